@@ -1,0 +1,93 @@
+/* Events: what happened, as it lies in the log, in memory and in the feed. One form everywhere: the
+ * bytes that decide writes are the bytes on disk, and apply reads them in place.
+ *
+ * Layout: little endian, 8-byte aligned, `struct event` followed by the payload of its kind
+ * (actors/order/order_event.h, actors/store/store_event.h), padded with zeros to 8 bytes. Texts lie
+ * behind the fixed payload; their sizes stand in it. docs/formats.md shows each by example. */
+#ifndef JUMUN_ACTORS_EVENT_H
+#define JUMUN_ACTORS_EVENT_H
+
+#include <assert.h>
+
+#include "engine/base/bytes.h"
+#include "engine/base/check.h"
+
+/* X(name, number): frozen; verbs in the past tense. 1..63 orders, 64..79 stores (at the store's own
+ * shard), 80..89 the board (what each shard notes of all stores), 90..99 between shards. */
+#define EVENT_KINDS(X)         \
+    X(ORDER_PLACED, 1)         \
+    X(PAYMENT_RECORDED, 2)     \
+    X(ORDER_ACCEPTED, 3)       \
+    X(ORDER_REJECTED, 4)       \
+    X(ORDER_READY, 5)          \
+    X(RIDER_ASSIGNED, 6)       \
+    X(RIDER_UNASSIGNED, 7)     \
+    X(ORDER_PICKED_UP, 8)      \
+    X(ORDER_DELIVERED, 9)      \
+    X(ORDER_COMPLETED, 10)     \
+    X(ORDER_CANCELLED, 11)     \
+    X(LINES_CANCELLED, 12)     \
+    X(ORDER_REFUNDED, 13)      \
+    X(ORDER_AMENDED, 14)       \
+    X(ORDER_ANNOTATED, 15)     \
+    X(ORDER_EXPIRED, 16)       \
+    X(COMMAND_HELD, 17)        \
+    X(HELD_COMMAND_RESOLVED, 18) \
+    X(HELD_COMMANDS_EXPIRED, 19) \
+    X(ORDER_RETIRED, 20)       \
+    X(STORE_PAUSED, 64)        \
+    X(STORE_RESUMED, 65)       \
+    X(STORE_STATUS_NOTED, 80)  \
+    X(MESSAGE_SENT, 90)        \
+    X(MESSAGE_SEEN, 91)
+
+enum event_kind {
+#define X(name, number) EVENT_##name = number,
+    EVENT_KINDS(X)
+#undef X
+};
+
+struct event {
+    uint32_t bytes;        /* whole event with header and padding; multiple of 8 */
+    uint8_t kind;          /* enum event_kind */
+    uint8_t schema;        /* version of the kind's payload, from 1 */
+    uint8_t state_after;   /* the subject's state once applied: a fact, not a rule */
+    uint8_t flags;         /* EVENT_FLAG_* */
+    uint32_t version;      /* the subject's version once applied; previous + 1 */
+    uint32_t cause_kind;   /* enum command_kind that caused it (TIMER_DUE for a deadline) */
+    uint64_t prev_index;   /* log index of the subject's previous event, 0 = this is the first */
+    struct id128 subject;  /* order key or store_key(id); zero for events between shards */
+    struct id128 cause;    /* command id; zero when a deadline caused it */
+    struct id128 trace;    /* zero = none */
+};
+static_assert(sizeof(struct event) == 72, "event header is frozen");
+
+enum { EVENT_FLAG_REPUBLISHED = 1 };
+
+static inline const void *event_payload(const struct event *e) { return e + 1; }
+static inline uint32_t event_payload_bytes(const struct event *e) {
+    return e->bytes - (uint32_t)sizeof *e;
+}
+
+/* The end of a turn's entry, into which decide writes. The memory is the turn's; nothing is
+ * allocated. `mark = sink->size` before and `sink->size = mark` after undoes what was written. */
+struct event_sink {
+    uint8_t *data;         /* 8-byte aligned; owned by the turn */
+    uint32_t size;         /* bytes written; multiple of 8 */
+    uint32_t capacity;     /* the turn sees to it that EVENT_BYTES_MAX are free before each decide */
+    uint32_t events_count;
+};
+
+/* Room for one event with `payload_bytes` behind its header, zeroed and with `bytes`, `kind` and
+ * `schema` set. Never NULL: a lack of room is a broken invariant of the turn. */
+struct event *event_sink_add(struct event_sink *sink, uint8_t kind, uint8_t schema,
+                             uint32_t payload_bytes);
+
+/* Walks the events of `size` bytes at `data`. Returns the event at *offset and moves *offset behind
+ * it; NULL at the end or when the bytes are not a whole event (then *offset < size). */
+const struct event *event_next(const void *data, uint32_t size, uint32_t *offset);
+
+/* "order_placed", ...; "unknown" outside the table. Never NULL. */
+const char *event_kind_name(uint32_t kind);
+
+#endif

@@ -1,0 +1,79 @@
+/* Every bound of the engine, in one place, with the relations that must hold between them.
+ *
+ * A limit that is exceeded is an answer to the caller (see actors/result_codes.h), never a wait and
+ * never a crash. Units stand last in each name. */
+#ifndef JUMUN_LIMITS_H
+#define JUMUN_LIMITS_H
+
+#include <assert.h>
+#include <stdint.h>
+
+/* -- text and numbers of one order -------------------------------------------------------- */
+#define ID_TEXT_BYTES_MAX 64          /* customer, store, rider, group, payment reference, sku */
+#define LINE_NAME_BYTES_MAX 128       /* what a person reads on the kitchen ticket */
+#define EXTERNAL_REF_BYTES_MAX 64     /* the caller's own order number */
+#define REASON_BYTES_MAX 256          /* reject, cancel, refund */
+#define NOTE_BYTES_MAX 1024           /* annotate */
+#define ATTRIBUTES_BYTES_MAX 4096     /* the caller's msgpack, kept as it came */
+#define ORDER_LINES_MAX 2048          /* real baskets reach 1,114 */
+#define ORDER_PAYMENTS_MAX 16         /* parts: vouchers and cards mix */
+#define ORDER_COMMANDS_MAX 4096       /* command ids an order remembers for its whole life */
+#define ORDER_HELD_MAX 8              /* commands that overtook their place */
+#define ORDER_QUANTITY_MAX 1000000000 /* of one line; real data has 80,995 */
+#define ORDER_MONEY_MAX 1000000000000000LL /* minor units; every sum of limits stays below 2^63 */
+
+/* -- time ---------------------------------------------------------------------------------- */
+#define KEY_FUTURE_MS_MAX 60000LL              /* a key may be born this far ahead of the node */
+#define KEY_PAST_MS_MAX (31LL * 86400000LL)    /* and this far behind: an order lives 30 days */
+#define TIMEOUT_MS_MAX (30LL * 86400000LL)     /* any deadline that a command can set */
+#define RETENTION_MS (30LL * 86400000LL)       /* an ended order is kept this long */
+#define HELD_DEADLINE_MS (10LL * 60000LL)      /* a held command waits this long for its place */
+#define REFUND_DEADLINE_MS (15LL * 60000LL)    /* money owed back is refunded by the engine then */
+#define PAYMENT_DEADLINE_MS (15LL * 60000LL)   /* default: placed -> paid */
+#define ACCEPTANCE_DEADLINE_MS (10LL * 60000LL)       /* default: paid -> accepted */
+#define AUTO_COMPLETE_DELIVERY_MS (3LL * 3600000LL)   /* default: delivered -> completed */
+#define AUTO_COMPLETE_PARCEL_MS (7LL * 86400000LL)
+
+/* -- messages ------------------------------------------------------------------------------ */
+#define MESSAGE_BYTES_MAX (4u << 20)  /* one nng message, either direction */
+#define BATCH_COMMANDS_MAX 1024       /* commands in one message */
+#define COMMAND_BYTES_MAX (1u << 20)  /* one encoded command */
+#define HISTORY_EVENTS_MAX 1024       /* newest events that one history answer carries */
+
+/* -- the shard ------------------------------------------------------------------------------ */
+#define SHARDS_MAX 256
+#define MAILBOX_COMMANDS_MAX 65536    /* default bound of waiting commands per shard */
+#define MAILBOX_BYTES_MAX (64u << 20)
+#define TURN_COMMANDS_MAX 2048        /* commands decided in one turn = one log entry */
+#define ENTRY_BYTES_MAX (2u << 20)    /* one log entry's payload */
+#define EVENT_BYTES_MAX (1u << 20)    /* one event with its header */
+#define LIMBO_ENTRIES_MAX 64          /* entries decided and not yet durable: beyond it a turn waits */
+#define LIMBO_BYTES_MAX (16u << 20)
+#define PARKED_COMMANDS_MAX 16384     /* commands waiting for their order to be loaded */
+#define STORES_PER_SHARD_MAX 1000000
+#define ACTOR_BYTES_MAX (2u << 20)    /* one actor's block */
+
+/* -- the log -------------------------------------------------------------------------------- */
+#define LOG_BATCH_BYTES_MAX (8u << 20)     /* one LMDB transaction of the log writer */
+#define SEGMENT_BYTES_MAX (4ULL << 30)     /* a log segment is closed at this size ... */
+#define SEGMENT_MS_MAX 86400000LL          /* ... or at this age */
+#define RAFT_TRAILING_ENTRIES 100000u      /* entries kept for followers behind the marker */
+#define CHECKPOINT_BYTES_MAX (8u << 20)    /* one background state transaction */
+#define CHECKPOINT_AGE_MS 2000LL           /* a dirty actor is left to settle this long */
+
+/* -- relations ------------------------------------------------------------------------------ */
+/* A turn stops taking commands once less than one largest event is free, so an entry must hold at
+ * least two of them, else a single command could find no room for ever. */
+static_assert(ENTRY_BYTES_MAX >= 2 * EVENT_BYTES_MAX, "an entry holds any one command's events");
+/* The largest place: 2,048 lines of (sku + name + 32) bytes, plus attributes, texts and header. */
+static_assert(ORDER_LINES_MAX * (ID_TEXT_BYTES_MAX + LINE_NAME_BYTES_MAX + 32) +
+                      ATTRIBUTES_BYTES_MAX + ORDER_PAYMENTS_MAX * 256 + 4096 <= EVENT_BYTES_MAX,
+              "the largest place fits one event");
+static_assert(COMMAND_BYTES_MAX <= MESSAGE_BYTES_MAX, "a largest command fits a message");
+static_assert(BATCH_COMMANDS_MAX <= TURN_COMMANDS_MAX, "a largest message fits one turn");
+static_assert(LIMBO_BYTES_MAX >= 2 * ENTRY_BYTES_MAX, "the limbo holds two largest entries");
+/* Sum over lines of quantity * price is checked as 128 bit before it is stored; the stored sums of
+ * at most 2^11 lines below ORDER_MONEY_MAX stay below 2^63. */
+static_assert(ORDER_MONEY_MAX <= INT64_MAX / 4096, "sums of money cannot overflow");
+
+#endif

@@ -1,0 +1,75 @@
+/* One client message on its way through the node.
+ *
+ * Life: the ingress decodes a message into a request and splits it into parts, one per shard that
+ * it touches; each part goes into that shard's mailbox; the shard decides its commands, fills their
+ * results, and when the log entry that holds them is durable the reply gate gives the part back
+ * with request_part_done(). The last part calls `done`, which encodes and sends the reply.
+ *
+ * Ownership: a part belongs to its shard from a successful mailbox_push() until it is done. Nobody
+ * touches a request but through its parts after the first push. Each result is written by exactly
+ * one shard. Commands point into the received message, which lives until `done`. */
+#ifndef JUMUN_SHARD_REQUEST_H
+#define JUMUN_SHARD_REQUEST_H
+
+#include <stdatomic.h>
+
+#include "actors/command.h"
+#include "actors/result_codes.h"
+
+struct result {
+    uint16_t code;             /* enum result_code */
+    uint8_t flags;             /* RESULT_FLAG_* */
+    uint8_t value_kind;        /* enum result_value */
+    uint32_t version;
+    uint32_t shard;
+    uint32_t retry_after_ms;   /* with OVERLOADED, NOT_READY, DISK_FULL, OUT_OF_MEMORY */
+    uint64_t index;
+    void *value;               /* malloc'ed, freed by `done`; NULL = none */
+    uint32_t value_bytes;
+};
+
+enum result_value {
+    RESULT_VALUE_NONE = 0,
+    RESULT_VALUE_ORDER = 1,    /* a copy of the order's block */
+    RESULT_VALUE_STORE = 2,    /* a copy of the store's block */
+    RESULT_VALUE_HISTORY = 3,  /* history_item + event, repeated; oldest first */
+    RESULT_VALUE_MSGPACK = 4   /* ready to send */
+};
+
+/* Stands before each event of a RESULT_VALUE_HISTORY. */
+struct history_item { uint64_t index; int64_t time_ms; };
+
+struct request;
+
+struct request_part {
+    struct request *request;
+    struct request_part *next; /* for whoever queues it */
+    const uint32_t *positions; /* into request->commands; NULL = all of them, in order */
+    uint32_t count;
+    uint32_t left;             /* results still open; the shard's own */
+    uint64_t gate_index;       /* reply when this index is committed; the shard's own */
+    uint64_t bytes;            /* what it weighs in the mailbox */
+};
+
+struct request {
+    atomic_uint parts_left;
+    uint32_t commands_count;
+    struct command *commands;
+    struct result *results;
+    int64_t received_ns;       /* monotonic */
+    int64_t deadline_ms;       /* Unix; 0 = none */
+    void (*done)(struct request *request); /* any shard's thread; must not block */
+};
+
+static inline uint32_t request_part_position(const struct request_part *p, uint32_t i) {
+    return p->positions ? p->positions[i] : i;
+}
+
+/* The part's results are final. Calls request->done when it was the last one; the part and its
+ * request must not be touched afterwards. */
+static inline void request_part_done(struct request_part *part) {
+    struct request *r = part->request;
+    if (atomic_fetch_sub_explicit(&r->parts_left, 1, memory_order_acq_rel) == 1) r->done(r);
+}
+
+#endif

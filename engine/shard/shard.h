@@ -1,0 +1,97 @@
+/* A shard: the single thread's worth of work that owns a share of all orders. This is the whole of
+ * it without its thread: the real node calls shard_work() from a pinned thread
+ * (engine/shard/shard_thread.c), the simulator calls it from its one thread under a virtual clock.
+ *
+ *   shard_work():  take finished disk work -> consensus -> open the reply gate
+ *                  -> drain the mailbox: decide, apply, fill one entry -> submit it as a whole
+ *                  -> timers -> outbox -> hand settled dirty actors to the checkpoint
+ *
+ * No function blocks. All functions but those marked "any thread" belong to the shard's thread. */
+#ifndef JUMUN_SHARD_SHARD_H
+#define JUMUN_SHARD_SHARD_H
+
+#include "engine/shard/request.h"
+#include "persistence/consensus.h"
+#include "persistence/storage.h"
+
+struct shard;
+
+/* Sends one message to another shard: the courier (nng inproc:// in the node, a queue in the
+ * simulator). May lose it: the shard sends again until it is acknowledged. `payload` is msgpack,
+ * valid during the call. Must not block. */
+struct courier {
+    void (*send)(struct courier *courier, uint32_t from, uint32_t to, uint64_t sequence,
+                 struct bytes payload);
+    void (*acknowledge)(struct courier *courier, uint32_t from, uint32_t to, uint64_t sequence);
+};
+
+struct shard_options {
+    uint32_t id;                     /* 0-based */
+    uint32_t shards_count;
+    uint64_t node_id;
+    struct storage *storage;         /* owned by the caller */
+    struct courier *courier;
+    uint32_t mailbox_commands_max;   /* 0 = MAILBOX_COMMANDS_MAX */
+    uint64_t memory_bytes_max;       /* of actors; 0 = no bound */
+    int64_t checkpoint_age_ms;       /* 0 = CHECKPOINT_AGE_MS */
+    int64_t resend_after_ms;         /* unacknowledged messages; 0 = 1,000 */
+    int64_t retention_ms;            /* of log segments; 0 = RETENTION_MS */
+    uint32_t seed;
+    /* History reads go through a reader so that the shard never waits for a disk. Called once the
+     * gate is open; the callee fills `result` (chain: newest event of the order lies in entry
+     * `newest_index`, older ones behind event.prev_index) and then calls request_part_done().
+     * NULL = read at once on this thread (simulator). */
+    void (*read_history)(void *arg, struct shard *shard, struct request_part *part,
+                         struct result *result, const struct command *command,
+                         uint64_t newest_index);
+    void *read_history_arg;
+};
+
+struct shard_stats {                 /* a consistent enough copy; counters only grow */
+    uint64_t commands, refused, repeated, held, overloaded, malformed, reads;
+    uint64_t refused_by_code[400];
+    uint64_t commands_by_kind[64];
+    uint64_t events, entries, entry_bytes, turns, timers_fired;
+    uint64_t messages_sent, messages_resent, messages_seen, messages_repeated;
+    uint64_t orders_in_memory, orders_by_state[16], stores_in_memory, paused_stores;
+    uint64_t actor_bytes;            /* memory of all actor blocks, allocator's rounding included */
+    uint64_t table_bytes;            /* slots, timers, dirty list */
+    uint64_t mailbox_commands, limbo_entries, parked_commands, dirty_actors, timers_pending;
+    uint64_t commit_index, applied_index, checkpoint_index, last_index, term;
+    uint64_t loads, evictions, checkpoint_lag_entries;
+    uint8_t role; bool ready; bool disk_full;
+    uint64_t recovery_events; int64_t recovery_ms;
+};
+
+/* Opens the storage's state, starts consensus and begins recovery. NULL with a sentence in error. */
+struct shard *shard_open(const struct shard_options *options, int64_t now_ms, int64_t mono_ms,
+                         char *error, size_t error_bytes);
+
+/* Offers a part. False = mailbox full, and nothing was taken: answer OVERLOADED. Any thread. Never
+ * blocks. *retry_after_ms gets an estimate from the rate at which the mailbox drains. */
+bool shard_offer(struct shard *shard, struct request_part *part, uint32_t *retry_after_ms);
+
+/* A message or an acknowledgement came in from another shard. Any thread. False = no room: the
+ * sender will try again. The bytes are copied. */
+bool shard_offer_message(struct shard *shard, uint32_t from, uint64_t sequence,
+                         struct bytes payload);
+bool shard_offer_acknowledgement(struct shard *shard, uint32_t from, uint64_t sequence);
+
+/* One round of work. `now_ms` Unix time, `mono_ms` monotonic. Returns a count of what was done; 0 =
+ * nothing to do until *next_ms (monotonic) or until somebody offers something. */
+uint32_t shard_work(struct shard *shard, int64_t now_ms, int64_t mono_ms, int64_t *next_ms);
+
+/* Sets what shard_offer* and the storage call when the shard has something to do. Any thread. */
+void shard_on_wake(struct shard *shard, void (*wake)(void *arg), void *arg);
+
+/* Stops taking commands (SHUTTING_DOWN); shard_work() goes on until shard_is_drained(). */
+void shard_drain(struct shard *shard);
+bool shard_is_drained(const struct shard *shard);
+
+void shard_stats(const struct shard *shard, struct shard_stats *stats); /* any thread */
+
+/* Frees everything; parts still held are answered SHUTTING_DOWN (decided ones: never, their fate is
+ * the log's). The storage is not closed. */
+void shard_close(struct shard *shard);
+
+#endif

@@ -1,0 +1,60 @@
+/* The wire protocol's numbers: msgpack over nng REQ/REP. docs/protocol.md is the manual by example.
+ *
+ * request = [version, deadline_ms, [command, ...]]
+ *   deadline_ms   Unix ms after which the commands are not decided any more; 0 = none
+ *   command = [kind, subject, id, expected_version, body, trace?]
+ *     kind              uint, see COMMAND_KINDS (actors/command.h) and NODE_COMMANDS
+ *     subject           order commands: bin 16, the key. store commands: str, the store id.
+ *                       node commands: nil
+ *     id                bin 16, the command id; nil for reads and node commands
+ *     expected_version  uint; 0 or nil = none
+ *     body              array, by kind, fields by position (below); nil = empty
+ *     trace             bin 16; may be absent or nil
+ * Fields at the end of an array may be left out when they are optional; nil always means "absent".
+ * Fields behind those that a node knows are refused (MALFORMED_COMMAND), so that nothing that a
+ * client asked for is silently ignored.
+ *
+ * bodies:
+ *   place           [fulfilment, payment_timing, currency, store, lines, fees, discounts, total,
+ *                    customer?, group?, external_ref?, attributes? (bin), payment_timeout_ms?,
+ *                    acceptance_timeout_ms?, auto_complete_ms?]     lines = [[sku, quantity,
+ *                    unit_price, name?], ...]
+ *   pay             [state, method, reference, amount]
+ *   accept          [preparation_minutes?]      reject  [reason?]
+ *   mark_ready      []   unassign_rider []   pick_up []   deliver []   complete []
+ *   assign_rider    [rider]
+ *   cancel          [by, reason?, lines?]        lines = [[line, quantity], ...]; absent = whole
+ *   refund          [amount?, reason?]           amount absent or 0 = all that is left
+ *   amend           [lines, fees, discounts, total]
+ *   annotate        [note]
+ *   get             []        history [limit?]
+ *   store_pause     [reason?]  store_resume []   store_get []
+ *
+ * reply  = [version, code, results]            code 0
+ *        | [version, code, "sentence"]         the whole message was refused
+ *   result = [code, order_version, shard, index]                        done (0) or held (1)
+ *          | [code, order_version, shard, index, flags]                 flags: 1 = repeated
+ *          | [code, order_version, shard, index, flags, value]          reads: the answer
+ *          | [code, order_version, shard, index, flags, "sentence", retry_after_ms]   refused
+ *   (shard, index) is a token: a state that has applied it contains the command's effect.
+ */
+#ifndef JUMUN_WIRE_PROTOCOL_H
+#define JUMUN_WIRE_PROTOCOL_H
+
+enum { PROTOCOL_VERSION = 1 };
+
+enum { RESULT_FLAG_REPEATED = 1 };
+
+/* Answered by the node itself. X(name, number) */
+#define NODE_COMMANDS(X)                                                                           \
+    X(PING, 100)       /* -> "pong" */                                                             \
+    X(SHARD_MAP, 101)  /* -> map: who owns which keys, and where */                                \
+    X(STATUS, 102)     /* -> map: everything `jumun status` shows */
+
+enum node_command {
+#define X(name, number) NODE_COMMAND_##name = number,
+    NODE_COMMANDS(X)
+#undef X
+};
+
+#endif

@@ -1,0 +1,158 @@
+/* The boundary between a shard and its disk: log, vote, actor snapshots. One vtable, two twins:
+ * persistence/lmdb/ (real, with a log writer thread and a checkpoint thread) and
+ * tests/world/storage_memory.c (simulated: crashes, torn and lost unsynced writes, full, slow).
+ *
+ * Threads: every call is made by the shard's thread unless it says otherwise. Calls that end in
+ * "queue" return at once; their outcome comes from poll(). Whenever poll() will have something to
+ * say, the storage calls `wake` (from any of its own threads).
+ *
+ * Failure: lack of room is told (STORAGE_LOG_FULL / STORAGE_LOG_ROOM) and recovers by itself; the
+ * queued appends stay queued and are written once there is room. Any other failed write or sync ends
+ * the process: after a failed sync nothing that was written may be believed. */
+#ifndef JUMUN_PERSISTENCE_STORAGE_H
+#define JUMUN_PERSISTENCE_STORAGE_H
+
+#include <stdbool.h>
+
+#include "actors/actor.h"
+#include "persistence/record.h"
+
+struct storage;
+
+/* Read once at start-up by load_meta(). All zero on an empty directory. */
+struct storage_meta {
+    uint64_t term, voted_for;          /* the vote */
+    uint64_t log_first, log_last;      /* stored history; 0,0 = none */
+    /* The newest checkpoint marker: every actor snapshot reflects at least `applied_index`; some
+     * may reflect more (their last_index says so: replay skips what they have). */
+    uint64_t applied_index, applied_term;
+    uint64_t configuration_index;      /* of the newest committed RAFT_CHANGE at or below it */
+    uint32_t configuration_bytes;      /* 0 = none yet */
+    uint8_t configuration[4096];
+    int64_t orders_birth_max_ms;       /* birth time of the youngest stored order key; 0 = none */
+    uint64_t orders_count, stores_count;
+};
+
+/* One snapshot that a checkpoint puts or deletes. */
+struct checkpoint_item {
+    struct id128 key;
+    uint8_t kind;                      /* enum actor_kind */
+    bool remove;
+    int64_t old_deadline_ms;           /* the row that stands in `timers` for it, 0 = none */
+    int64_t new_deadline_ms;           /* the row that shall stand there, 0 = none */
+    uint32_t bytes;                    /* of the block */
+    uint32_t offset;                   /* of the block in checkpoint.blocks, 8-byte aligned */
+};
+
+/* Named cursors of the shard (outbox, seen messages): small opaque values, written with the
+ * checkpoint that they belong to. */
+struct checkpoint_cursor { char name[24]; uint32_t bytes; uint8_t value[64]; };
+
+/* A background transaction. The shard fills it, hands it over, and has it back from poll(). */
+struct checkpoint {
+    struct checkpoint_item *items;  uint32_t items_count;
+    uint8_t *blocks;                uint32_t blocks_bytes;
+    struct checkpoint_cursor *cursors; uint32_t cursors_count;
+    uint64_t applied_index, applied_term;   /* the new marker; may equal the old one */
+    uint64_t configuration_index;
+    uint32_t configuration_bytes; const uint8_t *configuration; /* lives as long as the checkpoint */
+    void *owner;                            /* the shard's own use */
+};
+
+enum storage_event_kind {
+    STORAGE_APPENDED = 1,     /* all records up to `index` (in append order) are durable */
+    STORAGE_LOG_FULL = 2,     /* no room on disk or in the map: appends wait */
+    STORAGE_LOG_ROOM = 3,     /* there is room again */
+    STORAGE_CHECKPOINTED = 4, /* `checkpoint` is durable (ok) or had no room (not ok: hand over again) */
+    STORAGE_LOADED = 5,       /* answer to load(): `block` (to be given back with release_block), or
+                                 NULL with ok = true when there is no such actor, or ok = false when
+                                 what is stored is damaged (already reported by name) */
+    STORAGE_TIMER_LOADED = 6  /* answer to load_timers(): one pending deadline; key, deadline_ms */
+};
+
+struct storage_event {
+    uint8_t kind;
+    bool ok;
+    uint8_t actor_kind;
+    uint64_t index;
+    uint64_t sequence;        /* STORAGE_APPENDED: appends queued up to and with this call number are
+                                 durable; see append() */
+    struct checkpoint *checkpoint;
+    struct id128 key;
+    int64_t deadline_ms;
+    void *block; uint32_t block_bytes;
+};
+
+struct storage_stats {
+    uint64_t log_bytes, state_bytes;        /* on disk */
+    uint64_t log_first, log_last, segments;
+    uint64_t commits, commit_bytes, commit_ns, commit_ns_max;  /* log writer transactions, summed */
+    uint64_t appends_waiting, appends_waiting_bytes;
+    uint64_t checkpoints, checkpoint_items, loads;
+    uint64_t room_bytes;                    /* free on the file system */
+    bool full;
+};
+
+struct storage_ops {
+    /* Reads everything start-up needs besides the log entries. 0, or -1 with a sentence in error. */
+    int (*load_meta)(struct storage *s, struct storage_meta *meta, char *error, size_t error_bytes);
+
+    /* Visits stored log records first..last in order, checked. Any thread. Returns 0; 1 when visit
+     * returned false; -1 with a sentence naming index and fault (then nothing at or behind that
+     * index was visited). `record` and `payload` are valid during the visit. */
+    int (*read)(struct storage *s, uint64_t first, uint64_t last,
+                bool (*visit)(void *arg, const struct record_header *record, const void *payload),
+                void *arg, char *error, size_t error_bytes);
+
+    /* Visits all stored actors of a kind, checked; any order. Start-up only. */
+    int (*visit_actors)(struct storage *s, uint8_t actor_kind,
+                        bool (*visit)(void *arg, const void *block, uint32_t bytes), void *arg,
+                        char *error, size_t error_bytes);
+    int (*visit_cursors)(struct storage *s,
+                         bool (*visit)(void *arg, const struct checkpoint_cursor *cursor),
+                         void *arg, char *error, size_t error_bytes);
+
+    /* One actor at once, synchronously: for recovery only (the shard never waits for a disk while it
+     * serves). *block is malloc'ed, to be given back with release_block; NULL = no such actor. */
+    int (*read_actor)(struct storage *s, uint8_t actor_kind, const struct id128 *key, void **block,
+                      uint32_t *bytes, char *error, size_t error_bytes);
+    void (*release_block)(struct storage *s, void *block);
+
+    /* Persists term and vote, synced, before it returns. Elections only. Ends the process on failure. */
+    void (*save_vote)(struct storage *s, uint64_t term, uint64_t voted_for);
+
+    /* Queues records (linked by next, indices consecutive) for the log, FIFO. An index at or below
+     * the last one queued first truncates from there, in the same transaction. Takes over one
+     * reference of each record. Returns the call's sequence number (1, 2, ...). */
+    uint64_t (*append)(struct storage *s, struct record *records);
+
+    /* Queues a checkpoint. The storage owns it until it comes back. */
+    void (*checkpoint)(struct storage *s, struct checkpoint *checkpoint);
+
+    /* Queues the load of one actor. */
+    void (*load)(struct storage *s, uint8_t actor_kind, const struct id128 *key);
+
+    /* Queues the listing of all stored deadlines in [from_ms, to_ms), at most `max`; each comes as a
+     * STORAGE_TIMER_LOADED, then one with ok = false as the end (deadline_ms = where it stopped). */
+    void (*load_timers)(struct storage *s, int64_t from_ms, int64_t to_ms, uint32_t max);
+
+    /* Takes up to `max` finished things. Never blocks. */
+    uint32_t (*poll)(struct storage *s, struct storage_event *events, uint32_t max);
+
+    /* Drops whole segments whose records are all older than `before_ms` (entry times) and at or
+     * below `upto_index`. Queued; no outcome. */
+    void (*retain)(struct storage *s, uint64_t upto_index, int64_t before_ms);
+
+    void (*stats)(struct storage *s, struct storage_stats *stats); /* any thread */
+
+    /* Finishes what is queued (log first), closes and frees. */
+    void (*close)(struct storage *s);
+};
+
+struct storage {
+    const struct storage_ops *ops;
+    void (*wake)(void *arg);  /* see above; may be NULL (simulator) */
+    void *wake_arg;
+};
+
+#endif
