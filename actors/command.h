@@ -133,6 +133,7 @@ struct command {
         struct { int64_t amount; struct bytes reason; } refund;  /* amount 0 = all that is left */
         struct command_amend amend;
         struct { struct bytes note; } annotate;              /* 1..NOTE_BYTES_MAX */
+        struct { uint32_t limit; } history;  /* newest events wanted; 0 = HISTORY_EVENTS_MAX */
         struct { struct bytes store; struct bytes reason; } store; /* pause, resume, get */
         struct command_store_message store_message;
     };

@@ -54,7 +54,9 @@ struct event {
     uint8_t state_after;   /* the subject's state once applied: a fact, not a rule */
     uint8_t flags;         /* EVENT_FLAG_* */
     uint32_t version;      /* the subject's version once applied; previous + 1 */
-    uint32_t cause_kind;   /* enum command_kind that caused it (TIMER_DUE for a deadline) */
+    uint16_t cause_kind;   /* enum command_kind that caused it (TIMER_DUE for a deadline) */
+    uint8_t state_before;  /* the subject's state before; 0 = there was none. Set by the runner */
+    uint8_t spare;         /* 0 */
     uint64_t prev_index;   /* log index of the subject's previous event, 0 = this is the first */
     struct id128 subject;  /* order key or store_key(id); zero for events between shards */
     struct id128 cause;    /* command id; zero when a deadline caused it */

@@ -38,12 +38,11 @@ struct shard_options {
     int64_t retention_ms;            /* of log segments; 0 = RETENTION_MS */
     uint32_t seed;
     /* History reads go through a reader so that the shard never waits for a disk. Called once the
-     * gate is open; the callee fills `result` (chain: newest event of the order lies in entry
-     * `newest_index`, older ones behind event.prev_index) and then calls request_part_done().
-     * NULL = read at once on this thread (simulator). */
-    void (*read_history)(void *arg, struct shard *shard, struct request_part *part,
-                         struct result *result, const struct command *command,
-                         uint64_t newest_index);
+     * part's gate is open; the callee takes the part over, calls history_read() (history.h) for each
+     * result with value_kind RESULT_VALUE_HISTORY (on a thread of its own; result->index holds the
+     * newest event's entry), and then calls request_part_done(). False = no room: the shard answers
+     * OVERLOADED. NULL = the shard reads at once on its own thread (simulator). */
+    bool (*read_history)(void *arg, struct shard *shard, struct request_part *part);
     void *read_history_arg;
 };
 

@@ -1,0 +1,15 @@
+/* Reads the history of one order from the log: events are chained backwards by event.prev_index, so
+ * no index besides the log is kept and writing costs nothing. */
+#ifndef JUMUN_SHARD_HISTORY_H
+#define JUMUN_SHARD_HISTORY_H
+
+#include "engine/shard/request.h"
+#include "persistence/storage.h"
+
+/* Fills `result` (value_kind RESULT_VALUE_HISTORY, result->index = entry of the newest event) for
+ * `command`: up to command->history.limit newest events, oldest first, each behind a history_item.
+ * Blocks on the disk; any thread. Events that retention has dropped are left out. On a damaged log:
+ * code STORAGE_FAILED, the fault is logged. */
+void history_read(struct storage *storage, const struct command *command, struct result *result);
+
+#endif
