@@ -37,6 +37,16 @@
  *          | [code, order_version, shard, index, flags, value]          reads: the answer
  *          | [code, order_version, shard, index, flags, "sentence", retry_after_ms]   refused
  *   (shard, index) is a token: a state that has applied it contains the command's effect.
+ *
+ * values (maps may grow: a reader skips keys that it does not know):
+ *   PING            "pong"
+ *   SHARD_MAP       {"epochs": [[from_ms, shards_count], ...],   sorted, the first from 0
+ *                    "shards": [[shard, "tcp://host:port"], ...]} the endpoint that owns the shard;
+ *                   a host of "0.0.0.0" or "*" stands for the host that the client asked
+ *   GET             map of the fields of struct order_view (actors/order/order.h) by name: key bin
+ *                   16, state and currency str, fulfilment / payment_timing / ended_by numbers,
+ *                   "lines": [[sku, quantity, cancelled, unit_price, name?], ...],
+ *                   "payments": [[method, reference, amount, state (str)], ...]
  */
 #ifndef JUMUN_WIRE_PROTOCOL_H
 #define JUMUN_WIRE_PROTOCOL_H
