@@ -1,0 +1,53 @@
+#include "engine/base/memory.h"
+
+#include <malloc.h>
+#include <stdio.h>
+#include <unistd.h>
+
+#ifdef JUMUN_JEMALLOC
+#include <jemalloc/jemalloc.h>
+
+bool memory_own_arena(void) {
+    unsigned arena = 0;
+    size_t size = sizeof arena;
+    if (mallctl("arenas.create", &arena, &size, NULL, 0) != 0) return false;
+    return mallctl("thread.arena", NULL, NULL, &arena, sizeof arena) == 0;
+}
+
+static uint64_t memory_mallctl_bytes(const char *name) {
+    size_t value = 0, size = sizeof value;
+    return mallctl(name, &value, &size, NULL, 0) == 0 ? value : 0;
+}
+
+static void memory_allocator_stats(struct memory_stats *stats) {
+    uint64_t epoch = 1; /* jemalloc refreshes its figures when the epoch is written */
+    mallctl("epoch", NULL, NULL, &epoch, sizeof epoch);
+    stats->allocated_bytes = memory_mallctl_bytes("stats.allocated");
+    stats->resident_bytes = memory_mallctl_bytes("stats.resident");
+}
+
+const char *memory_allocator(void) {
+    return "jemalloc " JEMALLOC_VERSION;
+}
+#else
+bool memory_own_arena(void) { return false; }
+
+static void memory_allocator_stats(struct memory_stats *stats) {
+    struct mallinfo2 info = mallinfo2();
+    stats->allocated_bytes = info.uordblks + info.hblkhd;
+    stats->resident_bytes = 0;
+}
+
+const char *memory_allocator(void) { return "system"; }
+#endif
+
+void memory_stats(struct memory_stats *stats) {
+    *stats = (struct memory_stats){0};
+    memory_allocator_stats(stats);
+    FILE *f = fopen("/proc/self/statm", "re");
+    if (!f) return;
+    unsigned long long all = 0, resident = 0;
+    if (fscanf(f, "%llu %llu", &all, &resident) == 2)
+        stats->process_bytes = resident * (uint64_t)sysconf(_SC_PAGESIZE);
+    fclose(f);
+}
