@@ -58,6 +58,10 @@
 #define SEGMENT_BYTES_MAX (4ULL << 30)     /* a log segment is closed at this size ... */
 #define SEGMENT_MS_MAX 86400000LL          /* ... or at this age */
 #define RAFT_TRAILING_ENTRIES 100000u      /* entries kept for followers behind the marker */
+#define CONSENSUS_TAIL_BYTES_MAX (32u << 20)   /* newest records kept in memory for peers ... */
+#define CONSENSUS_TAIL_ENTRIES_MAX 4096u       /* ... or so many, whichever is reached first */
+#define CONSENSUS_MESSAGE_BYTES_MAX (1u << 20) /* payload of one append to a peer (one record goes) */
+#define CONSENSUS_INFLIGHT_ENTRIES 256u        /* unacknowledged entries per peer */
 #define CHECKPOINT_BYTES_MAX (8u << 20)    /* one background state transaction */
 #define CHECKPOINT_AGE_MS 2000LL           /* a dirty actor is left to settle this long */
 
@@ -72,6 +76,8 @@ static_assert(ORDER_LINES_MAX * (ID_TEXT_BYTES_MAX + LINE_NAME_BYTES_MAX + 32) +
 static_assert(COMMAND_BYTES_MAX <= MESSAGE_BYTES_MAX, "a largest command fits a message");
 static_assert(BATCH_COMMANDS_MAX <= TURN_COMMANDS_MAX, "a largest message fits one turn");
 static_assert(LIMBO_BYTES_MAX >= 2 * ENTRY_BYTES_MAX, "the limbo holds two largest entries");
+static_assert(CONSENSUS_TAIL_ENTRIES_MAX >= CONSENSUS_INFLIGHT_ENTRIES + LIMBO_ENTRIES_MAX,
+              "what is in flight to a peer is in memory");
 /* Sum over lines of quantity * price is checked as 128 bit before it is stored; the stored sums of
  * at most 2^11 lines below ORDER_MONEY_MAX stay below 2^63. */
 static_assert(ORDER_MONEY_MAX <= INT64_MAX / 4096, "sums of money cannot overflow");

@@ -14,6 +14,7 @@
 #include "persistence/record.h"
 
 struct consensus;
+struct consensus_message;
 
 enum consensus_role { CONSENSUS_FOLLOWER = 1, CONSENSUS_CANDIDATE = 2, CONSENSUS_LEADER = 3 };
 
@@ -43,7 +44,13 @@ struct consensus_start {
 struct consensus_update {
     bool vote_changed;  uint64_t term, voted_for;
     struct record *records;            /* linked by next; NULL = none. Index and term are set. An
-                                          index <= the last one handed out truncates from there. */
+                                          index <= the last one handed out truncates from there.
+                                          One update's records are ONE append (one durable step). */
+    uint64_t batch;                    /* number of this batch of records: 1, 2, ...; 0 = none. Equal
+                                          to storage.append()'s number when every batch is appended
+                                          in order to a storage opened for this instance. */
+    const struct consensus_message *messages; uint32_t messages_count; /* valid until the next call;
+                                          records in them are borrowed */
     bool role_changed;  uint8_t role;
     bool ready;                        /* leader, and the barrier of its own term is committed */
     uint64_t commit_index;             /* apply up to here */
@@ -59,7 +66,12 @@ struct consensus *consensus_new(const struct consensus_options *options);
 void consensus_free(struct consensus *c);
 
 /* Exactly once. A one-voter group's term is bumped before START (rule M3): `start` is the state as
- * on disk; the update carries the new vote, which must be durable before anything else happens. */
+ * on disk; the update carries the new vote (`vote_changed`), and the caller makes it durable
+ * (storage.save_vote) before it appends the update's records or does anything else. The records are
+ * the barrier of the new term (rule L1); `ready` follows once it is committed. A crash before the
+ * vote is durable leaves everything as it was.
+ * A server that joins a group starts with all zero. -1 with a sentence when the stored state cannot
+ * be what a server of this group left behind; the instance is then only good for consensus_free(). */
 int consensus_start(struct consensus *c, const struct consensus_start *start,
                     struct consensus_update *update, char *error, size_t error_bytes);
 
@@ -69,9 +81,16 @@ int consensus_start(struct consensus *c, const struct consensus_start *start,
 int consensus_submit(struct consensus *c, struct record *records, int64_t now_ms,
                      struct consensus_update *update);
 
-/* Records up to `index` are durable, and were not truncated since. See rule section 4. */
+/* Records up to `index` are durable. Only for a log that was never truncated since start (a one-voter
+ * group's never is): afterwards an index alone does not say which record of that index is meant, and
+ * consensus_persisted_batch() has to be used. */
 void consensus_persisted(struct consensus *c, uint64_t index, int64_t now_ms,
                          struct consensus_update *update);
+
+/* All batches up to and including number `batch` are durable. Records of them that were truncated in
+ * the meantime are not counted. */
+void consensus_persisted_batch(struct consensus *c, uint64_t batch, int64_t now_ms,
+                               struct consensus_update *update);
 
 /* The clock reached the last update's timeout. Early calls are harmless. */
 void consensus_tick(struct consensus *c, int64_t now_ms, struct consensus_update *update);
@@ -90,10 +109,73 @@ uint64_t consensus_last_index(const struct consensus *c);
 uint64_t consensus_term(const struct consensus *c);
 uint64_t consensus_term_of(const struct consensus *c, uint64_t index); /* 0 = not known any more */
 uint8_t consensus_role(const struct consensus *c);
+/* Index of the configuration record that is in the log and not known to be committed; 0 = none. */
+uint64_t consensus_open_change(const struct consensus *c);
 
 /* The newest configuration committed at or below the last configuration_committed() call, encoded;
  * for checkpoints. Valid until the next call that changes it. */
 const uint8_t *consensus_committed_configuration(const struct consensus *c, uint64_t *index,
                                                  uint32_t *bytes);
+
+/* -- peers ---------------------------------------------------------------------------------------
+ * A message between two servers of a group: this room's own copy of the fields, so that whoever
+ * carries it needs no <raft.h>. The envelope on the wire adds group and incarnation; `version` and
+ * `features` travel exactly as they are. Loss, duplication and reorder are harmless. */
+enum consensus_message_kind {
+    CONSENSUS_APPEND = 1,
+    CONSENSUS_APPEND_RESULT = 2,
+    CONSENSUS_VOTE = 3,
+    CONSENSUS_VOTE_RESULT = 4,
+    CONSENSUS_INSTALL_SNAPSHOT = 5, /* out only: this follower needs a snapshot at or above last_index;
+                                       repeated, so de-duplicate per peer. Ignored when received. */
+    CONSENSUS_TIMEOUT_NOW = 6
+};
+
+struct consensus_message {
+    uint8_t kind;                  /* enum consensus_message_kind */
+    uint8_t version;
+    uint16_t features, capacity;   /* results */
+    bool granted, pre_vote, disrupt_leader; /* votes and their results */
+    uint64_t from, to;             /* server ids */
+    uint64_t term;
+    uint64_t last_index, last_term; /* votes, snapshots, timeout now; last_index: append results */
+    uint64_t rejected;             /* append results: the refused previous_index; 0 = accepted */
+    uint64_t configuration_index;  /* snapshots */
+    uint64_t previous_index, previous_term, commit_index; /* appends */
+    struct record *const *records; /* appends: the entries behind previous_index. NULL with a count:
+                                      they are no longer in memory; the sender's log has them */
+    uint32_t records_count;
+};
+
+/* A message came in. The records of an append belong to the receiver alone (decoded for it): each
+ * one that is new is taken with a reference of its own and comes back in update->records. Malformed
+ * messages (`from` zero, gaps in the records, unknown kind) are dropped. */
+void consensus_receive(struct consensus *c, const struct consensus_message *message, int64_t now_ms,
+                       struct consensus_update *update);
+
+/* One membership change: see rules M1 to M9. Removed ids never return. */
+enum consensus_change { CONSENSUS_ADD_STANDBY = 1, CONSENSUS_PROMOTE = 2, CONSENSUS_REMOVE = 3 };
+
+/* Submits a change of ONE server at the leader. 0, or -1 with the rule that forbids it as a sentence
+ * in error (then nothing changed). `address` only for ADD_STANDBY. */
+int consensus_change(struct consensus *c, uint8_t change, uint64_t id, const char *address,
+                     int64_t now_ms, struct consensus_update *update, char *error,
+                     size_t error_bytes);
+
+/* Hands leadership to another voter (rule T1): 0 when begun, -1 with a sentence when the target has
+ * not got the whole log yet (stop submitting and ask again) or is not a voter. */
+int consensus_transfer(struct consensus *c, uint64_t id, int64_t now_ms,
+                       struct consensus_update *update, char *error, size_t error_bytes);
+
+/* The rules that a test can take out, to show what they are for. Only with debug checks. */
+enum consensus_rule {
+    CONSENSUS_RULE_R1 = 1, CONSENSUS_RULE_R2 = 2, CONSENSUS_RULE_R3 = 4, CONSENSUS_RULE_R4 = 8,
+    CONSENSUS_RULE_E1 = 16, CONSENSUS_RULE_E2 = 32, CONSENSUS_RULE_E3 = 64, CONSENSUS_RULE_E4 = 128,
+    CONSENSUS_RULE_L1 = 256, CONSENSUS_RULE_M3 = 512, CONSENSUS_RULE_TRUNCATED = 1024,
+    CONSENSUS_RULE_CLAMP = 2048
+};
+#ifdef JUMUN_DEBUG_CHECKS
+void consensus_rules_off(struct consensus *c, uint32_t rules);
+#endif
 
 #endif
