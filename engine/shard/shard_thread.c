@@ -1,0 +1,184 @@
+#include "engine/shard/shard_thread.h"
+
+#include <errno.h>
+#include <linux/futex.h>
+#include <pthread.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "engine/base/check.h"
+#include "engine/base/clock.h"
+#include "engine/base/memory.h"
+
+enum { SHARD_THREAD_SLEEP_MS_MAX = 1000 };
+
+/* Doorbell of the thread.
+ *
+ *   RUNNING --wake--> NOTIFIED --before a round--> RUNNING
+ *   RUNNING --nothing to do--> SLEEPING --wake + futex--> NOTIFIED
+ *
+ * A wake that comes during a round leaves NOTIFIED behind, so the thread cannot fall asleep on it. */
+enum { DOORBELL_RUNNING = 0, DOORBELL_NOTIFIED = 1, DOORBELL_SLEEPING = 2 };
+
+enum { OPENING = 0, OPEN = 1, OPEN_FAILED = 2 };
+
+struct shard_thread {
+    _Alignas(64) atomic_uint doorbell;
+    _Alignas(64) struct shard_thread_options options;
+    pthread_t thread;
+    struct shard *shard;           /* set before `opened` */
+    pthread_mutex_t mutex;         /* guards opened and error until the shard is open */
+    pthread_cond_t changed;
+    int opened;
+    char error[512];
+    atomic_bool drain, drained, stop;
+    atomic_ullong rounds, sleeps, wakes;
+};
+
+static void shard_thread_futex_wait(atomic_uint *word, unsigned expected, int64_t timeout_ms) {
+    struct timespec t = {timeout_ms / 1000, timeout_ms % 1000 * 1000000};
+    syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, expected, &t, NULL, 0);
+}
+
+void shard_thread_wake(void *arg) {
+    struct shard_thread *t = arg;
+    /* An exchange, not a look first: it orders what was offered before what the thread will see. */
+    if (atomic_exchange(&t->doorbell, DOORBELL_NOTIFIED) != DOORBELL_SLEEPING) return;
+    atomic_fetch_add_explicit(&t->wakes, 1, memory_order_relaxed);
+    syscall(SYS_futex, &t->doorbell, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
+}
+
+/* Looks for a wake for as long as the options say. True when one came. */
+static bool shard_thread_spin(struct shard_thread *t) {
+    if (t->options.spin_ns == 0) return false;
+    int64_t until = clock_mono_ns() + t->options.spin_ns;
+    do {
+        for (int i = 0; i < 64; i++) {
+            if (atomic_load_explicit(&t->doorbell, memory_order_acquire) == DOORBELL_NOTIFIED)
+                return true;
+            __builtin_ia32_pause();
+        }
+    } while (clock_mono_ns() < until);
+    return false;
+}
+
+static void shard_thread_sleep(struct shard_thread *t, int64_t next_ms) {
+    if (shard_thread_spin(t)) return;
+    int64_t timeout_ms = next_ms - clock_mono_ms();
+    if (timeout_ms <= 0) return;
+    if (timeout_ms > SHARD_THREAD_SLEEP_MS_MAX) timeout_ms = SHARD_THREAD_SLEEP_MS_MAX;
+    unsigned running = DOORBELL_RUNNING;
+    if (!atomic_compare_exchange_strong(&t->doorbell, &running, DOORBELL_SLEEPING)) return;
+    atomic_fetch_add_explicit(&t->sleeps, 1, memory_order_relaxed);
+    shard_thread_futex_wait(&t->doorbell, DOORBELL_SLEEPING, timeout_ms);
+}
+
+static void shard_thread_loop(struct shard_thread *t) {
+    bool draining = false;
+    while (!atomic_load_explicit(&t->stop, memory_order_acquire)) {
+        atomic_exchange(&t->doorbell, DOORBELL_RUNNING);
+        if (!draining && atomic_load_explicit(&t->drain, memory_order_acquire)) {
+            draining = true;
+            shard_drain(t->shard);
+        }
+        int64_t next_ms = INT64_MAX;
+        uint32_t worked = shard_work(t->shard, clock_unix_ms(), clock_mono_ms(), &next_ms);
+        atomic_fetch_add_explicit(&t->rounds, 1, memory_order_relaxed);
+        if (draining && shard_is_drained(t->shard))
+            atomic_store_explicit(&t->drained, true, memory_order_release);
+        if (worked == 0) shard_thread_sleep(t, next_ms);
+    }
+}
+
+static void shard_thread_pin(const struct shard_thread *t) {
+    char name[16];
+    snprintf(name, sizeof name, "shard-%u", t->options.shard.id);
+    pthread_setname_np(pthread_self(), name);
+    if (t->options.cpu < 0) return;
+    cpu_set_t cpus;
+    CPU_ZERO(&cpus);
+    CPU_SET((unsigned)t->options.cpu, &cpus);
+    /* A core that went away costs speed and nothing else. */
+    (void)pthread_setaffinity_np(pthread_self(), sizeof cpus, &cpus);
+}
+
+static void *shard_thread_main(void *arg) {
+    struct shard_thread *t = arg;
+    shard_thread_pin(t);
+    memory_own_arena();
+    char error[sizeof t->error] = "";
+    struct shard *shard = shard_open(&t->options.shard, clock_unix_ms(), clock_mono_ms(), error,
+                                     sizeof error);
+    if (shard) shard_on_wake(shard, shard_thread_wake, t);
+    pthread_mutex_lock(&t->mutex);
+    t->shard = shard;
+    memcpy(t->error, error, sizeof error);
+    t->opened = shard ? OPEN : OPEN_FAILED;
+    pthread_cond_broadcast(&t->changed);
+    pthread_mutex_unlock(&t->mutex);
+    if (!shard) {
+        atomic_store_explicit(&t->drained, true, memory_order_release);
+        return NULL;
+    }
+    shard_thread_loop(t);
+    shard_close(shard);
+    return NULL;
+}
+
+struct shard_thread *shard_thread_start(const struct shard_thread_options *options, char *error,
+                                        size_t error_bytes) {
+    struct shard_thread *t = aligned_alloc(64, (sizeof *t + 63) / 64 * 64);
+    if (!t) {
+        snprintf(error, error_bytes, "no memory for the thread of shard %u", options->shard.id);
+        return NULL;
+    }
+    memset(t, 0, sizeof *t);
+    t->options = *options;
+    pthread_mutex_init(&t->mutex, NULL);
+    pthread_cond_init(&t->changed, NULL);
+    int rc = pthread_create(&t->thread, NULL, shard_thread_main, t);
+    if (rc == 0) return t;
+    snprintf(error, error_bytes, "cannot start the thread of shard %u: %s", options->shard.id,
+             strerror(rc));
+    pthread_cond_destroy(&t->changed);
+    pthread_mutex_destroy(&t->mutex);
+    free(t);
+    return NULL;
+}
+
+struct shard *shard_thread_await(struct shard_thread *t, char *error, size_t error_bytes) {
+    pthread_mutex_lock(&t->mutex);
+    while (t->opened == OPENING) pthread_cond_wait(&t->changed, &t->mutex);
+    struct shard *shard = t->shard;
+    pthread_mutex_unlock(&t->mutex);
+    if (!shard) snprintf(error, error_bytes, "%s", t->error);
+    return shard;
+}
+
+void shard_thread_drain(struct shard_thread *t) {
+    atomic_store_explicit(&t->drain, true, memory_order_release);
+    shard_thread_wake(t);
+}
+
+bool shard_thread_is_drained(const struct shard_thread *t) {
+    return atomic_load_explicit(&t->drained, memory_order_acquire);
+}
+
+void shard_thread_stop(struct shard_thread *t) {
+    atomic_store_explicit(&t->stop, true, memory_order_release);
+    shard_thread_wake(t);
+    int rc = pthread_join(t->thread, NULL);
+    require(rc == 0);
+    pthread_cond_destroy(&t->changed);
+    pthread_mutex_destroy(&t->mutex);
+    free(t);
+}
+
+void shard_thread_stats(const struct shard_thread *t, struct shard_thread_stats *stats) {
+    stats->rounds = atomic_load_explicit(&t->rounds, memory_order_relaxed);
+    stats->sleeps = atomic_load_explicit(&t->sleeps, memory_order_relaxed);
+    stats->wakes = atomic_load_explicit(&t->wakes, memory_order_relaxed);
+}
