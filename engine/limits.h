@@ -53,6 +53,16 @@
 #define STORES_PER_SHARD_MAX 1000000
 #define ACTOR_BYTES_MAX (2u << 20)    /* one actor's block */
 
+/* -- the node ------------------------------------------------------------------------------- */
+#define HISTORY_PARTS_MAX 1024        /* parts that wait for their histories to be read */
+#define INGRESS_CONTEXTS_MAX 65536    /* messages in the node at a time, per endpoint */
+#define INGRESS_CONTEXTS_DEFAULT 1024
+#define INGRESS_CONTEXTS_SPARE 64     /* of these: kept to answer OVERLOADED when all others wait */
+#define INGRESS_KEPT_BYTES_MAX (64u << 20) /* memory of answered messages that is kept for reuse */
+#define STATUS_BYTES_MAX (512u << 10) /* one STATUS or SHARD_MAP answer */
+#define EPOCHS_MAX 64
+#define ENDPOINT_BYTES_MAX 256        /* one nng address */
+
 /* -- the log -------------------------------------------------------------------------------- */
 #define LOG_BATCH_BYTES_MAX (8u << 20)     /* one LMDB transaction of the log writer */
 #define SEGMENT_BYTES_MAX (4ULL << 30)     /* a log segment is closed at this size ... */
@@ -74,6 +84,9 @@ static_assert(ORDER_LINES_MAX * (ID_TEXT_BYTES_MAX + LINE_NAME_BYTES_MAX + 32) +
                       ATTRIBUTES_BYTES_MAX + ORDER_PAYMENTS_MAX * 256 + 4096 <= EVENT_BYTES_MAX,
               "the largest place fits one event");
 static_assert(COMMAND_BYTES_MAX <= MESSAGE_BYTES_MAX, "a largest command fits a message");
+static_assert(INGRESS_CONTEXTS_DEFAULT > 2 * INGRESS_CONTEXTS_SPARE, "most contexts do work");
+static_assert(SHARDS_MAX * ENDPOINT_BYTES_MAX * 2 <= STATUS_BYTES_MAX, "the map fits its answer");
+static_assert(STATUS_BYTES_MAX + 1024 <= MESSAGE_BYTES_MAX, "a status fits a message");
 static_assert(BATCH_COMMANDS_MAX <= TURN_COMMANDS_MAX, "a largest message fits one turn");
 static_assert(LIMBO_BYTES_MAX >= 2 * ENTRY_BYTES_MAX, "the limbo holds two largest entries");
 static_assert(CONSENSUS_TAIL_ENTRIES_MAX >= CONSENSUS_INFLIGHT_ENTRIES + LIMBO_ENTRIES_MAX,

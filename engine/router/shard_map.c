@@ -1,0 +1,87 @@
+#include "engine/router/shard_map.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "engine/base/check.h"
+#include "engine/wire/msgpack_writer.h"
+
+void shard_map_init(struct shard_map *map, uint32_t shards_count) {
+    require(shards_count >= 1 && shards_count <= SHARDS_MAX);
+    memset(map, 0, sizeof *map);
+    map->epochs[0] = (struct routing_epoch){.from_ms = 0, .shards_count = shards_count};
+    map->epochs_count = 1;
+    map->shards_count = shards_count;
+}
+
+uint32_t shard_map_route(const struct shard_map *map, const struct command *command) {
+    switch (command->kind) {
+    case COMMAND_STORE_PAUSE:
+    case COMMAND_STORE_RESUME:
+    case COMMAND_STORE_GET:
+        return routing_shard_of_store(map->epochs, map->epochs_count, command->store.store);
+    default:
+        return routing_shard_of_key(map->epochs, map->epochs_count, &command->subject);
+    }
+}
+
+void *shard_map_encode(const struct shard_map *map, uint32_t *bytes) {
+    void *buffer = malloc(STATUS_BYTES_MAX);
+    struct msgpack_writer w;
+    if (!buffer) return NULL;
+    msgpack_writer_init(&w, buffer, STATUS_BYTES_MAX);
+    msgpack_write_map(&w, 2);
+    msgpack_write_text(&w, "epochs");
+    msgpack_write_array(&w, map->epochs_count);
+    for (uint32_t i = 0; i < map->epochs_count; i++) {
+        msgpack_write_array(&w, 2);
+        msgpack_write_int(&w, map->epochs[i].from_ms);
+        msgpack_write_uint(&w, map->epochs[i].shards_count);
+    }
+    msgpack_write_text(&w, "shards");
+    msgpack_write_array(&w, map->shards_count);
+    for (uint32_t i = 0; i < map->shards_count; i++) {
+        msgpack_write_array(&w, 2);
+        msgpack_write_uint(&w, i);
+        msgpack_write_text(&w, map->shard_endpoints[i]);
+    }
+    require(msgpack_writer_ok(&w)); /* see the relations in engine/limits.h */
+    *bytes = (uint32_t)msgpack_writer_size(&w);
+    return buffer;
+}
+
+/* "tcp://host:7400" -> 7400 and the bytes before the port; -1 when there is no port. */
+static long shard_map_port(const char *base, size_t *before) {
+    const char *colon = strrchr(base, ':');
+    if (!colon || colon[1] < '0' || colon[1] > '9') return -1;
+    char *end;
+    long port = strtol(colon + 1, &end, 10);
+    if (*end != 0 || port > 65535) return -1;
+    *before = (size_t)(colon + 1 - base);
+    return port;
+}
+
+bool shard_map_endpoint_of(const char *base, uint32_t shard, char *out, size_t out_bytes,
+                           char *error, size_t error_bytes) {
+    int used;
+    if (strncmp(base, "tcp", 3) == 0) {
+        size_t before = 0;
+        long port = shard_map_port(base, &before);
+        if (port < 0) {
+            snprintf(error, error_bytes, "\"%s\" is not of the form tcp://host:port", base);
+            return false;
+        }
+        long shard_port = port == 0 ? 0 : port + 1 + (long)shard;
+        if (shard_port > 65535) {
+            snprintf(error, error_bytes, "shard %u would listen on port %ld, which is no port: "
+                     "choose a lower one than %ld for --listen", shard, shard_port, port);
+            return false;
+        }
+        used = snprintf(out, out_bytes, "%.*s%ld", (int)before, base, shard_port);
+    } else {
+        used = snprintf(out, out_bytes, "%s-shard-%u", base, shard);
+    }
+    if (used > 0 && (size_t)used < out_bytes) return true;
+    snprintf(error, error_bytes, "the address \"%s\" is too long", base);
+    return false;
+}

@@ -1,0 +1,37 @@
+/* The shard map of a node: the epochs that say which shard owns a key, and the endpoint of each
+ * shard. Written before the node serves, read by everybody, never changed: any thread. */
+#ifndef JUMUN_ROUTER_SHARD_MAP_H
+#define JUMUN_ROUTER_SHARD_MAP_H
+
+#include <stdbool.h>
+
+#include "actors/command.h"
+#include "engine/limits.h"
+#include "engine/wire/routing.h"
+
+struct shard_map {
+    struct routing_epoch epochs[EPOCHS_MAX];
+    uint32_t epochs_count;
+    uint32_t shards_count;
+    char endpoint[ENDPOINT_BYTES_MAX];                     /* the general one */
+    char shard_endpoints[SHARDS_MAX][ENDPOINT_BYTES_MAX];
+};
+
+/* One epoch from the beginning of time with `shards_count` shards; no endpoints yet. */
+void shard_map_init(struct shard_map *map, uint32_t shards_count);
+
+/* The shard that decides the command: by key, or by store id for the commands of stores. Not for
+ * malformed commands and those of the node. */
+uint32_t shard_map_route(const struct shard_map *map, const struct command *command);
+
+/* Writes the answer to SHARD_MAP (engine/wire/protocol.h): malloc'ed msgpack, *bytes long. NULL
+ * without memory. */
+void *shard_map_encode(const struct shard_map *map, uint32_t *bytes);
+
+/* The endpoint of a shard that belongs to the general endpoint `base`: for "tcp://host:port" the
+ * port + 1 + shard (port 0 stays 0: any free one), for other transports base-shard-<n>. False when
+ * it would be no valid address: the sentence is in error. */
+bool shard_map_endpoint_of(const char *base, uint32_t shard, char *out, size_t out_bytes,
+                           char *error, size_t error_bytes);
+
+#endif
