@@ -1,0 +1,231 @@
+#include "engine/node/config.h"
+
+#include <argp.h>
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "engine/base/log.h"
+
+static const char config_doc[] =
+    "The engine node of Jumun: takes orders over nng, decides them in memory, keeps them in an event "
+    "log on disk, and answers when they are durable."
+    "\v"
+    "Shard s listens on the port behind --listen plus s (port 7400: shard 0 on 7401, shard 1 on 7402, "
+    "...). Once it serves, it prints one line:\n"
+    "  jumund ready: tcp://127.0.0.1:7400 shards=2 pid=4711\n"
+    "SIGTERM or SIGINT: stops taking commands, finishes those it took, stores everything, exits. "
+    "A second signal: exits at once (nothing acknowledged is lost).\n"
+    "\n"
+    "Exit codes: 0 stopped on request; 1 failed while running, or could not listen; 2 the command "
+    "line makes no sense; 3 the data directory is locked, not writable, damaged, or was made with "
+    "other settings.";
+
+enum {
+    OPTION_DATA = 'd', OPTION_LISTEN = 'l', OPTION_SHARDS = 's', OPTION_NO_PIN = 256,
+    OPTION_NODE_ID, OPTION_MAILBOX, OPTION_CONTEXTS, OPTION_MEMORY, OPTION_CHECKPOINT_AGE,
+    OPTION_RETENTION, OPTION_SEGMENT, OPTION_LOG_LEVEL, OPTION_READY_FD
+};
+
+static const struct argp_option config_options[] = {
+    {"data", OPTION_DATA, "DIR", 0, "Directory of the log and the orders, made when it is not there "
+     "(default: ./jumun-data)", 0},
+    {"listen", OPTION_LISTEN, "URL", 0, "Address of the general endpoint; port 0 takes free ports "
+     "(default: tcp://127.0.0.1:7400)", 0},
+    {"shards", OPTION_SHARDS, "N", 0, "Number of shards, one thread each; a directory keeps the "
+     "number that it was made with (default: one per core)", 0},
+    {"no-pin", OPTION_NO_PIN, NULL, 0, "Let the system choose the cores of the shards' threads", 0},
+    {"node-id", OPTION_NODE_ID, "N", 0, "Number of this node in its cluster (default: 1)", 0},
+    {"mailbox-commands", OPTION_MAILBOX, "N", 0, "Commands that may wait at a shard; more are "
+     "answered \"overloaded\" (default: 65536)", 0},
+    {"contexts", OPTION_CONTEXTS, "N", 0, "Messages in the node at a time, per endpoint "
+     "(default: 1024)", 0},
+    {"memory-max", OPTION_MEMORY, "BYTES", 0, "Bound of the memory of orders, such as 4G "
+     "(default: none)", 0},
+    {"checkpoint-age-ms", OPTION_CHECKPOINT_AGE, "MS", 0, "How long a changed order settles before "
+     "its state is stored beside the log (default: 2000)", 0},
+    {"retention-days", OPTION_RETENTION, "DAYS", 0, "How long the log is kept (default: 30)", 0},
+    {"segment-bytes", OPTION_SEGMENT, "BYTES", 0, "Size at which a log segment is closed "
+     "(default: 4G)", 0},
+    {"log-level", OPTION_LOG_LEVEL, "LEVEL", 0, "error, warn, info or debug (default: info)", 0},
+    {"ready-fd", OPTION_READY_FD, "FD", 0, "Descriptor that gets the ready line (default: stdout)",
+     0},
+    {0}};
+
+struct config_state {
+    struct config *config;
+    char *error;
+    size_t error_bytes;
+    bool quiet;        /* no help, no exit */
+};
+
+__attribute__((format(printf, 2, 3))) static error_t config_refuse(struct config_state *s,
+                                                                    const char *format, ...) {
+    va_list args;
+    va_start(args, format);
+    vsnprintf(s->error, s->error_bytes, format, args);
+    va_end(args);
+    return EINVAL;
+}
+
+static bool config_number_of(const char *text, uint64_t *value) {
+    char *end;
+    if (*text < '0' || *text > '9') return false;
+    errno = 0;
+    unsigned long long v = strtoull(text, &end, 10);
+    if (errno != 0 || *end != 0) return false;
+    *value = v;
+    return true;
+}
+
+bool config_bytes_of(const char *text, uint64_t *bytes) {
+    static const char units[] = "KMGT";
+    char *end;
+    if (*text < '0' || *text > '9') return false;
+    errno = 0;
+    unsigned long long v = strtoull(text, &end, 10);
+    if (errno != 0) return false;
+    unsigned shift = 0;
+    if (*end != 0) {
+        const char *unit = strchr(units, *end);
+        if (!unit || end[1] != 0) return false;
+        shift = 10 * (unsigned)(unit - units + 1);
+    }
+    if (v > UINT64_MAX >> shift) return false;
+    *bytes = (uint64_t)v << shift;
+    return true;
+}
+
+static error_t config_number(struct config_state *s, const char *option, const char *text,
+                             uint64_t min, uint64_t max, uint64_t *value) {
+    if (config_number_of(text, value) && *value >= min && *value <= max) return 0;
+    return config_refuse(s, "--%s must be a number from %llu to %llu, not \"%s\"", option,
+                         (unsigned long long)min, (unsigned long long)max, text);
+}
+
+static error_t config_bytes(struct config_state *s, const char *option, const char *text,
+                            uint64_t min, uint64_t *value) {
+    if (config_bytes_of(text, value) && *value >= min) return 0;
+    return config_refuse(s, "--%s must be a size of at least %llu bytes such as 64M or 4G, not \"%s\"",
+                         option, (unsigned long long)min, text);
+}
+
+static error_t config_text(struct config_state *s, const char *option, const char *text, char *out,
+                           size_t out_bytes) {
+    size_t bytes = strlen(text);
+    if (bytes > 0 && bytes < out_bytes) {
+        memcpy(out, text, bytes + 1);
+        return 0;
+    }
+    return config_refuse(s, "--%s must be 1 to %zu bytes long", option, out_bytes - 1);
+}
+
+static error_t config_log_level(struct config_state *s, const char *text) {
+    s->config->log_level = log_level_of(text);
+    if (s->config->log_level >= 0) return 0;
+    return config_refuse(s, "--log-level must be error, warn, info or debug, not \"%s\"", text);
+}
+
+/* Options whose value is a number, and what is done with it. */
+static error_t config_option_number(struct config_state *s, int key, const char *arg) {
+    struct config *c = s->config;
+    uint64_t v = 0;
+    error_t rc;
+    switch (key) {
+    case OPTION_SHARDS:
+        rc = config_number(s, "shards", arg, 1, SHARDS_MAX, &v);
+        c->shards = (uint32_t)v;
+        return rc;
+    case OPTION_NODE_ID:
+        rc = config_number(s, "node-id", arg, 1, INT64_MAX, &v);
+        c->node_id = v;
+        return rc;
+    case OPTION_MAILBOX:
+        rc = config_number(s, "mailbox-commands", arg, BATCH_COMMANDS_MAX, 1u << 24, &v);
+        c->mailbox_commands = (uint32_t)v;
+        return rc;
+    case OPTION_CONTEXTS:
+        rc = config_number(s, "contexts", arg, 2 * INGRESS_CONTEXTS_SPARE, INGRESS_CONTEXTS_MAX,
+                           &v);
+        c->contexts = (uint32_t)v;
+        return rc;
+    case OPTION_CHECKPOINT_AGE:
+        rc = config_number(s, "checkpoint-age-ms", arg, 1, 3600000, &v);
+        c->checkpoint_age_ms = (int64_t)v;
+        return rc;
+    case OPTION_RETENTION:
+        rc = config_number(s, "retention-days", arg, 1, 3650, &v);
+        c->retention_ms = (int64_t)v * 86400000;
+        return rc;
+    case OPTION_READY_FD:
+        rc = config_number(s, "ready-fd", arg, 1, 1u << 20, &v);
+        c->ready_fd = (int)v;
+        return rc;
+    default: return ARGP_ERR_UNKNOWN;
+    }
+}
+
+static error_t config_option(int key, char *arg, struct argp_state *state) {
+    struct config_state *s = state->input;
+    struct config *c = s->config;
+    error_t rc;
+    switch (key) {
+    case OPTION_DATA: rc = config_text(s, "data", arg, c->data, sizeof c->data); break;
+    case OPTION_LISTEN: rc = config_text(s, "listen", arg, c->listen, sizeof c->listen); break;
+    case OPTION_NO_PIN: c->pin = false; return 0;
+    case OPTION_MEMORY:
+        rc = config_bytes(s, "memory-max", arg, 16u << 20, &c->memory_bytes_max);
+        break;
+    case OPTION_SEGMENT:
+        rc = config_bytes(s, "segment-bytes", arg, 64u << 20, &c->segment_bytes);
+        break;
+    case OPTION_LOG_LEVEL: rc = config_log_level(s, arg); break;
+    case ARGP_KEY_ARG:
+        rc = config_refuse(s, "\"%s\" is not an option; see --help", arg);
+        break;
+    default: rc = config_option_number(s, key, arg); break;
+    }
+    if (rc == EINVAL && !s->quiet) {
+        fprintf(stderr, "jumund: %s\n", s->error);
+        exit(EXIT_USAGE);
+    }
+    return rc;
+}
+
+static void config_defaults(struct config *config) {
+    *config = (struct config){.data = "./jumun-data",
+                              .listen = "tcp://127.0.0.1:7400",
+                              .pin = true,
+                              .mailbox_commands = MAILBOX_COMMANDS_MAX,
+                              .contexts = INGRESS_CONTEXTS_DEFAULT,
+                              .checkpoint_age_ms = CHECKPOINT_AGE_MS,
+                              .retention_ms = RETENTION_MS,
+                              .segment_bytes = SEGMENT_BYTES_MAX,
+                              .log_level = LOG_LEVEL_INFO,
+                              .ready_fd = 1};
+}
+
+static const struct argp config_argp = {config_options, config_option, NULL, config_doc,
+                                        NULL, NULL, NULL};
+
+void config_parse(struct config *config, int argc, char **argv) {
+    char error[512] = "";
+    struct config_state s = {config, error, sizeof error, false};
+    argp_program_version = "jumund " JUMUN_VERSION;
+    argp_err_exit_status = EXIT_USAGE;
+    config_defaults(config);
+    argp_parse(&config_argp, argc, argv, 0, NULL, &s);
+}
+
+int config_read(struct config *config, int argc, char **argv, char *error, size_t error_bytes) {
+    struct config_state s = {config, error, error_bytes, true};
+    error[0] = 0;
+    config_defaults(config);
+    error_t rc = argp_parse(&config_argp, argc, argv,
+                            ARGP_NO_EXIT | ARGP_NO_ERRS | ARGP_NO_HELP, NULL, &s);
+    if (rc == 0) return 0;
+    if (error[0] == 0) snprintf(error, error_bytes, "unknown option; see --help");
+    return -1;
+}

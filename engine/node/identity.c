@@ -1,0 +1,152 @@
+#include "engine/node/identity.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <jansson.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "engine/base/clock.h"
+#include "engine/limits.h"
+
+/* mkdir -p; the last error tells. */
+static int identity_make_directory(const char *path) {
+    char part[4096];
+    size_t bytes = strlen(path);
+    if (bytes >= sizeof part) {
+        errno = ENAMETOOLONG;
+        return -1;
+    }
+    memcpy(part, path, bytes + 1);
+    for (char *p = part + 1; *p; p++) {
+        if (*p != '/') continue;
+        *p = 0;
+        if (mkdir(part, 0777) != 0 && errno != EEXIST) return -1;
+        *p = '/';
+    }
+    return mkdir(part, 0777) == 0 || errno == EEXIST ? 0 : -1;
+}
+
+static int identity_lock(const char *directory, char *error, size_t error_bytes) {
+    char path[4096];
+    if (identity_make_directory(directory) != 0) {
+        snprintf(error, error_bytes, "cannot make the data directory %s: %s", directory,
+                 strerror(errno));
+        return -1;
+    }
+    snprintf(path, sizeof path, "%s/lock", directory);
+    int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
+    if (fd < 0) {
+        snprintf(error, error_bytes, "cannot write to the data directory %s: %s", directory,
+                 strerror(errno));
+        return -1;
+    }
+    if (flock(fd, LOCK_EX | LOCK_NB) == 0) return fd;
+    snprintf(error, error_bytes, "the data directory %s is in use by another process", directory);
+    close(fd);
+    return -1;
+}
+
+/* 1 read, 0 not there, -1 with a sentence. */
+static int identity_read(const char *path, struct identity *identity, char *error,
+                         size_t error_bytes) {
+    json_error_t fault;
+    if (access(path, F_OK) != 0 && errno == ENOENT) return 0;
+    json_t *json = json_load_file(path, JSON_REJECT_DUPLICATES, &fault);
+    if (!json) {
+        snprintf(error, error_bytes, "%s cannot be read: %s", path, fault.text);
+        return -1;
+    }
+    int format = 0, rc = 1;
+    const char *cluster_id = NULL;
+    json_int_t node_id = 0, shards = 0, created_ms = 0;
+    if (json_unpack_ex(json, &fault, 0, "{s:i, s:s, s:I, s:I, s:I}", "format", &format,
+                       "cluster_id", &cluster_id, "node_id", &node_id, "shards", &shards,
+                       "created_ms", &created_ms) != 0) {
+        snprintf(error, error_bytes, "%s is damaged: %s", path, fault.text);
+        rc = -1;
+    } else if (format != IDENTITY_FORMAT) {
+        snprintf(error, error_bytes, "%s has format %d; this program knows format %d", path, format,
+                 IDENTITY_FORMAT);
+        rc = -1;
+    } else if (strlen(cluster_id) != 32 || node_id < 1 || shards < 1 || shards > SHARDS_MAX) {
+        snprintf(error, error_bytes, "%s is damaged: a value is outside its range", path);
+        rc = -1;
+    } else {
+        memcpy(identity->cluster_id, cluster_id, 33);
+        identity->node_id = (uint64_t)node_id;
+        identity->shards = (uint32_t)shards;
+        identity->created_ms = created_ms;
+    }
+    json_decref(json);
+    return rc;
+}
+
+static int identity_sync_directory(const char *directory) {
+    int fd = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0) return -1;
+    int rc = fsync(fd);
+    close(fd);
+    return rc;
+}
+
+/* Written beside, synced and renamed: a crash leaves the old state or the new one. */
+static int identity_write(const char *directory, const char *path,
+                          const struct identity *identity) {
+    char beside[4200], text[512];
+    int bytes = snprintf(text, sizeof text,
+                         "{\"format\": %d, \"cluster_id\": \"%s\", \"node_id\": %" PRIu64
+                         ", \"shards\": %u, \"created_ms\": %" PRId64 "}\n",
+                         IDENTITY_FORMAT, identity->cluster_id, identity->node_id,
+                         identity->shards, identity->created_ms);
+    snprintf(beside, sizeof beside, "%s.new", path);
+    int fd = open(beside, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+    if (fd < 0) return -1;
+    bool written = write(fd, text, (size_t)bytes) == bytes && fsync(fd) == 0;
+    if (close(fd) != 0 || !written) return -1;
+    if (rename(beside, path) != 0) return -1;
+    return identity_sync_directory(directory);
+}
+
+static int identity_create(const char *directory, const char *path, const struct identity *wanted,
+                           uint32_t default_shards, struct identity *identity) {
+    uint8_t random[16];
+    if (getrandom(random, sizeof random, 0) != (ssize_t)sizeof random) return -1;
+    for (size_t i = 0; i < sizeof random; i++)
+        snprintf(identity->cluster_id + 2 * i, 3, "%02x", random[i]);
+    identity->node_id = wanted->node_id ? wanted->node_id : 1;
+    identity->shards = wanted->shards ? wanted->shards : default_shards;
+    identity->created_ms = clock_unix_ms();
+    return identity_write(directory, path, identity);
+}
+
+int identity_open(const char *directory, const struct identity *wanted, uint32_t default_shards,
+                  struct identity *identity, char *error, size_t error_bytes) {
+    char path[4150];
+    int fd = identity_lock(directory, error, error_bytes);
+    if (fd < 0) return -1;
+    snprintf(path, sizeof path, "%s/node.json", directory);
+    int found = identity_read(path, identity, error, error_bytes);
+    bool good = found >= 0;
+    if (found == 0 && identity_create(directory, path, wanted, default_shards, identity) != 0) {
+        snprintf(error, error_bytes, "cannot write %s: %s", path, strerror(errno));
+        good = false;
+    } else if (found == 1 && wanted->shards != 0 && wanted->shards != identity->shards) {
+        snprintf(error, error_bytes, "the data directory %s was made with %u shards, not %u: its "
+                 "orders are spread over them. Leave --shards away, or use another directory",
+                 directory, identity->shards, wanted->shards);
+        good = false;
+    } else if (found == 1 && wanted->node_id != 0 && wanted->node_id != identity->node_id) {
+        snprintf(error, error_bytes, "the data directory %s belongs to node %" PRIu64 ", not %"
+                 PRIu64, directory, identity->node_id, wanted->node_id);
+        good = false;
+    }
+    if (good) return fd;
+    close(fd);
+    return -1;
+}

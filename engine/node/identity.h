@@ -1,0 +1,30 @@
+/* Who a data directory belongs to: the file `node.json` in it, written once.
+ *
+ *   {"format": 1, "cluster_id": "5d2f...", "node_id": 1, "shards": 2, "created_ms": 1774353600000}
+ *
+ * The number of shards is part of it: the keys of stored orders are spread by it. */
+#ifndef JUMUN_NODE_IDENTITY_H
+#define JUMUN_NODE_IDENTITY_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+enum { IDENTITY_FORMAT = 1 };
+
+struct identity {
+    char cluster_id[33];   /* 32 hex digits */
+    uint64_t node_id;
+    uint32_t shards;
+    int64_t created_ms;
+};
+
+/* Makes `directory` when it is not there, locks it against a second process, and reads who it is;
+ * an empty one becomes what `wanted` says (cluster id and created_ms are filled in).
+ *
+ * wanted->node_id and wanted->shards: 0 = as it is; default_shards is for a new directory then.
+ * Returns the descriptor that holds the lock, to be closed at the end; -1 with a sentence in error
+ * when the directory cannot be used or was made otherwise than wanted. */
+int identity_open(const char *directory, const struct identity *wanted, uint32_t default_shards,
+                  struct identity *identity, char *error, size_t error_bytes);
+
+#endif
