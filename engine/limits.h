@@ -51,6 +51,9 @@
 #define LIMBO_BYTES_MAX (16u << 20)
 #define PARKED_COMMANDS_MAX 16384     /* commands waiting for their order to be loaded */
 #define STORES_PER_SHARD_MAX 1000000
+#define SHARD_MESSAGE_BYTES_MAX (256u << 10) /* one message between shards */
+#define INBOX_MESSAGES_MAX 4096       /* messages and acknowledgements waiting per shard */
+#define OUTBOX_MESSAGES_MAX 65536     /* sent and not acknowledged, all peers of a shard together */
 #define ACTOR_BYTES_MAX (2u << 20)    /* one actor's block */
 
 /* -- the node ------------------------------------------------------------------------------- */
@@ -88,6 +91,9 @@ static_assert(INGRESS_CONTEXTS_DEFAULT > 2 * INGRESS_CONTEXTS_SPARE, "most conte
 static_assert(SHARDS_MAX * ENDPOINT_BYTES_MAX * 2 <= STATUS_BYTES_MAX, "the map fits its answer");
 static_assert(STATUS_BYTES_MAX + 1024 <= MESSAGE_BYTES_MAX, "a status fits a message");
 static_assert(BATCH_COMMANDS_MAX <= TURN_COMMANDS_MAX, "a largest message fits one turn");
+/* 2,048 items of a store id, two integers and msgpack's heads. */
+static_assert(2048 * (ID_TEXT_BYTES_MAX + 24) + 16 <= SHARD_MESSAGE_BYTES_MAX,
+              "a largest message of store news fits");
 static_assert(LIMBO_BYTES_MAX >= 2 * ENTRY_BYTES_MAX, "the limbo holds two largest entries");
 static_assert(CONSENSUS_TAIL_ENTRIES_MAX >= CONSENSUS_INFLIGHT_ENTRIES + LIMBO_ENTRIES_MAX,
               "what is in flight to a peer is in memory");

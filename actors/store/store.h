@@ -48,7 +48,8 @@ struct store_news {
 };
 
 /* Writes / reads the message. encode returns the bytes used, 0 if `capacity` is too small. decode
- * returns false for anything but a whole message of the documented shape; it visits each item. */
+ * returns false for anything but a whole message of the documented shape; it sets *kind before the
+ * first visit, visits each item, and stops with false when a visit returns false. */
 uint32_t store_message_encode(uint8_t kind, const struct store_news *items, uint32_t count,
                               uint8_t *out, uint32_t capacity);
 bool store_message_decode(struct bytes message, uint8_t *kind,

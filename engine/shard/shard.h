@@ -59,6 +59,7 @@ struct shard_stats {                 /* a consistent enough copy; counters only 
     uint64_t commit_index, applied_index, checkpoint_index, last_index, term;
     uint64_t loads, evictions, checkpoint_lag_entries;
     uint8_t role; bool ready; bool disk_full;
+    bool failed;                     /* the log or state is damaged: nothing is served; see the log */
     uint64_t recovery_events; int64_t recovery_ms;
 };
 
@@ -83,14 +84,16 @@ uint32_t shard_work(struct shard *shard, int64_t now_ms, int64_t mono_ms, int64_
 /* Sets what shard_offer* and the storage call when the shard has something to do. Any thread. */
 void shard_on_wake(struct shard *shard, void (*wake)(void *arg), void *arg);
 
-/* Stops taking commands (SHUTTING_DOWN); shard_work() goes on until shard_is_drained(). */
+/* Stops taking commands (SHUTTING_DOWN) and stores everything; shard_work() is to be called until
+ * shard_is_drained(). Any thread. A full disk may keep it from ever being drained. */
 void shard_drain(struct shard *shard);
 bool shard_is_drained(const struct shard *shard);
 
 void shard_stats(const struct shard *shard, struct shard_stats *stats); /* any thread */
 
-/* Frees everything; parts still held are answered SHUTTING_DOWN (decided ones: never, their fate is
- * the log's). The storage is not closed. */
+/* Frees everything. Parts in the mailbox are answered SHUTTING_DOWN; parts that are decided but not
+ * committed, or wait for a load, are dropped without an answer: their fate is the log's. After
+ * shard_is_drained() there are none. The storage is not closed. */
 void shard_close(struct shard *shard);
 
 #endif

@@ -1,0 +1,102 @@
+#include "engine/shard/outbox.h"
+
+#include <stdlib.h>
+
+#include "actors/message_event.h"
+
+/* Sent and not yet acknowledged, per peer: enough to hide a commit, few enough that a resend after a
+ * loss stays small. */
+enum { OUTBOX_WINDOW_MESSAGES = 256 };
+
+bool outbox_init(struct outbox *o, uint32_t id, uint32_t peers_count) {
+    *o = (struct outbox){.id = id, .peers_count = peers_count};
+    o->peers = calloc(peers_count, sizeof *o->peers);
+    return o->peers != NULL;
+}
+
+void outbox_fini(struct outbox *o) {
+    for (uint32_t p = 0; o->peers && p < o->peers_count; p++)
+        outbox_acknowledge(o, p, UINT64_MAX);
+    free(o->peers);
+    *o = (struct outbox){0};
+}
+
+bool outbox_note_sent(struct outbox *o, const struct event *e, uint64_t index) {
+    const struct message_event *m = event_payload(e);
+    require(m->peer < o->peers_count);
+    struct outbox_peer *peer = &o->peers[m->peer];
+    if (m->sequence <= peer->acknowledged) return true;
+    if (peer->last && m->sequence <= peer->last->sequence) return true;
+    struct outbox_message *message = malloc(sizeof *message + m->payload_bytes);
+    if (!message) return false;
+    struct bytes payload = message_event_payload(e);
+    *message = (struct outbox_message){
+        .sequence = m->sequence, .index = index, .bytes = payload.size};
+    memcpy(message->payload, payload.data, payload.size);
+    require(implies(peer->last, peer->last->sequence + 1 == m->sequence));
+    if (peer->last) peer->last->next = message;
+    else peer->first = message;
+    peer->last = message;
+    if (!peer->unsent) peer->unsent = message;
+    if (peer->sequence_last < m->sequence) peer->sequence_last = m->sequence;
+    o->messages_waiting++;
+    o->bytes_waiting += payload.size;
+    return true;
+}
+
+void outbox_acknowledge(struct outbox *o, uint32_t peer_id, uint64_t sequence) {
+    if (peer_id >= o->peers_count) return;
+    struct outbox_peer *peer = &o->peers[peer_id];
+    while (peer->first && peer->first->sequence <= sequence) {
+        struct outbox_message *m = peer->first;
+        peer->first = m->next;
+        if (!peer->first) peer->last = NULL;
+        if (peer->unsent == m) peer->unsent = m->next;
+        peer->acknowledged = m->sequence;
+        o->messages_waiting--;
+        o->bytes_waiting -= m->bytes;
+        free(m);
+    }
+    if (peer->sent < peer->acknowledged) peer->sent = peer->acknowledged;
+    peer->sent_ms = 0; /* progress: the clock of the rest starts anew with the next send */
+}
+
+static uint32_t peer_send(struct outbox *o, uint32_t peer_id, struct courier *courier,
+                          uint64_t commit_index, int64_t mono_ms) {
+    struct outbox_peer *peer = &o->peers[peer_id];
+    uint32_t sent = 0;
+    while (peer->unsent && peer->unsent->index <= commit_index &&
+           peer->unsent->sequence <= peer->acknowledged + OUTBOX_WINDOW_MESSAGES) {
+        struct outbox_message *m = peer->unsent;
+        courier->send(courier, o->id, peer_id, m->sequence, bytes_of(m->payload, m->bytes));
+        peer->sent = m->sequence;
+        peer->unsent = m->next;
+        sent++;
+    }
+    if (peer->sent > peer->acknowledged && peer->sent_ms == 0) peer->sent_ms = mono_ms;
+    return sent;
+}
+
+uint32_t outbox_send(struct outbox *o, struct courier *courier, uint64_t commit_index,
+                     int64_t mono_ms, int64_t resend_after_ms, int64_t *next_ms) {
+    uint32_t sent = 0;
+    for (uint32_t p = 0; p < o->peers_count; p++) {
+        struct outbox_peer *peer = &o->peers[p];
+        if (!peer->first) continue;
+        if (peer->sent_ms != 0 && mono_ms - peer->sent_ms >= resend_after_ms) {
+            o->resent += peer->sent - peer->acknowledged;
+            peer->sent = peer->acknowledged;
+            peer->unsent = peer->first;
+            peer->sent_ms = 0;
+        }
+        sent += peer_send(o, p, courier, commit_index, mono_ms);
+        if (peer->sent_ms != 0 && peer->sent_ms + resend_after_ms < *next_ms)
+            *next_ms = peer->sent_ms + resend_after_ms;
+    }
+    o->sent += sent;
+    return sent;
+}
+
+uint64_t outbox_oldest_index(const struct outbox *o, uint32_t peer) {
+    return o->peers[peer].first ? o->peers[peer].first->index : 0;
+}

@@ -1,0 +1,220 @@
+/* The dirty list -> background state transactions.
+ *
+ * A checkpoint is fuzzy: each order is copied at its own moment, a few per round, so nothing ever
+ * pauses. Replay makes it exact again: an event whose version an order already has is skipped. Stores,
+ * board notes, cursors and totals are copied together when the checkpoint is closed, so they reflect
+ * one entry (the cursor "stores"). Copies may hold what is not committed yet; therefore a checkpoint
+ * is handed over only when everything that it may reflect is committed. */
+#include <stdio.h>
+
+#include "engine/shard/shard_internal.h"
+
+enum { COPY_BYTES_PER_ROUND = 256 << 10, CHECKPOINT_ITEMS_MAX = 32768, RETRY_MS = 1000,
+       CURSORS_FIXED = 3 };
+
+static bool checkpoint_reserve(struct checkpoint_work *w, uint32_t bytes) {
+    if (w->data.items_count == w->items_capacity) {
+        uint32_t wanted = w->items_capacity ? w->items_capacity * 2 : 1024;
+        struct checkpoint_item *items = realloc(w->data.items, wanted * sizeof *items);
+        if (!items) return false;
+        w->data.items = items;
+        uint32_t *slots = realloc(w->slots, wanted * sizeof *slots);
+        if (!slots) return false;
+        w->slots = slots;
+        w->items_capacity = wanted;
+    }
+    if (w->data.blocks_bytes + bytes > w->blocks_capacity) {
+        uint32_t wanted = w->blocks_capacity ? w->blocks_capacity : 1u << 20;
+        while (wanted < w->data.blocks_bytes + bytes) wanted *= 2;
+        uint8_t *blocks = realloc(w->data.blocks, wanted);
+        if (!blocks) return false;
+        w->data.blocks = blocks;
+        w->blocks_capacity = wanted;
+    }
+    return true;
+}
+
+/* Copies one actor. False without memory: it stays dirty. */
+static bool checkpoint_copy(struct shard *s, uint32_t number) {
+    struct checkpoint_work *w = &s->checkpoint;
+    struct slot *slot = actor_table_slot(&s->table, number);
+    const struct actor *a = slot->block;
+    uint32_t padded = (a->bytes + 7) & ~7u;
+    if (!checkpoint_reserve(w, padded)) return false;
+    bool retired = a->flags & ACTOR_RETIRED;
+    struct checkpoint_item *item = &w->data.items[w->data.items_count];
+    *item = (struct checkpoint_item){
+        .key = a->key, .kind = a->kind, .remove = retired,
+        .old_deadline_ms = slot->stored_deadline_ms,
+        .new_deadline_ms = retired || a->kind != ACTOR_ORDER ? 0 : a->next_deadline_ms,
+        .bytes = a->bytes, .offset = w->data.blocks_bytes};
+    memcpy(w->data.blocks + w->data.blocks_bytes, a, a->bytes);
+    memset(w->data.blocks + w->data.blocks_bytes + a->bytes, 0, padded - a->bytes);
+    w->data.blocks_bytes += padded;
+    w->slots[w->data.items_count++] = number;
+    slot->flags = (slot->flags & ~(uint32_t)SLOT_DIRTY) | SLOT_FLUSHING;
+    if (a->last_index > w->copy_index) w->copy_index = a->last_index;
+    return true;
+}
+
+static uint32_t checkpoint_fill(struct shard *s, int64_t *next_ms) {
+    struct checkpoint_work *w = &s->checkpoint;
+    struct dirty_ring *r = &s->dirty;
+    int64_t age = s->draining ? 0 : s->options.checkpoint_age_ms;
+    uint32_t begin = w->data.blocks_bytes, copied = 0;
+    while (r->count > 0 && w->data.items_count < CHECKPOINT_ITEMS_MAX &&
+           w->data.blocks_bytes < CHECKPOINT_BYTES_MAX &&
+           w->data.blocks_bytes - begin < COPY_BYTES_PER_ROUND) {
+        struct dirty *d = &r->items[r->head & (r->capacity - 1)];
+        if (d->since_ms + age > s->mono_ms) {
+            if (d->since_ms + age < *next_ms) *next_ms = d->since_ms + age;
+            break;
+        }
+        if (!checkpoint_copy(s, d->slot)) break;
+        r->head = (r->head + 1) & (r->capacity - 1);
+        r->count--;
+        copied++;
+    }
+    return copied;
+}
+
+static void cursor_put(struct checkpoint_work *w, const char *name, const void *value,
+                       uint32_t bytes) {
+    struct checkpoint_cursor *c = &w->cursors[w->data.cursors_count++];
+    *c = (struct checkpoint_cursor){.bytes = bytes};
+    snprintf(c->name, sizeof c->name, "%s", name);
+    memcpy(c->value, value, bytes);
+}
+
+/* Closes the checkpoint: everything that must be of one moment is copied now. */
+static bool checkpoint_close(struct shard *s) {
+    struct checkpoint_work *w = &s->checkpoint;
+    uint32_t kept = 0;
+    for (uint32_t i = 0; i < s->dirty_stores_count; i++)
+        if (!checkpoint_copy(s, s->dirty_stores[i])) s->dirty_stores[kept++] = s->dirty_stores[i];
+    s->dirty_stores_count = kept;
+    if (kept > 0) return false; /* without memory: their cursor must not move; later */
+    uint64_t stores_index = s->applied_index;
+    w->data.cursors = w->cursors;
+    w->data.cursors_count = 0;
+    cursor_put(w, "stores", &stores_index, sizeof stores_index);
+    cursor_put(w, "totals.0", s->totals, 8 * sizeof *s->totals);
+    cursor_put(w, "totals.1", s->totals + 8, 8 * sizeof *s->totals);
+    for (uint32_t p = 0; p < s->options.shards_count; p++) {
+        const struct outbox_peer *peer = &s->outbox.peers[p];
+        uint64_t value[5] = {peer->acknowledged, peer->sequence_last, peer->seen,
+                             outbox_oldest_index(&s->outbox, p), peer->seen_index};
+        char name[24];
+        snprintf(name, sizeof name, "peer.%u", p);
+        cursor_put(w, name, value, sizeof value);
+    }
+    w->copy_index = s->applied_index;
+    /* Every order changed at or before the marker is in this or an earlier checkpoint. */
+    struct dirty_ring *r = &s->dirty;
+    uint64_t marker = r->count ? r->items[r->head & (r->capacity - 1)].index - 1 : s->applied_index;
+    if (marker < s->checkpoint_index) marker = s->checkpoint_index;
+    w->data.applied_index = marker;
+    w->phase = CHECKPOINT_WAITS_FOR_COMMIT;
+    return true;
+}
+
+static void checkpoint_hand_over(struct shard *s) {
+    struct checkpoint_work *w = &s->checkpoint;
+    w->data.applied_term = consensus_term_of(s->consensus, w->data.applied_index);
+    if (w->data.applied_term == 0) w->data.applied_term = s->checkpoint_term;
+    const uint8_t *configuration = consensus_committed_configuration(
+        s->consensus, &w->data.configuration_index, &w->data.configuration_bytes);
+    require(w->data.configuration_bytes <= sizeof((struct storage_meta *)0)->configuration);
+    memcpy(w->configuration, configuration, w->data.configuration_bytes);
+    w->data.configuration = w->configuration;
+    w->data.owner = s;
+    w->phase = CHECKPOINT_WRITING;
+    s->options.storage->ops->checkpoint(s->options.storage, &w->data);
+}
+
+/* Something is worth a checkpoint: settled orders, changed stores, or a marker that lags. */
+static bool checkpoint_is_due(const struct shard *s) {
+    if (s->checkpoint.data.items_count > 0 || s->dirty_stores_count > 0) return true;
+    return s->dirty.count == 0 && s->applied_index > s->checkpoint_index;
+}
+
+uint32_t shard_checkpoint(struct shard *s, int64_t *next_ms) {
+    struct checkpoint_work *w = &s->checkpoint;
+    uint32_t done = 0;
+    if (s->phase != SHARD_SERVING) return 0;
+    if (w->phase == CHECKPOINT_WAITS_FOR_ROOM && s->mono_ms >= w->retry_ms) {
+        w->phase = CHECKPOINT_WRITING;
+        s->options.storage->ops->checkpoint(s->options.storage, &w->data);
+        return 1;
+    }
+    if (w->phase == CHECKPOINT_WAITS_FOR_ROOM && w->retry_ms < *next_ms) *next_ms = w->retry_ms;
+    if (w->phase <= CHECKPOINT_FILLING && !s->disk_full) {
+        w->phase = CHECKPOINT_FILLING;
+        done = checkpoint_fill(s, next_ms);
+        int64_t age = s->draining ? 0 : s->options.checkpoint_age_ms;
+        bool full = w->data.blocks_bytes >= CHECKPOINT_BYTES_MAX ||
+                    w->data.items_count >= CHECKPOINT_ITEMS_MAX;
+        bool settled = s->mono_ms - s->checkpoint_closed_ms >= age;
+        if ((full || (settled && done == 0)) && checkpoint_is_due(s)) {
+            s->checkpoint_closed_ms = s->mono_ms;
+            if (checkpoint_close(s)) done++;
+        } else if (checkpoint_is_due(s) && s->checkpoint_closed_ms + age < *next_ms) {
+            *next_ms = s->checkpoint_closed_ms + age;
+        }
+    }
+    if (w->phase == CHECKPOINT_WAITS_FOR_COMMIT && s->commit_index >= w->copy_index) {
+        checkpoint_hand_over(s);
+        done++;
+    }
+    return done;
+}
+
+static void retain(struct shard *s) {
+    if (s->mono_ms < s->retain_ms) return;
+    s->retain_ms = s->mono_ms + 60000;
+    uint64_t upto = s->checkpoint_index;
+    for (uint32_t p = 0; p < s->options.shards_count; p++) {
+        uint64_t oldest = outbox_oldest_index(&s->outbox, p);
+        if (oldest && oldest <= upto) upto = oldest - 1;
+    }
+    s->options.storage->ops->retain(s->options.storage, upto, s->now_ms - s->options.retention_ms);
+}
+
+void shard_on_checkpointed(struct shard *s, const struct storage_event *event) {
+    struct checkpoint_work *w = &s->checkpoint;
+    require(event->checkpoint == &w->data && w->phase == CHECKPOINT_WRITING);
+    if (!event->ok) { /* no room: the copies stay good, they are handed over again */
+        w->phase = CHECKPOINT_WAITS_FOR_ROOM;
+        w->retry_ms = s->mono_ms + RETRY_MS;
+        return;
+    }
+    for (uint32_t i = 0; i < w->data.items_count; i++) {
+        const struct checkpoint_item *item = &w->data.items[i];
+        struct slot *slot = actor_table_slot(&s->table, w->slots[i]);
+        slot->flags &= ~(uint32_t)SLOT_FLUSHING;
+        slot->stored_deadline_ms = item->new_deadline_ms;
+        if (item->remove && !(slot->flags & SLOT_DIRTY)) {
+            timer_heap_set(&s->timers, w->slots[i], 0);
+            actor_table_remove(&s->table, w->slots[i]);
+        } else {
+            shard_evict_if_idle(s, w->slots[i]);
+        }
+    }
+    s->checkpoint_index = w->data.applied_index;
+    s->checkpoint_term = w->data.applied_term;
+    w->data.items_count = 0;
+    w->data.blocks_bytes = 0;
+    w->copy_index = 0;
+    w->phase = CHECKPOINT_IDLE;
+    struct consensus_update update = {0};
+    consensus_checkpointed(s->consensus, s->checkpoint_index, RAFT_TRAILING_ENTRIES, s->mono_ms,
+                           &update);
+    shard_take_update(s, &update);
+    retain(s);
+}
+
+bool shard_checkpoint_is_clean(const struct shard *s) {
+    return s->checkpoint.phase <= CHECKPOINT_FILLING && s->checkpoint.data.items_count == 0 &&
+           s->dirty.count == 0 && s->dirty_stores_count == 0 &&
+           s->checkpoint_index >= s->applied_index;
+}

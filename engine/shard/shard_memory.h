@@ -1,0 +1,39 @@
+/* Memory of one shard: the general allocator (jemalloc in the programs), with the shard's count of
+ * what its actors hold and a place where tests make the n-th allocation fail. One thread. */
+#ifndef JUMUN_SHARD_MEMORY_H
+#define JUMUN_SHARD_MEMORY_H
+
+#include <malloc.h>
+#include <stdint.h>
+#include <stdlib.h>
+
+struct shard_memory {
+    uint64_t actor_bytes;    /* usable bytes of all actor blocks, the allocator's rounding included */
+    uint64_t table_bytes;    /* slots, index, timers, dirty list */
+    uint64_t fail_countdown; /* tests: the allocation that brings it to 0 fails; 0 = off */
+};
+
+static inline bool shard_memory_fails(struct shard_memory *m) {
+    return m->fail_countdown != 0 && --m->fail_countdown == 0;
+}
+
+/* Like realloc; NULL without memory (then the old block is untouched). *capacity gets what is
+ * usable, and `*count` is kept in step. */
+static inline void *shard_memory_resize(struct shard_memory *m, uint64_t *count, void *block,
+                                        size_t bytes, size_t *capacity) {
+    if (shard_memory_fails(m)) return NULL;
+    size_t before = block ? malloc_usable_size(block) : 0;
+    void *p = realloc(block, bytes);
+    if (!p) return NULL;
+    *capacity = malloc_usable_size(p);
+    *count += *capacity - before;
+    return p;
+}
+
+static inline void shard_memory_free(uint64_t *count, void *block) {
+    if (!block) return;
+    *count -= malloc_usable_size(block);
+    free(block);
+}
+
+#endif

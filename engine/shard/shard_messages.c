@@ -1,0 +1,277 @@
+/* Store news between shards: gathered over a turn, logged with it, delivered by the outbox; and the
+ * other way round, messages of other shards as events of a turn. */
+#include "actors/message_event.h"
+#include "engine/base/log.h"
+#include "engine/shard/shard_internal.h"
+#include "engine/wire/routing.h"
+
+bool shard_news_has_room(const struct shard *s) {
+    return s->turn.news.count + ORDER_HELD_MAX + 2 < TURN_NEWS_MAX &&
+           s->turn.news.status_count < TURN_STATUS_MAX;
+}
+
+static uint32_t store_shard(const struct shard *s, struct bytes store) {
+    const struct routing_epoch epoch = {0, s->options.shards_count};
+    return routing_shard_of_store(&epoch, 1, store);
+}
+
+void shard_news_add_order(struct shard *s, const struct actor *order, bool opened) {
+    struct turn_news *n = &s->turn.news;
+    struct bytes store = order_store(order);
+    uint32_t mask = TURN_NEWS_BUCKETS - 1;
+    uint32_t b = (uint32_t)(routing_hash(store.data, store.size) >> 20) & mask;
+    while (n->buckets[b] && !bytes_equal(n->items[n->buckets[b] - 1].store, store))
+        b = (b + 1) & mask;
+    if (!n->buckets[b]) {
+        require(n->count < TURN_NEWS_MAX);
+        /* The block may move within the turn: keep the text. */
+        uint8_t *text = n->texts + n->texts_bytes;
+        memcpy(text, store.data, store.size);
+        n->texts_bytes += store.size;
+        n->items[n->count] = (struct store_news){.store = bytes_of(text, store.size)};
+        n->shards[n->count] = store_shard(s, store);
+        n->buckets[b] = ++n->count;
+    }
+    struct store_news *item = &n->items[n->buckets[b] - 1];
+    item->open_change += opened ? 1 : -1;
+    if (opened) item->placed++;
+}
+
+void shard_news_add_status(struct shard *s, struct bytes store, bool paused, uint32_t version) {
+    struct turn_news *n = &s->turn.news;
+    require(n->status_count < TURN_STATUS_MAX && store.size <= ID_TEXT_BYTES_MAX);
+    memcpy(n->status[n->status_count].text, store.data, store.size);
+    n->status[n->status_count].bytes = (uint8_t)store.size;
+    n->status[n->status_count].paused = paused;
+    n->status[n->status_count++].version = version;
+}
+
+/* Adds the event that carries a message: MESSAGE_SENT to a peer, or, for the shard's own stores,
+ * MESSAGE_SEEN at once. */
+static void message_add(struct shard *s, uint8_t kind, uint32_t peer, uint64_t sequence,
+                        struct bytes payload) {
+    struct event *e = event_sink_add(&s->turn.sink, kind, MESSAGE_EVENT_SCHEMA,
+                                     (uint32_t)sizeof(struct message_event) + payload.size);
+    struct message_event *m = (struct message_event *)(void *)(e + 1);
+    *m = (struct message_event){sequence, peer, payload.size};
+    memcpy(m + 1, payload.data, payload.size);
+    struct apply_context context = {s->turn.index, s->turn.time_ms};
+    if (kind == EVENT_MESSAGE_SENT) require(outbox_note_sent(&s->outbox, e, s->turn.index));
+    else require(shard_apply_message(s, e, &context));
+}
+
+static void message_send(struct shard *s, uint32_t to, uint8_t kind, const struct store_news *items,
+                         uint32_t count) {
+    uint8_t *scratch = s->message_buffer;
+    while (count > 0) {
+        uint32_t n = count < STORE_MESSAGE_ITEMS_MAX ? count : STORE_MESSAGE_ITEMS_MAX;
+        uint32_t bytes = store_message_encode(kind, items, n, scratch, SHARD_MESSAGE_BYTES_MAX);
+        require(bytes > 0);
+        struct bytes payload = bytes_of(scratch, bytes);
+        if (to == s->options.id) message_add(s, EVENT_MESSAGE_SEEN, to, 0, payload);
+        else message_add(s, EVENT_MESSAGE_SENT, to, ++s->outbox.peers[to].sequence_last, payload);
+        items += n;
+        count -= n;
+    }
+}
+
+static void news_send_counts(struct shard *s) {
+    struct turn_news *n = &s->turn.news;
+    struct store_news *picked = s->news_picked;
+    for (uint32_t to = 0; to < s->options.shards_count; to++) {
+        uint32_t count = 0;
+        for (uint32_t i = 0; i < n->count; i++) {
+            const struct store_news *item = &n->items[i];
+            if (n->shards[i] == to && (item->open_change != 0 || item->placed != 0))
+                picked[count++] = *item;
+        }
+        message_send(s, to, STORE_MESSAGE_COUNTS, picked, count);
+    }
+}
+
+void shard_news_finish(struct shard *s) {
+    struct turn_news *n = &s->turn.news;
+    if (n->count > 0) {
+        news_send_counts(s);
+        memset(n->buckets, 0, TURN_NEWS_BUCKETS * sizeof *n->buckets);
+        n->count = 0;
+        n->texts_bytes = 0;
+    }
+    if (n->status_count > 0) {
+        for (uint32_t i = 0; i < n->status_count; i++)
+            s->news_picked[i] = (struct store_news){
+                .store = bytes_of(n->status[i].text, n->status[i].bytes),
+                .paused = n->status[i].paused, .version = n->status[i].version};
+        for (uint32_t to = 0; to < s->options.shards_count; to++)
+            message_send(s, to, STORE_MESSAGE_STATUS, s->news_picked, n->status_count);
+        n->status_count = 0;
+    }
+}
+
+struct news_visit {
+    struct shard *s;
+    uint8_t message_kind;
+    bool apply;              /* else only make room */
+    bool failed;
+    const struct apply_context *context;
+};
+
+static bool news_visit_item(void *arg, const struct store_news *item) {
+    struct news_visit *v = arg;
+    struct shard *s = v->s;
+    bool board = v->message_kind == STORE_MESSAGE_STATUS;
+    uint8_t kind = board ? ACTOR_BOARD : ACTOR_STORE;
+    struct id128 key = store_key(item->store, board);
+    uint32_t n = actor_table_find(&s->table, kind, &key);
+    if (n == SLOT_NONE) {
+        if (s->table.count[kind] >= STORES_PER_SHARD_MAX) v->failed = true;
+        else n = actor_table_add(&s->table, kind, &key, store_news_bytes(NULL, item));
+        if (n == SLOT_NONE) v->failed = true;
+    } else {
+        const struct actor *a = shard_actor(s, n);
+        if (!actor_table_reserve(&s->table, actor_table_slot(&s->table, n),
+                                 store_news_bytes(a, item)))
+            v->failed = true;
+    }
+    if (v->failed || !v->apply) return !v->failed;
+    struct slot *slot = actor_table_slot(&s->table, n);
+    bool was_paused = board && slot->block->version && slot->block->state == STORE_IS_PAUSED;
+    if (slot->block->version == 0) memset(slot->block, 0, slot->capacity);
+    store_apply_news(slot->block, v->message_kind, item, v->context);
+    require(slot->block->bytes <= slot->capacity);
+    bool is_paused = board && slot->block->state == STORE_IS_PAUSED;
+    if (is_paused != was_paused) s->paused_stores += is_paused ? 1 : (uint64_t)-1;
+    shard_mark_dirty(s, n, v->context->index);
+    return true;
+}
+
+/* Sees to memory for a message before it is logged. */
+static bool message_make_room(struct shard *s, struct bytes payload, bool *well_formed) {
+    struct news_visit v = {.s = s, .apply = false};
+    *well_formed =
+        store_message_decode(payload, &v.message_kind, news_visit_item, &v) || v.failed;
+    return *well_formed && !v.failed;
+}
+
+bool shard_apply_message(struct shard *s, const struct event *e,
+                         const struct apply_context *context) {
+    const struct message_event *m = event_payload(e);
+    struct news_visit v = {.s = s, .apply = true, .context = context};
+    if (!store_message_decode(message_event_payload(e), &v.message_kind, news_visit_item, &v))
+        return false;
+    if (m->sequence != 0) {
+        require(m->peer < s->options.shards_count);
+        s->outbox.peers[m->peer].seen = m->sequence;
+        s->outbox.peers[m->peer].seen_index = context->index;
+    }
+    return true;
+}
+
+bool shard_store_is_paused(const struct shard *s, struct bytes store) {
+    if (s->paused_stores == 0) return false;
+    struct id128 key = store_key(store, true);
+    const struct actor *note = shard_actor(s, actor_table_find(&s->table, ACTOR_BOARD, &key));
+    return note && note->state == STORE_IS_PAUSED;
+}
+
+static void turn_acknowledge(struct shard *s, uint32_t peer, uint64_t sequence) {
+    struct turn *t = &s->turn;
+    for (uint32_t i = 0; i < t->acks_count; i++)
+        if (t->acks[i].peer == peer) {
+            t->acks[i].sequence = sequence;
+            return;
+        }
+    if (t->acks_count == t->acks_capacity) {
+        uint32_t wanted = t->acks_capacity ? t->acks_capacity * 2 : 8;
+        struct message_ack *acks = realloc(t->acks, wanted * sizeof *acks);
+        if (!acks) return; /* the peer sends again and is acknowledged then */
+        t->acks = acks;
+        t->acks_capacity = wanted;
+    }
+    t->acks[t->acks_count++] = (struct message_ack){peer, sequence};
+}
+
+static void message_take(struct shard *s, const struct inbox_message *m) {
+    struct outbox_peer *peer = &s->outbox.peers[m->from];
+    if (m->acknowledgement) {
+        outbox_acknowledge(&s->outbox, m->from, m->sequence);
+        return;
+    }
+    if (m->sequence <= peer->seen) {
+        s->outbox.repeated++;
+        /* The acknowledgement may have been lost. What is not committed yet is acknowledged when it
+         * is. */
+        if (peer->seen_index <= s->commit_index)
+            s->options.courier->acknowledge(s->options.courier, s->options.id, m->from, peer->seen);
+        return;
+    }
+    if (m->sequence != peer->seen + 1) return; /* one before it was lost: it comes again */
+    struct bytes payload = bytes_of(m->payload, m->bytes);
+    bool well_formed;
+    if (!message_make_room(s, payload, &well_formed)) {
+        if (!well_formed)
+            log_error("shard %u: message %llu of shard %u is not a store message: dropped",
+                      s->options.id, (unsigned long long)m->sequence, m->from);
+        return; /* without memory: it comes again */
+    }
+    shard_turn_begin(s);
+    message_add(s, EVENT_MESSAGE_SEEN, m->from, m->sequence, payload);
+    turn_acknowledge(s, m->from, m->sequence);
+    s->turn.commands++;
+    s->outbox.seen++;
+}
+
+static struct inbox_message *inbox_peek(struct shard *s) {
+    if (s->inbox) return s->inbox;
+    struct inbox_message *m = atomic_exchange_explicit(&s->inbox_top, NULL, memory_order_acquire);
+    while (m) {
+        struct inbox_message *next = m->next;
+        m->next = s->inbox;
+        s->inbox = m;
+        m = next;
+    }
+    return s->inbox;
+}
+
+uint32_t shard_messages(struct shard *s) {
+    uint32_t done = 0;
+    struct inbox_message *m;
+    while (!s->disk_full && shard_turn_has_room(s) && (m = inbox_peek(s))) {
+        s->inbox = m->next;
+        atomic_fetch_sub_explicit(&s->inbox_count, 1, memory_order_relaxed);
+        if (m->from < s->options.shards_count) message_take(s, m);
+        free(m);
+        done++;
+    }
+    return done;
+}
+
+static bool inbox_push(struct shard *s, uint32_t from, bool acknowledgement, uint64_t sequence,
+                       struct bytes payload) {
+    if (payload.size > SHARD_MESSAGE_BYTES_MAX) return false;
+    if (atomic_fetch_add_explicit(&s->inbox_count, 1, memory_order_relaxed) >= INBOX_MESSAGES_MAX)
+        goto full;
+    struct inbox_message *m = malloc(sizeof *m + payload.size);
+    if (!m) goto full;
+    *m = (struct inbox_message){.from = from, .acknowledgement = acknowledgement,
+                                .sequence = sequence, .bytes = payload.size};
+    if (payload.size) memcpy(m->payload, payload.data, payload.size);
+    struct inbox_message *top = atomic_load_explicit(&s->inbox_top, memory_order_relaxed);
+    do {
+        m->next = top;
+    } while (!atomic_compare_exchange_weak_explicit(&s->inbox_top, &top, m, memory_order_release,
+                                                    memory_order_relaxed));
+    if (s->wake) s->wake(s->wake_arg);
+    return true;
+full:
+    atomic_fetch_sub_explicit(&s->inbox_count, 1, memory_order_relaxed);
+    return false;
+}
+
+bool shard_offer_message(struct shard *s, uint32_t from, uint64_t sequence, struct bytes payload) {
+    return inbox_push(s, from, false, sequence, payload);
+}
+
+bool shard_offer_acknowledgement(struct shard *s, uint32_t from, uint64_t sequence) {
+    return inbox_push(s, from, true, sequence, (struct bytes){0});
+}

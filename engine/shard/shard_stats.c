@@ -1,0 +1,74 @@
+/* The numbers that other threads may read: a copy, taken a few times a second. */
+#include "engine/shard/shard_internal.h"
+
+enum { PUBLISH_EVERY_MS = 20 };
+
+void shard_count_result(struct shard *s, const struct command *command, const struct result *r) {
+    struct shard_stats *t = &s->stats;
+    t->commands++;
+    if (command->kind < sizeof t->commands_by_kind / sizeof *t->commands_by_kind)
+        t->commands_by_kind[command->kind]++;
+    if (command_is_read(command->kind)) t->reads++;
+    if (r->flags & RESULT_FLAG_REPEATED) t->repeated++;
+    if (r->code == RESULT_OK) return;
+    if (r->code == RESULT_HELD) {
+        t->held++;
+        return;
+    }
+    t->refused++;
+    if (r->code == RESULT_OVERLOADED) t->overloaded++;
+    if (command->malformed) t->malformed++;
+    if (r->code < sizeof t->refused_by_code / sizeof *t->refused_by_code)
+        t->refused_by_code[r->code]++;
+}
+
+static void gather(struct shard *s) {
+    struct shard_stats *t = &s->stats;
+    t->messages_sent = s->outbox.sent;
+    t->messages_resent = s->outbox.resent;
+    t->messages_seen = s->outbox.seen;
+    t->messages_repeated = s->outbox.repeated;
+    t->orders_in_memory = s->table.count[ACTOR_ORDER];
+    t->stores_in_memory = s->table.count[ACTOR_STORE];
+    t->paused_stores = s->paused_stores;
+    memcpy(t->orders_by_state, s->totals, sizeof t->orders_by_state);
+    t->actor_bytes = s->memory.actor_bytes;
+    t->table_bytes = s->memory.table_bytes;
+    t->mailbox_commands = mailbox_commands(&s->mailbox);
+    t->limbo_entries = s->limbo_entries;
+    t->parked_commands = s->parked_count;
+    t->dirty_actors = s->dirty.count + s->dirty_stores_count;
+    t->timers_pending = s->timers.count;
+    t->commit_index = s->commit_index;
+    t->applied_index = s->applied_index;
+    t->checkpoint_index = s->checkpoint_index;
+    t->last_index = s->phase == SHARD_BOOTSTRAPPING ? 0 : consensus_last_index(s->consensus);
+    t->term = s->phase == SHARD_BOOTSTRAPPING ? 0 : consensus_term(s->consensus);
+    t->checkpoint_lag_entries = s->applied_index - s->checkpoint_index;
+    t->ready = s->phase == SHARD_SERVING;
+    t->failed = s->failed;
+    t->disk_full = s->disk_full;
+}
+
+void shard_publish(struct shard *s) {
+    if (s->published_ms != 0 && s->mono_ms - s->published_ms < PUBLISH_EVERY_MS) {
+        s->unpublished = true;
+        return;
+    }
+    gather(s);
+    pthread_mutex_lock(&s->published_lock);
+    s->published = s->stats;
+    pthread_mutex_unlock(&s->published_lock);
+    s->published_ms = s->mono_ms;
+    s->unpublished = false;
+}
+
+void shard_stats(const struct shard *shard, struct shard_stats *stats) {
+    struct shard *s = (struct shard *)(uintptr_t)shard;
+    pthread_mutex_lock(&s->published_lock);
+    *stats = s->published;
+    pthread_mutex_unlock(&s->published_lock);
+    stats->mailbox_commands = mailbox_commands(&s->mailbox);
+    stats->overloaded +=
+        atomic_load_explicit(&s->mailbox.refused, memory_order_relaxed);
+}

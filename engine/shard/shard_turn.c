@@ -1,0 +1,336 @@
+/* One turn: the commands that wait are decided one after the other, each on the state that the one
+ * before it left, and all their events become one log entry. */
+#include "engine/shard/shard_internal.h"
+
+/* The sink is larger than an entry may become, so that the held commands of the last place and the
+ * turn's messages always find room. */
+enum { TURN_RETRY_MS = 50 };
+
+bool shard_turn_has_room(const struct shard *s) {
+    const struct turn *t = &s->turn;
+    /* While the disk is full only reads are decided, and they add nothing to the limbo. */
+    if (!s->disk_full &&
+        (s->limbo_entries >= LIMBO_ENTRIES_MAX || s->limbo_bytes >= LIMBO_BYTES_MAX))
+        return false;
+    if (!t->open) return true;
+    return t->commands < TURN_COMMANDS_MAX && shard_news_has_room(s) &&
+           t->sink.size + EVENT_BYTES_MAX <= ENTRY_BYTES_MAX;
+}
+
+void shard_turn_begin(struct shard *s) {
+    struct turn *t = &s->turn;
+    if (t->open) return;
+    t->open = true;
+    t->index = consensus_last_index(s->consensus) + 1;
+    t->time_ms = s->now_ms > s->last_time_ms ? s->now_ms : s->last_time_ms;
+    t->sink = (struct event_sink){
+        .data = s->entry_buffer + sizeof(struct entry_header),
+        .capacity = ENTRY_BYTES_MAX + EVENT_BYTES_MAX,
+    };
+    t->commands = 0;
+    t->acks_count = 0;
+    s->stats.turns++;
+}
+
+static struct record *turn_record(struct shard *s) {
+    struct turn *t = &s->turn;
+    uint32_t bytes = t->sink.size + (uint32_t)sizeof(struct entry_header);
+    struct record *record = record_new(bytes);
+    require(record != NULL); /* decided and applied: a restart recovers, nothing was acknowledged */
+    *(struct entry_header *)(void *)s->entry_buffer = (struct entry_header){
+        .time_ms = t->time_ms, .shard = s->options.id, .events_count = t->sink.events_count};
+    memcpy(record->payload, s->entry_buffer, bytes);
+    record->header.payload_bytes = bytes;
+    record->header.type = RECORD_EVENTS;
+    return record;
+}
+
+static void turn_submit(struct shard *s) {
+    struct turn *t = &s->turn;
+    struct record *record = turn_record(s);
+    uint32_t bytes = record->header.payload_bytes;
+    struct limbo_entry *entry = shard_limbo(s, t->index);
+    require(entry->parts == NULL && entry->bytes == 0);
+    require(t->index - s->commit_index < LIMBO_RING);
+    entry->bytes = bytes;
+    s->limbo_entries++;
+    s->limbo_bytes += bytes;
+    struct message_ack *acks = entry->acks;
+    uint32_t capacity = entry->acks_capacity;
+    entry->acks = t->acks;
+    entry->acks_count = t->acks_count;
+    entry->acks_capacity = t->acks_capacity;
+    t->acks = acks;
+    t->acks_capacity = capacity;
+    t->acks_count = 0;
+
+    s->applied_index = t->index;
+    s->last_time_ms = t->time_ms;
+    s->stats.entries++;
+    s->stats.entry_bytes += bytes;
+    struct consensus_update update = {0};
+    int submitted = consensus_submit(s->consensus, record, s->mono_ms, &update);
+    require(submitted == 0);
+    require(update.records && update.records->header.index == t->index);
+    shard_take_update(s, &update);
+}
+
+void shard_turn_end(struct shard *s) {
+    struct turn *t = &s->turn;
+    if (!t->open) return;
+    shard_news_finish(s);
+    t->open = false;
+    struct request_part *parts = t->parts, *first = NULL;
+    t->parts = NULL;
+    if (t->sink.events_count > 0) turn_submit(s);
+    while (parts) {
+        struct request_part *next = parts->next;
+        parts->next = first;
+        first = parts;
+        parts = next;
+    }
+    while (first) {
+        struct request_part *part = first;
+        first = part->next;
+        part->next = NULL;
+        shard_gate_part(s, part);
+    }
+}
+
+void shard_result_done(struct shard *s, struct request_part *part) {
+    require(part->left > 0);
+    if (--part->left > 0) return;
+    part->next = s->turn.parts;
+    s->turn.parts = part;
+}
+
+/* Applies what was decided behind `mark`. Without memory it is undone, and nothing has happened. */
+static bool turn_apply(struct shard *s, enum actor_kind kind, uint32_t *slot, uint32_t mark) {
+    struct event_sink *sink = &s->turn.sink;
+    if (sink->size == mark) return true;
+    uint32_t bytes = sink->size - mark;
+    if (!shard_make_room(s, kind, slot, sink->data + mark, bytes)) return false;
+    struct slot *sl = actor_table_slot(&s->table, *slot);
+    struct apply_context context = {s->turn.index, s->turn.time_ms};
+    uint32_t offset = 0;
+    const struct event *e;
+    while ((e = event_next(sink->data + mark, bytes, &offset))) {
+        struct event *logged = (struct event *)(void *)(sink->data + mark + offset - e->bytes);
+        logged->state_before = sl->block->version ? sl->block->state : 0;
+        bool was_open = sl->block->flags & ACTOR_OPEN;
+        shard_apply_event(s, *slot, logged, &context);
+        bool is_open = sl->block->flags & ACTOR_OPEN;
+        if (kind == ACTOR_ORDER && was_open != is_open)
+            shard_news_add_order(s, sl->block, is_open);
+    }
+    require(offset == bytes);
+    return true;
+}
+
+static struct decision undo(struct shard *s, uint32_t mark, uint32_t events, uint16_t code,
+                            uint32_t version) {
+    s->turn.sink.size = mark;
+    s->turn.sink.events_count = events;
+    return (struct decision){.code = code, .version = version};
+}
+
+static struct decision decide_once(struct shard *s, const struct command *command,
+                                   enum actor_kind kind, uint32_t *slot) {
+    struct turn *t = &s->turn;
+    uint32_t mark = t->sink.size, events = t->sink.events_count;
+    const struct actor *a = shard_actor(s, *slot);
+    uint32_t version = a ? a->version : 0;
+    struct decide_context context = {.index = t->index, .now_ms = t->time_ms};
+    if (command->kind == COMMAND_PLACE)
+        context.store_paused = shard_store_is_paused(s, command->place.store);
+    struct decision d = kind == ACTOR_ORDER ? order_decide(a, command, &context, &t->sink)
+                                            : store_decide(a, command, &context, &t->sink);
+    if (t->sink.size == mark) return d;
+    if (kind == ACTOR_STORE && !a && s->table.count[ACTOR_STORE] >= STORES_PER_SHARD_MAX)
+        return undo(s, mark, events, RESULT_STORES_LIMIT_REACHED, 0);
+    if (!turn_apply(s, kind, slot, mark)) return undo(s, mark, events, RESULT_OUT_OF_MEMORY, version);
+    return d;
+}
+
+/* What overtook the place of an order is decided as soon as it is placed, oldest first, in the same
+ * entry. (Before any other command too: memory may have lacked at the place itself.) */
+static void resolve_held(struct shard *s, uint32_t *slot) {
+    for (uint32_t i = 0; i < ORDER_HELD_MAX; i++) {
+        const struct actor *a = shard_actor(s, *slot);
+        if (!a || a->state == ORDER_AWAITED || order_held_count(a) == 0) return;
+        struct command held = {.kind = COMMAND_RESOLVE_HELD, .subject = a->key};
+        if (decide_once(s, &held, ACTOR_ORDER, slot).code == RESULT_OUT_OF_MEMORY) return;
+    }
+}
+
+struct decision shard_decide(struct shard *s, const struct command *command, uint32_t slot,
+                             uint32_t *slot_after) {
+    enum actor_kind kind = command->kind >= COMMAND_STORE_PAUSE &&
+                                   command->kind <= COMMAND_STORE_GET ? ACTOR_STORE : ACTOR_ORDER;
+    if (kind == ACTOR_ORDER) resolve_held(s, &slot);
+    struct decision d = decide_once(s, command, kind, &slot);
+    if (command->kind == COMMAND_PLACE) resolve_held(s, &slot);
+    if (kind == ACTOR_STORE && d.code == RESULT_OK && !d.repeated &&
+        command->kind != COMMAND_STORE_GET)
+        shard_news_add_status(s, command->store.store, command->kind == COMMAND_STORE_PAUSE,
+                              d.version);
+    *slot_after = slot;
+    return d;
+}
+
+static void read_value(struct shard *s, const struct command *command, const struct actor *a,
+                       struct result *r) {
+    if (command->kind == COMMAND_HISTORY) {
+        r->value_kind = RESULT_VALUE_HISTORY;
+        return;
+    }
+    r->value = shard_memory_fails(&s->memory) ? NULL : malloc(a->bytes);
+    if (!r->value) {
+        *r = (struct result){.code = RESULT_OUT_OF_MEMORY, .shard = s->options.id,
+                             .retry_after_ms = TURN_RETRY_MS};
+        return;
+    }
+    memcpy(r->value, a, a->bytes);
+    r->value_bytes = a->bytes;
+    r->value_kind =
+        command->kind == COMMAND_STORE_GET ? RESULT_VALUE_STORE : RESULT_VALUE_ORDER;
+}
+
+static uint16_t early_answer(const struct shard *s, const struct request *request,
+                             const struct command *command) {
+    if (command->malformed) return command->malformed;
+    if (s->draining) return RESULT_SHUTTING_DOWN;
+    if (request->deadline_ms && s->now_ms > request->deadline_ms) return RESULT_DEADLINE_PASSED;
+    if (s->disk_full && !command_is_read(command->kind)) return RESULT_DISK_FULL;
+    return RESULT_OK;
+}
+
+/* Fills the result of one command, unless it has to wait for its order to be loaded. */
+static void turn_command(struct shard *s, struct request_part *part, uint32_t position,
+                         bool was_parked) {
+    struct request *request = part->request;
+    const struct command *command = &request->commands[position];
+    struct result *r = &request->results[position];
+    *r = (struct result){.shard = s->options.id};
+    s->turn.commands++;
+    r->code = early_answer(s, request, command);
+    if (r->code == RESULT_OK) {
+        enum actor_kind kind = command->kind >= COMMAND_STORE_PAUSE ? ACTOR_STORE : ACTOR_ORDER;
+        uint32_t slot = actor_table_find(&s->table, (uint8_t)kind, &command->subject);
+        bool loading = slot != SLOT_NONE && (actor_table_slot(&s->table, slot)->flags & SLOT_LOADING);
+        bool load = slot == SLOT_NONE && kind == ACTOR_ORDER && !was_parked &&
+                    shard_may_be_stored(s, &command->subject);
+        if (load) slot = shard_start_load(s, &command->subject);
+        if (load || loading) {
+            if (slot != SLOT_NONE && shard_park(s, slot, part, position)) return;
+            r->code = RESULT_OVERLOADED;
+        } else {
+            struct decision d = shard_decide(s, command, slot, &slot);
+            const struct actor *a = shard_actor(s, slot);
+            r->code = d.code;
+            r->version = d.version;
+            r->flags = d.repeated ? RESULT_FLAG_REPEATED : 0;
+            r->index = a ? a->last_index : 0;
+            if (part->gate_index < r->index) part->gate_index = r->index;
+            if (d.code == RESULT_OK && command_is_read(command->kind)) read_value(s, command, a, r);
+        }
+    }
+    if (r->code >= RESULT_OVERLOADED && r->code <= RESULT_OUT_OF_MEMORY)
+        r->retry_after_ms = TURN_RETRY_MS;
+    shard_count_result(s, command, r);
+    shard_result_done(s, part);
+}
+
+/* Runs the commands that waited for their order, oldest first, before anything newer of the same
+ * orders can come from the mailbox: while one is left, the slot stays "loading" and later ones queue
+ * up behind it. */
+uint32_t shard_run_loaded(struct shard *s) {
+    uint32_t done = 0, taken = 0;
+    while (taken < s->loaded_count && shard_turn_has_room(s)) {
+        uint32_t number = s->loaded[taken];
+        struct slot *slot = actor_table_slot(&s->table, number);
+        while (slot->next != 0 && shard_turn_has_room(s)) {
+            shard_turn_begin(s);
+            struct parked parked = shard_unpark(s, slot);
+            slot->flags &= ~(uint32_t)SLOT_LOADING;
+            turn_command(s, parked.part, parked.position, true);
+            if (slot->next != 0) slot->flags |= SLOT_LOADING;
+            done++;
+        }
+        if (slot->next != 0) break;
+        slot->flags &= ~(uint32_t)SLOT_LOADING;
+        if (slot->block->version == 0) actor_table_remove(&s->table, number); /* was never stored */
+        taken++;
+    }
+    memmove(s->loaded, s->loaded + taken, (s->loaded_count - taken) * sizeof *s->loaded);
+    s->loaded_count -= taken;
+    return done;
+}
+
+static uint32_t turn_timers(struct shard *s) {
+    uint32_t fired = 0, slot;
+    int64_t due;
+    while ((due = timer_heap_first(&s->timers, &slot)) != 0 && due <= s->now_ms &&
+           !s->disk_full && shard_turn_has_room(s)) {
+        shard_turn_begin(s);
+        const struct actor *a = actor_table_slot(&s->table, slot)->block;
+        struct command command = {.kind = COMMAND_TIMER_DUE, .subject = a->key};
+        struct decision d = shard_decide(s, &command, slot, &slot);
+        s->turn.commands++;
+        if (d.code == RESULT_OUT_OF_MEMORY) break; /* tried again in the next round */
+        /* A deadline that is due and does not move would fire for ever. */
+        require(d.code == RESULT_OK && shard_actor(s, slot)->next_deadline_ms != due);
+        fired++;
+    }
+    s->stats.timers_fired += fired;
+    return fired;
+}
+
+static uint32_t turn_mailbox(struct shard *s) {
+    uint32_t done = 0;
+    struct request_part *part;
+    if (s->outbox.messages_waiting >= OUTBOX_MESSAGES_MAX) return 0; /* the mailbox fills and says so */
+    while (shard_turn_has_room(s) && (part = mailbox_peek(&s->mailbox))) {
+        shard_turn_begin(s);
+        if (part->left == 0) { /* the first look at it */
+            part->left = part->count;
+            part->gate_index = 0;
+        }
+        /* A part is decided in one go when it fits, and that is what a turn is sized for; a part
+         * that does not fit any more goes on in the next turn where it stopped. */
+        uint32_t i = s->part_position;
+        for (; i < part->count && shard_turn_has_room(s); i++) {
+            uint32_t position = request_part_position(part, i);
+            bool last = i + 1 == part->count;
+            uint32_t count = part->count;
+            uint64_t bytes = part->bytes;
+            if (last) {
+                mailbox_take(&s->mailbox);
+                s->part_position = 0;
+            }
+            turn_command(s, part, position, false);
+            done++;
+            if (last) {
+                mailbox_consumed(&s->mailbox, count, bytes);
+                part = NULL;
+                break;
+            }
+        }
+        if (part) {
+            s->part_position = i;
+            break;
+        }
+    }
+    return done;
+}
+
+uint32_t shard_turns(struct shard *s) {
+    if (s->phase != SHARD_SERVING) return 0;
+    uint32_t done = shard_run_loaded(s);
+    done += turn_timers(s);
+    done += shard_messages(s);
+    uint32_t commands = turn_mailbox(s);
+    s->rate_commands += commands;
+    shard_turn_end(s);
+    return done + commands;
+}
