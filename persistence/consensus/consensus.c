@@ -106,7 +106,7 @@ static int consensus_check_start(const struct consensus_start *s, char *error,
 static int consensus_newest_configuration(const struct consensus_start *s,
                                           struct raft_configuration *configuration, char *error,
                                           size_t error_bytes) {
-    const void *data = s->configuration;
+    const void *data = s->configuration_bytes > 0 ? s->configuration : NULL;
     size_t bytes = s->configuration_bytes;
     for (uint64_t i = s->entries_count; i > 0; i--) {
         const struct consensus_entry *e = &s->entries[i - 1];

@@ -122,9 +122,9 @@ int consensus_change(struct consensus *c, uint8_t change, uint64_t id, const cha
     int rv = -1;
     const char *why = consensus_rule_m1_not_yet(c);
     if (why == NULL && raft_transferee(&c->raft) != 0) why = "leadership is being handed over";
-    if (why == NULL) why = consensus_rule_m7_laggards(c, change, id);
     if (why == NULL && (why = consensus_rule_m2_next(c, change, id, address, &next)) == NULL) {
         why = consensus_rule_m3_voters(c, &next);
+        if (why == NULL) why = consensus_rule_m7_laggards(c, change, id);
         if (why == NULL) {
             consensus_submit_change(c, &next, update);
             rv = 0;

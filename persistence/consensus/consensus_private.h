@@ -38,9 +38,9 @@ struct consensus_configuration {
 
 /* The newest records, for peers: entry i has index first + i. One reference each. */
 struct consensus_tail {
-    struct record **records; /* ring of CONSENSUS_TAIL_ENTRIES */
+    struct record **records; /* ring */
     uint64_t first;          /* index of the oldest one; 0 = empty */
-    uint32_t head, count;
+    uint32_t head, count, capacity;
     uint64_t bytes;
 };
 
@@ -122,6 +122,7 @@ bool consensus_rule_r3_stale_rejection(const struct consensus *c,
                                        const struct consensus_message *m);
 bool consensus_rule_r4_vote_result_late(const struct consensus *c,
                                         const struct consensus_message *m);
+uint64_t consensus_rule_r5_commit(const struct consensus *c, uint64_t commit_index, uint64_t last);
 void consensus_rule_e1_refusal_term(const struct consensus *c, struct consensus_message *out);
 void consensus_rule_e2_candidate_retry(struct consensus *c);
 struct raft_server *consensus_rule_e3_standby_votes(struct consensus *c);

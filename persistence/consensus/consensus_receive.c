@@ -54,7 +54,7 @@ static bool consensus_receive_part(struct consensus *c, const struct consensus_m
     a->term = m->term;
     a->prev_log_index = m->previous_index;
     a->prev_log_term = m->previous_term;
-    a->leader_commit = m->commit_index;
+    a->leader_commit = consensus_rule_r5_commit(c, m->commit_index, m->previous_index + count);
     a->entries = count > 0 ? entries : NULL;
     a->n_entries = count;
     if (consensus_rule_r1_second_change(c, a)) consensus_confirm_configuration(c, update);

@@ -77,6 +77,15 @@ bool consensus_rule_r4_vote_result_late(const struct consensus *c,
            c->raft.state != RAFT_CANDIDATE;
 }
 
+/* R5: the commit index that may reach the library with an append that ends at `last`. A late append
+ * that ends below what is known to be committed, but carries a newer commit index, would move the
+ * library's commit index back to its end. */
+uint64_t consensus_rule_r5_commit(const struct consensus *c, uint64_t commit_index,
+                                  uint64_t last) {
+    if (!consensus_rule(c, CONSENSUS_RULE_R5)) return commit_index;
+    return last > raft_commit_index(&c->raft) ? commit_index : 0;
+}
+
 /* E1 (liveness): a pre-vote refused because of its low term is answered by the library with that low
  * term; a server with the longer log and the lower term would never learn, and nobody ever lead. */
 void consensus_rule_e1_refusal_term(const struct consensus *c, struct consensus_message *out) {

@@ -33,13 +33,26 @@ static void consensus_tail_drop_oldest(struct consensus_tail *tail) {
     struct record *oldest = tail->records[tail->head];
     tail->bytes -= oldest->header.payload_bytes;
     record_release(oldest);
-    tail->head = (tail->head + 1) % CONSENSUS_TAIL_ENTRIES_MAX;
+    tail->head = (tail->head + 1) % tail->capacity;
     tail->count--;
     tail->first = tail->count > 0 ? tail->first + 1 : 0;
 }
 
+static void consensus_tail_grow(struct consensus_tail *tail) {
+    uint32_t capacity = tail->capacity ? 2 * tail->capacity : CONSENSUS_TAIL_ENTRIES_MAX;
+    struct record **grown = calloc(capacity, sizeof(struct record *));
+    require(grown != NULL);
+    for (uint32_t i = 0; i < tail->count; i++) {
+        grown[i] = tail->records[(tail->head + i) % tail->capacity];
+    }
+    free(tail->records);
+    tail->records = grown;
+    tail->capacity = capacity;
+    tail->head = 0;
+}
+
 static void consensus_tail_drop_newest(struct consensus_tail *tail) {
-    uint32_t at = (tail->head + tail->count - 1) % CONSENSUS_TAIL_ENTRIES_MAX;
+    uint32_t at = (tail->head + tail->count - 1) % tail->capacity;
     tail->bytes -= tail->records[at]->header.payload_bytes;
     record_release(tail->records[at]);
     tail->count--;
@@ -50,12 +63,13 @@ void consensus_tail_clear(struct consensus *c) {
     while (c->tail.count > 0) consensus_tail_drop_newest(&c->tail);
     free(c->tail.records);
     c->tail.records = NULL;
+    c->tail.capacity = 0;
 }
 
 const struct record *consensus_tail_at(const struct consensus *c, uint64_t index) {
     const struct consensus_tail *tail = &c->tail;
     if (tail->count == 0 || index < tail->first || index >= tail->first + tail->count) return NULL;
-    return tail->records[(tail->head + (index - tail->first)) % CONSENSUS_TAIL_ENTRIES_MAX];
+    return tail->records[(tail->head + (index - tail->first)) % tail->capacity];
 }
 
 static void consensus_tail_add(struct consensus *c, struct record *record) {
@@ -70,20 +84,18 @@ static void consensus_tail_add(struct consensus *c, struct record *record) {
     if (tail->count > 0 && tail->first + tail->count != index) {
         while (tail->count > 0) consensus_tail_drop_newest(tail);
     }
-    while (tail->count > 0 && (tail->count == CONSENSUS_TAIL_ENTRIES_MAX ||
-                               tail->bytes > CONSENSUS_TAIL_BYTES_MAX)) {
+    /* What is not durable cannot be read from the log: it stays, whatever the bounds say. */
+    while (tail->count > 0 && tail->first <= c->raft.last_stored &&
+           (tail->count >= CONSENSUS_TAIL_ENTRIES_MAX || tail->bytes > CONSENSUS_TAIL_BYTES_MAX)) {
         consensus_tail_drop_oldest(tail);
     }
-    if (tail->records == NULL) {
-        tail->records = calloc(CONSENSUS_TAIL_ENTRIES_MAX, sizeof(struct record *));
-        require(tail->records != NULL);
-    }
+    if (tail->count == tail->capacity) consensus_tail_grow(tail);
     if (tail->count == 0) {
         tail->first = index;
         tail->head = 0;
     }
     record_hold(record);
-    tail->records[(tail->head + tail->count++) % CONSENSUS_TAIL_ENTRIES_MAX] = record;
+    tail->records[(tail->head + tail->count++) % tail->capacity] = record;
     tail->bytes += record->header.payload_bytes;
 }
 
@@ -193,11 +205,18 @@ static void consensus_send_append(struct consensus *c, const struct raft_message
             left--;
         }
         if (left > 0 && record == NULL) {
-            /* Not in memory: the caller reads the rest from its log. The tail has no holes, so
-             * nothing of this message was found. */
+            /* Not in memory, so it is durable: the caller reads it from its log. The tail has no
+             * holes: only the oldest of these can be missing. */
             require(out->records_count == 0);
-            out->records_count = left;
-            left = 0;
+            uint32_t missing = left;
+            if (c->tail.count > 0 && c->tail.first <= previous_index + left) {
+                missing = (uint32_t)(c->tail.first - previous_index - 1);
+            }
+            require(missing > 0 && previous_index + missing <= c->raft.last_stored);
+            out->records_count = missing;
+            previous_index += missing;
+            previous_term = consensus_term_of(c, previous_index);
+            left -= missing;
         }
     } while (left > 0);
 }

@@ -140,7 +140,7 @@ void world_take(struct world_server *s, const struct consensus_update *u) {
     if (u->vote_changed) {
         require(u->term >= s->term);
         s->term = u->term;
-        s->voted_for = u->voted_for;
+        s->voted_for = s->forgets_votes ? 0 : u->voted_for;
     }
     if (u->records != NULL) {
         require(s->queue_count < WORLD_QUEUE_MAX);

@@ -22,6 +22,7 @@ struct world_server {
     uint64_t id;
     struct consensus *c;          /* NULL = down */
     uint32_t rules_off, seed;
+    bool forgets_votes;           /* canary: the vote never reaches the disk */
     /* survives a crash */
     uint64_t term, voted_for, durable_count; /* log[0..durable_count) has index 1.. */
     struct record *log[WORLD_LOG_MAX];
