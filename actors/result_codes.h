@@ -6,7 +6,8 @@
  *   0          done
  *   1 .. 49    the machine: load, routing, time (retry may help; the command changed nothing
  *              unless the text says otherwise)
- *   50 .. 99   the message or the command is malformed (a retry of the same bytes never helps)
+ *   50 .. 99   the message or the command is malformed (a retry of the same bytes never helps); here
+ *              the first fault met while reading is the answer, not the first in the table
  *   100 .. 299 the order rules refuse
  *   300 .. 399 the store rules refuse
  *
@@ -27,7 +28,7 @@
     X(DEADLINE_PASSED, 7, "the request's deadline had passed before it was decided")               \
     X(OUT_OF_MEMORY, 8, "no memory for this command: retry after the time given")                  \
     X(STORAGE_FAILED, 9, "the stored order cannot be read: see the node's log")                    \
-    X(MALFORMED_MESSAGE, 50, "the message is not well-formed msgpack")                             \
+    X(MALFORMED_MESSAGE, 50, "the message is not a well-formed request in msgpack")                \
     X(UNSUPPORTED_VERSION, 51, "the protocol version is not supported")                            \
     X(MESSAGE_TOO_LARGE, 52, "the message is over the limit")                                      \
     X(BATCH_TOO_LARGE, 53, "the batch holds more commands than the limit")                         \

@@ -20,6 +20,7 @@
 #define ORDER_COMMANDS_MAX 4096       /* command ids an order remembers for its whole life */
 #define ORDER_HELD_MAX 8              /* commands that overtook their place */
 #define ORDER_QUANTITY_MAX 1000000000 /* of one line; real data has 80,995 */
+#define PREPARATION_MINUTES_MAX 1440  /* a kitchen's promise: a day */
 #define ORDER_MONEY_MAX 1000000000000000LL /* minor units; every sum of limits stays below 2^63 */
 
 /* -- time ---------------------------------------------------------------------------------- */
