@@ -1,0 +1,92 @@
+/* jumun-bench: the load generator. What its files share.
+ *
+ *   main.c      options, the order of a run
+ *   workload.c  orders at their stages of life; which command comes next; checking of answers
+ *   closed.c    closed loops: batches (asynchronous), concurrent single callers, reads
+ *   open.c      open loop: a fixed rate, latency measured from the intended moment
+ *   report.c    text, JSON, plot */
+#ifndef JUMUN_BENCH_H
+#define JUMUN_BENCH_H
+
+#include <stdatomic.h>
+#include <stdio.h>
+
+#include "clients/sdk/jumun.h"
+#include "engine/base/histogram.h"
+
+enum bench_mode { BENCH_BATCH = 1, BENCH_CALLERS = 2, BENCH_READS = 3, BENCH_OPEN = 4 };
+
+/* The life of an order, as the load plays it. */
+enum { LIFE_STEPS = 6 }; /* place, pay, accept, assign_rider, pick_up, deliver */
+
+struct bench_options {
+    const char *endpoint;
+    enum bench_mode mode;
+    uint32_t batch;              /* commands a message at most */
+    uint32_t in_flight;          /* messages, all shards together */
+    uint32_t callers;            /* threads with one command at a time each */
+    uint32_t live_orders;
+    uint32_t stores;
+    uint32_t lines;
+    uint64_t rate;               /* open loop, commands/s */
+    double seconds, warmup_seconds;
+    uint64_t prefill;            /* orders placed first and left alive */
+    bool json, quiet;
+    const char *plot;            /* PNG to write with gnuplot; NULL = none */
+};
+
+/* One order of the load. A lane owns several and plays them in turn, one command at a time. */
+struct bench_order {
+    jumun_key key;
+    uint8_t step;                /* the next command; 0 = place */
+    uint8_t store, rider;
+};
+
+struct bench_lane {
+    struct bench *bench;
+    struct bench_order *orders;
+    uint32_t orders_count, next;
+    struct bench_order *current; /* the order whose command is in flight */
+    int64_t sent_ns;             /* or the intended moment, in the open loop */
+    uint64_t random;
+};
+
+struct bench {
+    struct bench_options options;
+    jumun_client *client;
+    struct bench_lane *lanes;
+    uint32_t lanes_count;
+    struct bench_order *orders;
+    atomic_bool stop, measuring;
+    atomic_uint lanes_running;
+    atomic_ullong done, refused, wrong, failed, overloaded, queue_full;
+    atomic_ullong by_code[1100];
+    struct histogram latency;        /* all answers */
+    struct histogram latency_ok;     /* accepted ones only */
+    int64_t begin_ns, end_ns;
+    struct { double at_s; uint64_t done; } *series; /* once per 100 ms, for the plot */
+    uint32_t series_count, series_capacity;
+};
+
+/* -- workload.c */
+bool bench_workload_init(struct bench *b, uint32_t lanes_count);
+void bench_workload_fini(struct bench *b);
+/* Fills the lane's next command; its texts live as long as the process. */
+void bench_next_command(struct bench_lane *lane, jumun_command *command);
+/* Takes the answer to the lane's command: checks, counts, moves the order on. */
+void bench_take_result(struct bench_lane *lane, const jumun_result *result, int64_t now_ns);
+int64_t bench_now_ns(void);
+
+/* -- closed.c, open.c: return 0, or 1 with a sentence on stderr */
+int bench_prefill(struct bench *b);
+int bench_run_batch(struct bench *b);
+int bench_run_callers(struct bench *b);
+int bench_run_open(struct bench *b);
+void bench_sample(struct bench *b); /* one point of the series */
+void bench_wait(struct bench *b, double seconds);
+
+/* -- report.c */
+void bench_report(const struct bench *b, FILE *out);
+int bench_plot(const struct bench *b);
+
+#endif

@@ -1,0 +1,161 @@
+/* jumun-bench: a load for a node, with checked answers. */
+#include <argp.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "clients/bench/bench.h"
+
+const char *argp_program_version = "jumun-bench " JUMUN_VERSION;
+
+static const char doc[] =
+    "Plays the life of orders (place with 3 lines, pay, accept, assign_rider, pick_up, deliver) "
+    "against a node and reports commands per second and latencies. Every answer is checked: each "
+    "accepted command must have made exactly one new version of its order.\v"
+    "Modes:\n"
+    "  batch    closed loop: --in-flight messages of up to --batch commands (default)\n"
+    "  callers  closed loop: --callers threads of one client, one command each at a time\n"
+    "  reads    closed loop: orders read by key (get), batched\n"
+    "  open     open loop: --rate commands a second, whether or not answers come; latency counts "
+    "from the intended moment (no coordinated omission)\n\n"
+    "Examples:\n"
+    "  jumun-bench --batch 128 --in-flight 32\n"
+    "  jumun-bench --mode callers --callers 64\n"
+    "  jumun-bench --mode open --rate 200000 --plot load.png\n\n"
+    "Exit status: 0 done, 1 an answer was wrong or commands failed, 2 usage, 3 no connection.";
+
+enum { OPT_BATCH = 256, OPT_IN_FLIGHT, OPT_CALLERS, OPT_LIVE, OPT_STORES, OPT_LINES, OPT_RATE,
+       OPT_WARMUP, OPT_PREFILL, OPT_JSON, OPT_PLOT, OPT_TIMEOUT };
+
+static const struct argp_option options[] = {
+    {"endpoint", 'e', "URL", 0, "Node to load (default tcp://127.0.0.1:7400, or $JUMUN_ENDPOINT)", 0},
+    {"mode", 'm', "MODE", 0, "batch, callers, reads or open", 0},
+    {"seconds", 's', "N", 0, "Measured time (default 10)", 0},
+    {"warmup", OPT_WARMUP, "N", 0, "Seconds before it (default 2)", 0},
+    {"batch", OPT_BATCH, "N", 0, "Commands a message at most (default 128)", 1},
+    {"in-flight", OPT_IN_FLIGHT, "N", 0, "Messages in flight, all shards together (default 16)", 1},
+    {"callers", OPT_CALLERS, "N", 0, "Threads in mode callers (default 64)", 1},
+    {"rate", OPT_RATE, "N", 0, "Commands a second in mode open", 1},
+    {"live", OPT_LIVE, "N", 0, "Orders alive at a time (default 100000)", 2},
+    {"stores", OPT_STORES, "N", 0, "Stores they are spread over, 1 to 256 (default 256)", 2},
+    {"lines", OPT_LINES, "N", 0, "Lines of an order, 1 to 64 (default 3)", 2},
+    {"prefill", OPT_PREFILL, "N", 0, "Place N orders first and leave them alive", 2},
+    {"json", OPT_JSON, 0, 0, "Report as one line of JSON", 3},
+    {"plot", OPT_PLOT, "FILE", 0, "Write rate over time and latencies as PNG (gnuplot)", 3},
+    {"quiet", 'q', 0, 0, "No progress", 3},
+    {0}};
+
+static uint64_t number(const char *arg, uint64_t min, uint64_t max, const char *name,
+                       struct argp_state *state) {
+    char *end;
+    unsigned long long n = strtoull(arg, &end, 10);
+    if (*arg == '-' || end == arg || *end || n < min || n > max)
+        argp_error(state, "--%s needs a whole number from %llu to %llu, not \"%s\"", name,
+                   (unsigned long long)min, (unsigned long long)max, arg);
+    return n;
+}
+
+static double seconds_arg(const char *arg, const char *name, struct argp_state *state) {
+    char *end;
+    double n = strtod(arg, &end);
+    if (end == arg || *end || !(n >= 0) || n > 86400)
+        argp_error(state, "--%s needs seconds, not \"%s\"", name, arg);
+    return n;
+}
+
+static enum bench_mode mode_of(const char *arg, struct argp_state *state) {
+    if (!strcmp(arg, "batch")) return BENCH_BATCH;
+    if (!strcmp(arg, "callers")) return BENCH_CALLERS;
+    if (!strcmp(arg, "reads")) return BENCH_READS;
+    if (!strcmp(arg, "open")) return BENCH_OPEN;
+    argp_error(state, "unknown mode \"%s\": batch, callers, reads or open", arg);
+    return BENCH_BATCH;
+}
+
+static error_t parse(int key, char *arg, struct argp_state *state) {
+    struct bench_options *o = state->input;
+    switch (key) {
+    case 'e': o->endpoint = arg; break;
+    case 'm': o->mode = mode_of(arg, state); break;
+    case 's': o->seconds = seconds_arg(arg, "seconds", state); break;
+    case 'q': o->quiet = true; break;
+    case OPT_WARMUP: o->warmup_seconds = seconds_arg(arg, "warmup", state); break;
+    case OPT_BATCH: o->batch = (uint32_t)number(arg, 1, 1024, "batch", state); break;
+    case OPT_IN_FLIGHT: o->in_flight = (uint32_t)number(arg, 1, 1024, "in-flight", state); break;
+    case OPT_CALLERS: o->callers = (uint32_t)number(arg, 1, 4096, "callers", state); break;
+    case OPT_RATE: o->rate = number(arg, 1, 100000000, "rate", state); break;
+    case OPT_LIVE: o->live_orders = (uint32_t)number(arg, 1, 50000000, "live", state); break;
+    case OPT_STORES: o->stores = (uint32_t)number(arg, 1, 256, "stores", state); break;
+    case OPT_LINES: o->lines = (uint32_t)number(arg, 1, 64, "lines", state); break;
+    case OPT_PREFILL: o->prefill = number(arg, 1, 1000000000, "prefill", state); break;
+    case OPT_JSON: o->json = true; break;
+    case OPT_PLOT: o->plot = arg; break;
+    case ARGP_KEY_ARG: argp_error(state, "unexpected argument \"%s\"", arg); break;
+    case ARGP_KEY_END:
+        if (o->mode == BENCH_OPEN && o->rate == 0) argp_error(state, "mode open needs --rate");
+        break;
+    default: return ARGP_ERR_UNKNOWN;
+    }
+    return 0;
+}
+
+/* Enough commands waiting in the client to fill every message in flight. */
+static uint32_t lanes_for(const struct bench_options *o) {
+    switch (o->mode) {
+    case BENCH_CALLERS: return o->callers;
+    case BENCH_OPEN: return o->live_orders;
+    default: return o->batch * o->in_flight;
+    }
+}
+
+static int connect_client(struct bench *b) {
+    char error[256] = "";
+    jumun_options client_options = {.batch_commands_max = b->options.batch,
+                                    .messages_in_flight_max = b->options.in_flight,
+                                    .queue_commands_max = 1u << 20,
+                                    .timeout_ms = 10000, .attempt_timeout_ms = 5000};
+    b->client = jumun_open(b->options.endpoint, &client_options, error, sizeof error);
+    if (!b->client) {
+        fprintf(stderr, "jumun-bench: %s\n", error);
+        return 2;
+    }
+    int code = jumun_ping(b->client, 5000);
+    if (code == JUMUN_OK) return 0;
+    fprintf(stderr, "jumun-bench: %s: %s\n", b->options.endpoint, jumun_result_text(code));
+    return 3;
+}
+
+static int run(struct bench *b) {
+    int failed = bench_prefill(b);
+    if (failed) return failed;
+    switch (b->options.mode) {
+    case BENCH_CALLERS: return bench_run_callers(b);
+    case BENCH_OPEN: return bench_run_open(b);
+    default: return bench_run_batch(b);
+    }
+}
+
+int main(int argc, char **argv) {
+    static struct bench b;
+    const char *endpoint = getenv("JUMUN_ENDPOINT");
+    b.options = (struct bench_options){
+        .endpoint = endpoint ? endpoint : "tcp://127.0.0.1:7400", .mode = BENCH_BATCH,
+        .batch = 128, .in_flight = 16, .callers = 64, .live_orders = 100000, .stores = 256,
+        .lines = 3, .seconds = 10, .warmup_seconds = 2};
+    argp_err_exit_status = 2;
+    struct argp argp = {options, parse, NULL, doc, NULL, NULL, NULL};
+    argp_parse(&argp, argc, argv, 0, NULL, &b.options);
+    if (!bench_workload_init(&b, lanes_for(&b.options))) {
+        fprintf(stderr, "jumun-bench: no memory for %u orders\n", b.options.live_orders);
+        return 1;
+    }
+    int status = connect_client(&b);
+    if (status == 0) {
+        status = run(&b);
+        bench_report(&b, stdout);
+        if (b.options.plot && bench_plot(&b)) status = 1;
+        if (atomic_load(&b.wrong) || atomic_load(&b.failed)) status = 1;
+    }
+    if (b.client) jumun_close(b.client);
+    bench_workload_fini(&b);
+    return status;
+}

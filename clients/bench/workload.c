@@ -1,0 +1,158 @@
+/* Orders at their stages of life. Each lane has a set of its own and one command in flight, so no
+ * lock is needed and each order sees its commands in order. */
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "clients/bench/bench.h"
+
+enum { STORE_TEXTS = 256, UNIT_PRICE = 1250, LINES_MAX = 64 };
+
+static char store_texts[STORE_TEXTS][12], rider_texts[STORE_TEXTS][12];
+static jumun_line lines[LINES_MAX];
+static char skus[LINES_MAX][12];
+
+int64_t bench_now_ns(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+}
+
+static uint64_t lane_random(struct bench_lane *lane) {
+    uint64_t z = (lane->random += 0x9e3779b97f4a7c15ULL);
+    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9ULL;
+    z = (z ^ (z >> 27)) * 0x94d049bb133111ebULL;
+    return z ^ (z >> 31);
+}
+
+/* A key born now. The system's random numbers would cost a system call each: the lanes' generators
+ * are seeded from them once, which is random enough for a load. */
+static void lane_new_key(struct bench_lane *lane, jumun_key *key) {
+    struct timespec t;
+    clock_gettime(CLOCK_REALTIME, &t);
+    uint64_t ms = (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
+    for (int i = 0; i < 6; i++) key->bytes[i] = (uint8_t)(ms >> (40 - 8 * i));
+    uint64_t a = lane_random(lane), b = lane_random(lane);
+    memcpy(key->bytes + 6, &a, 8);
+    memcpy(key->bytes + 14, &b, 2);
+}
+
+static void lane_command_id(struct bench_lane *lane, jumun_key *id) {
+    uint64_t a = lane_random(lane), b = lane_random(lane);
+    memcpy(id->bytes, &a, 8);
+    memcpy(id->bytes + 8, &b, 8);
+}
+
+bool bench_workload_init(struct bench *b, uint32_t lanes_count) {
+    for (int i = 0; i < STORE_TEXTS; i++) {
+        snprintf(store_texts[i], sizeof store_texts[i], "store-%04d", i);
+        snprintf(rider_texts[i], sizeof rider_texts[i], "rider-%04d", i);
+    }
+    for (uint32_t i = 0; i < b->options.lines && i < LINES_MAX; i++) {
+        snprintf(skus[i], sizeof skus[i], "menu-%03u", i);
+        lines[i] = (jumun_line){.sku = skus[i], .quantity = 1 + i % 3, .unit_price = UNIT_PRICE};
+    }
+    uint32_t orders = b->options.live_orders < lanes_count ? lanes_count : b->options.live_orders;
+    b->lanes_count = lanes_count;
+    b->lanes = calloc(lanes_count, sizeof *b->lanes);
+    b->orders = calloc(orders, sizeof *b->orders);
+    if (!b->lanes || !b->orders) return false;
+    uint32_t first = 0;
+    jumun_key seed = jumun_key_new();
+    for (uint32_t l = 0; l < lanes_count; l++) {
+        struct bench_lane *lane = &b->lanes[l];
+        uint32_t end = (uint32_t)((uint64_t)orders * (l + 1) / lanes_count);
+        *lane = (struct bench_lane){.bench = b, .orders = b->orders + first,
+                                    .orders_count = end - first};
+        memcpy(&lane->random, seed.bytes + 8, 8);
+        lane->random += l * 0xd1342543de82ef95ULL;
+        first = end;
+    }
+    return true;
+}
+
+void bench_workload_fini(struct bench *b) {
+    free(b->lanes);
+    free(b->orders);
+    free(b->series);
+}
+
+static int64_t lines_total(uint32_t count) {
+    int64_t total = 0;
+    for (uint32_t i = 0; i < count; i++) total += lines[i].quantity * lines[i].unit_price;
+    return total;
+}
+
+static void fill_step(struct bench_lane *lane, const struct bench_order *o, jumun_command *c) {
+    const struct bench_options *options = &lane->bench->options;
+    int64_t total = lines_total(options->lines) + 3000;
+    switch (o->step) {
+    case 0:
+        c->kind = JUMUN_PLACE;
+        c->place = (jumun_place){
+            .fulfilment = JUMUN_PLATFORM_DELIVERY, .payment_timing = JUMUN_PREPAID,
+            .currency = "KRW", .store = store_texts[o->store], .customer = "customer-1",
+            .lines = lines, .lines_count = options->lines, .fees = 3000, .total = total};
+        break;
+    case 1:
+        c->kind = JUMUN_PAY;
+        c->pay = (jumun_pay){JUMUN_CAPTURED, "card", "payment-1", total};
+        break;
+    case 2:
+        c->kind = JUMUN_ACCEPT;
+        c->accept.preparation_minutes = 15;
+        break;
+    case 3:
+        c->kind = JUMUN_ASSIGN_RIDER;
+        c->assign_rider.rider = rider_texts[o->rider];
+        break;
+    case 4: c->kind = JUMUN_PICK_UP; break;
+    default: c->kind = JUMUN_DELIVER; break;
+    }
+}
+
+void bench_next_command(struct bench_lane *lane, jumun_command *command) {
+    /* Any order of the lane, so that orders at all stages of life are interleaved. */
+    struct bench_order *o = &lane->orders[lane_random(lane) % lane->orders_count];
+    lane->current = o;
+    command->store_id = NULL;
+    command->options = (jumun_options_command){0};
+    if (lane->bench->options.mode == BENCH_READS && o->step > 0) {
+        command->kind = JUMUN_GET;
+        command->order = o->key;
+        return;
+    }
+    if (o->step == 0) {
+        lane_new_key(lane, &o->key);
+        o->store = (uint8_t)(lane_random(lane) % lane->bench->options.stores);
+        o->rider = (uint8_t)(lane_random(lane) % STORE_TEXTS);
+    }
+    lane_command_id(lane, &command->options.id);
+    command->order = o->key;
+    fill_step(lane, o, command);
+}
+
+void bench_take_result(struct bench_lane *lane, const jumun_result *result, int64_t now_ns) {
+    struct bench *b = lane->bench;
+    struct bench_order *o = lane->current;
+    bool measuring = atomic_load_explicit(&b->measuring, memory_order_relaxed);
+    bool read = b->options.mode == BENCH_READS && o->step > 0;
+    bool ok = result->code == JUMUN_OK;
+    /* Each accepted command grows the version by exactly one: anything else is a lost or a doubled
+     * command. */
+    uint32_t expected = read ? o->step : (uint32_t)o->step + 1;
+    bool wrong = ok && result->version != expected;
+    if (ok && !read) o->step = (uint8_t)((o->step + 1) % LIFE_STEPS);
+    if (!ok && result->code >= 1000) o->step = 0; /* its fate is not known: a new order */
+    if (wrong) atomic_fetch_add_explicit(&b->wrong, 1, memory_order_relaxed);
+    if (!measuring) return;
+    histogram_record(&b->latency, now_ns - lane->sent_ns);
+    if (ok) histogram_record(&b->latency_ok, now_ns - lane->sent_ns);
+    if (ok) atomic_fetch_add_explicit(&b->done, 1, memory_order_relaxed);
+    else if (result->code == JUMUN_OVERLOADED)
+        atomic_fetch_add_explicit(&b->overloaded, 1, memory_order_relaxed);
+    else if (result->code >= 1000) atomic_fetch_add_explicit(&b->failed, 1, memory_order_relaxed);
+    else atomic_fetch_add_explicit(&b->refused, 1, memory_order_relaxed);
+    if (!ok && result->code < 1100)
+        atomic_fetch_add_explicit(&b->by_code[result->code], 1, memory_order_relaxed);
+}
