@@ -64,7 +64,10 @@ struct event {
 };
 static_assert(sizeof(struct event) == 72, "event header is frozen");
 
-enum { EVENT_FLAG_REPUBLISHED = 1 };
+enum {
+    EVENT_FLAG_REPUBLISHED = 1,
+    EVENT_FLAG_FROM_HELD = 2 /* the cause was held before: its id is remembered already */
+};
 
 static inline const void *event_payload(const struct event *e) { return e + 1; }
 static inline uint32_t event_payload_bytes(const struct event *e) {

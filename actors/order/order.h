@@ -91,7 +91,7 @@ struct order_view {
     uint8_t state, fulfilment, payment_timing;
     char currency[4];
     struct bytes store, customer, rider, group, external_ref, attributes, end_reason;
-    uint8_t ended_by;          /* enum party; 0 = has not ended */
+    uint8_t ended_by;          /* enum party; 0 = has not ended, or not told (complete) */
     int64_t lines_total, fees, discounts, total, authorised, captured, refunded;
     int64_t refund_owed;       /* captured money that the order has no claim to any more */
     int64_t placed_ms, updated_ms, ready_estimate_ms;  /* 0 = not yet */

@@ -1,0 +1,29 @@
+#include "actors/command.h"
+
+const char *command_kind_name(uint32_t kind) {
+    switch ((enum command_kind)kind) {
+    case COMMAND_PLACE: return "place";
+    case COMMAND_PAY: return "pay";
+    case COMMAND_ACCEPT: return "accept";
+    case COMMAND_REJECT: return "reject";
+    case COMMAND_MARK_READY: return "mark_ready";
+    case COMMAND_ASSIGN_RIDER: return "assign_rider";
+    case COMMAND_UNASSIGN_RIDER: return "unassign_rider";
+    case COMMAND_PICK_UP: return "pick_up";
+    case COMMAND_DELIVER: return "deliver";
+    case COMMAND_COMPLETE: return "complete";
+    case COMMAND_CANCEL: return "cancel";
+    case COMMAND_REFUND: return "refund";
+    case COMMAND_AMEND: return "amend";
+    case COMMAND_ANNOTATE: return "annotate";
+    case COMMAND_GET: return "get";
+    case COMMAND_HISTORY: return "history";
+    case COMMAND_STORE_PAUSE: return "store_pause";
+    case COMMAND_STORE_RESUME: return "store_resume";
+    case COMMAND_STORE_GET: return "store_get";
+    case COMMAND_TIMER_DUE: return "timer_due";
+    case COMMAND_RESOLVE_HELD: return "resolve_held";
+    case COMMAND_STORE_MESSAGE: return "store_message";
+    }
+    return "unknown";
+}

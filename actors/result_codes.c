@@ -1,0 +1,86 @@
+#include "actors/result_codes.h"
+
+#define X(name, number, text) _Static_assert(sizeof(text) <= 96, "a sentence fits every buffer");
+RESULT_CODES(X)
+#undef X
+
+const char *result_code_text(uint32_t code) {
+    switch (code) {
+#define X(name, number, text) \
+    case number: return text;
+        RESULT_CODES(X)
+#undef X
+    default: return "unknown result code";
+    }
+}
+
+/* A switch over the enum, so that the compiler names every code that the table got and this list
+ * did not. */
+const char *result_code_name(uint32_t code) {
+    switch ((enum result_code)code) {
+    case RESULT_OK: return "ok";
+    case RESULT_HELD: return "held";
+    case RESULT_OVERLOADED: return "overloaded";
+    case RESULT_NOT_READY: return "not_ready";
+    case RESULT_NOT_LEADER: return "not_leader";
+    case RESULT_DISK_FULL: return "disk_full";
+    case RESULT_SHUTTING_DOWN: return "shutting_down";
+    case RESULT_DEADLINE_PASSED: return "deadline_passed";
+    case RESULT_OUT_OF_MEMORY: return "out_of_memory";
+    case RESULT_STORAGE_FAILED: return "storage_failed";
+    case RESULT_MALFORMED_MESSAGE: return "malformed_message";
+    case RESULT_UNSUPPORTED_VERSION: return "unsupported_version";
+    case RESULT_MESSAGE_TOO_LARGE: return "message_too_large";
+    case RESULT_BATCH_TOO_LARGE: return "batch_too_large";
+    case RESULT_UNKNOWN_COMMAND: return "unknown_command";
+    case RESULT_WRONG_SHARD: return "wrong_shard";
+    case RESULT_MALFORMED_COMMAND: return "malformed_command";
+    case RESULT_WRONG_TYPE: return "wrong_type";
+    case RESULT_FIELD_MISSING: return "field_missing";
+    case RESULT_TEXT_TOO_LONG: return "text_too_long";
+    case RESULT_TEXT_NOT_UTF8: return "text_not_utf8";
+    case RESULT_NUMBER_OUT_OF_RANGE: return "number_out_of_range";
+    case RESULT_TOO_MANY_ITEMS: return "too_many_items";
+    case RESULT_KEY_MISSING: return "key_missing";
+    case RESULT_KEY_FROM_FUTURE: return "key_from_future";
+    case RESULT_KEY_TOO_OLD: return "key_too_old";
+    case RESULT_COMMAND_ID_MISSING: return "command_id_missing";
+    case RESULT_COMMAND_TOO_LARGE: return "command_too_large";
+    case RESULT_ORDER_NOT_FOUND: return "order_not_found";
+    case RESULT_COMMAND_ID_REUSED: return "command_id_reused";
+    case RESULT_ORDER_EXISTS: return "order_exists";
+    case RESULT_ORDER_EXPIRED_BEFORE_PLACED: return "order_expired_before_placed";
+    case RESULT_ORDER_HAS_ENDED: return "order_has_ended";
+    case RESULT_VERSION_CONFLICT: return "version_conflict";
+    case RESULT_COMMANDS_LIMIT_REACHED: return "commands_limit_reached";
+    case RESULT_HELD_LIMIT_REACHED: return "held_limit_reached";
+    case RESULT_STORE_PAUSED: return "store_paused";
+    case RESULT_LINES_MISSING: return "lines_missing";
+    case RESULT_QUANTITY_NOT_POSITIVE: return "quantity_not_positive";
+    case RESULT_QUANTITY_TOO_LARGE: return "quantity_too_large";
+    case RESULT_MONEY_NEGATIVE: return "money_negative";
+    case RESULT_MONEY_TOO_LARGE: return "money_too_large";
+    case RESULT_TOTAL_MISMATCH: return "total_mismatch";
+    case RESULT_CURRENCY_INVALID: return "currency_invalid";
+    case RESULT_CURRENCY_MISMATCH: return "currency_mismatch";
+    case RESULT_NOT_ALLOWED_IN_STATE: return "not_allowed_in_state";
+    case RESULT_NOT_ALLOWED_FOR_FULFILMENT: return "not_allowed_for_fulfilment";
+    case RESULT_PAYMENT_REQUIRED: return "payment_required";
+    case RESULT_RIDER_REQUIRED: return "rider_required";
+    case RESULT_RIDER_NOT_ASSIGNED: return "rider_not_assigned";
+    case RESULT_AMOUNT_NOT_POSITIVE: return "amount_not_positive";
+    case RESULT_PAYMENTS_LIMIT_REACHED: return "payments_limit_reached";
+    case RESULT_PAYMENT_UNKNOWN: return "payment_unknown";
+    case RESULT_PAYMENT_STATE_CONFLICT: return "payment_state_conflict";
+    case RESULT_PAYMENT_AMOUNT_DIFFERS: return "payment_amount_differs";
+    case RESULT_REFUND_EXCEEDS_CAPTURED: return "refund_exceeds_captured";
+    case RESULT_NOTHING_TO_REFUND: return "nothing_to_refund";
+    case RESULT_LINE_UNKNOWN: return "line_unknown";
+    case RESULT_LINE_QUANTITY_EXCEEDED: return "line_quantity_exceeded";
+    case RESULT_STORE_NOT_FOUND: return "store_not_found";
+    case RESULT_STORE_ALREADY_PAUSED: return "store_already_paused";
+    case RESULT_STORE_NOT_PAUSED: return "store_not_paused";
+    case RESULT_STORES_LIMIT_REACHED: return "stores_limit_reached";
+    }
+    return "unknown";
+}
