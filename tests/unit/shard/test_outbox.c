@@ -1,0 +1,140 @@
+/* Messages between two shards over a courier that loses, doubles and reorders: each arrives in the
+ * end, and only what is committed is ever sent. */
+#include <stdarg.h>
+#include <stddef.h>
+#include <setjmp.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <cmocka.h>
+
+#include "actors/message_event.h"
+#include "engine/shard/outbox.h"
+
+enum { SENT_MAX = 4096 };
+
+struct test_courier {
+    struct courier courier;
+    uint64_t sequences[SENT_MAX];
+    uint32_t count;
+};
+
+static void courier_send(struct courier *c, uint32_t from, uint32_t to, uint64_t sequence,
+                         struct bytes payload) {
+    struct test_courier *t = (struct test_courier *)(void *)c;
+    assert_int_equal(from, 0);
+    assert_int_equal(to, 1);
+    assert_int_equal(payload.size, sizeof sequence);
+    assert_memory_equal(payload.data, &sequence, sizeof sequence);
+    assert_true(t->count < SENT_MAX);
+    t->sequences[t->count++] = sequence;
+}
+
+static void note(struct outbox *o, uint64_t sequence, uint64_t index) {
+    _Alignas(8) uint8_t buffer[256] = {0};
+    struct event *e = (struct event *)(void *)buffer;
+    struct message_event *m = (struct message_event *)(void *)(e + 1);
+    e->kind = EVENT_MESSAGE_SENT;
+    e->schema = MESSAGE_EVENT_SCHEMA;
+    e->bytes = sizeof *e + sizeof *m + 8;
+    *m = (struct message_event){sequence, 1, sizeof sequence};
+    memcpy(m + 1, &sequence, sizeof sequence);
+    assert_true(message_event_is_well_formed(e));
+    assert_true(outbox_note_sent(o, e, index));
+}
+
+static void test_only_committed_messages_leave(void **state) {
+    (void)state;
+    struct outbox o;
+    struct test_courier t = {.courier = {.send = courier_send}};
+    assert_true(outbox_init(&o, 0, 2));
+    for (uint64_t n = 1; n <= 3; n++) note(&o, n, 10 + n);
+    int64_t next = INT64_MAX;
+    assert_int_equal(outbox_send(&o, &t.courier, 10, 1000, 500, &next), 0);
+    assert_int_equal(outbox_send(&o, &t.courier, 12, 1000, 500, &next), 2);
+    assert_int_equal(t.sequences[0], 1);
+    assert_int_equal(t.sequences[1], 2);
+    assert_int_equal(next, 1500);
+    assert_int_equal(outbox_oldest_index(&o, 1), 11);
+    assert_int_equal(outbox_oldest_index(&o, 0), 0);
+    outbox_fini(&o);
+}
+
+static void test_silence_brings_all_of_them_again(void **state) {
+    (void)state;
+    struct outbox o;
+    struct test_courier t = {.courier = {.send = courier_send}};
+    assert_true(outbox_init(&o, 0, 2));
+    for (uint64_t n = 1; n <= 5; n++) note(&o, n, n);
+    int64_t next = INT64_MAX;
+    outbox_send(&o, &t.courier, 5, 1000, 500, &next);
+    outbox_acknowledge(&o, 1, 2);
+    assert_int_equal(o.messages_waiting, 3);
+    next = INT64_MAX;
+    assert_int_equal(outbox_send(&o, &t.courier, 5, 1100, 500, &next), 0);
+    assert_int_equal(outbox_send(&o, &t.courier, 5, 1599, 500, &next), 0);
+    assert_int_equal(outbox_send(&o, &t.courier, 5, 1600, 500, &next), 3);
+    assert_int_equal(t.count, 8);
+    assert_int_equal(t.sequences[5], 3);
+    assert_int_equal(o.resent, 3);
+    outbox_acknowledge(&o, 1, 1); /* late and older than what is known: nothing happens */
+    assert_int_equal(o.messages_waiting, 3);
+    outbox_acknowledge(&o, 1, 5);
+    assert_int_equal(o.messages_waiting, 0);
+    assert_int_equal(o.bytes_waiting, 0);
+    assert_int_equal(outbox_send(&o, &t.courier, 5, 9999, 500, &next), 0);
+    outbox_fini(&o);
+}
+
+static void test_a_replay_does_not_double_messages(void **state) {
+    (void)state;
+    struct outbox o;
+    struct test_courier t = {.courier = {.send = courier_send}};
+    assert_true(outbox_init(&o, 0, 2));
+    o.peers[1].acknowledged = o.peers[1].sent = 2;
+    o.peers[1].sequence_last = 4; /* as the cursor says */
+    for (uint64_t n = 1; n <= 5; n++) note(&o, n, n);
+    note(&o, 5, 5);
+    int64_t next = INT64_MAX;
+    assert_int_equal(outbox_send(&o, &t.courier, 9, 1, 500, &next), 3);
+    assert_int_equal(t.sequences[0], 3);
+    assert_int_equal(o.peers[1].sequence_last, 5);
+    outbox_fini(&o);
+}
+
+static void test_a_lossy_courier_delivers_everything_once(void **state) {
+    (void)state;
+    struct outbox o;
+    struct test_courier t = {.courier = {.send = courier_send}};
+    assert_true(outbox_init(&o, 0, 2));
+    uint64_t seen = 0, noted = 0, commit = 0;
+    int64_t now = 1;
+    srand(7);
+    while (seen < 1000) {
+        now += 10;
+        if (noted < 1000 && rand() % 2) { note(&o, noted + 1, noted + 1); noted++; }
+        if (commit < noted && rand() % 2) commit = noted;
+        int64_t next = INT64_MAX;
+        t.count = 0;
+        outbox_send(&o, &t.courier, commit, now, 50, &next);
+        for (uint32_t i = 0; i < t.count; i++) {
+            assert_true(t.sequences[i] <= commit);
+            if (rand() % 3 == 0) continue;                       /* lost */
+            if (t.sequences[i] == seen + 1) seen++;              /* as the receiver does it */
+            if (rand() % 3) outbox_acknowledge(&o, 1, seen);     /* acknowledgements get lost too */
+        }
+    }
+    outbox_acknowledge(&o, 1, seen);
+    assert_int_equal(o.messages_waiting, 0);
+    assert_int_equal(o.peers[1].acknowledged, 1000);
+    outbox_fini(&o);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_only_committed_messages_leave),
+        cmocka_unit_test(test_silence_brings_all_of_them_again),
+        cmocka_unit_test(test_a_replay_does_not_double_messages),
+        cmocka_unit_test(test_a_lossy_courier_delivers_everything_once),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
