@@ -1,0 +1,71 @@
+/* The simulated twin of persistence/lmdb: a disk in memory under a virtual clock and a seed.
+ *
+ * `struct storage_memory` is the disk: it survives a crash. storage_memory_open() gives a handle, the
+ * `struct storage` that a shard works with; one at a time. Nothing happens by itself: writes that
+ * were queued finish, in order, when storage_memory_advance() says that their time has come.
+ *
+ * What survives storage_memory_crash(): everything durable; the vote (synced by contract); of the
+ * queued appends a random prefix, call by call; the checkpoint in flight wholly or not at all. A
+ * torn record may lie behind the prefix: open() drops it, as a database that ends at its last good
+ * page does, unless `keeps_torn` is set; then read() has to find and name it.
+ *
+ * Judging: the disk also checks what it is asked to do. The first thing that no correct shard would
+ * ask for is kept as a sentence (storage_memory_fault). One thread. */
+#ifndef JUMUN_TEST_STORAGE_MEMORY_H
+#define JUMUN_TEST_STORAGE_MEMORY_H
+
+#include "persistence/storage.h"
+
+struct storage_memory;
+
+struct storage_memory_options {
+    uint64_t seed;
+    int64_t append_ms_max, checkpoint_ms_max, load_ms_max; /* 0..max, drawn for each; 0 = at once */
+    uint32_t torn_percent;      /* of crashes that lost an append */
+    bool keeps_torn;
+    uint32_t segment_records;   /* retain() drops whole segments of so many; 0 = 64 */
+    /* planted faults, for canaries */
+    bool acks_early;            /* STORAGE_APPENDED when queued, not when durable */
+    bool skips_one;             /* each read() leaves out one record of events */
+    bool loses_checkpoints;     /* says that they are durable, and throws actors away */
+};
+
+struct storage_memory_counters {
+    uint64_t operations, appends, records, transactions, checkpoints, checkpoints_refused, loads,
+        votes, crashes, lost_appends, survived_appends, torn_records, full_times;
+};
+
+struct storage_memory *storage_memory_new(const struct storage_memory_options *options);
+void storage_memory_free(struct storage_memory *disk);
+struct storage *storage_memory_open(struct storage_memory *disk);
+
+/* The process is gone: the fate of what was not durable is decided now, while whoever queued it still
+ * lives. Then close the shard; the handle does nothing any more, and the next open() frees it. */
+void storage_memory_crash(struct storage_memory *disk);
+
+/* From now on the handle does nothing any more, as if the process had died here; the caller ends its
+ * work and calls storage_memory_crash(). Comes by itself inside the `operations`-th operation from
+ * now (before or after its effect, by chance). 0 = never. */
+void storage_memory_crash_in(struct storage_memory *disk, uint64_t operations);
+bool storage_memory_is_crashed(const struct storage_memory *disk);
+
+/* Virtual time. next = when something will finish, INT64_MAX = nothing is under way. */
+void storage_memory_advance(struct storage_memory *disk, int64_t mono_ms);
+int64_t storage_memory_next_ms(const struct storage_memory *disk);
+
+void storage_memory_set_full(struct storage_memory *disk, bool full);
+void storage_memory_set_stuck(struct storage_memory *disk, int64_t until_ms); /* nothing finishes */
+void storage_memory_set_slow(struct storage_memory *disk, int64_t extra_ms_max);
+bool storage_memory_corrupt_record(struct storage_memory *disk, uint64_t index);
+bool storage_memory_corrupt_actor(struct storage_memory *disk, uint8_t kind,
+                                  const struct id128 *key);
+
+/* What a judge may know. */
+uint64_t storage_memory_durable_last(const struct storage_memory *disk);
+uint64_t storage_memory_durable_first(const struct storage_memory *disk); /* 0 = empty */
+const struct record_header *storage_memory_record(const struct storage_memory *disk,
+                                                  uint64_t index, const void **payload);
+const char *storage_memory_fault(const struct storage_memory *disk); /* NULL = none */
+struct storage_memory_counters storage_memory_counters(const struct storage_memory *disk);
+
+#endif

@@ -1,0 +1,385 @@
+#include <stdarg.h>
+#include <stddef.h>
+#include <setjmp.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "tests/world/storage_memory.h"
+
+static struct record *record(uint64_t index, uint64_t term, uint64_t value) {
+    struct record *r = record_new(24);
+    assert_non_null(r);
+    struct entry_header *h = (void *)r->payload;
+    *h = (struct entry_header){.time_ms = (int64_t)index * 1000};
+    memcpy(r->payload + sizeof *h, &value, 8);
+    r->header.index = index;
+    r->header.term = term;
+    r->header.type = RECORD_EVENTS;
+    r->header.payload_bytes = 24;
+    return r;
+}
+
+static void append(struct storage *s, uint64_t first, uint32_t count, uint64_t term,
+                   uint64_t value) {
+    struct record *head = NULL, **link = &head;
+    for (uint32_t i = 0; i < count; i++) {
+        *link = record(first + i, term, value);
+        link = &(*link)->next;
+    }
+    s->ops->append(s, head);
+}
+
+struct seen { uint64_t count, last, value; };
+
+static bool see(void *arg, const struct record_header *h, const void *payload) {
+    struct seen *seen = arg;
+    seen->count++;
+    seen->last = h->index;
+    memcpy(&seen->value, (const uint8_t *)payload + sizeof(struct entry_header), 8);
+    return true;
+}
+
+static struct storage_memory *new_disk(struct storage_memory_options options) {
+    return storage_memory_new(&options);
+}
+
+static void appends_become_durable_in_order(void **state) {
+    struct storage_memory *d = new_disk((struct storage_memory_options){.seed = 1,
+                                                                        .append_ms_max = 10});
+    struct storage *s = storage_memory_open(d);
+    s->ops->save_vote(s, 1, 1);
+    append(s, 1, 1, 1, 7);
+    append(s, 2, 3, 1, 7);
+    append(s, 5, 1, 1, 8);
+    struct storage_event events[8];
+    uint64_t told = 0;
+    for (int64_t t = 0; t < 100; t++) {
+        storage_memory_advance(d, t);
+        uint32_t n = s->ops->poll(s, events, 8);
+        for (uint32_t i = 0; i < n; i++) {
+            assert_int_equal(events[i].kind, STORAGE_APPENDED);
+            assert_true(events[i].index > told);
+            told = events[i].index;
+            assert_true(told <= storage_memory_durable_last(d));
+        }
+    }
+    assert_int_equal(told, 5);
+    struct seen seen = {0};
+    char error[128];
+    assert_int_equal(s->ops->read(s, 1, 5, see, &seen, error, sizeof error), 0);
+    assert_int_equal(seen.count, 5);
+    assert_int_equal(seen.value, 8);
+    assert_int_equal(s->ops->read(s, 4, 6, see, &seen, error, sizeof error), -1);
+    assert_non_null(strstr(error, "log entry 6"));
+    s->ops->close(s);
+    assert_null(storage_memory_fault(d));
+    storage_memory_free(d);
+}
+
+static void a_crash_keeps_a_prefix(void **state) {
+    bool kept_none = false, kept_some = false, kept_all = false;
+    for (uint64_t seed = 1; seed <= 40; seed++) {
+        struct storage_memory *d = new_disk(
+            (struct storage_memory_options){.seed = seed, .append_ms_max = 1000});
+        struct storage *s = storage_memory_open(d);
+        s->ops->save_vote(s, 1, 1);
+        append(s, 1, 1, 1, 1);
+        storage_memory_advance(d, 2000);
+        for (uint64_t i = 0; i < 4; i++) append(s, 2 + 2 * i, 2, 1, i);
+        storage_memory_crash(d);
+        uint64_t last = storage_memory_durable_last(d);
+        assert_true(last >= 1 && last % 2 == 1); /* whole calls */
+        kept_none |= last == 1;
+        kept_all |= last == 9;
+        kept_some |= last > 1 && last < 9;
+        s = storage_memory_open(d);
+        struct storage_meta *meta = calloc(1, sizeof *meta);
+        char error[128];
+        assert_int_equal(s->ops->load_meta(s, meta, error, sizeof error), 0);
+        assert_int_equal(meta->log_last, last);
+        assert_int_equal(meta->term, 1);
+        free(meta);
+        append(s, last + 1, 1, 1, 1);
+        storage_memory_advance(d, 9000);
+        assert_int_equal(storage_memory_durable_last(d), last + 1);
+        assert_null(storage_memory_fault(d));
+        storage_memory_free(d);
+    }
+    assert_true(kept_none && kept_some && kept_all);
+}
+
+static void a_torn_record_is_named(void **state) {
+    uint32_t torn = 0;
+    for (uint64_t seed = 1; seed <= 40; seed++) {
+        struct storage_memory *d = new_disk((struct storage_memory_options){
+            .seed = seed, .append_ms_max = 1000, .torn_percent = 100, .keeps_torn = seed % 2});
+        struct storage *s = storage_memory_open(d);
+        s->ops->save_vote(s, 1, 1);
+        for (uint64_t i = 1; i <= 3; i++) append(s, i, 1, 1, i);
+        storage_memory_crash(d);
+        bool is_torn = storage_memory_counters(d).torn_records > 0;
+        uint64_t good = storage_memory_durable_last(d);
+        s = storage_memory_open(d);
+        struct storage_meta *meta = calloc(1, sizeof *meta);
+        char error[128] = "";
+        s->ops->load_meta(s, meta, error, sizeof error);
+        struct seen seen = {0};
+        if (is_torn && seed % 2) {
+            torn++;
+            assert_int_equal(meta->log_last, good + 1);
+            assert_int_equal(s->ops->read(s, 1, good + 1, see, &seen, error, sizeof error), -1);
+            char name[32];
+            snprintf(name, sizeof name, "log entry %lu:", (unsigned long)good + 1);
+            assert_non_null(strstr(error, name));
+        } else {
+            assert_int_equal(meta->log_last, good);
+            if (good > 0) {
+                assert_int_equal(s->ops->read(s, 1, good, see, &seen, error, sizeof error), 0);
+            }
+        }
+        assert_int_equal(seen.count, good);
+        free(meta);
+        storage_memory_free(d);
+    }
+    assert_true(torn > 5);
+}
+
+static void truncation_is_one_step(void **state) {
+    struct storage_memory *d = new_disk((struct storage_memory_options){.seed = 3});
+    struct storage *s = storage_memory_open(d);
+    s->ops->save_vote(s, 1, 1);
+    append(s, 1, 5, 1, 1);
+    storage_memory_advance(d, 1);
+    s->ops->save_vote(s, 2, 1);
+    append(s, 3, 1, 2, 2);
+    storage_memory_advance(d, 2);
+    assert_int_equal(storage_memory_durable_last(d), 3);
+    struct seen seen = {0};
+    char error[128];
+    assert_int_equal(s->ops->read(s, 1, 3, see, &seen, error, sizeof error), 0);
+    assert_int_equal(seen.value, 2);
+    s->ops->close(s);
+    storage_memory_free(d);
+}
+
+static void full_and_room_again(void **state) {
+    struct storage_memory *d = new_disk((struct storage_memory_options){.seed = 4});
+    struct storage *s = storage_memory_open(d);
+    s->ops->save_vote(s, 1, 1);
+    storage_memory_set_full(d, true);
+    append(s, 1, 1, 1, 1);
+    append(s, 2, 1, 1, 1);
+    storage_memory_advance(d, 10);
+    struct storage_event events[8];
+    assert_int_equal(s->ops->poll(s, events, 8), 1);
+    assert_int_equal(events[0].kind, STORAGE_LOG_FULL);
+    assert_int_equal(storage_memory_durable_last(d), 0);
+    storage_memory_set_full(d, false);
+    assert_int_equal(storage_memory_next_ms(d), 10);
+    storage_memory_advance(d, 11);
+    assert_int_equal(s->ops->poll(s, events, 8), 2);
+    assert_int_equal(events[0].kind, STORAGE_LOG_ROOM);
+    assert_int_equal(events[1].kind, STORAGE_APPENDED);
+    assert_int_equal(events[1].index, 2);
+    s->ops->close(s);
+    storage_memory_free(d);
+}
+
+/* -- checkpoints --------------------------------------------------------------------------------- */
+
+struct one_actor { struct checkpoint c; struct checkpoint_item item; struct actor actor;
+                   struct checkpoint_cursor cursor; };
+
+static void one_actor(struct one_actor *o, uint8_t number, int64_t old_deadline_ms,
+                      int64_t deadline_ms, uint64_t index) {
+    memset(o, 0, sizeof *o);
+    o->actor = (struct actor){.bytes = sizeof o->actor, .kind = ACTOR_ORDER,
+                              .key = {{0, 0, 0, 0, 1, number, number}}, .last_index = index,
+                              .version = 1};
+    o->item = (struct checkpoint_item){.key = o->actor.key, .kind = ACTOR_ORDER,
+                                       .old_deadline_ms = old_deadline_ms,
+                                       .new_deadline_ms = deadline_ms, .bytes = sizeof o->actor};
+    o->cursor = (struct checkpoint_cursor){.name = "outbox.1", .bytes = 1, .value = {number}};
+    o->c = (struct checkpoint){.items = &o->item, .items_count = 1, .blocks = (uint8_t *)&o->actor,
+                               .blocks_bytes = sizeof o->actor, .cursors = &o->cursor,
+                               .cursors_count = 1, .applied_index = index, .applied_term = 1};
+}
+
+static struct storage *ready_disk(struct storage_memory **d, int64_t checkpoint_ms_max) {
+    *d = new_disk((struct storage_memory_options){.seed = 5,
+                                                  .checkpoint_ms_max = checkpoint_ms_max});
+    struct storage *s = storage_memory_open(*d);
+    s->ops->save_vote(s, 1, 1);
+    append(s, 1, 9, 1, 1);
+    storage_memory_advance(*d, 1);
+    struct storage_event events[2];
+    assert_int_equal(s->ops->poll(s, events, 2), 1);
+    return s;
+}
+
+static bool count_cursor(void *arg, const struct checkpoint_cursor *c) {
+    assert_string_equal(c->name, "outbox.1");
+    *(uint8_t *)arg = c->value[0];
+    return true;
+}
+
+static void checkpoints_loads_and_timers(void **state) {
+    struct storage_memory *d;
+    struct storage *s = ready_disk(&d, 0);
+    struct one_actor o[3];
+    struct storage_event events[8];
+    for (uint8_t i = 0; i < 3; i++) {
+        one_actor(&o[i], (uint8_t)(i + 1), 0, 100 + 10 * i, 5 + i);
+        s->ops->checkpoint(s, &o[i].c);
+        storage_memory_advance(d, 2 + i);
+        assert_int_equal(s->ops->poll(s, events, 8), 1);
+        assert_int_equal(events[0].kind, STORAGE_CHECKPOINTED);
+        assert_true(events[0].ok && events[0].checkpoint == &o[i].c);
+    }
+    s->ops->load(s, ACTOR_ORDER, &o[1].actor.key);
+    s->ops->load(s, ACTOR_STORE, &o[1].actor.key);
+    storage_memory_advance(d, 10);
+    assert_int_equal(s->ops->poll(s, events, 8), 2);
+    assert_memory_equal(events[0].block, &o[1].actor, sizeof o[1].actor);
+    assert_true(events[1].ok && events[1].block == NULL);
+    s->ops->release_block(s, events[0].block);
+    s->ops->load_timers(s, 105, 200, 1);
+    assert_int_equal(s->ops->poll(s, events, 8), 2);
+    assert_int_equal(events[0].deadline_ms, 110);
+    assert_false(events[1].ok);
+    assert_int_equal(events[1].deadline_ms, 120);
+    s->ops->load_timers(s, 120, 200, 5);
+    assert_int_equal(s->ops->poll(s, events, 8), 2);
+    assert_int_equal(events[1].deadline_ms, 200);
+    uint8_t value = 0;
+    char error[128];
+    assert_int_equal(s->ops->visit_cursors(s, count_cursor, &value, error, sizeof error), 0);
+    assert_int_equal(value, 3);
+    assert_true(storage_memory_corrupt_actor(d, ACTOR_ORDER, &o[1].actor.key));
+    s->ops->load(s, ACTOR_ORDER, &o[1].actor.key);
+    storage_memory_advance(d, 11);
+    assert_int_equal(s->ops->poll(s, events, 8), 1);
+    assert_false(events[0].ok);
+    s->ops->close(s);
+    assert_null(storage_memory_fault(d));
+    storage_memory_free(d);
+}
+
+static void a_checkpoint_survives_whole_or_not_at_all(void **state) {
+    bool there = false, not_there = false;
+    for (int i = 0; i < 20; i++) {
+        struct storage_memory *d = new_disk((struct storage_memory_options){
+            .seed = 100 + (uint64_t)i, .checkpoint_ms_max = 1000000});
+        struct storage *s = storage_memory_open(d);
+        s->ops->save_vote(s, 1, 1);
+        append(s, 1, 9, 1, 1);
+        storage_memory_advance(d, 1);
+        struct one_actor o;
+        one_actor(&o, 1, 0, 100, 9);
+        s->ops->checkpoint(s, &o.c);
+        storage_memory_crash(d);
+        s = storage_memory_open(d);
+        void *block;
+        uint32_t bytes;
+        char error[128];
+        struct storage_meta *meta = calloc(1, sizeof *meta);
+        s->ops->load_meta(s, meta, error, sizeof error);
+        s->ops->read_actor(s, ACTOR_ORDER, &o.actor.key, &block, &bytes, error, sizeof error);
+        assert_int_equal(meta->applied_index, block != NULL ? 9 : 0);
+        assert_int_equal(meta->orders_count, block != NULL ? 1 : 0);
+        there |= block != NULL;
+        not_there |= block == NULL;
+        s->ops->release_block(s, block);
+        free(meta);
+        storage_memory_free(d);
+    }
+    assert_true(there && not_there);
+}
+
+static void what_no_shard_may_ask_for_is_noted(void **state) {
+    struct storage_memory *d;
+    struct one_actor o;
+    struct storage *s = ready_disk(&d, 0);
+    one_actor(&o, 1, 0, 100, 10); /* reflects a record that is not durable */
+    s->ops->checkpoint(s, &o.c);
+    assert_non_null(strstr(storage_memory_fault(d), "but 9 is durable"));
+    storage_memory_free(d);
+    s = ready_disk(&d, 0);
+    one_actor(&o, 1, 55, 100, 9); /* replaces a timer row that is not there */
+    s->ops->checkpoint(s, &o.c);
+    storage_memory_advance(d, 5);
+    assert_non_null(strstr(storage_memory_fault(d), "deadline row"));
+    storage_memory_free(d);
+    s = ready_disk(&d, 0);
+    append(s, 12, 1, 1, 1); /* a gap */
+    assert_non_null(strstr(storage_memory_fault(d), "behind 9"));
+    storage_memory_free(d);
+    s = ready_disk(&d, 0);
+    append(s, 10, 1, 2, 1); /* a term that was never stored */
+    assert_non_null(strstr(storage_memory_fault(d), "term 2"));
+    storage_memory_free(d);
+}
+
+static void dead_from_the_nth_operation_on(void **state) {
+    for (uint64_t n = 1; n <= 4; n++) {
+        struct storage_memory *d = new_disk((struct storage_memory_options){.seed = n});
+        struct storage *s = storage_memory_open(d);
+        storage_memory_crash_in(d, n);
+        s->ops->save_vote(s, 1, 1);
+        append(s, 1, 1, 1, 1);
+        storage_memory_advance(d, 1);
+        append(s, 2, 1, 1, 1);
+        assert_true(storage_memory_is_crashed(d));
+        struct storage_event events[4];
+        assert_int_equal(s->ops->poll(s, events, 4), 0);
+        storage_memory_crash(d);
+        assert_true(storage_memory_durable_last(d) <= n / 2 + 1);
+        storage_memory_open(d);
+        assert_false(storage_memory_is_crashed(d));
+        storage_memory_free(d);
+    }
+}
+
+static void retention_drops_whole_segments(void **state) {
+    struct storage_memory *d = new_disk((struct storage_memory_options){.seed = 9,
+                                                                        .segment_records = 10});
+    struct storage *s = storage_memory_open(d);
+    s->ops->save_vote(s, 1, 1);
+    append(s, 1, 45, 1, 1);
+    storage_memory_advance(d, 1);
+    struct one_actor o;
+    one_actor(&o, 1, 0, 0, 40);
+    s->ops->checkpoint(s, &o.c);
+    storage_memory_advance(d, 2);
+    s->ops->retain(s, 35, 25000);
+    assert_int_equal(storage_memory_durable_first(d), 21);
+    s->ops->retain(s, 35, 900000);
+    assert_int_equal(storage_memory_durable_first(d), 31);
+    assert_int_equal(storage_memory_durable_last(d), 45);
+    assert_true(storage_memory_corrupt_record(d, 33));
+    struct seen seen = {0};
+    char error[128];
+    assert_int_equal(s->ops->read(s, 31, 45, see, &seen, error, sizeof error), -1);
+    assert_int_equal(seen.last, 32);
+    assert_null(storage_memory_fault(d));
+    storage_memory_free(d);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(appends_become_durable_in_order),
+        cmocka_unit_test(a_crash_keeps_a_prefix),
+        cmocka_unit_test(a_torn_record_is_named),
+        cmocka_unit_test(truncation_is_one_step),
+        cmocka_unit_test(full_and_room_again),
+        cmocka_unit_test(checkpoints_loads_and_timers),
+        cmocka_unit_test(a_checkpoint_survives_whole_or_not_at_all),
+        cmocka_unit_test(what_no_shard_may_ask_for_is_noted),
+        cmocka_unit_test(dead_from_the_nth_operation_on),
+        cmocka_unit_test(retention_drops_whole_segments),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
