@@ -63,7 +63,7 @@
 #define INGRESS_CONTEXTS_DEFAULT 1024
 #define INGRESS_CONTEXTS_SPARE 64     /* of these: kept to answer OVERLOADED when all others wait */
 #define INGRESS_KEPT_BYTES_MAX (64u << 20) /* memory of answered messages that is kept for reuse */
-#define STATUS_BYTES_MAX (512u << 10) /* one STATUS or SHARD_MAP answer */
+#define STATUS_BYTES_MAX (2u << 20) /* one STATUS or SHARD_MAP answer */
 #define EPOCHS_MAX 64
 #define ENDPOINT_BYTES_MAX 256        /* one nng address */
 

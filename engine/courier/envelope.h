@@ -1,7 +1,9 @@
 /* The envelope of a message between two shards, as it travels over nng:
  *
- *   [from, to, sequence, kind, payload]    from, to, sequence: uint; kind: 1 message, 2 acknowledgement
- *                                          payload: bin (actors/store/store.h), empty for kind 2
+ *   [from, to, sequence, kind, payload]
+ *     from, to, sequence   uint
+ *     kind                 1 message, 2 acknowledgement
+ *     payload              bin: actors/store/store.h; empty for an acknowledgement
  *
  * For example shard 0 tells shard 1 with its 7th message to it: 95 00 01 07 01 c4 05 92 01 ...
  * Pure; any thread. */

@@ -10,11 +10,11 @@
 #include "engine/base/log.h"
 
 static const char config_doc[] =
-    "The engine node of Jumun: takes orders over nng, decides them in memory, keeps them in an event "
-    "log on disk, and answers when they are durable."
+    "The engine node of Jumun: takes orders over nng, decides them in memory, keeps them in an "
+    "event log on disk, and answers when they are durable."
     "\v"
-    "Shard s listens on the port behind --listen plus s (port 7400: shard 0 on 7401, shard 1 on 7402, "
-    "...). Once it serves, it prints one line:\n"
+    "Shard s listens on the port behind --listen plus s (port 7400: shard 0 on 7401, shard 1 on "
+    "7402, ...). Once it serves, it prints one line:\n"
     "  jumund ready: tcp://127.0.0.1:7400 shards=2 pid=4711\n"
     "SIGTERM or SIGINT: stops taking commands, finishes those it took, stores everything, exits. "
     "A second signal: exits at once (nothing acknowledged is lost).\n"
@@ -30,8 +30,8 @@ enum {
 };
 
 static const struct argp_option config_options[] = {
-    {"data", OPTION_DATA, "DIR", 0, "Directory of the log and the orders, made when it is not there "
-     "(default: ./jumun-data)", 0},
+    {"data", OPTION_DATA, "DIR", 0, "Directory of the log and the orders, made when it is not "
+     "there (default: ./jumun-data)", 0},
     {"listen", OPTION_LISTEN, "URL", 0, "Address of the general endpoint; port 0 takes free ports "
      "(default: tcp://127.0.0.1:7400)", 0},
     {"shards", OPTION_SHARDS, "N", 0, "Number of shards, one thread each; a directory keeps the "
@@ -108,8 +108,8 @@ static error_t config_number(struct config_state *s, const char *option, const c
 static error_t config_bytes(struct config_state *s, const char *option, const char *text,
                             uint64_t min, uint64_t *value) {
     if (config_bytes_of(text, value) && *value >= min) return 0;
-    return config_refuse(s, "--%s must be a size of at least %llu bytes such as 64M or 4G, not \"%s\"",
-                         option, (unsigned long long)min, text);
+    return config_refuse(s, "--%s must be a size of at least %llu bytes, such as 64M or 4G, not "
+                         "\"%s\"", option, (unsigned long long)min, text);
 }
 
 static error_t config_text(struct config_state *s, const char *option, const char *text, char *out,

@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <jansson.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/file.h>
@@ -137,7 +138,7 @@ int identity_open(const char *directory, const struct identity *wanted, uint32_t
         snprintf(error, error_bytes, "cannot write %s: %s", path, strerror(errno));
         good = false;
     } else if (found == 1 && wanted->shards != 0 && wanted->shards != identity->shards) {
-        snprintf(error, error_bytes, "the data directory %s was made with %u shards, not %u: its "
+        snprintf(error, error_bytes, "the data directory %s was made with %u shards, not %u; its "
                  "orders are spread over them. Leave --shards away, or use another directory",
                  directory, identity->shards, wanted->shards);
         good = false;

@@ -20,7 +20,7 @@ enum { SHARD_THREAD_SLEEP_MS_MAX = 1000 };
  *   RUNNING --wake--> NOTIFIED --before a round--> RUNNING
  *   RUNNING --nothing to do--> SLEEPING --wake + futex--> NOTIFIED
  *
- * A wake that comes during a round leaves NOTIFIED behind, so the thread cannot fall asleep on it. */
+ * A wake that comes during a round leaves NOTIFIED behind, so the thread cannot sleep on it. */
 enum { DOORBELL_RUNNING = 0, DOORBELL_NOTIFIED = 1, DOORBELL_SLEEPING = 2 };
 
 enum { OPENING = 0, OPEN = 1, OPEN_FAILED = 2 };
@@ -38,7 +38,8 @@ struct shard_thread {
     atomic_ullong rounds, sleeps, wakes;
 };
 
-static void shard_thread_futex_wait(atomic_uint *word, unsigned expected, int64_t timeout_ms) {
+static void shard_thread_futex_wait(atomic_uint *word, unsigned expected,
+                                    int64_t timeout_ms) {
     struct timespec t = {timeout_ms / 1000, timeout_ms % 1000 * 1000000};
     syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, expected, &t, NULL, 0);
 }
@@ -110,6 +111,8 @@ static void *shard_thread_main(void *arg) {
     shard_thread_pin(t);
     memory_own_arena();
     char error[sizeof t->error] = "";
+    t->options.shard.storage->wake_arg = t;
+    t->options.shard.storage->wake = shard_thread_wake;
     struct shard *shard = shard_open(&t->options.shard, clock_unix_ms(), clock_mono_ms(), error,
                                      sizeof error);
     if (shard) shard_on_wake(shard, shard_thread_wake, t);

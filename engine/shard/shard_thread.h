@@ -1,5 +1,5 @@
-/* The thread of a shard: opens it, calls shard_work() in a loop, sleeps when there is nothing to do,
- * drains and closes it. The shard lives and dies on this thread, so its memory comes from the
+/* The thread of a shard: opens it, calls shard_work() in a loop, sleeps when there is nothing to
+ * do, drains and closes it. The shard lives and dies on this thread, so its memory comes from the
  * thread's own arena and (when pinned) from the memory next to its core. */
 #ifndef JUMUN_SHARD_SHARD_THREAD_H
 #define JUMUN_SHARD_SHARD_THREAD_H
@@ -9,13 +9,14 @@
 struct shard_thread;
 
 struct shard_thread_options {
-    struct shard_options shard;  /* copied; what it points to outlives the thread */
+    /* Copied; what it points to outlives the thread. The storage's wake is set by the thread. */
+    struct shard_options shard;
     int cpu;                     /* to run on; -1 = anywhere */
     uint32_t spin_ns;            /* look this long for work before sleeping; 0 where cores are few */
 };
 
-/* Starts the thread, which begins with shard_open(). Does not wait for it, so that shards open side
- * by side. NULL with a sentence in error when no thread can be made. */
+/* Starts the thread, which begins with shard_open(). Does not wait for it, so that shards open
+ * side by side. NULL with a sentence in error when no thread can be made. */
 struct shard_thread *shard_thread_start(const struct shard_thread_options *options, char *error,
                                         size_t error_bytes);
 

@@ -56,7 +56,8 @@ PROJECT_INCLUDES = {
 LIBRARY_INCLUDES = [
     (r'lmdb\.h$', ('persistence/lmdb/', 'tests/')),
     (r'raft(\.h$|/)', ('persistence/consensus/', 'tests/')),
-    (r'nng/', ('engine/node/', 'engine/ingress/', 'engine/courier/', 'clients/sdk/', 'tests/')),
+    (r'nng/', ('engine/node/', 'engine/ingress/', 'engine/egress/', 'engine/courier/',
+                'clients/sdk/', 'tests/')),
     (r'msgpack(\.h$|/)', ('engine/wire/', 'clients/', 'tests/')),
     (r'jemalloc/', ('engine/base/', 'tests/')),
     (r'xxhash\.h$', ('actors/store/', 'persistence/', 'engine/', 'clients/', 'tests/')),

@@ -1,0 +1,16 @@
+/* The way out: results -> one nng message, encoded in place. Any thread; nothing blocks. */
+#ifndef JUMUN_EGRESS_REPLY_SENDER_H
+#define JUMUN_EGRESS_REPLY_SENDER_H
+
+#include <nng/nng.h>
+
+#include "engine/shard/request.h"
+
+/* The reply to a request whose results are all final; NULL without memory. The values of the
+ * results stay the request's. */
+nng_msg *reply_message(const struct request *request);
+
+/* The reply that refuses a whole message; NULL without memory. */
+nng_msg *reply_refusal(enum result_code code);
+
+#endif

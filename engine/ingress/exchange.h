@@ -1,0 +1,42 @@
+/* One message on its way through the node: what came, what it asks, what it is answered. */
+#ifndef JUMUN_INGRESS_EXCHANGE_H
+#define JUMUN_INGRESS_EXCHANGE_H
+
+#include <nng/nng.h>
+
+#include "engine/router/split.h"
+#include "engine/shard/request.h"
+#include "engine/wire/wire_arena.h"
+
+struct exchange {
+    struct request request;      /* first: request->done comes back here */
+    struct exchange *next;       /* for the pool */
+    void *context;               /* whose reply it will be */
+    nng_msg *message;            /* owned; the commands point into it */
+    struct wire_arena arena;     /* of the commands, results and parts */
+    struct split split;
+};
+
+/* Exchanges that are at rest, newest first: what was used last is still in the cache. */
+struct exchange_pool {
+    _Alignas(64) atomic_flag lock; /* held for a few instructions */
+    struct exchange *first;
+    uint32_t count;
+};
+
+/* An exchange with an empty arena; NULL without memory. Any thread. */
+struct exchange *exchange_take(struct exchange_pool *pool);
+
+/* Frees the message, the values of the results and the arena, and keeps the rest for the next. Any
+ * thread. */
+void exchange_give(struct exchange_pool *pool, struct exchange *exchange);
+
+/* Frees what rests in the pool. */
+void exchange_pool_fini(struct exchange_pool *pool);
+
+/* Takes over `message` and decodes it; sees to memory for results (zeroed) and the split.
+ * RESULT_OK, or the code that refuses the whole message. The exchange owns the message anyway. */
+enum result_code exchange_decode(struct exchange *exchange, nng_msg *message,
+                                 uint32_t shards_count);
+
+#endif

@@ -1,0 +1,392 @@
+#include "engine/ingress/ingress.h"
+
+#include <nng/nng.h>
+#include <nng/protocol/reqrep0/rep.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "engine/base/check.h"
+#include "engine/base/clock.h"
+#include "engine/egress/reply_sender.h"
+#include "engine/ingress/exchange.h"
+#include "engine/wire/protocol.h"
+
+enum {
+    INGRESS_SEND_TIMEOUT_MS = 10000, /* a client that does not read its replies is let go then */
+    INGRESS_OVERLOADED_RETRY_MS = 50,
+    INGRESS_WINDOWS = 2
+};
+
+struct ingress_endpoint {
+    struct ingress *ingress;
+    uint32_t expected_shard;         /* SPLIT_NO_SHARD for the general one */
+    nng_socket socket;               /* id 0 = not open */
+    struct ingress_context *contexts;
+    atomic_uint in_flight;
+};
+
+/* Carries one message at a time. Between two aio callbacks it belongs to its exchange. */
+struct ingress_context {
+    struct ingress_endpoint *endpoint;
+    nng_ctx ctx;
+    nng_aio *aio;
+    bool sending;                    /* what the aio is doing */
+    nng_pipe pipe;                   /* the client's connection */
+};
+
+struct ingress {
+    struct ingress_options options;
+    struct shard *const *shards;
+    atomic_bool draining;
+    struct exchange_pool pool;
+    struct histogram latency, windows[INGRESS_WINDOWS];
+    atomic_uint window;
+    _Alignas(64) atomic_ullong received;
+    atomic_ullong replied, refused, overloaded, commands, node_commands, stray_commands;
+    atomic_ullong replies_dropped, bytes_in, bytes_out, opened, closed;
+    atomic_ullong malformed[INGRESS_CODES];
+    uint32_t endpoints_count;
+    struct ingress_endpoint endpoints[SHARDS_MAX + 1];
+};
+
+static void ingress_add(atomic_ullong *counter, uint64_t n) {
+    atomic_fetch_add_explicit(counter, n, memory_order_relaxed);
+}
+
+static uint64_t ingress_get(const atomic_ullong *counter) {
+    return atomic_load_explicit(counter, memory_order_relaxed);
+}
+
+static void ingress_count_malformed(struct ingress *g, uint32_t code) {
+    if (code < INGRESS_CODES) ingress_add(&g->malformed[code], 1);
+}
+
+/* -- out ------------------------------------------------------------------------------------- */
+
+/* Hands the reply to nng, which calls ingress_on_aio when it has taken it. */
+static void ingress_reply(struct ingress_context *c, nng_msg *reply) {
+    struct ingress *g = c->endpoint->ingress;
+    if (!reply) { /* no memory for it: the client asks again when its patience ends */
+        ingress_add(&g->replies_dropped, 1);
+        atomic_fetch_sub(&c->endpoint->in_flight, 1);
+        nng_ctx_recv(c->ctx, c->aio);
+        return;
+    }
+    ingress_add(&g->bytes_out, nng_msg_len(reply));
+    c->sending = true;
+    nng_aio_set_timeout(c->aio, INGRESS_SEND_TIMEOUT_MS);
+    nng_aio_set_msg(c->aio, reply);
+    nng_ctx_send(c->ctx, c->aio);
+}
+
+static void ingress_record_latency(struct ingress *g, int64_t received_ns) {
+    int64_t took_ns = clock_mono_ns() - received_ns;
+    histogram_record(&g->latency, took_ns);
+    histogram_record(&g->windows[atomic_load_explicit(&g->window, memory_order_relaxed)], took_ns);
+}
+
+/* request->done: every result is there. On the thread that finished the last part. */
+static void ingress_done(struct request *request) {
+    struct exchange *e = (struct exchange *)request;
+    struct ingress_context *c = e->context;
+    struct ingress *g = c->endpoint->ingress;
+    nng_msg *reply = reply_message(request);
+    ingress_record_latency(g, request->received_ns);
+    exchange_give(&g->pool, e);
+    ingress_reply(c, reply);
+}
+
+/* -- in -------------------------------------------------------------------------------------- */
+
+static void ingress_answer_node_command(struct ingress *g, const struct command *command,
+                                        struct result *r) {
+    static const uint8_t pong[] = {0xa4, 'p', 'o', 'n', 'g'};
+    r->value_kind = RESULT_VALUE_MSGPACK;
+    switch ((uint32_t)command->kind) {
+    case NODE_COMMAND_PING:
+        r->value = malloc(sizeof pong);
+        if (r->value) memcpy(r->value, pong, sizeof pong);
+        r->value_bytes = sizeof pong;
+        break;
+    case NODE_COMMAND_SHARD_MAP:
+        r->value = shard_map_encode(g->options.map, &r->value_bytes);
+        break;
+    case NODE_COMMAND_STATUS:
+        r->value = g->options.status(g->options.status_arg, &r->value_bytes);
+        break;
+    default: impossible("the decoder lets no other node command through");
+    }
+    if (r->value) return;
+    *r = (struct result){.code = RESULT_OUT_OF_MEMORY,
+                         .retry_after_ms = INGRESS_OVERLOADED_RETRY_MS};
+}
+
+/* Fills the results of all commands that no shard shall see. */
+static void ingress_answer_local(struct ingress *g, struct exchange *e) {
+    for (uint32_t i = 0; i < e->request.commands_count; i++) {
+        const struct command *command = &e->request.commands[i];
+        struct result *r = &e->request.results[i];
+        if (command->malformed) {
+            r->code = command->malformed;
+            ingress_count_malformed(g, command->malformed);
+        } else if (split_is_local(command)) {
+            ingress_answer_node_command(g, command, r);
+            ingress_add(&g->node_commands, 1);
+        }
+    }
+}
+
+/* Answers the commands of a part that no shard takes. */
+static void ingress_refuse_part(struct exchange *e, const struct request_part *part, uint16_t code,
+                                uint32_t shard, uint32_t retry_after_ms) {
+    for (uint32_t i = 0; i < part->count; i++) {
+        e->request.results[request_part_position(part, i)] = (struct result){
+            .code = code, .shard = shard, .retry_after_ms = retry_after_ms};
+    }
+}
+
+/* Why no part of this message may go to a shard now; RESULT_OK if they may. */
+static enum result_code ingress_admit(struct ingress *g, const struct ingress_endpoint *endpoint) {
+    if (atomic_load_explicit(&g->draining, memory_order_relaxed)) return RESULT_SHUTTING_DOWN;
+    uint32_t in_flight = atomic_load_explicit(&endpoint->in_flight, memory_order_relaxed);
+    if (in_flight > g->options.contexts - INGRESS_CONTEXTS_SPARE) return RESULT_OVERLOADED;
+    return RESULT_OK;
+}
+
+static void ingress_offer_parts(struct ingress *g, struct exchange *e, enum result_code refusal) {
+    uint32_t refused = 0;
+    for (uint32_t i = 0; i < e->split.parts_count; i++) {
+        struct request_part *part = &e->split.parts[i];
+        uint32_t shard = e->split.part_shards[i], retry_after_ms = INGRESS_OVERLOADED_RETRY_MS;
+        if (refusal == RESULT_OK && shard_offer(g->shards[shard], part, &retry_after_ms)) continue;
+        ingress_refuse_part(e, part, refusal == RESULT_OK ? RESULT_OVERLOADED : refusal, shard,
+                            retry_after_ms);
+        refused++;
+    }
+    atomic_fetch_sub_explicit(&e->request.parts_left, refused, memory_order_acq_rel);
+    split_release(&e->request); /* after this the exchange may be gone */
+}
+
+static void ingress_take(struct ingress_context *c, nng_msg *message) {
+    struct ingress_endpoint *endpoint = c->endpoint;
+    struct ingress *g = endpoint->ingress;
+    uint32_t bytes = (uint32_t)nng_msg_len(message);
+    int64_t received_ns = clock_mono_ns();
+    ingress_add(&g->received, 1);
+    ingress_add(&g->bytes_in, bytes);
+    c->pipe = nng_msg_get_pipe(message);
+    struct exchange *e = exchange_take(&g->pool);
+    if (!e) {
+        nng_msg_free(message);
+        ingress_reply(c, reply_refusal(RESULT_OUT_OF_MEMORY));
+        return;
+    }
+    e->context = c;
+    enum result_code code = exchange_decode(e, message, g->options.map->shards_count);
+    if (code != RESULT_OK) {
+        ingress_add(&g->refused, 1);
+        ingress_count_malformed(g, code);
+        exchange_give(&g->pool, e);
+        ingress_reply(c, reply_refusal(code));
+        return;
+    }
+    e->request.received_ns = received_ns;
+    e->request.done = ingress_done;
+    ingress_add(&g->commands, e->request.commands_count);
+    split_request(g->options.map, &e->request, bytes, endpoint->expected_shard, &e->split);
+    ingress_add(&g->stray_commands, e->split.stray_commands);
+    ingress_answer_local(g, e);
+    enum result_code refusal = ingress_admit(g, endpoint);
+    if (refusal == RESULT_OVERLOADED) ingress_add(&g->overloaded, 1);
+    ingress_offer_parts(g, e, refusal);
+}
+
+static void ingress_sent(struct ingress_context *c, int rc) {
+    struct ingress *g = c->endpoint->ingress;
+    c->sending = false;
+    nng_aio_set_timeout(c->aio, NNG_DURATION_INFINITE);
+    atomic_fetch_sub(&c->endpoint->in_flight, 1);
+    if (rc == 0) {
+        ingress_add(&g->replied, 1);
+        return;
+    }
+    ingress_add(&g->replies_dropped, 1);
+    nng_msg_free(nng_aio_get_msg(c->aio));
+    nng_aio_set_msg(c->aio, NULL);
+    /* Its other replies would wait behind this one: it may connect again when it can read. */
+    if (rc == NNG_ETIMEDOUT) nng_pipe_close(c->pipe);
+}
+
+/* On one of nng's threads, or at once within nng_ctx_send on ours. */
+static void ingress_on_aio(void *arg) {
+    struct ingress_context *c = arg;
+    int rc = nng_aio_result(c->aio);
+    if (c->sending) {
+        ingress_sent(c, rc);
+        if (rc == NNG_ECLOSED || rc == NNG_ECANCELED) return;
+        nng_ctx_recv(c->ctx, c->aio);
+        return;
+    }
+    if (rc == NNG_ECLOSED || rc == NNG_ECANCELED) return;
+    if (rc != 0) {
+        nng_ctx_recv(c->ctx, c->aio);
+        return;
+    }
+    nng_msg *message = nng_aio_get_msg(c->aio);
+    nng_aio_set_msg(c->aio, NULL);
+    atomic_fetch_add(&c->endpoint->in_flight, 1);
+    ingress_take(c, message);
+}
+
+/* -- life -------------------------------------------------------------------------------------- */
+
+static void ingress_on_pipe(nng_pipe pipe, nng_pipe_ev event, void *arg) {
+    struct ingress *g = arg;
+    ingress_add(event == NNG_PIPE_EV_ADD_POST ? &g->opened : &g->closed, 1);
+}
+
+/* The address that a listener really has: port 0 became a number. */
+static void ingress_bound_address(nng_listener listener, const char *url, char *out) {
+    int port = 0;
+    const char *colon = strrchr(url, ':');
+    if (strncmp(url, "tcp", 3) == 0 && colon &&
+        nng_listener_get_int(listener, NNG_OPT_TCP_BOUND_PORT, &port) == 0)
+        snprintf(out, ENDPOINT_BYTES_MAX, "%.*s:%d", (int)(colon - url), url, port);
+    else
+        snprintf(out, ENDPOINT_BYTES_MAX, "%s", url);
+}
+
+static bool ingress_endpoint_open(struct ingress_endpoint *endpoint, const char *url, char *bound,
+                                  char *error, size_t error_bytes) {
+    nng_listener listener;
+    int rc = nng_rep0_open(&endpoint->socket);
+    if (rc == 0)
+        rc = nng_socket_set_size(endpoint->socket, NNG_OPT_RECVMAXSZ, MESSAGE_BYTES_MAX);
+    if (rc == 0)
+        rc = nng_pipe_notify(endpoint->socket, NNG_PIPE_EV_ADD_POST, ingress_on_pipe,
+                             endpoint->ingress);
+    if (rc == 0)
+        rc = nng_pipe_notify(endpoint->socket, NNG_PIPE_EV_REM_POST, ingress_on_pipe,
+                             endpoint->ingress);
+    if (rc == 0) rc = nng_listen(endpoint->socket, url, &listener, 0);
+    if (rc == 0) {
+        ingress_bound_address(listener, url, bound);
+        return true;
+    }
+    if (rc == NNG_EADDRINUSE)
+        snprintf(error, error_bytes, "cannot listen on %s: another program uses this address", url);
+    else
+        snprintf(error, error_bytes, "cannot listen on %s: %s", url, nng_strerror(rc));
+    return false;
+}
+
+struct ingress *ingress_open(const struct ingress_options *options, char *error,
+                             size_t error_bytes) {
+    struct ingress *g = aligned_alloc(64, (sizeof *g + 63) / 64 * 64);
+    if (!g) {
+        snprintf(error, error_bytes, "no memory for the endpoints");
+        return NULL;
+    }
+    memset(g, 0, sizeof *g);
+    g->options = *options;
+    struct shard_map *map = options->map;
+    g->endpoints_count = map->shards_count + 1;
+    for (uint32_t i = 0; i < g->endpoints_count; i++) {
+        struct ingress_endpoint *endpoint = &g->endpoints[i];
+        char url[ENDPOINT_BYTES_MAX];
+        endpoint->ingress = g;
+        endpoint->expected_shard = i == 0 ? SPLIT_NO_SHARD : i - 1;
+        bool good = true;
+        if (i == 0) snprintf(url, sizeof url, "%s", options->listen);
+        else good = shard_map_endpoint_of(options->listen, i - 1, url, sizeof url, error,
+                                          error_bytes);
+        char *bound = i == 0 ? map->endpoint : map->shard_endpoints[i - 1];
+        if (good && ingress_endpoint_open(endpoint, url, bound, error, error_bytes)) continue;
+        ingress_close(g);
+        return NULL;
+    }
+    return g;
+}
+
+static int ingress_endpoint_start(struct ingress_endpoint *endpoint, uint32_t contexts) {
+    endpoint->contexts = calloc(contexts, sizeof *endpoint->contexts);
+    if (!endpoint->contexts) return NNG_ENOMEM;
+    for (uint32_t i = 0; i < contexts; i++) {
+        struct ingress_context *c = &endpoint->contexts[i];
+        c->endpoint = endpoint;
+        int rc = nng_aio_alloc(&c->aio, ingress_on_aio, c);
+        if (rc == 0) rc = nng_ctx_open(&c->ctx, endpoint->socket);
+        if (rc != 0) return rc;
+    }
+    for (uint32_t i = 0; i < contexts; i++)
+        nng_ctx_recv(endpoint->contexts[i].ctx, endpoint->contexts[i].aio);
+    return 0;
+}
+
+bool ingress_start(struct ingress *g, struct shard *const *shards, char *error,
+                   size_t error_bytes) {
+    g->shards = shards;
+    for (uint32_t i = 0; i < g->endpoints_count; i++) {
+        int rc = ingress_endpoint_start(&g->endpoints[i], g->options.contexts);
+        if (rc == 0) continue;
+        snprintf(error, error_bytes, "cannot make %u contexts for an endpoint: %s",
+                 g->options.contexts, nng_strerror(rc));
+        return false;
+    }
+    return true;
+}
+
+void ingress_drain(struct ingress *g) { atomic_store(&g->draining, true); }
+
+bool ingress_is_idle(const struct ingress *g) {
+    for (uint32_t i = 0; i < g->endpoints_count; i++) {
+        if (atomic_load(&g->endpoints[i].in_flight) != 0) return false;
+    }
+    return true;
+}
+
+static void ingress_endpoint_close(struct ingress_endpoint *endpoint, uint32_t contexts) {
+    if (endpoint->socket.id != 0) nng_close(endpoint->socket);
+    for (uint32_t i = 0; endpoint->contexts && i < contexts; i++) {
+        if (endpoint->contexts[i].aio) nng_aio_free(endpoint->contexts[i].aio);
+    }
+    free(endpoint->contexts);
+}
+
+void ingress_close(struct ingress *g) {
+    for (uint32_t i = 0; i < g->endpoints_count; i++)
+        ingress_endpoint_close(&g->endpoints[i], g->options.contexts);
+    exchange_pool_fini(&g->pool);
+    free(g);
+}
+
+void ingress_stats(const struct ingress *g, struct ingress_stats *stats) {
+    *stats = (struct ingress_stats){.received = ingress_get(&g->received),
+                                    .replied = ingress_get(&g->replied),
+                                    .refused = ingress_get(&g->refused),
+                                    .overloaded = ingress_get(&g->overloaded),
+                                    .commands = ingress_get(&g->commands),
+                                    .node_commands = ingress_get(&g->node_commands),
+                                    .stray_commands = ingress_get(&g->stray_commands),
+                                    .replies_dropped = ingress_get(&g->replies_dropped),
+                                    .bytes_in = ingress_get(&g->bytes_in),
+                                    .bytes_out = ingress_get(&g->bytes_out),
+                                    .connections_opened = ingress_get(&g->opened),
+                                    .connections_closed = ingress_get(&g->closed)};
+    for (uint32_t i = 0; i < g->endpoints_count; i++)
+        stats->in_flight += atomic_load(&g->endpoints[i].in_flight);
+    for (uint32_t i = 0; i < INGRESS_CODES; i++)
+        stats->malformed[i] = ingress_get(&g->malformed[i]);
+}
+
+const struct histogram *ingress_latency(const struct ingress *g) { return &g->latency; }
+
+void ingress_latency_recent(const struct ingress *g, struct histogram *sum) {
+    for (uint32_t i = 0; i < INGRESS_WINDOWS; i++) histogram_add(sum, &g->windows[i]);
+}
+
+void ingress_latency_turn(struct ingress *g) {
+    uint32_t next = (atomic_load(&g->window) + 1) % INGRESS_WINDOWS;
+    histogram_reset(&g->windows[next]);
+    atomic_store(&g->window, next);
+}

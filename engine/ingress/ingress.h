@@ -1,0 +1,65 @@
+/* The way in: messages of clients over nng REP, and the way of their replies out.
+ *
+ * One socket for the general endpoint and one for each shard; any endpoint takes any command. Each
+ * socket has many contexts, each of which carries one message at a time:
+ *
+ *   receiving -> (decode, split, offer to the shards) -> deciding -> replying -> receiving
+ *
+ * The first step runs on one of nng's threads, the reply is encoded and sent on the thread that
+ * finished the request's last part. Nothing here blocks. */
+#ifndef JUMUN_INGRESS_INGRESS_H
+#define JUMUN_INGRESS_INGRESS_H
+
+#include "engine/base/histogram.h"
+#include "engine/router/shard_map.h"
+#include "engine/shard/shard.h"
+
+struct ingress;
+
+/* Codes up to here are counted by number when a message or a command is malformed. */
+enum { INGRESS_CODES = 100 };
+
+struct ingress_stats {
+    uint64_t received, replied, refused, overloaded;
+    uint64_t commands, node_commands, stray_commands, replies_dropped;
+    uint64_t bytes_in, bytes_out, in_flight;
+    uint64_t connections_opened, connections_closed;
+    uint64_t malformed[INGRESS_CODES];      /* by result code */
+};
+
+struct ingress_options {
+    const char *listen;          /* nng address of the general endpoint */
+    struct shard_map *map;       /* gets the endpoints; read from then on, outlives the ingress */
+    uint32_t contexts;           /* per endpoint */
+    /* The answer to STATUS: malloc'ed msgpack, *bytes long, or NULL without memory. Any thread. */
+    void *(*status)(void *arg, uint32_t *bytes);
+    void *status_arg;
+};
+
+/* Opens the sockets and listens; clients may connect and are answered once it has started. NULL
+ * with a sentence in error (address in use, no address, ...). */
+struct ingress *ingress_open(const struct ingress_options *options, char *error,
+                             size_t error_bytes);
+
+/* Begins to take messages for the shards (by id). False with a sentence in error. */
+bool ingress_start(struct ingress *ingress, struct shard *const *shards, char *error,
+                   size_t error_bytes);
+
+/* From now on every command is answered SHUTTING_DOWN without visiting its shard. */
+void ingress_drain(struct ingress *ingress);
+
+/* Whether no message is between receipt and the end of its reply. */
+bool ingress_is_idle(const struct ingress *ingress);
+
+/* Closes the sockets and frees. The shards must be done with all requests. */
+void ingress_close(struct ingress *ingress);
+
+void ingress_stats(const struct ingress *ingress, struct ingress_stats *stats);
+
+/* Time from receipt to reply, since the start and over the last one to two turns of the window. */
+const struct histogram *ingress_latency(const struct ingress *ingress);
+void ingress_latency_recent(const struct ingress *ingress, struct histogram *sum);
+/* Begins the next window; one thread, every some seconds. */
+void ingress_latency_turn(struct ingress *ingress);
+
+#endif

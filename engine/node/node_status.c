@@ -1,0 +1,260 @@
+#include <stdlib.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+#include "actors/order/order.h"
+#include "engine/base/clock.h"
+#include "engine/base/memory.h"
+#include "engine/node/node.h"
+#include "engine/wire/msgpack_writer.h"
+
+/* Maps are written without knowing their number of pairs first: the head has a fixed width and is
+ * filled in at the end. */
+struct status_map { size_t head; uint32_t pairs; };
+
+struct status {
+    struct msgpack_writer w;
+    struct status_map map;   /* the innermost one */
+};
+
+static struct status_map status_begin(struct status *s) {
+    static const uint8_t head[] = {0xde, 0, 0}; /* map 16 */
+    struct status_map outer = s->map;
+    s->map = (struct status_map){msgpack_writer_size(&s->w), 0};
+    msgpack_write_raw(&s->w, head, sizeof head);
+    return outer;
+}
+
+static void status_end(struct status *s, struct status_map outer) {
+    if (msgpack_writer_ok(&s->w)) {
+        s->w.start[s->map.head + 1] = (uint8_t)(s->map.pairs >> 8);
+        s->w.start[s->map.head + 2] = (uint8_t)s->map.pairs;
+    }
+    s->map = outer;
+}
+
+static void status_key(struct status *s, const char *key) {
+    s->map.pairs++;
+    msgpack_write_text(&s->w, key);
+}
+
+static void status_uint(struct status *s, const char *key, uint64_t value) {
+    status_key(s, key);
+    msgpack_write_uint(&s->w, value);
+}
+
+static void status_int(struct status *s, const char *key, int64_t value) {
+    status_key(s, key);
+    msgpack_write_int(&s->w, value);
+}
+
+static void status_text(struct status *s, const char *key, const char *value) {
+    status_key(s, key);
+    msgpack_write_text(&s->w, value);
+}
+
+static void status_bool(struct status *s, const char *key, bool value) {
+    status_key(s, key);
+    msgpack_write_bool(&s->w, value);
+}
+
+static struct status_map status_map(struct status *s, const char *key) {
+    status_key(s, key);
+    return status_begin(s);
+}
+
+/* Counts by number -> map name -> count, of those that occurred. */
+static void status_counts(struct status *s, const char *key, const uint64_t *counts, uint32_t size,
+                          const char *(*name)(uint32_t number)) {
+    struct status_map outer = status_map(s, key);
+    for (uint32_t i = 0; i < size; i++) {
+        if (counts[i] != 0) status_uint(s, name(i), counts[i]);
+    }
+    status_end(s, outer);
+}
+
+static void status_histogram(struct status *s, const char *key, const struct histogram *h) {
+    struct status_map outer = status_map(s, key);
+    status_uint(s, "count", histogram_count(h));
+    status_uint(s, "p50", histogram_percentile_ns(h, 50000) / 1000);
+    status_uint(s, "p90", histogram_percentile_ns(h, 90000) / 1000);
+    status_uint(s, "p99", histogram_percentile_ns(h, 99000) / 1000);
+    status_uint(s, "p99_9", histogram_percentile_ns(h, 99900) / 1000);
+    status_uint(s, "max", histogram_percentile_ns(h, 100000) / 1000);
+    status_end(s, outer);
+}
+
+static const char *status_role(uint8_t role) {
+    switch (role) {
+    case CONSENSUS_LEADER: return "leader";
+    case CONSENSUS_CANDIDATE: return "candidate";
+    default: return "follower";
+    }
+}
+
+static void status_shard_counts(struct status *s, const struct shard_stats *t) {
+    const struct { const char *key; uint64_t value; } counts[] = {
+        {"term", t->term}, {"last_index", t->last_index}, {"commit_index", t->commit_index},
+        {"applied_index", t->applied_index}, {"checkpoint_index", t->checkpoint_index},
+        {"commands", t->commands}, {"reads", t->reads}, {"refused", t->refused},
+        {"repeated", t->repeated}, {"held", t->held}, {"overloaded", t->overloaded},
+        {"events", t->events}, {"entries", t->entries}, {"entry_bytes", t->entry_bytes},
+        {"turns", t->turns}, {"timers_fired", t->timers_fired},
+        {"orders_in_memory", t->orders_in_memory}, {"stores_in_memory", t->stores_in_memory},
+        {"paused_stores", t->paused_stores}, {"actor_bytes", t->actor_bytes},
+        {"table_bytes", t->table_bytes}, {"mailbox_commands", t->mailbox_commands},
+        {"limbo_entries", t->limbo_entries}, {"parked_commands", t->parked_commands},
+        {"dirty_actors", t->dirty_actors}, {"timers_pending", t->timers_pending},
+        {"loads", t->loads}, {"evictions", t->evictions},
+        {"messages_sent", t->messages_sent}, {"messages_resent", t->messages_resent},
+        {"messages_seen", t->messages_seen}, {"messages_repeated", t->messages_repeated},
+        {"recovery_events", t->recovery_events}, {"recovery_ms", (uint64_t)t->recovery_ms}};
+    for (size_t i = 0; i < sizeof counts / sizeof counts[0]; i++)
+        status_uint(s, counts[i].key, counts[i].value);
+    status_counts(s, "commands_by_kind", t->commands_by_kind, 64, command_kind_name);
+    status_counts(s, "refused_by_code", t->refused_by_code, 400, result_code_name);
+    status_counts(s, "orders_by_state", t->orders_by_state, 16, order_state_name);
+}
+
+static void status_storage(struct status *s, const struct storage_stats *t) {
+    const struct { const char *key; uint64_t value; } counts[] = {
+        {"log_bytes", t->log_bytes}, {"state_bytes", t->state_bytes}, {"log_first", t->log_first},
+        {"log_last", t->log_last}, {"segments", t->segments}, {"commits", t->commits},
+        {"commit_bytes", t->commit_bytes}, {"commit_us", t->commit_ns / 1000},
+        {"commit_max_us", t->commit_ns_max / 1000}, {"appends_waiting", t->appends_waiting},
+        {"appends_waiting_bytes", t->appends_waiting_bytes}, {"checkpoints", t->checkpoints},
+        {"checkpoint_items", t->checkpoint_items}, {"actor_loads", t->loads}};
+    for (size_t i = 0; i < sizeof counts / sizeof counts[0]; i++)
+        status_uint(s, counts[i].key, counts[i].value);
+}
+
+/* Returns the bytes that the shard has on disk. */
+static uint64_t status_shard(struct status *s, struct node *n, uint32_t id) {
+    struct shard_stats *t = &n->status_scratch;
+    struct storage_stats storage;
+    struct shard_thread_stats thread;
+    shard_stats(n->shards[id], t);
+    n->storages[id]->ops->stats(n->storages[id], &storage);
+    shard_thread_stats(n->threads[id], &thread);
+    struct status_map outer = status_begin(s);
+    status_uint(s, "shard", id);
+    status_text(s, "endpoint", n->map.shard_endpoints[id]);
+    status_text(s, "role", status_role(t->role));
+    status_bool(s, "ready", t->ready);
+    status_bool(s, "failed", t->failed);
+    status_bool(s, "disk_full", t->disk_full || storage.full);
+    status_shard_counts(s, t);
+    status_storage(s, &storage);
+    status_uint(s, "rounds", thread.rounds);
+    status_uint(s, "sleeps", thread.sleeps);
+    status_uint(s, "wakes", thread.wakes);
+    status_end(s, outer);
+    return storage.log_bytes + storage.state_bytes;
+}
+
+static void status_messages(struct status *s, const struct ingress_stats *t) {
+    struct status_map outer = status_map(s, "messages");
+    const struct { const char *key; uint64_t value; } counts[] = {
+        {"received", t->received}, {"replied", t->replied}, {"refused", t->refused},
+        {"overloaded", t->overloaded}, {"commands", t->commands},
+        {"node_commands", t->node_commands}, {"stray_commands", t->stray_commands},
+        {"replies_dropped", t->replies_dropped}, {"bytes_in", t->bytes_in},
+        {"bytes_out", t->bytes_out}, {"in_flight", t->in_flight}};
+    for (size_t i = 0; i < sizeof counts / sizeof counts[0]; i++)
+        status_uint(s, counts[i].key, counts[i].value);
+    status_end(s, outer);
+    status_counts(s, "malformed", t->malformed, INGRESS_CODES, result_code_name);
+    outer = status_map(s, "connections");
+    status_uint(s, "open", t->connections_opened - t->connections_closed);
+    status_uint(s, "opened", t->connections_opened);
+    status_uint(s, "closed", t->connections_closed);
+    status_end(s, outer);
+}
+
+static void status_ingress(struct status *s, const struct ingress *ingress) {
+    struct ingress_stats stats;
+    ingress_stats(ingress, &stats);
+    status_messages(s, &stats);
+    status_histogram(s, "latency_us", ingress_latency(ingress));
+    struct histogram *recent = calloc(1, sizeof *recent);
+    if (!recent) return;
+    ingress_latency_recent(ingress, recent);
+    status_histogram(s, "latency_recent_us", recent);
+    free(recent);
+}
+
+static void status_courier_and_history(struct status *s, struct node *n) {
+    struct node_courier_stats courier;
+    struct history_reader_stats history;
+    node_courier_stats(n->courier, &courier);
+    history_reader_stats(n->history, &history);
+    struct status_map outer = status_map(s, "courier");
+    status_uint(s, "sent", courier.sent);
+    status_uint(s, "acknowledged", courier.acknowledged);
+    status_uint(s, "dropped", courier.dropped);
+    status_uint(s, "refused", courier.refused);
+    status_end(s, outer);
+    outer = status_map(s, "history");
+    status_uint(s, "reads", history.reads);
+    status_uint(s, "refused", history.refused);
+    status_uint(s, "waiting", history.waiting);
+    status_uint(s, "read_us", history.read_ns / 1000);
+    status_end(s, outer);
+}
+
+static void status_machine(struct status *s, struct node *n, uint64_t used_bytes) {
+    struct memory_stats memory;
+    struct statvfs disk = {0};
+    memory_stats(&memory);
+    statvfs(n->config.data, &disk);
+    struct status_map outer = status_map(s, "memory");
+    status_text(s, "allocator", memory_allocator());
+    status_uint(s, "allocated_bytes", memory.allocated_bytes);
+    status_uint(s, "resident_bytes", memory.resident_bytes);
+    status_uint(s, "process_bytes", memory.process_bytes);
+    status_end(s, outer);
+    outer = status_map(s, "disk");
+    status_uint(s, "used_bytes", used_bytes);
+    status_uint(s, "free_bytes", (uint64_t)disk.f_bavail * disk.f_frsize);
+    status_end(s, outer);
+}
+
+static void status_identity(struct status *s, struct node *n) {
+    status_text(s, "version", JUMUN_VERSION);
+    status_uint(s, "node_id", n->identity.node_id);
+    status_text(s, "cluster_id", n->identity.cluster_id);
+    status_uint(s, "pid", (uint64_t)getpid());
+    status_text(s, "endpoint", n->map.endpoint);
+    status_text(s, "data", n->config.data);
+    status_uint(s, "shards_count", n->shards_count);
+    status_int(s, "started_ms", n->started_ms);
+    status_int(s, "now_ms", clock_unix_ms());
+    status_uint(s, "uptime_ms", (uint64_t)(clock_mono_ms() - n->started_mono_ms));
+    uint32_t damaged;
+    status_bool(s, "ready", node_state(n, &damaged) == NODE_READY);
+    status_bool(s, "draining", atomic_load(&n->draining));
+}
+
+void *node_status(void *arg, uint32_t *bytes) {
+    struct node *n = arg;
+    struct status s = {0};
+    uint64_t used_bytes = 0;
+    void *buffer = malloc(STATUS_BYTES_MAX);
+    if (!buffer) return NULL;
+    msgpack_writer_init(&s.w, buffer, STATUS_BYTES_MAX);
+    struct status_map outer = status_begin(&s);
+    status_identity(&s, n);
+    status_ingress(&s, n->ingress);
+    status_courier_and_history(&s, n);
+    status_key(&s, "shards");
+    msgpack_write_array(&s.w, n->shards_count);
+    pthread_mutex_lock(&n->status_mutex);
+    for (uint32_t i = 0; i < n->shards_count; i++) used_bytes += status_shard(&s, n, i);
+    pthread_mutex_unlock(&n->status_mutex);
+    status_machine(&s, n, used_bytes);
+    status_end(&s, outer);
+    require(msgpack_writer_ok(&s.w)); /* SHARDS_MAX times what a shard's map can take */
+    *bytes = (uint32_t)msgpack_writer_size(&s.w);
+    void *trimmed = realloc(buffer, *bytes);
+    return trimmed ? trimmed : buffer;
+}

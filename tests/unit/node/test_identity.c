@@ -1,0 +1,125 @@
+#include <stdarg.h>
+#include <stddef.h>
+#include <setjmp.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <ftw.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "engine/node/identity.h"
+
+static char directory[64], error[1024];
+static struct identity who;
+
+static int set_up(void **state) {
+    snprintf(directory, sizeof directory, "/tmp/jumun-identity-XXXXXX");
+    return mkdtemp(directory) ? 0 : -1;
+}
+
+static int remove_one(const char *path, const struct stat *st, int type, struct FTW *ftw) {
+    return remove(path);
+}
+
+static int tear_down(void **state) { return nftw(directory, remove_one, 8, FTW_DEPTH | FTW_PHYS); }
+
+static int open_as(uint64_t node_id, uint32_t shards) {
+    const struct identity wanted = {.node_id = node_id, .shards = shards};
+    return identity_open(directory, &wanted, 2, &who, error, sizeof error);
+}
+
+static void write_file(const char *name, const char *text) {
+    char path[128];
+    snprintf(path, sizeof path, "%s/%s", directory, name);
+    FILE *f = fopen(path, "w");
+    assert_non_null(f);
+    fputs(text, f);
+    fclose(f);
+}
+
+static void a_new_directory_remembers_who_it_is(void **state) {
+    int fd = open_as(7, 3);
+    assert_true(fd >= 0);
+    assert_int_equal(who.node_id, 7);
+    assert_int_equal(who.shards, 3);
+    assert_int_equal(strlen(who.cluster_id), 32);
+    struct identity first = who;
+    close(fd);
+    fd = open_as(0, 0);
+    assert_true(fd >= 0);
+    assert_memory_equal(&who, &first, sizeof who);
+    close(fd);
+}
+
+static void nothing_said_means_the_defaults(void **state) {
+    int fd = open_as(0, 0);
+    assert_true(fd >= 0);
+    assert_int_equal(who.node_id, 1);
+    assert_int_equal(who.shards, 2);
+    close(fd);
+}
+
+static void another_number_of_shards_is_refused(void **state) {
+    close(open_as(1, 3));
+    assert_int_equal(open_as(1, 4), -1);
+    assert_non_null(strstr(error, "was made with 3 shards, not 4"));
+    assert_int_equal(open_as(2, 3), -1);
+    assert_non_null(strstr(error, "belongs to node 1, not 2"));
+    int fd = open_as(1, 3);
+    assert_true(fd >= 0);
+    close(fd);
+}
+
+static void two_cannot_have_it(void **state) {
+    int fd = open_as(1, 1);
+    assert_true(fd >= 0);
+    assert_int_equal(open_as(1, 1), -1);
+    assert_non_null(strstr(error, "in use by another process"));
+    close(fd);
+}
+
+static void a_damaged_file_is_named(void **state) {
+    static const char *const damaged[] = {
+        "", "{", "[]", "{\"format\": 1}",
+        "{\"format\": 1, \"cluster_id\": \"x\", \"node_id\": 1, \"shards\": 1, \"created_ms\": 1}",
+        "{\"format\": 1, \"cluster_id\": \"0123456789abcdef0123456789abcdef\", \"node_id\": 1, "
+        "\"shards\": 9999, \"created_ms\": 1}"};
+    for (size_t i = 0; i < sizeof damaged / sizeof damaged[0]; i++) {
+        write_file("node.json", damaged[i]);
+        assert_int_equal(open_as(0, 0), -1);
+        assert_non_null(strstr(error, "node.json"));
+    }
+    write_file("node.json", "{\"format\": 2, \"cluster_id\": \"\", \"node_id\": 1, \"shards\": 1, "
+                            "\"created_ms\": 1}");
+    assert_int_equal(open_as(0, 0), -1);
+    assert_non_null(strstr(error, "has format 2; this program knows format 1"));
+}
+
+static void a_path_that_cannot_be_made_is_named(void **state) {
+    const struct identity wanted = {0};
+    char path[128];
+    write_file("file", "");
+    snprintf(path, sizeof path, "%s/file/below", directory);
+    assert_int_equal(identity_open(path, &wanted, 2, &who, error, sizeof error), -1);
+    assert_non_null(strstr(error, path));
+    snprintf(path, sizeof path, "%s/a/b/c", directory);
+    int fd = identity_open(path, &wanted, 2, &who, error, sizeof error);
+    assert_true(fd >= 0);
+    close(fd);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(a_new_directory_remembers_who_it_is, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(nothing_said_means_the_defaults, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(another_number_of_shards_is_refused, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(two_cannot_have_it, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_damaged_file_is_named, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_path_that_cannot_be_made_is_named, set_up, tear_down),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
