@@ -79,6 +79,15 @@
 #define CHECKPOINT_BYTES_MAX (8u << 20)    /* one background state transaction */
 #define CHECKPOINT_AGE_MS 2000LL           /* a dirty actor is left to settle this long */
 
+#define LOG_SEGMENTS_OPEN_MAX 16           /* closed segments kept open for readers */
+#define LOG_READ_RECORDS_MAX 256           /* one read transaction ends after so many records ... */
+#define LOG_READ_BYTES_MAX (1u << 20)      /* ... or so many bytes: a long reader stops page reuse */
+#define STORAGE_READERS_MAX 510            /* reader slots of one LMDB environment */
+#define STORAGE_CHECKPOINTS_MAX 64         /* checkpoints handed over and not yet taken back */
+#define STORAGE_LOADS_MAX 32768            /* loads asked for and not yet taken back */
+#define STORAGE_ROOM_FLOOR_BYTES (64u << 20) /* appends wait below this much free disk ... */
+#define STORAGE_ROOM_RETRY_MS 200          /* ... and look again after this long */
+
 /* -- relations ------------------------------------------------------------------------------ */
 /* A turn stops taking commands once less than one largest event is free, so an entry must hold at
  * least two of them, else a single command could find no room for ever. */
@@ -87,6 +96,12 @@ static_assert(ENTRY_BYTES_MAX >= 2 * EVENT_BYTES_MAX, "an entry holds any one co
 static_assert(ORDER_LINES_MAX * (ID_TEXT_BYTES_MAX + LINE_NAME_BYTES_MAX + 32) +
                       ATTRIBUTES_BYTES_MAX + ORDER_PAYMENTS_MAX * 256 + 4096 <= EVENT_BYTES_MAX,
               "the largest place fits one event");
+static_assert(ENTRY_BYTES_MAX <= LOG_BATCH_BYTES_MAX, "a largest entry fits one log transaction");
+/* Parked commands wait for at most as many actors; the rest of the room is for listed timers. */
+static_assert(STORAGE_LOADS_MAX >= 2 * PARKED_COMMANDS_MAX, "every parked command can have a load");
+/* What one log and one state transaction may still write once the floor is seen. */
+static_assert(STORAGE_ROOM_FLOOR_BYTES >= 2 * (LOG_BATCH_BYTES_MAX + CHECKPOINT_BYTES_MAX),
+              "the floor leaves room for what is under way");
 static_assert(COMMAND_BYTES_MAX <= MESSAGE_BYTES_MAX, "a largest command fits a message");
 static_assert(INGRESS_CONTEXTS_DEFAULT > 2 * INGRESS_CONTEXTS_SPARE, "most contexts do work");
 static_assert(SHARDS_MAX * ENDPOINT_BYTES_MAX * 2 <= STATUS_BYTES_MAX, "the map fits its answer");

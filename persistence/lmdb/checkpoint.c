@@ -1,0 +1,152 @@
+/* The checkpoint thread: actor snapshots, timers, cursors and marker in one synced transaction, in the
+ * background. Also the janitor: deletes dropped segments, clears slots of readers that died. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "engine/base/check.h"
+#include "engine/base/log.h"
+#include "persistence/lmdb/internal.h"
+
+enum { CHECKPOINT_READER_CHECK_S = 60 };
+
+void checkpoint_queue(struct storage *base, struct checkpoint *c) {
+    struct storage_lmdb *s = (struct storage_lmdb *)base;
+    struct checkpoint_thread *t = &s->checkpoints;
+    require(c->blocks_bytes <= CHECKPOINT_BYTES_MAX + ACTOR_BYTES_MAX);
+    pthread_mutex_lock(&t->lock);
+    require(t->in_flight < STORAGE_CHECKPOINTS_MAX);
+    t->in_flight++;
+    t->queue[(t->first + t->count++) % STORAGE_CHECKPOINTS_MAX] = c;
+    pthread_mutex_unlock(&t->lock);
+    pthread_cond_signal(&t->wake);
+}
+
+void checkpoint_trash_waits(struct storage_lmdb *s) {
+    pthread_mutex_lock(&s->checkpoints.lock);
+    s->checkpoints.trash_waiting = true;
+    pthread_mutex_unlock(&s->checkpoints.lock);
+    pthread_cond_signal(&s->checkpoints.wake);
+}
+
+static int checkpoint_compare(const void *a, const void *b, void *arg) {
+    const struct checkpoint_item *items = arg;
+    const struct checkpoint_item *x = &items[*(const uint32_t *)a], *y = &items[*(const uint32_t *)b];
+    if (x->kind != y->kind) return x->kind < y->kind ? -1 : 1;
+    return memcmp(x->key.bytes, y->key.bytes, sizeof x->key.bytes);
+}
+
+/* Neighbours in the tree are written one after the other: each page is touched once. Without memory
+ * for it the order is only slower. */
+static const uint32_t *checkpoint_sort(struct storage_lmdb *s, const struct checkpoint *c) {
+    struct checkpoint_thread *t = &s->checkpoints;
+    if (c->items_count > t->order_capacity) {
+        free(t->order);
+        t->order_capacity = 0;
+        t->order = storage_allocate(s, (size_t)c->items_count * sizeof *t->order);
+        if (!t->order) return NULL;
+        t->order_capacity = c->items_count;
+    }
+    for (uint32_t i = 0; i < c->items_count; i++) t->order[i] = i;
+    if (c->items_count > 0) {
+        qsort_r(t->order, c->items_count, sizeof *t->order, checkpoint_compare, c->items);
+    }
+    return t->order;
+}
+
+/* 0 or a code. */
+static int checkpoint_commit(struct storage_lmdb *s, const struct checkpoint *c,
+                             const uint32_t *order) {
+    /* Blocks, and for each item the pages that its snapshot and its timer may split. */
+    uint64_t pages = 256 + 6ULL * c->items_count;
+    lmdb_env_reserve(&s->state, c->blocks_bytes + pages * s->state.page_bytes);
+    MDB_txn *txn;
+    int rc = mdb_txn_begin(s->state.mdb, NULL, 0, &txn);
+    if (rc != 0) return rc;
+    rc = state_put_checkpoint(s, txn, c, order);
+    if (rc == 0) rc = storage_fault(s, STORAGE_POINT_STATE_COMMIT);
+    if (rc == 0) return mdb_txn_commit(txn);
+    mdb_txn_abort(txn);
+    return rc;
+}
+
+static void checkpoint_do(struct storage_lmdb *s, struct checkpoint *c) {
+    struct checkpoint_thread *t = &s->checkpoints;
+    const uint32_t *order = checkpoint_sort(s, c);
+    int rc = ENOSPC;
+    if (lmdb_free_bytes(s->directory) >= s->room_floor_bytes / 2 + c->blocks_bytes) {
+        while ((rc = checkpoint_commit(s, c, order)) == MDB_MAP_FULL) {
+            lmdb_env_reserve(&s->state, s->state.map_bytes);
+        }
+    }
+    if (rc != 0 && !lmdb_is_room(rc)) lmdb_fatal(rc, "%s cannot be written", s->state.path);
+    if (rc == 0) {
+        atomic_fetch_add_explicit(&t->checkpoints, 1, memory_order_relaxed);
+        atomic_fetch_add_explicit(&t->items, c->items_count, memory_order_relaxed);
+    } else {
+        log_warn("shard %u: no room for a checkpoint in %s: %s", s->shard, s->state.path,
+                 mdb_strerror(rc));
+    }
+    completions_checkpoint(s, c, rc == 0);
+}
+
+/* Slots of readers that died (a tool that looked at the directory) would keep pages from reuse. */
+static void checkpoint_check_readers(struct storage_lmdb *s) {
+    int dead = 0;
+    mdb_reader_check(s->state.mdb, &dead);
+    if (dead > 0) log_warn("shard %u: cleared %d reader slots of dead processes", s->shard, dead);
+}
+
+/* Waits for work; true = the readers are due to be checked. t->lock held. */
+static bool checkpoint_wait(struct checkpoint_thread *t) {
+    struct timespec until;
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    until.tv_sec += CHECKPOINT_READER_CHECK_S;
+    while (t->count == 0 && !t->trash_waiting && !t->stop) {
+        if (pthread_cond_timedwait(&t->wake, &t->lock, &until) == ETIMEDOUT) return true;
+    }
+    return false;
+}
+
+static void *checkpoint_run(void *arg) {
+    struct storage_lmdb *s = arg;
+    struct checkpoint_thread *t = &s->checkpoints;
+    pthread_mutex_lock(&t->lock);
+    for (;;) {
+        bool readers_due = checkpoint_wait(t);
+        bool trash = t->trash_waiting;
+        struct checkpoint *c = NULL;
+        if (t->count > 0) {
+            c = t->queue[t->first];
+            t->first = (t->first + 1) % STORAGE_CHECKPOINTS_MAX;
+            t->count--;
+        } else if (t->stop && !trash) {
+            break;
+        }
+        t->trash_waiting = false;
+        pthread_mutex_unlock(&t->lock);
+        if (readers_due) checkpoint_check_readers(s);
+        if (c) checkpoint_do(s, c);
+        if (trash) segments_empty_trash(s);
+        pthread_mutex_lock(&t->lock);
+    }
+    pthread_mutex_unlock(&t->lock);
+    return NULL;
+}
+
+int checkpoint_start(struct storage_lmdb *s) {
+    return storage_thread_start(&s->checkpoints.thread, "state", s->shard, checkpoint_run, s);
+}
+
+void checkpoint_stop(struct storage_lmdb *s) {
+    struct checkpoint_thread *t = &s->checkpoints;
+    pthread_mutex_lock(&t->lock);
+    t->stop = true;
+    pthread_mutex_unlock(&t->lock);
+    pthread_cond_signal(&t->wake);
+    pthread_join(t->thread, NULL);
+    free(t->order);
+    t->order = NULL;
+    t->order_capacity = 0;
+}

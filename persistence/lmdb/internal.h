@@ -1,0 +1,279 @@
+/* What the files of this room share: the parts of one open storage and how they call each other.
+ *
+ * Threads: [shard] the owner's, [writer] log writer, [state] checkpoint thread, [loader], [any].
+ * Locks, never held together unless the outer is named first: segments.lock before an environment's
+ * lock; everything else alone. */
+#ifndef JUMUN_PERSISTENCE_LMDB_INTERNAL_H
+#define JUMUN_PERSISTENCE_LMDB_INTERNAL_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "engine/limits.h"
+#include "persistence/lmdb/env.h"
+#include "persistence/lmdb/storage_lmdb.h"
+
+enum { STORAGE_FORMAT = 1 };
+/* Leaves room for "/log-<20 digits>/data.mdb" and the longest suffix of what is set aside. */
+#define STORAGE_DIRECTORY_BYTES_MAX (LMDB_PATH_BYTES_MAX - 96)
+
+/* The rows of fixed form, as they lie on disk; little endian. Checksums are XXH3-64 of all bytes
+ * behind themselves. */
+struct identity_row { uint8_t magic[8]; uint32_t format, shard; };
+struct vote_row { uint64_t checksum, term, voted_for; };
+struct marker_row {               /* followed by the configuration */
+    uint64_t checksum, applied_index, applied_term, configuration_index;
+    uint32_t configuration_bytes, spare;
+};
+struct snapshot_header {          /* followed by the actor's block */
+    uint64_t checksum;
+    uint32_t bytes;               /* of the block */
+    uint16_t format;              /* STORAGE_FORMAT */
+    uint8_t kind, spare;
+};
+struct timer_row { uint8_t deadline_be[8]; struct id128 key; }; /* the key; value = actor kind */
+static_assert(sizeof(struct identity_row) == 16, "frozen");
+static_assert(sizeof(struct vote_row) == 24, "frozen");
+static_assert(sizeof(struct marker_row) == 40, "frozen");
+static_assert(sizeof(struct snapshot_header) == 16, "frozen: blocks behind it stay 8-byte aligned");
+static_assert(sizeof(struct timer_row) == 24, "frozen");
+
+/* -- log segments (segments.c) ------------------------------------------------------------- */
+
+struct segment {
+    uint64_t first, last;      /* last == first - 1: nothing in it */
+    int64_t first_ms;          /* time of its oldest RECORD_EVENTS; 0 = none */
+    int64_t newest_ms;         /* and of its newest; 0 = none */
+    uint64_t used_bytes;       /* of the file */
+    uint64_t used_at;          /* tick of its last reader, for closing the longest idle one */
+    uint32_t users;            /* readers and the writer; keeps env open */
+    bool dropped;              /* out of the list; the last user hands it to the trash */
+    bool damaged;              /* cannot be opened; reads of it fail by name */
+    struct lmdb_env env;       /* closed while nobody uses it, opened on demand */
+};
+
+struct segments {
+    pthread_mutex_t lock;      /* guards all but `active` */
+    struct segment **list;     /* by first; gap-free */
+    uint32_t count, capacity;
+    uint64_t tick;
+    struct segment *active;    /* [writer] the newest, held by the writer; NULL = empty log */
+};
+
+/* -- log writer (log_writer.c) ------------------------------------------------------------- */
+
+#define LOG_CALLS_TRACKED 1024u
+
+struct log_call { uint64_t sequence, records_end; };
+
+struct log_writer {
+    pthread_t thread;
+    pthread_mutex_t lock;      /* guards up to `retain_before_ms` */
+    pthread_cond_t wake;
+    struct record *head, *tail;/* queued, not yet taken by the writer */
+    bool sleeping, stop;
+    uint64_t sequence;         /* calls so far */
+    uint64_t records_queued;   /* records of all calls so far */
+    uint64_t queued_last;      /* index of the newest queued record */
+    /* Ends of calls in flight. When the ring is full the newest slot stands for several calls: they
+     * are then reported together. */
+    struct log_call calls[LOG_CALLS_TRACKED];
+    uint32_t calls_first, calls_count;
+    uint64_t retain_upto;
+    int64_t retain_before_ms;
+
+    struct record *taken;      /* [writer] */
+    uint64_t records_done;     /* [writer] */
+    uint64_t sequence_done;    /* [writer] */
+    bool full;                 /* [writer] */
+    atomic_uint_fast64_t waiting, waiting_bytes;
+    atomic_uint_fast64_t commits, commit_bytes, commit_ns, commit_ns_max;
+};
+
+/* -- checkpoints and loads (state.c, checkpoint.c, loader.c) ------------------------------- */
+
+enum state_table { STATE_ORDERS, STATE_STORES, STATE_BOARDS, STATE_TIMERS, STATE_CURSORS,
+                   STATE_META, STATE_TABLES };
+
+struct checkpoint_thread {
+    pthread_t thread;
+    pthread_mutex_t lock;
+    pthread_cond_t wake;
+    struct checkpoint *queue[STORAGE_CHECKPOINTS_MAX];
+    uint32_t first, count;
+    uint32_t in_flight;        /* handed over and not yet polled */
+    uint32_t *order;           /* [state] positions of the items, sorted by key */
+    uint32_t order_capacity;
+    bool trash_waiting, stop;
+    atomic_uint_fast64_t checkpoints, items;
+};
+
+struct load_request {
+    struct id128 key;
+    int64_t from_ms, to_ms;
+    uint32_t max;              /* 0 = one actor, else a listing of timers */
+    uint8_t kind;
+};
+
+struct loader {
+    pthread_t thread;
+    pthread_mutex_t lock;
+    pthread_cond_t wake;
+    struct load_request *queue;/* ring of STORAGE_LOADS_MAX */
+    uint32_t first, count;
+    bool stop;
+    atomic_uint_fast64_t loads;
+};
+
+/* -- what poll() finds (completions.c) ----------------------------------------------------- */
+
+#define COMPLETIONS_LOADS_MAX 1024u
+
+struct completions {
+    pthread_mutex_t lock;
+    pthread_cond_t room;       /* the loader waits here while `loads` is full */
+    atomic_bool pending;       /* something was posted since the last poll */
+    bool left;                 /* [shard] the last poll left something behind */
+    bool appended;
+    uint64_t appended_index, appended_sequence;
+    bool full, full_told;
+    struct storage_event checkpoints[STORAGE_CHECKPOINTS_MAX];
+    uint32_t checkpoints_count;
+    struct storage_event loads[COMPLETIONS_LOADS_MAX];
+    uint32_t loads_first, loads_count;
+    bool closing;              /* nobody will poll any more */
+};
+
+struct storage_lmdb {
+    struct storage base;       /* first */
+    char directory[STORAGE_DIRECTORY_BYTES_MAX];
+    uint32_t shard;
+    uint64_t segment_bytes_max, log_map_bytes, state_map_bytes, room_floor_bytes;
+    int64_t segment_ms_max;
+    uint32_t batch_bytes_max;
+    int (*fault)(void *arg, enum storage_lmdb_point point);
+    void *fault_arg;
+    int lock_fd;
+    struct lmdb_env vote, state;
+    MDB_dbi vote_table, state_tables[STATE_TABLES];
+    struct segments segments;
+    struct log_writer log;
+    struct checkpoint_thread checkpoints;
+    struct loader loader;
+    struct completions done;
+};
+
+static inline int storage_fault(struct storage_lmdb *s, enum storage_lmdb_point point) {
+    return s->fault ? s->fault(s->fault_arg, point) : 0;
+}
+static inline MDB_val storage_val(const void *data, size_t bytes) {
+    return (MDB_val){bytes, (void *)data};
+}
+static inline void storage_be64(uint8_t out[8], uint64_t v) {
+    v = __builtin_bswap64(v);
+    memcpy(out, &v, 8);
+}
+static inline uint64_t storage_from_be64(const void *data) {
+    uint64_t v;
+    memcpy(&v, data, 8);
+    return __builtin_bswap64(v);
+}
+
+/* malloc that a test can make fail. */
+void *storage_allocate(struct storage_lmdb *s, size_t bytes);
+
+/* Starts a thread with all signals blocked: they belong to the program. 0 or errno. */
+int storage_thread_start(pthread_t *thread, const char *name, uint32_t shard,
+                         void *(*run)(void *), void *arg);
+
+/* Finds out what lies in the directory, checks that the segments join, drops empty remains of a
+ * crash. -1 with a sentence. */
+int segments_open(struct storage_lmdb *s, char *error, size_t error_bytes);
+void segments_close(struct storage_lmdb *s);                             /* no users left */
+/* The segment that holds `index`, open and in use; NULL with a sentence. [any] */
+struct segment *segment_acquire(struct storage_lmdb *s, uint64_t index, char *error,
+                                size_t error_bytes);
+void segment_release(struct storage_lmdb *s, struct segment *segment);   /* [any] */
+void segments_range(struct storage_lmdb *s, uint64_t *first, uint64_t *last); /* 0,0 = none [any] */
+void segments_measure(struct storage_lmdb *s, struct storage_stats *stats);   /* [any] */
+/* A new active segment that begins at `first`. 0 or a code; nothing changed then. [writer] */
+int segments_add(struct storage_lmdb *s, uint64_t first);
+/* Drops all segments that begin at or behind `index`, newest first, each durably before the next;
+ * only the very oldest one stays (its rows are the writer's to delete). 0 or a code. [writer] */
+int segments_truncate(struct storage_lmdb *s, uint64_t index);
+/* The active segment now holds up to `last`. [writer] */
+void segments_grown(struct storage_lmdb *s, uint64_t last, int64_t oldest_ms, int64_t newest_ms);
+/* Drops whole old segments; see storage_ops.retain. [writer] */
+void segments_retain(struct storage_lmdb *s, uint64_t upto_index, int64_t before_ms);
+/* Deletes what is named *.trash and no longer in use. [state], and before the threads start */
+void segments_empty_trash(struct storage_lmdb *s);
+
+int log_writer_start(struct storage_lmdb *s);
+void log_writer_stop(struct storage_lmdb *s);
+uint64_t log_writer_append(struct storage *base, struct record *records);
+void log_writer_retain(struct storage *base, uint64_t upto_index, int64_t before_ms);
+/* One LMDB transaction; see log_commit.c. [writer] */
+struct log_batch {
+    struct record *first;      /* linked; `count` of them */
+    uint32_t count;
+    uint64_t bytes;            /* on disk, without LMDB's own */
+    int64_t oldest_ms, newest_ms;
+};
+int log_commit(struct storage_lmdb *s, const struct log_batch *batch);
+
+int log_read(struct storage *base, uint64_t first, uint64_t last,
+             bool (*visit)(void *arg, const struct record_header *record, const void *payload),
+             void *arg, char *error, size_t error_bytes);
+
+#define STATE_MARKER_KEY "marker" /* in meta */
+extern const char *const state_table_names[STATE_TABLES];
+/* header->checksum of a snapshot. */
+uint64_t state_snapshot_checksum(const struct snapshot_header *header, const void *block);
+/* A cursor's row is this checksum (of name and value) and the value. */
+uint64_t state_cursor_checksum(const struct checkpoint_cursor *c);
+int state_open(struct storage_lmdb *s, bool log_is_whole, char *error, size_t error_bytes);
+int state_meta(struct storage_lmdb *s, struct storage_meta *meta, char *error, size_t error_bytes);
+int state_table_of(uint8_t actor_kind);   /* enum state_table; -1 = no such kind */
+/* What is wrong with a stored snapshot; NULL = nothing. */
+const char *state_snapshot_fault(MDB_val value, uint8_t kind, const void *key);
+int state_visit_actors(struct storage *base, uint8_t actor_kind,
+                       bool (*visit)(void *arg, const void *block, uint32_t bytes), void *arg,
+                       char *error, size_t error_bytes);
+int state_visit_cursors(struct storage *base,
+                        bool (*visit)(void *arg, const struct checkpoint_cursor *cursor), void *arg,
+                        char *error, size_t error_bytes);
+/* 0, -1 damaged with a sentence, or ENOMEM. [any] */
+int state_read_block(struct storage_lmdb *s, uint8_t actor_kind, const struct id128 *key,
+                     void **block, uint32_t *bytes, char *error, size_t error_bytes);
+/* Puts all of it into the open transaction. 0 or a code. [state] */
+int state_put_checkpoint(struct storage_lmdb *s, MDB_txn *txn, const struct checkpoint *c,
+                         const uint32_t *order);
+
+int vote_open(struct storage_lmdb *s, bool log_exists, char *error, size_t error_bytes);
+int vote_meta(struct storage_lmdb *s, uint64_t *term, uint64_t *voted_for, char *error,
+              size_t error_bytes);
+void vote_save(struct storage *base, uint64_t term, uint64_t voted_for);
+/* Reads or, when `*fresh` comes back true, lacks the identity row; -1 = refused with a sentence. */
+int identity_check(struct storage_lmdb *s, MDB_txn *txn, MDB_dbi table, const char *path,
+                   bool *fresh, char *error, size_t error_bytes);
+int identity_put(struct storage_lmdb *s, MDB_txn *txn, MDB_dbi table);
+
+int checkpoint_start(struct storage_lmdb *s);
+void checkpoint_stop(struct storage_lmdb *s);
+void checkpoint_queue(struct storage *base, struct checkpoint *checkpoint);
+void checkpoint_trash_waits(struct storage_lmdb *s); /* wakes the thread to delete it [any] */
+
+int loader_start(struct storage_lmdb *s);
+void loader_stop(struct storage_lmdb *s);
+void loader_load(struct storage *base, uint8_t actor_kind, const struct id128 *key);
+void loader_load_timers(struct storage *base, int64_t from_ms, int64_t to_ms, uint32_t max);
+
+void completions_init(struct completions *d);
+void completions_fini(struct completions *d); /* frees blocks that nobody took */
+void completions_appended(struct storage_lmdb *s, uint64_t index, uint64_t sequence);
+void completions_full(struct storage_lmdb *s, bool full);
+void completions_checkpoint(struct storage_lmdb *s, struct checkpoint *c, bool ok);
+void completions_load(struct storage_lmdb *s, const struct storage_event *event); /* may wait */
+uint32_t completions_poll(struct storage *base, struct storage_event *events, uint32_t max);
+
+#endif

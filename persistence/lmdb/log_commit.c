@@ -1,0 +1,83 @@
+/* One batch of records becomes one LMDB transaction: truncation, append, sync. */
+#include <errno.h>
+
+#include "engine/base/check.h"
+#include "persistence/lmdb/internal.h"
+
+/* Makes the active segment the one that the batch belongs into. */
+static int log_commit_choose(struct storage_lmdb *s, const struct log_batch *batch,
+                             bool *truncates) {
+    struct segments *all = &s->segments;
+    uint64_t first = batch->first->header.index;
+    *truncates = false;
+    if (!all->active) return segments_add(s, first);
+    const struct segment *g = all->active;
+    require(first <= g->last + 1);
+    if (first <= g->last) {
+        *truncates = true;
+        return segments_truncate(s, first);
+    }
+    if (g->last < g->first) return 0;
+    bool large = g->used_bytes + batch->bytes > s->segment_bytes_max;
+    bool old = g->first_ms != 0 && batch->newest_ms - g->first_ms >= s->segment_ms_max;
+    return large || old ? segments_add(s, first) : 0;
+}
+
+/* Deletes the rows from `first` on. */
+static int log_commit_truncate(MDB_cursor *cursor, uint64_t first) {
+    MDB_val key, value;
+    int rc;
+    while ((rc = mdb_cursor_get(cursor, &key, &value, MDB_LAST)) == 0) {
+        if (storage_from_be64(key.mv_data) < first) return 0;
+        rc = mdb_cursor_del(cursor, 0);
+        if (rc != 0) return rc;
+    }
+    return rc == MDB_NOTFOUND ? 0 : rc;
+}
+
+static int log_commit_put(MDB_cursor *cursor, struct record *r) {
+    uint8_t index_be[8];
+    size_t bytes = sizeof r->header + r->header.payload_bytes;
+    storage_be64(index_be, r->header.index);
+    MDB_val key = storage_val(index_be, 8), value = {bytes, NULL};
+    record_seal(&r->header, r->payload);
+    int rc = mdb_cursor_put(cursor, &key, &value, MDB_APPEND | MDB_RESERVE);
+    if (rc == 0) memcpy(value.mv_data, &r->header, bytes);
+    return rc;
+}
+
+static int log_commit_fill(MDB_txn *txn, const struct log_batch *batch, bool truncates) {
+    MDB_cursor *cursor;
+    int rc = mdb_cursor_open(txn, 1, &cursor);
+    if (rc != 0) return rc;
+    if (truncates) rc = log_commit_truncate(cursor, batch->first->header.index);
+    struct record *r = batch->first;
+    for (uint32_t i = 0; rc == 0 && i < batch->count; i++, r = r->next) {
+        rc = log_commit_put(cursor, r);
+    }
+    mdb_cursor_close(cursor);
+    return rc;
+}
+
+int log_commit(struct storage_lmdb *s, const struct log_batch *batch) {
+    bool truncates;
+    int rc = log_commit_choose(s, batch, &truncates);
+    if (rc != 0) return rc;
+    struct lmdb_env *env = &s->segments.active->env;
+    /* Each record may begin a page of its own; the rest is the way from root to leaf. */
+    lmdb_env_reserve(env, batch->bytes + (batch->count + 64ULL) * 2 * env->page_bytes);
+    MDB_txn *txn;
+    rc = mdb_txn_begin(env->mdb, NULL, 0, &txn);
+    if (rc != 0) return rc;
+    rc = log_commit_fill(txn, batch, truncates);
+    if (rc == 0) rc = storage_fault(s, STORAGE_POINT_LOG_COMMIT);
+    if (rc != 0) {
+        mdb_txn_abort(txn);
+        return rc;
+    }
+    rc = mdb_txn_commit(txn);
+    if (rc != 0) return rc;
+    segments_grown(s, batch->first->header.index + batch->count - 1, batch->oldest_ms,
+                   batch->newest_ms);
+    return 0;
+}

@@ -1,0 +1,98 @@
+/* Reading records back, from any thread: short transactions, every record checked. */
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "engine/base/check.h"
+#include "persistence/lmdb/internal.h"
+
+/* Where LMDB keeps a small value is only 2-byte aligned; visitors read events in place. No small
+ * value is larger than half of the largest page. */
+struct log_scratch { uint64_t words[16384 / 8]; };
+
+struct log_slice {
+    struct segment *segment;
+    uint64_t next, last;       /* to be visited */
+    bool (*visit)(void *arg, const struct record_header *record, const void *payload);
+    void *arg;
+    struct log_scratch *scratch;
+    char *error;
+    size_t error_bytes;
+};
+
+static int log_read_fault(const struct log_slice *slice, const char *fault) {
+    return lmdb_error(slice->error, slice->error_bytes, "%s: record %llu is damaged: %s",
+                      slice->segment->env.path, (unsigned long long)slice->next, fault);
+}
+
+/* 0 visited, 1 visitor said stop, -1 fault. */
+static int log_read_one(const struct log_slice *slice, MDB_val key, MDB_val value) {
+    if (key.mv_size != 8 || storage_from_be64(key.mv_data) != slice->next) {
+        return log_read_fault(slice, "it is missing");
+    }
+    if (value.mv_size > sizeof(struct record_header) + LOG_BATCH_BYTES_MAX) {
+        return log_read_fault(slice, "longer than any record may be");
+    }
+    const void *data = value.mv_data;
+    if ((uintptr_t)data % 8 != 0) {
+        if (value.mv_size > sizeof *slice->scratch) {
+            return log_read_fault(slice, "a large value lies where only small ones can");
+        }
+        memcpy(slice->scratch, data, value.mv_size);
+        data = slice->scratch;
+    }
+    const char *fault = record_fault(data, value.mv_size, slice->next);
+    if (fault) return log_read_fault(slice, fault);
+    const struct record_header *header = data;
+    return slice->visit(slice->arg, header, header + 1) ? 0 : 1;
+}
+
+/* One transaction's worth. Moves slice->next. */
+static int log_read_slice(struct log_slice *slice) {
+    struct lmdb_env *env = &slice->segment->env;
+    MDB_txn *txn;
+    MDB_cursor *cursor = NULL;
+    uint8_t index_be[8];
+    storage_be64(index_be, slice->next);
+    MDB_val key = storage_val(index_be, 8), value;
+    int rc = lmdb_env_read_begin(env, &txn);
+    if (rc != 0) return log_read_fault(slice, mdb_strerror(rc));
+    int outcome = 0;
+    rc = mdb_cursor_open(txn, 1, &cursor);
+    if (rc == 0) rc = mdb_cursor_get(cursor, &key, &value, MDB_SET_KEY);
+    uint64_t records = 0, bytes = 0;
+    while (rc == 0) {
+        outcome = log_read_one(slice, key, value);
+        if (outcome < 0) break;
+        slice->next++;
+        bytes += value.mv_size;
+        if (outcome != 0 || slice->next > slice->last) break;
+        if (++records >= LOG_READ_RECORDS_MAX || bytes >= LOG_READ_BYTES_MAX) break;
+        rc = mdb_cursor_get(cursor, &key, &value, MDB_NEXT);
+    }
+    /* The end of this transaction's view: the next one looks at the next record itself. */
+    if (rc == MDB_NOTFOUND && records > 0) rc = 0;
+    if (rc != 0) {
+        outcome = log_read_fault(slice, rc == MDB_NOTFOUND ? "it is missing" : mdb_strerror(rc));
+    }
+    if (cursor) mdb_cursor_close(cursor);
+    lmdb_env_read_end(env, txn);
+    return outcome;
+}
+
+int log_read(struct storage *base, uint64_t first, uint64_t last,
+             bool (*visit)(void *arg, const struct record_header *record, const void *payload),
+             void *arg, char *error, size_t error_bytes) {
+    struct storage_lmdb *s = (struct storage_lmdb *)base;
+    struct log_scratch scratch;
+    struct log_slice slice = {.next = first, .visit = visit, .arg = arg, .scratch = &scratch,
+                              .error = error, .error_bytes = error_bytes};
+    while (slice.next <= last) {
+        slice.segment = segment_acquire(s, slice.next, error, error_bytes);
+        if (!slice.segment) return -1;
+        slice.last = last;
+        int rc = log_read_slice(&slice);
+        segment_release(s, slice.segment);
+        if (rc != 0) return rc;
+    }
+    return 0;
+}

@@ -1,0 +1,245 @@
+/* The log writer: takes all that was queued since its last transaction, commits it, tells. */
+#include "persistence/lmdb/internal.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <time.h>
+
+#include "engine/base/check.h"
+#include "engine/base/clock.h"
+#include "engine/base/log.h"
+
+static uint64_t log_record_bytes(const struct record *r) {
+    return sizeof r->header + r->header.payload_bytes;
+}
+
+/* -- shard's thread ------------------------------------------------------------------------- */
+
+/* w->lock held. */
+static void log_track_call(struct log_writer *w) {
+    if (w->calls_count < LOG_CALLS_TRACKED) w->calls_count++;
+    uint32_t newest = (w->calls_first + w->calls_count - 1) % LOG_CALLS_TRACKED;
+    w->calls[newest] = (struct log_call){w->sequence, w->records_queued};
+}
+
+uint64_t log_writer_append(struct storage *base, struct record *records) {
+    struct storage_lmdb *s = (struct storage_lmdb *)base;
+    struct log_writer *w = &s->log;
+    require(records);
+    uint64_t count = 1, bytes = log_record_bytes(records);
+    struct record *last = records;
+    for (; last->next; last = last->next) {
+        require(last->next->header.index == last->header.index + 1);
+        bytes += log_record_bytes(last->next);
+        count++;
+    }
+    require(records->header.index > 0);
+    require(w->queued_last == 0 || records->header.index <= w->queued_last + 1);
+    atomic_fetch_add_explicit(&w->waiting, count, memory_order_relaxed);
+    atomic_fetch_add_explicit(&w->waiting_bytes, bytes, memory_order_relaxed);
+    pthread_mutex_lock(&w->lock);
+    if (w->tail) w->tail->next = records;
+    else w->head = records;
+    w->tail = last;
+    w->queued_last = last->header.index;
+    w->records_queued += count;
+    uint64_t sequence = ++w->sequence;
+    log_track_call(w);
+    bool sleeping = w->sleeping;
+    w->sleeping = false;
+    pthread_mutex_unlock(&w->lock);
+    if (sleeping) pthread_cond_signal(&w->wake);
+    return sequence;
+}
+
+void log_writer_retain(struct storage *base, uint64_t upto_index, int64_t before_ms) {
+    struct log_writer *w = &((struct storage_lmdb *)base)->log;
+    pthread_mutex_lock(&w->lock);
+    w->retain_upto = upto_index;
+    w->retain_before_ms = before_ms;
+    w->sleeping = false;
+    pthread_mutex_unlock(&w->lock);
+    pthread_cond_signal(&w->wake);
+}
+
+/* -- writer's thread ------------------------------------------------------------------------ */
+
+/* Moves what is queued behind what was taken before; waits for something when `wait`. Does the
+ * retention that is asked for, because that may be what makes room. False = told to stop. */
+static bool log_take(struct storage_lmdb *s, struct record **tail, bool wait) {
+    struct log_writer *w = &s->log;
+    pthread_mutex_lock(&w->lock);
+    while (wait && !w->head && !w->stop && w->retain_before_ms == 0) {
+        w->sleeping = true;
+        pthread_cond_wait(&w->wake, &w->lock);
+    }
+    w->sleeping = false;
+    if (w->head) {
+        if (w->taken) (*tail)->next = w->head;
+        else w->taken = w->head;
+        *tail = w->tail;
+        w->head = w->tail = NULL;
+    }
+    uint64_t retain_upto = w->retain_upto;
+    int64_t retain_before_ms = w->retain_before_ms;
+    w->retain_before_ms = 0;
+    bool stop = w->stop;
+    pthread_mutex_unlock(&w->lock);
+    if (retain_before_ms != 0) segments_retain(s, retain_upto, retain_before_ms);
+    return !stop;
+}
+
+/* The longest run of consecutive records that fits one transaction. An index that goes back ends it:
+ * a truncation begins a transaction of its own. */
+static void log_cut_batch(const struct storage_lmdb *s, struct log_batch *batch) {
+    struct record *r = s->log.taken;
+    *batch = (struct log_batch){.first = r};
+    uint64_t next_index = r->header.index;
+    for (; r && r->header.index == next_index; r = r->next, next_index++) {
+        uint64_t bytes = log_record_bytes(r);
+        if (batch->count > 0 && batch->bytes + bytes > s->batch_bytes_max) return;
+        batch->bytes += bytes;
+        batch->count++;
+        if (r->header.type == RECORD_EVENTS &&
+            r->header.payload_bytes >= sizeof(struct entry_header)) {
+            struct entry_header entry;
+            memcpy(&entry, r->payload, sizeof entry);
+            if (batch->oldest_ms == 0) batch->oldest_ms = entry.time_ms;
+            batch->newest_ms = entry.time_ms;
+        }
+    }
+}
+
+/* Commits once. 0, a room code, or does not return. */
+static int log_try(struct storage_lmdb *s, const struct log_batch *batch) {
+    struct log_writer *w = &s->log;
+    if (lmdb_free_bytes(s->directory) < s->room_floor_bytes + batch->bytes) return ENOSPC;
+    int64_t begin_ns = clock_mono_ns();
+    int rc = log_commit(s, batch);
+    if (rc == 0) {
+        uint64_t took_ns = (uint64_t)(clock_mono_ns() - begin_ns);
+        atomic_fetch_add_explicit(&w->commits, 1, memory_order_relaxed);
+        atomic_fetch_add_explicit(&w->commit_bytes, batch->bytes, memory_order_relaxed);
+        atomic_fetch_add_explicit(&w->commit_ns, took_ns, memory_order_relaxed);
+        if (took_ns > atomic_load_explicit(&w->commit_ns_max, memory_order_relaxed)) {
+            atomic_store_explicit(&w->commit_ns_max, took_ns, memory_order_relaxed);
+        }
+        return 0;
+    }
+    if (!lmdb_is_room(rc)) {
+        lmdb_fatal(rc, "%s: log records %llu to %llu cannot be written", s->directory,
+                   (unsigned long long)batch->first->header.index,
+                   (unsigned long long)(batch->first->header.index + batch->count - 1));
+    }
+    /* The map grows before it is full; what a transaction needs beyond the estimate comes here. */
+    if (rc == MDB_MAP_FULL) {
+        struct lmdb_env *env = &s->segments.active->env;
+        lmdb_env_reserve(env, env->map_bytes - lmdb_env_used_bytes(env) + batch->bytes);
+    }
+    return rc;
+}
+
+static void log_pause(struct log_writer *w) {
+    struct timespec until;
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    until.tv_nsec += STORAGE_ROOM_RETRY_MS * 1000000L;
+    until.tv_sec += until.tv_nsec / 1000000000L;
+    until.tv_nsec %= 1000000000L;
+    pthread_mutex_lock(&w->lock);
+    while (!w->stop && w->retain_before_ms == 0 &&
+           pthread_cond_timedwait(&w->wake, &w->lock, &until) == 0) {
+    }
+    pthread_mutex_unlock(&w->lock);
+}
+
+/* Commits the batch, however long the disk stays full. False = told to stop while it was. */
+static bool log_write(struct storage_lmdb *s, const struct log_batch *batch,
+                      struct record **tail) {
+    struct log_writer *w = &s->log;
+    for (int rc; (rc = log_try(s, batch)) != 0;) {
+        if (rc == MDB_MAP_FULL) continue;
+        if (!w->full) {
+            log_warn("shard %u: no room for the log in %s (%s): appends wait", s->shard,
+                     s->directory, mdb_strerror(rc));
+            w->full = true;
+            completions_full(s, true);
+        }
+        log_pause(w);
+        bool go_on = log_take(s, tail, false);
+        if (!go_on && log_try(s, batch) == 0) break;
+        if (!go_on) return false;
+    }
+    if (w->full) {
+        log_warn("shard %u: there is room for the log again", s->shard);
+        w->full = false;
+        completions_full(s, false);
+    }
+    return true;
+}
+
+static void log_release(struct storage_lmdb *s, uint32_t count) {
+    struct log_writer *w = &s->log;
+    uint64_t bytes = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        struct record *r = w->taken;
+        w->taken = r->next;
+        bytes += log_record_bytes(r);
+        record_release(r);
+    }
+    atomic_fetch_sub_explicit(&w->waiting, count, memory_order_relaxed);
+    atomic_fetch_sub_explicit(&w->waiting_bytes, bytes, memory_order_relaxed);
+}
+
+static void log_tell(struct storage_lmdb *s, const struct log_batch *batch) {
+    struct log_writer *w = &s->log;
+    uint64_t index = batch->first->header.index + batch->count - 1;
+    w->records_done += batch->count;
+    log_release(s, batch->count);
+    pthread_mutex_lock(&w->lock);
+    while (w->calls_count > 0 && w->calls[w->calls_first].records_end <= w->records_done) {
+        w->sequence_done = w->calls[w->calls_first].sequence;
+        w->calls_first = (w->calls_first + 1) % LOG_CALLS_TRACKED;
+        w->calls_count--;
+    }
+    uint64_t sequence = w->sequence_done;
+    pthread_mutex_unlock(&w->lock);
+    completions_appended(s, index, sequence);
+}
+
+static void *log_writer_run(void *arg) {
+    struct storage_lmdb *s = arg;
+    struct log_writer *w = &s->log;
+    struct record *tail = NULL;
+    for (;;) {
+        bool go_on = log_take(s, &tail, !w->taken);
+        if (!w->taken) {
+            if (go_on) continue;
+            return NULL;
+        }
+        struct log_batch batch;
+        log_cut_batch(s, &batch);
+        if (!log_write(s, &batch, &tail)) break;
+        log_tell(s, &batch);
+    }
+    log_error("shard %u: closed without room for the log: record %llu and those behind it were "
+              "never acknowledged and are given up",
+              s->shard, (unsigned long long)w->taken->header.index);
+    while (w->taken) log_release(s, 1);
+    return NULL;
+}
+
+int log_writer_start(struct storage_lmdb *s) {
+    struct log_writer *w = &s->log;
+    uint64_t first;
+    segments_range(s, &first, &w->queued_last);
+    return storage_thread_start(&w->thread, "log", s->shard, log_writer_run, s);
+}
+
+void log_writer_stop(struct storage_lmdb *s) {
+    struct log_writer *w = &s->log;
+    pthread_mutex_lock(&w->lock);
+    w->stop = true;
+    pthread_mutex_unlock(&w->lock);
+    pthread_cond_signal(&w->wake);
+    pthread_join(w->thread, NULL);
+}

@@ -1,0 +1,467 @@
+/* The list of log segments: which directories there are, which index each begins with, how they
+ * join, and how they come and go.
+ *
+ * What a crash may leave, and why no old tail can ever be read behind a new one:
+ *   - rollover: the directory of the new segment is durable before its first transaction. Crash in
+ *     between: an empty segment, thrown away at the next open.
+ *   - truncation across segments: the newer segments go first, newest first, each rename durable
+ *     before the next step; only then the older segment is cut and appended to in one transaction.
+ *     Crash in between: the log is a shorter prefix of the old log, never old records behind new.
+ *   - retention: oldest first, each rename durable before the next.
+ * So the segments always join, and open() refuses a directory in which they do not. */
+#include <dirent.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "engine/base/check.h"
+#include "engine/base/log.h"
+#include "persistence/lmdb/internal.h"
+
+enum { SEGMENT_EDGE_RECORDS = 64 }; /* looked at from an end for one that carries a time */
+
+static void segment_path(const struct storage_lmdb *s, uint64_t first, char path[]) {
+    snprintf(path, LMDB_PATH_BYTES_MAX, "%s/log-%020llu", s->directory,
+             (unsigned long long)first);
+}
+
+static uint64_t segment_map_bytes(const struct storage_lmdb *s) { return s->log_map_bytes; }
+
+/* What one end of a segment says: its outermost index and term, and the outermost entry time. */
+struct segment_edge { uint64_t index, term; int64_t time_ms; };
+
+static int segment_edge_read(MDB_txn *txn, MDB_cursor_op outermost, MDB_cursor_op inward,
+                             struct segment_edge *edge) {
+    MDB_cursor *cursor;
+    MDB_val key, value;
+    *edge = (struct segment_edge){0};
+    int rc = mdb_cursor_open(txn, 1, &cursor);
+    if (rc != 0) return rc;
+    rc = mdb_cursor_get(cursor, &key, &value, outermost);
+    for (int i = 0; rc == 0 && i < SEGMENT_EDGE_RECORDS && edge->time_ms == 0; i++) {
+        if (key.mv_size != 8) {
+            rc = MDB_CORRUPTED;
+            break;
+        }
+        uint64_t index = storage_from_be64(key.mv_data);
+        if (i == 0) edge->index = index;
+        /* A damaged record is named when it is read; here it only has nothing to say. */
+        if (value.mv_size <= LOG_BATCH_BYTES_MAX &&
+            !record_fault(value.mv_data, value.mv_size, index)) {
+            struct record_header header;
+            memcpy(&header, value.mv_data, sizeof header);
+            if (i == 0) edge->term = header.term;
+            if (header.type == RECORD_EVENTS &&
+                header.payload_bytes >= sizeof(struct entry_header)) {
+                struct entry_header entry;
+                memcpy(&entry, (uint8_t *)value.mv_data + sizeof header, sizeof entry);
+                edge->time_ms = entry.time_ms;
+            }
+        }
+        rc = mdb_cursor_get(cursor, &key, &value, inward);
+    }
+    mdb_cursor_close(cursor);
+    return rc == MDB_NOTFOUND ? 0 : rc;
+}
+
+/* Opens the segment's environment and reads both ends. On failure it is closed again. */
+static int segment_examine(struct storage_lmdb *s, struct segment *g, struct segment_edge *oldest,
+                           struct segment_edge *newest) {
+    char path[LMDB_PATH_BYTES_MAX];
+    segment_path(s, g->first, path);
+    int rc = lmdb_env_open(&g->env, path, segment_map_bytes(s), 0);
+    if (rc != 0) return rc;
+    MDB_txn *txn;
+    MDB_dbi main_table;
+    rc = lmdb_env_read_begin(&g->env, &txn);
+    if (rc == 0) {
+        rc = mdb_dbi_open(txn, NULL, 0, &main_table);
+        require(implies(rc == 0, main_table == 1));
+        if (rc == 0) rc = segment_edge_read(txn, MDB_FIRST, MDB_NEXT, oldest);
+        if (rc == 0) rc = segment_edge_read(txn, MDB_LAST, MDB_PREV, newest);
+        lmdb_env_read_end(&g->env, txn);
+    }
+    if (rc != 0) {
+        lmdb_env_close(&g->env);
+        return rc;
+    }
+    g->last = newest->index > 0 ? newest->index : g->first - 1;
+    g->first_ms = oldest->time_ms;
+    g->newest_ms = newest->time_ms;
+    g->used_bytes = lmdb_env_used_bytes(&g->env);
+    return 0;
+}
+
+/* Room for one more in the list and the struct for it; NULL without memory. */
+static struct segment *segment_new(struct storage_lmdb *s, uint64_t first) {
+    struct segments *all = &s->segments;
+    if (all->count == all->capacity) {
+        uint32_t capacity = all->capacity > 0 ? all->capacity * 2 : 64;
+        struct segment **list = storage_allocate(s, capacity * sizeof *list);
+        if (!list) return NULL;
+        pthread_mutex_lock(&all->lock);
+        if (all->count > 0) memcpy(list, all->list, all->count * sizeof *list);
+        free(all->list);
+        all->list = list;
+        all->capacity = capacity;
+        pthread_mutex_unlock(&all->lock);
+    }
+    struct segment *g = storage_allocate(s, sizeof *g);
+    if (!g) return NULL;
+    memset(g, 0, sizeof *g);
+    g->first = first;
+    g->last = first - 1;
+    return g;
+}
+
+/* The directory gets a name that is no segment's, durably; what is deleted later is only bytes. */
+static void segment_rename_away(struct storage_lmdb *s, uint64_t first, uint64_t tick) {
+    char path[LMDB_PATH_BYTES_MAX], trash[LMDB_PATH_BYTES_MAX + 32];
+    segment_path(s, first, path);
+    snprintf(trash, sizeof trash, "%s.%llu.trash", path, (unsigned long long)tick);
+    if (rename(path, trash) != 0) lmdb_fatal(errno, "%s cannot be renamed", path);
+    int rc = lmdb_sync_directory(s->directory);
+    if (rc != 0) lmdb_fatal(rc, "%s cannot be synced", s->directory);
+}
+
+static void segment_free(struct segment *g) {
+    require(g->users == 0);
+    lmdb_env_close(&g->env);
+    free(g);
+}
+
+/* -- open ----------------------------------------------------------------------------------- */
+
+static int segment_compare(const void *a, const void *b) {
+    uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+    return x < y ? -1 : x > y;
+}
+
+/* The first indices that the directory names tell, sorted; malloc'ed. */
+static int segments_scan(struct storage_lmdb *s, uint64_t **firsts, uint32_t *count, char *error,
+                         size_t error_bytes) {
+    uint32_t capacity = 0;
+    *firsts = NULL;
+    *count = 0;
+    DIR *d = opendir(s->directory);
+    if (!d) return lmdb_error(error, error_bytes, "%s: %s", s->directory, strerror(errno));
+    for (struct dirent *entry; (entry = readdir(d));) {
+        unsigned long long first;
+        int end = 0;
+        if (strlen(entry->d_name) != 24) continue;
+        if (sscanf(entry->d_name, "log-%20llu%n", &first, &end) != 1 || end != 24) continue;
+        if (*count == capacity) {
+            capacity = capacity > 0 ? capacity * 2 : 64;
+            uint64_t *grown = realloc(*firsts, capacity * sizeof *grown);
+            if (!grown) {
+                closedir(d);
+                return lmdb_error(error, error_bytes, "%s: no memory", s->directory);
+            }
+            *firsts = grown;
+        }
+        (*firsts)[(*count)++] = first;
+    }
+    closedir(d);
+    if (*count > 0) qsort(*firsts, *count, sizeof **firsts, segment_compare);
+    return 0;
+}
+
+/* Does `g` join the segment before it? -1 with a sentence. */
+static int segment_check(struct storage_lmdb *s, const struct segment *g,
+                         const struct segment_edge *oldest, uint64_t before_term, char *error,
+                         size_t error_bytes) {
+    struct segments *all = &s->segments;
+    unsigned long long first = g->first;
+    if (oldest->index != g->first) {
+        return lmdb_error(error, error_bytes, "%s/log-%020llu begins with record %llu",
+                          s->directory, first, (unsigned long long)oldest->index);
+    }
+    if (all->count == 0) return 0;
+    const struct segment *before = all->list[all->count - 1];
+    if (!before->damaged && before->last + 1 != g->first) {
+        return lmdb_error(error, error_bytes,
+                          "%s: the log has a hole: log-%020llu ends with record %llu, the next "
+                          "segment begins with %llu; put the missing segment back",
+                          s->directory, (unsigned long long)before->first,
+                          (unsigned long long)before->last, first);
+    }
+    if (oldest->term > 0 && before_term > oldest->term) {
+        return lmdb_error(error, error_bytes,
+                          "%s/log-%020llu begins with term %llu, the records before it are of "
+                          "term %llu: it belongs to another log",
+                          s->directory, first, (unsigned long long)oldest->term,
+                          (unsigned long long)before_term);
+    }
+    return 0;
+}
+
+/* Examines one directory and puts it into the list, or away when a crash left it empty. */
+static int segments_open_one(struct storage_lmdb *s, uint64_t first, bool newest_of_all,
+                             uint64_t *term, char *error, size_t error_bytes) {
+    struct segments *all = &s->segments;
+    struct segment_edge oldest = {0}, newest = {0};
+    struct segment *g = segment_new(s, first);
+    if (!g) return lmdb_error(error, error_bytes, "%s: no memory", s->directory);
+    int rc = segment_examine(s, g, &oldest, &newest);
+    if (rc != 0 && newest_of_all) {
+        free(g);
+        return lmdb_error(error, error_bytes, "%s/log-%020llu: the newest log segment cannot be "
+                          "opened: %s", s->directory, (unsigned long long)first, mdb_strerror(rc));
+    }
+    if (rc != 0) {
+        log_error("%s/log-%020llu cannot be opened: %s; its records cannot be read", s->directory,
+                  (unsigned long long)first, mdb_strerror(rc));
+        g->damaged = true;
+        *term = 0;
+    } else if (g->last < g->first) {
+        segment_free(g);
+        segment_rename_away(s, first, all->tick++);
+        return 0;
+    } else if (segment_check(s, g, &oldest, *term, error, error_bytes) != 0) {
+        segment_free(g);
+        return -1;
+    } else {
+        *term = newest.term;
+    }
+    if (all->count > 0 && all->list[all->count - 1]->damaged) {
+        all->list[all->count - 1]->last = g->first - 1;
+    }
+    if (!newest_of_all) lmdb_env_close(&g->env);
+    all->list[all->count++] = g;
+    return 0;
+}
+
+int segments_open(struct storage_lmdb *s, char *error, size_t error_bytes) {
+    struct segments *all = &s->segments;
+    uint64_t *firsts, term = 0;
+    uint32_t count;
+    segments_empty_trash(s);
+    int rc = segments_scan(s, &firsts, &count, error, error_bytes);
+    for (uint32_t i = 0; rc == 0 && i < count; i++) {
+        rc = segments_open_one(s, firsts[i], i + 1 == count, &term, error, error_bytes);
+    }
+    free(firsts);
+    if (rc == 0 && all->count > 0) {
+        if (all->list[all->count - 1]->damaged) {
+            return lmdb_error(error, error_bytes, "%s/log-%020llu: the newest log segment cannot "
+                              "be opened", s->directory,
+                              (unsigned long long)all->list[all->count - 1]->first);
+        }
+        all->active = segment_acquire(s, all->list[all->count - 1]->last, error, error_bytes);
+        if (!all->active) rc = -1;
+    }
+    segments_empty_trash(s);
+    return rc;
+}
+
+void segments_close(struct storage_lmdb *s) {
+    struct segments *all = &s->segments;
+    if (all->active) segment_release(s, all->active);
+    all->active = NULL;
+    for (uint32_t i = 0; i < all->count; i++) segment_free(all->list[i]);
+    free(all->list);
+    all->list = NULL;
+    all->count = 0;
+}
+
+/* -- readers -------------------------------------------------------------------------------- */
+
+/* Closes the segment that has been idle longest when too many are open. all->lock held. */
+static void segments_close_idle(struct segments *all) {
+    uint32_t open = 0;
+    struct segment *idle = NULL;
+    for (uint32_t i = 0; i < all->count; i++) {
+        struct segment *g = all->list[i];
+        if (!g->env.mdb) continue;
+        open++;
+        if (g->users == 0 && (!idle || g->used_at < idle->used_at)) idle = g;
+    }
+    if (open >= LOG_SEGMENTS_OPEN_MAX && idle) lmdb_env_close(&idle->env);
+}
+
+/* all->lock held. NULL when no segment can hold `index`. */
+static struct segment *segments_find(struct segments *all, uint64_t index) {
+    uint32_t low = 0, high = all->count;
+    while (low < high) {
+        uint32_t middle = low + (high - low) / 2;
+        if (all->list[middle]->last < index) low = middle + 1;
+        else high = middle;
+    }
+    if (low == all->count || all->list[low]->first > index) return NULL;
+    return all->list[low];
+}
+
+static int segment_reopen(struct storage_lmdb *s, struct segment *g) {
+    char path[LMDB_PATH_BYTES_MAX];
+    MDB_txn *txn;
+    MDB_dbi main_table;
+    segments_close_idle(&s->segments);
+    segment_path(s, g->first, path);
+    int rc = lmdb_env_open(&g->env, path, g->used_bytes, 0);
+    if (rc == 0) rc = lmdb_env_read_begin(&g->env, &txn);
+    if (rc != 0) return rc;
+    rc = mdb_dbi_open(txn, NULL, 0, &main_table);
+    lmdb_env_read_end(&g->env, txn);
+    return rc;
+}
+
+struct segment *segment_acquire(struct storage_lmdb *s, uint64_t index, char *error,
+                                size_t error_bytes) {
+    struct segments *all = &s->segments;
+    pthread_mutex_lock(&all->lock);
+    struct segment *g = segments_find(all, index);
+    int rc = 0;
+    if (!g) {
+        bool any = all->count > 0;
+        lmdb_error(error, error_bytes, "%s: record %llu is not stored (stored are %llu to %llu)",
+                   s->directory, (unsigned long long)index,
+                   any ? (unsigned long long)all->list[0]->first : 0ULL,
+                   any ? (unsigned long long)all->list[all->count - 1]->last : 0ULL);
+    } else if (!g->env.mdb && (rc = g->damaged ? MDB_INVALID : segment_reopen(s, g)) != 0) {
+        lmdb_env_close(&g->env);
+        lmdb_error(error, error_bytes, "%s/log-%020llu: record %llu cannot be read: %s",
+                   s->directory, (unsigned long long)g->first, (unsigned long long)index,
+                   mdb_strerror(rc));
+        g = NULL;
+    }
+    if (g) {
+        g->users++;
+        g->used_at = ++all->tick;
+    }
+    pthread_mutex_unlock(&all->lock);
+    return g;
+}
+
+void segment_release(struct storage_lmdb *s, struct segment *g) {
+    pthread_mutex_lock(&s->segments.lock);
+    require(g->users > 0);
+    bool unused = --g->users == 0 && g->dropped;
+    pthread_mutex_unlock(&s->segments.lock);
+    if (unused) segment_free(g);
+}
+
+void segments_range(struct storage_lmdb *s, uint64_t *first, uint64_t *last) {
+    struct segments *all = &s->segments;
+    *first = *last = 0;
+    pthread_mutex_lock(&all->lock);
+    if (all->count > 0 && all->list[all->count - 1]->last >= all->list[0]->first) {
+        *first = all->list[0]->first;
+        *last = all->list[all->count - 1]->last;
+    }
+    pthread_mutex_unlock(&all->lock);
+}
+
+void segments_measure(struct storage_lmdb *s, struct storage_stats *stats) {
+    struct segments *all = &s->segments;
+    pthread_mutex_lock(&all->lock);
+    stats->segments = all->count;
+    for (uint32_t i = 0; i < all->count; i++) stats->log_bytes += all->list[i]->used_bytes;
+    pthread_mutex_unlock(&all->lock);
+    segments_range(s, &stats->log_first, &stats->log_last);
+}
+
+/* -- the writer ----------------------------------------------------------------------------- */
+
+static int segment_create(struct storage_lmdb *s, struct segment *g) {
+    char path[LMDB_PATH_BYTES_MAX];
+    struct segment_edge oldest, newest;
+    segment_path(s, g->first, path);
+    int rc = lmdb_make_directory(path);
+    if (rc == 0) rc = storage_fault(s, STORAGE_POINT_SEGMENT_CREATED);
+    if (rc == 0) rc = segment_examine(s, g, &oldest, &newest);
+    require(implies(rc == 0, g->last == g->first - 1));
+    return rc;
+}
+
+int segments_add(struct storage_lmdb *s, uint64_t first) {
+    struct segments *all = &s->segments;
+    struct segment *g = segment_new(s, first);
+    if (!g) return ENOMEM;
+    int rc = segment_create(s, g);
+    if (rc != 0) {
+        segment_free(g);
+        return rc;
+    }
+    g->users = 1;
+    pthread_mutex_lock(&all->lock);
+    require(all->count == 0 || all->list[all->count - 1]->last + 1 == first);
+    all->list[all->count++] = g;
+    pthread_mutex_unlock(&all->lock);
+    if (all->active) segment_release(s, all->active);
+    all->active = g;
+    return 0;
+}
+
+/* Takes the segment at `position` out of the list and its directory away. [writer] */
+static void segments_drop(struct storage_lmdb *s, uint32_t position) {
+    struct segments *all = &s->segments;
+    pthread_mutex_lock(&all->lock);
+    struct segment *g = all->list[position];
+    all->count--;
+    memmove(all->list + position, all->list + position + 1,
+            (all->count - position) * sizeof *all->list);
+    uint64_t first = g->first, tick = ++all->tick;
+    g->dropped = true;
+    bool unused = g->users == 0;
+    pthread_mutex_unlock(&all->lock);
+    segment_rename_away(s, first, tick);
+    if (unused) segment_free(g);
+    checkpoint_trash_waits(s);
+}
+
+int segments_truncate(struct storage_lmdb *s, uint64_t index) {
+    struct segments *all = &s->segments;
+    char error[256];
+    require(all->count > 0 && index >= all->list[0]->first);
+    while (all->count > 1 && all->list[all->count - 1]->first >= index) {
+        if (all->active) segment_release(s, all->active);
+        all->active = NULL;
+        segments_drop(s, all->count - 1);
+        storage_fault(s, STORAGE_POINT_SEGMENT_DROPPED);
+    }
+    if (all->active) return 0;
+    all->active = segment_acquire(s, all->list[all->count - 1]->last, error, sizeof error);
+    if (!all->active) lmdb_fatal(MDB_CORRUPTED, "%s", error);
+    return 0;
+}
+
+void segments_grown(struct storage_lmdb *s, uint64_t last, int64_t oldest_ms, int64_t newest_ms) {
+    struct segments *all = &s->segments;
+    struct segment *g = all->active;
+    uint64_t used = lmdb_env_used_bytes(&g->env);
+    pthread_mutex_lock(&all->lock);
+    g->last = last;
+    if (g->first_ms == 0) g->first_ms = oldest_ms;
+    if (newest_ms != 0) g->newest_ms = newest_ms;
+    g->used_bytes = used;
+    pthread_mutex_unlock(&all->lock);
+}
+
+void segments_retain(struct storage_lmdb *s, uint64_t upto_index, int64_t before_ms) {
+    struct segments *all = &s->segments;
+    while (all->count > 1) {
+        const struct segment *oldest = all->list[0], *next = all->list[1];
+        /* One that says no time is as old as the oldest of the next at most. */
+        int64_t newest_ms = oldest->newest_ms != 0 ? oldest->newest_ms : next->newest_ms;
+        if (oldest->last > upto_index || newest_ms >= before_ms) return;
+        log_info("shard %u: records %llu to %llu are past their retention and dropped", s->shard,
+                 (unsigned long long)oldest->first, (unsigned long long)oldest->last);
+        segments_drop(s, 0);
+    }
+}
+
+void segments_empty_trash(struct storage_lmdb *s) {
+    DIR *d = opendir(s->directory);
+    if (!d) return;
+    for (struct dirent *entry; (entry = readdir(d));) {
+        size_t n = strlen(entry->d_name);
+        if (n < 6 || strcmp(entry->d_name + n - 6, ".trash") != 0) continue;
+        char path[LMDB_PATH_BYTES_MAX + 256];
+        snprintf(path, sizeof path, "%s/%s", s->directory, entry->d_name);
+        int rc = lmdb_remove_directory(path);
+        if (rc != 0) log_warn("%s cannot be deleted: %s", path, strerror(rc));
+    }
+    closedir(d);
+}

@@ -1,0 +1,57 @@
+/* The real storage: one directory per shard, LMDB environments inside, three threads.
+ *
+ *   LOCK                       held (flock) by the process that has the directory open
+ *   vote/                      term and vote; written by save_vote() on the shard's own thread
+ *   state/                     actor snapshots, timers, cursors, marker; written by the
+ *                              checkpoint thread, read by the loader thread
+ *   log-<first index>/         one environment per segment; written by the log writer thread
+ *   *.trash, *.damaged         on its way out; set aside
+ *
+ * docs/formats-disk.md shows every byte by example.
+ *
+ * Durability: LMDB's default, one data sync and one synced meta page per transaction, never less.
+ * Group commit: the log writer takes everything that was queued since its last transaction.
+ *
+ * Lack of room (ENOSPC, EDQUOT, a floor of free disk, memory) is told and waited out. Every other
+ * failed write or sync ends the process with a sentence: what LMDB and the kernel hold in memory
+ * may then differ from the disk, and only a restart reads the disk again. */
+#ifndef JUMUN_PERSISTENCE_STORAGE_LMDB_H
+#define JUMUN_PERSISTENCE_STORAGE_LMDB_H
+
+#include "persistence/storage.h"
+
+/* Where a test can step in; sorted by the life of a record. */
+enum storage_lmdb_point {
+    STORAGE_POINT_LOG_COMMIT = 1,      /* before a log transaction commits; may fail it */
+    STORAGE_POINT_SEGMENT_CREATED,     /* a new segment's directory is there, nothing in it */
+    STORAGE_POINT_SEGMENT_DROPPED,     /* a truncated segment is renamed, the next step is not done */
+    STORAGE_POINT_STATE_COMMIT,        /* before a checkpoint commits; may fail it */
+    STORAGE_POINT_VOTE_COMMIT,         /* before a vote commits; may fail it */
+    STORAGE_POINT_LOAD,                /* the loader is about to read one actor */
+    STORAGE_POINT_ALLOCATE             /* before an allocation; non-zero = no memory */
+};
+
+struct storage_lmdb_options {
+    const char *directory;      /* of this shard; its parent must exist, it is made if missing */
+    uint32_t shard;             /* written into the directory; another shard's is refused */
+    uint64_t segment_bytes_max; /* 0 = SEGMENT_BYTES_MAX */
+    int64_t segment_ms_max;     /* by entry times; 0 = SEGMENT_MS_MAX */
+    uint32_t batch_bytes_max;   /* 0 = LOG_BATCH_BYTES_MAX */
+    uint64_t log_map_bytes;     /* first size of a segment's map; grows by itself; 0 = a whole
+                                   segment, so that it never has to */
+    uint64_t state_map_bytes;   /* first size of the state's map; grows by itself; 0 = 1 GiB */
+    uint64_t room_floor_bytes;  /* free disk below which appends wait; 0 = the limit's; checkpoints
+                                   stop at half of it */
+    /* For tests; NULL = none. Called at each point from whichever thread is there; non-zero = fail
+     * there with this errno or LMDB code. May block, and may end the process. */
+    int (*fault)(void *arg, enum storage_lmdb_point point);
+    void *fault_arg;
+};
+
+/* Opens (and makes) a shard's directory and starts its threads. NULL with a sentence in error that
+ * names the directory and what is wrong: another process has it open, it is a newer format's or
+ * another shard's, the log has a hole, the state is lost and the log does not reach back to 1. */
+struct storage *storage_lmdb_open(const struct storage_lmdb_options *options, char *error,
+                                  size_t error_bytes);
+
+#endif

@@ -1,0 +1,242 @@
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "engine/limits.h"
+#include "storage_fixture.h"
+
+static void empty_directory_has_nothing(void **state) {
+    struct fixture *f = *state;
+    struct storage_meta meta, zero = {0};
+    memset(&meta, 0xff, sizeof meta);
+    fixture_open(f);
+    assert_int_equal(f->storage->ops->load_meta(f->storage, &meta, f->error, sizeof f->error), 0);
+    assert_memory_equal(&meta, &zero, sizeof meta);
+    assert_int_equal(f->storage->ops->read(f->storage, 1, 1, NULL, NULL, f->error, sizeof f->error),
+                     -1);
+    assert_non_null(strstr(f->error, "record 1 is not stored"));
+    fixture_reopen(f);
+    assert_int_equal(f->storage->ops->load_meta(f->storage, &meta, f->error, sizeof f->error), 0);
+    assert_memory_equal(&meta, &zero, sizeof meta);
+}
+
+static void appended_records_are_read_back_also_after_reopening(void **state) {
+    struct fixture *f = *state;
+    uint32_t sizes[] = {16, 17, 100, 1000, 1999, 2030, 4096, 65536, 262144, 2u << 20};
+    uint64_t index = 1;
+    fixture_open(f);
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++, index += 3) {
+        fixture_append(f, index, index + 2, 7, sizes[i], 1000);
+    }
+    fixture_expect(f, 1, index - 1, 7);
+    fixture_reopen(f);
+    fixture_expect(f, 1, index - 1, 7);
+    fixture_expect(f, 5, 9, 7);
+    struct storage_meta meta;
+    assert_int_equal(f->storage->ops->load_meta(f->storage, &meta, f->error, sizeof f->error), 0);
+    assert_true(meta.log_first == 1 && meta.log_last == index - 1);
+}
+
+/* A record without payload (a barrier may be one) is a record. */
+static void empty_payload_is_kept(void **state) {
+    struct fixture *f = *state;
+    fixture_open(f);
+    struct record *r = record_new(0);
+    r->header.index = 1;
+    r->header.type = RECORD_BARRIER;
+    uint64_t sequence = f->storage->ops->append(f->storage, r);
+    fixture_wait64(f, &f->appended_sequence, sequence);
+    fixture_expect(f, 1, 1, 0);
+}
+
+/* Far more than one read transaction and one write transaction hold. */
+static void many_records_in_one_call(void **state) {
+    struct fixture *f = *state;
+    f->options.batch_bytes_max = 10000;
+    fixture_open(f);
+    fixture_append(f, 1, 5000, 1, 200, 1000);
+    fixture_expect(f, 1, 5000, 1);
+    struct storage_stats stats;
+    f->storage->ops->stats(f->storage, &stats);
+    assert_true(stats.commits >= 5000 * 232 / 10000);
+    assert_true(stats.commit_bytes == 5000 * 232);
+    assert_true(stats.appends_waiting == 0 && stats.appends_waiting_bytes == 0);
+    assert_true(stats.log_first == 1 && stats.log_last == 5000 && stats.segments == 1);
+}
+
+static void sequence_is_told_only_for_whole_calls(void **state) {
+    struct fixture *f = *state;
+    f->options.batch_bytes_max = 1000;
+    fixture_open(f);
+    /* More calls in flight than are tracked one by one. */
+    for (uint64_t i = 0; i < 3000; i++) {
+        struct record *r = fixture_records(3 * i + 1, 3 * i + 3, 1, 100, 1000);
+        assert_true(f->storage->ops->append(f->storage, r) == i + 1);
+        fixture_poll(f);
+        assert_true(f->appended_sequence * 3 <= f->appended_index);
+    }
+    fixture_wait64(f, &f->appended_sequence, 3000);
+    assert_true(f->appended_index == 9000);
+    fixture_expect(f, 1, 9000, 1);
+}
+
+static void truncation_replaces_the_tail(void **state) {
+    struct fixture *f = *state;
+    fixture_open(f);
+    fixture_append(f, 1, 20, 1, 5000, 1000);
+    fixture_append(f, 11, 12, 2, 300, 1000);
+    fixture_expect(f, 1, 10, 1);
+    fixture_expect(f, 11, 12, 2);
+    assert_int_equal(f->storage->ops->read(f->storage, 13, 13, NULL, NULL, f->error,
+                                           sizeof f->error), -1);
+    fixture_reopen(f);
+    fixture_expect(f, 1, 10, 1);
+    fixture_expect(f, 11, 12, 2);
+    fixture_append(f, 1, 1, 3, 300, 1000);
+    fixture_reopen(f);
+    fixture_expect(f, 1, 1, 3);
+    struct storage_meta meta;
+    assert_int_equal(f->storage->ops->load_meta(f->storage, &meta, f->error, sizeof f->error), 0);
+    assert_true(meta.log_first == 1 && meta.log_last == 1);
+}
+
+/* Several truncations queued before the writer sees the first. */
+static void truncations_are_done_in_order(void **state) {
+    struct fixture *f = *state;
+    uint64_t sequence = 0;
+    fixture_open(f);
+    for (uint64_t term = 1; term <= 50; term++) {
+        sequence = f->storage->ops->append(f->storage,
+            fixture_records(term, term + 9, term, 700, 1000));
+    }
+    fixture_wait64(f, &f->appended_sequence, sequence);
+    for (uint64_t term = 1; term < 50; term++) fixture_expect(f, term, term, term);
+    fixture_expect(f, 50, 59, 50);
+}
+
+static bool stop_at_third(void *arg, const struct record_header *h, const void *payload) {
+    return ++*(unsigned *)arg < 3;
+}
+
+static void visitor_can_stop(void **state) {
+    struct fixture *f = *state;
+    unsigned visited = 0;
+    fixture_open(f);
+    fixture_append(f, 1, 10, 1, 100, 1000);
+    assert_int_equal(f->storage->ops->read(f->storage, 2, 10, stop_at_third, &visited, f->error,
+                                           sizeof f->error), 1);
+    assert_int_equal(visited, 3);
+}
+
+/* Sealed by the writer, held by others: the count is what is left to them. */
+static void records_are_released_and_sealed(void **state) {
+    struct fixture *f = *state;
+    fixture_open(f);
+    struct record *r = fixture_record(1, 1, 64, 1000);
+    record_hold(r);
+    uint64_t sequence = f->storage->ops->append(f->storage, r);
+    fixture_wait64(f, &f->appended_sequence, sequence);
+    assert_int_equal(atomic_load(&r->refs), 1);
+    assert_null(record_fault(&r->header, sizeof r->header + 64, 1));
+    record_release(r);
+}
+
+static void close_finishes_what_is_queued(void **state) {
+    struct fixture *f = *state;
+    fixture_open(f);
+    for (uint64_t i = 0; i < 100; i++) {
+        f->storage->ops->append(f->storage, fixture_record(i + 1, 1, 3000, 1000));
+    }
+    fixture_reopen(f);
+    fixture_expect(f, 1, 100, 1);
+}
+
+static void small_map_grows(void **state) {
+    struct fixture *f = *state;
+    f->options.log_map_bytes = 1 << 20;
+    fixture_open(f);
+    fixture_append(f, 1, 40, 1, 262144, 1000);
+    fixture_append(f, 41, 3000, 1, 1000, 1000);
+    fixture_expect(f, 1, 3000, 1);
+}
+
+static void vote_is_kept(void **state) {
+    struct fixture *f = *state;
+    struct storage_meta meta;
+    fixture_open(f);
+    for (uint64_t term = 1; term <= 20; term++) {
+        f->storage->ops->save_vote(f->storage, term, term % 3);
+    }
+    fixture_reopen(f);
+    assert_int_equal(f->storage->ops->load_meta(f->storage, &meta, f->error, sizeof f->error), 0);
+    assert_true(meta.term == 20 && meta.voted_for == 2);
+}
+
+static void expect_refused(struct fixture *f, const char *why) {
+    struct storage *second = storage_lmdb_open(&f->options, f->error, sizeof f->error);
+    if (second) second->ops->close(second);
+    assert_null(second);
+    assert_non_null(strstr(f->error, f->directory));
+    if (!strstr(f->error, why)) fail_msg("\"%s\" does not say \"%s\"", f->error, why);
+}
+
+static void second_opener_is_refused(void **state) {
+    struct fixture *f = *state;
+    fixture_open(f);
+    expect_refused(f, "is open in another process");
+    fixture_append(f, 1, 1, 1, 100, 1000);
+    fixture_reopen(f);
+    fixture_expect(f, 1, 1, 1);
+}
+
+static void another_shard_is_refused(void **state) {
+    struct fixture *f = *state;
+    fixture_open(f);
+    fixture_close(f);
+    f->options.shard = 4;
+    expect_refused(f, "belongs to shard 3, not to shard 4");
+}
+
+static void lost_vote_is_refused(void **state) {
+    struct fixture *f = *state;
+    char path[256];
+    fixture_open(f);
+    fixture_append(f, 1, 1, 1, 100, 1000);
+    fixture_close(f);
+    snprintf(path, sizeof path, "%s/vote", f->directory);
+    fixture_remove_tree(path);
+    expect_refused(f, "could vote twice");
+}
+
+static void missing_parent_is_told(void **state) {
+    struct fixture *f = *state;
+    char path[256];
+    snprintf(path, sizeof path, "%s/no/such", f->directory);
+    f->options.directory = path;
+    assert_null(storage_lmdb_open(&f->options, f->error, sizeof f->error));
+    assert_non_null(strstr(f->error, path));
+}
+
+int main(void) {
+#define TEST(name) cmocka_unit_test_setup_teardown(name, fixture_setup, fixture_teardown)
+    const struct CMUnitTest tests[] = {
+        TEST(empty_directory_has_nothing),
+        TEST(appended_records_are_read_back_also_after_reopening),
+        TEST(empty_payload_is_kept),
+        TEST(many_records_in_one_call),
+        TEST(sequence_is_told_only_for_whole_calls),
+        TEST(truncation_replaces_the_tail),
+        TEST(truncations_are_done_in_order),
+        TEST(visitor_can_stop),
+        TEST(records_are_released_and_sealed),
+        TEST(close_finishes_what_is_queued),
+        TEST(small_map_grows),
+        TEST(vote_is_kept),
+        TEST(second_opener_is_refused),
+        TEST(another_shard_is_refused),
+        TEST(lost_vote_is_refused),
+        TEST(missing_parent_is_told),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
