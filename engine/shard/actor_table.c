@@ -98,6 +98,32 @@ uint32_t actor_table_find(const struct actor_table *t, uint8_t kind, const struc
     return n != SLOT_NONE ? n : index_find(t, &t->old, tag, kind, key);
 }
 
+void actor_table_prefetch(const struct actor_table *t, const struct id128 *const *keys,
+                          uint32_t count) {
+    uint32_t tags[ACTOR_TABLE_PREFETCH_MAX];
+    const struct slot *slots[ACTOR_TABLE_PREFETCH_MAX];
+    require(count <= ACTOR_TABLE_PREFETCH_MAX);
+    for (uint32_t i = 0; i < count; i++) {
+        tags[i] = hash_tag(key_hash(keys[i]));
+        __builtin_prefetch(&t->index.entries[index_home(&t->index, tags[i])]);
+        if (t->old.entries) __builtin_prefetch(&t->old.entries[index_home(&t->old, tags[i])]);
+    }
+    for (uint32_t i = 0; i < count; i++) {
+        /* Only the first two entries of the run: a guess is enough. */
+        uint64_t at = index_home(&t->index, tags[i]);
+        uint32_t n = t->index.entries[at].tag == tags[i] ? t->index.entries[at].slot : SLOT_NONE;
+        at = (at + 1) & t->index.mask;
+        if (n == SLOT_NONE && t->index.entries[at].tag == tags[i]) n = t->index.entries[at].slot;
+        slots[i] = n == SLOT_NONE ? NULL : actor_table_slot(t, n);
+        if (slots[i]) __builtin_prefetch(slots[i]);
+    }
+    for (uint32_t i = 0; i < count; i++) {
+        if (!slots[i] || !slots[i]->block) continue;
+        const uint8_t *block = (const uint8_t *)slots[i]->block;
+        for (uint32_t line = 0; line < 8; line++) __builtin_prefetch(block + 64 * line);
+    }
+}
+
 /* Moves whole clusters only: what is left of `old` must stay reachable from its home, and a cluster
  * that is cut in the middle is not. */
 static void index_move_some(struct actor_table *t) {

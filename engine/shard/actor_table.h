@@ -58,6 +58,13 @@ static inline struct slot *actor_table_slot(const struct actor_table *t, uint32_
 /* The slot's number, or SLOT_NONE. */
 uint32_t actor_table_find(const struct actor_table *t, uint8_t kind, const struct id128 *key);
 
+/* Brings what a later find of these keys will touch towards the cache, one level after the other for
+ * all of them: with a million orders each find is otherwise three waits for memory in a row.
+ * At most ACTOR_TABLE_PREFETCH_MAX keys. */
+enum { ACTOR_TABLE_PREFETCH_MAX = 64 };
+void actor_table_prefetch(const struct actor_table *t, const struct id128 *const *keys,
+                          uint32_t count);
+
 /* A new slot with a zeroed block of at least `bytes` that holds kind and key (bytes = head only).
  * The key must not be there. SLOT_NONE without memory. */
 uint32_t actor_table_add(struct actor_table *t, uint8_t kind, const struct id128 *key,

@@ -286,6 +286,14 @@ static uint32_t turn_timers(struct shard *s) {
     return fired;
 }
 
+static void prefetch_orders(struct shard *s, const struct request_part *part, uint32_t from) {
+    const struct id128 *keys[ACTOR_TABLE_PREFETCH_MAX];
+    uint32_t count = 0;
+    for (uint32_t i = from; i < part->count && count < ACTOR_TABLE_PREFETCH_MAX; i++)
+        keys[count++] = &part->request->commands[request_part_position(part, i)].subject;
+    actor_table_prefetch(&s->table, keys, count);
+}
+
 static uint32_t turn_mailbox(struct shard *s) {
     uint32_t done = 0;
     struct request_part *part;
@@ -300,6 +308,7 @@ static uint32_t turn_mailbox(struct shard *s) {
          * that does not fit any more goes on in the next turn where it stopped. */
         uint32_t i = s->part_position;
         for (; i < part->count && shard_turn_has_room(s); i++) {
+            if (i % ACTOR_TABLE_PREFETCH_MAX == 0) prefetch_orders(s, part, i);
             uint32_t position = request_part_position(part, i);
             bool last = i + 1 == part->count;
             uint32_t count = part->count;
