@@ -1,0 +1,294 @@
+/* What a node does when its surroundings are wrong; one case per run.
+ *
+ *   faults JUMUND opened-twice   a second node on the same directory is refused
+ *   faults JUMUND other-shards   a directory made for other shards is refused
+ *   faults JUMUND corrupt-log    a flipped bit in the log: found, named, never served
+ *   faults JUMUND corrupt-state  a flipped bit in the stored orders: found, named, never served
+ *   faults JUMUND full-disk      writes are refused, reads go on, and it recovers (needs root)
+ *
+ * Exit codes: 0 as it must be, 1 not, 2 usage, 77 cannot be tried here. */
+#include <errno.h>
+#include <ftw.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "actors/result_codes.h"
+#include "engine/node/config.h"
+#include "tests/process/answers.h"
+#include "tests/process/node_process.h"
+
+enum { EXIT_SKIPPED = 77, ORDERS_MAX = 20000, ROOM_SECONDS_MAX = 60 };
+
+static const char SKU_MARK[] = "sku-with-a-flipped-bit-4711";
+
+struct fault_world {
+    struct node_process node;
+    const char *directory;
+    jumun_client *client;
+};
+
+static jumun_client *fault_client(struct node_process *node) {
+    char error[256];
+    jumun_options options = {.timeout_ms = 10000};
+    jumun_client *client = jumun_open(node->endpoint, &options, error, sizeof error);
+    if (!client) test_fail(node, "jumun_open: %s", error);
+    return client;
+}
+
+static int fault_place(jumun_client *client, const jumun_key *key, const char *sku,
+                       const void *attributes, uint32_t attributes_bytes, jumun_result *result) {
+    jumun_line line = {.sku = sku, .quantity = 1, .unit_price = 100};
+    jumun_place place = {.fulfilment = JUMUN_PICKUP, .currency = "EUR", .store = "store-a",
+                         .lines = &line, .lines_count = 1, .total = 100,
+                         .attributes = attributes, .attributes_bytes = attributes_bytes};
+    return jumun_place_order(client, key, &place, NULL, result);
+}
+
+static void fault_place_some(struct fault_world *w, jumun_key *keys, uint32_t count,
+                             uint32_t marked) {
+    for (uint32_t i = 0; i < count; i++) {
+        keys[i] = jumun_key_new();
+        int code = fault_place(w->client, &keys[i], i == marked ? SKU_MARK : "tea", NULL, 0, NULL);
+        if (code != JUMUN_OK) test_fail(&w->node, "place: %s", jumun_result_name(code));
+    }
+}
+
+/* The code of a get; with JUMUN_OK also whether the order is what was placed. */
+static int fault_get(struct fault_world *w, const jumun_key *key, const char *sku) {
+    jumun_order *order = NULL;
+    int code = jumun_get(w->client, key, NULL, &order, NULL);
+    for (int tries = 0; answer_is_passing(code) && tries < 200; tries++) {
+        sleep_ms(20);
+        code = jumun_get(w->client, key, NULL, &order, NULL);
+    }
+    if (code == JUMUN_OK && (order->lines_count != 1 || strcmp(order->lines[0].sku, sku) != 0 ||
+                             order->total != 100)) {
+        test_fail(&w->node, "a damaged order was served");
+    }
+    jumun_order_free(order);
+    return code;
+}
+
+/* The node must end by itself with EXIT_DATA, its log naming `what`. */
+static void expect_refusal(struct node_process *node, const char *what) {
+    int status;
+    node_spawn(node);
+    if (node_wait_ready(node, &status)) test_fail(node, "the node serves; it must not: %s", what);
+    if (!WIFEXITED(status) || WEXITSTATUS(status) != EXIT_DATA) {
+        test_fail(node, "refused with status 0x%x, not exit code %d", (unsigned)status, EXIT_DATA);
+    }
+    if (!node_log_has(node, what)) test_fail(node, "the log does not say \"%s\"", what);
+}
+
+static int case_opened_twice(struct fault_world *w) {
+    jumun_key keys[3];
+    node_start(&w->node);
+    w->client = fault_client(&w->node);
+    fault_place_some(w, keys, 2, UINT32_MAX);
+    struct node_process second;
+    node_init(&second, w->node.program, w->directory, 2);
+    snprintf(second.log, sizeof second.log, "%s/second.log", w->directory);
+    expect_refusal(&second, w->node.data);
+    if (fault_get(w, &keys[0], "tea") != JUMUN_OK) test_fail(&w->node, "the first one suffered");
+    fault_place_some(w, keys + 2, 1, UINT32_MAX);
+    return 0;
+}
+
+static int case_other_shards(struct fault_world *w) {
+    jumun_key keys[4];
+    w->node.arguments[0] = "--shards";
+    w->node.arguments[1] = "2";
+    node_start(&w->node);
+    w->client = fault_client(&w->node);
+    fault_place_some(w, keys, 4, UINT32_MAX);
+    node_stop(&w->node);
+    w->node.arguments[1] = "3";
+    expect_refusal(&w->node, "shards");
+    w->node.arguments[0] = NULL; /* as the directory has it */
+    node_start(&w->node);
+    for (int i = 0; i < 4; i++) {
+        if (fault_get(w, &keys[i], "tea") != JUMUN_OK) test_fail(&w->node, "order %d is lost", i);
+    }
+    return 0;
+}
+
+/* -- damage ------------------------------------------------------------------------------------ */
+
+static const char *damage_word;    /* only files whose path holds it */
+static uint32_t damage_count;
+
+/* Flips one bit in each copy of the mark: LMDB leaves old pages behind, so all of them. */
+static int damage_file(const char *path, const struct stat *status, int flag, struct FTW *walk) {
+    if (flag != FTW_F || !strstr(path, damage_word) || !strstr(path, "data.mdb")) return 0;
+    FILE *file = fopen(path, "r+");
+    uint8_t *bytes = malloc((size_t)status->st_size);
+    if (!file || !bytes) test_fail(NULL, "cannot damage %s", path);
+    size_t size = fread(bytes, 1, (size_t)status->st_size, file);
+    const size_t mark = sizeof SKU_MARK - 1;
+    for (uint8_t *at = bytes; (at = memmem(at, size - (size_t)(at - bytes), SKU_MARK, mark));) {
+        at[4] ^= 0x10;
+        fseek(file, at + 4 - bytes, SEEK_SET);
+        fputc(at[4], file);
+        damage_count++;
+        at += mark;
+    }
+    free(bytes);
+    fclose(file);
+    return 0;
+}
+
+static void damage(struct fault_world *w, const char *word) {
+    damage_word = word;
+    damage_count = 0;
+    nftw(w->node.data, damage_file, 16, FTW_PHYS);
+    if (damage_count == 0) test_fail(&w->node, "no copy of the mark in files named *%s*", word);
+    printf("flipped a bit in %u places\n", damage_count);
+}
+
+/* After damage: either the node refuses to start and names the fault, or it serves everything but
+ * the damaged order. Returns whether it serves. */
+static bool expect_named(struct fault_world *w, const jumun_key *keys, uint32_t count,
+                         uint32_t marked) {
+    int status;
+    node_spawn(&w->node);
+    bool serves = node_wait_ready(&w->node, &status);
+    if (!serves && (!WIFEXITED(status) || WEXITSTATUS(status) != EXIT_DATA)) {
+        test_fail(&w->node, "ended with status 0x%x, not exit code %d", (unsigned)status,
+                  EXIT_DATA);
+    }
+    if (serves) {
+        for (uint32_t i = 0; i < count; i++) {
+            int code = fault_get(w, &keys[i], i == marked ? SKU_MARK : "tea");
+            if (i == marked ? code == JUMUN_OK || code == JUMUN_ORDER_NOT_FOUND
+                            : code != JUMUN_OK) {
+                test_fail(&w->node, "order %u: %s", i, jumun_result_name(code));
+            }
+        }
+    }
+    if (!node_log_has(&w->node, "shard")) test_fail(&w->node, "the log does not name the shard");
+    if (!node_log_has(&w->node, "checksum")) test_fail(&w->node, "the log does not name the fault");
+    printf("the node %s\n", serves ? "serves all but the damaged order" : "refused and said why");
+    return serves;
+}
+
+static int case_corrupt(struct fault_world *w, bool state) {
+    enum { COUNT = 40, MARKED = 17 };
+    jumun_key keys[COUNT];
+    w->node.arguments[0] = "--checkpoint-age-ms";
+    w->node.arguments[1] = state ? "50" : "3600000"; /* the log alone must bring the orders back */
+    node_start(&w->node);
+    w->client = fault_client(&w->node);
+    fault_place_some(w, keys, COUNT, MARKED);
+    if (state) node_stop(&w->node);
+    else node_kill(&w->node);
+    damage(w, state ? "state" : "log-");
+    expect_named(w, keys, COUNT, MARKED);
+    return 0;
+}
+
+/* -- full disk --------------------------------------------------------------------------------- */
+
+static void ballast_write(const char *path, size_t bytes) {
+    static const char block[65536];
+    FILE *file = fopen(path, "w");
+    for (size_t n = 0; file && n < bytes; n += sizeof block) fwrite(block, 1, sizeof block, file);
+    if (!file || fclose(file) != 0) test_fail(NULL, "ballast: %s", strerror(errno));
+}
+
+/* Places orders until the node says that its disk is full. Returns how many it acknowledged. */
+static uint32_t fill(struct fault_world *w, jumun_key *keys) {
+    static uint8_t attributes[4000];
+    attributes[0] = 0xc5; /* msgpack: bin 16 */
+    attributes[1] = (uint8_t)((sizeof attributes - 3) >> 8);
+    attributes[2] = (uint8_t)((sizeof attributes - 3) & 0xff);
+    for (uint32_t done = 0; done < ORDERS_MAX;) {
+        jumun_result result;
+        keys[done] = jumun_key_new();
+        int code =
+            fault_place(w->client, &keys[done], "tea", attributes, sizeof attributes, &result);
+        if (code == JUMUN_OK) done++;
+        else if (code == RESULT_DISK_FULL) return done;
+        if (code != JUMUN_OK && !answer_is_passing(code)) {
+            test_fail(&w->node, "place: %s", jumun_result_name(code));
+        }
+    }
+    test_fail(&w->node, "%d large orders, and the disk is not full", ORDERS_MAX);
+}
+
+static void expect_all(struct fault_world *w, const jumun_key *keys, uint32_t count,
+                       uint32_t step) {
+    for (uint32_t i = 0; i < count; i += step) {
+        int code = fault_get(w, &keys[i], "tea");
+        if (code != JUMUN_OK) test_fail(&w->node, "order %u: %s", i, jumun_result_name(code));
+    }
+}
+
+static void expect_room(struct fault_world *w) {
+    int64_t until = monotonic_ms() + ROOM_SECONDS_MAX * 1000;
+    int code;
+    do {
+        jumun_key key = jumun_key_new();
+        code = fault_place(w->client, &key, "tea", NULL, 0, NULL);
+        if (code == JUMUN_OK) return;
+        sleep_ms(50);
+    } while (monotonic_ms() < until);
+    test_fail(&w->node, "there is room, and place still says %s", jumun_result_name(code));
+}
+
+static int case_full_disk(struct fault_world *w) {
+    static jumun_key keys[ORDERS_MAX];
+    char ballast[600];
+    if (mkdir(w->node.data, 0700) != 0) test_fail(NULL, "mkdir: %s", strerror(errno));
+    if (mount("jumun-test", w->node.data, "tmpfs", 0, "size=64m") != 0) {
+        printf("SKIPPED: cannot mount a small file system: %s\n", strerror(errno));
+        return EXIT_SKIPPED;
+    }
+    snprintf(ballast, sizeof ballast, "%s/ballast", w->node.data);
+    ballast_write(ballast, 24u << 20);
+    node_start(&w->node);
+    w->client = fault_client(&w->node);
+    uint32_t count = fill(w, keys);
+    printf("full after %u orders\n", count);
+    if (count == 0) test_fail(&w->node, "not one order fitted");
+    expect_all(w, keys, count, 1 + count / 50); /* reads go on */
+    if (unlink(ballast) != 0) test_fail(&w->node, "unlink: %s", strerror(errno));
+    expect_room(w);
+    node_kill(&w->node);
+    node_start(&w->node);
+    expect_all(w, keys, count, 1);
+    return 0;
+}
+
+static int case_run(struct fault_world *w, const char *name) {
+    if (strcmp(name, "opened-twice") == 0) return case_opened_twice(w);
+    if (strcmp(name, "other-shards") == 0) return case_other_shards(w);
+    if (strcmp(name, "corrupt-log") == 0) return case_corrupt(w, false);
+    if (strcmp(name, "corrupt-state") == 0) return case_corrupt(w, true);
+    if (strcmp(name, "full-disk") == 0) return case_full_disk(w);
+    fprintf(stderr, "unknown case: %s\n", name);
+    return 2;
+}
+
+int main(int argc, char **argv) {
+    struct fault_world w = {0};
+    if (argc != 3) {
+        fputs("usage: faults JUMUND CASE\n"
+              "cases: opened-twice other-shards corrupt-log corrupt-state full-disk\n", stderr);
+        return 2;
+    }
+    w.directory = directory_make();
+    node_init(&w.node, argv[1], w.directory, 8);
+    int code = case_run(&w, argv[2]);
+    if (w.client) jumun_close(w.client);
+    if (w.node.pid) node_stop(&w.node);
+    umount2(w.node.data, MNT_DETACH);
+    directory_remove(w.directory);
+    if (code == 0) printf("%s: as it must be\n", argv[2]);
+    return code;
+}
