@@ -242,6 +242,11 @@ int jumun_encode_request(const jumun_command *command, int64_t deadline_ms, void
 
 /* The order as docs/protocol.md shows it. Decoded form; lists and strings belong to the result of
  * jumun_get() and are freed together by jumun_order_free(). */
+typedef struct { const char *sku, *name; int64_t quantity, cancelled, unit_price;
+} jumun_order_line;
+typedef struct { const char *method, *reference; int64_t amount; const char *state;
+} jumun_order_payment;
+
 typedef struct {
     jumun_key key;
     uint32_t version; uint64_t last_index;
@@ -255,9 +260,9 @@ typedef struct {
     int64_t placed_ms, updated_ms, ready_estimate_ms;
     int64_t payment_deadline_ms, acceptance_deadline_ms, auto_complete_ms, refund_deadline_ms,
             retention_deadline_ms, held_deadline_ms;
-    struct { const char *sku, *name; int64_t quantity, cancelled, unit_price; } const *lines;
+    const jumun_order_line *lines;
     uint32_t lines_count;
-    struct { const char *method, *reference; int64_t amount; const char *state; } const *payments;
+    const jumun_order_payment *payments;
     uint32_t payments_count, commands_count, held_count, notes_count;
 } jumun_order;
 

@@ -1,0 +1,322 @@
+#include "clients/sdk/batcher.h"
+
+#include <sched.h>
+#include <stdlib.h>
+
+#include "clients/sdk/batcher_slots.h"
+#include "clients/sdk/command_encode.h"
+#include "clients/sdk/sdk_clock.h"
+#include "engine/base/check.h"
+#include "engine/limits.h"
+
+/* -- a caller's side --------------------------------------------------------------------------- */
+
+int lane_admit(struct lane *lane, int64_t now_ns) {
+    struct lane_shared *shared = lane->shared;
+    if (atomic_load_explicit(&lane->waiting, memory_order_relaxed) >=
+        shared->options.queue_commands_max) {
+        atomic_fetch_add_explicit(&shared->queue_full, 1, memory_order_relaxed);
+        return JUMUN_QUEUE_FULL;
+    }
+    struct endpoint *e = atomic_load_explicit(&lane->endpoint, memory_order_acquire);
+    if (circuit_breaker_is_closed(&e->breaker)) return JUMUN_OK;
+    struct endpoint *general = shared->general;
+    if (e != general && connection_is_up(&general->connection) &&
+        circuit_breaker_is_closed(&general->breaker))
+        return JUMUN_OK;
+    return circuit_breaker_admit(&e->breaker, now_ns) ? JUMUN_OK : JUMUN_CIRCUIT_OPEN;
+}
+
+void lane_push(struct lane *lane, struct call *call, uint32_t order_hash) {
+    call->order = order_hash == CALL_NO_ORDER ? CALL_NO_ORDER : order_hash % LANE_BUCKETS;
+    uint32_t waiting = atomic_fetch_add(&lane->waiting, 1) + 1;
+    struct call *head = atomic_load_explicit(&lane->incoming, memory_order_relaxed);
+    do call->next = head;
+    while (!atomic_compare_exchange_weak(&lane->incoming, &head, call));
+    /* Either this thread sees the last message gone, or the role, which counts it gone before it
+     * looks at `incoming`, sees the call: both are sequentially consistent. */
+    uint32_t in_flight = atomic_load(&lane->in_flight);
+    if (in_flight == 0 || (waiting >= lane->batch_max && in_flight < lane->slots_count))
+        lane_run(lane);
+}
+
+/* -- the role ---------------------------------------------------------------------------------- */
+
+static void lane_take_incoming(struct lane *lane) {
+    struct call *newest = atomic_exchange(&lane->incoming, NULL);
+    struct call *oldest = NULL;
+    while (newest) {
+        struct call *next = newest->next;
+        newest->next = oldest;
+        oldest = newest;
+        newest = next;
+    }
+    while (oldest) {
+        struct call *next = oldest->next;
+        call_list_append(&lane->ready, oldest);
+        oldest = next;
+    }
+}
+
+/* Calls that wait for an order go before all that came later. */
+static void lane_unblock(struct lane *lane, struct lane_bucket *b) {
+    if (b->held > 0 || !b->blocked.head) return;
+    lane->blocked_count -= b->blocked.count;
+    call_list_prepend(&lane->ready, &b->blocked);
+}
+
+static void lane_take_retries(struct lane *lane, int64_t now_ns) {
+    struct call_list due = {0}, later = {0};
+    struct call *call;
+    while ((call = call_list_pop(&lane->retries)))
+        call_list_append(call->due_ns <= now_ns ? &due : &later, call);
+    lane->retries = later;
+    call_list_prepend(&lane->ready, &due);
+}
+
+static void lane_take_finished(struct lane *lane) {
+    struct slot *slot = atomic_exchange(&lane->finished, NULL);
+    while (slot) {
+        struct slot *next = slot->next;
+        for (uint32_t i = 0; i < slot->count; i++) {
+            if (slot->orders[i] == CALL_NO_ORDER) continue;
+            struct lane_bucket *b = &lane->buckets[slot->orders[i]];
+            require(b->held > 0 && b->flying > 0);
+            b->flying--;
+            b->held--;
+            lane_unblock(lane, b);
+        }
+        struct call *call;
+        while ((call = call_list_pop(&slot->retries))) {
+            if (call->holds_order) lane->buckets[call->order].flying--;
+            call_list_append(&lane->retries, call);
+            atomic_fetch_add_explicit(&lane->waiting, 1, memory_order_relaxed);
+        }
+        lane->gather |= slot->woken > 1;
+        atomic_fetch_sub_explicit(&lane->stat_in_flight_commands, slot->count,
+                                  memory_order_relaxed);
+        slot->next = lane->free_slots;
+        lane->free_slots = slot;
+        atomic_fetch_sub(&lane->in_flight, 1);
+        slot = next;
+    }
+}
+
+/* Ends a call that is in none of the lane's lists any more and in no message. */
+static void lane_give_up(struct lane *lane, struct call *call, int code,
+                         struct call_recycler *recycler) {
+    struct lane_bucket *b = call->holds_order ? &lane->buckets[call->order] : NULL;
+    atomic_fetch_sub_explicit(&lane->waiting, 1, memory_order_relaxed);
+    call_end_with(call, code, recycler);
+    if (b) {
+        b->held--;
+        lane_unblock(lane, b);
+    }
+}
+
+static void lane_expire_list(struct lane *lane, struct call_list *list, int64_t now_ns,
+                             struct call_recycler *recycler) {
+    struct call_list keep = {0};
+    struct call_list all = *list;
+    struct call *call;
+    *list = (struct call_list){0};
+    while ((call = call_list_pop(&all))) {
+        if (call->deadline_ns > now_ns) {
+            call_list_append(&keep, call);
+            continue;
+        }
+        int code = call_code_of_giving_up(call);
+        if (code == JUMUN_NOT_SENT || code == JUMUN_OUTCOME_UNKNOWN) {
+            atomic_fetch_add_explicit(&lane->shared->timeouts, 1, memory_order_relaxed);
+            slots_endpoint_failed(lane, atomic_load(&lane->endpoint), now_ns);
+        }
+        lane_give_up(lane, call, code, recycler);
+    }
+    call_list_prepend(list, &keep);
+}
+
+static void lane_expire(struct lane *lane, int64_t now_ns) {
+    struct call_recycler recycler = {.pool = &lane->shared->pool};
+    lane_expire_list(lane, &lane->retries, now_ns, &recycler);
+    lane_expire_list(lane, &lane->ready, now_ns, &recycler);
+    for (uint32_t i = 0; lane->blocked_count > 0 && i < LANE_BUCKETS; i++) {
+        struct lane_bucket *b = &lane->buckets[i];
+        if (!b->blocked.head) continue;
+        lane->blocked_count -= b->blocked.count;
+        lane_expire_list(lane, &b->blocked, now_ns, &recycler);
+        lane->blocked_count += b->blocked.count;
+    }
+    call_recycle(&recycler);
+}
+
+/* Callers that the last reply woke are likely to be back within microseconds: one message for all
+ * of them costs far less than one for the first and one for the rest. Giving way a few times lets
+ * them run; it ends as soon as nobody comes any more. */
+static void lane_gather(struct lane *lane) {
+    lane->gather = false;
+    uint32_t idle = 0;
+    for (int i = 0; i < LANE_GATHER_YIELDS && idle < 3 && lane->ready.count < lane->batch_max; i++) {
+        if (atomic_load_explicit(&lane->shared->returning, memory_order_relaxed) <= 0) break;
+        uint32_t before = lane->ready.count;
+        sched_yield();
+        lane_take_incoming(lane);
+        idle = lane->ready.count == before ? idle + 1 : 0;
+    }
+}
+
+/* Where a message may go now; NULL = nowhere. When all circuits are open, one message at a time goes
+ * through: it can only hold calls that were let in as probes, and retries. */
+static struct endpoint *lane_pick_endpoint(struct lane *lane, int64_t now_ns) {
+    struct endpoint *own = atomic_load_explicit(&lane->endpoint, memory_order_acquire);
+    struct endpoint *general = lane->shared->general;
+    bool own_up = connection_is_up(&own->connection);
+    bool general_up = own != general && connection_is_up(&general->connection);
+    if (own_up && circuit_breaker_admit(&own->breaker, now_ns)) return own;
+    if (general_up && circuit_breaker_admit(&general->breaker, now_ns)) return general;
+    if (atomic_load_explicit(&lane->in_flight, memory_order_relaxed) > 0) return NULL;
+    return own_up ? own : general_up ? general : NULL;
+}
+
+enum take { TAKE_IT, TAKE_BLOCKED, TAKE_LATER };
+
+/* Whether the call may go into message number `message` without overtaking its order's others. */
+static enum take lane_may_take(struct lane *lane, struct call *call, uint64_t message) {
+    if (call->order == CALL_NO_ORDER) return TAKE_IT;
+    struct lane_bucket *b = &lane->buckets[call->order];
+    bool with_us = b->flying > 0 && b->message == message;
+    if (call->holds_order) return b->flying == 0 || with_us ? TAKE_IT : TAKE_LATER;
+    if (b->held > 0 && !(with_us && b->held == b->flying)) {
+        call_list_append(&b->blocked, call);
+        lane->blocked_count++;
+        return TAKE_BLOCKED;
+    }
+    b->held++;
+    call->holds_order = true;
+    return TAKE_IT;
+}
+
+/* Moves what may go from `ready` into the slot. Returns the bytes of the commands. */
+static size_t lane_fill_slot(struct lane *lane, struct slot *slot) {
+    uint64_t message = ++lane->messages_count;
+    size_t bytes = 0;
+    slot->count = 0;
+    slot->first_deadline_ns = INT64_MAX;
+    while (lane->ready.head && slot->count < lane->batch_max) {
+        struct call *call = lane->ready.head;
+        if (bytes + call->size > MESSAGE_BYTES_MAX - COMMAND_ENCODE_HEAD_BYTES) break;
+        /* Off the list first: blocking puts the call into another. */
+        call_list_pop(&lane->ready);
+        enum take take = lane_may_take(lane, call, message);
+        if (take == TAKE_BLOCKED) continue;
+        if (take == TAKE_LATER) {
+            struct call_list back = {0};
+            call_list_append(&back, call);
+            call_list_prepend(&lane->ready, &back);
+            break;
+        }
+        if (call->order != CALL_NO_ORDER) {
+            lane->buckets[call->order].flying++;
+            lane->buckets[call->order].message = message;
+        }
+        if (call->deadline_ns < slot->first_deadline_ns) slot->first_deadline_ns = call->deadline_ns;
+        slot->orders[slot->count] = call->order;
+        slot->calls[slot->count++] = call;
+        bytes += call->size;
+    }
+    return bytes;
+}
+
+static void lane_send(struct lane *lane, int64_t now_ns) {
+    struct endpoint *endpoint;
+    while (lane->ready.head && lane->free_slots && (endpoint = lane_pick_endpoint(lane, now_ns))) {
+        struct slot *slot = lane->free_slots;
+        size_t bytes = lane_fill_slot(lane, slot);
+        if (slot->count == 0) return; /* all that is ready waits for its order */
+        lane->free_slots = slot->next;
+        atomic_fetch_sub_explicit(&lane->waiting, slot->count, memory_order_relaxed);
+        atomic_fetch_add(&lane->in_flight, 1);
+        atomic_fetch_add_explicit(&lane->stat_commands, slot->count, memory_order_relaxed);
+        atomic_fetch_add_explicit(&lane->stat_messages, 1, memory_order_relaxed);
+        atomic_fetch_add_explicit(&lane->stat_in_flight_commands, slot->count,
+                                  memory_order_relaxed);
+        slot_begin(slot, endpoint, bytes, now_ns);
+        if (lane->ready.count < lane->batch_max) return; /* gather, now that one is in flight */
+    }
+}
+
+static void lane_work(struct lane *lane) {
+    if (atomic_load(&lane->shared->closing)) return;
+    int64_t now_ns = clock_coarse_ns();
+    bool tick = atomic_load_explicit(&lane->tick, memory_order_relaxed) &&
+                atomic_exchange(&lane->tick, false);
+    lane_take_finished(lane);
+    if (lane->retries.head) lane_take_retries(lane, now_ns);
+    lane_take_incoming(lane);
+    if (tick) lane_expire(lane, now_ns);
+    if (lane->gather) lane_gather(lane);
+    bool idle = atomic_load_explicit(&lane->in_flight, memory_order_relaxed) == 0;
+    if (idle || tick || lane->ready.count >= lane->batch_max) lane_send(lane, now_ns);
+}
+
+void lane_run(struct lane *lane) {
+    if (atomic_fetch_add(&lane->role, 1) != 0) return;
+    uint32_t asked;
+    do {
+        asked = atomic_load(&lane->role);
+        lane_work(lane);
+    } while (atomic_fetch_sub(&lane->role, asked) != asked);
+}
+
+bool lane_on_tick(struct lane *lane, int64_t now_ns) {
+    uint32_t in_flight = atomic_load(&lane->in_flight);
+    if (in_flight == 0 && atomic_load(&lane->waiting) == 0) return false;
+    if (in_flight > 0) slots_expire(lane, now_ns);
+    atomic_store(&lane->tick, true);
+    lane_run(lane);
+    return true;
+}
+
+/* -- life -------------------------------------------------------------------------------------- */
+
+struct lane *lane_new(struct lane_shared *shared, struct endpoint *endpoint) {
+    struct lane *lane = aligned_alloc(64, (sizeof *lane + 63) / 64 * 64);
+    if (!lane) return NULL;
+    memset(lane, 0, sizeof *lane);
+    lane->shared = shared;
+    atomic_init(&lane->endpoint, endpoint);
+    lane->batch_max = shared->options.batch_commands_max;
+    lane->slots_count = shared->options.messages_in_flight_max;
+    lane->buckets = calloc(LANE_BUCKETS, sizeof *lane->buckets);
+    if (!lane->buckets || !slots_init(lane)) {
+        slots_fini(lane);
+        free(lane->buckets);
+        free(lane);
+        return NULL;
+    }
+    return lane;
+}
+
+/* Nobody gives the role back to a thread that never leaves it: no message begins any more. */
+static void lane_stop(struct lane *lane) {
+    unsigned free_role = 0;
+    while (!atomic_compare_exchange_weak(&lane->role, &free_role, 1)) {
+        free_role = 0;
+        sched_yield();
+    }
+}
+
+void lane_delete(struct lane *lane) {
+    lane_stop(lane);
+    slots_fini(lane);
+    struct call_recycler recycler = {.pool = &lane->shared->pool};
+    struct call *call;
+    lane_take_incoming(lane);
+    while ((call = call_list_pop(&lane->ready))) call_end_with(call, JUMUN_CLOSED, &recycler);
+    while ((call = call_list_pop(&lane->retries))) call_end_with(call, JUMUN_CLOSED, &recycler);
+    for (uint32_t i = 0; i < LANE_BUCKETS; i++)
+        while ((call = call_list_pop(&lane->buckets[i].blocked)))
+            call_end_with(call, JUMUN_CLOSED, &recycler);
+    call_recycle(&recycler);
+    free(lane->buckets);
+    free(lane);
+}

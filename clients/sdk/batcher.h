@@ -1,0 +1,125 @@
+/* The batcher: one lane per shard (and one for commands to the node itself) that gathers the calls
+ * of all threads into messages.
+ *
+ *   callers --push--> incoming --+
+ *                                v                     slots (messages in flight)
+ *   retries (not yet due) --> ready ----one message---> [slot] --reply--> finished --+
+ *        ^                     ^  \                                                  |
+ *        |                     |   blocked by a busy order (per bucket)              |
+ *        +---------------------+--------------------------------<--------------------+
+ *
+ * When: with no message in flight, what is ready leaves at once. Otherwise it waits until a message
+ * comes back, until a whole batch has gathered, or for LANE_TICK_NS.
+ *
+ * Order: a call for an order whose earlier call is still open (sent, or waiting for its retry) is
+ * kept back, unless it goes into the very same message. So what one thread submits for one order is
+ * decided in the order of submission, retries included. Orders share buckets by hash: a collision
+ * costs a wait, never an error.
+ *
+ * Who works: whoever comes first takes the lane's role and works for all that come meanwhile
+ * (lane_run); nobody waits for it. All fields under "role" belong to the role's holder. Pushing is
+ * lock-free. */
+#ifndef JUMUN_SDK_BATCHER_H
+#define JUMUN_SDK_BATCHER_H
+
+#include <pthread.h>
+
+#include "clients/sdk/call.h"
+#include "clients/sdk/endpoint.h"
+
+enum {
+    LANE_BUCKETS = 16384,         /* a power of two */
+    LANE_MESSAGES_MAX = 64,
+    LANE_GATHER_YIELDS = 16       /* a sender gives way so often to callers that just woke */
+};
+#define LANE_TICK_NS 5000000LL
+
+enum slot_state { SLOT_FREE, SLOT_IN_FLIGHT, SLOT_ENDING };
+
+struct lane;
+
+/* One message in flight. */
+struct slot {
+    pthread_mutex_t mutex;     /* state, calls, and the exchange's begin against its abort */
+    enum slot_state state;
+    struct lane *lane;
+    struct endpoint *endpoint; /* where it went */
+    struct exchange exchange;
+    int64_t attempt_deadline_ns;
+    int64_t first_deadline_ns; /* the earliest of its calls */
+    uint32_t count;
+    struct call **calls;       /* by position; NULL = ended before the reply came */
+    uint32_t *orders;          /* by position: bucket to release, or CALL_NO_ORDER */
+    struct call_list retries;  /* set by the ending, taken by the role */
+    uint32_t woken;            /* waiting callers that the reply woke */
+    struct slot *next;         /* list of finished, or of free slots */
+};
+
+/* The open calls of the orders that hash here. */
+struct lane_bucket {
+    uint32_t held;             /* calls sent and not ended */
+    uint32_t flying;           /* of these: in flight now */
+    uint64_t message;          /* the message they fly in */
+    struct call_list blocked;
+};
+
+/* What all lanes of a client share; see client.c. */
+struct lane_shared {
+    jumun_options options;     /* with all defaults filled in */
+    struct call_pool pool;
+    struct endpoint *general;  /* routes any command; the way round a broken endpoint */
+    atomic_bool closing;
+    atomic_bool map_wanted;    /* an answer said that the shard map is out of date */
+    atomic_bool clocks_differ; /* the node refuses our deadlines: send none */
+    _Alignas(64) atomic_int returning; /* callers woken just now, who may be back at once */
+    _Alignas(64) atomic_ulong retries, timeouts, circuit_opened, queue_full;
+};
+
+struct lane {
+    struct lane_shared *shared;
+    struct endpoint *_Atomic endpoint;
+
+    _Alignas(64) struct call *_Atomic incoming; /* newest first */
+    atomic_uint waiting;       /* pushed and not in flight: for the queue's bound */
+    _Alignas(64) atomic_uint in_flight; /* messages; changed by the role only */
+    _Alignas(64) atomic_uint role;      /* 0 = free, else how many asked for work */
+    struct slot *_Atomic finished;
+    atomic_bool tick;          /* expire, take due retries, send what waits */
+
+    /* role */
+    struct call_list ready;
+    struct call_list retries;  /* by no order: due_ns decides */
+    uint32_t blocked_count;
+    uint64_t messages_count;
+    struct slot *free_slots;
+    struct slot *slots;
+    uint32_t slots_count, batch_max;
+    struct lane_bucket *buckets;
+    bool gather;
+
+    /* written by the role, read by anybody */
+    atomic_ulong stat_commands, stat_messages, stat_replies;
+    atomic_uint stat_in_flight_commands;
+};
+
+/* NULL for lack of memory. */
+struct lane *lane_new(struct lane_shared *shared, struct endpoint *endpoint);
+/* shared->closing is set and no thread is inside the library any more, but for threads of nng:
+ * waits for those, ends all calls with JUMUN_CLOSED, frees. */
+void lane_delete(struct lane *lane);
+
+/* Whether the queue has room and a circuit lets a call in: JUMUN_OK, JUMUN_QUEUE_FULL or
+ * JUMUN_CIRCUIT_OPEN. Any thread. */
+int lane_admit(struct lane *lane, int64_t now_ns);
+
+/* Hands a call over, which was admitted. `order_hash` is any hash of the order, or CALL_NO_ORDER.
+ * Any thread. */
+void lane_push(struct lane *lane, struct call *call, uint32_t order_hash);
+
+/* Does whatever there is to do, unless somebody is at it. Any thread. */
+void lane_run(struct lane *lane);
+
+/* Every LANE_TICK_NS: attempts and calls that have run out of time. True if anything is open. */
+bool lane_on_tick(struct lane *lane, int64_t now_ns);
+
+#endif

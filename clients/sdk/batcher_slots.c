@@ -1,0 +1,290 @@
+#include "clients/sdk/batcher_slots.h"
+
+#include <stdlib.h>
+
+#include "actors/result_codes.h"
+#include "clients/sdk/command_encode.h"
+#include "clients/sdk/reply_decode.h"
+#include "clients/sdk/retry.h"
+#include "clients/sdk/sdk_clock.h"
+#include "engine/base/check.h"
+#include "engine/limits.h"
+
+void slots_endpoint_failed(struct lane *lane, struct endpoint *endpoint, int64_t now_ns) {
+    if (circuit_breaker_failure(&endpoint->breaker, now_ns))
+        atomic_fetch_add_explicit(&lane->shared->circuit_opened, 1, memory_order_relaxed);
+}
+
+/* -- begin ------------------------------------------------------------------------------------- */
+
+static void slot_fill_request(struct slot *slot, uint8_t *request, int64_t now_ns) {
+    int64_t last_deadline_ns = 0;
+    uint8_t *at = request + COMMAND_ENCODE_HEAD_BYTES;
+    for (uint32_t i = 0; i < slot->count; i++) {
+        struct call *call = slot->calls[i];
+        memcpy(at, call->bytes, call->size);
+        at += call->size;
+        if (call->attempts < UINT16_MAX) call->attempts++;
+        if (call->deadline_ns > last_deadline_ns) last_deadline_ns = call->deadline_ns;
+    }
+    int64_t deadline_ms = 0;
+    if (!atomic_load_explicit(&slot->lane->shared->clocks_differ, memory_order_relaxed))
+        deadline_ms = clock_coarse_unix_ms() + (last_deadline_ns - now_ns) / 1000000 + 1;
+    command_encode_head(request, deadline_ms, slot->count);
+}
+
+static void slot_on_end(void *arg, enum exchange_end end, const void *data, size_t bytes);
+
+void slot_begin(struct slot *slot, struct endpoint *endpoint, size_t bytes, int64_t now_ns) {
+    struct lane *lane = slot->lane;
+    uint8_t *request = exchange_request(&slot->exchange, COMMAND_ENCODE_HEAD_BYTES + bytes);
+    if (request) slot_fill_request(slot, request, now_ns);
+    pthread_mutex_lock(&slot->mutex);
+    require(slot->state == SLOT_FREE);
+    slot->state = SLOT_IN_FLIGHT;
+    slot->endpoint = endpoint;
+    slot->attempt_deadline_ns = now_ns + lane->shared->options.attempt_timeout_ms * 1000000LL;
+    bool begun = request && exchange_begin(&slot->exchange, &endpoint->connection);
+    pthread_mutex_unlock(&slot->mutex);
+    /* Without memory for a message its calls are tried again, like those of a lost connection. */
+    if (!begun) slot_on_end(slot, EXCHANGE_NOT_SENT, NULL, 0);
+}
+
+/* -- end --------------------------------------------------------------------------------------- */
+
+/* An ending in progress: what the reply says is spread over the calls. */
+struct slot_ending {
+    struct slot *slot;
+    struct call_recycler recycler;
+    int64_t now_ns;
+    uint32_t asked_ms;     /* the longest wait that the engine asked for */
+    uint32_t attempts_max; /* of the calls to be tried again */
+};
+
+static void ending_finish_call(struct slot_ending *e, uint32_t position, jumun_result *result,
+                               const void *value, size_t value_bytes) {
+    struct call *call = e->slot->calls[position];
+    if (call->origin == CALL_FROM_CALLER) e->slot->woken++;
+    result->id = call->id;
+    call_end(call, result, value, value_bytes, &e->recycler);
+}
+
+static void ending_retry_call(struct slot_ending *e, uint32_t position) {
+    struct slot *slot = e->slot;
+    struct call *call = slot->calls[position];
+    slot->orders[position] = CALL_NO_ORDER; /* the call goes on holding its order */
+    if (call->attempts > e->attempts_max) e->attempts_max = call->attempts;
+    call_list_append(&slot->retries, call);
+    atomic_fetch_add_explicit(&slot->lane->shared->retries, 1, memory_order_relaxed);
+}
+
+/* The attempt left no answer for this call. */
+static void ending_without_answer(struct slot_ending *e, uint32_t position, bool maybe_done) {
+    struct call *call = e->slot->calls[position];
+    call->maybe_done |= maybe_done && !command_only_reads(call->kind);
+    if (atomic_load(&e->slot->lane->shared->closing)) {
+        jumun_result closed = {.code = JUMUN_CLOSED};
+        ending_finish_call(e, position, &closed, NULL, 0);
+    } else if (call->deadline_ns <= e->now_ns) {
+        jumun_result over = {.code = maybe_done ? JUMUN_OUTCOME_UNKNOWN
+                                                : call_code_of_giving_up(call)};
+        atomic_fetch_add_explicit(&e->slot->lane->shared->timeouts, 1, memory_order_relaxed);
+        ending_finish_call(e, position, &over, NULL, 0);
+    } else {
+        ending_retry_call(e, position);
+    }
+}
+
+/* The node's clock is ahead of ours if it calls a deadline passed that lies before us. */
+static bool ending_clocks_differ(struct slot_ending *e, struct call *call, int code) {
+    if (code != RESULT_DEADLINE_PASSED || call->deadline_ns <= e->now_ns) return false;
+    atomic_store(&e->slot->lane->shared->clocks_differ, true);
+    return true;
+}
+
+static void ending_with_answer(struct slot_ending *e, uint32_t position, jumun_result *result,
+                               const void *value, size_t value_bytes) {
+    struct call *call = e->slot->calls[position];
+    struct lane_shared *shared = e->slot->lane->shared;
+    int code = result->code;
+    if (retry_needs_new_map(code)) atomic_store(&shared->map_wanted, true);
+    bool again = retry_is_worthwhile(code) || ending_clocks_differ(e, call, code);
+    int64_t asked_ns = result->retry_after_ms * 1000000LL;
+    if (again && call->deadline_ns > e->now_ns + asked_ns && !atomic_load(&shared->closing)) {
+        call->refused_code = (uint16_t)code;
+        call->refused_retry_ms = result->retry_after_ms;
+        if (result->retry_after_ms > e->asked_ms) e->asked_ms = result->retry_after_ms;
+        ending_retry_call(e, position);
+        return;
+    }
+    /* "Not now" answers this attempt only: one before it may have been acted on. */
+    if ((again || code == RESULT_DEADLINE_PASSED) && call->maybe_done) {
+        *result = (jumun_result){.code = JUMUN_OUTCOME_UNKNOWN};
+        reply_set_detail(result, NULL, 0);
+    }
+    ending_finish_call(e, position, result, value, value_bytes);
+}
+
+/* The peer answered, but not in this protocol. */
+static void ending_garbage(struct slot_ending *e, uint32_t from) {
+    for (uint32_t i = from; i < e->slot->count; i++) {
+        if (!e->slot->calls[i]) continue;
+        jumun_result bad = {.code = JUMUN_BAD_REPLY};
+        ending_finish_call(e, i, &bad, NULL, 0);
+    }
+    slots_endpoint_failed(e->slot->lane, e->slot->endpoint, e->now_ns);
+}
+
+static void ending_results(struct slot_ending *e, struct reply *reply) {
+    for (uint32_t i = 0; i < e->slot->count; i++) {
+        jumun_result result = {0};
+        const void *value;
+        size_t value_bytes;
+        if (!reply_next(reply, &result, &value, &value_bytes)) {
+            ending_garbage(e, i);
+            return;
+        }
+        if (e->slot->calls[i]) ending_with_answer(e, i, &result, value, value_bytes);
+    }
+    circuit_breaker_success(&e->slot->endpoint->breaker);
+}
+
+static void ending_replied(struct slot_ending *e, const void *data, size_t bytes) {
+    struct reply reply;
+    enum reply_kind kind = reply_open(&reply, data, bytes);
+    if (kind == REPLY_GARBAGE || (kind == REPLY_RESULTS && reply.count != e->slot->count)) {
+        ending_garbage(e, 0);
+        return;
+    }
+    atomic_fetch_add_explicit(&e->slot->lane->stat_replies, 1, memory_order_relaxed);
+    if (kind == REPLY_RESULTS) {
+        ending_results(e, &reply);
+        return;
+    }
+    for (uint32_t i = 0; i < e->slot->count; i++) {
+        if (!e->slot->calls[i]) continue;
+        jumun_result refused = {.code = reply.code};
+        reply_set_detail(&refused, reply.sentence, reply.sentence_bytes);
+        ending_with_answer(e, i, &refused, NULL, 0);
+    }
+    circuit_breaker_success(&e->slot->endpoint->breaker);
+}
+
+/* One wait for all calls of a message, so that those of one order stay together. */
+static void ending_schedule_retries(struct slot_ending *e) {
+    if (!e->slot->retries.head) return;
+    const jumun_options *o = &e->slot->lane->shared->options;
+    int64_t due_ns = e->now_ns + retry_delay_ns(e->attempts_max, o->backoff_ms_min,
+                                                o->backoff_ms_max, e->asked_ms);
+    for (struct call *call = e->slot->retries.head; call; call = call->next)
+        call->due_ns = due_ns;
+}
+
+/* A thread of nng, or the role's holder when the message could not even begin. */
+static void slot_on_end(void *arg, enum exchange_end end, const void *data, size_t bytes) {
+    struct slot *slot = arg;
+    struct lane *lane = slot->lane;
+    pthread_mutex_lock(&slot->mutex);
+    require(slot->state == SLOT_IN_FLIGHT);
+    slot->state = SLOT_ENDING; /* from here on the calls are this thread's alone */
+    pthread_mutex_unlock(&slot->mutex);
+
+    struct slot_ending e = {.slot = slot, .recycler = {.pool = &lane->shared->pool},
+                            .now_ns = clock_coarse_ns()};
+    slot->woken = 0;
+    slot->retries = (struct call_list){0};
+    if (end == EXCHANGE_REPLIED) {
+        ending_replied(&e, data, bytes);
+    } else {
+        for (uint32_t i = 0; i < slot->count; i++)
+            if (slot->calls[i]) ending_without_answer(&e, i, end == EXCHANGE_NO_REPLY);
+        if (!atomic_load(&lane->shared->closing))
+            slots_endpoint_failed(lane, slot->endpoint, e.now_ns);
+    }
+    ending_schedule_retries(&e);
+    call_recycle(&e.recycler);
+    if (slot->woken > 1)
+        atomic_store_explicit(&lane->shared->returning, (int)slot->woken, memory_order_relaxed);
+
+    pthread_mutex_lock(&slot->mutex);
+    slot->state = SLOT_FREE;
+    pthread_mutex_unlock(&slot->mutex);
+    struct slot *head = atomic_load_explicit(&lane->finished, memory_order_relaxed);
+    do slot->next = head;
+    while (!atomic_compare_exchange_weak(&lane->finished, &head, slot));
+    lane_run(lane);
+}
+
+/* -- time -------------------------------------------------------------------------------------- */
+
+static void slot_expire(struct slot *slot, int64_t now_ns) {
+    struct call_list over = {0};
+    pthread_mutex_lock(&slot->mutex);
+    if (slot->state == SLOT_IN_FLIGHT && slot->first_deadline_ns <= now_ns) {
+        slot->first_deadline_ns = INT64_MAX;
+        for (uint32_t i = 0; i < slot->count; i++) {
+            struct call *call = slot->calls[i];
+            if (!call) continue;
+            if (call->deadline_ns <= now_ns) {
+                call_list_append(&over, call);
+                slot->calls[i] = NULL;
+            } else if (call->deadline_ns < slot->first_deadline_ns) {
+                slot->first_deadline_ns = call->deadline_ns;
+            }
+        }
+    }
+    if (slot->state == SLOT_IN_FLIGHT && slot->attempt_deadline_ns <= now_ns) {
+        slot->attempt_deadline_ns = INT64_MAX;
+        exchange_abort(&slot->exchange);
+    }
+    pthread_mutex_unlock(&slot->mutex);
+
+    struct call_recycler recycler = {.pool = &slot->lane->shared->pool};
+    struct call *call;
+    while ((call = call_list_pop(&over))) {
+        atomic_fetch_add_explicit(&slot->lane->shared->timeouts, 1, memory_order_relaxed);
+        call_end_with(call, JUMUN_OUTCOME_UNKNOWN, &recycler);
+    }
+    call_recycle(&recycler);
+}
+
+void slots_expire(struct lane *lane, int64_t now_ns) {
+    for (uint32_t i = 0; i < lane->slots_count; i++) slot_expire(&lane->slots[i], now_ns);
+}
+
+/* -- life -------------------------------------------------------------------------------------- */
+
+bool slots_init(struct lane *lane) {
+    lane->slots = calloc(lane->slots_count, sizeof *lane->slots);
+    if (!lane->slots) return false;
+    for (uint32_t i = 0; i < lane->slots_count; i++) {
+        struct slot *slot = &lane->slots[i];
+        slot->lane = lane;
+        pthread_mutex_init(&slot->mutex, NULL);
+        slot->calls = calloc(lane->batch_max, sizeof *slot->calls);
+        slot->orders = calloc(lane->batch_max, sizeof *slot->orders);
+        if (!slot->calls || !slot->orders ||
+            !exchange_init(&slot->exchange, slot_on_end, slot)) {
+            lane->slots_count = i + 1;
+            return false;
+        }
+        slot->next = lane->free_slots;
+        lane->free_slots = slot;
+    }
+    return true;
+}
+
+void slots_fini(struct lane *lane) {
+    if (!lane->slots) return;
+    for (uint32_t i = 0; i < lane->slots_count; i++) {
+        struct slot *slot = &lane->slots[i];
+        exchange_fini(&slot->exchange);
+        for (struct call *c; (c = call_list_pop(&slot->retries));)
+            call_list_append(&lane->ready, c);
+        pthread_mutex_destroy(&slot->mutex);
+        free(slot->calls);
+        free(slot->orders);
+    }
+    free(lane->slots);
+    lane->slots = NULL;
+}

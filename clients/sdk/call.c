@@ -1,0 +1,133 @@
+#include "clients/sdk/call.h"
+
+#include <linux/futex.h>
+#include <sched.h>
+#include <stdlib.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "actors/result_codes.h"
+#include "engine/base/check.h"
+
+/* -- the pool ---------------------------------------------------------------------------------- */
+
+unsigned call_thread_stripe(void) {
+    static atomic_uint threads;
+    static _Thread_local unsigned mine; /* 0 = not numbered yet */
+    if (mine == 0) mine = atomic_fetch_add_explicit(&threads, 1, memory_order_relaxed) + 1;
+    return mine;
+}
+
+void call_pool_init(struct call_pool *pool) {
+    for (int i = 0; i < CALL_POOL_STRIPES; i++) {
+        atomic_flag_clear(&pool->stripes[i].busy);
+        pool->stripes[i].free = NULL;
+    }
+    atomic_init(&pool->returned, NULL);
+}
+
+static void call_chain_free(struct call *call) {
+    while (call) {
+        struct call *next = call->next;
+        free(call);
+        call = next;
+    }
+}
+
+void call_pool_fini(struct call_pool *pool) {
+    for (int i = 0; i < CALL_POOL_STRIPES; i++) call_chain_free(pool->stripes[i].free);
+    call_chain_free(atomic_load(&pool->returned));
+}
+
+struct call *call_pool_take(struct call_pool *pool) {
+    unsigned s = call_thread_stripe() % CALL_POOL_STRIPES;
+    while (atomic_flag_test_and_set_explicit(&pool->stripes[s].busy, memory_order_acquire))
+        sched_yield();
+    struct call *call = pool->stripes[s].free;
+    /* All that came back is taken at once: that needs no guard against a head that was taken and
+     * put back meanwhile, and one exchange serves many takes. */
+    if (!call && atomic_load_explicit(&pool->returned, memory_order_relaxed))
+        call = atomic_exchange_explicit(&pool->returned, NULL, memory_order_acquire);
+    pool->stripes[s].free = call ? call->next : NULL;
+    atomic_flag_clear_explicit(&pool->stripes[s].busy, memory_order_release);
+
+    if (!call) call = malloc(sizeof *call + CALL_POOLED_BYTES);
+    if (!call) return NULL;
+    memset(call, 0, sizeof *call);
+    call->origin = CALL_FROM_POOL;
+    call->inline_capacity = CALL_POOLED_BYTES;
+    return call;
+}
+
+void call_pool_give(struct call_pool *pool, struct call *first, struct call *last) {
+    struct call *head = atomic_load_explicit(&pool->returned, memory_order_relaxed);
+    do last->next = head;
+    while (!atomic_compare_exchange_weak_explicit(&pool->returned, &head, first,
+                                                  memory_order_release, memory_order_relaxed));
+}
+
+/* -- waiting and ending ------------------------------------------------------------------------ */
+
+void call_wait(struct call *call) {
+    for (;;) {
+        uint32_t state = CALL_WAIT_RUNNING;
+        if (!atomic_compare_exchange_strong_explicit(&call->waiting, &state, CALL_WAIT_SLEEPING,
+                                                     memory_order_acq_rel, memory_order_acquire) &&
+            state == CALL_WAIT_ENDED)
+            return;
+        syscall(SYS_futex, &call->waiting, FUTEX_WAIT_PRIVATE, CALL_WAIT_SLEEPING, NULL, NULL, 0);
+    }
+}
+
+/* Fills the answer in and wakes the caller, whose frame may be gone right after the exchange; the
+ * kernel takes the address as a name only. */
+static void call_end_waiting(struct call *call, const jumun_result *result, const void *value,
+                             size_t value_bytes) {
+    *call->result = *result;
+    if (value && call->value) {
+        *call->value = malloc(value_bytes ? value_bytes : 1);
+        if (*call->value) {
+            memcpy(*call->value, value, value_bytes);
+            *call->value_bytes = value_bytes;
+        } else {
+            call->result->code = JUMUN_NO_MEMORY;
+        }
+    }
+    if (call->bytes != call->inline_bytes) free(call->bytes);
+    _Atomic uint32_t *word = &call->waiting;
+    uint32_t before = atomic_exchange_explicit(word, CALL_WAIT_ENDED, memory_order_acq_rel);
+    require(before != CALL_WAIT_ENDED);
+    if (before == CALL_WAIT_SLEEPING)
+        syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
+}
+
+void call_end(struct call *call, const jumun_result *result, const void *value,
+              size_t value_bytes, struct call_recycler *recycler) {
+    if (call->origin == CALL_FROM_CALLER) {
+        call_end_waiting(call, result, value, value_bytes);
+        return;
+    }
+    call->callback(call->arg, result, value, value_bytes);
+    if (call->bytes != call->inline_bytes) free(call->bytes);
+    call->next = NULL;
+    if (recycler->last) recycler->last->next = call;
+    else recycler->first = call;
+    recycler->last = call;
+}
+
+void call_end_with(struct call *call, int code, struct call_recycler *recycler) {
+    jumun_result result = {.code = code, .id = call->id};
+    if (code == RESULT_OVERLOADED || code == call->refused_code)
+        result.retry_after_ms = call->refused_retry_ms;
+    call_end(call, &result, NULL, 0, recycler);
+}
+
+void call_recycle(struct call_recycler *recycler) {
+    if (recycler->first) call_pool_give(recycler->pool, recycler->first, recycler->last);
+    recycler->first = recycler->last = NULL;
+}
+
+int call_code_of_giving_up(const struct call *call) {
+    if (call->maybe_done) return JUMUN_OUTCOME_UNKNOWN;
+    return call->refused_code ? call->refused_code : JUMUN_NOT_SENT;
+}

@@ -1,0 +1,29 @@
+/* The client: what jumun_open() makes. */
+#ifndef JUMUN_SDK_CLIENT_H
+#define JUMUN_SDK_CLIENT_H
+
+#include "clients/sdk/shard_router.h"
+
+struct jumun_client {
+    struct lane_shared shared;
+    struct endpoint general;
+    struct lane *node_lane;        /* for commands to the node itself */
+    struct shard_router router;
+
+    /* Threads inside the library, but for those that only wait for their answer. */
+    struct {
+        _Alignas(64) atomic_uint count;
+    } inside[CALL_POOL_STRIPES];
+
+    /* The clock: a thread that looks at the lanes every LANE_TICK_NS, and sleeps when all is idle. */
+    pthread_t clock;
+    _Alignas(64) _Atomic uint32_t clock_asleep; /* a futex */
+    atomic_bool map_fetching;
+    int64_t map_fetched_ns;        /* the clock's own: when the last fetch began */
+};
+
+/* Marks the calling thread as inside; false: the client is being closed. */
+bool client_enter(jumun_client *client);
+void client_leave(jumun_client *client);
+
+#endif

@@ -1,0 +1,151 @@
+#include "clients/sdk/connection.h"
+
+#include <nng/nng.h>
+#include <nng/protocol/reqrep0/req.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "engine/limits.h"
+
+enum { CONNECTION_RECONNECT_MS_MIN = 20, CONNECTION_RECONNECT_MS_MAX = 200 };
+
+static void connection_pipe_event(nng_pipe pipe, nng_pipe_ev event, void *arg) {
+    struct connection *c = arg;
+    bool up = event == NNG_PIPE_EV_ADD_POST;
+    atomic_fetch_add(&c->pipes, up ? 1 : -1);
+    c->on_change(c->arg, up);
+}
+
+static nng_socket connection_socket(const struct connection *c) {
+    return (nng_socket){c->socket};
+}
+
+static int connection_configure(struct connection *c) {
+    nng_socket socket = connection_socket(c);
+    int rc;
+    if ((rc = nng_socket_set_ms(socket, NNG_OPT_REQ_RESENDTIME, NNG_DURATION_INFINITE)) != 0 ||
+        (rc = nng_socket_set_ms(socket, NNG_OPT_RECONNMINT, CONNECTION_RECONNECT_MS_MIN)) != 0 ||
+        (rc = nng_socket_set_ms(socket, NNG_OPT_RECONNMAXT, CONNECTION_RECONNECT_MS_MAX)) != 0 ||
+        (rc = nng_socket_set_size(socket, NNG_OPT_RECVMAXSZ, MESSAGE_BYTES_MAX)) != 0 ||
+        (rc = nng_pipe_notify(socket, NNG_PIPE_EV_ADD_POST, connection_pipe_event, c)) != 0)
+        return rc;
+    return nng_pipe_notify(socket, NNG_PIPE_EV_REM_POST, connection_pipe_event, c);
+}
+
+static int connection_dial(struct connection *c, const char *addresses, char *failed_at,
+                           size_t failed_at_bytes) {
+    const char *at = addresses;
+    for (;;) {
+        size_t size = strcspn(at, ",");
+        char address[NNG_MAXADDRLEN];
+        snprintf(address, sizeof address, "%.*s", (int)size, at);
+        snprintf(failed_at, failed_at_bytes, "%s", address);
+        if (size == 0 || size >= sizeof address) return NNG_EADDRINVAL;
+        int rc = nng_dial(connection_socket(c), address, NULL, NNG_FLAG_NONBLOCK);
+        if (rc != 0) return rc;
+        if (at[size] == '\0') return 0;
+        at += size + 1;
+    }
+}
+
+int connection_open(struct connection *c, const char *addresses,
+                    void (*on_change)(void *arg, bool up), void *arg, char *failed_at,
+                    size_t failed_at_bytes) {
+    atomic_init(&c->pipes, 0);
+    c->on_change = on_change;
+    c->arg = arg;
+    snprintf(failed_at, failed_at_bytes, "%s", addresses);
+    nng_socket socket;
+    int rc = nng_req0_open(&socket);
+    if (rc != 0) return rc;
+    c->socket = socket.id;
+    if ((rc = connection_configure(c)) != 0 ||
+        (rc = connection_dial(c, addresses, failed_at, failed_at_bytes)) != 0)
+        nng_close(socket);
+    return rc;
+}
+
+const char *connection_error_text(int error) { return nng_strerror(error); }
+
+void connection_close(struct connection *c) { nng_close(connection_socket(c)); }
+
+/* -- one exchange ------------------------------------------------------------------------------ */
+
+/* Runs once per begun exchange: whatever happens to the request, its receive ends. */
+static void exchange_received(void *arg) {
+    struct exchange *x = arg;
+    int rc = nng_aio_result(x->recv_aio);
+    if (rc == 0) {
+        nng_msg *reply = nng_aio_get_msg(x->recv_aio);
+        x->on_end(x->arg, EXCHANGE_REPLIED, nng_msg_body(reply), nng_msg_len(reply));
+        nng_msg_free(reply);
+        return;
+    }
+    /* The context gives a request back that never reached a pipe: that is how "certainly not sent"
+     * is told from "perhaps". */
+    nng_aio_wait(x->send_aio);
+    bool sent = nng_aio_result(x->send_aio) == 0;
+    if (!sent) {
+        nng_msg *unsent = nng_aio_get_msg(x->send_aio);
+        if (unsent) nng_msg_free(unsent);
+        nng_aio_set_msg(x->send_aio, NULL);
+    }
+    x->on_end(x->arg, sent ? EXCHANGE_NO_REPLY : EXCHANGE_NOT_SENT, NULL, 0);
+}
+
+bool exchange_init(struct exchange *x,
+                   void (*on_end)(void *arg, enum exchange_end end, const void *data, size_t bytes),
+                   void *arg) {
+    *x = (struct exchange){.on_end = on_end, .arg = arg};
+    /* No callback for the send: it would cost a change of threads for each message. */
+    if (nng_aio_alloc(&x->send_aio, NULL, NULL) != 0) return false;
+    if (nng_aio_alloc(&x->recv_aio, exchange_received, x) != 0) {
+        nng_aio_free(x->send_aio);
+        x->send_aio = NULL;
+        return false;
+    }
+    nng_aio_set_timeout(x->send_aio, NNG_DURATION_INFINITE);
+    nng_aio_set_timeout(x->recv_aio, NNG_DURATION_INFINITE);
+    return true;
+}
+
+void exchange_fini(struct exchange *x) {
+    if (!x->recv_aio) return;
+    exchange_abort(x);
+    nng_aio_wait(x->recv_aio);
+    nng_aio_free(x->recv_aio);
+    nng_aio_free(x->send_aio);
+    if (x->request) nng_msg_free(x->request);
+    x->recv_aio = x->send_aio = NULL;
+}
+
+void *exchange_request(struct exchange *x, size_t bytes) {
+    if (x->request) nng_msg_free(x->request);
+    x->request = NULL;
+    if (nng_msg_alloc(&x->request, bytes) != 0) return NULL;
+    return nng_msg_body(x->request);
+}
+
+bool exchange_begin(struct exchange *x, struct connection *c) {
+    if (x->bound != c) {
+        exchange_abort(x);
+        nng_ctx context;
+        if (nng_ctx_open(&context, connection_socket(c)) != 0) return false;
+        x->context = context.id;
+        x->bound = c;
+    }
+    nng_aio_set_msg(x->send_aio, x->request);
+    x->request = NULL;
+    nng_ctx context = {x->context};
+    nng_ctx_send(context, x->send_aio);
+    nng_ctx_recv(context, x->recv_aio);
+    return true;
+}
+
+void exchange_abort(struct exchange *x) {
+    /* A context is closed rather than its receive cancelled: nng 1.5.2 loses track of a request
+     * that is still waiting for a pipe when its receive is cancelled. */
+    if (!x->bound) return;
+    x->bound = NULL;
+    nng_ctx_close((nng_ctx){x->context});
+}

@@ -1,0 +1,70 @@
+/* The transport: request and reply over nng. The only file of the library that knows nng.
+ *
+ * A connection is one REQ socket that dials one or several addresses for as long as it lives; an
+ * exchange is one request on its way, bound to a context of a socket. nng's own retry is off: the
+ * library decides itself what is sent again. */
+#ifndef JUMUN_SDK_CONNECTION_H
+#define JUMUN_SDK_CONNECTION_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct nng_aio;
+struct nng_msg;
+
+struct connection {
+    uint32_t socket;                     /* nng's number */
+    atomic_int pipes;                    /* connections that stand now */
+    void (*on_change)(void *arg, bool up); /* a pipe came or went; thread of nng; must not block */
+    void *arg;
+};
+
+/* Starts dialling `addresses` (comma-separated) and returns at once. 0, or an nng error number, for
+ * which *failed_at names the address. on_change may be called before the return. */
+int connection_open(struct connection *c, const char *addresses,
+                    void (*on_change)(void *arg, bool up), void *arg, char *failed_at,
+                    size_t failed_at_bytes);
+const char *connection_error_text(int error);
+/* No exchange may use it any more. Not from a callback. */
+void connection_close(struct connection *c);
+
+static inline bool connection_is_up(const struct connection *c) {
+    return atomic_load_explicit(&c->pipes, memory_order_relaxed) > 0;
+}
+
+enum exchange_end {
+    EXCHANGE_REPLIED,
+    EXCHANGE_NOT_SENT,  /* certainly never left */
+    EXCHANGE_NO_REPLY   /* may have arrived */
+};
+
+struct exchange {
+    struct nng_aio *send_aio, *recv_aio;
+    uint32_t context;          /* nng's number */
+    struct connection *bound;  /* whose context it is; NULL = none open */
+    struct nng_msg *request;   /* while it is being filled */
+    /* Ends the exchange; `data` lives until the return. From a thread of nng. exchange_begin() may
+     * be called again from then on, also from inside. */
+    void (*on_end)(void *arg, enum exchange_end end, const void *data, size_t bytes);
+    void *arg;
+};
+
+/* False for lack of memory. */
+bool exchange_init(struct exchange *x,
+                   void (*on_end)(void *arg, enum exchange_end end, const void *data, size_t bytes),
+                   void *arg);
+/* Waits for a running end. Not from a callback. */
+void exchange_fini(struct exchange *x);
+
+/* A request of `bytes` to be filled in; NULL for lack of memory. */
+void *exchange_request(struct exchange *x, size_t bytes);
+/* Sends the request. on_end follows exactly once, never from inside this call. False: no context
+ * could be had; nothing was sent and no on_end will come. Never blocks. */
+bool exchange_begin(struct exchange *x, struct connection *c);
+/* Ends a begun exchange early: on_end comes from another thread, unless it is running already. No
+ * exchange_begin() may run at the same time. Any thread. */
+void exchange_abort(struct exchange *x);
+
+#endif

@@ -1,0 +1,83 @@
+#include "clients/sdk/reply_decode.h"
+
+#include "actors/result_codes.h"
+#include "engine/wire/protocol.h"
+
+enum { REPLY_CODE_MAX = 999 }; /* from 1000 on the numbers are the library's own */
+
+enum reply_kind reply_open(struct reply *reply, const void *data, size_t bytes) {
+    *reply = (struct reply){0};
+    msgpack_reader_init(&reply->at, data, bytes);
+    uint32_t fields;
+    uint64_t version, code;
+    if (msgpack_read_array(&reply->at, &fields) != MSGPACK_OK || fields != 3 ||
+        msgpack_read_uint(&reply->at, &version) != MSGPACK_OK || version != PROTOCOL_VERSION ||
+        msgpack_read_uint_upto(&reply->at, REPLY_CODE_MAX, &code) != MSGPACK_OK)
+        return REPLY_GARBAGE;
+    reply->code = (int)code;
+    if (code == RESULT_OK)
+        return msgpack_read_array(&reply->at, &reply->count) == MSGPACK_OK ? REPLY_RESULTS
+                                                                           : REPLY_GARBAGE;
+    if (msgpack_read_str(&reply->at, &reply->sentence, &reply->sentence_bytes) != MSGPACK_OK)
+        return REPLY_GARBAGE;
+    return REPLY_REFUSED;
+}
+
+void reply_set_detail(jumun_result *result, const void *text, uint32_t bytes) {
+    const uint8_t *p = text;
+    size_t n = bytes;
+    if (n >= sizeof result->detail) {
+        n = sizeof result->detail - 1;
+        while (n > 0 && (p[n] & 0xc0) == 0x80) n--;
+    }
+    if (n > 0) memcpy(result->detail, p, n);
+    result->detail[n] = '\0';
+}
+
+/* What follows the flags: the value of a read, or the sentence and retry_after_ms of a refusal. */
+static bool reply_tail(struct msgpack_reader *r, uint32_t fields, jumun_result *result,
+                       const void **value, size_t *value_bytes) {
+    if (result->code == RESULT_OK || result->code == RESULT_HELD) {
+        if (fields > 6) return false;
+        const uint8_t *start = r->at;
+        if (msgpack_skip(r) != MSGPACK_OK) return false;
+        if (*start == 0xc0) return true; /* nil: no value */
+        *value = start;
+        *value_bytes = (size_t)(r->at - start);
+        return true;
+    }
+    const void *text = NULL;
+    uint32_t bytes = 0;
+    if (!msgpack_take_nil(r) && msgpack_read_str(r, &text, &bytes) != MSGPACK_OK) return false;
+    reply_set_detail(result, text, bytes);
+    uint64_t retry = 0;
+    if (fields > 6 && !msgpack_take_nil(r) &&
+        msgpack_read_uint_upto(r, UINT32_MAX, &retry) != MSGPACK_OK)
+        return false;
+    result->retry_after_ms = (uint32_t)retry;
+    return true;
+}
+
+bool reply_next(struct reply *reply, jumun_result *result, const void **value,
+                size_t *value_bytes) {
+    struct msgpack_reader *r = &reply->at;
+    uint32_t fields;
+    uint64_t code, version, shard, index, flags = 0;
+    *value = NULL;
+    *value_bytes = 0;
+    if (msgpack_read_array(r, &fields) != MSGPACK_OK || fields < 4 || fields > 7 ||
+        msgpack_read_uint_upto(r, REPLY_CODE_MAX, &code) != MSGPACK_OK ||
+        msgpack_read_uint_upto(r, UINT32_MAX, &version) != MSGPACK_OK ||
+        msgpack_read_uint_upto(r, UINT32_MAX, &shard) != MSGPACK_OK ||
+        msgpack_read_uint(r, &index) != MSGPACK_OK ||
+        (fields > 4 && msgpack_read_uint(r, &flags) != MSGPACK_OK))
+        return false;
+    result->code = (int)code;
+    result->version = (uint32_t)version;
+    result->shard = (uint32_t)shard;
+    result->index = index;
+    result->repeated = (flags & RESULT_FLAG_REPEATED) != 0;
+    result->retry_after_ms = 0;
+    result->detail[0] = '\0';
+    return fields < 6 || reply_tail(r, fields, result, value, value_bytes);
+}

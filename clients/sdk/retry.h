@@ -1,0 +1,20 @@
+/* What is tried again, and when. Pure, but for the random jitter. Any thread. */
+#ifndef JUMUN_SDK_RETRY_H
+#define JUMUN_SDK_RETRY_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+/* Whether the engine's answer means "not now": nothing was changed, and the same command may do
+ * better later or elsewhere. */
+bool retry_is_worthwhile(int code);
+
+/* Whether the answer says that our map of the shards is out of date. */
+bool retry_needs_new_map(int code);
+
+/* How long to wait before attempt number attempts + 1: full jitter, a random share of a bound that
+ * doubles with each attempt up to `max_ms`, so that callers that failed together do not come back
+ * together. What the engine asked for (`asked_ms`) is waited in full before. */
+int64_t retry_delay_ns(uint32_t attempts, uint32_t min_ms, uint32_t max_ms, uint32_t asked_ms);
+
+#endif

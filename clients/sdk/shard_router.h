@@ -1,0 +1,62 @@
+/* Which lane a call belongs to: the shard map as the node tells it, fetched at the start and again
+ * when an answer shows that it is out of date.
+ *
+ * Until the first map is there, calls wait here in their order of arrival. From then on a call finds
+ * its lane without a lock: maps are never changed, only replaced, and live until the client is
+ * closed. A shard keeps its lane for life, whatever endpoint it moves to, so that the order of calls
+ * survives a move. */
+#ifndef JUMUN_SDK_SHARD_ROUTER_H
+#define JUMUN_SDK_SHARD_ROUTER_H
+
+#include "clients/sdk/batcher.h"
+#include "engine/limits.h"
+#include "engine/wire/routing.h"
+
+enum { SHARD_MAP_EPOCHS_MAX = 64, SHARD_MAP_ADDRESS_BYTES = 256 };
+
+/* The map as it came. */
+struct shard_map {
+    struct shard_map *older;   /* replaced by this one */
+    uint32_t epochs_count, shards_count;
+    struct routing_epoch epochs[SHARD_MAP_EPOCHS_MAX];
+    char addresses[SHARDS_MAX][SHARD_MAP_ADDRESS_BYTES]; /* "" = not told */
+};
+
+/* Reads the answer to SHARD_MAP. A host of "0.0.0.0" or "*" becomes that of `asked`, the general
+ * endpoint's first address. NULL or a sentence that says what is wrong. Untrusted input. */
+const char *shard_map_decode(const void *value, size_t bytes, const char *asked,
+                             struct shard_map *map);
+
+struct shard_router {
+    struct lane_shared *shared;
+    struct shard_map *_Atomic map;   /* NULL = not known yet */
+    struct lane *_Atomic lanes[SHARDS_MAX];
+    atomic_uint lanes_count;
+    pthread_mutex_t mutex;           /* the rest */
+    struct call_list unrouted;
+    struct endpoint *endpoints[2 * SHARDS_MAX];
+    uint32_t endpoints_count;
+    void (*on_change)(void *arg, bool up); /* for the connections that it opens */
+    void *arg;
+};
+
+void shard_router_init(struct shard_router *r, struct lane_shared *shared,
+                       void (*on_change)(void *arg, bool up), void *arg);
+/* Ends what waits with JUMUN_CLOSED; deletes lanes, then connections. See lane_delete(). */
+void shard_router_fini(struct shard_router *r);
+
+/* Takes the answer to SHARD_MAP in; `value` NULL stands for "this node has no map": then all goes
+ * to the general endpoint. False: the answer cannot be used. A thread of nng. */
+bool shard_router_install(struct shard_router *r, const void *value, size_t bytes);
+
+/* Admits the call and hands it to its lane, or keeps it until there is a map. JUMUN_OK, or why the
+ * call was not taken. Any thread. */
+int shard_router_push(struct shard_router *r, struct call *call, int64_t now_ns);
+
+/* Ends kept calls whose time is over, runs the lanes' clocks. True if anything is open. */
+bool shard_router_on_tick(struct shard_router *r, int64_t now_ns);
+
+/* Lets all lanes look for work: a connection came. */
+void shard_router_run(struct shard_router *r);
+
+#endif
