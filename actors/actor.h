@@ -19,7 +19,7 @@ enum actor_kind { ACTOR_ORDER = 1, ACTOR_STORE = 2, ACTOR_BOARD = 3 };
 
 enum actor_flags {
     ACTOR_OPEN = 1,    /* an order that its store has to work on: counted by the store actor */
-    ACTOR_CLOSED = 2,  /* ended or delivered, nothing owed: may leave memory as soon as it is stored */
+    ACTOR_CLOSED = 2,  /* ended or delivered, nothing owed: may leave memory once it is stored */
     ACTOR_RETIRED = 4  /* retention has passed: the snapshot is deleted */
 };
 

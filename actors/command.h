@@ -47,7 +47,7 @@ enum fulfilment {
     FULFILMENT_PLATFORM_DELIVERY = 1, /* our riders: pick_up needs a rider */
     FULFILMENT_STORE_DELIVERY = 2,    /* the store's own riders: a rider may be named */
     FULFILMENT_PICKUP = 3,            /* the customer comes: no rider, no deliver */
-    FULFILMENT_PARCEL = 4             /* shipped: mark_ready = packed, pick_up = handed to carrier */
+    FULFILMENT_PARCEL = 4             /* shipped: ready = packed, picked up = handed to carrier */
 };
 
 enum payment_timing { PAYMENT_PREPAID = 1, PAYMENT_ON_DELIVERY = 2 };
@@ -118,7 +118,7 @@ struct command_store_message {
 
 struct command {
     uint8_t kind;              /* enum command_kind */
-    uint16_t malformed;        /* 0, or the result code that decoding found; then nothing else counts */
+    uint16_t malformed;        /* 0, or the code that decoding found: nothing else counts */
     uint32_t expected_version; /* 0 = none */
     struct id128 subject;      /* order key; for stores store_key(id) */
     struct id128 id;           /* command id; zero for reads and the engine's own */

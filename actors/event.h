@@ -79,7 +79,7 @@ static inline uint32_t event_payload_bytes(const struct event *e) {
 struct event_sink {
     uint8_t *data;         /* 8-byte aligned; owned by the turn */
     uint32_t size;         /* bytes written; multiple of 8 */
-    uint32_t capacity;     /* the turn sees to it that EVENT_BYTES_MAX are free before each decide */
+    uint32_t capacity;     /* the turn keeps EVENT_BYTES_MAX free before each decide */
     uint32_t events_count;
 };
 

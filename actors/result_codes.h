@@ -6,8 +6,8 @@
  *   0          done
  *   1 .. 49    the machine: load, routing, time (retry may help; the command changed nothing
  *              unless the text says otherwise)
- *   50 .. 99   the message or the command is malformed (a retry of the same bytes never helps); here
- *              the first fault met while reading is the answer, not the first in the table
+ *   50 .. 99   the message or the command is malformed (a retry of the same bytes never helps);
+ *              here the first fault met while reading is the answer, not the first in the table
  *   100 .. 299 the order rules refuse
  *   300 .. 399 the store rules refuse
  *
@@ -91,7 +91,7 @@ enum result_code {
 /* The sentence of a code; "unknown result code" for a number outside the table. Never NULL. */
 const char *result_code_text(uint32_t code);
 
-/* The lower-case name of a code, such as "store_paused"; "unknown" outside the table. Never NULL. */
+/* The lower-case name of a code, like "store_paused"; "unknown" outside the table. Never NULL. */
 const char *result_code_name(uint32_t code);
 
 #endif

@@ -36,7 +36,8 @@ enum order_state {
  * `sink`:  gets the events (at most EVENT_BYTES_MAX bytes together); nothing is added when refused
  *          or repeated. The caller applies them before it decides the next command of this order.
  * Reads (GET, HISTORY) add nothing: OK with the version, or ORDER_NOT_FOUND.
- * After OK for PLACE the caller asks order_held_count(); while it is > 0 it decides RESOLVE_HELD. */
+ * After OK for PLACE the caller asks order_held_count(); while it is > 0 it decides
+ * RESOLVE_HELD. */
 struct decision order_decide(const struct actor *order, const struct command *command,
                              const struct decide_context *context, struct event_sink *sink);
 
@@ -57,7 +58,8 @@ void order_check_invariants(const struct actor *order);
  * For blocks from disk or a peer, whose checksum is right already. Never aborts. */
 bool order_is_well_formed(const void *block, uint32_t bytes);
 
-/* Whether an event from disk or a peer has the shape of its kind. apply requires it. Never aborts. */
+/* Whether an event from disk or a peer has the shape of its kind; apply requires it. Never
+ * aborts. */
 bool order_event_is_well_formed(const struct event *event);
 
 uint32_t order_held_count(const struct actor *order);
@@ -68,7 +70,7 @@ struct bytes order_store(const struct actor *order);
 /* "placed", ...; "unknown" outside the table. Never NULL. */
 const char *order_state_name(uint32_t state);
 
-/* -- reading a block: views for whoever shows an order (wire, replicas, tools) ---------------- */
+/* -- reading a block: views for whoever shows an order (wire, replicas, tools) ------------- */
 
 struct order_payment_view {
     struct bytes method, reference;

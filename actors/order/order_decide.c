@@ -1,6 +1,6 @@
 #include "actors/order/order_decide.h"
 
-/* -- what all deciders share ------------------------------------------------------------------ */
+/* -- what all deciders share --------------------------------------------------------------- */
 
 struct event *order_turn_event(struct order_turn *turn, uint8_t kind, uint8_t state_after,
                                uint32_t payload_bytes) {
@@ -68,7 +68,7 @@ int64_t order_unaccepted_deadline(const struct order_turn *turn, uint8_t state_a
     return turn->context->now_ms + (for_payment ? payment_timeout_ms : acceptance_timeout_ms);
 }
 
-/* -- steps of the kitchen and the road ----------------------------------------------------------- */
+/* -- steps of the kitchen and the road ----------------------------------------------------- */
 
 static struct order_after order_after_step(const struct order_turn *turn, uint8_t state,
                                            int64_t step_deadline_ms) {
@@ -176,7 +176,7 @@ static uint16_t order_decide_annotate(struct order_turn *turn) {
     return RESULT_OK;
 }
 
-/* -- from the outside in ----------------------------------------------------------------------------- */
+/* -- from the outside in ------------------------------------------------------------------- */
 
 uint16_t order_decide_on_order(struct order_turn *turn) {
     switch (turn->command->kind) {

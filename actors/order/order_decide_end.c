@@ -27,7 +27,7 @@ void order_expire(struct order_turn *turn, const char *reason) {
     order_end(turn, EVENT_ORDER_EXPIRED, ORDER_EXPIRED, PARTY_SYSTEM, bytes_of_text(reason));
 }
 
-/* -- cancel --------------------------------------------------------------------------------------- */
+/* -- cancel -------------------------------------------------------------------------------- */
 
 uint16_t order_check_cuts(const struct command_cancel *cancel) {
     uint16_t code = RESULT_OK;
@@ -141,7 +141,7 @@ uint16_t order_decide_cancel(struct order_turn *turn) {
     return RESULT_OK;
 }
 
-/* -- deadlines -------------------------------------------------------------------------------------- */
+/* -- deadlines ----------------------------------------------------------------------------- */
 
 static void order_step_due(struct order_turn *turn) {
     switch (turn->state) {

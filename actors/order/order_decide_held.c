@@ -104,7 +104,7 @@ void order_decide_resolve_held(struct order_turn *turn) {
     turn->event_flags = 0;
 }
 
-/* -- the place never came ------------------------------------------------------------------------- */
+/* -- the place never came ------------------------------------------------------------------ */
 
 /* Whether the held command before `until` reported this reference as captured. */
 static bool order_held_captured_before(const struct order *order, uint32_t until,

@@ -1,6 +1,6 @@
 /* pay and refund, and the refund that the engine makes itself. What a payment provider reports has
- * happened already: captured money is recorded in every state, and what the order has no claim to is
- * owed back. */
+ * happened already: captured money is recorded in every state, and what the order has no claim to
+ * is owed back. */
 #include "actors/order/order_decide.h"
 
 enum { PART_NEW = UINT32_MAX };

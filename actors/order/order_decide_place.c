@@ -18,7 +18,8 @@ enum {
 };
 
 static uint32_t order_look_at_money(int64_t amount) {
-    return (amount < 0 ? SAW_MONEY_NEGATIVE : 0u) | (amount > ORDER_MONEY_MAX ? SAW_MONEY_HIGH : 0u);
+    if (amount < 0) return SAW_MONEY_NEGATIVE;
+    return amount > ORDER_MONEY_MAX ? SAW_MONEY_HIGH : 0u;
 }
 
 /* Sums with 128 bits: a line's quantity and price are at most 2^63 each before they are judged. */

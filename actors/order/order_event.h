@@ -74,7 +74,8 @@ struct order_accepted {
 };
 static_assert(sizeof(struct order_accepted) == 32, "order_accepted is frozen");
 
-/* ORDER_PICKED_UP, ORDER_DELIVERED. (ORDER_READY, RIDER_UNASSIGNED, ORDER_RETIRED have no payload.) */
+/* ORDER_PICKED_UP, ORDER_DELIVERED. (ORDER_READY, RIDER_UNASSIGNED and ORDER_RETIRED have no
+ * payload.) */
 struct order_moved {
     struct order_after after;
 };
@@ -126,7 +127,7 @@ struct order_refunded {
 };
 static_assert(sizeof(struct order_refunded) == 48, "order_refunded is frozen");
 
-/* ORDER_ANNOTATED. Behind it: the note. The block only counts notes; their text stays in the log. */
+/* ORDER_ANNOTATED. Behind it: the note. The block only counts notes; the log has their text. */
 struct order_annotated {
     uint16_t note_bytes;
     uint8_t spare[6];               /* 0 */
@@ -156,8 +157,8 @@ struct order_command_held {
 };
 static_assert(sizeof(struct order_command_held) == 64, "command_held is frozen");
 
-/* HELD_COMMAND_RESOLVED: the oldest held command (its id stands in `cause`) leaves the list. When it
- * was carried out, its own event stands right before this one, flagged EVENT_FLAG_FROM_HELD. */
+/* HELD_COMMAND_RESOLVED: the oldest held command (its id stands in `cause`) leaves the list. When
+ * it was carried out, its own event stands right before this one, flagged EVENT_FLAG_FROM_HELD. */
 struct order_held_resolved {
     uint16_t code;                  /* RESULT_OK, or the refusal that a retry will get */
     uint8_t spare[6];               /* 0 */

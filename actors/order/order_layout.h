@@ -82,7 +82,7 @@ static inline const struct order *order_of(const struct actor *actor) {
     return (const struct order *)(const void *)actor;
 }
 
-/* -- where the sections start, in bytes from the block's first ------------------------------- */
+/* -- where the sections start, in bytes from the block's first ----------------------------- */
 
 static inline uint32_t order_attributes_at(const struct order *o) {
     return (uint32_t)sizeof *o + o->store_bytes + o->customer_bytes + o->group_bytes +
@@ -135,7 +135,7 @@ static inline uint32_t order_held_item_bytes(const struct order_held *held) {
            held->reason_bytes + held->cuts_count * (uint32_t)sizeof(struct order_line_cut);
 }
 
-/* -- what follows from the fields ------------------------------------------------------------- */
+/* -- what follows from the fields ---------------------------------------------------------- */
 
 static inline bool order_was_placed(const struct order *o) { return o->fulfilment != 0; }
 

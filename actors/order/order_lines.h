@@ -1,5 +1,5 @@
-/* Lines and payment parts in their compact form (order_event.h shows it): the same bytes in an event
- * and in a block. Quantity and cancelled have one width, so that a cut never moves a byte.
+/* Lines and payment parts in their compact form (order_event.h shows it): the same bytes in an
+ * event and in a block. Quantity and cancelled have one width, so that a cut never moves a byte.
  *
  * The readers here trust the bytes: they are checked once, by order_lines_check() and
  * order_parts_check(), when they come from a disk or a peer. */

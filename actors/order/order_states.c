@@ -11,6 +11,8 @@ enum {
 
     UNACCEPTED = PLACED | PAID,
     AT_STORE = UNACCEPTED | ACCEPTED | READY,
+    NEVER_PLACED = 1 << ORDER_EXPIRED, /* held commands ran out of time; their money is real */
+    RETURNABLE = AT_STORE | PICKED_UP | DELIVERED,
     ANY = AT_STORE | PICKED_UP | DELIVERED | ENDED
 };
 
@@ -19,7 +21,7 @@ enum {
 
 const uint16_t order_states_allowed[ORDER_COMMAND_KINDS_END][FULFILMENT_PARCEL + 1] = {
     /*                           -  platform   store      pickup     parcel */
-    [COMMAND_PAY]            = ALL_FULFILMENTS(ANY),
+    [COMMAND_PAY]            = {NEVER_PLACED, ANY, ANY, ANY, ANY},
     [COMMAND_ACCEPT]         = ALL_FULFILMENTS(UNACCEPTED),
     [COMMAND_REJECT]         = ALL_FULFILMENTS(UNACCEPTED),
     [COMMAND_MARK_READY]     = ALL_FULFILMENTS(ACCEPTED),
@@ -28,10 +30,10 @@ const uint16_t order_states_allowed[ORDER_COMMAND_KINDS_END][FULFILMENT_PARCEL +
     [COMMAND_PICK_UP]        = ALL_FULFILMENTS(ACCEPTED | READY),
     [COMMAND_DELIVER]        = {0, PICKED_UP, PICKED_UP, 0,         PICKED_UP},
     [COMMAND_COMPLETE]       = {0, DELIVERED, DELIVERED, PICKED_UP, DELIVERED},
-    [COMMAND_CANCEL]         = {0, AT_STORE,  AT_STORE,  AT_STORE,  AT_STORE | PICKED_UP | DELIVERED},
-    [COMMAND_REFUND]         = ALL_FULFILMENTS(ANY),
+    [COMMAND_CANCEL]         = {0, AT_STORE,  AT_STORE,  AT_STORE,  RETURNABLE},
+    [COMMAND_REFUND]         = {NEVER_PLACED, ANY, ANY, ANY, ANY},
     [COMMAND_AMEND]          = ALL_FULFILMENTS(UNACCEPTED),
-    [COMMAND_ANNOTATE]       = ALL_FULFILMENTS(ANY),
+    [COMMAND_ANNOTATE]       = {NEVER_PLACED, ANY, ANY, ANY, ANY},
 };
 /* clang-format on */
 

@@ -27,8 +27,9 @@ enum { ORDER_COMMAND_KINDS_END = COMMAND_ANNOTATE + 1 };
 
 static inline uint32_t order_state_bit(uint32_t state) { return 1u << state; }
 
-/* Allowed states as bits, [command kind][fulfilment]; 0 = this fulfilment has no such step. Place
- * and the commands' further conditions (payment, rider) are not in the table. */
+/* Allowed states as bits, [command kind][fulfilment]; 0 = this fulfilment has no such step.
+ * Fulfilment 0 is an order that was never placed and has expired. Place and the commands' further
+ * conditions (payment, rider) are not in the table. */
 extern const uint16_t order_states_allowed[ORDER_COMMAND_KINDS_END][FULFILMENT_PARCEL + 1];
 
 /* RESULT_OK, RESULT_NOT_ALLOWED_IN_STATE or RESULT_NOT_ALLOWED_FOR_FULFILMENT, in this precedence:

@@ -3,7 +3,7 @@
 #include "actors/order/order_layout.h"
 #include "actors/order/order_states.h"
 
-/* -- events ------------------------------------------------------------------------------------- */
+/* -- events -------------------------------------------------------------------------------- */
 
 static bool order_money_in_range(int64_t amount) {
     return amount >= 0 && amount <= ORDER_MONEY_MAX * ORDER_PAYMENTS_MAX;
@@ -211,7 +211,7 @@ bool order_event_is_well_formed(const struct event *event) {
                    order_after_is_well_formed(event_payload(event)));
 }
 
-/* -- blocks ---------------------------------------------------------------------------------------- */
+/* -- blocks -------------------------------------------------------------------------------- */
 
 static bool order_head_is_well_formed(const struct order *o, uint32_t bytes) {
     const struct actor *actor = &o->actor;

@@ -30,14 +30,6 @@ struct id128 store_key(struct bytes id, bool board);
 struct decision store_decide(const struct actor *store, const struct command *command,
                              const struct decide_context *context, struct event_sink *sink);
 
-/* Adds the event STORE_STATUS_NOTED for a board note, for the board of the store's own shard (other
- * shards hear of it by message). `note` may be NULL. False, and no event, when the note has this
- * news or newer. `cause` is the command that changed the store. */
-struct store_news;
-bool store_decide_note(const struct actor *note, const struct store_news *news,
-                       const struct command *cause, const struct decide_context *context,
-                       struct event_sink *sink);
-
 /* Upper bound of the block's bytes after `event` (STORE_* on a store, STORE_STATUS_NOTED on a
  * board note). NULL = does not exist yet. */
 uint32_t store_bytes_after(const struct actor *store, const struct event *event);
@@ -56,9 +48,9 @@ struct store_news {
 };
 
 /* Writes / reads the message. encode returns the bytes used, 0 if `capacity` is too small. decode
- * returns false for anything but a whole message of the documented shape, before it visits the first
- * item; it sets *kind before the first visit, visits each item, and stops with false when a visit
- * returns false. */
+ * returns false for anything but a whole message of the documented shape, before it visits an item;
+ * it sets *kind before the first visit, visits each item, and stops with false when a visit returns
+ * false. */
 uint32_t store_message_encode(uint8_t kind, const struct store_news *items, uint32_t count,
                               uint8_t *out, uint32_t capacity);
 bool store_message_decode(struct bytes message, uint8_t *kind,

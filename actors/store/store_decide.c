@@ -98,21 +98,3 @@ struct decision store_decide(const struct actor *actor, const struct command *co
     store_switch(actor, command, sink);
     return (struct decision){RESULT_OK, false, version + 1};
 }
-
-bool store_decide_note(const struct actor *note, const struct store_news *news,
-                       const struct command *cause, const struct decide_context *context,
-                       struct event_sink *sink) {
-    if (note && store_of(note)->store_version >= news->version) return false;
-    require(news->store.size >= 1 && news->store.size <= ID_TEXT_BYTES_MAX);
-    struct event *event =
-        store_add_event(note, EVENT_STORE_STATUS_NOTED,
-                        news->paused ? STORE_IS_PAUSED : STORE_RUNNING, cause, sink,
-                        (uint32_t)sizeof(struct store_status_noted) + news->store.size);
-    event->subject = store_key(news->store, true);
-    struct store_status_noted *noted = (struct store_status_noted *)(event + 1);
-    noted->store_version = news->version;
-    noted->paused = news->paused;
-    noted->id_bytes = (uint8_t)news->store.size;
-    memcpy(noted + 1, news->store.data, news->store.size);
-    return true;
-}

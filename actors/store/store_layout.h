@@ -10,8 +10,8 @@
 
 enum {
     STORE_SCHEMA = 1,
-    /* A store is switched over and over for years: the newest ids are remembered, which covers every
-     * retry that is still under way. */
+    /* A store is switched over and over for years: the newest ids are remembered, which covers
+     * every retry that is still under way. */
     STORE_COMMANDS_MAX = 32
 };
 

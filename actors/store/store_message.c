@@ -2,7 +2,7 @@
 #include "actors/store/store.h"
 #include "engine/limits.h"
 
-/* -- writing ---------------------------------------------------------------------------------------- */
+/* -- writing ------------------------------------------------------------------------------- */
 
 struct store_writer {
     uint8_t *at, *end;
@@ -83,7 +83,7 @@ uint32_t store_message_encode(uint8_t kind, const struct store_news *items, uint
     return w.full ? 0 : (uint32_t)(w.at - out);
 }
 
-/* -- reading ---------------------------------------------------------------------------------------- */
+/* -- reading ------------------------------------------------------------------------------- */
 
 struct store_reader {
     const uint8_t *at, *end;
