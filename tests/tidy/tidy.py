@@ -277,24 +277,19 @@ FILE_RULES = {
 
 
 def tree_rule_dead_sources(files):
-    """Every C source is named in the meson.build of its folder, or of one above it."""
-    builds = {str(Path(f.path).parent): f.text for f in files if f.path.endswith('meson.build')}
+    """Every C source is named in a meson.build: by its path, or (tests in a foreach) by the word
+    behind test_. Examples are built by whoever installs the library, and by its test."""
+    named = set()
     for f in files:
-        if f.suffix != '.c' or not f.under(*(r + '/' for r in ROOMS), 'tests/'):
-            continue
-        folder, name = Path(f.path).parent, Path(f.path).name
-        named = False
-        for above in [folder, *folder.parents]:
-            text = builds.get(str(above))
-            relative = str(Path(f.path).relative_to(above)) if str(above) != '.' else f.path
-            stem = relative[:-2]
-            # Tests are often listed by the word behind test_, in a foreach.
-            words = {relative, stem, name[:-2].removeprefix('test_')}
-            if text and any(re.search(rf"['/]{re.escape(w)}'|'{re.escape(w)}'", text)
-                            for w in words):
-                named = True
-        if not named:
-            yield f.path, 1, f'{name} is in no meson.build: build it or delete it'
+        if f.path.endswith('meson.build'):
+            for word in re.findall(r"'([\w./-]+)'", f.text):
+                folder, name = os.path.split(os.path.join(os.path.dirname(f.path), word))
+                for candidate in (name, name + '.c', f'test_{name}.c'):
+                    named.add(os.path.normpath(os.path.join(folder, candidate)))
+    for f in files:
+        if f.suffix == '.c' and f.under(*(r + '/' for r in ROOMS), 'tests/'):
+            if f.path not in named and '/examples/' not in f.path:
+                yield f.path, 1, f'{f.path} is in no meson.build: build it or delete it'
 
 
 def tree_rule_dead_headers(files):
