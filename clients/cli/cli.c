@@ -1,0 +1,339 @@
+#include "clients/cli/cli.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <locale.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "clients/cli/text.h"
+
+void cli_error(const struct cli *cli, const char *format, ...) {
+    va_list args;
+    fputs(cli->color_errors ? "\x1b[31mjumun:\x1b[0m " : "jumun: ", stderr);
+    va_start(args, format);
+    vfprintf(stderr, format, args);
+    va_end(args);
+    fputc('\n', stderr);
+}
+
+int cli_usage(const struct cli *cli, const char *format, ...) {
+    char sentence[512];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(sentence, sizeof sentence, format, args);
+    va_end(args);
+    cli_error(cli, "%s", sentence);
+    fprintf(stderr, "Try: jumun %s%s--help\n", cli->command ? cli->command->name : "",
+            cli->command ? " " : "");
+    return CLI_USAGE;
+}
+
+char *cli_word(const struct cli *cli, int i) {
+    return i < cli->args.positionals_count ? cli->args.positionals[i] : NULL;
+}
+
+bool cli_key(const struct cli *cli, const char *text, jumun_key *key) {
+    if (jumun_key_parse(text, key)) return true;
+    cli_usage(cli, "\"%.60s\" is not a key: 26 characters of Crockford base32", text);
+    return false;
+}
+
+bool cli_int_option(const struct cli *cli, const char *name, int64_t *value) {
+    const char *text = args_value(&cli->args, name);
+    if (!text || text_parse_int64(text, value)) return true;
+    cli_usage(cli, "--%s: \"%.60s\" is not a whole number", name, text);
+    return false;
+}
+
+bool cli_span_option(const struct cli *cli, const char *name, int64_t *ms) {
+    const char *text = args_value(&cli->args, name);
+    if (!text || text_parse_span(text, ms)) return true;
+    cli_usage(cli, "--%s: \"%.60s\" is not a time such as 500ms, 15s, 10m, 2h or 30d", name, text);
+    return false;
+}
+
+bool cli_write_values(const struct cli *cli, jumun_options_command *options) {
+    int64_t version = 0;
+    const char *id = args_value(&cli->args, "id"), *trace = args_value(&cli->args, "trace");
+    if (id && !cli_key(cli, id, &options->id)) return false;
+    if (trace && !cli_key(cli, trace, &options->trace)) return false;
+    if (!cli_int_option(cli, "expected-version", &version)) return false;
+    if (version < 0 || version > UINT32_MAX) {
+        cli_usage(cli, "--expected-version: %" PRId64 " is out of range", version);
+        return false;
+    }
+    options->expected_version = (uint32_t)version;
+    return true;
+}
+
+jumun_client *cli_client(struct cli *cli) {
+    if (cli->client) return cli->client;
+    char error[256] = "";
+    jumun_options options = {.timeout_ms = cli->timeout_ms};
+    cli->client = jumun_open(cli->endpoint, &options, error, sizeof error);
+    if (!cli->client) cli_error(cli, "%s: %s", cli->endpoint, error);
+    return cli->client;
+}
+
+int cli_exit_of(int code) {
+    if (code == JUMUN_OK || code == JUMUN_HELD) return CLI_DONE;
+    if (code < 1000) return CLI_REFUSED;
+    return code == JUMUN_BAD_ARGUMENT ? CLI_USAGE : CLI_NO_ANSWER;
+}
+
+int cli_print_json(json_t *json) {
+    size_t flags = isatty(STDOUT_FILENO) ? JSON_INDENT(2) : JSON_COMPACT;
+    json_dumpf(json, stdout, flags | JSON_ENCODE_ANY);
+    fputc('\n', stdout);
+    json_decref(json);
+    return CLI_DONE;
+}
+
+static json_t *cli_result_json(const jumun_result *r, const jumun_key *order) {
+    char key[JUMUN_KEY_TEXT_BYTES], id[JUMUN_KEY_TEXT_BYTES];
+    static const jumun_key zero;
+    jumun_key_format(&r->id, id);
+    json_t *out = json_pack(
+        "{s:i, s:s, s:s, s:b, s:I, s:I, s:I}", "code", r->code, "name", jumun_result_name(r->code),
+        "text", jumun_result_text(r->code), "repeated", r->repeated, "version",
+        (json_int_t)r->version, "shard", (json_int_t)r->shard, "index", (json_int_t)r->index);
+    if (order && memcmp(order, &zero, sizeof zero) != 0) {
+        jumun_key_format(order, key);
+        json_object_set_new(out, "key", json_string(key));
+    }
+    if (memcmp(&r->id, &zero, sizeof zero) != 0) json_object_set_new(out, "id", json_string(id));
+    if (r->detail[0]) json_object_set_new(out, "detail", json_string(r->detail));
+    if (r->retry_after_ms) {
+        json_object_set_new(out, "retry_after_ms", json_integer((json_int_t)r->retry_after_ms));
+    }
+    return out;
+}
+
+int cli_failed(struct cli *cli, const jumun_result *r) {
+    int status = cli_exit_of(r->code);
+    char detail[128] = "", id[JUMUN_KEY_TEXT_BYTES], span[TEXT_BYTES];
+    /* The engine's detail often is the sentence itself. */
+    if (r->detail[0] && strcmp(r->detail, jumun_result_text(r->code)) != 0) {
+        char clean[sizeof r->detail];
+        text_printable(clean, sizeof clean, r->detail, strlen(r->detail));
+        snprintf(detail, sizeof detail, " (%s)", clean);
+    }
+    cli_error(cli, "%s [%d %s]: %s%s", status == CLI_REFUSED ? "refused" : "failed", r->code,
+              jumun_result_name(r->code), jumun_result_text(r->code), detail);
+    if (r->code == JUMUN_VERSION_CONFLICT) {
+        fprintf(stderr, "The order's version is %u.\n", r->version);
+    }
+    if (r->retry_after_ms) {
+        fprintf(stderr, "Retry in %s.\n", text_span(span, r->retry_after_ms));
+    }
+    if (r->code == JUMUN_OUTCOME_UNKNOWN) {
+        jumun_key_format(&r->id, id);
+        fprintf(stderr, "It may or may not have been done. Repeat it with --id %s: "
+                        "it will be done once at most.\n", id);
+    }
+    return status;
+}
+
+/* Writes the request message of a command where `jumun encode` wants it. */
+static int cli_encode_command(struct cli *cli, const jumun_command *command) {
+    void *message = NULL;
+    size_t bytes = 0;
+    char error[256] = "";
+    if (jumun_encode_request(command, 0, &message, &bytes, error, sizeof error) != JUMUN_OK) {
+        return cli_usage(cli, "%s", error);
+    }
+    FILE *out = cli->encode_output ? fopen(cli->encode_output, "wb") : stdout;
+    bool written = out && fwrite(message, 1, bytes, out) == bytes;
+    free(message);
+    if (out && out != stdout) written = fclose(out) == 0 && written;
+    else if (out) written = fflush(out) == 0 && written;
+    if (!written) {
+        cli_error(cli, "%s: %s", cli->encode_output ? cli->encode_output : "standard output",
+                  strerror(errno));
+        return CLI_BAD_FILE;
+    }
+    if (!cli->quiet && cli->encode_output) {
+        fprintf(stderr, "%zu bytes written to %s\n", bytes, cli->encode_output);
+    }
+    return CLI_DONE;
+}
+
+int cli_send(struct cli *cli, const jumun_command *command) {
+    if (cli->encode) return cli_encode_command(cli, command);
+    jumun_client *client = cli_client(cli);
+    if (!client) return CLI_NO_ANSWER;
+    jumun_result r = {0};
+    jumun_call(client, command, &r, NULL, NULL);
+    int status = cli_exit_of(r.code);
+    if (cli->json) cli_print_json(cli_result_json(&r, &command->order));
+    if (status != CLI_DONE) return cli_failed(cli, &r);
+    if (cli->json) return status;
+    char key[JUMUN_KEY_TEXT_BYTES] = "";
+    if (command->store_id) snprintf(key, sizeof key, "%.26s", command->store_id);
+    else jumun_key_format(&command->order, key);
+    if (cli->quiet) {
+        if (command->kind == JUMUN_PLACE) puts(key);
+        return status;
+    }
+    printf("%s%s%s  %s%s%s  version %u  %sshard %u, index %" PRIu64 "%s%s\n",
+           CLI_STYLE(cli, "1"), key, CLI_PLAIN(cli),
+           r.code == JUMUN_HELD ? CLI_STYLE(cli, "33") : CLI_STYLE(cli, "32"),
+           jumun_result_text(r.code), CLI_PLAIN(cli), r.version, CLI_STYLE(cli, "2"), r.shard,
+           r.index, CLI_PLAIN(cli), r.repeated ? "  (done before: its first answer)" : "");
+    return status;
+}
+
+int cli_read(struct cli *cli, const jumun_command *command, struct cli_answer *answer,
+             bool *encoded) {
+    *encoded = cli->encode;
+    memset(answer, 0, sizeof *answer);
+    if (cli->encode) return cli_encode_command(cli, command);
+    jumun_client *client = cli_client(cli);
+    if (!client) return CLI_NO_ANSWER;
+    jumun_result *r = &answer->result;
+    size_t bytes = 0, offset = 0;
+    jumun_call(client, command, r, &answer->bytes, &bytes);
+    msgpack_unpacked_init(&answer->unpacked);
+    if (cli_exit_of(r->code) == CLI_DONE) {
+        if (answer->bytes && msgpack_unpack_next(&answer->unpacked, answer->bytes, bytes,
+                                                 &offset) == MSGPACK_UNPACK_SUCCESS) {
+            answer->value = &answer->unpacked.data;
+            return CLI_DONE;
+        }
+        r->code = JUMUN_BAD_REPLY;
+    }
+    if (cli->json) cli_print_json(cli_result_json(r, NULL));
+    cli_answer_free(answer);
+    return cli_failed(cli, r);
+}
+
+void cli_answer_free(struct cli_answer *answer) {
+    msgpack_unpacked_destroy(&answer->unpacked);
+    free(answer->bytes);
+    answer->bytes = NULL;
+    answer->value = NULL;
+}
+
+/* -- the program ------------------------------------------------------------------------------- */
+
+const struct cli_command *cli_find(char *const *words, int count, int *used) {
+    for (int n = 2; n >= 1; n--) {
+        char name[64];
+        if (count < n) continue;
+        snprintf(name, sizeof name, n == 2 ? "%s %s" : "%s", words[0], n == 2 ? words[1] : "");
+        for (const struct cli_command *c = cli_commands; c->name; c++) {
+            if (strcmp(c->name, name) != 0) continue;
+            *used = n;
+            return c;
+        }
+    }
+    return NULL;
+}
+
+/* Global options may stand before and behind the command's name; what is given last counts. */
+static int cli_globals(struct cli *cli) {
+    const char *v;
+    int64_t timeout = cli->timeout_ms;
+    if ((v = args_value(&cli->args, "endpoint"))) cli->endpoint = v;
+    if (!cli_span_option(cli, "timeout", &timeout)) return CLI_USAGE;
+    if (timeout < 1 || timeout > 3600000) {
+        return cli_usage(cli, "--timeout: must lie between 1ms and 1h");
+    }
+    cli->timeout_ms = (uint32_t)timeout;
+    cli->json |= args_flag(&cli->args, "json") && !cli->encode;
+    cli->quiet |= args_flag(&cli->args, "quiet");
+    if ((v = args_value(&cli->args, "color"))) {
+        bool always = strcmp(v, "always") == 0;
+        if (!always && strcmp(v, "never") != 0 && strcmp(v, "auto") != 0) {
+            return cli_usage(cli, "--color: \"%.40s\" is not auto, always or never", v);
+        }
+        if (strcmp(v, "auto") != 0) cli->color = cli->color_errors = always;
+    }
+    return CLI_DONE;
+}
+
+static bool cli_wants_help(const struct cli *cli) { return args_flag(&cli->args, "help"); }
+
+static int cli_run_command(struct cli *cli, int argc, char **argv) {
+    int used = 0;
+    char error[256];
+    cli->command = cli_find(argv, argc, &used);
+    if (!cli->command) {
+        return cli_usage(cli, "\"%.60s\" is not a command", argv[0]);
+    }
+    const struct cli_command *c = cli->command;
+    const struct args_option *tables[3] = {c->options, c->writes ? cli_write_options : NULL,
+                                           cli_global_options};
+    bool raw = c->run == cli_encode;
+    if (!args_parse(&cli->args, argc - used + 1, argv + used - 1, tables, raw, error,
+                    sizeof error)) {
+        return cli_usage(cli, "%s", error);
+    }
+    if (cli_wants_help(cli)) {
+        cli_print_help(cli, c, stdout);
+        return CLI_DONE;
+    }
+    int status = cli_globals(cli);
+    if (status != CLI_DONE) return status;
+    int count = cli->args.positionals_count;
+    if (count < c->positionals_min) {
+        return cli_usage(cli, "%s needs %s", c->name, c->arguments);
+    }
+    if (!raw && count > c->positionals_max) {
+        return cli_usage(cli, "\"%.60s\" is one word too many",
+                         cli->args.positionals[c->positionals_max]);
+    }
+    return c->run(cli);
+}
+
+int cli_encode(struct cli *cli) {
+    cli->encode = true;
+    cli->encode_output = args_value(&cli->args, "output");
+    int used = 0;
+    const struct cli_command *c =
+        cli_find(cli->args.positionals, cli->args.positionals_count, &used);
+    if (!c || !(c->writes || c->run == cli_get || c->run == cli_history ||
+                c->run == cli_store_get || c->run == cli_ping || c->run == cli_status)) {
+        return cli_usage(cli, "\"%.60s\" is not a command that can be encoded",
+                         cli->args.positionals[0]);
+    }
+    return cli_run_command(cli, cli->args.positionals_count, cli->args.positionals);
+}
+
+int cli_main(int argc, char **argv) {
+    struct cli *cli = calloc(1, sizeof *cli);
+    if (!cli) return CLI_NO_ANSWER;
+    setlocale(LC_CTYPE, "");
+    signal(SIGPIPE, SIG_IGN);
+    const char *endpoint = getenv("JUMUN_ENDPOINT"), *no_color = getenv("NO_COLOR");
+    bool colors = !(no_color && *no_color);
+    cli->endpoint = endpoint && *endpoint ? endpoint : "tcp://127.0.0.1:7400";
+    cli->timeout_ms = 5000;
+    cli->color = colors && isatty(STDOUT_FILENO);
+    cli->color_errors = colors && isatty(STDERR_FILENO);
+    char error[256];
+    const struct args_option *tables[3] = {cli_global_options, NULL, NULL};
+    int status;
+    if (!args_parse(&cli->args, argc, argv, tables, true, error, sizeof error)) {
+        status = cli_usage(cli, "%s", error);
+    } else if (cli_wants_help(cli)) {
+        cli_print_overview(cli, stdout);
+        status = CLI_DONE;
+    } else if (args_flag(&cli->args, "version")) {
+        status = cli_version(cli);
+    } else if ((status = cli_globals(cli)) == CLI_DONE) {
+        if (cli->args.positionals_count == 0) {
+            cli_print_overview(cli, stderr);
+            status = CLI_USAGE;
+        } else {
+            status = cli_run_command(cli, cli->args.positionals_count, cli->args.positionals);
+        }
+    }
+    if (cli->client) jumun_close(cli->client);
+    free(cli);
+    return status;
+}

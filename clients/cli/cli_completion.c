@@ -1,0 +1,148 @@
+/* Completions for bash, zsh and fish, made from the command table. */
+#include <string.h>
+
+#include "clients/cli/cli.h"
+
+/* The first words of all commands, each once. */
+static void completion_first_words(FILE *out) {
+    char before[32] = "";
+    for (const struct cli_command *c = cli_commands; c->name; c++) {
+        int size = (int)strcspn(c->name, " ");
+        if ((size_t)size == strlen(before) && strncmp(before, c->name, (size_t)size) == 0) continue;
+        snprintf(before, sizeof before, "%.*s", size, c->name);
+        fprintf(out, "%s ", before);
+    }
+}
+
+static void completion_option_words(const struct args_option *options, FILE *out) {
+    for (const struct args_option *o = options; o && o->name; o++) fprintf(out, "--%s ", o->name);
+}
+
+static void completion_words(const char *words, FILE *out) {
+    for (; *words; words++) fputc(*words == '|' ? ' ' : *words, out);
+}
+
+/* One case branch: what may follow "COMMAND --option". */
+static void completion_bash_values(const char *command, const struct args_option *options,
+                                   FILE *out) {
+    for (const struct args_option *o = options; o && o->name; o++) {
+        if (!o->words) continue;
+        fprintf(out, "        '%s --%s') ", command, o->name);
+        if (strcmp(o->words, "@file") == 0) {
+            fputs("COMPREPLY=($(compgen -f -- \"$cur\")); return;;\n", out);
+        } else {
+            fputs("words='", out);
+            completion_words(o->words, out);
+            fputs("';;\n", out);
+        }
+    }
+}
+
+static void completion_bash(FILE *out) {
+    fputs("# bash completion of jumun\n_jumun() {\n"
+          "    local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD-1]}\n"
+          "    local i command= words= global='", out);
+    completion_option_words(cli_global_options, out);
+    fputs("'\n"
+          "    for ((i = 1; i < COMP_CWORD; i++)); do\n"
+          "        case ${COMP_WORDS[i]} in\n"
+          "            -e|-t|--endpoint|--timeout|--color) ((i++));;\n"
+          "            -*) ;;\n"
+          "            store|key) command=\"${COMP_WORDS[i]}\"\n"
+          "                ((i + 1 < COMP_CWORD)) && command+=\" ${COMP_WORDS[i+1]}\"; break;;\n"
+          "            *) command=${COMP_WORDS[i]}; break;;\n"
+          "        esac\n    done\n"
+          "    case \"$command $prev\" in\n", out);
+    for (const struct cli_command *c = cli_commands; c->name; c++) {
+        completion_bash_values(c->name, c->options, out);
+    }
+    fputs("        *' --color') words='auto always never';;\n    esac\n"
+          "    if [[ -z $words ]]; then case $command in\n        '') words='", out);
+    completion_first_words(out);
+    fputs("'; words+=$global;;\n        store) words='pause resume get';;\n"
+          "        key) words='new parse';;\n        completion) words='bash zsh fish';;\n"
+          "        help|encode) words='", out);
+    completion_first_words(out);
+    fputs("';;\n", out);
+    for (const struct cli_command *c = cli_commands; c->name; c++) {
+        if (!c->options && !c->writes) continue;
+        if (c->run == cli_encode) continue;
+        fprintf(out, "        '%s') words='", c->name);
+        completion_option_words(c->options, out);
+        if (c->writes) completion_option_words(cli_write_options, out);
+        fputs("'; words+=$global;;\n", out);
+    }
+    fputs("        decode) COMPREPLY=($(compgen -f -- \"$cur\")); return;;\n"
+          "        *) words=$global;;\n    esac; fi\n"
+          "    COMPREPLY=($(compgen -W \"$words\" -- \"$cur\"))\n}\n"
+          "complete -o filenames -F _jumun jumun\n", out);
+}
+
+/* zsh runs the bash function: one rule set, and its menus come for free. */
+static void completion_zsh(FILE *out) {
+    fputs("#compdef jumun\nautoload -U +X bashcompinit && bashcompinit\n", out);
+    completion_bash(out);
+}
+
+/* Quotes for fish: only \ and ' are special between single quotes. */
+static void completion_fish_text(const char *text, FILE *out) {
+    fputc('\'', out);
+    for (; *text; text++) {
+        if (*text == '\\' || *text == '\'') fputc('\\', out);
+        fputc(*text, out);
+    }
+    fputc('\'', out);
+}
+
+static void completion_fish_options(const char *condition, const struct args_option *options,
+                                    FILE *out) {
+    for (const struct args_option *o = options; o && o->name; o++) {
+        fprintf(out, "complete -c jumun%s -l %s", condition, o->name);
+        if (o->letter) fprintf(out, " -s %c", o->letter);
+        if (o->argument) fputs(o->words && *o->words == '@' ? " -r -F" : " -x", out);
+        if (o->words && *o->words != '@') {
+            fputs(" -a '", out);
+            completion_words(o->words, out);
+            fputc('\'', out);
+        }
+        fputs(" -d ", out);
+        completion_fish_text(o->help, out);
+        fputc('\n', out);
+    }
+}
+
+static void completion_fish(FILE *out) {
+    fputs("# fish completion of jumun\ncomplete -c jumun -f\n", out);
+    completion_fish_options("", cli_global_options, out);
+    for (const struct cli_command *c = cli_commands; c->name; c++) {
+        char condition[160];
+        const char *second = strchr(c->name, ' ');
+        int size = (int)strcspn(c->name, " ");
+        if (second) {
+            fprintf(out, "complete -c jumun -n '__fish_seen_subcommand_from %.*s' -a %s -d ", size,
+                    c->name, second + 1);
+        } else {
+            fprintf(out, "complete -c jumun -n __fish_use_subcommand -a %s -d ", c->name);
+        }
+        completion_fish_text(c->summary, out);
+        fputc('\n', out);
+        snprintf(condition, sizeof condition, " -n '__fish_seen_subcommand_from %.*s'", size,
+                 c->name);
+        completion_fish_options(condition, c->options, out);
+        if (c->writes) completion_fish_options(condition, cli_write_options, out);
+    }
+    fputs("complete -c jumun -n __fish_use_subcommand -a store -d 'pause, resume or show a store'\n"
+          "complete -c jumun -n __fish_use_subcommand -a key -d 'make or read keys'\n"
+          "complete -c jumun -n '__fish_seen_subcommand_from completion' -a 'bash zsh fish'\n", out);
+}
+
+int cli_completion(struct cli *cli) {
+    static const struct { const char *name; void (*write)(FILE *out); } shells[] = {
+        {"bash", completion_bash}, {"zsh", completion_zsh}, {"fish", completion_fish}};
+    for (size_t i = 0; i < 3; i++) {
+        if (strcmp(cli_word(cli, 0), shells[i].name) != 0) continue;
+        shells[i].write(stdout);
+        return CLI_DONE;
+    }
+    return cli_usage(cli, "\"%.40s\" is not bash, zsh or fish", cli_word(cli, 0));
+}
