@@ -4,8 +4,10 @@
 #define FULFILMENTS "platform_delivery|store_delivery|pickup|parcel"
 
 const struct args_option cli_global_options[] = {
-    {"endpoint", 'e', "URL", "node to talk to; several, separated by commas, are tried in turn "
-                             "(JUMUN_ENDPOINT; default tcp://127.0.0.1:7400)", NULL},
+    {"endpoint", 'e', "URL",
+     "node to talk to; several, separated by commas, are tried in turn "
+     "(JUMUN_ENDPOINT; default tcp://127.0.0.1:7400)",
+     NULL},
     {"timeout", 't', "TIME", "of one call, retries included: 500ms, 5s, 1m (default 5s)", NULL},
     {"json", 'j', NULL, "print JSON", NULL},
     {"quiet", 'q', NULL, "print only what was asked for and errors", NULL},
@@ -48,8 +50,8 @@ static const struct args_option pay_options[] = {
     {"method", 'm', "TEXT", "card, voucher, ... (default card)", "card|voucher|cash|transfer"},
     {"reference", 'r', "TEXT", "names the payment; later results repeat it", NULL},
     {NULL}};
-static const struct args_option accept_options[] = {
-    {"minutes", 'm', "N", "preparation time", NULL}, {NULL}};
+static const struct args_option accept_options[] = {{"minutes", 'm', "N", "preparation time", NULL},
+                                                    {NULL}};
 static const struct args_option reason_options[] = {
     {"reason", 'r', "TEXT", "why, for people", NULL}, {NULL}};
 static const struct args_option cancel_options[] = {
@@ -76,39 +78,45 @@ static const struct args_option top_options[] = {
     {NULL}};
 static const struct args_option encode_options[] = {
     {"output", 'o', "FILE", "write here (default: standard output)", "@file"}, {NULL}};
-static const struct args_option key_new_options[] = {
-    {"count", 'n', "N", "print N keys", NULL}, {NULL}};
+static const struct args_option key_new_options[] = {{"count", 'n', "N", "print N keys", NULL},
+                                                     {NULL}};
 
-#define ONE_KEY_WRITE(name, summary, details, examples, options, run) \
-    {name, "KEY", summary, details, examples, options, 1, 1, true, run}
+#define ONE_KEY_WRITE(name, summary, details, examples, options, run)                              \
+    { name, "KEY", summary, details, examples, options, 1, 1, true, run }
 
 const struct cli_command cli_commands[] = {
     {"place", "", "place an order, or all orders of a file",
      "Amounts are whole numbers of minor units: 9500 is 9,500 KRW, but 95.00 GBP. A file goes on\n"
      "after refusals and reports them by kind; rows that cannot be read end in status 4.\n"
-     "JSON: {\"store\", \"currency\", \"lines\": [{\"sku\", \"quantity\", \"unit_price\", \"name\"?}],\n"
-     "\"fulfilment\"?, \"payment_timing\"?, \"fees\"?, \"discounts\"?, \"total\"?, \"customer\"?, \"group\"?,\n"
-     "\"external_ref\"?, \"attributes\"?, \"key\"?, \"payment_timeout_ms\"?, \"acceptance_timeout_ms\"?,\n"
-     "\"auto_complete_ms\"?}. CSV: the same names in the heading; lines = sku:quantity:price[:name]\n"
+     "JSON: {\"store\", \"currency\", \"lines\": [{\"sku\", \"quantity\", \"unit_price\", "
+     "\"name\"?}],\n"
+     "\"fulfilment\"?, \"payment_timing\"?, \"fees\"?, \"discounts\"?, \"total\"?, \"customer\"?, "
+     "\"group\"?,\n"
+     "\"external_ref\"?, \"attributes\"?, \"key\"?, \"payment_timeout_ms\"?, "
+     "\"acceptance_timeout_ms\"?,\n"
+     "\"auto_complete_ms\"?}. CSV: the same names in the heading; lines = "
+     "sku:quantity:price[:name]\n"
      "joined by ';'.",
      "jumun place --store s1 --currency KRW --line bibimbap:1:9500 --line cola:2:1500\n"
      "jumun place --json order.json\n"
      "echo '{\"store\":\"s1\",\"currency\":\"KRW\",\"lines\":[{\"sku\":\"a\",\"quantity\":1,"
      "\"unit_price\":9500}]}' | jumun place --json -\n"
-     "jumun place --csv orders.csv.gz --dry-run", place_options, 0, 0, true, cli_place},
+     "jumun place --csv orders.csv.gz --dry-run",
+     place_options, 0, 0, true, cli_place},
     {"pay", "KEY AMOUNT", "record the result of a payment",
      "AMOUNT is in minor units. One reference names one payment: authorised first, captured later\n"
      "is one payment with two results.",
      "jumun pay $KEY 12500 --reference pg-1\n"
-     "jumun pay $KEY 12500 --reference pg-1 --state authorised", pay_options, 2, 2, true, cli_pay},
+     "jumun pay $KEY 12500 --reference pg-1 --state authorised",
+     pay_options, 2, 2, true, cli_pay},
     ONE_KEY_WRITE("accept", "the store accepts", NULL, "jumun accept $KEY --minutes 20",
                   accept_options, cli_accept),
     ONE_KEY_WRITE("reject", "the store rejects", NULL, "jumun reject $KEY --reason 'sold out'",
                   reason_options, cli_reject),
-    ONE_KEY_WRITE("ready", "the food is ready, the parcel is packed", NULL, "jumun ready $KEY", NULL,
-                  cli_plain_step),
-    {"assign-rider", "KEY RIDER", "name the rider", NULL, "jumun assign-rider $KEY rider-7", NULL, 2,
-     2, true, cli_assign_rider},
+    ONE_KEY_WRITE("ready", "the food is ready, the parcel is packed", NULL, "jumun ready $KEY",
+                  NULL, cli_plain_step),
+    {"assign-rider", "KEY RIDER", "name the rider", NULL, "jumun assign-rider $KEY rider-7", NULL,
+     2, 2, true, cli_assign_rider},
     ONE_KEY_WRITE("unassign-rider", "take the rider off", NULL, "jumun unassign-rider $KEY", NULL,
                   cli_plain_step),
     ONE_KEY_WRITE("pick-up", "picked up by rider, customer or carrier", NULL, "jumun pick-up $KEY",
@@ -120,36 +128,38 @@ const struct cli_command cli_commands[] = {
                   "Without --line the whole order is cancelled. Money that was captured for what\n"
                   "is cancelled is owed back.",
                   "jumun cancel $KEY --by customer --reason 'changed my mind'\n"
-                  "jumun cancel $KEY --by store --line 0:1 --line 2:3", cancel_options, cli_cancel),
+                  "jumun cancel $KEY --by store --line 0:1 --line 2:3",
+                  cancel_options, cli_cancel),
     {"refund", "KEY [AMOUNT|all]", "give captured money back",
      "AMOUNT is in minor units; without it all that is left is refunded.",
      "jumun refund $KEY 3000 --reason 'cold soup'\njumun refund $KEY all", reason_options, 1, 2,
      true, cli_refund},
     ONE_KEY_WRITE("amend", "replace the lines before acceptance", NULL,
                   "jumun amend $KEY --line bibimbap:2:9500 --fees 3000", amend_options, cli_amend),
-    {"annotate", "KEY NOTE", "add a note", NULL, "jumun annotate $KEY 'leave at the door'", NULL, 2, 2,
-     true, cli_annotate},
-    {"get", "KEY", "show an order", NULL, "jumun get $KEY\njumun --json get $KEY | jq .state", NULL, 1,
-     1, false, cli_get},
+    {"annotate", "KEY NOTE", "add a note", NULL, "jumun annotate $KEY 'leave at the door'", NULL, 2,
+     2, true, cli_annotate},
+    {"get", "KEY", "show an order", NULL, "jumun get $KEY\njumun --json get $KEY | jq .state", NULL,
+     1, 1, false, cli_get},
     {"history", "KEY", "show what happened to an order", "Times are local.",
      "jumun history $KEY\njumun history $KEY --limit 5 --json", history_options, 1, 1, false,
      cli_history},
     {"store pause", "STORE", "take no new orders; placed ones go on", NULL,
-     "jumun store pause s1 --reason 'kitchen closed'", reason_options, 1, 1, true,
-     cli_store_pause},
+     "jumun store pause s1 --reason 'kitchen closed'", reason_options, 1, 1, true, cli_store_pause},
     {"store resume", "STORE", "take orders again", NULL, "jumun store resume s1", NULL, 1, 1, true,
      cli_store_resume},
     {"store get", "STORE", "show a store", NULL, "jumun store get s1", NULL, 1, 1, false,
      cli_store_get},
-    {"status", "", "show how the node is", NULL, "jumun status\njumun status --interval 10s\n"
-     "jumun status --json", status_options, 0, 0, false, cli_status},
+    {"status", "", "show how the node is", NULL,
+     "jumun status\njumun status --interval 10s\n"
+     "jumun status --json",
+     status_options, 0, 0, false, cli_status},
     {"top", "", "watch the node live", "q or Ctrl-C quits. Not on a terminal: a line per look.",
      "jumun top\njumun top --interval 5s --count 12 | tee load.txt", top_options, 0, 0, false,
      cli_top},
-    {"ping", "", "see whether the node answers", NULL, "jumun ping --timeout 500ms", NULL, 0, 0, false,
-     cli_ping},
-    {"key new", "", "make order keys or command ids", NULL, "KEY=$(jumun key new)", key_new_options, 0,
-     0, false, cli_key_new},
+    {"ping", "", "see whether the node answers", NULL, "jumun ping --timeout 500ms", NULL, 0, 0,
+     false, cli_ping},
+    {"key new", "", "make order keys or command ids", NULL, "KEY=$(jumun key new)", key_new_options,
+     0, 0, false, cli_key_new},
     {"key parse", "KEY", "show what a key says", NULL, "jumun key parse 01JD6QJ4E9GHXN3W6YV2T0RZ8K",
      NULL, 1, 1, false, cli_key_parse},
     {"encode", "COMMAND ...", "write a command's request message instead of sending it",
@@ -157,12 +167,12 @@ const struct cli_command cli_commands[] = {
      "jumun encode --output ping.bin ping\n"
      "nngcat --req --dial tcp://127.0.0.1:7400 --file ping.bin --raw | jumun decode",
      encode_options, 1, 0, false, cli_encode},
-    {"decode", "[FILE]", "show a msgpack message as JSON", NULL, "jumun decode reply.bin", NULL, 0, 1,
-     false, cli_decode},
+    {"decode", "[FILE]", "show a msgpack message as JSON", NULL, "jumun decode reply.bin", NULL, 0,
+     1, false, cli_decode},
     {"completion", "SHELL", "print the completions of bash, zsh or fish", NULL,
      "source <(jumun completion bash)\n"
-     "jumun completion fish > ~/.config/fish/completions/jumun.fish", NULL, 1, 1, false,
-     cli_completion},
+     "jumun completion fish > ~/.config/fish/completions/jumun.fish",
+     NULL, 1, 1, false, cli_completion},
     {"version", "", "print the version", NULL, NULL, NULL, 0, 0, false, cli_version},
     {"help", "[COMMAND]", "print help", NULL, "jumun help place", NULL, 0, 2, false, cli_help},
     {NULL}};

@@ -133,7 +133,8 @@ static void completion_fish(FILE *out) {
     }
     fputs("complete -c jumun -n __fish_use_subcommand -a store -d 'pause, resume or show a store'\n"
           "complete -c jumun -n __fish_use_subcommand -a key -d 'make or read keys'\n"
-          "complete -c jumun -n '__fish_seen_subcommand_from completion' -a 'bash zsh fish'\n", out);
+          "complete -c jumun -n '__fish_seen_subcommand_from completion' -a 'bash zsh fish'\n",
+          out);
 }
 
 int cli_completion(struct cli *cli) {

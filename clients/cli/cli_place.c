@@ -310,6 +310,9 @@ int cli_place_files(struct cli *cli, const char *path, bool csv) {
             place_progress(run, 1, true);
             status = place_report(run);
         }
+        /* Closing waits for the last callback to return: only then may its run go. */
+        if (cli->client) jumun_close(cli->client);
+        cli->client = NULL;
         pthread_cond_destroy(&run->changed);
         pthread_mutex_destroy(&run->lock);
     }

@@ -147,7 +147,8 @@ static void show_facts(const struct cli *cli, const msgpack_object *order, int64
     char text[SHOW_TEXT_BYTES], time[TEXT_BYTES], relative[TEXT_BYTES];
     struct table *t = table_new("ll", cli->color);
     table_cell(t, "2", "fulfilment");
-    table_cell(t, NULL, "%s, %s", names_word(NAMES_FULFILMENT, (int)value_int(order, "fulfilment", 0)),
+    table_cell(t, NULL, "%s, %s",
+               names_word(NAMES_FULFILMENT, (int)value_int(order, "fulfilment", 0)),
                names_word(NAMES_TIMING, (int)value_int(order, "payment_timing", 0)));
     for (size_t i = 0; i < sizeof ids / sizeof *ids; i++) {
         value_text(order, ids[i].field, text, sizeof text);

@@ -237,7 +237,8 @@ static void status_refusals(const struct status_view *v) {
         char text[TEXT_BYTES];
         uint64_t earlier = 0;
         for (uint32_t b = 0; b < before.count; b++) {
-            if (strcmp(before.items[b].name, now.items[i].name) == 0) earlier = before.items[b].count;
+            bool same = strcmp(before.items[b].name, now.items[i].name) == 0;
+            if (same) earlier = before.items[b].count;
         }
         double rate = status_rate(v, now.items[i].count, earlier);
         if (now.items[i].count == 0) continue;
@@ -263,8 +264,8 @@ static void status_machine(const struct status_view *v) {
     fprintf(v->out, "  %sdisk%s     used %s, free %s\n", CLI_STYLE(v->cli, "2"), CLI_PLAIN(v->cli),
             text_size(a, status_uint(v->now, "disk.used_bytes")),
             text_size(b, status_uint(v->now, "disk.free_bytes")));
-    fprintf(v->out, "  %sclients%s  %s connections, %s messages in flight\n", CLI_STYLE(v->cli, "2"),
-            CLI_PLAIN(v->cli), text_count(a, status_uint(v->now, "connections.open")),
+    fprintf(v->out, "  %sclients%s  %s connections, %s messages in flight\n",
+            CLI_STYLE(v->cli, "2"), CLI_PLAIN(v->cli), text_count(a, status_uint(v->now, "connections.open")),
             text_count(b, status_uint(v->now, "messages.in_flight")));
     fprintf(v->out, "  %sstores%s   %s in memory, %s paused; between shards %s sent, %s again\n",
             CLI_STYLE(v->cli, "2"), CLI_PLAIN(v->cli),

@@ -241,7 +241,8 @@ static bool order_json_line(struct order_input *o, json_t *json, char *error, si
         if (*name == 'q') line->quantity = json_integer_value(v), quantity = true;
         if (*name == 'u') line->unit_price = json_integer_value(v), price = true;
     }
-    const char *missing = !line->sku ? "sku" : !quantity ? "quantity" : !price ? "unit_price" : NULL;
+    const char *missing = !line->sku ? "sku" : !quantity ? "quantity" : !price ? "unit_price"
+                                                                            : NULL;
     return !missing || order_bad(error, bytes, "lines[%u].%s: is missing", i, missing);
 }
 

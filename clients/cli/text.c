@@ -8,7 +8,8 @@
 #include <time.h>
 
 int text_currency_exponent(const char *currency) {
-    static const char none[] = "BIF CLP DJF GNF ISK JPY KMF KRW PYG RWF UGX UYI VND VUV XAF XOF XPF";
+    static const char none[] =
+        "BIF CLP DJF GNF ISK JPY KMF KRW PYG RWF UGX UYI VND VUV XAF XOF XPF";
     static const char three[] = "BHD IQD JOD KWD LYD OMR TND";
     if (!currency || strlen(currency) != 3 || strchr(currency, ' ')) return 2;
     if (strstr(none, currency)) return 0;

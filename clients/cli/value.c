@@ -112,7 +112,9 @@ const msgpack_object *value_item(const msgpack_object *array, uint32_t i) {
 static json_t *value_hex(const void *data, uint32_t size) {
     char *hex = malloc((size_t)size * 2 + 1);
     if (!hex) return NULL;
-    for (uint32_t i = 0; i < size; i++) sprintf(hex + 2 * i, "%02x", ((const uint8_t *)data)[i]);
+    for (uint32_t i = 0; i < size; i++) {
+        snprintf(hex + 2 * (size_t)i, 3, "%02x", ((const uint8_t *)data)[i]);
+    }
     hex[2 * (size_t)size] = 0;
     json_t *out = json_pack("{s:s}", "hex", hex);
     free(hex);

@@ -1,0 +1,17 @@
+/* What happened while the plan was played, for people and as JSON. */
+#ifndef JUMUN_DEMO_REPORT_H
+#define JUMUN_DEMO_REPORT_H
+
+#include "clients/demo/play.h"
+
+struct report_options {
+    bool json, color;
+    const char *endpoint;      /* for the commands to try next */
+};
+
+/* Asks the node for its status and the stores, prints to stdout. False when the node did not
+ * answer; what is known without it is printed all the same. */
+bool report_print(const struct play *play, const struct retail *retail,
+                  const struct report_options *options);
+
+#endif
