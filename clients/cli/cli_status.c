@@ -265,7 +265,8 @@ static void status_machine(const struct status_view *v) {
             text_size(a, status_uint(v->now, "disk.used_bytes")),
             text_size(b, status_uint(v->now, "disk.free_bytes")));
     fprintf(v->out, "  %sclients%s  %s connections, %s messages in flight\n",
-            CLI_STYLE(v->cli, "2"), CLI_PLAIN(v->cli), text_count(a, status_uint(v->now, "connections.open")),
+            CLI_STYLE(v->cli, "2"), CLI_PLAIN(v->cli),
+            text_count(a, status_uint(v->now, "connections.open")),
             text_count(b, status_uint(v->now, "messages.in_flight")));
     fprintf(v->out, "  %sstores%s   %s in memory, %s paused; between shards %s sent, %s again\n",
             CLI_STYLE(v->cli, "2"), CLI_PLAIN(v->cli),

@@ -16,8 +16,8 @@
  * A cancel invoice that names its sale cancels those lines that it matches by stock code with what
  * is left of them, and refunds them if they were paid; matching everything that is left makes it a
  * whole cancel, after which the life ends. Lines that do not match are sent as they are, in a
- * cancel of their own: the engine's refusal is the answer. A cancel without its sale goes to a new key and
- * is held. Stock fixes and bad debts are placed as they stand: most are refused. */
+ * cancel of their own: the engine's refusal is the answer. A cancel without its sale goes to a new
+ * key and is held. Stock fixes and bad debts are placed as they stand: most are refused. */
 #ifndef JUMUN_DEMO_PLAN_H
 #define JUMUN_DEMO_PLAN_H
 
@@ -64,8 +64,8 @@ bool plan_make(struct plan *plan, const struct retail *retail);
 void plan_free(struct plan *plan);
 
 /* How one line of a cancel meets the order: takes from lines with that stock code, those of the
- * same price first, at most what is left of each. Writes at most `lines_count` cancellations, returns
- * how many, and lowers `left`. What finds no match stays in *quantity_unmatched. */
+ * same price first, at most what is left of each. Writes at most `lines_count` cancellations,
+ * returns how many, and lowers `left`. What finds no match stays in *quantity_unmatched. */
 uint32_t plan_match_line(const jumun_line *lines, uint32_t lines_count, int64_t *left,
                          const jumun_line *cancelled, jumun_line_cancellation *out,
                          int64_t *quantity_unmatched);
