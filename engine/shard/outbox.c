@@ -54,6 +54,7 @@ void outbox_acknowledge(struct outbox *o, uint32_t peer_id, uint64_t sequence) {
         if (peer->unsent == m) peer->unsent = m->next;
         peer->acknowledged = m->sequence;
         o->messages_waiting--;
+        o->acknowledged++;
         o->bytes_waiting -= m->bytes;
         free(m);
     }

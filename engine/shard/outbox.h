@@ -34,6 +34,7 @@ struct outbox {
     uint32_t id, peers_count;
     struct outbox_peer *peers;  /* by shard id */
     uint64_t messages_waiting, bytes_waiting;
+    uint64_t acknowledged;      /* messages, counted: tells a checkpoint that cursors have moved */
     uint64_t sent, resent, seen, repeated; /* counters */
 };
 

@@ -108,6 +108,7 @@ static bool checkpoint_close(struct shard *s) {
         snprintf(name, sizeof name, "peer.%u", p);
         cursor_put(w, name, value, sizeof value);
     }
+    s->checkpoint_acknowledged = s->outbox.acknowledged;
     w->copy_index = s->applied_index;
     /* Every order changed at or before the marker is in this or an earlier checkpoint. */
     struct dirty_ring *r = &s->dirty;
@@ -132,9 +133,11 @@ static void checkpoint_hand_over(struct shard *s) {
     s->options.storage->ops->checkpoint(s->options.storage, &w->data);
 }
 
-/* Something is worth a checkpoint: settled orders, changed stores, or a marker that lags. */
+/* Something is worth a checkpoint: settled orders, changed stores, moved cursors, or a marker that
+ * lags. */
 static bool checkpoint_is_due(const struct shard *s) {
     if (s->checkpoint.data.items_count > 0 || s->dirty_stores_count > 0) return true;
+    if (s->outbox.acknowledged != s->checkpoint_acknowledged) return true;
     return s->dirty.count == 0 && s->applied_index > s->checkpoint_index;
 }
 
@@ -216,5 +219,6 @@ void shard_on_checkpointed(struct shard *s, const struct storage_event *event) {
 bool shard_checkpoint_is_clean(const struct shard *s) {
     return s->checkpoint.phase <= CHECKPOINT_FILLING && s->checkpoint.data.items_count == 0 &&
            s->dirty.count == 0 && s->dirty_stores_count == 0 &&
+           s->outbox.acknowledged == s->checkpoint_acknowledged &&
            s->checkpoint_index >= s->applied_index;
 }

@@ -159,6 +159,7 @@ struct shard {
     struct checkpoint_work checkpoint;
     uint64_t checkpoint_index, checkpoint_term; /* newest durable marker */
     int64_t checkpoint_closed_ms;   /* monotonic */
+    uint64_t checkpoint_acknowledged; /* outbox.acknowledged as of the newest one */
     uint64_t stores_index;          /* recovery: stores, cursors and totals reflect this entry */
     uint64_t replay_index;          /* recovery: next entry to look at */
     int64_t recovery_started_ms;
