@@ -12,7 +12,7 @@
 #include "engine/wire/order_encode.h"
 
 enum {
-    EVENT_ENCODE_FIXED_BYTES = 1024, /* keys, numbers and headers of any kind; the test counts them */
+    EVENT_ENCODE_FIXED_BYTES = 1024, /* keys, numbers and headers of any kind */
     /* What an item of a list takes on the wire beside its texts, which stand in the payload too. */
     EVENT_ENCODE_ITEM_BYTES = 1 + 3 * MSGPACK_INT_BYTES_MAX + 2 * MSGPACK_HEADER_BYTES_MAX
 };

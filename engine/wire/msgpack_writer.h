@@ -101,7 +101,7 @@ static inline void msgpack_write_double(struct msgpack_writer *w, double value) 
     msgpack_writer_tagged_(w, 0xcb, bits, 8);
 }
 
-/* -- containers: the items follow, one call each ------------------------------------------------ */
+/* -- containers: the items follow, one call each ----------------------------------------------- */
 
 static inline void msgpack_write_array(struct msgpack_writer *w, uint32_t count) {
     if (count < 16) msgpack_writer_byte_(w, (uint8_t)(0x90 | count));

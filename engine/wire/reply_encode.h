@@ -14,7 +14,7 @@ size_t reply_bytes_max(const struct result *results, uint32_t count);
 /* Writes the reply to a message whose commands were answered one by one. `capacity` is at least
  * reply_bytes_max(). Returns the bytes used.
  *
- * A value that finds no more room in the message is left out, and its result says MESSAGE_TOO_LARGE:
+ * A value that finds no more room in the message is left out, and its result is MESSAGE_TOO_LARGE:
  * the client asks again for less. RESULT_VALUE_MSGPACK is copied as it is: it must be one value. */
 size_t reply_encode(const struct result *results, uint32_t count, void *buffer, size_t capacity);
 

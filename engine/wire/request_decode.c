@@ -238,7 +238,9 @@ static void decode_body(struct decode_fields *f, struct command *command) {
             (int64_t)decode_uint_optional(f, PREPARATION_MINUTES_MAX);
         break;
     case COMMAND_REJECT: command->reject.reason = decode_text_optional(f, REASON_BYTES_MAX); break;
-    case COMMAND_ASSIGN_RIDER: command->assign_rider.rider = decode_text(f, ID_TEXT_BYTES_MAX); break;
+    case COMMAND_ASSIGN_RIDER:
+        command->assign_rider.rider = decode_text(f, ID_TEXT_BYTES_MAX);
+        break;
     case COMMAND_CANCEL: decode_cancel(f, &command->cancel); break;
     case COMMAND_REFUND:
         command->refund.amount = decode_int_optional(f);

@@ -19,7 +19,7 @@ struct wire_arena {
 /* Room for `bytes` more without another malloc. False = no memory, and nothing has changed. */
 bool wire_arena_reserve(struct wire_arena *arena, size_t bytes);
 
-/* `bytes` bytes, 8-byte aligned, not zeroed; NULL = no memory. They live until wire_arena_free(). */
+/* `bytes` bytes, 8-byte aligned, not zeroed; NULL = no memory. Valid until wire_arena_free(). */
 void *wire_arena_take(struct wire_arena *arena, size_t bytes);
 
 /* Gives all memory back; the arena is empty and may be used again. */

@@ -50,7 +50,8 @@ static void anything_else_is_refused_and_leaves_the_id(void **state) {
     static const char *const wrong[] = {
         "8ZZZZZZZZZZZZZZZZZZZZZZZZZ", "ZZZZZZZZZZZZZZZZZZZZZZZZZZ", "0000000000000000000000000U",
         "0000000000000000000000000u", "000000000000-0000000000000", "0000000000000000000000000 ",
-        "0000000000000000000000000",  "000000000000000000000000000", "", "0000000000000000000000000\xff"};
+        "0000000000000000000000000",  "000000000000000000000000000", "",
+        "0000000000000000000000000\xff"};
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
         struct id128 id = {{7}}, before = id;
         assert_false(ulid_parse(wrong[i], strlen(wrong[i]), &id));

@@ -15,7 +15,7 @@ static size_t encode(uint32_t c, uint8_t out[4]) {
     return size;
 }
 
-/* Apart, so that the compiler does not fold a size into the function and warn of bytes never read. */
+/* Apart, so that the compiler does not fold a size in and warn of bytes that are never read. */
 __attribute__((noinline)) static bool is_valid(const uint8_t *text, size_t size) {
     return utf8_is_valid(text, size);
 }

@@ -23,7 +23,7 @@ static uint64_t random_next(void) {
 /* A number whose width is spread evenly, so that every encoding comes up. */
 static uint64_t random_width(void) { return random_next() >> (random_next() % 64); }
 
-/* -- random trees by msgpack-c, read and skipped by us ------------------------------------------ */
+/* -- random trees by msgpack-c, read and skipped by us ----------------------------------------- */
 
 static void pack_random(msgpack_packer *pk, unsigned depth) {
     static char junk[70000];
@@ -145,7 +145,7 @@ static void reads_and_skips_what_the_reference_writes(void **state) {
     }
 }
 
-/* -- what we write is what the reference writes, byte by byte ----------------------------------- */
+/* -- what we write is what the reference writes, byte by byte ---------------------------------- */
 
 struct pair {
     struct msgpack_writer ours;
@@ -248,7 +248,7 @@ static void an_overflow_stays_and_never_writes_past_the_end(void **state) {
     assert_int_equal(msgpack_writer_size(&w), 0);
 }
 
-/* -- the reader against what is wrong ------------------------------------------------------------ */
+/* -- the reader against what is wrong ---------------------------------------------------------- */
 
 static struct msgpack_reader over(const void *data, size_t size) {
     struct msgpack_reader r;
@@ -308,7 +308,8 @@ static void no_bytes_and_0xc1_are_named(void **state) {
 static void a_count_beyond_the_bytes_is_truncated(void **state) {
     static const struct { const char *bytes; size_t size; } cut[] = {
         {"\xdd\xff\xff\xff\xff\x01", 6}, {"\xdf\xff\xff\xff\xff\x01", 6}, {"\x92\x01", 2},
-        {"\x81\x01", 2},                 {"\xdb\xff\xff\xff\xff" "a", 6}, {"\xc6\xff\xff\xff\xff", 5},
+        {"\x81\x01", 2},                 {"\xdb\xff\xff\xff\xff" "a", 6},
+        {"\xc6\xff\xff\xff\xff", 5},
         {"\xa2" "a", 2},                 {"\xc9\xff\xff\xff\xff\x01", 6}, {"\xdc\x00", 2},
         {"\xcf\x01\x02\x03\x04\x05\x06\x07", 8}, {"\xcb\x01", 2}, {"\xd8\x01", 2}};
     for (size_t i = 0; i < sizeof cut / sizeof *cut; i++) {

@@ -1,5 +1,5 @@
-/* Replies read back with msgpack-c: every shape of a result, every value, and values that do not fit
- * a message. */
+/* Replies read back with msgpack-c: every shape of a result, every value, and values that do not
+ * fit a message. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>
@@ -231,7 +231,7 @@ static void a_store_is_shown_whole(void **state) {
     assert_str(field(field(value, "info"), "reason"), "fire drill");
 }
 
-/* -- history --------------------------------------------------------------------------------------- */
+/* -- history ----------------------------------------------------------------------------------- */
 
 static const msgpack_object *history(void) {
     struct result r = {.code = RESULT_OK, .value_kind = RESULT_VALUE_HISTORY,
@@ -405,7 +405,7 @@ static void a_newer_schema_is_told_without_its_info(void **state) {
     assert_int_equal(field(first, "info")->via.map.size, 0);
 }
 
-/* -- bounds ------------------------------------------------------------------------------------------ */
+/* -- bounds ------------------------------------------------------------------------------------ */
 
 static void the_bounds_hold_for_the_widest_texts(void **state) {
     static struct order_line lines[200];

@@ -70,7 +70,7 @@ static void assert_text(struct bytes text, const char *expected) {
     assert_memory_equal(text.data, expected, text.size);
 }
 
-/* -- what is right ------------------------------------------------------------------------------- */
+/* -- what is right ----------------------------------------------------------------------------- */
 
 static void place_decodes(void **state) {
     const struct command *c = decode_example("place");
@@ -167,7 +167,7 @@ static void a_read_drops_the_id_that_it_was_sent(void **state) {
     assert_true(id128_is_zero(&c->id));
 }
 
-/* -- the whole message ---------------------------------------------------------------------------- */
+/* -- the whole message ------------------------------------------------------------------------- */
 
 static void every_example_cut_anywhere_is_malformed(void **state) {
     for (unsigned i = 0; i < wire_examples_requests_count; i++) {
@@ -212,8 +212,9 @@ static void sizes_and_batches_end_at_their_limits(void **state) {
             msgpack_write_array(&writer, 1);
             msgpack_write_uint(&writer, NODE_COMMAND_PING);
         }
-        assert_int_equal(decode(), count <= BATCH_COMMANDS_MAX ? RESULT_OK : RESULT_BATCH_TOO_LARGE);
-        if (count <= BATCH_COMMANDS_MAX) assert_int_equal(request.commands_count, count);
+        bool fits = count <= BATCH_COMMANDS_MAX;
+        assert_int_equal(decode(), fits ? RESULT_OK : RESULT_BATCH_TOO_LARGE);
+        if (fits) assert_int_equal(request.commands_count, count);
     }
 }
 
@@ -224,7 +225,7 @@ static void nesting_without_end_is_malformed(void **state) {
     assert_int_equal(decode(), RESULT_MALFORMED_MESSAGE);
 }
 
-/* -- one command among good ones ------------------------------------------------------------------ */
+/* -- one command among good ones --------------------------------------------------------------- */
 
 /* Puts one bad command, written by `write`, between two good ones; returns its code. */
 static enum result_code bad_between_good(void (*write)(const void *arg), const void *arg) {
@@ -349,12 +350,13 @@ static void heads_of_the_wrong_shape_get_their_code(void **state) {
     }
 }
 
-/* -- place: one field at a time is made wrong ------------------------------------------------------ */
+/* -- place: one field at a time is made wrong -------------------------------------------------- */
 
 struct place_fault { unsigned field; const char *bytes; size_t size; };
 
 static const struct { const char *bytes; size_t size; } place_good[15] = {
-    {RAW("\x01")}, {RAW("\x01")}, {RAW("\xa3KRW")}, {RAW("\xa1s")}, {RAW("\x91\x93\xa1" "a\x01\x05")},
+    {RAW("\x01")}, {RAW("\x01")}, {RAW("\xa3KRW")}, {RAW("\xa1s")},
+    {RAW("\x91\x93\xa1" "a\x01\x05")},
     {RAW("\x00")}, {RAW("\x00")}, {RAW("\x05")},    {RAW("\xc0")},  {RAW("\xc0")},
     {RAW("\xc0")}, {RAW("\xc0")}, {RAW("\xc0")},    {RAW("\xc0")},  {RAW("\xc0")}};
 
@@ -389,7 +391,8 @@ static void numbers_of_place_end_at_their_range(void **state) {
     for (unsigned field = 12; field < 15; field++) {
         assert_int_equal(place_with(field, RAW("\xff")), RESULT_NUMBER_OUT_OF_RANGE);
         assert_int_equal(place_with(field, RAW("\xce\x9a\x7e\xc8\x00")), 0); /* 30 days */
-        assert_int_equal(place_with(field, RAW("\xce\x9a\x7e\xc8\x01")), RESULT_NUMBER_OUT_OF_RANGE);
+        assert_int_equal(place_with(field, RAW("\xce\x9a\x7e\xc8\x01")),
+                         RESULT_NUMBER_OUT_OF_RANGE);
     }
 }
 
@@ -471,7 +474,12 @@ static void a_huge_command_is_refused_alone(void **state) {
 }
 
 static void texts_of_the_rest_end_at_their_limits(void **state) {
-    static const struct { unsigned kind; const char *head; size_t head_size; uint32_t max; } texts[] = {
+    static const struct {
+        unsigned kind;
+        const char *head;
+        size_t head_size;
+        uint32_t max;
+    } texts[] = {
         {COMMAND_REJECT, RAW("\x91"), REASON_BYTES_MAX},
         {COMMAND_ASSIGN_RIDER, RAW("\x91"), ID_TEXT_BYTES_MAX},
         {COMMAND_CANCEL, RAW("\x92\x01"), REASON_BYTES_MAX},

@@ -126,9 +126,13 @@ static void example_unassign_rider(struct msgpack_writer *w) {
     example_alone(w, 3, COMMAND_UNASSIGN_RIDER, NULL);
 }
 
-static void example_pick_up(struct msgpack_writer *w) { example_alone(w, 3, COMMAND_PICK_UP, NULL); }
+static void example_pick_up(struct msgpack_writer *w) {
+    example_alone(w, 3, COMMAND_PICK_UP, NULL);
+}
 
-static void example_deliver(struct msgpack_writer *w) { example_alone(w, 3, COMMAND_DELIVER, NULL); }
+static void example_deliver(struct msgpack_writer *w) {
+    example_alone(w, 3, COMMAND_DELIVER, NULL);
+}
 
 static void example_complete(struct msgpack_writer *w) {
     example_alone(w, 3, COMMAND_COMPLETE, NULL);

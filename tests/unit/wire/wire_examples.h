@@ -16,6 +16,9 @@ struct wire_example {
 extern const struct wire_example wire_examples_requests[];
 extern const unsigned wire_examples_requests_count;
 
+extern const struct wire_example wire_examples_replies[];
+extern const unsigned wire_examples_replies_count;
+
 /* Birth 2026-01-01 00:00:00 UTC; the random bytes are 1..10. */
 extern const struct id128 wire_example_key;
 extern const struct id128 wire_example_command_id;

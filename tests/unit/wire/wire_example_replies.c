@@ -1,0 +1,120 @@
+#include "engine/wire/reply_encode.h"
+#include "tests/unit/wire/wire_examples.h"
+#include "tests/unit/wire/wire_story.h"
+
+static void example_results(struct msgpack_writer *w, const struct result *results,
+                            uint32_t count) {
+    size_t size = reply_encode(results, count, w->at, (size_t)(w->end - w->at));
+    w->at += size;
+}
+
+static void example_done(struct msgpack_writer *w) {
+    struct result r = {.code = RESULT_OK, .version = 3, .shard = 1, .index = 1003};
+    example_results(w, &r, 1);
+}
+
+static void example_repeated(struct msgpack_writer *w) {
+    struct result r = {.code = RESULT_OK, .flags = 1, .version = 3, .shard = 1, .index = 1003};
+    example_results(w, &r, 1);
+}
+
+static void example_held(struct msgpack_writer *w) {
+    struct result r = {.code = RESULT_HELD, .version = 1, .shard = 1, .index = 1001};
+    example_results(w, &r, 1);
+}
+
+static void example_refused(struct msgpack_writer *w) {
+    struct result r = {.code = RESULT_NOT_ALLOWED_IN_STATE, .version = 3, .shard = 1,
+                       .index = 1003};
+    example_results(w, &r, 1);
+}
+
+static void example_overloaded(struct msgpack_writer *w) {
+    struct result r = {.code = RESULT_OVERLOADED, .shard = 1, .retry_after_ms = 25};
+    example_results(w, &r, 1);
+}
+
+static void example_of_two(struct msgpack_writer *w) {
+    struct result r[] = {{.code = RESULT_OK, .version = 4, .shard = 1, .index = 1004},
+                         {.code = RESULT_ORDER_NOT_FOUND, .shard = 0, .index = 88}};
+    example_results(w, r, 2);
+}
+
+static void example_message_refused(struct msgpack_writer *w) {
+    w->at += reply_encode_refused(RESULT_UNSUPPORTED_VERSION, w->at, (size_t)(w->end - w->at));
+}
+
+static void example_pong(struct msgpack_writer *w) {
+    struct result r = {.code = RESULT_OK, .value_kind = RESULT_VALUE_MSGPACK,
+                       .value = (void *)(uintptr_t)"\xa4pong", .value_bytes = 5};
+    example_results(w, &r, 1);
+}
+
+static void example_shard_map_value(struct msgpack_writer *w) {
+    uint8_t value[256];
+    struct msgpack_writer v;
+    msgpack_writer_init(&v, value, sizeof value);
+    msgpack_write_map(&v, 2);
+    msgpack_write_text(&v, "epochs");
+    msgpack_write_array(&v, 1);
+    msgpack_write_array(&v, 2);
+    msgpack_write_uint(&v, 0);
+    msgpack_write_uint(&v, 2);
+    msgpack_write_text(&v, "shards");
+    msgpack_write_array(&v, 2);
+    for (unsigned i = 0; i < 2; i++) {
+        msgpack_write_array(&v, 2);
+        msgpack_write_uint(&v, i);
+        msgpack_write_text(&v, i == 0 ? "tcp://127.0.0.1:7401" : "tcp://127.0.0.1:7402");
+    }
+    struct result r = {.code = RESULT_OK, .value_kind = RESULT_VALUE_MSGPACK, .value = value,
+                       .value_bytes = (uint32_t)msgpack_writer_size(&v)};
+    example_results(w, &r, 1);
+}
+
+static void example_order(struct msgpack_writer *w) {
+    static struct wire_story story;
+    wire_story_example(&story);
+    struct result r = {.code = RESULT_OK, .version = 3, .shard = 1, .index = 1003,
+                       .value_kind = RESULT_VALUE_ORDER, .value = story.block};
+    example_results(w, &r, 1);
+}
+
+static void example_history(struct msgpack_writer *w) {
+    static struct wire_story story;
+    wire_story_example(&story);
+    struct result r = {.code = RESULT_OK, .version = 3, .shard = 1, .index = 1003,
+                       .value_kind = RESULT_VALUE_HISTORY, .value = story.history,
+                       .value_bytes = story.history_bytes};
+    example_results(w, &r, 1);
+}
+
+static void example_store(struct msgpack_writer *w) {
+    static struct wire_story story;
+    wire_story_init(&story);
+    struct command pause = wire_story_command(COMMAND_STORE_PAUSE);
+    pause.store.store = bytes_of_text("store-7");
+    pause.store.reason = bytes_of_text("kitchen fire drill");
+    pause.subject = store_key(pause.store.store, false);
+    require(wire_story_run(&story, &pause) == RESULT_OK);
+    struct result r = {.code = RESULT_OK, .version = 1, .shard = 0, .index = 1001,
+                       .value_kind = RESULT_VALUE_STORE, .value = story.block};
+    example_results(w, &r, 1);
+}
+
+const struct wire_example wire_examples_replies[] = {
+    {"reply: done", example_done},
+    {"reply: repeated", example_repeated},
+    {"reply: held", example_held},
+    {"reply: refused", example_refused},
+    {"reply: overloaded", example_overloaded},
+    {"reply: two results", example_of_two},
+    {"reply: message refused", example_message_refused},
+    {"reply: ping", example_pong},
+    {"reply: shard_map", example_shard_map_value},
+    {"reply: get", example_order},
+    {"reply: history", example_history},
+    {"reply: store_get", example_store},
+};
+const unsigned wire_examples_replies_count =
+    sizeof wire_examples_replies / sizeof *wire_examples_replies;
