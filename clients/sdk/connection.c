@@ -75,6 +75,8 @@ void connection_close(struct connection *c) { nng_close(connection_socket(c)); }
 static void exchange_received(void *arg) {
     struct exchange *x = arg;
     int rc = nng_aio_result(x->recv_aio);
+    /* A reply can be here before nng has finished the send that it answers. */
+    nng_aio_wait(x->send_aio);
     if (rc == 0) {
         nng_msg *reply = nng_aio_get_msg(x->recv_aio);
         x->on_end(x->arg, EXCHANGE_REPLIED, nng_msg_body(reply), nng_msg_len(reply));
@@ -83,7 +85,6 @@ static void exchange_received(void *arg) {
     }
     /* The context gives a request back that never reached a pipe: that is how "certainly not sent"
      * is told from "perhaps". */
-    nng_aio_wait(x->send_aio);
     bool sent = nng_aio_result(x->send_aio) == 0;
     if (!sent) {
         nng_msg *unsent = nng_aio_get_msg(x->send_aio);
