@@ -27,10 +27,29 @@ static void reads_word(json_t *order, const char *field, enum names_kind kind) {
     json_object_set_new(order, field, n == 0 ? json_null() : json_string(names_word(kind, n)));
 }
 
+/* The caller's own msgpack, shown as what it is; what does not unpack stays as it came. */
+static void reads_attributes(json_t *order, const msgpack_object *value) {
+    const msgpack_object *v = value_at(value, "attributes");
+    if (!v || v->type != MSGPACK_OBJECT_BIN) return;
+    if (v->via.bin.size == 0) {
+        json_object_set_new(order, "attributes", json_null());
+        return;
+    }
+    msgpack_unpacked unpacked;
+    size_t offset = 0;
+    msgpack_unpacked_init(&unpacked);
+    if (msgpack_unpack_next(&unpacked, v->via.bin.ptr, v->via.bin.size, &offset) ==
+        MSGPACK_UNPACK_SUCCESS) {
+        json_object_set_new(order, "attributes", value_to_json(&unpacked.data));
+    }
+    msgpack_unpacked_destroy(&unpacked);
+}
+
 static json_t *reads_order_json(const msgpack_object *value) {
     static const char *const line[] = {"sku", "quantity", "cancelled", "unit_price", "name", NULL};
     static const char *const payment[] = {"method", "reference", "amount", "state", NULL};
     json_t *order = value_to_json(value);
+    reads_attributes(order, value);
     reads_name_items(order, "lines", line);
     reads_name_items(order, "payments", payment);
     reads_word(order, "fulfilment", NAMES_FULFILMENT);

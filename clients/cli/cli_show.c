@@ -42,18 +42,25 @@ static void show_lines(const struct cli *cli, const msgpack_object *order, const
     const msgpack_object *lines = value_at(order, "lines");
     char sku[SHOW_TEXT_BYTES], name[SHOW_TEXT_BYTES], money[TEXT_BYTES], count[TEXT_BYTES];
     if (value_count(lines) == 0) return;
-    struct table *t = table_new("rllrrrr", cli->color);
+    bool named = false;
+    for (uint32_t i = 0; i < value_count(lines); i++) {
+        named |= *value_show(show_field(value_item(lines, i), 4, "name"), name, sizeof name) != 0;
+    }
+    struct table *t = table_new(named ? "rllrrrr" : "rlrrrr", cli->color);
     table_heading(t);
     static const char *const heads[] = {"#", "sku", "name", "quantity", "cancelled", "unit price",
                                         "amount"};
-    for (int i = 0; i < 7; i++) table_cell(t, NULL, "%s", heads[i]);
+    for (int i = 0; i < 7; i++) {
+        if (i != 2 || named) table_cell(t, NULL, "%s", heads[i]);
+    }
     for (uint32_t i = 0; i < value_count(lines); i++) {
         const msgpack_object *line = value_item(lines, i);
         int64_t quantity = show_int(line, 1, "quantity"), gone = show_int(line, 2, "cancelled");
         int64_t price = show_int(line, 3, "unit_price");
         table_cell(t, "2", "%u", i);
         table_cell(t, NULL, "%s", value_show(show_field(line, 0, "sku"), sku, sizeof sku));
-        table_cell(t, NULL, "%s", value_show(show_field(line, 4, "name"), name, sizeof name));
+        value_show(show_field(line, 4, "name"), name, sizeof name);
+        if (named) table_cell(t, NULL, "%s", name);
         table_cell(t, NULL, "%s", text_count(count, (uint64_t)quantity));
         if (gone) table_cell(t, "31", "%s", text_count(count, (uint64_t)gone));
         else table_cell(t, "2", "-");
@@ -205,34 +212,90 @@ void cli_show_order(const struct cli *cli, const msgpack_object *order, int64_t 
 
 /* -- history ----------------------------------------------------------------------------------- */
 
-/* What an event says beyond the columns: "name=value", nested maps flattened, lists counted. */
-static void show_details(const msgpack_object *map, char *out, size_t bytes, int depth) {
-    static const char *const columns[] = {"index", "time_ms", "version", "action", "event", "kind",
-                                          "name", "state", "state_after", "subject", "key",
-                                          "schema", "flags"};
-    size_t used = strlen(out);
-    if (!map || map->type != MSGPACK_OBJECT_MAP) return;
-    for (uint32_t i = 0; i < map->via.map.size; i++) {
-        const msgpack_object_kv *kv = &map->via.map.ptr[i];
-        char name[64], text[128];
-        value_show(&kv->key, name, sizeof name);
-        bool column = false;
-        for (size_t c = 0; depth == 0 && c < sizeof columns / sizeof *columns; c++) {
-            column |= strcmp(columns[c], name) == 0;
-        }
-        if (column || kv->val.type == MSGPACK_OBJECT_NIL) continue;
-        if (kv->val.type == MSGPACK_OBJECT_MAP && depth < 2) {
-            show_details(&kv->val, out, bytes, depth + 1);
-            used = strlen(out);
-            continue;
-        }
-        if (kv->val.type == MSGPACK_OBJECT_ARRAY) {
-            snprintf(text, sizeof text, "%u", value_count(&kv->val));
-        } else {
-            value_show(&kv->val, text, sizeof text);
-        }
-        if (!*text || strcmp(text, "0") == 0) continue;
-        int n = snprintf(out + used, bytes - used, "%s%s=%s", used ? "  " : "", name, text);
+/* How a field of an event's info is told. */
+enum show_form { SHOW_PLAIN, SHOW_SKIPPED, SHOW_MONEY, SHOW_DEADLINE, SHOW_FULFILMENT, SHOW_TIMING,
+                 SHOW_PARTY, SHOW_LINES };
+
+static enum show_form show_form_of(const char *field) {
+    static const struct { const char *field; enum show_form form; } forms[] = {
+        {"total", SHOW_MONEY},           {"fees", SHOW_MONEY},        {"discounts", SHOW_MONEY},
+        {"amount", SHOW_MONEY},          {"captured", SHOW_MONEY},    {"refunded", SHOW_MONEY},
+        {"authorised", SHOW_MONEY},      {"refund_owed", SHOW_MONEY}, {"lines_total", SHOW_SKIPPED},
+        {"currency", SHOW_SKIPPED},      {"attributes", SHOW_SKIPPED},{"part", SHOW_SKIPPED},
+        {"fulfilment", SHOW_FULFILMENT}, {"payment_timing", SHOW_TIMING}, {"by", SHOW_PARTY},
+        {"lines", SHOW_LINES},           {"payment_timeout_ms", SHOW_SKIPPED},
+        {"acceptance_timeout_ms", SHOW_SKIPPED}, {"auto_complete_ms", SHOW_SKIPPED}};
+    for (size_t i = 0; i < sizeof forms / sizeof *forms; i++) {
+        if (strcmp(forms[i].field, field) == 0) return forms[i].form;
+    }
+    size_t size = strlen(field);
+    return size > 3 && strcmp(field + size - 3, "_ms") == 0 ? SHOW_DEADLINE : SHOW_PLAIN;
+}
+
+/* Lines of a cancel are told one by one, those of a basket are counted. */
+static void show_event_lines(const msgpack_object *lines, char *out, size_t bytes) {
+    uint32_t count = value_count(lines);
+    size_t used = 0;
+    out[0] = 0;
+    if (count > 4 || value_count(value_item(lines, 0)) != 2) {
+        snprintf(out, bytes, "%u", count);
+        return;
+    }
+    for (uint32_t i = 0; i < count && used < bytes; i++) {
+        const msgpack_object *line = value_item(lines, i);
+        used += (size_t)snprintf(out + used, bytes - used, "%s#%" PRId64 " x %" PRId64,
+                                 i ? ", " : "", show_int(line, 0, ""), show_int(line, 1, ""));
+    }
+}
+
+/* Writes the value of one field; empty = leave it out. */
+static void show_info_value(const char *field, const msgpack_object *v, const char *currency,
+                            int64_t time_ms, char *out, size_t bytes) {
+    char text[TEXT_BYTES];
+    int64_t n = value_int(v, "", 0);
+    out[0] = 0;
+    switch (show_form_of(field)) {
+    case SHOW_SKIPPED: return;
+    case SHOW_MONEY:
+        if (n != 0) snprintf(out, bytes, "%s", text_money(text, n, currency));
+        return;
+    case SHOW_DEADLINE:
+        if (n != 0) snprintf(out, bytes, "%s", text_relative(text, n, time_ms));
+        return;
+    case SHOW_FULFILMENT: snprintf(out, bytes, "%s", names_word(NAMES_FULFILMENT, (int)n)); return;
+    case SHOW_TIMING: snprintf(out, bytes, "%s", names_word(NAMES_TIMING, (int)n)); return;
+    case SHOW_PARTY:
+        if (n != 0) snprintf(out, bytes, "%s", names_word(NAMES_PARTY, (int)n));
+        return;
+    case SHOW_LINES: show_event_lines(v, out, bytes); return;
+    case SHOW_PLAIN:
+        if (value_count(v) > 0) snprintf(out, bytes, "%u", value_count(v));
+        else value_show(v, out, bytes);
+        if (strcmp(out, "0") == 0) out[0] = 0;
+        return;
+    }
+}
+
+/* "name value" for all that an event's info says. Times stand against the event's own time. */
+static void show_info(const msgpack_object *event, const char *currency, char *out, size_t bytes) {
+    const msgpack_object *info = value_at(event, "info");
+    int64_t time_ms = value_int(event, "time_ms", 0);
+    char cause[64];
+    size_t used = 0;
+    out[0] = 0;
+    value_text(event, "cause_kind", cause, sizeof cause);
+    if (strcmp(cause, "timer_due") == 0) used = (size_t)snprintf(out, bytes, "by a deadline");
+    if (strcmp(cause, "resolve_held") == 0) used = (size_t)snprintf(out, bytes, "was held");
+    if (!info || info->type != MSGPACK_OBJECT_MAP) return;
+    for (uint32_t i = 0; i < info->via.map.size; i++) {
+        char field[64], text[256];
+        value_show(&info->via.map.ptr[i].key, field, sizeof field);
+        show_info_value(field, &info->via.map.ptr[i].val, currency, time_ms, text, sizeof text);
+        if (!*text) continue;
+        size_t size = strlen(field);
+        if (show_form_of(field) == SHOW_DEADLINE) field[size - 3] = 0;
+        for (char *c = field; *c; c++) *c = *c == '_' ? ' ' : *c;
+        int n = snprintf(out + used, bytes - used, "%s%s %s", used ? ", " : "", field, text);
         if (n < 0 || (size_t)n >= bytes - used) return;
         used += (size_t)n;
     }
@@ -253,9 +316,14 @@ void cli_show_history(const struct cli *cli, const msgpack_object *history, FILE
     if (!events) events = history;
     struct table *t = table_new("rlllrl", cli->color);
     char text[SHOW_TEXT_BYTES], time[TEXT_BYTES], span[TEXT_BYTES];
+    char currency[8] = "";
     int64_t before = 0;
     for (uint32_t i = 0; i < value_count(events); i++) {
         const msgpack_object *e = value_item(events, i);
+        /* Only the placing names the currency; a history cut by --limit may lack it. */
+        if (value_at(e, "info.currency")) {
+            value_text(e, "info.currency", currency, sizeof currency);
+        }
         int64_t at = value_int(e, "time_ms", 0);
         table_cell(t, "2", "%" PRId64, value_int(e, "version", 0));
         table_cell(t, NULL, "%s", text_time(time, at));
@@ -265,8 +333,8 @@ void cli_show_history(const struct cli *cli, const msgpack_object *history, FILE
         table_cell(t, show_state_style(text), "%s", text);
         if (before && at >= before) table_cell(t, "2", "+%s", text_span(span, at - before));
         else table_cell(t, "2", "%s", "");
-        char details[SHOW_TEXT_BYTES] = "";
-        show_details(e, details, sizeof details, 0);
+        char details[SHOW_TEXT_BYTES];
+        show_info(e, currency, details, sizeof details);
         table_cell(t, "2", "%s", details);
         before = at;
     }

@@ -121,6 +121,11 @@ static void demo_print_plan(const struct plan *plan) {
     printf("%10s  commands\n", text_count(count, plan->steps_count));
 }
 
+/* Shards publish their counts a few times a second: waits until what was played is in them. */
+static void demo_settle(jumun_client *client, uint64_t commands) {
+    for (int i = 0; i < 50 && report_commands(client) < commands; i++) usleep(50000);
+}
+
 static int demo_play(const struct demo_options *o, const struct retail *retail,
                      const struct plan *plan) {
     char error[256] = "";
@@ -139,7 +144,9 @@ static int demo_play(const struct demo_options *o, const struct retail *retail,
         fputs("jumun-demo: no memory\n", stderr);
     } else {
         struct report_options report = {o->json, o->color, o->endpoint};
+        uint64_t before = report_commands(client);
         play_run(play, &demo_stop, o->quiet ? NULL : stderr, o->color_errors);
+        demo_settle(client, before + play->answered - play->unanswered);
         bool answered = report_print(play, retail, &report);
         status = demo_stop ? DEMO_INTERRUPTED : !answered ? DEMO_NO_ANSWER
                : play->unanswered || play->stopped ? DEMO_FAILED : DEMO_DONE;

@@ -32,13 +32,13 @@ static const char *report_kind_name(int kind) {
     return known ? names[kind] : "?";
 }
 
-static bool report_call(const struct report *r, const jumun_command *command, void **bytes,
+static bool report_call(jumun_client *client, const jumun_command *command, void **bytes,
                         msgpack_unpacked *unpacked) {
     jumun_result result;
     size_t size = 0, offset = 0;
     *bytes = NULL;
     msgpack_unpacked_init(unpacked);
-    if (jumun_call(r->play->client, command, &result, bytes, &size) == JUMUN_OK && *bytes &&
+    if (jumun_call(client, command, &result, bytes, &size) == JUMUN_OK && *bytes &&
         msgpack_unpack_next(unpacked, *bytes, size, &offset) == MSGPACK_UNPACK_SUCCESS) {
         return true;
     }
@@ -212,7 +212,7 @@ static uint32_t report_find_stores(const struct report *r, struct report_store *
         msgpack_unpacked unpacked;
         plan_store_id(all[i].country, id, sizeof id);
         jumun_command c = {.kind = JUMUN_STORE_GET, .store_id = id};
-        all[i].known = report_call(r, &c, &bytes, &unpacked);
+        all[i].known = report_call(r->play->client, &c, &bytes, &unpacked);
         if (all[i].known) {
             all[i].open = value_int(&unpacked.data, "open_orders", 0);
             all[i].placed = value_int(&unpacked.data, "placed_orders", 0);
@@ -330,11 +330,22 @@ static void report_json(const struct report *r) {
     json_decref(out);
 }
 
+uint64_t report_commands(jumun_client *client) {
+    struct report r = {0};
+    jumun_command c = {.kind = JUMUN_NODE_STATUS};
+    if (!report_call(client, &c, &r.bytes, &r.unpacked)) return 0;
+    r.status = &r.unpacked.data;
+    uint64_t commands = report_sum(&r, "commands");
+    msgpack_unpacked_destroy(&r.unpacked);
+    free(r.bytes);
+    return commands;
+}
+
 bool report_print(const struct play *play, const struct retail *retail,
                   const struct report_options *options) {
     struct report r = {.play = play, .retail = retail, .options = options};
     jumun_command c = {.kind = JUMUN_NODE_STATUS};
-    bool answered = report_call(&r, &c, &r.bytes, &r.unpacked);
+    bool answered = report_call(play->client, &c, &r.bytes, &r.unpacked);
     if (answered) r.status = &r.unpacked.data;
     if (options->json) {
         report_json(&r);

@@ -9,6 +9,9 @@ struct report_options {
     const char *endpoint;      /* for the commands to try next */
 };
 
+/* Commands that the node's shards have answered since they started; 0 when it does not answer. */
+uint64_t report_commands(jumun_client *client);
+
 /* Asks the node for its status and the stores, prints to stdout. False when the node did not
  * answer; what is known without it is printed all the same. */
 bool report_print(const struct play *play, const struct retail *retail,
