@@ -12,7 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { STORES_SECONDS_MAX = 60, PATIENT_MS = 8000, HASTY_MS = 250 };
+enum { STORES_SECONDS_MAX = 60, PATIENT_MS = 8000, HASTY_MS = 60 };
 
 struct crash_options {
     const char *program;
@@ -37,7 +37,7 @@ static void options_read(struct crash_options *o, int argc, char **argv) {
     static const struct option known[] = {{"rounds", 1, NULL, 'r'},  {"seed", 1, NULL, 's'},
                                           {"workers", 1, NULL, 'w'}, {"shards", 1, NULL, 'n'},
                                           {"canary", 0, NULL, 'c'},  {NULL, 0, NULL, 0}};
-    *o = (struct crash_options){.rounds = 10, .workers = 8, .shards = 2};
+    *o = (struct crash_options){.rounds = 10, .workers = 16, .shards = 2};
     jumun_key random = jumun_key_new();
     memcpy(&o->seed, random.bytes + 8, sizeof o->seed);
     uint64_t v = 0;

@@ -8,6 +8,7 @@
  *
  * Exit codes: 0 as it must be, 1 not, 2 usage, 77 cannot be tried here. */
 #include <errno.h>
+#include <fcntl.h>
 #include <ftw.h>
 #include <signal.h>
 #include <stdio.h>
@@ -19,6 +20,7 @@
 #include <unistd.h>
 
 #include "actors/result_codes.h"
+#include "engine/limits.h"
 #include "engine/node/config.h"
 #include "tests/process/answers.h"
 #include "tests/process/node_process.h"
@@ -241,27 +243,59 @@ static void expect_room(struct fault_world *w) {
     test_fail(&w->node, "there is room, and place still says %s", jumun_result_name(code));
 }
 
+/* Takes all room that is left, to the last block. */
+static void ballast_fill(const char *path) {
+    static const char block[4096];
+    int fd = open(path, O_WRONLY | O_CREAT, 0600);
+    if (fd < 0) test_fail(NULL, "ballast: %s", strerror(errno));
+    while (write(fd, block, sizeof block) > 0) continue;
+    if (errno != ENOSPC) test_fail(NULL, "ballast: %s", strerror(errno));
+    close(fd);
+}
+
+/* A start without any room may wait or be refused; with room again it must come up. */
+static void start_without_room(struct fault_world *w, const char *ballast) {
+    int status;
+    node_spawn(&w->node);
+    sleep_ms(1000);
+    if (unlink(ballast) != 0) test_fail(&w->node, "unlink: %s", strerror(errno));
+    if (node_wait_ready(&w->node, &status)) {
+        puts("the start waited for room");
+        return;
+    }
+    if (!WIFEXITED(status)) test_fail(&w->node, "the start ended with 0x%x", (unsigned)status);
+    printf("the start was refused with exit code %d\n", WEXITSTATUS(status));
+    node_start(&w->node);
+}
+
 static int case_full_disk(struct fault_world *w) {
+    enum { DISK_BYTES = 256 << 20, FIT_BYTES = 24 << 20 };
     static jumun_key keys[ORDERS_MAX];
-    char ballast[600];
+    char ballast[600], rest[600];
     if (mkdir(w->node.data, 0700) != 0) test_fail(NULL, "mkdir: %s", strerror(errno));
-    if (mount("jumun-test", w->node.data, "tmpfs", 0, "size=64m") != 0) {
+    if (mount("jumun-test", w->node.data, "tmpfs", 0, "size=256m") != 0) {
         printf("SKIPPED: cannot mount a small file system: %s\n", strerror(errno));
         return EXIT_SKIPPED;
     }
     snprintf(ballast, sizeof ballast, "%s/ballast", w->node.data);
-    ballast_write(ballast, 24u << 20);
+    snprintf(rest, sizeof rest, "%s/rest", w->node.data);
+    ballast_write(ballast, DISK_BYTES - STORAGE_ROOM_FLOOR_BYTES - FIT_BYTES);
     node_start(&w->node);
     w->client = fault_client(&w->node);
     uint32_t count = fill(w, keys);
     printf("full after %u orders\n", count);
     if (count == 0) test_fail(&w->node, "not one order fitted");
+    ballast_fill(rest);
     expect_all(w, keys, count, 1 + count / 50); /* reads go on */
-    if (unlink(ballast) != 0) test_fail(&w->node, "unlink: %s", strerror(errno));
+    if (unlink(rest) != 0 || unlink(ballast) != 0) {
+        test_fail(&w->node, "unlink: %s", strerror(errno));
+    }
     expect_room(w);
+    ballast_fill(rest);
     node_kill(&w->node);
-    node_start(&w->node);
+    start_without_room(w, rest);
     expect_all(w, keys, count, 1);
+    expect_room(w);
     return 0;
 }
 
