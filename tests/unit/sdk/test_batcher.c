@@ -1,0 +1,379 @@
+/* Many calls at once: how they gather, in what order they go, how they end together. */
+#include <stdarg.h>
+#include <stddef.h>
+#include <setjmp.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "actors/result_codes.h"
+#include "clients/sdk/batcher.h"
+#include "tests/unit/sdk/fake_engine.h"
+
+enum { LOG_MAX = 4096 };
+
+/* What came to the fake engine, in order. Written under its mutex. */
+static struct {
+    uint32_t counts[LOG_MAX];    /* commands of message n */
+    uint32_t messages;
+    jumun_key ids[LOG_MAX];      /* of all commands */
+    uint32_t commands;
+    uint32_t delay_ms;           /* of the first message, or of all */
+    bool delay_all;
+    enum fake_action action;     /* of messages up to `times` */
+    uint32_t times;
+    int code_once;               /* for the first command of the first message */
+} seen;
+
+static void record(void *arg, struct fake_message *m) {
+    (void)arg;
+    if (seen.messages < LOG_MAX) seen.counts[seen.messages] = m->count;
+    if (seen.messages == 0 || seen.delay_all) m->delay_ms = seen.delay_ms;
+    if (seen.messages < seen.times) m->action = seen.action;
+    if (seen.messages == 0 && seen.code_once) m->codes[0] = seen.code_once;
+    seen.messages++;
+    for (uint32_t i = 0; i < m->count && seen.commands < LOG_MAX; i++)
+        seen.ids[seen.commands++] = m->commands[i].id;
+}
+
+/* What the callbacks of asynchronous calls saw. */
+static atomic_uint ended, ended_ok;
+static atomic_int last_code;
+
+static int setup(void **state) {
+    memset(&seen, 0, sizeof seen);
+    atomic_store(&ended, 0);
+    atomic_store(&ended_ok, 0);
+    return 0;
+}
+
+static void on_end(void *arg, const jumun_result *result, const void *value, size_t value_bytes) {
+    (void)arg;
+    (void)value;
+    assert_int_equal(value_bytes, 0);
+    if (result->code == JUMUN_OK) atomic_fetch_add(&ended_ok, 1);
+    atomic_store(&last_code, result->code);
+    atomic_fetch_add(&ended, 1);
+}
+
+static bool await_ended(uint32_t count) {
+    for (int i = 0; i < 10000 && atomic_load(&ended) < count; i++)
+        nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+    return atomic_load(&ended) >= count;
+}
+
+static jumun_client *open_client(const char *name, const jumun_options *options) {
+    char error[128] = "";
+    jumun_client *c = jumun_open(fake_engine_address(name), options, error, sizeof error);
+    assert_non_null(c);
+    return c;
+}
+
+/* A map, and with a single shard: connections that stand, so that nothing goes round about. */
+static struct fake_engine *start(const char *name, const jumun_options *options,
+                                 jumun_client **c) {
+    struct fake_engine *e = fake_engine_start(name, 1, record, NULL);
+    jumun_key key = jumun_key_new();
+    jumun_result r = {.shard = 99};
+    *c = open_client(name, options);
+    for (int i = 0; r.shard == 99 && i < 10000; i++)
+        assert_int_equal(jumun_mark_ready(*c, &key, NULL, &r), JUMUN_OK);
+    setup(NULL);
+    return e;
+}
+
+static void submit(jumun_client *c, const jumun_key *order, const jumun_key *id) {
+    jumun_command command = {.kind = JUMUN_MARK_READY,
+                             .order = order ? *order : jumun_key_new()};
+    if (id) command.options.id = *id;
+    assert_int_equal(jumun_submit(c, &command, on_end, NULL), JUMUN_OK);
+}
+
+static void test_idle_sends_at_once_and_the_rest_gathers(void **state) {
+    jumun_client *c;
+    /* One message in flight: what comes while it is away has nowhere to go. */
+    struct fake_engine *e = start("b1", &(jumun_options){.messages_in_flight_max = 1}, &c);
+    seen.delay_ms = 100;
+    uint32_t before = fake_engine_messages(e);
+    submit(c, NULL, NULL);
+    assert_true(fake_engine_await_messages(e, before + 1));
+    for (int i = 0; i < 50; i++) submit(c, NULL, NULL);
+    assert_true(await_ended(51));
+    assert_int_equal(atomic_load(&ended_ok), 51);
+    assert_int_equal(seen.messages, 2);
+    assert_int_equal(seen.counts[0], 1);
+    assert_int_equal(seen.counts[1], 50);
+    jumun_close(c);
+    fake_engine_stop(e);
+}
+
+static void test_a_full_batch_does_not_wait(void **state) {
+    jumun_client *c;
+    struct fake_engine *e = start(
+        "b2", &(jumun_options){.messages_in_flight_max = 4, .batch_commands_max = 10}, &c);
+    seen.action = FAKE_DROP; /* the first message stays in flight */
+    seen.times = 1;
+    uint32_t before = fake_engine_messages(e);
+    for (int i = 0; i < 31; i++) submit(c, NULL, NULL);
+    /* The rest is answered while the first is still away. */
+    assert_true(await_ended(30));
+    assert_int_equal(seen.counts[0], 1);
+    assert_int_equal(seen.counts[1], 10);
+    jumun_client_stats s;
+    jumun_stats(c, &s);
+    assert_int_equal(s.commands_in_flight, 1);
+    assert_true(fake_engine_messages(e) >= before + 4);
+    jumun_close(c);
+    fake_engine_stop(e);
+}
+
+static void test_commands_of_one_order_keep_their_order(void **state) {
+    jumun_client *c;
+    struct fake_engine *e = start("b3", &(jumun_options){.batch_commands_max = 4}, &c);
+    jumun_key order = jumun_key_new(), ids[100];
+    for (int i = 0; i < 100; i++) {
+        ids[i] = jumun_key_new();
+        submit(c, &order, &ids[i]);
+        for (int j = 0; j < i % 5; j++) submit(c, NULL, NULL);
+    }
+    assert_true(await_ended(100 + 200));
+    uint32_t next = 0;
+    for (uint32_t i = 0; i < seen.commands && next < 100; i++) {
+        for (uint32_t later = next + 1; later < 100; later++)
+            assert_memory_not_equal(&seen.ids[i], &ids[later], sizeof ids[later]);
+        if (memcmp(&seen.ids[i], &ids[next], sizeof ids[next]) == 0) next++;
+    }
+    assert_int_equal(next, 100);
+    jumun_close(c);
+    fake_engine_stop(e);
+}
+
+static void test_a_retried_command_is_not_overtaken(void **state) {
+    jumun_client *c;
+    struct fake_engine *e = start("b4", NULL, &c);
+    jumun_key order = jumun_key_new(), first = jumun_key_new(), second = jumun_key_new();
+    seen.code_once = RESULT_OVERLOADED;
+    submit(c, &order, &first);
+    submit(c, &order, &second);
+    assert_true(await_ended(2));
+    assert_int_equal(atomic_load(&ended_ok), 2);
+    /* first (refused), first again, second. */
+    assert_int_equal(seen.commands, 3);
+    assert_memory_equal(&seen.ids[0], &first, sizeof first);
+    assert_memory_equal(&seen.ids[1], &first, sizeof first);
+    assert_memory_equal(&seen.ids[2], &second, sizeof second);
+    jumun_close(c);
+    fake_engine_stop(e);
+}
+
+static void test_a_lost_message_is_sent_again_whole(void **state) {
+    jumun_client *c;
+    struct fake_engine *e = start("b5", &(jumun_options){.attempt_timeout_ms = 50}, &c);
+    seen.action = FAKE_DROP;
+    seen.times = 3;
+    for (int i = 0; i < 300; i++) submit(c, NULL, NULL);
+    assert_true(await_ended(300));
+    assert_int_equal(atomic_load(&ended_ok), 300);
+    jumun_client_stats s;
+    jumun_stats(c, &s);
+    assert_true(s.retries > 0);
+    jumun_close(c);
+    fake_engine_stop(e);
+}
+
+static void test_the_queue_is_bounded(void **state) {
+    jumun_client *c;
+    struct fake_engine *e = start(
+        "b6", &(jumun_options){.queue_commands_max = 20, .messages_in_flight_max = 1}, &c);
+    jumun_command command = {.kind = JUMUN_MARK_READY};
+    seen.delay_ms = 200;
+    int code = JUMUN_OK;
+    uint32_t taken = 0;
+    while (code == JUMUN_OK) {
+        command.order = jumun_key_new();
+        code = jumun_submit(c, &command, on_end, NULL);
+        if (code == JUMUN_OK) taken++;
+        assert_true(taken < 100);
+    }
+    assert_int_equal(code, JUMUN_QUEUE_FULL);
+    assert_int_equal(taken, 21); /* one in flight, 20 in the queue */
+    jumun_client_stats s;
+    jumun_stats(c, &s);
+    assert_int_equal(s.queue_full, 1);
+    assert_int_equal(s.commands_waiting, 20);
+    assert_int_equal(s.commands_in_flight, 1);
+    assert_true(await_ended(taken));
+    assert_int_equal(atomic_load(&ended_ok), taken);
+    jumun_close(c);
+    fake_engine_stop(e);
+}
+
+static void test_calls_end_in_time_while_a_message_is_away(void **state) {
+    jumun_client *c;
+    struct fake_engine *e = start("b7", NULL, &c);
+    seen.action = FAKE_DROP;
+    seen.times = UINT32_MAX;
+    jumun_command command = {.kind = JUMUN_MARK_READY, .order = jumun_key_new(),
+                             .options = {.timeout_ms = 50}};
+    assert_int_equal(jumun_submit(c, &command, on_end, NULL), JUMUN_OK);
+    assert_true(await_ended(1));
+    assert_int_equal(atomic_load(&last_code), JUMUN_OUTCOME_UNKNOWN);
+    /* The same order's next command is kept back until the attempt is over: it was never sent. */
+    assert_int_equal(jumun_submit(c, &command, on_end, NULL), JUMUN_OK);
+    assert_true(await_ended(2));
+    assert_int_equal(atomic_load(&last_code), JUMUN_NOT_SENT);
+    jumun_close(c);
+    fake_engine_stop(e);
+}
+
+static void *close_thread(void *arg) {
+    nanosleep(&(struct timespec){.tv_nsec = 50000000}, NULL);
+    jumun_close(arg);
+    return NULL;
+}
+
+static void *sync_caller(void *arg) {
+    jumun_key key = jumun_key_new();
+    return (void *)(intptr_t)jumun_mark_ready(arg, &key, NULL, NULL);
+}
+
+static void test_closing_ends_all_open_calls(void **state) {
+    jumun_client *c;
+    struct fake_engine *e = start("b8", &(jumun_options){.messages_in_flight_max = 2}, &c);
+    seen.action = FAKE_DROP;
+    seen.times = UINT32_MAX;
+    jumun_key busy = jumun_key_new();
+    for (int i = 0; i < 500; i++) submit(c, i % 3 ? NULL : &busy, NULL);
+    pthread_t callers[4], closer;
+    for (int i = 0; i < 4; i++) pthread_create(&callers[i], NULL, sync_caller, c);
+    pthread_create(&closer, NULL, close_thread, c);
+    for (int i = 0; i < 4; i++) {
+        void *code;
+        pthread_join(callers[i], &code);
+        assert_int_equal((intptr_t)code, JUMUN_CLOSED);
+    }
+    pthread_join(closer, NULL);
+    assert_int_equal(atomic_load(&ended), 500); /* all callbacks came before close returned */
+    assert_int_equal(atomic_load(&last_code), JUMUN_CLOSED);
+    fake_engine_stop(e);
+}
+
+static void test_closing_before_there_is_a_map(void **state) {
+    jumun_client *c = open_client("b9-nobody", NULL);
+    for (int i = 0; i < 10; i++) submit(c, NULL, NULL);
+    jumun_close(c);
+    assert_int_equal(atomic_load(&ended), 10);
+    assert_int_equal(atomic_load(&last_code), JUMUN_CLOSED);
+}
+
+static jumun_client *chain_client;
+
+static void chain(void *arg, const jumun_result *result, const void *value, size_t value_bytes) {
+    uintptr_t left = (uintptr_t)arg;
+    jumun_command command = {.kind = JUMUN_MARK_READY, .order = jumun_key_new()};
+    assert_int_equal(result->code, JUMUN_OK);
+    if (left > 0)
+        assert_int_equal(jumun_submit(chain_client, &command, chain, (void *)(left - 1)), JUMUN_OK);
+    atomic_fetch_add(&ended, 1);
+}
+
+static void test_a_callback_may_submit(void **state) {
+    struct fake_engine *e = start("b10", NULL, &chain_client);
+    jumun_command command = {.kind = JUMUN_MARK_READY, .order = jumun_key_new()};
+    assert_int_equal(jumun_submit(chain_client, &command, chain, (void *)99), JUMUN_OK);
+    assert_true(await_ended(100));
+    jumun_close(chain_client);
+    fake_engine_stop(e);
+}
+
+/* -- many threads ------------------------------------------------------------------------------ */
+
+enum { CROWD = 64, CROWD_CALLS = 100 };
+
+static void count_commands(void *arg, struct fake_message *m) {
+    atomic_fetch_add((atomic_uint *)arg, m->count);
+}
+
+static void *crowd_member(void *arg) {
+    jumun_client *c = arg;
+    for (int i = 0; i < CROWD_CALLS; i++) {
+        jumun_key key = jumun_key_new();
+        jumun_result r;
+        if (jumun_mark_ready(c, &key, NULL, &r) != JUMUN_OK) return (void *)1;
+        jumun_command command = {.kind = JUMUN_MARK_READY, .order = key};
+        if (jumun_submit(c, &command, on_end, NULL) != JUMUN_OK) return (void *)2;
+    }
+    return NULL;
+}
+
+static void test_a_crowd_of_callers_shares_messages(void **state) {
+    atomic_uint commands = 0;
+    struct fake_engine *e = fake_engine_start("b11", 2, count_commands, &commands);
+    jumun_client *c = open_client("b11", NULL);
+    pthread_t threads[CROWD];
+    for (int i = 0; i < CROWD; i++) pthread_create(&threads[i], NULL, crowd_member, c);
+    for (int i = 0; i < CROWD; i++) {
+        void *failure;
+        pthread_join(threads[i], &failure);
+        assert_null(failure);
+    }
+    assert_true(await_ended(CROWD * CROWD_CALLS));
+    assert_int_equal(atomic_load(&ended_ok), CROWD * CROWD_CALLS);
+    assert_true(atomic_load(&commands) >= 2 * CROWD * CROWD_CALLS);
+    assert_true(fake_engine_messages(e) < CROWD * CROWD_CALLS); /* they did gather */
+    jumun_close(c);
+    fake_engine_stop(e);
+}
+
+/* Random faults under load: every call ends, and none is lost or ended twice. */
+static void misbehave(void *arg, struct fake_message *m) {
+    uint32_t r = m->number * 2654435761u >> 24;
+    if (r < 20) m->action = FAKE_DROP;
+    else if (r < 60) m->delay_ms = r % 7;
+    else if (r < 100)
+        for (uint32_t i = 0; i < m->count; i++) m->codes[i] = i % 2 ? RESULT_OVERLOADED : 0;
+}
+
+static void test_a_crowd_survives_a_bad_day(void **state) {
+    struct fake_engine *e = fake_engine_start("b12", 2, misbehave, NULL);
+    jumun_client *c = open_client(
+        "b12", &(jumun_options){.attempt_timeout_ms = 40, .circuit_failures = 1000,
+                                .backoff_ms_max = 20, .timeout_ms = 30000});
+    pthread_t threads[16];
+    for (int i = 0; i < 16; i++) pthread_create(&threads[i], NULL, crowd_member, c);
+    for (int i = 0; i < 16; i++) {
+        void *failure;
+        pthread_join(threads[i], &failure);
+        assert_null(failure);
+    }
+    assert_true(await_ended(16 * CROWD_CALLS));
+    assert_int_equal(atomic_load(&ended_ok), 16 * CROWD_CALLS);
+    jumun_client_stats s;
+    jumun_stats(c, &s);
+    assert_int_equal(s.commands_waiting, 0);
+    jumun_close(c);
+    fake_engine_stop(e);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup(test_idle_sends_at_once_and_the_rest_gathers, setup),
+        cmocka_unit_test_setup(test_a_full_batch_does_not_wait, setup),
+        cmocka_unit_test_setup(test_commands_of_one_order_keep_their_order, setup),
+        cmocka_unit_test_setup(test_a_retried_command_is_not_overtaken, setup),
+        cmocka_unit_test_setup(test_a_lost_message_is_sent_again_whole, setup),
+        cmocka_unit_test_setup(test_the_queue_is_bounded, setup),
+        cmocka_unit_test_setup(test_calls_end_in_time_while_a_message_is_away, setup),
+        cmocka_unit_test_setup(test_closing_ends_all_open_calls, setup),
+        cmocka_unit_test_setup(test_closing_before_there_is_a_map, setup),
+        cmocka_unit_test_setup(test_a_callback_may_submit, setup),
+        cmocka_unit_test_setup(test_a_crowd_of_callers_shares_messages, setup),
+        cmocka_unit_test_setup(test_a_crowd_survives_a_bad_day, setup),
+    };
+    return cmocka_run_group_tests_name("sdk_batcher", tests, NULL, NULL);
+}
