@@ -98,6 +98,7 @@ struct decision world_decide(struct world *w, const struct command *command) {
         assert_true(order_is_well_formed(w->order, w->order->bytes));
         assert_int_equal(w->order->state, event->state_after);
         world_log(w, event);
+        w->newest_kind = event->kind;
     }
     assert_int_equal(offset, sink.size);
     w->turn_bytes = sink.size;
