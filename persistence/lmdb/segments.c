@@ -215,7 +215,7 @@ static int segments_open_one(struct storage_lmdb *s, uint64_t first, bool newest
                   (unsigned long long)first, mdb_strerror(rc));
         g->damaged = true;
         *term = 0;
-    } else if (g->last < g->first) {
+    } else if (newest.index == 0) {
         segment_free(g);
         segment_rename_away(s, first, all->tick++);
         return 0;
