@@ -66,8 +66,12 @@ static int checkpoint_commit(struct storage_lmdb *s, const struct checkpoint *c,
     if (rc != 0) return rc;
     rc = state_put_checkpoint(s, txn, c, order);
     if (rc == 0) rc = storage_fault(s, STORAGE_POINT_STATE_COMMIT);
-    if (rc == 0) return mdb_txn_commit(txn);
-    mdb_txn_abort(txn);
+    if (rc != 0) {
+        mdb_txn_abort(txn);
+        return rc;
+    }
+    rc = mdb_txn_commit(txn);
+    atomic_store(&s->checkpoints.state_bytes, lmdb_env_used_bytes(&s->state));
     return rc;
 }
 
@@ -136,6 +140,7 @@ static void *checkpoint_run(void *arg) {
 }
 
 int checkpoint_start(struct storage_lmdb *s) {
+    atomic_store(&s->checkpoints.state_bytes, lmdb_env_used_bytes(&s->state));
     return storage_thread_start(&s->checkpoints.thread, "state", s->shard, checkpoint_run, s);
 }
 

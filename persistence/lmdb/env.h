@@ -39,7 +39,7 @@ void lmdb_env_read_end(struct lmdb_env *e, MDB_txn *txn);
  * Waits for readers to end their (short) transactions. Aborts when the kernel gives no map. */
 void lmdb_env_reserve(struct lmdb_env *e, uint64_t more);
 
-/* Writer's thread: pages in use or free inside the file. */
+/* Writer's thread (the map may move under any other): pages in use or free inside the file. */
 uint64_t lmdb_env_used_bytes(const struct lmdb_env *e);
 
 /* True for codes that mean "not now": no disk, no quota, no map, no memory. */

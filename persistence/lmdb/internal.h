@@ -106,6 +106,7 @@ struct checkpoint_thread {
     uint32_t order_capacity;
     bool trash_waiting, stop;
     atomic_uint_fast64_t checkpoints, items;
+    atomic_uint_fast64_t state_bytes; /* for stats: LMDB itself may be asked only by the writer */
 };
 
 struct load_request {

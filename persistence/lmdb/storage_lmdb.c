@@ -71,7 +71,7 @@ static void storage_get_stats(struct storage *base, struct storage_stats *stats)
         .checkpoints = atomic_load(&s->checkpoints.checkpoints),
         .checkpoint_items = atomic_load(&s->checkpoints.items),
         .loads = atomic_load(&s->loader.loads),
-        .state_bytes = lmdb_env_used_bytes(&s->state),
+        .state_bytes = atomic_load(&s->checkpoints.state_bytes),
         .room_bytes = lmdb_free_bytes(s->directory),
     };
     segments_measure(s, stats);
