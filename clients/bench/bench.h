@@ -59,10 +59,9 @@ struct bench {
     struct bench_order *orders;
     atomic_bool stop, measuring;
     atomic_uint lanes_running;
-    atomic_ullong done, refused, wrong, failed, overloaded, queue_full;
+    atomic_ullong refused, wrong, failed, overloaded, queue_full;
     atomic_ullong by_code[1100];
-    struct histogram latency;        /* all answers */
-    struct histogram latency_ok;     /* accepted ones only */
+    struct histogram latency;        /* of accepted commands */
     int64_t begin_ns, end_ns;
     struct { double at_s; uint64_t done; } *series; /* once per 100 ms, for the plot */
     uint32_t series_count, series_capacity;

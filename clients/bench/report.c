@@ -24,7 +24,7 @@ static const char *mode_name(enum bench_mode mode) {
 static void report_json(const struct bench *b, FILE *out) {
     const struct bench_options *o = &b->options;
     double seconds = seconds_of(b);
-    uint64_t done = atomic_load(&b->done);
+    uint64_t done = histogram_count(&b->latency);
     fprintf(out,
             "{\"mode\":\"%s\",\"batch\":%u,\"in_flight\":%u,\"callers\":%u,\"rate\":%llu,"
             "\"live_orders\":%u,\"seconds\":%.3f,\"commands\":%llu,\"commands_per_second\":%.0f,"
@@ -37,7 +37,7 @@ static void report_json(const struct bench *b, FILE *out) {
             (unsigned long long)atomic_load(&b->failed), (unsigned long long)atomic_load(&b->wrong));
     for (size_t i = 0; i < sizeof percentiles / sizeof *percentiles; i++)
         fprintf(out, ",\"%s\":%.1f", percentiles[i].json,
-                (double)histogram_percentile_ns(&b->latency_ok, percentiles[i].of_100000) / 1e3);
+                (double)histogram_percentile_ns(&b->latency, percentiles[i].of_100000) / 1e3);
     fprintf(out, "}\n");
 }
 
@@ -54,13 +54,13 @@ void bench_report(const struct bench *b, FILE *out) {
         return;
     }
     double seconds = seconds_of(b);
-    uint64_t done = atomic_load(&b->done);
+    uint64_t done = histogram_count(&b->latency);
     fprintf(out, "%s: %llu commands accepted in %.2f s: %.0f/s\n", mode_name(b->options.mode),
             (unsigned long long)done, seconds, (double)done / seconds);
     fprintf(out, "  latency (accepted)");
     for (size_t i = 0; i < sizeof percentiles / sizeof *percentiles; i++)
         fprintf(out, "  %s %.2f ms", percentiles[i].name,
-                (double)histogram_percentile_ns(&b->latency_ok, percentiles[i].of_100000) / 1e6);
+                (double)histogram_percentile_ns(&b->latency, percentiles[i].of_100000) / 1e6);
     fputc('\n', out);
     uint64_t queue_full = atomic_load(&b->queue_full);
     if (queue_full)
@@ -97,7 +97,7 @@ int bench_plot(const struct bench *b) {
     for (double x = 1.25; x <= 20000; x *= 1.15) {
         uint32_t of = (uint32_t)(100000 * (1 - 1 / x));
         fprintf(gnuplot, "%f %f\n", x,
-                (double)histogram_percentile_ns(&b->latency_ok, of ? of : 1) / 1e6 + 1e-6);
+                (double)histogram_percentile_ns(&b->latency, of ? of : 1) / 1e6 + 1e-6);
     }
     fprintf(gnuplot, "e\nunset multiplot\n");
     int rv = pclose(gnuplot);

@@ -146,13 +146,14 @@ void bench_take_result(struct bench_lane *lane, const jumun_result *result, int6
     if (!ok && result->code >= 1000) o->step = 0; /* its fate is not known: a new order */
     if (wrong) atomic_fetch_add_explicit(&b->wrong, 1, memory_order_relaxed);
     if (!measuring) return;
-    histogram_record(&b->latency, now_ns - lane->sent_ns);
-    if (ok) histogram_record(&b->latency_ok, now_ns - lane->sent_ns);
-    if (ok) atomic_fetch_add_explicit(&b->done, 1, memory_order_relaxed);
-    else if (result->code == JUMUN_OVERLOADED)
+    if (ok) { /* their count is that of the histogram */
+        histogram_record(&b->latency, now_ns - lane->sent_ns);
+        return;
+    }
+    if (result->code == JUMUN_OVERLOADED)
         atomic_fetch_add_explicit(&b->overloaded, 1, memory_order_relaxed);
     else if (result->code >= 1000) atomic_fetch_add_explicit(&b->failed, 1, memory_order_relaxed);
     else atomic_fetch_add_explicit(&b->refused, 1, memory_order_relaxed);
-    if (!ok && result->code < 1100)
+    if (result->code < 1100)
         atomic_fetch_add_explicit(&b->by_code[result->code], 1, memory_order_relaxed);
 }
