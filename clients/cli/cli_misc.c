@@ -85,16 +85,35 @@ int cli_version(struct cli *cli) {
 
 /* -- help -------------------------------------------------------------------------------------- */
 
+enum { HELP_COLUMNS = 98, HELP_INDENT = 32 };
+
+/* Text from column HELP_INDENT on, wrapped between words. */
+static void help_wrapped(const char *text, FILE *out) {
+    int column = HELP_INDENT;
+    while (*text) {
+        int size = (int)strcspn(text, " ");
+        if (column > HELP_INDENT && column + size > HELP_COLUMNS) {
+            fprintf(out, "\n%*s", HELP_INDENT, "");
+            column = HELP_INDENT;
+        }
+        fprintf(out, "%.*s%s", size, text, text[size] ? " " : "");
+        column += size + 1;
+        text += size + (text[size] == ' ');
+    }
+    fputc('\n', out);
+}
+
 static void help_options(const struct cli *cli, const struct args_option *options, FILE *out) {
     for (const struct args_option *o = options; o && o->name; o++) {
         char left[64], letter[8] = "    ";
         if (o->letter) snprintf(letter, sizeof letter, "-%c, ", o->letter);
         snprintf(left, sizeof left, "%s--%s%s%s", letter, o->name, o->argument ? " " : "",
                  o->argument ? o->argument : "");
-        /* Long names push their text to a line of its own. */
-        bool wide = strlen(left) > 28;
         fprintf(out, "  %s%-28s%s", CLI_STYLE(cli, "36"), left, CLI_PLAIN(cli));
-        fprintf(out, wide ? "\n  %-28s  %s\n" : "%s  %s\n", "", o->help);
+        /* Long names push their text to a line of its own. */
+        if (strlen(left) > 28) fprintf(out, "\n%*s", HELP_INDENT, "");
+        else fputs("  ", out);
+        help_wrapped(o->help, out);
     }
 }
 

@@ -133,7 +133,8 @@ static void place_answered(void *arg, const jumun_result *r, const void *value, 
     pthread_mutex_lock(&run->lock);
     unsigned code = r->code >= 0 && r->code < PLACE_CODES_MAX ? (unsigned)r->code
                                                               : PLACE_CODES_MAX - 1;
-    if (run->by_code[code]++ == 0) {
+    bool says_more = strcmp(r->detail, jumun_result_text(r->code)) != 0;
+    if (run->by_code[code]++ == 0 && says_more) {
         text_printable(run->detail_of_code[code], sizeof run->detail_of_code[code], r->detail,
                        strlen(r->detail));
     }
