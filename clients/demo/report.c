@@ -1,8 +1,10 @@
 #include "clients/demo/report.h"
 
 #include <inttypes.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "clients/cli/table.h"
 #include "clients/cli/text.h"
@@ -270,19 +272,40 @@ static bool report_sample_key(const struct report *r, char key[JUMUN_KEY_TEXT_BY
     return true;
 }
 
+/* How to call the command-line client: in a build tree it lies beside this program and is not on
+ * the PATH. */
+static void report_client(char *path, size_t bytes) {
+    char own[PATH_MAX], beside[PATH_MAX + 16];
+    ssize_t size = readlink("/proc/self/exe", own, sizeof own - 1);
+    char *slash = NULL;
+    if (size > 0) {
+        own[size] = 0;
+        slash = strrchr(own, '/');
+    }
+    if (slash) *slash = 0;
+    slash = slash ? strrchr(own, '/') : NULL;
+    if (slash) {
+        *slash = 0;
+        snprintf(beside, sizeof beside, "%s/cli/jumun", own);
+    }
+    bool built = slash && access(beside, X_OK) == 0 && strlen(beside) < bytes;
+    memcpy(path, built ? beside : "jumun", built ? strlen(beside) + 1 : sizeof "jumun");
+}
+
 static void report_next(const struct report *r) {
-    char key[JUMUN_KEY_TEXT_BYTES];
+    char key[JUMUN_KEY_TEXT_BYTES], jumun[PATH_MAX + 16];
+    report_client(jumun, sizeof jumun);
     report_title(r, "Try next");
     if (strcmp(r->options->endpoint, "tcp://127.0.0.1:7400") != 0) {
         printf("  export JUMUN_ENDPOINT=%s\n", r->options->endpoint);
     }
     if (report_sample_key(r, key)) {
-        printf("  jumun get %s\n  jumun history %s\n", key, key);
+        printf("  %s get %s\n  %s history %s\n", jumun, key, jumun, key);
     }
-    printf("  jumun store get retail-united-kingdom\n"
-           "  jumun place --store retail-france --currency GBP --fulfilment parcel "
+    printf("  %s store get retail-united-kingdom\n"
+           "  %s place --store retail-france --currency GBP --fulfilment parcel "
            "--line 85123A:6:255\n"
-           "  jumun status\n  jumun top\n");
+           "  %s status\n  %s top\n", jumun, jumun, jumun, jumun);
 }
 
 /* -- JSON -------------------------------------------------------------------------------------- */

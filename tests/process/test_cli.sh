@@ -1,0 +1,311 @@
+#!/usr/bin/env bash
+# Every command of jumun against a real node: what it prints, whether its JSON parses, and its exit
+# status; then the demo on a part of the year.
+#
+#   test_cli.sh JUMUND JUMUN JUMUN-DEMO SOURCE-ROOT
+set -uo pipefail
+
+jumund=$1 jumun=$2 demo=$3 root=$4
+work=$(mktemp -d "${TMPDIR:-/var/tmp}/jumun-test-cli.XXXXXX")
+node=0 checks=0 failures=0
+
+clean_up() {
+    [ "$node" -eq 0 ] || { kill -CONT "$node"; kill -KILL "$node"; wait "$node"; } 2>/dev/null
+    rm -rf "$work"
+}
+trap clean_up EXIT
+
+fail() {
+    failures=$((failures + 1))
+    printf 'FAILED (line %s): %s\n' "${BASH_LINENO[1]}" "$1"
+    sed 's/^/    out: /' "$work/out" | head -n 20
+    sed 's/^/    err: /' "$work/err" | head -n 20
+}
+
+# run STATUS COMMAND...: runs it, keeps what it prints, compares the status.
+run() {
+    local wanted=$1 status=0
+    shift
+    checks=$((checks + 1))
+    "$@" >"$work/out" 2>"$work/err" </dev/null || status=$?
+    [ $status -eq "$wanted" ] || fail "status $status instead of $wanted: $*"
+}
+j() { local wanted=$1; shift; run "$wanted" "$jumun" "$@"; }
+says() { checks=$((checks + 1)); grep -qF -- "$1" "$work/out" || fail "stdout lacks: $1"; }
+complains() { checks=$((checks + 1)); grep -qF -- "$1" "$work/err" || fail "stderr lacks: $1"; }
+silent() { checks=$((checks + 1)); [ ! -s "$work/$1" ] || fail "std$1 is not empty"; }
+# json EXPRESSION: the output is one JSON document `d` for which the Python expression holds.
+json() {
+    checks=$((checks + 1))
+    python3 -c 'import json, sys
+d = json.load(open(sys.argv[1]))
+sys.exit(not eval(sys.argv[2]))' "$work/out" "$1" 2>>"$work/err" || fail "not so in the JSON: $1"
+}
+
+start_node() {
+    "$jumund" --data "$work/data" --listen tcp://127.0.0.1:0 --shards 2 --no-pin \
+        >"$work/ready" 2>"$work/log" </dev/null &
+    node=$!
+    for _ in $(seq 300); do
+        JUMUN_ENDPOINT=$(sed -n 's/^jumund ready: \([^ ]*\).*/\1/p' "$work/ready")
+        [ -z "$JUMUN_ENDPOINT" ] || { export JUMUN_ENDPOINT; return; }
+        sleep 0.1
+    done
+    cat "$work/log"
+    exit 1
+}
+
+place() { # prints the key of a new order; options are added
+    "$jumun" -q place --store s1 --currency KRW --line rice:2:9500:Rice --line cola:1:1500 "$@"
+}
+
+test_a_delivery() {
+    local key
+    key=$(place --fulfilment platform_delivery --fees 3000 --discounts 500 --customer c1 \
+        --external-ref R-1 --attributes '{"door": "blue", "floor": 3}')
+    j 0 pay "$key" 23000 --reference pg-1 --state authorised; says 'version 2'
+    j 0 pay "$key" 23000 --reference pg-1; says 'version 3'
+    j 0 accept "$key" --minutes 20
+    j 0 assign-rider "$key" r7
+    j 0 unassign-rider "$key"
+    j 1 pick-up "$key"; complains 'refused [123 rider_required]'
+    j 0 assign-rider "$key" r8
+    j 0 ready "$key"
+    j 0 pick-up "$key"
+    j 0 deliver "$key"
+    j 0 annotate "$key" 'left at the door'
+    j 0 refund "$key" 3000 --reason 'cold soup'
+    j 0 complete "$key"
+    j 0 get "$key"
+    says "$key"; says completed; says '23,000 KRW'; says '3,000 KRW'; says 'leaves the engine'
+    says 'Rice'; says 'pg-1'
+    j 0 get "$key" --json
+    json 'd["state"] == "completed" and d["lines"][0]["quantity"] == 2'
+    json 'd["attributes"] == {"door": "blue", "floor": 3}'
+    json 'd["fulfilment"] == "platform_delivery" and d["ended_by"] is None'
+    json 'd["payments"][0] == {"method": "card", "reference": "pg-1", "amount": 23000,
+                               "state": "captured"}'
+    j 0 history "$key"; says order_placed; says order_completed; says 'cold soup'
+    j 0 --json history "$key"; json 'len(d) == d[-1]["version"] == 13'
+    j 0 history "$key" --limit 2 --json; json 'len(d) == 2 and d[1]["action"] == "order_completed"'
+    j 1 deliver "$key"; complains '[104 order_has_ended]'
+    j 1 --json deliver "$key"; json 'd["code"] == 104 and d["name"] == "order_has_ended"'
+}
+
+test_cancels() {
+    local key
+    key=$(place)
+    j 0 pay "$key" 20500 --reference pg-1
+    j 0 amend "$key" --line rice:3:9500 --line cola:2:1500
+    j 0 cancel "$key" --by store --reason 'sold out' --line 0:1 --line 1:2
+    j 0 get "$key" --json; json '[l["cancelled"] for l in d["lines"]] == [1, 2]'
+    j 1 cancel "$key" --line 0:9; complains 'line_quantity_exceeded'
+    j 0 cancel "$key" --by customer
+    j 0 get "$key" --json; json 'd["state"] == "cancelled" and d["ended_by"] == "customer"'
+    j 0 refund "$key"
+    j 1 refund "$key" all; complains 'nothing_to_refund'
+    key=$(place)
+    j 0 pay "$key" 20500 --reference pg-1
+    j 0 reject "$key" --reason 'closed'
+    j 0 get "$key"; says rejected; says closed
+    key=$("$jumun" key new)
+    j 0 cancel "$key"; says 'held until its order is placed'
+    j 0 get "$key"; says awaited; says '1 commands wait'
+}
+
+test_once_only() {
+    local key id
+    key=$(place)
+    id=$("$jumun" key new)
+    j 0 annotate "$key" hello --id "$id" --json; json 'd["repeated"] is False and d["version"] == 2'
+    j 0 annotate "$key" hello --id "$id" --json; json 'd["repeated"] is True and d["version"] == 2'
+    j 1 annotate "$key" again --expected-version 1; complains version_conflict; complains 'is 2.'
+    j 0 annotate "$key" again --expected-version 2 --trace "$("$jumun" key new)"
+    j 1 place --key "$key" --store s1 --currency KRW --line a:1:1; complains '[102 order_exists]'
+}
+
+test_stores() {
+    local key
+    key=$(place --store s9)
+    j 0 store pause s9 --reason 'oven broke'
+    j 0 store get s9; says paused; says 'oven broke'
+    j 1 store pause s9; complains store_already_paused
+    # The news of a pause travels to the other shard: until then an order may still be taken.
+    for _ in $(seq 100); do
+        place --store s9 >"$work/out" 2>"$work/err" || break
+        sleep 0.05
+    done
+    complains '[110 store_paused]'
+    j 0 pay "$key" 20500 --reference pg-1
+    j 0 accept "$key"
+    j 0 store resume s9 --json; json 'd["code"] == 0'
+    j 0 store get s9 --json; json 'd["paused"] is False and d["id"] == "s9"'
+    j 1 store get nowhere; complains '[300 store_not_found]'
+}
+
+test_files() {
+    local i
+    {
+        echo store,currency,lines,external_ref,total
+        for i in $(seq 500); do echo "s2,KRW,a:1:100;b:$i:10,\"r, $i\","; done
+        echo 's2,KRW,a:1:100,wrong total,7'
+        echo 's2,KRW,a:one:100,bad row,'
+        echo 's2,KRW,a:0:100,no quantity,'
+    } >"$work/orders.csv"
+    j 4 place --csv "$work/orders.csv" --dry-run; says '502 orders would be placed, 1 bad rows'
+    j 4 place --csv "$work/orders.csv"
+    says '500 orders placed'
+    complains 'line 503: lines[0].quantity: "one" is not a whole number'
+    complains '[116 total_mismatch]'; complains '[112 quantity_not_positive]'
+    complains 'placing  '
+    sed -i 503d "$work/orders.csv"
+    gzip -k "$work/orders.csv"
+    j 1 --json place --csv "$work/orders.csv.gz"
+    json 'd["placed"] == 500 and d["bad_rows"] == 0 and d["results"]["total_mismatch"] == 1'
+
+    echo '{"store":"s2","currency":"GBP","lines":[{"sku":"a","quantity":1,"unit_price":1}]}' \
+        >"$work/order.json"
+    j 0 place --json "$work/order.json"; says done
+    j 0 place --json "$work/order.json" --dry-run; says 'at s2 for 0.01 GBP'
+    "$jumun" -j place --json - <"$work/order.json" >"$work/out" 2>"$work/err"; json 'd["code"] == 0'
+    cat "$work/order.json" "$work/order.json" >"$work/orders.jsonl"
+    j 0 place --jsonl "$work/orders.jsonl"; says '2 orders placed'
+    echo '{"store": }' >>"$work/orders.jsonl"
+    j 4 place --jsonl "$work/orders.jsonl"; complains 'line 3: line 1, column 11: '
+    j 4 place --json "$work/nowhere.json"; complains 'No such file'
+    echo 'store,currency,price' >"$work/heading.csv"
+    j 4 place --csv "$work/heading.csv"; complains 'column 3: "price" is not a field of an order'
+}
+
+test_looking() {
+    j 0 ping; says 'answers in'
+    j 0 ping -j; json 'd["answer"] == "pong"'
+    j 0 ping -q; silent out; silent err
+    j 0 status --interval 200ms
+    says ready; says 'orders: '; says 'refused since the start'; says total_mismatch
+    j 0 status --json; json 'd["ready"] is True and len(d["shards"]) == 2'
+    j 0 top --count 2 --interval 100ms; says commands/s
+    j 0 top --count 1 --interval 100ms --json; json 'd["shards_count"] == 2'
+    j 0 status --color always --interval 0; says $'\e[1;32mready'
+    j 0 status --interval 0; checks=$((checks + 1))
+    ! grep -q $'\e' "$work/out" || fail 'colours on what is no terminal'
+}
+
+test_messages() {
+    j 0 encode --output "$work/ping.bin" ping
+    j 0 decode "$work/ping.bin"; json 'd[0] == 1 and d[2][0][0] == 100'
+    j 0 encode -o "$work/place.bin" place --store s3 --currency KRW --line a:2:50
+    j 0 decode "$work/place.bin"; json 'd[2][0][4][4] == [["a", 2, 50]]'
+    if command -v nngcat >/dev/null; then
+        nngcat --req --dial "$JUMUN_ENDPOINT" --file "$work/place.bin" --raw >"$work/answer.bin"
+        j 0 decode "$work/answer.bin"; json 'd[1] == 0 and d[2][0][0] == 0'
+    fi
+    j 2 encode top; complains 'not a command that can be encoded'
+    head -c 3 "$work/place.bin" >"$work/cut.bin"
+    j 4 decode "$work/cut.bin"; complains 'not whole msgpack'
+    j 0 key parse "$("$jumun" key new)"; says born
+    j 0 key new --count 3 --json; json 'len(set(d)) == 3'
+    j 0 version; says 'jumun 0.'
+}
+
+test_mistakes() {
+    j 2; complains 'jumun'
+    j 2 frobnicate; complains '"frobnicate" is not a command'
+    j 2 get; complains 'get needs KEY'
+    j 2 get short; complains 'is not a key'
+    j 2 get "$("$jumun" key new)" again; complains 'one word too many'
+    j 2 place --stroe s1; complains '--stroe is not an option here'
+    j 2 place --store s1 --currency KRW; complains 'lines: an order needs at least one'
+    j 2 place --store s1 --currency KRW --line a; complains 'lines[0]'
+    j 2 pay "$("$jumun" key new)" 95.00 --reference r; complains 'minor units'
+    j 2 cancel "$("$jumun" key new)" --by aliens; complains 'customer|store|rider'
+    j 2 --color sometimes ping; complains 'auto, always or never'
+    j 2 -t soon ping; complains 'is not a time'
+    j 1 get "$("$jumun" key new)"; complains '[100 order_not_found]'
+    j 1 place --store s1 --currency krw --line a:1:1; complains '[117 currency_invalid]'
+    j 3 -e tcp://127.0.0.1:1 -t 300ms ping
+    j 3 -e tcp://127.0.0.1:1 -t 300ms get "$("$jumun" key new)"
+}
+
+# A node that hangs: the outcome is unknown, and the id that the message names makes a repeat safe.
+test_unknown_outcome() {
+    local key id
+    key=$(place)
+    "$jumun" annotate "$key" warm-up >/dev/null
+    kill -STOP "$node"
+    j 3 -t 700ms annotate "$key" again
+    kill -CONT "$node"
+    id=$(sed -n 's/.*--id \([0-9A-Z]\{26\}\).*/\1/p' "$work/err")
+    if [ -n "$id" ]; then
+        j 0 annotate "$key" again --id "$id"
+        j 0 get "$key" --json; json 'd["version"] == 3'
+    else
+        complains 'not_sent'
+    fi
+}
+
+test_help() {
+    local command option
+    j 0 --help; says Commands; says 'Exit status'
+    "$jumun" --color never --help | sed -n '/^Commands/,/^$/s/^  \([a-z -]*[a-z]\)  .*/\1/p' |
+        sed 's/ \(COMMAND\|KEY\).*//' >"$work/names"
+    man_page=$(sed 's/\\-/-/g' "$root/docs/man/jumun.1")
+    checks=$((checks + 1))
+    for command in place pay accept reject ready assign-rider unassign-rider pick-up deliver \
+        complete cancel refund amend annotate get history 'store pause' 'store resume' \
+        'store get' status top ping 'key new' 'key parse' encode decode completion version help; do
+        # shellcheck disable=SC2086
+        j 0 $command --help; says "jumun $command"; says 'Global options'
+        grep -qF ".SS \"$command" <<<"$man_page" || fail "the manual lacks the command $command"
+        for option in $(sed -n 's/^  \(-., \|    \)\(--[a-z-]*\).*/\2/p' "$work/out"); do
+            grep -qF -- "$option" <<<"$man_page" || fail "the manual lacks $option of $command"
+        done
+    done
+}
+
+complete_line() { # what bash would offer for the words given
+    bash -c 'source "$1"; shift; COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _jumun
+        printf "%s\n" "${COMPREPLY[@]}"' - "$work/completion.bash" "$@" >"$work/out" 2>"$work/err"
+}
+
+test_completion() {
+    j 0 completion bash
+    cp "$work/out" "$work/completion.bash"
+    complete_line jumun sto; says store
+    complete_line jumun store pa; says pause
+    complete_line jumun place --ful; says --fulfilment
+    complete_line jumun place --fulfilment par; says parcel
+    complete_line jumun -e tcp://x cancel --by ''; says customer
+    j 0 completion zsh; says '#compdef jumun'
+    j 0 completion fish; says '__fish_seen_subcommand_from place'
+    j 2 completion tcsh
+}
+
+test_demo() {
+    local data=$root/data/online_retail_orders.csv.gz
+    run 0 "$demo" --data "$data" --plan; says sale
+    run 0 "$demo" --data "$data" --limit 600 --json
+    complains 'playing'
+    json 'd["commands"] > 1000 and d["refused"] > 0 and d["held"] > 0'
+    json 'sum(a["count"] for a in d["answers"]) == d["commands"]'
+    local key
+    key=$(sed -n 's/.*"sample_key": "\([0-9A-Z]*\)".*/\1/p' "$work/out")
+    j 0 history "$key"; says order_delivered; says 'method invoice'
+    run 0 "$demo" --data "$data" --limit 50 --quiet; says 'Orders by state'; silent err
+    run 4 "$demo" --data "$work/nowhere"; complains 'No such file'
+    run 2 "$demo" --limit zero
+    run 3 "$demo" --data "$data" --limit 5 --endpoint tcp://127.0.0.1:1 --wait 300ms
+}
+
+: >"$work/out"
+: >"$work/err"
+start_node
+for name in a_delivery cancels once_only stores files looking messages mistakes unknown_outcome \
+    help completion demo; do
+    test_$name
+done
+kill -TERM "$node"
+wait "$node" || fail "the node ended with status $?"
+node=0
+printf '%s checks, %s failures\n' $checks $failures
+[ $failures -eq 0 ]
