@@ -23,11 +23,8 @@ struct event *order_turn_event(struct order_turn *turn, uint8_t kind, uint8_t st
 /* A retired order's key must be too old to be placed again, or a late retry of its place would make
  * a second order. */
 static int64_t order_retention_deadline(const struct order_turn *turn) {
-    const uint8_t *key = turn->command->subject.bytes;
-    int64_t birth_ms = 0;
-    for (int i = 0; i < 6; i++) birth_ms = birth_ms << 8 | key[i];
     int64_t kept_until = turn->context->now_ms + RETENTION_MS;
-    int64_t key_dead_at = birth_ms + KEY_PAST_MS_MAX + 1;
+    int64_t key_dead_at = order_key_birth_ms(&turn->command->subject) + KEY_PAST_MS_MAX + 1;
     return kept_until > key_dead_at ? kept_until : key_dead_at;
 }
 

@@ -20,6 +20,13 @@ struct order_turn {
     bool unchanged;                        /* done already: no event, but not a refusal */
 };
 
+/* The first 48 bits of a key: when it was made, Unix ms. */
+static inline int64_t order_key_birth_ms(const struct id128 *key) {
+    int64_t ms = 0;
+    for (int i = 0; i < 6; i++) ms = ms << 8 | key->bytes[i];
+    return ms;
+}
+
 /* Adds the turn's next event with room for `payload_bytes`; the caller fills the payload. */
 struct event *order_turn_event(struct order_turn *turn, uint8_t kind, uint8_t state_after,
                                uint32_t payload_bytes);

@@ -96,8 +96,7 @@ uint16_t order_check_shape(const struct command *command) {
 
 uint16_t order_check_key_birth(const struct command *command,
                                const struct decide_context *context) {
-    int64_t birth_ms = 0;
-    for (int i = 0; i < 6; i++) birth_ms = birth_ms << 8 | command->subject.bytes[i];
+    int64_t birth_ms = order_key_birth_ms(&command->subject);
     if (birth_ms > context->now_ms + KEY_FUTURE_MS_MAX) return RESULT_KEY_FROM_FUTURE;
     if (birth_ms < context->now_ms - KEY_PAST_MS_MAX) return RESULT_KEY_TOO_OLD;
     return RESULT_OK;

@@ -3,8 +3,8 @@
  *
  *   actors_bench [orders] [rounds]      default 100,000 orders, 3 rounds
  *
- * Each order has its own block, found through a table in random order, so that a block is as cold as
- * it is in a shard. One core; no allocation while the clock runs. */
+ * Each order has its own block, visited in random order, so that a block is as cold as it is in a
+ * shard. One core; no allocation while the clock runs. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
