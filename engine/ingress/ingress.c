@@ -37,7 +37,7 @@ struct ingress_context {
 struct ingress {
     struct ingress_options options;
     struct shard *const *shards;
-    atomic_bool draining;
+    atomic_bool draining, halted;
     struct exchange_pool pool;
     struct histogram latency, windows[INGRESS_WINDOWS];
     atomic_uint window;
@@ -235,6 +235,11 @@ static void ingress_on_aio(void *arg) {
     nng_msg *message = nng_aio_get_msg(c->aio);
     nng_aio_set_msg(c->aio, NULL);
     atomic_fetch_add(&c->endpoint->in_flight, 1);
+    if (atomic_load(&c->endpoint->ingress->halted)) {
+        nng_msg_free(message);
+        atomic_fetch_sub(&c->endpoint->in_flight, 1);
+        return;
+    }
     ingress_take(c, message);
 }
 
@@ -337,6 +342,8 @@ bool ingress_start(struct ingress *g, struct shard *const *shards, char *error,
 }
 
 void ingress_drain(struct ingress *g) { atomic_store(&g->draining, true); }
+
+void ingress_halt(struct ingress *g) { atomic_store(&g->halted, true); }
 
 bool ingress_is_idle(const struct ingress *g) {
     for (uint32_t i = 0; i < g->endpoints_count; i++) {

@@ -48,10 +48,17 @@ bool ingress_start(struct ingress *ingress, struct shard *const *shards, char *e
 /* From now on every command is answered SHUTTING_DOWN without visiting its shard. */
 void ingress_drain(struct ingress *ingress);
 
+/* From now on nothing is answered any more, and no shard and no status is touched once
+ * ingress_is_idle(). */
+void ingress_halt(struct ingress *ingress);
+
 /* Whether no message is between receipt and the end of its reply. */
 bool ingress_is_idle(const struct ingress *ingress);
 
-/* Closes the sockets and frees. The shards must be done with all requests. */
+/* Closes the sockets and frees. The shards must be done with all requests. May wait for ever in nng
+ * 1.5.2 when a message comes in at that very moment: its TCP transport begins to receive the rest
+ * of the message on an aio that is closed already, and then waits for that to end. A process that
+ * is about to exit leaves the sockets to the kernel instead. */
 void ingress_close(struct ingress *ingress);
 
 void ingress_stats(const struct ingress *ingress, struct ingress_stats *stats);

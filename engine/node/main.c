@@ -76,7 +76,7 @@ int main(int argc, char **argv) {
     signal(SIGTERM, main_exit_now);
     signal(SIGINT, main_exit_now);
     pthread_sigmask(SIG_UNBLOCK, &signals, NULL);
-    node_stop(node, MAIN_STOP_PATIENCE_MS);
+    node_stop(node, MAIN_STOP_PATIENCE_MS, true);
     log_info("stopped");
     return code;
 }

@@ -93,21 +93,24 @@ static int node_open(struct node *n, char *error, size_t error_bytes) {
     return EXIT_DONE;
 }
 
-/* Closes what is open, in the order in which things lean on each other. */
-static void node_close(struct node *n) {
+/* Closes what is open, in the order in which things lean on each other; the endpoints first stop
+ * touching the shards, and are closed last. */
+static void node_close(struct node *n, bool exiting) {
+    int64_t until_ms = clock_mono_ms() + NODE_REPLIES_PATIENCE_MS;
+    if (n->ingress) ingress_halt(n->ingress);
+    while (n->ingress && !ingress_is_idle(n->ingress) && clock_mono_ms() < until_ms) usleep(1000);
     if (n->courier) node_courier_stop(n->courier);
     for (uint32_t i = 0; i < n->shards_count; i++) {
         if (n->threads[i]) shard_thread_stop(n->threads[i]);
     }
     if (n->history) history_reader_stop(n->history);
-    int64_t until_ms = clock_mono_ms() + NODE_REPLIES_PATIENCE_MS;
-    while (n->ingress && !ingress_is_idle(n->ingress) && clock_mono_ms() < until_ms) usleep(1000);
-    if (n->ingress) ingress_close(n->ingress);
     if (n->courier) node_courier_close(n->courier);
     for (uint32_t i = 0; i < n->shards_count; i++) {
         if (n->storages[i]) n->storages[i]->ops->close(n->storages[i]);
     }
     if (n->lock_fd >= 0) close(n->lock_fd);
+    if (exiting) return;
+    if (n->ingress) ingress_close(n->ingress);
     pthread_mutex_destroy(&n->status_mutex);
     free(n);
 }
@@ -133,7 +136,7 @@ int node_start(struct node **node, const struct config *config, char *error, siz
         code = node_open(n, error, error_bytes);
     }
     if (code != EXIT_DONE) {
-        node_close(n);
+        node_close(n, false);
         return code;
     }
     *node = n;
@@ -161,7 +164,7 @@ void node_tick(struct node *n) {
     ingress_latency_turn(n->ingress);
 }
 
-void node_stop(struct node *n, int64_t patience_ms) {
+void node_stop(struct node *n, int64_t patience_ms, bool exiting) {
     atomic_store(&n->draining, true);
     ingress_drain(n->ingress);
     for (uint32_t i = 0; i < n->shards_count; i++) shard_thread_drain(n->threads[i]);
@@ -172,5 +175,5 @@ void node_stop(struct node *n, int64_t patience_ms) {
             log_warn("shard %u did not store everything in %lld ms: the next start replays its log",
                      i, (long long)patience_ms);
     }
-    node_close(n);
+    node_close(n, exiting);
 }

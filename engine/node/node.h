@@ -46,8 +46,9 @@ enum node_state node_state(struct node *node, uint32_t *shard);
 
 /* Answers SHUTTING_DOWN from now on, lets the shards finish and store what they have, closes
  * everything and frees. Waits at most `patience_ms` for the shards: what is not stored by then is
- * in the log, and the next start takes longer. */
-void node_stop(struct node *node, int64_t patience_ms);
+ * in the log, and the next start takes longer. `exiting`: the process ends right after this; the
+ * sockets are left to the kernel (see ingress_close()) and the node is not freed. */
+void node_stop(struct node *node, int64_t patience_ms, bool exiting);
 
 /* Housekeeping that wants doing every second or so: turns of the latency window. */
 void node_tick(struct node *node);
