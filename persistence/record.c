@@ -24,23 +24,25 @@ void record_release(struct record *r) {
     if (before == 1) free(r);
 }
 
-static uint64_t record_checksum(const struct record_header *header, const void *payload) {
-    const uint8_t *covered = (const uint8_t *)header + record_covered_at;
-    size_t covered_bytes = sizeof *header - record_covered_at;
-    /* A record in memory and a stored one lie in one piece: one pass is the fast case. */
-    if (payload == header + 1) {
-        return XXH3_64bits(covered, covered_bytes + header->payload_bytes);
-    }
-    XXH3_state_t state;
-    XXH3_64bits_reset(&state);
-    XXH3_64bits_update(&state, covered, covered_bytes);
-    if (header->payload_bytes > 0) XXH3_64bits_update(&state, payload, header->payload_bytes);
-    return XXH3_64bits_digest(&state);
+/* Of a record in one piece, wherever it lies. */
+static uint64_t record_checksum(const void *record, uint32_t payload_bytes) {
+    return XXH3_64bits((const uint8_t *)record + record_covered_at,
+                       sizeof(struct record_header) - record_covered_at + payload_bytes);
 }
 
 void record_seal(struct record_header *header, const void *payload) {
     require(header->payload_bytes == 0 || payload);
-    header->checksum = record_checksum(header, payload);
+    /* In memory as on disk the payload stands behind the header: one pass is the fast case. */
+    if (payload == header + 1 || header->payload_bytes == 0) {
+        header->checksum = record_checksum(header, header->payload_bytes);
+        return;
+    }
+    XXH3_state_t state;
+    XXH3_64bits_reset(&state);
+    XXH3_64bits_update(&state, (const uint8_t *)header + record_covered_at,
+                       sizeof *header - record_covered_at);
+    XXH3_64bits_update(&state, payload, header->payload_bytes);
+    header->checksum = XXH3_64bits_digest(&state);
 }
 
 const char *record_fault(const void *data, size_t bytes, uint64_t index) {
@@ -50,7 +52,7 @@ const char *record_fault(const void *data, size_t bytes, uint64_t index) {
     size_t payload_bytes = bytes - sizeof header;
     if (payload_bytes < header.payload_bytes) return "cut short: the payload is not whole";
     if (payload_bytes > header.payload_bytes) return "longer than its header says";
-    if (record_checksum(data, (const uint8_t *)data + sizeof header) != header.checksum) {
+    if (record_checksum(data, header.payload_bytes) != header.checksum) {
         return "checksum does not match";
     }
     /* From here on the bytes are those that were written; they may still be in the wrong place. */

@@ -115,7 +115,9 @@ static int look(struct fixture *f) {
     }
     int status;
     assert_int_equal(waitpid(child, &status, 0), child);
-    return WIFEXITED(status) ? WEXITSTATUS(status) : 0;
+    if (!WIFEXITED(status)) return 0;
+    /* A sanitizer turns the signal into this. */
+    return WEXITSTATUS(status) == 1 ? 0 : WEXITSTATUS(status);
 }
 
 static void change(const char *path, off_t at, uint8_t mask) {

@@ -151,6 +151,7 @@ static void real_full_disk(void **state) {
     }
     f->options.directory = path;
     f->options.segment_bytes_max = 1 << 20;
+    f->options.batch_bytes_max = 150000; /* so that the disk is filled to the brim */
     snprintf(ballast, sizeof ballast, "%s/ballast", path);
     int fd = open(ballast, O_CREAT | O_WRONLY, 0600);
     assert_int_equal(posix_fallocate(fd, 0, 3 << 20), 0);
