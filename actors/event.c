@@ -3,8 +3,10 @@
 static uint32_t event_padded(uint32_t bytes) { return (bytes + 7u) & ~7u; }
 
 struct event *event_sink_add(struct event_sink *sink, uint8_t kind, uint8_t schema,
-                             uint32_t payload_bytes) {
-    uint32_t bytes = (uint32_t)sizeof(struct event) + event_padded(payload_bytes);
+                             uint32_t payload_bytes, const struct id128 *trace) {
+    bool traced = trace && !id128_is_zero(trace);
+    uint32_t bytes = (uint32_t)sizeof(struct event) + event_padded(payload_bytes) +
+                     (traced ? (uint32_t)sizeof *trace : 0);
     require(sink->size <= sink->capacity);
     require(payload_bytes <= sink->capacity && bytes <= sink->capacity - sink->size);
     require(((uintptr_t)sink->data & 7u) == 0 && (sink->size & 7u) == 0);
@@ -13,6 +15,10 @@ struct event *event_sink_add(struct event_sink *sink, uint8_t kind, uint8_t sche
     event->bytes = bytes;
     event->kind = kind;
     event->schema = schema;
+    if (traced) {
+        event->flags = EVENT_FLAG_TRACED;
+        memcpy((uint8_t *)event + bytes - sizeof *trace, trace, sizeof *trace);
+    }
     sink->size += bytes;
     sink->events_count++;
     return event;
@@ -27,6 +33,8 @@ const struct event *event_next(const void *data, uint32_t size, uint32_t *offset
     if (event->bytes < sizeof *event || event->bytes % 8 != 0 || event->bytes > size - at) {
         return NULL;
     }
+    if ((event->flags & EVENT_FLAG_TRACED) && event->bytes < sizeof *event + sizeof(struct id128))
+        return NULL;
     *offset = at + event->bytes;
     return event;
 }

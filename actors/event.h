@@ -60,18 +60,28 @@ struct event {
     uint64_t prev_index;   /* log index of the subject's previous event, 0 = this is the first */
     struct id128 subject;  /* order key or store_key(id); zero for events between shards */
     struct id128 cause;    /* command id; zero when a deadline caused it */
-    struct id128 trace;    /* zero = none */
 };
-static_assert(sizeof(struct event) == 72, "event header is frozen");
+static_assert(sizeof(struct event) == 56, "event header is frozen");
 
 enum {
     EVENT_FLAG_REPUBLISHED = 1,
-    EVENT_FLAG_FROM_HELD = 2 /* the cause was held before: its id is remembered already */
+    EVENT_FLAG_FROM_HELD = 2, /* the cause was held before: its id is remembered already */
+    EVENT_FLAG_TRACED = 4     /* the last 16 bytes of the event are the command's trace id */
 };
 
 static inline const void *event_payload(const struct event *e) { return e + 1; }
+/* Bytes of the payload, its padding included, a trace id behind it not. */
 static inline uint32_t event_payload_bytes(const struct event *e) {
-    return e->bytes - (uint32_t)sizeof *e;
+    uint32_t behind = e->flags & EVENT_FLAG_TRACED ? (uint32_t)sizeof(struct id128) : 0;
+    return e->bytes - (uint32_t)sizeof *e - behind;
+}
+
+/* Zero = none. Most events have none, so it does not stand in the header. */
+static inline struct id128 event_trace(const struct event *e) {
+    struct id128 trace = {{0}};
+    if (e->flags & EVENT_FLAG_TRACED)
+        memcpy(&trace, (const uint8_t *)e + e->bytes - sizeof trace, sizeof trace);
+    return trace;
 }
 
 /* The end of a turn's entry, into which decide writes. The memory is the turn's; nothing is
@@ -83,10 +93,11 @@ struct event_sink {
     uint32_t events_count;
 };
 
-/* Room for one event with `payload_bytes` behind its header, zeroed and with `bytes`, `kind` and
- * `schema` set. Never NULL: a lack of room is a broken invariant of the turn. */
+/* Room for one event with `payload_bytes` behind its header, zeroed and with `bytes`, `kind`,
+ * `schema` and, for a `trace` that is neither NULL nor zero, trace and flag set. Never NULL: a lack
+ * of room is a broken invariant of the turn. */
 struct event *event_sink_add(struct event_sink *sink, uint8_t kind, uint8_t schema,
-                             uint32_t payload_bytes);
+                             uint32_t payload_bytes, const struct id128 *trace);
 
 /* Walks the events of `size` bytes at `data`. Returns the event at *offset and moves *offset behind
  * it; NULL at the end or when the bytes are not a whole event (then *offset < size). */

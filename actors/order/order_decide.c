@@ -5,16 +5,16 @@
 struct event *order_turn_event(struct order_turn *turn, uint8_t kind, uint8_t state_after,
                                uint32_t payload_bytes) {
     const struct command *command = turn->command;
-    struct event *event = event_sink_add(turn->sink, kind, ORDER_EVENT_SCHEMA, payload_bytes);
+    struct event *event = event_sink_add(turn->sink, kind, ORDER_EVENT_SCHEMA, payload_bytes,
+                                         &command->trace);
     event->state_before = turn->state;
     event->state_after = state_after;
-    event->flags = turn->event_flags;
+    event->flags |= turn->event_flags;
     event->version = ++turn->version;
     event->cause_kind = command->kind;
     event->prev_index = turn->prev_index;
     event->subject = command->subject;
     event->cause = command->id;
-    event->trace = command->trace;
     turn->state = state_after;
     turn->prev_index = turn->context->index;
     return event;

@@ -51,7 +51,7 @@ void shard_news_add_status(struct shard *s, struct bytes store, bool paused, uin
 static void message_add(struct shard *s, uint8_t kind, uint32_t peer, uint64_t sequence,
                         struct bytes payload) {
     struct event *e = event_sink_add(&s->turn.sink, kind, MESSAGE_EVENT_SCHEMA,
-                                     (uint32_t)sizeof(struct message_event) + payload.size);
+                                     (uint32_t)sizeof(struct message_event) + payload.size, NULL);
     struct message_event *m = (struct message_event *)(void *)(e + 1);
     *m = (struct message_event){sequence, peer, payload.size};
     memcpy(m + 1, payload.data, payload.size);

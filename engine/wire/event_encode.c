@@ -281,6 +281,7 @@ size_t event_encode_bytes_max(const struct event *e) {
 
 void event_encode(struct msgpack_writer *w, uint64_t index, int64_t time_ms,
                   const struct event *e) {
+    struct id128 trace = event_trace(e);
     msgpack_write_map(w, 10);
     msgpack_pair_uint(w, "index", index);
     msgpack_pair_int(w, "time_ms", time_ms);
@@ -290,7 +291,7 @@ void event_encode(struct msgpack_writer *w, uint64_t index, int64_t time_ms,
     msgpack_pair_text(w, "state", event_encode_state(e));
     msgpack_pair_id(w, "cause", &e->cause);
     msgpack_pair_text(w, "cause_kind", command_kind_name(e->cause_kind));
-    msgpack_pair_id(w, "trace", &e->trace);
+    msgpack_pair_id(w, "trace", &trace);
     msgpack_write_text(w, "info");
     event_encode_info(w, e);
 }
