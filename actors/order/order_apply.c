@@ -168,6 +168,8 @@ static void order_apply_held(struct order *order, const struct event *event) {
                      ORDER_HELD_DEADLINE_BYTES);
         order->held_bytes = ORDER_HELD_DEADLINE_BYTES;
     }
+    memcpy((uint8_t *)order + order_held_at(order), &waits->held_deadline_ms,
+           sizeof waits->held_deadline_ms);
     order_splice(order, order_held_at(order) + order->held_bytes, 0, &waits->held, bytes);
     order->held_bytes += bytes;
     order->held_count++;
