@@ -25,7 +25,7 @@ static void story_keep(struct wire_story *story, const struct event *e) {
 }
 
 enum result_code wire_story_run(struct wire_story *story, const struct command *command) {
-    struct actor *actor = (struct actor *)story->block;
+    struct actor *actor = (void *)story->block;
     const struct actor *known = actor->bytes != 0 ? actor : NULL;
     struct event_sink sink = {aligned_alloc(8, EVENT_BYTES_MAX), 0, EVENT_BYTES_MAX, 0};
     struct decide_context decide = {++story->index, story->now_ms += 60000, false};

@@ -24,7 +24,7 @@ enum result_code wire_story_run(struct wire_story *story, const struct command *
 void wire_story_example(struct wire_story *story);
 
 static inline const struct actor *wire_story_actor(const struct wire_story *story) {
-    return (const struct actor *)story->block;
+    return (const void *)story->block;
 }
 
 /* Commands of the example key, each with an id of its own. */

@@ -1,0 +1,133 @@
+/* fuzz_corpus FOLDER: writes FOLDER/request, reply, block, event, record: real bytes, from the
+ * examples of the protocol and the life of a real order. The fuzzers start from them. */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+
+#include "engine/limits.h"
+#include "persistence/record.h"
+#include "tests/unit/wire/wire_examples.h"
+#include "tests/unit/wire/wire_story.h"
+
+static const char *root;
+
+static void write_file(const char *folder, const char *name, const void *data, size_t size) {
+    char path[4096];
+    snprintf(path, sizeof path, "%s/%s", root, folder);
+    if (mkdir(path, 0755) != 0 && errno != EEXIST) exit(1);
+    snprintf(path, sizeof path, "%s/%s/%s", root, folder, name);
+    FILE *out = fopen(path, "wb");
+    if (out == NULL || fwrite(data, 1, size, out) != size || fclose(out) != 0) {
+        perror(path);
+        exit(1);
+    }
+}
+
+static void write_examples(const char *folder, const struct wire_example *examples,
+                           unsigned count) {
+    static uint8_t bytes[MESSAGE_BYTES_MAX];
+    for (unsigned i = 0; i < count; i++) {
+        char name[32];
+        struct msgpack_writer w;
+        msgpack_writer_init(&w, bytes, sizeof bytes);
+        examples[i].write(&w);
+        snprintf(name, sizeof name, "%02u", i);
+        write_file(folder, name, bytes, msgpack_writer_size(&w));
+    }
+}
+
+/* One record that holds all events so far, as the log keeps them. */
+static void write_record(const char *name, const void *events, uint32_t size, uint32_t count) {
+    static struct {
+        struct record_header header;
+        struct entry_header entry;
+        uint8_t events[65536];
+    } r;
+    r.header.index = 7;
+    r.header.term = 2;
+    r.header.type = RECORD_EVENTS;
+    r.header.format = RECORD_FORMAT;
+    r.header.payload_bytes = (uint32_t)sizeof r.entry + size;
+    r.entry = (struct entry_header){1767225600000, 1, count};
+    memcpy(r.events, events, size);
+    record_seal(&r.header, &r.entry);
+    write_file("record", name, &r, sizeof r.header + r.header.payload_bytes);
+}
+
+static void write_story(struct wire_story *story, const char *name) {
+    static _Alignas(8) uint8_t events[65536];
+    uint32_t size = 0;
+    for (uint32_t at = 0; at < story->history_bytes;) {
+        at += (uint32_t)sizeof(struct history_item);
+        const struct event *e = (const void *)(story->history + at);
+        memcpy(events + size, e, e->bytes);
+        size += e->bytes;
+        at += e->bytes;
+    }
+    write_file("block", name, story->block, wire_story_actor(story)->bytes);
+    write_file("event", name, events, size);
+    write_record(name, events, size, story->events_count);
+}
+
+static void run(struct wire_story *story, struct command c) { wire_story_run(story, &c); }
+
+static void write_stories(void) {
+    static struct wire_story story;
+    wire_story_example(&story);
+    write_story(&story, "accepted");
+    struct command c = wire_story_command(COMMAND_CANCEL);
+    struct line_cancellation cut = {0, 1};
+    c.cancel = (struct command_cancel){PARTY_STORE, bytes_of_text("sold out"), &cut, 1};
+    run(&story, c);
+    c = wire_story_command(COMMAND_REFUND);
+    run(&story, c);
+    c = wire_story_command(COMMAND_ASSIGN_RIDER);
+    c.assign_rider.rider = bytes_of_text("rider-3");
+    run(&story, c);
+    c = wire_story_command(COMMAND_ANNOTATE);
+    c.annotate.note = bytes_of_text("no peanuts");
+    run(&story, c);
+    static const uint8_t steps[] = {COMMAND_MARK_READY, COMMAND_PICK_UP, COMMAND_DELIVER,
+                                    COMMAND_COMPLETE};
+    for (size_t i = 0; i < sizeof steps; i++) run(&story, wire_story_command(steps[i]));
+    write_story(&story, "completed");
+    wire_story_init(&story);
+    run(&story, wire_story_pay(PAYMENT_CAPTURED, 500));
+    c = wire_story_command(COMMAND_CANCEL);
+    c.cancel = (struct command_cancel){PARTY_CUSTOMER, bytes_of_text("oops"), &cut, 1};
+    run(&story, c);
+    write_story(&story, "held");
+    story.now_ms += HELD_DEADLINE_MS;
+    run(&story, (struct command){.kind = COMMAND_TIMER_DUE, .subject = wire_example_key});
+    write_story(&story, "expired");
+    wire_story_init(&story);
+    c = wire_story_command(COMMAND_STORE_PAUSE);
+    c.store.store = bytes_of_text("store-7");
+    c.store.reason = bytes_of_text("fire drill");
+    c.subject = store_key(c.store.store, false);
+    run(&story, c);
+    write_story(&story, "store");
+    struct store_news news[] = {{.store = {"store-7", 7}, .open_change = -2, .placed = 3},
+                                {.store = {"s", 1}, .open_change = 1, .placed = 1}};
+    uint8_t message[256];
+    uint32_t size =
+        store_message_encode(STORE_MESSAGE_COUNTS, news, 2, message, sizeof message);
+    write_file("event", "message", message, size);
+}
+
+int main(int argc, char **argv) {
+    if (argc != 2) {
+        fprintf(stderr, "usage: fuzz_corpus FOLDER\n");
+        return 2;
+    }
+    root = argv[1];
+    if (mkdir(root, 0755) != 0 && errno != EEXIST) {
+        perror(root);
+        return 1;
+    }
+    write_examples("request", wire_examples_requests, wire_examples_requests_count);
+    write_examples("reply", wire_examples_replies, wire_examples_replies_count);
+    write_stories();
+    return 0;
+}
