@@ -107,6 +107,7 @@ static void node_close(struct node *n, bool exiting) {
     if (n->courier) node_courier_close(n->courier);
     for (uint32_t i = 0; i < n->shards_count; i++) {
         if (n->storages[i]) n->storages[i]->ops->close(n->storages[i]);
+        if (n->threads[i]) shard_thread_free(n->threads[i]);
     }
     if (n->lock_fd >= 0) close(n->lock_fd);
     if (exiting) return;

@@ -175,6 +175,9 @@ void shard_thread_stop(struct shard_thread *t) {
     shard_thread_wake(t);
     int rc = pthread_join(t->thread, NULL);
     require(rc == 0);
+}
+
+void shard_thread_free(struct shard_thread *t) {
     pthread_cond_destroy(&t->changed);
     pthread_mutex_destroy(&t->mutex);
     free(t);
