@@ -279,16 +279,20 @@ FILE_RULES = {
 def tree_rule_dead_sources(files):
     """Every C source is named in a meson.build: by its path, or (tests in a foreach) by the word
     behind test_. Examples are built by whoever installs the library, and by its test."""
-    named = set()
+    named, suffixes = set(), {}
     for f in files:
         if f.path.endswith('meson.build'):
             for word in re.findall(r"'([\w./-]+)'", f.text):
                 folder, name = os.path.split(os.path.join(os.path.dirname(f.path), word))
                 for candidate in (name, name + '.c', f'test_{name}.c'):
                     named.add(os.path.normpath(os.path.join(folder, candidate)))
+                # In a foreach: 'test_storage_' + name + '.c'.
+                suffixes.setdefault(os.path.normpath(folder), set()).add(f'_{name}.c')
     for f in files:
         if f.suffix == '.c' and f.under(*(r + '/' for r in ROOMS), 'tests/'):
-            if f.path not in named and '/examples/' not in f.path:
+            ends = suffixes.get(os.path.dirname(f.path), ()) if f.under('tests/') else ()
+            if f.path not in named and '/examples/' not in f.path and not any(
+                    f.path.endswith(end) for end in ends):
                 yield f.path, 1, f'{f.path} is in no meson.build: build it or delete it'
 
 
