@@ -9,10 +9,10 @@
 struct shard_thread;
 
 struct shard_thread_options {
-    /* Copied; what it points to outlives the thread. The thread sets the storage's wake. */
-    struct shard_options shard;
+    struct shard_options shard;  /* copied; what it points to outlives the thread; its storage's
+                                    wake is set */
     int cpu;                     /* to run on; -1 = anywhere */
-    uint32_t spin_ns;            /* look this long for work before sleeping; 0 where cores are few */
+    uint32_t spin_ns;            /* look for work this long before sleeping; 0 where cores lack */
 };
 
 /* Starts the thread, which begins with shard_open(). Does not wait for it, so that shards open
@@ -21,8 +21,8 @@ struct shard_thread *shard_thread_start(const struct shard_thread_options *optio
                                         size_t error_bytes);
 
 /* Waits until the shard is open. NULL with a sentence in error when it could not be opened; then
- * only shard_thread_stop() and _free() may follow. The shard is good for its "any thread" functions until
- * shard_thread_stop(). */
+ * only shard_thread_stop() and _free() may follow. The shard is good for its "any thread" functions
+ * until shard_thread_stop(). */
 struct shard *shard_thread_await(struct shard_thread *thread, char *error, size_t error_bytes);
 
 /* Tells the thread that there may be work. Any thread, never blocks; costs a system call only when
@@ -35,8 +35,8 @@ void shard_thread_drain(struct shard_thread *thread);
 /* True once shard_is_drained(), or when the shard was never open. Any thread. */
 bool shard_thread_is_drained(const struct shard_thread *thread);
 
-/* Closes the shard on its thread and joins it. The caller sees to it that nobody offers anything to
- * the shard any more. Wakes may still come, and do nothing. */
+/* Closes the shard on its thread and joins it. The caller sees to it that nobody offers anything
+ * to the shard any more. Wakes may still come, and do nothing. */
 void shard_thread_stop(struct shard_thread *thread);
 
 /* Frees a stopped one. Its storage is closed: it could call wake until then. */

@@ -262,6 +262,7 @@ uint32_t shard_run_loaded(struct shard *s) {
         if (slot->block->version == 0) actor_table_remove(&s->table, number); /* was never stored */
         taken++;
     }
+    if (taken == 0) return done;
     memmove(s->loaded, s->loaded + taken, (s->loaded_count - taken) * sizeof *s->loaded);
     s->loaded_count -= taken;
     return done;

@@ -1,5 +1,5 @@
-/* The runtime under many threads: a whole node in this process, clients on threads of their own. Made
- * for the thread sanitizer; runs without it as well. */
+/* The runtime under many threads: a whole node in this process, clients on threads of their own.
+ * Made for the thread sanitizer; runs without it as well. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>
