@@ -30,11 +30,7 @@ const struct event *event_next(const void *data, uint32_t size, uint32_t *offset
     const uint8_t *place = (const uint8_t *)data + at;
     if (((uintptr_t)place & 7u) != 0) return NULL;
     const struct event *event = (const struct event *)(const void *)place;
-    if (event->bytes < sizeof *event || event->bytes % 8 != 0 || event->bytes > size - at) {
-        return NULL;
-    }
-    if ((event->flags & EVENT_FLAG_TRACED) && event->bytes < sizeof *event + sizeof(struct id128))
-        return NULL;
+    if (!event_is_whole(event) || event->bytes > size - at) return NULL;
     *offset = at + event->bytes;
     return event;
 }

@@ -124,9 +124,10 @@ static bool store_payload_holds(const struct event *event, uint32_t tail) {
 }
 
 bool store_event_is_well_formed(const struct event *event) {
-    if (event->bytes < sizeof *event + 8 || event->bytes > EVENT_BYTES_MAX ||
-        event->bytes % 8 != 0 || event->schema != STORE_EVENT_SCHEMA || event->version == 0 ||
-        event->state_after < STORE_RUNNING || event->state_after > STORE_IS_PAUSED) {
+    if (!event_is_whole(event) || event->bytes > EVENT_BYTES_MAX ||
+        event_payload_bytes(event) < 8 || event->schema != STORE_EVENT_SCHEMA ||
+        event->version == 0 || event->state_after < STORE_RUNNING ||
+        event->state_after > STORE_IS_PAUSED) {
         return false;
     }
     if (event->kind == EVENT_STORE_STATUS_NOTED) {

@@ -50,7 +50,8 @@ static uint16_t store_check_switch(const struct store *store, const struct comma
 static struct event *store_add_event(const struct actor *actor, uint8_t kind, uint8_t state_after,
                                      const struct command *cause, struct event_sink *sink,
                                      uint32_t payload_bytes) {
-    struct event *event = event_sink_add(sink, kind, STORE_EVENT_SCHEMA, payload_bytes, &cause->trace);
+    struct event *event =
+        event_sink_add(sink, kind, STORE_EVENT_SCHEMA, payload_bytes, &cause->trace);
     event->state_before = actor ? actor->state : 0;
     event->state_after = state_after;
     event->version = (actor ? actor->version : 0) + 1;

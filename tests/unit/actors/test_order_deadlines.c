@@ -164,6 +164,12 @@ static void held_commands_are_resolved_in_their_order(void **unused) {
     expect(world_place(&world, FULFILMENT_PARCEL, PAYMENT_PREPAID), RESULT_OK);
     assert_int_equal(world.order->state, ORDER_CANCELLED);
     struct order_view view = world_view(&world);
+    struct id128 trace = event_trace(world_event(&world, 4)); /* pay, and its resolution */
+    assert_true(id128_equal(&trace, &pay.trace));
+    trace = event_trace(world_event(&world, 3));
+    assert_true(id128_equal(&trace, &pay.trace));
+    trace = event_trace(world_event(&world, 0));
+    assert_true(id128_is_zero(&trace));
     assert_int_equal(view.total, 2700);
     assert_int_equal(view.refund_owed, 3700);
     assert_true(bytes_equal(view.end_reason, bytes_of_text("changed my mind")));

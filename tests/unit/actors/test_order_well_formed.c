@@ -192,7 +192,7 @@ static void damaged_events_do_no_harm(void **unused) {
         assert_non_null(copy);
         memcpy(copy, event, bytes);
         if (random_below(4)) {
-            flip(copy + 4, 8);
+            flip(copy + 4, 8); /* kind, schema, state, flags, version */
         } else {
             flip(copy, bytes);
         }
@@ -219,8 +219,11 @@ static void events_are_walked_to_the_first_fault(void **unused) {
         assert_true(offset <= size);
         assert_true(count < w.events_count);
     }
-    struct event event = {.bytes = 76};
+    struct event event = {.bytes = sizeof event + 4};
     uint32_t offset = 0;
+    assert_null(event_next(&event, sizeof event, &offset));
+    event = (struct event){.bytes = sizeof event, .flags = EVENT_FLAG_TRACED};
+    assert_false(order_event_is_well_formed(&event));
     assert_null(event_next(&event, sizeof event, &offset));
     assert_int_equal(offset, 0);
     world_fini(&w);

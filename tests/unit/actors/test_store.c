@@ -167,7 +167,8 @@ static void boards_note_the_newest_status(void **unused) {
     assert_true(store_is_well_formed(store, store->bytes));
 
     sink = (struct event_sink){.data = turn, .capacity = sizeof turn};
-    struct event *event = event_sink_add(&sink, EVENT_STORE_STATUS_NOTED, STORE_EVENT_SCHEMA, 10, NULL);
+    struct event *event =
+        event_sink_add(&sink, EVENT_STORE_STATUS_NOTED, STORE_EVENT_SCHEMA, 10, NULL);
     struct store_status_noted *noted = (struct store_status_noted *)(event + 1);
     *noted = (struct store_status_noted){.store_version = 6, .paused = 1, .id_bytes = 2};
     memcpy(noted + 1, "s9", 2);
