@@ -75,7 +75,7 @@ jumun_client *cli_client(struct cli *cli) {
     char error[256] = "";
     jumun_options options = {.timeout_ms = cli->timeout_ms};
     cli->client = jumun_open(cli->endpoint, &options, error, sizeof error);
-    if (!cli->client) cli_error(cli, "%s: %s", cli->endpoint, error);
+    if (!cli->client) cli_usage(cli, "%s: %s", cli->endpoint, error);
     return cli->client;
 }
 
@@ -165,7 +165,7 @@ static int cli_encode_command(struct cli *cli, const jumun_command *command) {
 int cli_send(struct cli *cli, const jumun_command *command) {
     if (cli->encode) return cli_encode_command(cli, command);
     jumun_client *client = cli_client(cli);
-    if (!client) return CLI_NO_ANSWER;
+    if (!client) return CLI_USAGE;
     jumun_result r = {0};
     jumun_call(client, command, &r, NULL, NULL);
     int status = cli_exit_of(r.code);
@@ -193,7 +193,7 @@ int cli_read(struct cli *cli, const jumun_command *command, struct cli_answer *a
     memset(answer, 0, sizeof *answer);
     if (cli->encode) return cli_encode_command(cli, command);
     jumun_client *client = cli_client(cli);
-    if (!client) return CLI_NO_ANSWER;
+    if (!client) return CLI_USAGE;
     jumun_result *r = &answer->result;
     size_t bytes = 0, offset = 0;
     jumun_call(client, command, r, &answer->bytes, &bytes);
@@ -332,6 +332,11 @@ int cli_main(int argc, char **argv) {
         } else {
             status = cli_run_command(cli, cli->args.positionals_count, cli->args.positionals);
         }
+    }
+    /* A reader that has seen enough (head) is no failure; a full disk is one. */
+    if ((fflush(stdout) != 0 || ferror(stdout)) && errno != EPIPE && status == CLI_DONE) {
+        cli_error(cli, "standard output: %s", strerror(errno));
+        status = CLI_BAD_FILE;
     }
     if (cli->client) jumun_close(cli->client);
     free(cli);

@@ -71,7 +71,7 @@ bool cli_int_option(const struct cli *cli, const char *name, int64_t *value);
 bool cli_span_option(const struct cli *cli, const char *name, int64_t *ms);
 bool cli_write_values(const struct cli *cli, jumun_options_command *options);
 
-/* The client, opened; NULL after the error was printed. */
+/* The client, opened; NULL after a usage error was printed: opening itself connects to nothing. */
 jumun_client *cli_client(struct cli *cli);
 
 /* Sends a command that changes something (or encodes it), prints the outcome. */

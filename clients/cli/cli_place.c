@@ -290,7 +290,7 @@ int cli_place_files(struct cli *cli, const char *path, bool csv) {
         return CLI_BAD_FILE;
     }
     struct place_run *run = calloc(1, sizeof *run);
-    int status = CLI_NO_ANSWER;
+    int status = CLI_USAGE;
     if (run && (dry || cli_client(cli))) {
         run->cli = cli;
         pthread_mutex_init(&run->lock, NULL);

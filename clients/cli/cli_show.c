@@ -1,6 +1,8 @@
 /* Orders, histories and stores, drawn for people. */
 #include <inttypes.h>
 #include <string.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
 
 #include "clients/cli/cli.h"
 #include "clients/cli/names.h"
@@ -338,6 +340,9 @@ void cli_show_history(const struct cli *cli, const msgpack_object *history, FILE
         table_cell(t, "2", "%s", details);
         before = at;
     }
+    struct winsize size;
+    bool terminal = isatty(fileno(out)) && ioctl(fileno(out), TIOCGWINSZ, &size) == 0;
+    if (terminal && size.ws_col >= 40) table_wrap(t, size.ws_col);
     table_print(t, out, 0);
     table_delete(t);
     if (value_count(events) == 0) fputs("no events\n", out);

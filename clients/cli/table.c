@@ -16,6 +16,7 @@ struct table {
     int columns;
     char alignment[TABLE_COLUMNS_MAX + 1];
     bool color, heading;
+    int wrap;
     struct table_cell *cells;
     size_t count, capacity;
 };
@@ -45,6 +46,8 @@ void table_delete(struct table *t) {
 
 void table_heading(struct table *t) { t->heading = true; }
 
+void table_wrap(struct table *t, int columns) { t->wrap = columns; }
+
 void table_cell(struct table *t, const char *style, const char *format, ...) {
     if (t->count == t->capacity) {
         t->capacity = t->capacity ? t->capacity * 2 : 64;
@@ -63,19 +66,47 @@ void table_row_end(struct table *t) {
     while (t->count % (size_t)t->columns != 0) table_cell(t, NULL, "%s", "");
 }
 
-static void table_print_row(const struct table *t, size_t row, const int *widths, FILE *out) {
+/* Text from column `at` on, broken between words when it would pass t->wrap. */
+static void table_print_wrapped(const struct table *t, const char *text, int at, FILE *out) {
+    enum { NARROWEST = 24 }; /* a column below this would be a ladder of single words */
+    int edge = t->wrap - at < NARROWEST ? 4 : at, column = at;
+    bool first = true; /* of its line: no blank before it */
+    for (; *text; first = false) {
+        size_t size = strcspn(text, " ");
+        char word[1024];
+        snprintf(word, sizeof word, "%.*s", (int)size, text);
+        int width = text_width(word);
+        if (!first && column + 1 + width > t->wrap) {
+            fprintf(out, "\n%*s", edge, "");
+            column = edge;
+            first = true;
+        }
+        column += fprintf(out, "%s", first ? "" : " ") + width;
+        fputs(word, out);
+        text += size;
+        text += *text == ' ';
+    }
+}
+
+/* `at` is the column that the row begins in. */
+static void table_print_row(const struct table *t, size_t row, const int *widths, int at,
+                            FILE *out) {
     const struct table_cell *cells = t->cells + row * (size_t)t->columns;
     bool heading = t->heading && row == 0;
     int gap = 0; /* blanks owed; paid only when something follows, so that no line ends in blanks */
     for (int c = 0; c < t->columns && row * (size_t)t->columns + (size_t)c < t->count; c++) {
-        const char *style = heading ? "2" : cells[c].style;
+        const char *style = t->color ? (heading ? "2" : cells[c].style) : NULL;
         int pad = widths[c] - cells[c].width;
         if (t->alignment[c] == 'r') gap += pad;
         if (cells[c].width > 0) {
             fprintf(out, "%*s", gap, "");
+            at += gap;
             gap = 0;
-            if (t->color && style) fprintf(out, "\x1b[%sm%s\x1b[0m", style, cells[c].text);
+            if (style) fprintf(out, "\x1b[%sm", style);
+            if (t->wrap && c == t->columns - 1) table_print_wrapped(t, cells[c].text, at, out);
             else fputs(cells[c].text, out);
+            if (style) fputs("\x1b[0m", out);
+            at += cells[c].width;
         }
         if (t->alignment[c] != 'r') gap += pad;
         gap += 2;
@@ -92,6 +123,6 @@ void table_print(const struct table *t, FILE *out, int indent) {
     size_t rows = (t->count + (size_t)t->columns - 1) / (size_t)t->columns;
     for (size_t row = 0; row < rows; row++) {
         fprintf(out, "%*s", indent, "");
-        table_print_row(t, row, widths, out);
+        table_print_row(t, row, widths, indent, out);
     }
 }

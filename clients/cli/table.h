@@ -22,6 +22,10 @@ void table_cell(struct table *table, const char *style, const char *format, ...)
 /* Fills the rest of the row with empty cells. */
 void table_row_end(struct table *table);
 
+/* Lets the last column break between words so that no row is wider than `columns`; what follows
+ * stands under its beginning. 0 = never (the default). */
+void table_wrap(struct table *table, int columns);
+
 /* Writes all rows, each behind `indent` spaces, two spaces between columns, none at line ends. */
 void table_print(const struct table *table, FILE *out, int indent);
 

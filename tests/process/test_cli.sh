@@ -223,6 +223,10 @@ test_mistakes() {
     j 2 -t soon ping; complains 'is not a time'
     j 1 get "$("$jumun" key new)"; complains '[100 order_not_found]'
     j 1 place --store s1 --currency krw --line a:1:1; complains '[117 currency_invalid]'
+    j 2 -e nonsense ping; complains 'nonsense: '
+    checks=$((checks + 1))
+    "$jumun" version >/dev/full 2>"$work/err"
+    [ $? -eq 4 ] || fail "a full disk is not told"; complains "No space left"
     j 3 -e tcp://127.0.0.1:1 -t 300ms ping
     j 3 -e tcp://127.0.0.1:1 -t 300ms get "$("$jumun" key new)"
 }
