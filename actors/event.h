@@ -76,8 +76,8 @@ static inline uint32_t event_payload_bytes(const struct event *e) {
     return e->bytes - (uint32_t)sizeof *e - behind;
 }
 
-/* Whether `bytes` holds the header, a trace id if there is one, and whole words; for events that did
- * not come from event_next(), which sees to it. */
+/* Whether `bytes` holds the header, a trace id if there is one, and whole words; for events that
+ * did not come from event_next(), which sees to it. */
 static inline bool event_is_whole(const struct event *e) {
     uint32_t behind = e->flags & EVENT_FLAG_TRACED ? (uint32_t)sizeof(struct id128) : 0;
     return e->bytes >= sizeof *e + behind && e->bytes % 8 == 0;
