@@ -1,4 +1,4 @@
-/* fuzz_corpus FOLDER: writes FOLDER/request, reply, block, event, record: real bytes, from the
+/* fuzz_corpus FOLDER: writes FOLDER/request, reply, value, block, event, record: real bytes, from the
  * examples of the protocol and the life of a real order. The fuzzers start from them. */
 #include <errno.h>
 #include <stdio.h>
@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 
 #include "engine/limits.h"
+#include "engine/wire/order_encode.h"
 #include "persistence/record.h"
 #include "tests/unit/wire/wire_examples.h"
 #include "tests/unit/wire/wire_story.h"
@@ -70,12 +71,23 @@ static void write_story(struct wire_story *story, const char *name) {
     write_record(name, events, size, story->events_count);
 }
 
+/* The value of a get alone, as a client keeps it. */
+static void write_value(const char *name, const struct actor *order) {
+    static uint8_t bytes[65536];
+    struct msgpack_writer w;
+    msgpack_writer_init(&w, bytes, sizeof bytes);
+    order_encode(&w, order);
+    if (!msgpack_writer_ok(&w)) exit(1);
+    write_file("value", name, bytes, msgpack_writer_size(&w));
+}
+
 static void run(struct wire_story *story, struct command c) { wire_story_run(story, &c); }
 
 static void write_stories(void) {
     static struct wire_story story;
     wire_story_example(&story);
     write_story(&story, "accepted");
+    write_value("accepted", wire_story_actor(&story));
     struct command c = wire_story_command(COMMAND_CANCEL);
     struct line_cancellation cut = {0, 1};
     c.cancel = (struct command_cancel){PARTY_STORE, bytes_of_text("sold out"), &cut, 1};
@@ -87,17 +99,20 @@ static void write_stories(void) {
     run(&story, c);
     c = wire_story_command(COMMAND_ANNOTATE);
     c.annotate.note = bytes_of_text("no peanuts");
+    c.trace = wire_example_command_id;
     run(&story, c);
     static const uint8_t steps[] = {COMMAND_MARK_READY, COMMAND_PICK_UP, COMMAND_DELIVER,
                                     COMMAND_COMPLETE};
     for (size_t i = 0; i < sizeof steps; i++) run(&story, wire_story_command(steps[i]));
     write_story(&story, "completed");
+    write_value("completed", wire_story_actor(&story));
     wire_story_init(&story);
     run(&story, wire_story_pay(PAYMENT_CAPTURED, 500));
     c = wire_story_command(COMMAND_CANCEL);
     c.cancel = (struct command_cancel){PARTY_CUSTOMER, bytes_of_text("oops"), &cut, 1};
     run(&story, c);
     write_story(&story, "held");
+    write_value("held", wire_story_actor(&story));
     story.now_ms += HELD_DEADLINE_MS;
     run(&story, (struct command){.kind = COMMAND_TIMER_DUE, .subject = wire_example_key});
     write_story(&story, "expired");

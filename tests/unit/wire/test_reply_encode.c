@@ -299,7 +299,9 @@ static void the_middle_of_a_life_is_told(void **state) {
     assert_int_equal(wire_story_run(&story, &c), RESULT_OK);
     c = wire_story_command(COMMAND_ANNOTATE);
     c.annotate.note = bytes_of_text("no peanuts");
+    c.trace.bytes[3] = 9;
     assert_int_equal(wire_story_run(&story, &c), RESULT_OK);
+    struct id128 trace = c.trace;
     static const uint8_t steps[] = {COMMAND_UNASSIGN_RIDER, COMMAND_MARK_READY};
     for (size_t i = 0; i < sizeof steps; i++) {
         c = wire_story_command(steps[i]);
@@ -317,6 +319,7 @@ static void the_middle_of_a_life_is_told(void **state) {
     assert_int_equal(number(field(info, "amount")), number(field(info, "refunded")));
     assert_str(field(info_of(events, "rider_assigned"), "rider"), "rider-3");
     assert_str(field(info_of(events, "order_annotated"), "note"), "no peanuts");
+    assert_id(field(item(events, story.events_count - 3), "trace"), &trace);
     assert_int_equal(info_of(events, "rider_unassigned")->via.map.size, 0);
 }
 
