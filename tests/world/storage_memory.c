@@ -164,7 +164,9 @@ static void append_make_durable(struct storage_memory *d, struct memory_append *
 
 static void appends_drop(struct storage_memory *d, uint32_t count) {
     d->appends_count -= count;
-    memmove(d->appends, d->appends + count, d->appends_count * sizeof *d->appends);
+    if (d->appends_count > 0) {
+        memmove(d->appends, d->appends + count, d->appends_count * sizeof *d->appends);
+    }
     d->writing = 0;
 }
 
