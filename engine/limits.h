@@ -54,6 +54,7 @@
 #define STORES_PER_SHARD_MAX 1000000
 #define SHARD_MESSAGE_BYTES_MAX (256u << 10) /* one message between shards */
 #define INBOX_MESSAGES_MAX 4096       /* messages and acknowledgements waiting per shard */
+#define MESSAGE_LINGER_MS 4LL         /* how long a message waits for others to travel with */
 #define OUTBOX_MESSAGES_MAX 65536     /* sent and not acknowledged, all peers of a shard together */
 #define ACTOR_BYTES_MAX (2u << 20)    /* one actor's block */
 

@@ -185,6 +185,22 @@ static uint32_t refuse_mailbox(struct shard *s, uint16_t code) {
 
 static bool everything_is_stored(const struct shard *s);
 
+/* Messages leave together, a few milliseconds after the first of them: each send and each wake of the
+ * other shard costs more than a message. */
+static uint32_t send_messages(struct shard *s, int64_t *next_ms) {
+    if (s->outbox.messages_waiting == 0 && !s->inbox) return 0;
+    if (s->inbox && s->inbox_since_ms + MESSAGE_LINGER_MS < *next_ms)
+        *next_ms = s->inbox_since_ms + MESSAGE_LINGER_MS;
+    if (s->mono_ms - s->outbox_sent_ms < MESSAGE_LINGER_MS) {
+        if (s->outbox_sent_ms + MESSAGE_LINGER_MS < *next_ms)
+            *next_ms = s->outbox_sent_ms + MESSAGE_LINGER_MS;
+        return 0;
+    }
+    s->outbox_sent_ms = s->mono_ms;
+    return outbox_send(&s->outbox, s->options.courier, s->commit_index, s->mono_ms,
+                       s->options.resend_after_ms, next_ms);
+}
+
 uint32_t shard_work(struct shard *s, int64_t now_ms, int64_t mono_ms, int64_t *next_ms) {
     require(mono_ms >= s->mono_ms);
     s->now_ms = now_ms;
@@ -206,8 +222,7 @@ uint32_t shard_work(struct shard *s, int64_t now_ms, int64_t mono_ms, int64_t *n
         done += shard_turns(s);
     }
     if (s->phase == SHARD_SERVING) {
-        done += outbox_send(&s->outbox, s->options.courier, s->commit_index, mono_ms,
-                            s->options.resend_after_ms, next_ms);
+        done += send_messages(s, next_ms);
         shard_timers_load(s);
         done += shard_checkpoint(s, next_ms);
         shard_evict_under_pressure(s);

@@ -125,7 +125,9 @@ struct shard {
     void (*wake)(void *arg);
     void *wake_arg;
 
-    struct inbox_message *inbox;    /* taken, in order */
+    struct inbox_message *inbox, *inbox_last; /* taken, in order */
+    int64_t inbox_since_ms;         /* when the first of them came, monotonic */
+    int64_t outbox_sent_ms;         /* when the outbox was last looked at, monotonic */
     struct shard_memory memory;
     struct actor_table table;
     struct timer_heap timers;

@@ -193,10 +193,6 @@ static void turn_acknowledge(struct shard *s, uint32_t peer, uint64_t sequence) 
 
 static void message_take(struct shard *s, const struct inbox_message *m) {
     struct outbox_peer *peer = &s->outbox.peers[m->from];
-    if (m->acknowledgement) {
-        outbox_acknowledge(&s->outbox, m->from, m->sequence);
-        return;
-    }
     if (m->sequence <= peer->seen) {
         s->outbox.repeated++;
         /* The acknowledgement may have been lost. What is not committed yet is acknowledged when it
@@ -221,25 +217,44 @@ static void message_take(struct shard *s, const struct inbox_message *m) {
     s->outbox.seen++;
 }
 
-static struct inbox_message *inbox_peek(struct shard *s) {
-    if (s->inbox) return s->inbox;
+/* Takes what has come; acknowledgements act at once, since they need no entry. */
+static void inbox_take(struct shard *s) {
     struct inbox_message *m = atomic_exchange_explicit(&s->inbox_top, NULL, memory_order_acquire);
+    struct inbox_message *first = NULL;
     while (m) {
         struct inbox_message *next = m->next;
-        m->next = s->inbox;
-        s->inbox = m;
+        m->next = first;
+        first = m;
         m = next;
     }
-    return s->inbox;
+    while ((m = first)) {
+        first = m->next;
+        m->next = NULL;
+        if (m->from >= s->options.shards_count || m->acknowledgement) {
+            if (m->acknowledgement) outbox_acknowledge(&s->outbox, m->from, m->sequence);
+            atomic_fetch_sub_explicit(&s->inbox_count, 1, memory_order_relaxed);
+            free(m);
+            continue;
+        }
+        if (!s->inbox) s->inbox_since_ms = s->mono_ms;
+        if (s->inbox_last) s->inbox_last->next = m;
+        else s->inbox = m;
+        s->inbox_last = m;
+    }
 }
 
+/* Messages of other shards travel along with the turn that is open, or wait a moment for one: an
+ * entry of their own for each would double the syncs of a lightly loaded node. */
 uint32_t shard_messages(struct shard *s) {
     uint32_t done = 0;
-    struct inbox_message *m;
-    while (!s->disk_full && shard_turn_has_room(s) && (m = inbox_peek(s))) {
+    inbox_take(s);
+    bool waited = s->mono_ms - s->inbox_since_ms >= MESSAGE_LINGER_MS;
+    while (s->inbox && (s->turn.open || waited) && !s->disk_full && shard_turn_has_room(s)) {
+        struct inbox_message *m = s->inbox;
         s->inbox = m->next;
+        if (!s->inbox) s->inbox_last = NULL;
         atomic_fetch_sub_explicit(&s->inbox_count, 1, memory_order_relaxed);
-        if (m->from < s->options.shards_count) message_take(s, m);
+        message_take(s, m);
         free(m);
         done++;
     }

@@ -338,8 +338,8 @@ uint32_t shard_turns(struct shard *s) {
     if (s->phase != SHARD_SERVING) return 0;
     uint32_t done = shard_run_loaded(s);
     done += turn_timers(s);
-    done += shard_messages(s);
     uint32_t commands = turn_mailbox(s);
+    done += shard_messages(s);
     s->rate_commands += commands;
     shard_turn_end(s);
     return done + commands;
