@@ -19,6 +19,8 @@ struct demo_options {
     bool json, quiet, plan_only, color, color_errors;
 };
 
+#define DEMO_DATA "online_retail_orders.csv.gz"
+
 static volatile sig_atomic_t demo_stop;
 
 static void demo_on_signal(int number) {
@@ -35,8 +37,8 @@ static void demo_help(void) {
          "fit is sent as it is, so that the engine's answers to it are seen.\n"
          "\n"
          "  -e, --endpoint URL    node (JUMUN_ENDPOINT; default tcp://127.0.0.1:7400)\n"
-         "  -d, --data FILE       CSV, plain or gzip'd (default\n"
-         "                        data/online_retail_orders.csv.gz);\n"
+         "  -d, --data FILE       CSV, plain or gzip'd (default: online_retail_orders.csv.gz\n"
+         "                        in ./data, else as installed);\n"
          "                        columns: order_id, customer_id, country, kind, items,\n"
          "                        total_cents, placed_ms, cancels_order_id; others are ignored\n"
          "  -n, --limit N         only the first N invoices\n"
@@ -162,7 +164,9 @@ int main(int argc, char **argv) {
     bool colors = !(no_color && *no_color), leave;
     struct demo_options o = {
         .endpoint = endpoint && *endpoint ? endpoint : "tcp://127.0.0.1:7400",
-        .data = "data/online_retail_orders.csv.gz", .in_flight_max = 2048, .wait_ms = 30000,
+        .data = access("data/" DEMO_DATA, R_OK) == 0 ? "data/" DEMO_DATA
+                                                     : DEMO_DATA_DIR "/" DEMO_DATA,
+        .in_flight_max = 2048, .wait_ms = 30000,
         .color = colors && isatty(STDOUT_FILENO), .color_errors = colors && isatty(STDERR_FILENO)};
     setlocale(LC_CTYPE, "");
     int status = demo_options_read(&o, argc, argv, &leave);

@@ -79,7 +79,12 @@ static void report_data(const struct report *r) {
         "sent to a new key: held for a place that never comes",
         "placed as they stand, with negative quantities",
         "placed as they stand, with negative amounts"};
-    report_title(r, "The year: invoices and what became of them");
+    char from[TEXT_BYTES], to[TEXT_BYTES], title[160];
+    text_time(from, r->retail->count ? r->retail->invoices[0].placed_ms : 0);
+    text_time(to, plan->end_ms);
+    snprintf(title, sizeof title, "%s invoices from %.10s to %.10s, and what became of them",
+             text_count(count, r->retail->count), from, to);
+    report_title(r, title);
     struct table *t = table_new("rll", r->options->color);
     for (int o = 0; o < PLAN_ORIGINS; o++) {
         if (plan->invoices_by_origin[o] == 0 || !told[o]) continue;
