@@ -75,7 +75,7 @@
 #define RAFT_TRAILING_ENTRIES 100000u      /* entries kept for followers behind the marker */
 #define CONSENSUS_TAIL_BYTES_MAX (32u << 20)   /* newest records kept in memory for peers ... */
 #define CONSENSUS_TAIL_ENTRIES_MAX 4096u       /* ... or so many, whichever is reached first */
-#define CONSENSUS_MESSAGE_BYTES_MAX (1u << 20) /* payload of one append to a peer (one record goes) */
+#define CONSENSUS_MESSAGE_BYTES_MAX (1u << 20) /* payload of one append to a peer, or one record */
 #define CONSENSUS_INFLIGHT_ENTRIES 256u        /* unacknowledged entries per peer */
 #define CHECKPOINT_BYTES_MAX (8u << 20)    /* one background state transaction */
 #define CHECKPOINT_AGE_MS 2000LL           /* a dirty actor is left to settle this long */

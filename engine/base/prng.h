@@ -1,6 +1,6 @@
 /* A small deterministic random generator: xoshiro256** seeded by splitmix64 (Blackman and Vigna,
- * public domain). For simulation, jitter and sampling; never for secrets. The caller owns the state;
- * one thread at a time. Equal seeds give equal sequences on every machine. */
+ * public domain). For simulation, jitter and sampling; never for secrets. The caller owns the
+ * state; one thread at a time. Equal seeds give equal sequences on every machine. */
 #ifndef JUMUN_BASE_PRNG_H
 #define JUMUN_BASE_PRNG_H
 

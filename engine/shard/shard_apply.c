@@ -13,6 +13,20 @@ static uint32_t event_bytes_after(enum actor_kind kind, const struct actor *a,
     return kind == ACTOR_ORDER ? order_bytes_after(a, e) : store_bytes_after(a, e);
 }
 
+static bool ring_grow(struct shard *s) {
+    struct dirty_ring *r = &s->dirty;
+    uint32_t wanted = r->capacity ? r->capacity * 2 : 4096;
+    size_t usable;
+    struct dirty *items = shard_memory_resize(&s->memory, &s->memory.table_bytes, NULL,
+                                              (size_t)wanted * sizeof *items, &usable);
+    if (!items) return false;
+    for (uint32_t i = 0; i < r->count; i++)
+        items[i] = r->items[(r->head + i) & (r->capacity - 1)];
+    shard_memory_free(&s->memory.table_bytes, r->items);
+    *r = (struct dirty_ring){items, 0, r->count, wanted};
+    return true;
+}
+
 bool shard_make_room(struct shard *s, enum actor_kind kind, uint32_t *slot, const uint8_t *events,
                      uint32_t bytes) {
     const struct actor *before =
@@ -29,6 +43,7 @@ bool shard_make_room(struct shard *s, enum actor_kind kind, uint32_t *slot, cons
     }
     if (!first) return true;
     if (wanted > ACTOR_BYTES_MAX || !timer_heap_reserve(&s->timers)) return false;
+    if (s->dirty.count == s->dirty.capacity && !ring_grow(s)) return false;
     if (*slot == SLOT_NONE) {
         *slot = actor_table_add(&s->table, (uint8_t)kind, &first->subject, (uint32_t)wanted);
         return *slot != SLOT_NONE;
@@ -60,20 +75,6 @@ void shard_apply_event(struct shard *s, uint32_t slot, const struct event *e,
     require(a->last_index == context->index);
     shard_mark_dirty(s, slot, context->index);
     s->stats.events++;
-}
-
-static bool ring_grow(struct shard *s) {
-    struct dirty_ring *r = &s->dirty;
-    uint32_t wanted = r->capacity ? r->capacity * 2 : 4096;
-    size_t usable;
-    struct dirty *items = shard_memory_resize(&s->memory, &s->memory.table_bytes, NULL,
-                                              (size_t)wanted * sizeof *items, &usable);
-    if (!items) return false;
-    for (uint32_t i = 0; i < r->count; i++)
-        items[i] = r->items[(r->head + i) & (r->capacity - 1)];
-    shard_memory_free(&s->memory.table_bytes, r->items);
-    *r = (struct dirty_ring){items, 0, r->count, wanted};
-    return true;
 }
 
 static void mark_store_dirty(struct shard *s, uint32_t slot) {

@@ -41,17 +41,22 @@ static bool checkpoint_copy(struct shard *s, uint32_t number) {
     const struct actor *a = slot->block;
     uint32_t padded = (a->bytes + 7) & ~7u;
     if (!checkpoint_reserve(w, padded)) return false;
-    bool retired = a->flags & ACTOR_RETIRED;
+    /* A snapshot may go only when no restart can replay an event of its order any more: while the
+     * marker is behind, the order is stored once more and looked at again after this checkpoint. */
+    bool remove = a->flags & ACTOR_RETIRED && a->last_index <= s->checkpoint_index;
     struct checkpoint_item *item = &w->data.items[w->data.items_count];
     *item = (struct checkpoint_item){
-        .key = a->key, .kind = a->kind, .remove = retired,
+        .key = a->key, .kind = a->kind, .remove = remove,
         .old_deadline_ms = slot->stored_deadline_ms,
-        .new_deadline_ms = retired || a->kind != ACTOR_ORDER ? 0 : a->next_deadline_ms,
+        .new_deadline_ms = remove ? 0 : shard_timer_row(a),
         .bytes = a->bytes, .offset = w->data.blocks_bytes};
     memcpy(w->data.blocks + w->data.blocks_bytes, a, a->bytes);
     memset(w->data.blocks + w->data.blocks_bytes + a->bytes, 0, padded - a->bytes);
     w->data.blocks_bytes += padded;
     w->slots[w->data.items_count++] = number;
+    /* An order may change again and be copied twice into one checkpoint: the second copy replaces the
+     * row that the first one puts. */
+    slot->stored_deadline_ms = item->new_deadline_ms;
     slot->flags = (slot->flags & ~(uint32_t)SLOT_DIRTY) | SLOT_FLUSHING;
     if (a->last_index > w->copy_index) w->copy_index = a->last_index;
     return true;
@@ -94,10 +99,11 @@ static bool checkpoint_close(struct shard *s) {
         if (!checkpoint_copy(s, s->dirty_stores[i])) s->dirty_stores[kept++] = s->dirty_stores[i];
     s->dirty_stores_count = kept;
     if (kept > 0) return false; /* without memory: their cursor must not move; later */
-    uint64_t stores_index = s->applied_index;
+    /* The newest entry's time too: the log's time must not go back when the clock did. */
+    uint64_t stores[2] = {s->applied_index, (uint64_t)s->last_time_ms};
     w->data.cursors = w->cursors;
     w->data.cursors_count = 0;
-    cursor_put(w, "stores", &stores_index, sizeof stores_index);
+    cursor_put(w, "stores", stores, sizeof stores);
     cursor_put(w, "totals.0", s->totals, 8 * sizeof *s->totals);
     cursor_put(w, "totals.1", s->totals + 8, 8 * sizeof *s->totals);
     for (uint32_t p = 0; p < s->options.shards_count; p++) {
@@ -195,8 +201,9 @@ void shard_on_checkpointed(struct shard *s, const struct storage_event *event) {
         const struct checkpoint_item *item = &w->data.items[i];
         struct slot *slot = actor_table_slot(&s->table, w->slots[i]);
         slot->flags &= ~(uint32_t)SLOT_FLUSHING;
-        slot->stored_deadline_ms = item->new_deadline_ms;
-        if (item->remove && !(slot->flags & SLOT_DIRTY)) {
+        if (slot->block && slot->block->flags & ACTOR_RETIRED && !item->remove) {
+            shard_mark_dirty(s, w->slots[i], s->applied_index + 1);
+        } else if (item->remove && !(slot->flags & SLOT_DIRTY)) {
             timer_heap_set(&s->timers, w->slots[i], 0);
             actor_table_remove(&s->table, w->slots[i]);
         } else {

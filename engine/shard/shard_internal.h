@@ -112,6 +112,9 @@ struct shard {
     struct consensus *consensus;
     uint8_t phase;               /* enum shard_phase */
     bool ready, disk_full, draining, failed;
+#ifdef JUMUN_DEBUG_CHECKS
+    bool replies_early;          /* a fault that the simulator plants: the gate stands open */
+#endif
     int64_t now_ms, mono_ms;     /* of this round */
     int64_t last_time_ms;        /* newest entry time: the log's time never goes back */
     int64_t consensus_timeout_ms;
@@ -183,6 +186,13 @@ static inline const struct actor *shard_actor(const struct shard *s, uint32_t sl
     return a->version ? a : NULL;
 }
 
+/* The row in the timers table that a stored order shall have. A retired order that is not deleted yet
+ * has one in the distant past, so that a restart finds it and deletes it after all. */
+static inline int64_t shard_timer_row(const struct actor *a) {
+    if (a->kind != ACTOR_ORDER) return 0;
+    return a->flags & ACTOR_RETIRED ? 1 : a->next_deadline_ms;
+}
+
 /* -- shard.c */
 void shard_fail(struct shard *s); /* the log or the state is damaged: nothing is served */
 
@@ -216,6 +226,7 @@ uint32_t shard_messages(struct shard *s);
 void shard_news_add_order(struct shard *s, const struct actor *order, bool opened);
 void shard_news_add_status(struct shard *s, struct bytes store, bool paused, uint32_t version);
 bool shard_news_has_room(const struct shard *s);
+bool shard_news_reserve(struct shard *s, struct bytes store, bool board); /* false = no memory */
 void shard_news_finish(struct shard *s); /* at the end of a turn: writes the messages */
 bool shard_apply_message(struct shard *s, const struct event *e,
                          const struct apply_context *context);

@@ -93,10 +93,13 @@ void shard_on_loaded(struct shard *s, const struct storage_event *event) {
     if (event->block) s->options.storage->ops->release_block(s->options.storage, event->block);
     if (failed) {
         fail_parked(s, n, failed);
+        /* Its deadline is in memory no more than it is: all stored ones are listed again. */
+        if (failed == RESULT_OUT_OF_MEMORY) s->timers_loaded_to_ms = 0;
         return;
     }
     if (slot->block->version != 0) {
-        slot->stored_deadline_ms = slot->block->next_deadline_ms;
+        slot->stored_deadline_ms = shard_timer_row(slot->block);
+        if (slot->block->flags & ACTOR_RETIRED) shard_mark_dirty(s, n, s->applied_index + 1);
         timer_heap_set(&s->timers, n, slot->block->next_deadline_ms);
         slot->flags |= SLOT_LOADED;
         if (s->visitors_count == VISITORS_MAX) {

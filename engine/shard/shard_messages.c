@@ -153,6 +153,17 @@ static bool message_make_room(struct shard *s, struct bytes payload, bool *well_
     return *well_formed && !v.failed;
 }
 
+/* News for a store of this very shard are applied in the turn that makes them, when it is too late to
+ * lack memory: the first news of a store finds its block reserved. */
+bool shard_news_reserve(struct shard *s, struct bytes store, bool board) {
+    if (!board && store_shard(s, store) != s->options.id) return true;
+    if (store.size < 1 || store.size > ID_TEXT_BYTES_MAX) return true; /* will be refused */
+    struct store_news item = {.store = store};
+    struct news_visit v = {
+        .s = s, .message_kind = board ? STORE_MESSAGE_STATUS : STORE_MESSAGE_COUNTS};
+    return news_visit_item(&v, &item);
+}
+
 bool shard_apply_message(struct shard *s, const struct event *e,
                          const struct apply_context *context) {
     const struct message_event *m = event_payload(e);

@@ -11,8 +11,9 @@ enum { REPLAY_BYTES_PER_ROUND = 4 << 20 };
 static bool load_cursor(void *arg, const struct checkpoint_cursor *c) {
     struct shard *s = arg;
     unsigned p;
-    if (strcmp(c->name, "stores") == 0 && c->bytes == 8) {
+    if (strcmp(c->name, "stores") == 0 && c->bytes == 16) {
         memcpy(&s->stores_index, c->value, 8);
+        memcpy(&s->last_time_ms, c->value + 8, 8);
     } else if (strcmp(c->name, "totals.0") == 0 && c->bytes == 64) {
         memcpy(s->totals, c->value, 64);
     } else if (strcmp(c->name, "totals.1") == 0 && c->bytes == 64) {
@@ -177,7 +178,7 @@ static bool replay_slot(struct shard *s, const struct event *e, uint32_t *slot) 
     if (ok) {
         struct slot *sl = actor_table_slot(&s->table, *slot);
         memcpy(sl->block, block, bytes);
-        sl->stored_deadline_ms = sl->block->next_deadline_ms;
+        sl->stored_deadline_ms = shard_timer_row(sl->block);
         timer_heap_set(&s->timers, *slot, sl->block->next_deadline_ms);
     }
     storage->ops->release_block(storage, block);

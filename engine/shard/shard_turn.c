@@ -148,7 +148,11 @@ static struct decision decide_once(struct shard *s, const struct command *comman
     if (t->sink.size == mark) return d;
     if (kind == ACTOR_STORE && !a && s->table.count[ACTOR_STORE] >= STORES_PER_SHARD_MAX)
         return undo(s, mark, events, RESULT_STORES_LIMIT_REACHED, 0);
-    if (!turn_apply(s, kind, slot, mark)) return undo(s, mark, events, RESULT_OUT_OF_MEMORY, version);
+    bool reserved = true;
+    if (command->kind == COMMAND_PLACE) reserved = shard_news_reserve(s, command->place.store, false);
+    if (kind == ACTOR_STORE) reserved = shard_news_reserve(s, command->store.store, true);
+    if (!reserved || !turn_apply(s, kind, slot, mark))
+        return undo(s, mark, events, RESULT_OUT_OF_MEMORY, version);
     return d;
 }
 

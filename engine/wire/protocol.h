@@ -47,9 +47,6 @@
  *                   16, state and currency str, fulfilment / payment_timing / ended_by numbers,
  *                   "lines": [[sku, quantity, cancelled, unit_price, name?], ...],
  *                   "payments": [[method, reference, amount, state (str)], ...]
- *   HISTORY         [event, ...], oldest first; event = the map of event_encode.h
- *   STORE_GET       map of the fields of struct store_view (actors/store/store.h) by name
- *   STATUS          map, see docs/protocol.md
  */
 #ifndef JUMUN_WIRE_PROTOCOL_H
 #define JUMUN_WIRE_PROTOCOL_H
