@@ -46,8 +46,8 @@ struct consensus_update {
     struct record *records;            /* linked by next; NULL = none. Index and term are set. An
                                           index <= the last one handed out truncates from there.
                                           One update's records are ONE append (one durable step). */
-    uint64_t batch;                    /* number of this batch of records: 1, 2, ...; 0 = none. Equal
-                                          to storage.append()'s number when every batch is appended
+    uint64_t batch;                    /* number of this batch of records: 1, 2, ...; 0 = none.
+                                          storage.append() counts the same when each one is appended
                                           in order to a storage opened for this instance. */
     const struct consensus_message *messages; uint32_t messages_count; /* valid until the next call;
                                           records in them are borrowed */
@@ -71,7 +71,8 @@ void consensus_free(struct consensus *c);
  * the barrier of the new term (rule L1); `ready` follows once it is committed. A crash before the
  * vote is durable leaves everything as it was.
  * A server that joins a group starts with all zero. -1 with a sentence when the stored state cannot
- * be what a server of this group left behind; the instance is then only good for consensus_free(). */
+ * be what a server of this group left behind; the instance is then only good for
+ * consensus_free(). */
 int consensus_start(struct consensus *c, const struct consensus_start *start,
                     struct consensus_update *update, char *error, size_t error_bytes);
 
@@ -81,14 +82,14 @@ int consensus_start(struct consensus *c, const struct consensus_start *start,
 int consensus_submit(struct consensus *c, struct record *records, int64_t now_ms,
                      struct consensus_update *update);
 
-/* Records up to `index` are durable. Only for a log that was never truncated since start (a one-voter
- * group's never is): afterwards an index alone does not say which record of that index is meant, and
- * consensus_persisted_batch() has to be used. */
+/* Records up to `index` are durable. Only for a log that was never truncated since start (that of a
+ * one-voter group never is): afterwards an index alone does not say which record of that index is
+ * meant, and consensus_persisted_batch() has to be used. */
 void consensus_persisted(struct consensus *c, uint64_t index, int64_t now_ms,
                          struct consensus_update *update);
 
-/* All batches up to and including number `batch` are durable. Records of them that were truncated in
- * the meantime are not counted. */
+/* All batches up to and including number `batch` are durable. Records of them that were truncated
+ * in the meantime are not counted. */
 void consensus_persisted_batch(struct consensus *c, uint64_t batch, int64_t now_ms,
                                struct consensus_update *update);
 
@@ -126,8 +127,9 @@ enum consensus_message_kind {
     CONSENSUS_APPEND_RESULT = 2,
     CONSENSUS_VOTE = 3,
     CONSENSUS_VOTE_RESULT = 4,
-    CONSENSUS_INSTALL_SNAPSHOT = 5, /* out only: this follower needs a snapshot at or above last_index;
-                                       repeated, so de-duplicate per peer. Ignored when received. */
+    CONSENSUS_INSTALL_SNAPSHOT = 5, /* out only: this follower needs a snapshot at or above
+                                       last_index; repeated, so de-duplicate per peer. Ignored when
+                                       received. */
     CONSENSUS_TIMEOUT_NOW = 6
 };
 
@@ -156,8 +158,8 @@ void consensus_receive(struct consensus *c, const struct consensus_message *mess
 /* One membership change: see rules M1 to M9. Removed ids never return. */
 enum consensus_change { CONSENSUS_ADD_STANDBY = 1, CONSENSUS_PROMOTE = 2, CONSENSUS_REMOVE = 3 };
 
-/* Submits a change of ONE server at the leader. 0, or -1 with the rule that forbids it as a sentence
- * in error (then nothing changed). `address` only for ADD_STANDBY. */
+/* Submits a change of ONE server at the leader. 0, or -1 with the rule that forbids it as a
+ * sentence in error (then nothing changed). `address` only for ADD_STANDBY. */
 int consensus_change(struct consensus *c, uint8_t change, uint64_t id, const char *address,
                      int64_t now_ms, struct consensus_update *update, char *error,
                      size_t error_bytes);

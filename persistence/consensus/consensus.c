@@ -46,13 +46,15 @@ void consensus_free(struct consensus *c) {
 }
 
 #ifdef JUMUN_DEBUG_CHECKS
-void consensus_rules_off(struct consensus *c, uint32_t rules) { c->rules_off = rules; }
+void consensus_rules_off(struct consensus *c, uint32_t rules) {
+    c->rules_off = rules;
+}
 #endif
 
-/* -- start --------------------------------------------------------------------------------------- */
+/* -- start ------------------------------------------------------------------------------------- */
 
-__attribute__((format(printf, 3, 4))) static int
-consensus_refuse(char *error, size_t error_bytes, const char *format, ...) {
+__attribute__((format(printf, 3, 4))) static int consensus_refuse(char *error, size_t error_bytes,
+                                                                  const char *format, ...) {
     va_list arguments;
     va_start(arguments, format);
     vsnprintf(error, error_bytes, format, arguments);
@@ -61,8 +63,7 @@ consensus_refuse(char *error, size_t error_bytes, const char *format, ...) {
 }
 
 /* The library checks none of this in a release build: it would go on with a corrupt state. */
-static int consensus_check_start(const struct consensus_start *s, char *error,
-                                 size_t error_bytes) {
+static int consensus_check_start(const struct consensus_start *s, char *error, size_t error_bytes) {
     unsigned long long first = s->first_index, marker = s->marker_index;
     if (s->term == 0 && (s->voted_for || s->marker_index || s->entries_count)) {
         return consensus_refuse(error, error_bytes, "the log holds records but no term is stored");
@@ -133,9 +134,8 @@ static int consensus_newest_configuration(const struct consensus_start *s,
     return 0;
 }
 
-static int consensus_feed_start(struct consensus *c, const struct consensus_start *s,
-                                uint64_t term, uint64_t voted_for,
-                                struct consensus_update *update) {
+static int consensus_feed_start(struct consensus *c, const struct consensus_start *s, uint64_t term,
+                                uint64_t voted_for, struct consensus_update *update) {
     struct raft_event event = consensus_event(c, RAFT_START);
     struct raft_snapshot_metadata metadata;
     event.start.term = term;
@@ -146,8 +146,8 @@ static int consensus_feed_start(struct consensus *c, const struct consensus_star
         metadata.index = s->marker_index;
         metadata.term = s->marker_term;
         metadata.configuration_index = s->configuration_index;
-        require(consensus_decode(s->configuration, s->configuration_bytes,
-                                 &metadata.configuration));
+        require(
+            consensus_decode(s->configuration, s->configuration_bytes, &metadata.configuration));
         event.start.metadata = &metadata; /* the configuration is the library's from here */
     }
     struct raft_entry *entries = NULL;
@@ -202,7 +202,7 @@ int consensus_start(struct consensus *c, const struct consensus_start *s,
     return 0;
 }
 
-/* -- work ---------------------------------------------------------------------------------------- */
+/* -- work -------------------------------------------------------------------------------------- */
 
 static bool consensus_is_ready(const struct consensus *c) {
     return c->raft.state == RAFT_LEADER &&
@@ -319,15 +319,19 @@ void consensus_configuration_committed(struct consensus *c, const struct record_
     consensus_end(c, update);
 }
 
-/* -- questions ----------------------------------------------------------------------------------- */
+/* -- questions --------------------------------------------------------------------------------- */
 
 uint64_t consensus_last_index(const struct consensus *c) {
     return raft_last_index((struct raft *)(uintptr_t)&c->raft);
 }
 
-uint64_t consensus_term(const struct consensus *c) { return raft_current_term(&c->raft); }
+uint64_t consensus_term(const struct consensus *c) {
+    return raft_current_term(&c->raft);
+}
 
-uint8_t consensus_role(const struct consensus *c) { return (uint8_t)c->raft.state; }
+uint8_t consensus_role(const struct consensus *c) {
+    return (uint8_t)c->raft.state;
+}
 
 uint64_t consensus_open_change(const struct consensus *c) {
     return c->raft.configuration_uncommitted_index;

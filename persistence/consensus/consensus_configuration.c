@@ -92,7 +92,8 @@ const struct consensus_configuration *consensus_configuration_at(const struct co
     return NULL;
 }
 
-/* A checkpoint needs the newest one at or below its index; what is older is never asked for again. */
+/* A checkpoint needs the newest one at or below its index; what is older is never asked for again.
+ */
 void consensus_forget_configurations(struct consensus *c, uint64_t upto_index) {
     uint32_t drop = 0;
     while (drop + 1 < c->configurations_count && c->configurations[drop + 1].index <= upto_index) {

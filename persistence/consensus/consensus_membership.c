@@ -40,11 +40,11 @@ static const char *consensus_rule_m7_laggards(const struct consensus *c, uint8_t
     return NULL;
 }
 
-/* M2 (safety): one server at a time, built from what is in force, appended at the end, never a swap:
- * with the same number of servers the library keeps the progress of the old one for the new. */
+/* M2 (safety): one server at a time, built from what is in force, appended at the end, never a
+ * swap: with the same number of servers the library keeps the progress of the old one for the new.
+ */
 static const char *consensus_rule_m2_next(const struct consensus *c, uint8_t change, uint64_t id,
-                                          const char *address,
-                                          struct raft_configuration *next) {
+                                          const char *address, struct raft_configuration *next) {
     const struct raft_configuration *now = &c->raft.configuration;
     const struct raft_server *server = consensus_server(now, id);
     raft_index match = 0;
@@ -78,7 +78,8 @@ static const char *consensus_rule_m2_next(const struct consensus *c, uint8_t cha
             require(raft_configuration_add(next, s->id, s->address, s->role) == 0);
         }
         return NULL;
-    default: return "unknown change"; /* M5: there is no demotion and no spare */
+    default:
+        return "unknown change"; /* M5: there is no demotion and no spare */
     }
 }
 

@@ -47,17 +47,17 @@ struct consensus_tail {
 struct consensus {
     struct raft raft;
     bool started;
-    int64_t now_ms;          /* the last time given to raft: it must never go back */
+    int64_t now_ms; /* the last time given to raft: it must never go back */
     uint32_t rules_off;
-    unsigned short state;    /* raft's after the last call */
-    uint64_t barrier_index;  /* L1: of the newest own barrier; 0 = none */
+    unsigned short state;   /* raft's after the last call */
+    uint64_t barrier_index; /* L1: of the newest own barrier; 0 = none */
     uint64_t barrier_term;
-    uint64_t commit_index;   /* as told in the last update */
+    uint64_t commit_index; /* as told in the last update */
 
     struct consensus_batch *batches; /* ring: queued and not yet durable */
     uint32_t batches_head, batches_count, batches_capacity;
     uint64_t batch_number;
-    bool truncated;          /* an index alone is ambiguous from now on */
+    bool truncated; /* an index alone is ambiguous from now on */
 
     struct consensus_configuration *configurations; /* committed ones, oldest first; all at or above
                                                        the last checkpoint's and one below it */
@@ -82,8 +82,8 @@ void consensus_begin(struct consensus *c, int64_t now_ms, struct consensus_updat
 /* One raft_step() with everything that it asks for gathered into the update. `sources[i]` is the
  * record behind entry i of the event (NULL = the event has no entries). Returns raft's refusal of a
  * SUBMIT or TRANSFER; aborts on any other error. */
-int consensus_step(struct consensus *c, struct raft_event *event,
-                   struct record *const *sources, struct consensus_update *update);
+int consensus_step(struct consensus *c, struct raft_event *event, struct record *const *sources,
+                   struct consensus_update *update);
 
 /* Ends a call: role, barrier (L1), readiness, commit index, timeout. */
 void consensus_end(struct consensus *c, struct consensus_update *update);
@@ -93,7 +93,7 @@ struct raft_entry *consensus_scratch(struct consensus *c, uint32_t count);
 const struct record *consensus_tail_at(const struct consensus *c, uint64_t index);
 void consensus_tail_clear(struct consensus *c);
 
-/* -- consensus_configuration.c ------------------------------------------------------------------ */
+/* -- consensus_configuration.c ----------------------------------------------------------------- */
 
 bool consensus_decode(const void *data, size_t bytes, struct raft_configuration *configuration);
 void consensus_copy(const struct raft_configuration *from, struct raft_configuration *to);

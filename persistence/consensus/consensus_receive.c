@@ -167,12 +167,21 @@ void consensus_receive(struct consensus *c, const struct consensus_message *mess
     consensus_begin(c, now_ms, update);
     if (message->from != 0 && message->from != c->raft.id && message->term != 0) {
         switch (message->kind) {
-        case CONSENSUS_APPEND: consensus_receive_append(c, message, update); break;
-        case CONSENSUS_VOTE: consensus_receive_vote(c, message, update); break;
+        case CONSENSUS_APPEND:
+            consensus_receive_append(c, message, update);
+            break;
+        case CONSENSUS_VOTE:
+            consensus_receive_vote(c, message, update);
+            break;
         case CONSENSUS_APPEND_RESULT:
-        case CONSENSUS_VOTE_RESULT: consensus_receive_result(c, message, update); break;
-        case CONSENSUS_TIMEOUT_NOW: consensus_receive_timeout_now(c, message, update); break;
-        default: break; /* INSTALL_SNAPSHOT goes a way of its own; others are dropped */
+        case CONSENSUS_VOTE_RESULT:
+            consensus_receive_result(c, message, update);
+            break;
+        case CONSENSUS_TIMEOUT_NOW:
+            consensus_receive_timeout_now(c, message, update);
+            break;
+        default:
+            break; /* INSTALL_SNAPSHOT goes a way of its own; others are dropped */
         }
     }
     consensus_end(c, update);

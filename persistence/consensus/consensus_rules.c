@@ -80,14 +80,14 @@ bool consensus_rule_r4_vote_result_late(const struct consensus *c,
 /* R5: the commit index that may reach the library with an append that ends at `last`. A late append
  * that ends below what is known to be committed, but carries a newer commit index, would move the
  * library's commit index back to its end. */
-uint64_t consensus_rule_r5_commit(const struct consensus *c, uint64_t commit_index,
-                                  uint64_t last) {
+uint64_t consensus_rule_r5_commit(const struct consensus *c, uint64_t commit_index, uint64_t last) {
     if (!consensus_rule(c, CONSENSUS_RULE_R5)) return commit_index;
     return last > raft_commit_index(&c->raft) ? commit_index : 0;
 }
 
-/* E1 (liveness): a pre-vote refused because of its low term is answered by the library with that low
- * term; a server with the longer log and the lower term would never learn, and nobody ever lead. */
+/* E1 (liveness): a pre-vote refused because of its low term is answered by the library with that
+ * low term; a server with the longer log and the lower term would never learn, and nobody ever
+ * lead. */
 void consensus_rule_e1_refusal_term(const struct consensus *c, struct consensus_message *out) {
     if (consensus_rule(c, CONSENSUS_RULE_E1) && out->pre_vote && !out->granted &&
         out->term < raft_current_term(&c->raft)) {
@@ -95,9 +95,9 @@ void consensus_rule_e1_refusal_term(const struct consensus *c, struct consensus_
     }
 }
 
-/* E2 (liveness): a candidate whose time is up starts over with a pre-vote and without the licence to
- * depose a leader. The library keeps both as they were: an isolated target of a transfer would depose
- * every leader for ever. */
+/* E2 (liveness): a candidate whose time is up starts over with a pre-vote and without the licence
+ * to depose a leader. The library keeps both as they were: an isolated target of a transfer would
+ * depose every leader for ever. */
 void consensus_rule_e2_candidate_retry(struct consensus *c) {
     struct raft *raft = &c->raft;
     if (!consensus_rule(c, CONSENSUS_RULE_E2) || raft->state != RAFT_CANDIDATE ||
@@ -123,8 +123,8 @@ struct raft_server *consensus_rule_e3_standby_votes(struct consensus *c) {
 }
 
 /* E4: a follower refuses votes while it remembers a leader, which the library only clears when the
- * follower's own timer runs out. A leader not heard for an election timeout is forgotten at the next
- * vote request: failover is as fast as the first timer. */
+ * follower's own timer runs out. A leader not heard for an election timeout is forgotten at the
+ * next vote request: failover is as fast as the first timer. */
 void consensus_rule_e4_forget_leader(struct consensus *c) {
     struct raft *raft = &c->raft;
     if (!consensus_rule(c, CONSENSUS_RULE_E4) || raft->state != RAFT_FOLLOWER) return;
@@ -151,9 +151,9 @@ bool consensus_rule_m3_lone_voter(const struct consensus *c,
            consensus_voters(configuration) == 1;
 }
 
-/* Persisted records: batches up to number `batch` are durable. Returns the index to be reported, 0 =
- * nothing new. Never early, and never a record that was truncated in the meantime: the library would
- * acknowledge what is not there. */
+/* Persisted records: batches up to number `batch` are durable. Returns the index to be reported, 0
+ * = nothing new. Never early, and never a record that was truncated in the meantime: the library
+ * would acknowledge what is not there. */
 uint64_t consensus_rule_4_durable(struct consensus *c, uint64_t batch) {
     uint64_t index = 0;
     while (c->batches_count > 0 && c->batches[c->batches_head].number <= batch) {

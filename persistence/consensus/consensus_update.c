@@ -27,7 +27,7 @@ struct raft_entry *consensus_scratch(struct consensus *c, uint32_t count) {
     return c->entries;
 }
 
-/* -- the tail: newest records, for peers --------------------------------------------------------- */
+/* -- the tail: newest records, for peers ------------------------------------------------------- */
 
 static void consensus_tail_drop_oldest(struct consensus_tail *tail) {
     struct record *oldest = tail->records[tail->head];
@@ -99,7 +99,7 @@ static void consensus_tail_add(struct consensus *c, struct record *record) {
     tail->bytes += record->header.payload_bytes;
 }
 
-/* -- entries ------------------------------------------------------------------------------------- */
+/* -- entries ----------------------------------------------------------------------------------- */
 
 /* The election's no-op is written by the library itself; its memory becomes ours. */
 static struct record *consensus_library_barrier(struct raft_entry *entry) {
@@ -114,8 +114,7 @@ static struct record *consensus_library_barrier(struct raft_entry *entry) {
 }
 
 static void consensus_take_records(struct consensus *c, const struct raft_update *out,
-                                   struct record *const *sources,
-                                   struct consensus_update *update) {
+                                   struct record *const *sources, struct consensus_update *update) {
     struct raft *raft = &c->raft;
     bool own_barrier = out->entries.batch == &raft->barrier;
     uint64_t index = out->entries.index;
@@ -150,7 +149,7 @@ static void consensus_take_records(struct consensus *c, const struct raft_update
     }
 }
 
-/* -- messages ------------------------------------------------------------------------------------ */
+/* -- messages ---------------------------------------------------------------------------------- */
 
 static struct consensus_message *consensus_add_message(struct consensus *c) {
     if (c->messages_count == c->messages_capacity) {
@@ -276,7 +275,7 @@ static void consensus_send(struct consensus *c, const struct raft_message *m) {
     }
 }
 
-/* -- the call ------------------------------------------------------------------------------------ */
+/* -- the call ---------------------------------------------------------------------------------- */
 
 void consensus_begin(struct consensus *c, int64_t now_ms, struct consensus_update *update) {
     memset(update, 0, sizeof *update);

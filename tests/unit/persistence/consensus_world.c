@@ -196,7 +196,8 @@ void world_apply(struct world_server *s, int64_t now_ms) {
 }
 
 void world_settle(struct world_server *s, int64_t now_ms) {
-    while (world_persist(s, now_ms)) {}
+    while (world_persist(s, now_ms)) {
+    }
     world_apply(s, now_ms);
 }
 

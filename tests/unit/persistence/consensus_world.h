@@ -13,16 +13,16 @@ struct world_batch {
     struct record *records[256];
 };
 
-struct world_sent {               /* a copy of a message, with records of its own */
+struct world_sent { /* a copy of a message, with records of its own */
     struct consensus_message m;
     struct record **records;
 };
 
 struct world_server {
     uint64_t id;
-    struct consensus *c;          /* NULL = down */
+    struct consensus *c; /* NULL = down */
     uint32_t rules_off, seed;
-    bool forgets_votes;           /* canary: the vote never reaches the disk */
+    bool forgets_votes; /* canary: the vote never reaches the disk */
     /* survives a crash */
     uint64_t term, voted_for, durable_count; /* log[0..durable_count) has index 1.. */
     struct record *log[WORLD_LOG_MAX];
@@ -36,7 +36,7 @@ struct world_server {
     bool ready;
     uint8_t role;
     int64_t timeout_ms;
-    uint32_t barriers;            /* barrier records handed out since start */
+    uint32_t barriers; /* barrier records handed out since start */
     struct world_sent out[WORLD_OUT_MAX];
     uint32_t out_count;
 };

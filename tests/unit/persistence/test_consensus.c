@@ -1,9 +1,11 @@
 /* One voter: bootstrap, restart, terms, barriers, commits, checkpoints. */
+/* clang-format off: cmocka.h needs the others before it */
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>
 #include <stdint.h>
 #include <cmocka.h>
+/* clang-format on */
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -110,7 +112,8 @@ static void every_restart_has_a_new_term_and_one_barrier(void **state) {
         assert_int_equal(consensus_term(s.c), 2 + i);
         assert_int_equal(s.voted_for, 1);
         assert_int_equal(s.barriers, 1);
-        assert_int_equal(s.commit_index, last); /* what is durable is committed: nobody else votes */
+        assert_int_equal(s.commit_index,
+                         last); /* what is durable is committed: nobody else votes */
         world_settle(&s, (int64_t)i * 1000 + 1);
         assert_int_equal(world_submit(&s, 1, (int64_t)i * 1000 + 2), 0);
         world_settle(&s, (int64_t)i * 1000 + 3);
@@ -281,20 +284,30 @@ static void impossible_states_are_named(void **state) {
     struct consensus_entry back[] = {configuration, {2, RECORD_EVENTS, NULL, 0}, events};
     struct consensus_entry odd[] = {configuration, {1, 9, NULL, 0}};
     struct consensus_entry torn = {1, RECORD_CONFIGURATION, r->payload, 11};
-    refused_start(&(struct consensus_start){.first_index = 1, .entries = &configuration,
-                                            .entries_count = 1}, "no term");
-    refused_start(&(struct consensus_start){.term = 1, .first_index = 1, .entries = &events,
-                                            .entries_count = 1}, "not a configuration");
-    refused_start(&(struct consensus_start){.term = 1, .first_index = 3, .entries = &events,
-                                            .entries_count = 1}, "begins at 3");
-    refused_start(&(struct consensus_start){.term = 2, .first_index = 1, .entries = high,
-                                            .entries_count = 2}, "record 2 has term 3");
-    refused_start(&(struct consensus_start){.term = 2, .first_index = 1, .entries = back,
-                                            .entries_count = 3}, "record 3 has term 1");
-    refused_start(&(struct consensus_start){.term = 2, .first_index = 1, .entries = odd,
-                                            .entries_count = 2}, "unknown type 9");
-    refused_start(&(struct consensus_start){.term = 2, .first_index = 1, .entries = &torn,
-                                            .entries_count = 1}, "malformed");
+    refused_start(
+        &(struct consensus_start){.first_index = 1, .entries = &configuration, .entries_count = 1},
+        "no term");
+    refused_start(
+        &(struct consensus_start){
+            .term = 1, .first_index = 1, .entries = &events, .entries_count = 1},
+        "not a configuration");
+    refused_start(
+        &(struct consensus_start){
+            .term = 1, .first_index = 3, .entries = &events, .entries_count = 1},
+        "begins at 3");
+    refused_start(
+        &(struct consensus_start){.term = 2, .first_index = 1, .entries = high, .entries_count = 2},
+        "record 2 has term 3");
+    refused_start(
+        &(struct consensus_start){.term = 2, .first_index = 1, .entries = back, .entries_count = 3},
+        "record 3 has term 1");
+    refused_start(
+        &(struct consensus_start){.term = 2, .first_index = 1, .entries = odd, .entries_count = 2},
+        "unknown type 9");
+    refused_start(
+        &(struct consensus_start){
+            .term = 2, .first_index = 1, .entries = &torn, .entries_count = 1},
+        "malformed");
     refused_start(&(struct consensus_start){.term = 2, .marker_index = 5}, "no term");
     refused_start(&(struct consensus_start){.term = 2, .marker_index = 5, .marker_term = 1},
                   "no configuration");

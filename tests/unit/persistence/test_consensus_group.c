@@ -1,12 +1,14 @@
 /* Three voters in one process under a seed: messages are lost, doubled, delayed and overtake each
  * other, disks are slow, servers crash and come back. Judged all the time: one leader a term, one
- * content per committed index, nothing committed is lost; at the end, in calm: everybody has it all.
- * The last two tests plant a fault and want it found. */
+ * content per committed index, nothing committed is lost; at the end, in calm: everybody has it
+ * all. The last two tests plant a fault and want it found. */
+/* clang-format off: cmocka.h needs the others before it */
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>
 #include <stdint.h>
 #include <cmocka.h>
+/* clang-format on */
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -17,14 +19,17 @@
 
 enum { SERVERS = 3, IN_FLIGHT_MAX = 4096, TERMS_MAX = 4096 };
 
-struct flight { int64_t due_ms; struct world_sent sent; };
+struct flight {
+    int64_t due_ms;
+    struct world_sent sent;
+};
 
 struct group {
     struct prng prng;
     /* drawn per run: how hostile the world is */
     uint32_t loss_percent, double_percent, delay_percent, slow_disk_percent;
     int64_t crash_every_ms, down_ms_max, cut_until_ms;
-    uint64_t cut_id;           /* cut off from the others for a while; 0 = none */
+    uint64_t cut_id; /* cut off from the others for a while; 0 = none */
     struct world_server servers[SERVERS];
     int64_t down_until_ms[SERVERS], disk_at_ms[SERVERS];
     struct flight flights[IN_FLIGHT_MAX];
@@ -34,7 +39,7 @@ struct group {
     uint64_t leader_of_term[TERMS_MAX];
     uint64_t committed_hash[WORLD_LOG_MAX], committed_count; /* [i]: of index i + 1 */
     uint64_t submitted, elections, crashes, lost;
-    const char *fault;         /* the judgement: NULL = all is well */
+    const char *fault; /* the judgement: NULL = all is well */
 };
 
 static uint64_t record_hash(const struct record *r) {

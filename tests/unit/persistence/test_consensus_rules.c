@@ -1,9 +1,12 @@
-/* Each seam rule that can be shown on one server: what holds with it, and what breaks without it. */
+/* Each seam rule that can be shown on one server: what holds with it, and what breaks without it.
+ */
+/* clang-format off: cmocka.h needs the others before it */
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>
 #include <stdint.h>
 #include <cmocka.h>
+/* clang-format on */
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -17,9 +20,14 @@ enum { VOTE_VERSION = 2, RESULT_VERSION = 2 };
 static void append(struct world_server *s, uint64_t term, uint64_t previous_index,
                    uint64_t previous_term, struct record **records, uint32_t count,
                    uint64_t commit_index, int64_t now_ms) {
-    struct consensus_message m = {.kind = CONSENSUS_APPEND, .from = 2, .to = s->id, .term = term,
-                                  .previous_index = previous_index, .previous_term = previous_term,
-                                  .records = records, .records_count = count,
+    struct consensus_message m = {.kind = CONSENSUS_APPEND,
+                                  .from = 2,
+                                  .to = s->id,
+                                  .term = term,
+                                  .previous_index = previous_index,
+                                  .previous_term = previous_term,
+                                  .records = records,
+                                  .records_count = count,
                                   .commit_index = commit_index};
     world_receive(s, &m, now_ms);
     for (uint32_t i = 0; i < count; i++) record_release(records[i]);
@@ -40,25 +48,40 @@ static struct record *configuration(uint64_t term, uint64_t index, uint32_t serv
 
 static void vote(struct world_server *s, uint64_t from, uint64_t term, bool pre_vote,
                  int64_t now_ms) {
-    struct consensus_message m = {.kind = CONSENSUS_VOTE, .version = VOTE_VERSION, .from = from,
-                                  .to = s->id, .term = term, .last_index = 1000, .last_term = term,
+    struct consensus_message m = {.kind = CONSENSUS_VOTE,
+                                  .version = VOTE_VERSION,
+                                  .from = from,
+                                  .to = s->id,
+                                  .term = term,
+                                  .last_index = 1000,
+                                  .last_term = term,
                                   .pre_vote = pre_vote};
     world_receive(s, &m, now_ms);
 }
 
 static void granted(struct world_server *s, uint64_t from, uint64_t term, bool pre_vote,
                     int64_t now_ms) {
-    struct consensus_message m = {.kind = CONSENSUS_VOTE_RESULT, .version = RESULT_VERSION,
-                                  .from = from, .to = s->id, .term = term, .granted = true,
-                                  .pre_vote = pre_vote, .features = 1};
+    struct consensus_message m = {.kind = CONSENSUS_VOTE_RESULT,
+                                  .version = RESULT_VERSION,
+                                  .from = from,
+                                  .to = s->id,
+                                  .term = term,
+                                  .granted = true,
+                                  .pre_vote = pre_vote,
+                                  .features = 1};
     world_receive(s, &m, now_ms);
 }
 
 static void result(struct world_server *s, uint64_t from, uint64_t rejected, uint64_t last_index,
                    int64_t now_ms) {
-    struct consensus_message m = {.kind = CONSENSUS_APPEND_RESULT, .version = RESULT_VERSION,
-                                  .from = from, .to = s->id, .term = consensus_term(s->c),
-                                  .rejected = rejected, .last_index = last_index, .features = 1};
+    struct consensus_message m = {.kind = CONSENSUS_APPEND_RESULT,
+                                  .version = RESULT_VERSION,
+                                  .from = from,
+                                  .to = s->id,
+                                  .term = consensus_term(s->c),
+                                  .rejected = rejected,
+                                  .last_index = last_index,
+                                  .features = 1};
     world_receive(s, &m, now_ms);
 }
 
@@ -87,7 +110,7 @@ static void follow(struct world_server *s, uint32_t rules_off) {
     assert_int_equal(s->role, CONSENSUS_FOLLOWER);
 }
 
-/* -- M3 and L1 ----------------------------------------------------------------------------------- */
+/* -- M3 and L1 --------------------------------------------------------------------------------- */
 
 static void m3_lone_voter_gets_a_new_term(void **state) {
     struct world_server with, without;
@@ -155,7 +178,7 @@ static void l1_one_barrier_when_the_library_writes_it(void **state) {
     world_free(&s);
 }
 
-/* -- persisted records --------------------------------------------------------------------------- */
+/* -- persisted records ------------------------------------------------------------------------- */
 
 static uint64_t acknowledged_after_truncation(uint32_t rules_off) {
     struct world_server s;
@@ -214,7 +237,7 @@ static void an_index_alone_is_refused_after_truncation(void **state) {
     world_free(&s);
 }
 
-/* -- R: what may reach the library --------------------------------------------------------------- */
+/* -- R: what may reach the library ------------------------------------------------------------- */
 
 static uint64_t open_change_after(uint32_t rules_off) {
     struct world_server s;
@@ -345,8 +368,11 @@ static void r3_a_stale_rejection_is_dropped(void **state) {
 static uint8_t role_after_late_vote_result(uint32_t rules_off) {
     struct world_server s;
     int64_t now = elect(&s, rules_off);
-    struct consensus_message m = {.kind = CONSENSUS_VOTE_RESULT, .version = RESULT_VERSION,
-                                  .from = 3, .to = 1, .term = consensus_term(s.c) + 5,
+    struct consensus_message m = {.kind = CONSENSUS_VOTE_RESULT,
+                                  .version = RESULT_VERSION,
+                                  .from = 3,
+                                  .to = 1,
+                                  .term = consensus_term(s.c) + 5,
                                   .pre_vote = true};
     world_receive(&s, &m, ++now);
     uint8_t role = s.role;
@@ -384,7 +410,7 @@ static void r5_the_commit_index_never_goes_back(void **state) {
     world_free(&without);
 }
 
-/* -- E: elections -------------------------------------------------------------------------------- */
+/* -- E: elections ------------------------------------------------------------------------------ */
 
 static uint64_t refusal_term(uint32_t rules_off) {
     struct world_server s;
@@ -410,8 +436,12 @@ static bool second_round_disrupts(uint32_t rules_off) {
     struct world_server s;
     follow(&s, rules_off);
     append(&s, 1, 1, 1, NULL, 0, 1, 10);
-    struct consensus_message now_you = {.kind = CONSENSUS_TIMEOUT_NOW, .from = 2, .to = 1,
-                                        .term = 1, .last_index = 1, .last_term = 1};
+    struct consensus_message now_you = {.kind = CONSENSUS_TIMEOUT_NOW,
+                                        .from = 2,
+                                        .to = 1,
+                                        .term = 1,
+                                        .last_index = 1,
+                                        .last_term = 1};
     world_receive(&s, &now_you, 20);
     assert_int_equal(s.role, CONSENSUS_CANDIDATE);
     assert_true(world_last_sent(&s, 3, CONSENSUS_VOTE)->m.disrupt_leader);
@@ -438,7 +468,8 @@ static bool standby_grants(uint32_t rules_off) {
     struct consensus_update update;
     char error[256] = "";
     assert_int_equal(consensus_change(leader.c, CONSENSUS_ADD_STANDBY, 4, "s4", ++now, &update,
-                                      error, sizeof error), 0);
+                                      error, sizeof error),
+                     0);
     world_take(&leader, &update);
     world_settle(&leader, ++now);
     world_join(&standby, 4);
@@ -502,15 +533,15 @@ static void clamp_the_timeout_lies_ahead(void **state) {
     world_free(&without);
 }
 
-/* -- M and T ------------------------------------------------------------------------------------- */
+/* -- M and T ----------------------------------------------------------------------------------- */
 
 static void forbidden(struct world_server *s, uint8_t change, uint64_t id, const char *address,
                       int64_t now_ms, const char *rule) {
     struct consensus_update update;
     char error[256] = "";
     uint64_t last = consensus_last_index(s->c);
-    assert_int_equal(consensus_change(s->c, change, id, address, now_ms, &update, error,
-                                      sizeof error), -1);
+    assert_int_equal(
+        consensus_change(s->c, change, id, address, now_ms, &update, error, sizeof error), -1);
     world_take(s, &update);
     assert_int_equal(consensus_last_index(s->c), last);
     if (strstr(error, rule) == NULL) fail_msg("'%s' does not name '%s'", error, rule);
@@ -612,8 +643,8 @@ static void malformed_messages_are_dropped(void **state) {
     world_receive(&s, &m, 14);
     m = (struct consensus_message){.kind = CONSENSUS_VOTE, .from = 0, .term = 7};
     world_receive(&s, &m, 15);
-    m = (struct consensus_message){.kind = CONSENSUS_APPEND, .from = 2, .term = 7,
-                                   .records_count = 3};
+    m = (struct consensus_message){
+        .kind = CONSENSUS_APPEND, .from = 2, .term = 7, .records_count = 3};
     world_receive(&s, &m, 16);
     assert_int_equal(consensus_term(s.c), 1);
     assert_int_equal(consensus_last_index(s.c), 1);
