@@ -1,8 +1,8 @@
 /* The simulated twin of persistence/lmdb: a disk in memory under a virtual clock and a seed.
  *
- * `struct storage_memory` is the disk: it survives a crash. storage_memory_open() gives a handle, the
- * `struct storage` that a shard works with; one at a time. Nothing happens by itself: writes that
- * were queued finish, in order, when storage_memory_advance() says that their time has come.
+ * `struct storage_memory` is the disk: it survives a crash. storage_memory_open() gives a handle,
+ * the `struct storage` that a shard works with; one at a time. Nothing happens by itself: writes
+ * that were queued finish, in order, when storage_memory_advance() says that their time has come.
  *
  * What survives storage_memory_crash(): everything durable; the vote (synced by contract); of the
  * queued appends a random prefix, call by call; the checkpoint in flight wholly or not at all. A
@@ -21,13 +21,14 @@ struct storage_memory;
 struct storage_memory_options {
     uint64_t seed;
     int64_t append_ms_max, checkpoint_ms_max, load_ms_max; /* 0..max, drawn for each; 0 = at once */
-    uint32_t torn_percent;      /* of crashes that lost an append */
+    uint32_t torn_percent;                                 /* of crashes that lost an append */
     bool keeps_torn;
-    uint32_t segment_records;   /* retain() drops whole segments of so many; 0 = 64 */
+    uint32_t segment_records; /* retain() drops whole segments of so many; 0 = 64 */
     /* planted faults, for canaries */
-    bool acks_early;            /* STORAGE_APPENDED when queued, not when durable */
-    bool skips_one;             /* each read() leaves out one record of events */
-    bool loses_checkpoints;     /* says that they are durable, and throws actors away */
+    bool acks_early;        /* STORAGE_APPENDED when queued, not when durable (records of
+                               events) */
+    bool skips_one;         /* each read() leaves out one record of events */
+    bool loses_checkpoints; /* says that they are durable, and throws actors away */
 };
 
 struct storage_memory_counters {
@@ -39,13 +40,14 @@ struct storage_memory *storage_memory_new(const struct storage_memory_options *o
 void storage_memory_free(struct storage_memory *disk);
 struct storage *storage_memory_open(struct storage_memory *disk);
 
-/* The process is gone: the fate of what was not durable is decided now, while whoever queued it still
- * lives. Then close the shard; the handle does nothing any more, and the next open() frees it. */
+/* The process is gone: the fate of what was not durable is decided now, while whoever queued it
+ * still lives. Then close the shard; the handle does nothing any more, and the next open() frees
+ * it. */
 void storage_memory_crash(struct storage_memory *disk);
 
-/* From now on the handle does nothing any more, as if the process had died here; the caller ends its
- * work and calls storage_memory_crash(). Comes by itself inside the `operations`-th operation from
- * now (before or after its effect, by chance). 0 = never. */
+/* From now on the handle does nothing any more, as if the process had died here; the caller ends
+ * its work and calls storage_memory_crash(). Comes by itself inside the `operations`-th operation
+ * from now (before or after its effect, by chance). 0 = never. */
 void storage_memory_crash_in(struct storage_memory *disk, uint64_t operations);
 bool storage_memory_is_crashed(const struct storage_memory *disk);
 
@@ -63,8 +65,8 @@ bool storage_memory_corrupt_actor(struct storage_memory *disk, uint8_t kind,
 /* What a judge may know. */
 uint64_t storage_memory_durable_last(const struct storage_memory *disk);
 uint64_t storage_memory_durable_first(const struct storage_memory *disk); /* 0 = empty */
-const struct record_header *storage_memory_record(const struct storage_memory *disk,
-                                                  uint64_t index, const void **payload);
+const struct record_header *storage_memory_record(const struct storage_memory *disk, uint64_t index,
+                                                  const void **payload);
 const char *storage_memory_fault(const struct storage_memory *disk); /* NULL = none */
 struct storage_memory_counters storage_memory_counters(const struct storage_memory *disk);
 

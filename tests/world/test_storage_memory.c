@@ -1,8 +1,10 @@
+/* clang-format off: cmocka.h needs the others before it */
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>
 #include <stdint.h>
 #include <cmocka.h>
+/* clang-format on */
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -32,7 +34,9 @@ static void append(struct storage *s, uint64_t first, uint32_t count, uint64_t t
     s->ops->append(s, head);
 }
 
-struct seen { uint64_t count, last, value; };
+struct seen {
+    uint64_t count, last, value;
+};
 
 static bool see(void *arg, const struct record_header *h, const void *payload) {
     struct seen *seen = arg;
@@ -47,8 +51,8 @@ static struct storage_memory *new_disk(struct storage_memory_options options) {
 }
 
 static void appends_become_durable_in_order(void **state) {
-    struct storage_memory *d = new_disk((struct storage_memory_options){.seed = 1,
-                                                                        .append_ms_max = 10});
+    struct storage_memory *d =
+        new_disk((struct storage_memory_options){.seed = 1, .append_ms_max = 10});
     struct storage *s = storage_memory_open(d);
     s->ops->save_vote(s, 1, 1);
     append(s, 1, 1, 1, 7);
@@ -82,8 +86,8 @@ static void appends_become_durable_in_order(void **state) {
 static void a_crash_keeps_a_prefix(void **state) {
     bool kept_none = false, kept_some = false, kept_all = false;
     for (uint64_t seed = 1; seed <= 40; seed++) {
-        struct storage_memory *d = new_disk(
-            (struct storage_memory_options){.seed = seed, .append_ms_max = 1000});
+        struct storage_memory *d =
+            new_disk((struct storage_memory_options){.seed = seed, .append_ms_max = 1000});
         struct storage *s = storage_memory_open(d);
         s->ops->save_vote(s, 1, 1);
         append(s, 1, 1, 1, 1);
@@ -188,29 +192,42 @@ static void full_and_room_again(void **state) {
     storage_memory_free(d);
 }
 
-/* -- checkpoints --------------------------------------------------------------------------------- */
+/* -- checkpoints ------------------------------------------------------------------------------- */
 
-struct one_actor { struct checkpoint c; struct checkpoint_item item; struct actor actor;
-                   struct checkpoint_cursor cursor; };
+struct one_actor {
+    struct checkpoint c;
+    struct checkpoint_item item;
+    struct actor actor;
+    struct checkpoint_cursor cursor;
+};
 
 static void one_actor(struct one_actor *o, uint8_t number, int64_t old_deadline_ms,
                       int64_t deadline_ms, uint64_t index) {
     memset(o, 0, sizeof *o);
-    o->actor = (struct actor){.bytes = sizeof o->actor, .kind = ACTOR_ORDER,
-                              .key = {{0, 0, 0, 0, 1, number, number}}, .last_index = index,
+    o->actor = (struct actor){.bytes = sizeof o->actor,
+                              .kind = ACTOR_ORDER,
+                              .key = {{0, 0, 0, 0, 1, number, number}},
+                              .last_index = index,
                               .version = 1};
-    o->item = (struct checkpoint_item){.key = o->actor.key, .kind = ACTOR_ORDER,
+    o->item = (struct checkpoint_item){.key = o->actor.key,
+                                       .kind = ACTOR_ORDER,
                                        .old_deadline_ms = old_deadline_ms,
-                                       .new_deadline_ms = deadline_ms, .bytes = sizeof o->actor};
+                                       .new_deadline_ms = deadline_ms,
+                                       .bytes = sizeof o->actor};
     o->cursor = (struct checkpoint_cursor){.name = "outbox.1", .bytes = 1, .value = {number}};
-    o->c = (struct checkpoint){.items = &o->item, .items_count = 1, .blocks = (uint8_t *)&o->actor,
-                               .blocks_bytes = sizeof o->actor, .cursors = &o->cursor,
-                               .cursors_count = 1, .applied_index = index, .applied_term = 1};
+    o->c = (struct checkpoint){.items = &o->item,
+                               .items_count = 1,
+                               .blocks = (uint8_t *)&o->actor,
+                               .blocks_bytes = sizeof o->actor,
+                               .cursors = &o->cursor,
+                               .cursors_count = 1,
+                               .applied_index = index,
+                               .applied_term = 1};
 }
 
 static struct storage *ready_disk(struct storage_memory **d, int64_t checkpoint_ms_max) {
-    *d = new_disk((struct storage_memory_options){.seed = 5,
-                                                  .checkpoint_ms_max = checkpoint_ms_max});
+    *d = new_disk(
+        (struct storage_memory_options){.seed = 5, .checkpoint_ms_max = checkpoint_ms_max});
     struct storage *s = storage_memory_open(*d);
     s->ops->save_vote(s, 1, 1);
     append(s, 1, 9, 1, 1);
@@ -344,8 +361,8 @@ static void dead_from_the_nth_operation_on(void **state) {
 }
 
 static void retention_drops_whole_segments(void **state) {
-    struct storage_memory *d = new_disk((struct storage_memory_options){.seed = 9,
-                                                                        .segment_records = 10});
+    struct storage_memory *d =
+        new_disk((struct storage_memory_options){.seed = 9, .segment_records = 10});
     struct storage *s = storage_memory_open(d);
     s->ops->save_vote(s, 1, 1);
     append(s, 1, 45, 1, 1);

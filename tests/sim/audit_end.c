@@ -1,0 +1,181 @@
+/* The quiet end: everything asked for is answered, every message arrived, every deadline fired;
+ * then the node dies once more, and what it has recovered must be what the log says, order by
+ * order. */
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "actors/order/order.h"
+#include "actors/store/store.h"
+#include "engine/limits.h"
+#include "tests/sim/sim.h"
+
+enum { END_ROUNDS_MAX = 60, END_ROUND_MS = 1000 };
+
+static uint32_t unsure_count(const struct sim *sim) {
+    uint32_t count = 0;
+    for (uint64_t i = 0; i < sim->commands_count; i++) {
+        const struct sim_command *m = sim->commands[i];
+        count += m->unsure && !command_is_read(m->c.kind);
+    }
+    return count;
+}
+
+/* Every message that was sent was seen. */
+static bool messages_have_arrived(struct sim *sim) {
+    for (uint32_t from = 0; from < sim->options.shards_count; from++) {
+        for (uint32_t to = 0; to < sim->options.shards_count; to++) {
+            if (sim->audit[from].sent[to].count != sim->audit[to].seen[from].count) return false;
+        }
+    }
+    return true;
+}
+
+static void settle(struct sim *sim) {
+    for (uint32_t round = 0; round < END_ROUNDS_MAX && sim->verdict == SIM_OK; round++) {
+        if (sim->up) workload_retry_all(sim);
+        node_run(sim, END_ROUND_MS);
+        if (sim->open_count == 0 && unsure_count(sim) == 0 && messages_have_arrived(sim)) return;
+    }
+    if (sim->verdict != SIM_OK) return;
+    sim_fail(
+        sim, SIM_LIVENESS, "in calm: %u requests open, %u outcomes unknown, messages %s, node %s",
+        sim->open_count, unsure_count(sim),
+        messages_have_arrived(sim) ? "have arrived" : "have not arrived", sim->up ? "up" : "down");
+}
+
+/* -- orders ------------------------------------------------------------------------------------ */
+
+static void end_bad_order(struct sim *sim, const struct sim_order *o, const char *what) {
+    sim_fail(sim, SIM_CORRECTNESS, "at the end, order %u (shard %u, state %s, version %u): %s",
+             o->number, o->shard, order_state_name(o->state), o->version, what);
+}
+
+static void end_order(struct sim *sim, struct sim_request *request, uint32_t i) {
+    const struct result *r = &request->results[i];
+    const struct sim_order *o = &sim->orders[request->origin[i]->order];
+    if (r->code == RESULT_ORDER_NOT_FOUND) {
+        if (o->version > 0 && !o->retired) end_bad_order(sim, o, "it is gone");
+        return;
+    }
+    if (r->code != RESULT_OK) {
+        end_bad_order(sim, o, "it cannot be read");
+        return;
+    }
+    struct order_view view;
+    order_view(r->value, &view);
+    int64_t captured = 0;
+    for (uint32_t k = 0; k < SIM_REFERENCES; k++) captured += o->captured[k];
+    const struct actor *a = r->value;
+    if (view.version != o->version) end_bad_order(sim, o, "it has another version");
+    if (!o->held_expired && view.captured != captured) {
+        end_bad_order(sim, o, "its captured money is not what was reported");
+    }
+    if (view.refunded != o->refunded) end_bad_order(sim, o, "its refunds are not those in the log");
+    if (view.refund_owed != 0) end_bad_order(sim, o, "money is still owed after the deadline");
+    if (o->state >= ORDER_REJECTED && view.captured != view.refunded) {
+        end_bad_order(sim, o, "money without an order");
+    }
+    if (a->next_deadline_ms != 0 && a->next_deadline_ms <= sim->unix_ms - 1000) {
+        end_bad_order(sim, o, "a deadline has not fired");
+    }
+    if (view.held_count != 0) end_bad_order(sim, o, "commands are still held");
+}
+
+/* -- stores ------------------------------------------------------------------------------------ */
+
+static void end_store(struct sim *sim, struct sim_request *request, uint32_t i) {
+    const struct result *r = &request->results[i];
+    uint32_t store = request->origin[i]->store;
+    const struct sim_store *s = &sim->stores[store];
+    int64_t open = 0;
+    uint64_t placed = 0;
+    for (uint32_t k = 0; k < sim->orders_count; k++) {
+        const struct sim_order *o = &sim->orders[k];
+        if (o->store != store) continue;
+        open += o->state >= ORDER_PLACED && o->state <= ORDER_DELIVERED;
+        placed += o->placed;
+    }
+    if (r->code == RESULT_STORE_NOT_FOUND) {
+        if (placed > 0 || s->switches > 0) {
+            sim_fail(sim, SIM_CORRECTNESS, "at the end, %s is gone", s->id);
+        }
+        return;
+    }
+    struct store_view view;
+    store_view(r->value, &view);
+    if (view.open_orders != open || view.placed_orders != placed || view.paused != s->paused) {
+        sim_fail(sim, SIM_CORRECTNESS,
+                 "at the end, %s counts %ld open of %lu placed, %s; the log says %ld of %lu, %s",
+                 s->id, (long)view.open_orders, (unsigned long)view.placed_orders,
+                 view.paused ? "paused" : "running", (long)open, (unsigned long)placed,
+                 s->paused ? "paused" : "running");
+    }
+}
+
+/* A place in each store on each shard: the news of a pause has come to all of them. */
+static void end_place(struct sim *sim, struct sim_request *request, uint32_t i) {
+    const struct result *r = &request->results[i];
+    const struct sim_order *o = &sim->orders[request->origin[i]->order];
+    bool paused = sim->stores[o->store].paused;
+    if (r->code != (paused ? RESULT_STORE_PAUSED : RESULT_OK)) {
+        sim_fail(sim, SIM_CORRECTNESS, "at the end, shard %u answers %u to a place in %s, %s",
+                 o->shard, r->code, sim->stores[o->store].id, paused ? "paused" : "running");
+    }
+}
+
+static void probe(struct sim *sim, uint8_t kind, uint32_t order, uint32_t store,
+                  void (*seen)(struct sim *sim, struct sim_request *request, uint32_t i)) {
+    struct sim_command *m = workload_command(sim, kind, order, store);
+    workload_send(sim, &m, 1, seen);
+    node_run(sim, 1);
+    for (uint32_t ms = 0; sim->open_count > 0 && ms < 5000 && sim->verdict == SIM_OK; ms += 10) {
+        node_run(sim, 10);
+    }
+    if (sim->open_count > 0) sim_fail(sim, SIM_LIVENESS, "at the end, a probe is not answered");
+}
+
+static void probe_places(struct sim *sim) {
+    for (uint32_t store = 0; store < SIM_STORES; store++) {
+        bool tried[SIM_SHARDS_MAX] = {false};
+        uint32_t left = sim->options.shards_count;
+        for (uint32_t i = 0; i < 200 && left > 0 && sim->verdict == SIM_OK; i++) {
+            uint32_t order = workload_new_order(sim, store);
+            if (tried[sim->orders[order].shard]) continue;
+            tried[sim->orders[order].shard] = true;
+            left--;
+            probe(sim, COMMAND_PLACE, order, store, end_place);
+        }
+    }
+}
+
+static void probe_everything(struct sim *sim) {
+    uint32_t orders = sim->orders_count;
+    for (uint32_t i = 0; i < orders && sim->verdict == SIM_OK; i++) {
+        probe(sim, COMMAND_GET, i, 0, end_order);
+        if (i % 4 == 0) probe(sim, COMMAND_HISTORY, i, 0, NULL);
+    }
+    for (uint32_t i = 0; i < SIM_STORES && sim->verdict == SIM_OK; i++) {
+        probe(sim, COMMAND_STORE_GET, UINT32_MAX, i, end_store);
+    }
+}
+
+void audit_end(struct sim *sim) {
+    sim->options.mailbox_commands_max = 0;
+    node_calm(sim);
+    settle(sim);
+    /* Payment, acceptance and held deadlines, then the refunds that they cause, one after the
+     * other. */
+    for (uint32_t i = 0; i < 4 && sim->verdict == SIM_OK; i++) {
+        node_jump(sim, 20 * 60000);
+        node_run(sim, 5000);
+        settle(sim);
+    }
+    if (sim->verdict != SIM_OK) return;
+    probe_places(sim);
+    settle(sim);
+    if (sim->verdict != SIM_OK) return;
+    node_crash(sim);
+    settle(sim);
+    /* The places of the probes are unpaid: their deadlines are far, all others have fired. */
+    if (sim->verdict == SIM_OK) probe_everything(sim);
+}

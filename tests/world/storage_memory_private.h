@@ -1,0 +1,118 @@
+/* What the files of the simulated disk share. */
+#ifndef JUMUN_TEST_STORAGE_MEMORY_PRIVATE_H
+#define JUMUN_TEST_STORAGE_MEMORY_PRIVATE_H
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "engine/base/check.h"
+#include "engine/base/prng.h"
+#include "tests/world/storage_memory.h"
+
+enum { MEMORY_BUCKETS = 4096, MEMORY_EVENTS_MIN = 64 };
+
+struct memory_record {
+    uint8_t *data;
+    uint32_t bytes;
+};
+
+struct memory_actor {
+    struct memory_actor *next; /* bucket */
+    struct id128 key;
+    int64_t deadline_ms; /* its row in `timers`; 0 = none */
+    uint8_t kind;
+    bool damaged;
+    uint32_t bytes;
+    uint8_t *block;
+};
+
+struct memory_append {
+    struct record *records;
+    uint64_t sequence;
+};
+
+struct memory_load {
+    struct memory_load *next;
+    int64_t due_ms;
+    struct id128 key;
+    uint8_t kind;
+};
+
+struct memory_open { /* the handle: dies with the process */
+    struct storage storage;
+    struct storage_memory *disk;
+};
+
+struct storage_memory {
+    struct storage_memory_options options;
+    struct prng prng;
+    struct memory_open *open;
+    int64_t now_ms, stuck_until_ms, slow_ms_max;
+    bool full, crashed;
+    uint64_t crash_at;
+    struct storage_memory_counters counters;
+    char fault[256];
+    /* durable */
+    uint64_t term, voted_for;
+    struct memory_record *log; /* log[i] has index log_first + i */
+    uint64_t log_first, log_count, log_capacity;
+    bool torn; /* the newest record is */
+    struct memory_actor *buckets[MEMORY_BUCKETS];
+    struct checkpoint_cursor *cursors;
+    uint32_t cursors_count;
+    uint64_t applied_index, applied_term, configuration_index;
+    uint32_t configuration_bytes;
+    uint8_t configuration[4096];
+    /* of the handle */
+    struct memory_append *appends;                     /* queued, oldest first */
+    uint32_t appends_count, appends_capacity, writing; /* `writing` of them are one transaction */
+    int64_t writing_due_ms;
+    uint64_t sequence, queued_last;
+    bool told_full;
+    struct checkpoint *checkpoint;
+    int64_t checkpoint_due_ms;
+    struct memory_load *loads, **loads_tail;
+    struct storage_event *events; /* what poll() will say */
+    uint32_t events_head, events_count, events_capacity;
+};
+
+static inline struct storage_memory *disk_of(const struct storage *s) {
+    return ((const struct memory_open *)(const void *)s)->disk;
+}
+
+#define disk_fault(d, ...)                                                                         \
+    do {                                                                                           \
+        if ((d)->fault[0] == 0) snprintf((d)->fault, sizeof(d)->fault, __VA_ARGS__);               \
+    } while (0)
+
+/* -- storage_memory.c */
+bool disk_operation(struct storage_memory *d); /* false when the process has died before it */
+int64_t disk_delay(struct storage_memory *d, int64_t ms_max);
+void disk_tell(struct storage_memory *d, struct storage_event event);
+
+/* -- storage_memory_log.c */
+uint64_t log_last(const struct storage_memory *d);
+void log_put(struct storage_memory *d, const struct record *r, uint32_t bytes);
+void append_release(struct memory_append *a);
+void append_make_durable(struct storage_memory *d, struct memory_append *a);
+void appends_drop(struct storage_memory *d, uint32_t count);
+void log_start(struct storage_memory *d);
+void log_finish(struct storage_memory *d);
+uint64_t memory_append(struct storage *s, struct record *records);
+int memory_read(struct storage *s, uint64_t first, uint64_t last,
+                bool (*visit)(void *arg, const struct record_header *record, const void *payload),
+                void *arg, char *error, size_t error_bytes);
+void memory_retain(struct storage *s, uint64_t upto_index, int64_t before_ms);
+
+/* -- storage_memory_state.c */
+struct memory_actor **actor_find(const struct storage_memory *d, uint8_t kind,
+                                 const struct id128 *key);
+void checkpoint_make_durable(struct storage_memory *d, const struct checkpoint *c);
+void checkpoint_finish(struct storage_memory *d);
+void memory_checkpoint(struct storage *s, struct checkpoint *checkpoint);
+void memory_load(struct storage *s, uint8_t actor_kind, const struct id128 *key);
+void *block_copy(const struct memory_actor *a);
+void load_finish(struct storage_memory *d, const struct memory_load *load);
+void memory_load_timers(struct storage *s, int64_t from_ms, int64_t to_ms, uint32_t max);
+
+#endif
