@@ -1,5 +1,5 @@
-/* One record of the log: what raft calls an entry, as it lies on disk, in memory and on the way to a
- * follower. Little endian. The checksum covers everything behind itself, so a record that was
+/* One record of the log: what raft calls an entry, as it lies on disk, in memory and on the way to
+ * a follower. Little endian. The checksum covers everything behind itself, so a record that was
  * swapped, cut, or written to another index is found, named, and never applied.
  *
  * Records are reference counted: the turn that made one, the log writer and (in a cluster) senders

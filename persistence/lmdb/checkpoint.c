@@ -1,5 +1,5 @@
-/* The checkpoint thread: actor snapshots, timers, cursors and marker in one synced transaction, in the
- * background. Also the janitor: deletes dropped segments, clears slots of readers that died. */
+/* The checkpoint thread: actor snapshots, timers, cursors and marker in one synced transaction, in
+ * the background. Also the janitor: deletes dropped segments, clears slots of readers that died. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -32,7 +32,8 @@ void checkpoint_trash_waits(struct storage_lmdb *s) {
 
 static int checkpoint_compare(const void *a, const void *b, void *arg) {
     const struct checkpoint_item *items = arg;
-    const struct checkpoint_item *x = &items[*(const uint32_t *)a], *y = &items[*(const uint32_t *)b];
+    const struct checkpoint_item *x = &items[*(const uint32_t *)a];
+    const struct checkpoint_item *y = &items[*(const uint32_t *)b];
     if (x->kind != y->kind) return x->kind < y->kind ? -1 : 1;
     return memcmp(x->key.bytes, y->key.bytes, sizeof x->key.bytes);
 }

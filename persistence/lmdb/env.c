@@ -68,7 +68,7 @@ static int lmdb_env_start(struct lmdb_env *e, uint64_t map_bytes, unsigned datab
     int rc = mdb_env_set_maxreaders(e->mdb, STORAGE_READERS_MAX);
     if (rc == 0 && databases_max > 0) rc = mdb_env_set_maxdbs(e->mdb, databases_max);
     if (rc == 0) rc = mdb_env_set_mapsize(e->mdb, lmdb_round_map(map_bytes));
-    /* MDB_NOTLS ties a reader slot to its transaction: threads come and go, slots do not pile up. */
+    /* MDB_NOTLS ties a reader slot to its transaction: threads come and go, slots do not. */
     if (rc == 0) rc = mdb_env_open(e->mdb, e->path, MDB_NOTLS, 0640);
     if (rc == 0) rc = mdb_env_stat(e->mdb, &stat);
     if (rc == 0) rc = mdb_env_info(e->mdb, &info);

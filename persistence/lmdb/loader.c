@@ -1,5 +1,5 @@
-/* The loader thread: single actors and listings of timers, apart from the checkpoints so that a long
- * one never delays an order that waits for its actor. */
+/* The loader thread: single actors and listings of timers, apart from the checkpoints so that a
+ * long one never delays an order that waits for its actor. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>

@@ -89,8 +89,8 @@ static bool log_take(struct storage_lmdb *s, struct record **tail, bool wait) {
     return !stop;
 }
 
-/* The longest run of consecutive records that fits one transaction. An index that goes back ends it:
- * a truncation begins a transaction of its own. */
+/* The longest run of consecutive records that fits one transaction. An index that goes back ends
+ * it: a truncation begins a transaction of its own. */
 static void log_cut_batch(const struct storage_lmdb *s, struct log_batch *batch) {
     struct record *r = s->log.taken;
     *batch = (struct log_batch){.first = r};

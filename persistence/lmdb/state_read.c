@@ -73,7 +73,8 @@ int state_read_block(struct storage_lmdb *s, uint8_t actor_kind, const struct id
     } else if (rc == 0) {
         *bytes = (uint32_t)(value.mv_size - sizeof(struct snapshot_header));
         *block = storage_allocate(s, *bytes);
-        if (*block) memcpy(*block, (uint8_t *)value.mv_data + sizeof(struct snapshot_header), *bytes);
+        const uint8_t *stored = (uint8_t *)value.mv_data + sizeof(struct snapshot_header);
+        if (*block) memcpy(*block, stored, *bytes);
         else outcome = ENOMEM;
     }
     lmdb_env_read_end(&s->state, txn);
@@ -111,7 +112,9 @@ static int state_visit_actor(struct state_visit *v, MDB_val key, MDB_val value) 
         free(v->scratch);
         v->scratch_bytes = 0;
         v->scratch = storage_allocate(v->s, bytes);
-        if (!v->scratch) return lmdb_error(v->error, v->error_bytes, "%s: no memory", v->s->state.path);
+        if (!v->scratch) {
+            return lmdb_error(v->error, v->error_bytes, "%s: no memory", v->s->state.path);
+        }
         v->scratch_bytes = bytes;
     }
     memcpy(v->scratch, (uint8_t *)value.mv_data + sizeof(struct snapshot_header), bytes);
@@ -155,7 +158,8 @@ static int state_visit_slice(struct state_visit *v) {
     if (rc != 0) return lmdb_error(v->error, v->error_bytes, "%s: %s", env->path, mdb_strerror(rc));
     int outcome = 0;
     rc = mdb_cursor_open(txn, v->s->state_tables[v->table], &cursor);
-    if (rc == 0) rc = mdb_cursor_get(cursor, &key, &value, v->last_key_bytes ? MDB_SET_RANGE : MDB_FIRST);
+    MDB_cursor_op from = v->last_key_bytes ? MDB_SET_RANGE : MDB_FIRST;
+    if (rc == 0) rc = mdb_cursor_get(cursor, &key, &value, from);
     if (rc == 0 && v->last_key_bytes && key.mv_size == v->last_key_bytes &&
         memcmp(key.mv_data, v->last_key, v->last_key_bytes) == 0) {
         rc = mdb_cursor_get(cursor, &key, &value, MDB_NEXT);

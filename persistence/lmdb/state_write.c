@@ -5,7 +5,8 @@
 #include "engine/base/check.h"
 #include "persistence/lmdb/internal.h"
 
-static int state_put_timer(struct storage_lmdb *s, MDB_txn *txn, const struct checkpoint_item *item) {
+static int state_put_timer(struct storage_lmdb *s, MDB_txn *txn,
+                           const struct checkpoint_item *item) {
     MDB_dbi table = s->state_tables[STATE_TIMERS];
     struct timer_row row = {.key = item->key};
     MDB_val key = storage_val(&row, sizeof row), value = storage_val(&item->kind, 1);
@@ -50,7 +51,8 @@ static int state_put_item(struct storage_lmdb *s, MDB_txn *txn, const struct che
     return rc == 0 ? state_put_timer(s, txn, item) : rc;
 }
 
-static int state_put_cursor(struct storage_lmdb *s, MDB_txn *txn, const struct checkpoint_cursor *c) {
+static int state_put_cursor(struct storage_lmdb *s, MDB_txn *txn,
+                            const struct checkpoint_cursor *c) {
     size_t name_bytes = strnlen(c->name, sizeof c->name);
     require(name_bytes > 0 && c->bytes <= sizeof c->value);
     uint8_t row[8 + sizeof c->value];

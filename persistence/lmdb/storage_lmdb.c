@@ -167,7 +167,9 @@ static int storage_lock(struct storage_lmdb *s, char *error, size_t error_bytes)
     s->lock_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0640);
     if (s->lock_fd < 0) return lmdb_error(error, error_bytes, "%s: %s", path, strerror(errno));
     if (flock(s->lock_fd, LOCK_EX | LOCK_NB) == 0) return 0;
-    if (errno != EWOULDBLOCK) return lmdb_error(error, error_bytes, "%s: %s", path, strerror(errno));
+    if (errno != EWOULDBLOCK) {
+        return lmdb_error(error, error_bytes, "%s: %s", path, strerror(errno));
+    }
     return lmdb_error(error, error_bytes,
                       "%s is open in another process; end that one first (a directory serves one "
                       "process at a time)", s->directory);

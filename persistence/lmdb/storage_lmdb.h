@@ -24,7 +24,7 @@
 enum storage_lmdb_point {
     STORAGE_POINT_LOG_COMMIT = 1,      /* before a log transaction commits; may fail it */
     STORAGE_POINT_SEGMENT_CREATED,     /* a new segment's directory is there, nothing in it */
-    STORAGE_POINT_SEGMENT_DROPPED,     /* a truncated segment is renamed, the next step is not done */
+    STORAGE_POINT_SEGMENT_DROPPED,     /* a truncated segment is renamed, the next step not done */
     STORAGE_POINT_STATE_COMMIT,        /* before a checkpoint commits; may fail it */
     STORAGE_POINT_VOTE_COMMIT,         /* before a vote commits; may fail it */
     STORAGE_POINT_LOAD,                /* the loader is about to read one actor */

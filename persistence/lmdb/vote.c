@@ -1,6 +1,6 @@
-/* The vote: term and whom this node voted for, in a small environment of its own, so that an election
- * never waits for the log's writer. Also the identity of the directory, which every environment that
- * outlives the log's segments carries. */
+/* The vote: term and whom this node voted for, in a small environment of its own, so that an
+ * election never waits for the log's writer. Also the identity of the directory, which every
+ * environment that outlives the log's segments carries. */
 #include <stdio.h>
 #include <string.h>
 #include <xxhash.h>

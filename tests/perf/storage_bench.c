@@ -2,8 +2,8 @@
  *
  *   storage_bench [directory] [seconds per figure] [bytes] [in flight]
  *
- * For each record size a closed loop keeps N records in flight through the storage; then a bare loop
- * of LMDB transactions writes records of that size, as many in each transaction as the storage had
+ * For each record size a closed loop keeps N records in flight through the storage; then a bare
+ * loop of LMDB transactions writes records of that size, as many in each transaction as the storage had
  * on average. Full sync in both. Rounds alternate, because the disk's speed swings. */
 #include <errno.h>
 #include <lmdb.h>
@@ -29,7 +29,9 @@ static void bench_die(const char *what, const char *why) {
 
 static void bench_wake(void *arg) {
     uint64_t one = 1;
-    if (write(*(int *)arg, &one, sizeof one) < 0 && errno != EAGAIN) bench_die("wake", strerror(errno));
+    if (write(*(int *)arg, &one, sizeof one) < 0 && errno != EAGAIN) {
+        bench_die("wake", strerror(errno));
+    }
 }
 
 static struct record *bench_record(uint64_t index, uint32_t payload_bytes) {

@@ -1,5 +1,5 @@
-/* What the storage tests share: a directory that goes away, records with known contents, waiting for
- * events. */
+/* What the storage tests share: a directory that goes away, records with known contents, waiting
+ * for events. */
 #ifndef JUMUN_TESTS_STORAGE_FIXTURE_H
 #define JUMUN_TESTS_STORAGE_FIXTURE_H
 

@@ -93,8 +93,8 @@ static void look_at_state(struct fixture *f, enum outcome *outcome) {
     }
 }
 
-/* Opens the directory in a child, since damage in LMDB's own pages may end a process, and reads all.
- * A death by signal hands nothing out. */
+/* Opens the directory in a child, since damage in LMDB's own pages may end a process, and reads
+ * all. A death by signal hands nothing out. */
 static int look(struct fixture *f) {
     pid_t child = fork();
     assert_true(child >= 0);

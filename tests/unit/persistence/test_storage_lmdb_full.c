@@ -158,7 +158,8 @@ static void real_full_disk(void **state) {
     close(fd);
     fixture_open(f);
     uint64_t index = 1, sequence = 0;
-    for (; index <= 100; index++) { /* 100 * 60 KiB: more than there is, less than without ballast */
+    /* 100 * 60 KiB: more than there is, less than without ballast. */
+    for (; index <= 100; index++) {
         sequence = f->storage->ops->append(f->storage, fixture_record(index, 1, 60000, 1000));
     }
     fixture_wait(f, &f->full, 1);

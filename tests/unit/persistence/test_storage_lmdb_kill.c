@@ -1,5 +1,5 @@
-/* SIGKILL at random moments of a process that appends, truncates and checkpoints: what it was told is
- * durable is there, and nothing is half there. */
+/* SIGKILL at random moments of a process that appends, truncates and checkpoints: what it was told
+ * is durable is there, and nothing is half there. */
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>

@@ -15,7 +15,7 @@ static void small_segments(struct fixture *f) {
     f->options.segment_bytes_max = 140000;
 }
 
-/* Records 1..60 of term 1 in segments that begin with 1, 11, 21, 31, 41, 51; entry times 1000, ... */
+/* Records 1..60 of term 1 in segments that begin with 1, 11, 21, 31, 41, 51; times 1000, ... */
 static void fill(struct fixture *f) {
     for (uint64_t part = 0; part < 6; part++) {
         fixture_append(f, 10 * part + 1, 10 * part + 10, 1, 5000, 1000 * ((int64_t)part + 1));

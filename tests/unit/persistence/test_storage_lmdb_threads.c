@@ -1,4 +1,4 @@
-/* Everything at once, for the thread sanitizer: the shard appends, truncates, checkpoints, loads and
+/* Everything at once, for the thread sanitizer: the shard appends, checkpoints, loads and
  * retains, readers read, segments roll and drop, maps grow. */
 #include <pthread.h>
 #include <stdatomic.h>
