@@ -39,6 +39,17 @@ static uint64_t status_sum(const msgpack_object *status, const char *field) {
     return sum;
 }
 
+/* The largest of all shards, which do the same at the same time. */
+static uint64_t status_most(const msgpack_object *status, const char *field) {
+    const msgpack_object *shards = value_at(status, "shards");
+    uint64_t most = 0;
+    for (uint32_t i = 0; i < value_count(shards); i++) {
+        uint64_t n = status_uint(value_item(shards, i), field);
+        if (n > most) most = n;
+    }
+    return most;
+}
+
 /* Growth per second; a node that was started anew has no growth to show. */
 static double status_rate(const struct status_view *v, uint64_t now, uint64_t before) {
     return v->seconds > 0 && now >= before ? (double)(now - before) / v->seconds : 0;
@@ -194,10 +205,11 @@ static void status_shards(const struct status_view *v) {
                                              "orders_in_memory"};
         const msgpack_object *s = value_item(shards, i), *b = value_item(before, i);
         char text[TEXT_BYTES];
-        bool ready = value_bool(s, "ready", false);
+        bool ready = value_bool(s, "ready", false), full = value_bool(s, "disk_full", false);
         table_cell(t, NULL, "%" PRId64, value_int(s, "shard", i));
         value_text(s, "role", text, sizeof text);
-        table_cell(t, ready ? "32" : "31", "%s", ready ? text : "recovering");
+        table_cell(t, ready && !full ? "32" : "31", "%s",
+                   !ready ? "recovering" : full ? "disk full" : text);
         for (int r = 0; r < 2; r++) {
             const char *field = r ? "events" : "commands";
             double rate = status_rate(v, status_uint(s, field), status_uint(b, field));
@@ -264,6 +276,9 @@ static void status_machine(const struct status_view *v) {
     fprintf(v->out, "  %sdisk%s     used %s, free %s\n", CLI_STYLE(v->cli, "2"), CLI_PLAIN(v->cli),
             text_size(a, status_uint(v->now, "disk.used_bytes")),
             text_size(b, status_uint(v->now, "disk.free_bytes")));
+    fprintf(v->out, "  %sstart%s    %s events recovered in %s\n", CLI_STYLE(v->cli, "2"),
+            CLI_PLAIN(v->cli), text_count(a, status_sum(v->now, "recovery_events")),
+            text_span(b, (int64_t)status_most(v->now, "recovery_ms")));
     fprintf(v->out, "  %sclients%s  %s connections, %s messages in flight\n",
             CLI_STYLE(v->cli, "2"), CLI_PLAIN(v->cli),
             text_count(a, status_uint(v->now, "connections.open")),
