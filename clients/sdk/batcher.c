@@ -53,6 +53,8 @@ static void lane_take_incoming(struct lane *lane) {
     }
     while (oldest) {
         struct call *next = oldest->next;
+        if (oldest->deadline_ns < lane->first_deadline_ns)
+            lane->first_deadline_ns = oldest->deadline_ns;
         call_list_append(&lane->ready, oldest);
         oldest = next;
     }
@@ -89,6 +91,8 @@ static void lane_take_finished(struct lane *lane) {
         struct call *call;
         while ((call = call_list_pop(&slot->retries))) {
             if (call->holds_order) lane->buckets[call->order].flying--;
+            if (call->deadline_ns < lane->first_deadline_ns)
+                lane->first_deadline_ns = call->deadline_ns;
             call_list_append(&lane->retries, call);
             atomic_fetch_add_explicit(&lane->waiting, 1, memory_order_relaxed);
         }
@@ -102,16 +106,18 @@ static void lane_take_finished(struct lane *lane) {
     }
 }
 
-/* Ends a call that is in none of the lane's lists any more and in no message. */
+/* Ends a call that is in none of the lane's lists any more and in no message. Those that waited for
+ * its order stay blocked until lane_unblock_all(): the lists are being walked. */
 static void lane_give_up(struct lane *lane, struct call *call, int code,
                          struct call_recycler *recycler) {
-    struct lane_bucket *b = call->holds_order ? &lane->buckets[call->order] : NULL;
+    if (call->holds_order) lane->buckets[call->order].held--;
     atomic_fetch_sub_explicit(&lane->waiting, 1, memory_order_relaxed);
     call_end_with(call, code, recycler);
-    if (b) {
-        b->held--;
-        lane_unblock(lane, b);
-    }
+}
+
+static void lane_unblock_all(struct lane *lane) {
+    for (uint32_t i = 0; lane->blocked_count > 0 && i < LANE_BUCKETS; i++)
+        lane_unblock(lane, &lane->buckets[i]);
 }
 
 static void lane_expire_list(struct lane *lane, struct call_list *list, int64_t now_ns,
@@ -122,6 +128,8 @@ static void lane_expire_list(struct lane *lane, struct call_list *list, int64_t 
     *list = (struct call_list){0};
     while ((call = call_list_pop(&all))) {
         if (call->deadline_ns > now_ns) {
+            if (call->deadline_ns < lane->first_deadline_ns)
+                lane->first_deadline_ns = call->deadline_ns;
             call_list_append(&keep, call);
             continue;
         }
@@ -136,7 +144,9 @@ static void lane_expire_list(struct lane *lane, struct call_list *list, int64_t 
 }
 
 static void lane_expire(struct lane *lane, int64_t now_ns) {
+    if (lane->first_deadline_ns > now_ns) return;
     struct call_recycler recycler = {.pool = &lane->shared->pool};
+    lane->first_deadline_ns = INT64_MAX;
     lane_expire_list(lane, &lane->retries, now_ns, &recycler);
     lane_expire_list(lane, &lane->ready, now_ns, &recycler);
     for (uint32_t i = 0; lane->blocked_count > 0 && i < LANE_BUCKETS; i++) {
@@ -146,6 +156,7 @@ static void lane_expire(struct lane *lane, int64_t now_ns) {
         lane_expire_list(lane, &b->blocked, now_ns, &recycler);
         lane->blocked_count += b->blocked.count;
     }
+    lane_unblock_all(lane);
     call_recycle(&recycler);
 }
 
@@ -284,6 +295,7 @@ struct lane *lane_new(struct lane_shared *shared, struct endpoint *endpoint) {
     memset(lane, 0, sizeof *lane);
     lane->shared = shared;
     atomic_init(&lane->endpoint, endpoint);
+    lane->first_deadline_ns = INT64_MAX;
     lane->batch_max = shared->options.batch_commands_max;
     lane->slots_count = shared->options.messages_in_flight_max;
     lane->buckets = calloc(LANE_BUCKETS, sizeof *lane->buckets);

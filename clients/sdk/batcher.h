@@ -90,6 +90,7 @@ struct lane {
     struct call_list ready;
     struct call_list retries;  /* by no order: due_ns decides */
     uint32_t blocked_count;
+    int64_t first_deadline_ns; /* no call in these lists or blocked has an earlier one */
     uint64_t messages_count;
     struct slot *free_slots;
     struct slot *slots;

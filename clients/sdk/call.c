@@ -1,5 +1,6 @@
 #include "clients/sdk/call.h"
 
+#include <limits.h>
 #include <linux/futex.h>
 #include <sched.h>
 #include <stdlib.h>
@@ -68,21 +69,37 @@ void call_pool_give(struct call_pool *pool, struct call *first, struct call *las
 
 /* -- waiting and ending ------------------------------------------------------------------------ */
 
+/* Where callers sleep, 32 threads on a word, each with a bit of its own (threads that share one wake
+ * for each other now and then and sleep again). The words count wakings, so that none is missed
+ * between a caller's look at its call and its sleep. Static: a caller may look at its word after
+ * its client is gone. */
+static struct {
+    _Alignas(64) _Atomic uint32_t count;
+} call_wakings[CALL_WAKE_WORDS];
+
+static void call_wake(unsigned word, uint32_t bits) {
+    _Atomic uint32_t *count = &call_wakings[word].count;
+    atomic_fetch_add(count, 1);
+    syscall(SYS_futex, count, FUTEX_WAKE_BITSET_PRIVATE, INT_MAX, NULL, NULL, bits);
+}
+
 void call_wait(struct call *call) {
+    call->waker = call_thread_stripe();
+    _Atomic uint32_t *count = &call_wakings[call->waker / 32 % CALL_WAKE_WORDS].count;
     for (;;) {
+        uint32_t before = atomic_load(count);
         uint32_t state = CALL_WAIT_RUNNING;
-        if (!atomic_compare_exchange_strong_explicit(&call->waiting, &state, CALL_WAIT_SLEEPING,
-                                                     memory_order_acq_rel, memory_order_acquire) &&
+        if (!atomic_compare_exchange_strong(&call->waiting, &state, CALL_WAIT_SLEEPING) &&
             state == CALL_WAIT_ENDED)
             return;
-        syscall(SYS_futex, &call->waiting, FUTEX_WAIT_PRIVATE, CALL_WAIT_SLEEPING, NULL, NULL, 0);
+        syscall(SYS_futex, count, FUTEX_WAIT_BITSET_PRIVATE, before, NULL, NULL,
+                1u << call->waker % 32);
     }
 }
 
-/* Fills the answer in and wakes the caller, whose frame may be gone right after the exchange; the
- * kernel takes the address as a name only. */
+/* Fills the answer in. The caller's frame may be gone right after the exchange. */
 static void call_end_waiting(struct call *call, const jumun_result *result, const void *value,
-                             size_t value_bytes) {
+                             size_t value_bytes, struct call_recycler *recycler) {
     *call->result = *result;
     if (value && call->value) {
         *call->value = malloc(value_bytes ? value_bytes : 1);
@@ -94,17 +111,19 @@ static void call_end_waiting(struct call *call, const jumun_result *result, cons
         }
     }
     if (call->bytes != call->inline_bytes) free(call->bytes);
-    _Atomic uint32_t *word = &call->waiting;
-    uint32_t before = atomic_exchange_explicit(word, CALL_WAIT_ENDED, memory_order_acq_rel);
-    require(before != CALL_WAIT_ENDED);
-    if (before == CALL_WAIT_SLEEPING)
-        syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
+    uint32_t state = CALL_WAIT_RUNNING;
+    if (atomic_compare_exchange_strong(&call->waiting, &state, CALL_WAIT_ENDED)) return;
+    /* It sleeps, so it cannot be gone before it sees the end. */
+    require(state == CALL_WAIT_SLEEPING);
+    uint32_t waker = call->waker;
+    recycler->wake[waker / 32 % CALL_WAKE_WORDS] |= 1u << waker % 32;
+    atomic_store(&call->waiting, CALL_WAIT_ENDED);
 }
 
 void call_end(struct call *call, const jumun_result *result, const void *value,
               size_t value_bytes, struct call_recycler *recycler) {
     if (call->origin == CALL_FROM_CALLER) {
-        call_end_waiting(call, result, value, value_bytes);
+        call_end_waiting(call, result, value, value_bytes, recycler);
         return;
     }
     call->callback(call->arg, result, value, value_bytes);
@@ -125,6 +144,10 @@ void call_end_with(struct call *call, int code, struct call_recycler *recycler) 
 void call_recycle(struct call_recycler *recycler) {
     if (recycler->first) call_pool_give(recycler->pool, recycler->first, recycler->last);
     recycler->first = recycler->last = NULL;
+    for (unsigned i = 0; i < CALL_WAKE_WORDS; i++) {
+        if (recycler->wake[i]) call_wake(i, recycler->wake[i]);
+        recycler->wake[i] = 0;
+    }
 }
 
 int call_code_of_giving_up(const struct call *call) {

@@ -45,7 +45,8 @@ struct call {
     void **value;              /* of the waiting caller; NULL = not wanted */
     size_t *value_bytes;
     jumun_key id;
-    _Atomic uint32_t waiting;  /* enum call_wait; a futex */
+    _Atomic uint32_t waiting;  /* enum call_wait, of the waiting caller */
+    uint32_t waker;            /* the sleeping caller's call_thread_stripe() */
     uint16_t kind;             /* jumun_kind */
     uint16_t attempts;         /* messages that carried it */
     uint16_t refused_code;     /* the last retryable refusal; 0 = none */
@@ -120,18 +121,24 @@ unsigned call_thread_stripe(void);
 /* The waiting caller's side: returns once the call has ended. */
 void call_wait(struct call *call);
 
-/* Collects ended calls of the pool so that they return as one chain. */
+enum { CALL_WAKE_WORDS = 8 };
+
+/* Collects what ended calls leave to be done, once for all of them: those of the pool return as one
+ * chain, and sleeping callers wake in one system call per 32 threads. Waking them one by one costs
+ * more than twice as much. */
 struct call_recycler {
     struct call_pool *pool;
     struct call *first, *last;
+    uint32_t wake[CALL_WAKE_WORDS]; /* bit = thread */
 };
 
-/* Ends the call: its callback runs, or its caller wakes. `value` is copied for a waiting caller.
- * The call is gone afterwards. Any thread that owns the call. */
+/* Ends the call: its callback runs, or its caller may go on, woken by call_recycle(). `value` is
+ * copied for a waiting caller. The call is gone afterwards. Any thread that owns the call. */
 void call_end(struct call *call, const jumun_result *result, const void *value,
               size_t value_bytes, struct call_recycler *recycler);
 /* The same with a code of the library and no answer. */
 void call_end_with(struct call *call, int code, struct call_recycler *recycler);
+/* To be called after the last call_end(), on the same thread. */
 void call_recycle(struct call_recycler *recycler);
 
 /* How a call ends that can be tried no more: what is known about its effect decides. */

@@ -27,6 +27,7 @@ static struct {
     bool delay_all;
     enum fake_action action;     /* of messages up to `times` */
     uint32_t times;
+    bool drop_single;            /* the first message with one command; cleared by it */
     int code_once;               /* for the first command of the first message */
 } seen;
 
@@ -35,6 +36,10 @@ static void record(void *arg, struct fake_message *m) {
     if (seen.messages < LOG_MAX) seen.counts[seen.messages] = m->count;
     if (seen.messages == 0 || seen.delay_all) m->delay_ms = seen.delay_ms;
     if (seen.messages < seen.times) m->action = seen.action;
+    if (seen.drop_single && m->count == 1) {
+        m->action = FAKE_DROP;
+        seen.drop_single = false;
+    }
     if (seen.messages == 0 && seen.code_once) m->codes[0] = seen.code_once;
     seen.messages++;
     for (uint32_t i = 0; i < m->count && seen.commands < LOG_MAX; i++)
@@ -116,14 +121,14 @@ static void test_a_full_batch_does_not_wait(void **state) {
     jumun_client *c;
     struct fake_engine *e = start(
         "b2", &(jumun_options){.messages_in_flight_max = 4, .batch_commands_max = 10}, &c);
-    seen.action = FAKE_DROP; /* the first message stays in flight */
-    seen.times = 1;
+    seen.drop_single = true; /* the first message stays in flight */
     uint32_t before = fake_engine_messages(e);
     for (int i = 0; i < 31; i++) submit(c, NULL, NULL);
     /* The rest is answered while the first is still away. */
     assert_true(await_ended(30));
-    assert_int_equal(seen.counts[0], 1);
-    assert_int_equal(seen.counts[1], 10);
+    bool full = false;
+    for (uint32_t i = 0; i < seen.messages; i++) full |= seen.counts[i] == 10;
+    assert_true(full);
     jumun_client_stats s;
     jumun_stats(c, &s);
     assert_int_equal(s.commands_in_flight, 1);
