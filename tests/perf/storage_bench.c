@@ -3,7 +3,7 @@
  *   storage_bench [directory] [seconds per figure] [bytes] [in flight]
  *
  * For each record size a closed loop keeps N records in flight through the storage; then a bare
- * loop of LMDB transactions writes records of that size, as many in each transaction as the storage had
+ * loop of LMDB transactions writes records of that size, as many in each as the storage had
  * on average. Full sync in both. Rounds alternate, because the disk's speed swings. */
 #include <errno.h>
 #include <lmdb.h>

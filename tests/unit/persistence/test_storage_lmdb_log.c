@@ -161,6 +161,34 @@ static void small_map_grows(void **state) {
     fixture_expect(f, 1, 3000, 1);
 }
 
+struct held_read { struct fixture *f; uint64_t sequence; };
+
+/* Inside of a read of the segment: what is queued now needs a larger map, which must not move. */
+static bool grow_while_reading(void *arg, const struct record_header *h, const void *payload) {
+    struct held_read *held = arg;
+    held->sequence = held->f->storage->ops->append(
+        held->f->storage, fixture_records(2, 5, 1, 1 << 20, 1000));
+    for (int i = 0; i < 50; i++) {
+        usleep(1000);
+        fixture_poll(held->f);
+        assert_true(held->f->appended_index == 1);
+        assert_true(fixture_is_sound(h, payload));
+    }
+    return true;
+}
+
+static void growth_waits_for_readers(void **state) {
+    struct fixture *f = *state;
+    struct held_read held = {.f = f};
+    f->options.log_map_bytes = 1 << 20;
+    fixture_open(f);
+    fixture_append(f, 1, 1, 1, 10000, 1000);
+    assert_int_equal(f->storage->ops->read(f->storage, 1, 1, grow_while_reading, &held, f->error,
+                                           sizeof f->error), 0);
+    fixture_wait64(f, &f->appended_sequence, held.sequence);
+    fixture_expect(f, 1, 5, 1);
+}
+
 static void vote_is_kept(void **state) {
     struct fixture *f = *state;
     struct storage_meta meta;
@@ -232,6 +260,7 @@ int main(void) {
         TEST(records_are_released_and_sealed),
         TEST(close_finishes_what_is_queued),
         TEST(small_map_grows),
+        TEST(growth_waits_for_readers),
         TEST(vote_is_kept),
         TEST(second_opener_is_refused),
         TEST(another_shard_is_refused),
