@@ -46,7 +46,8 @@ static void map_set_address(char out[SHARD_MAP_ADDRESS_BYTES], const char *addre
     size_t host_size = (size_t)(port - host);
     bool any = (host_size == 1 && *host == '*') || text_is(host, (uint32_t)host_size, "0.0.0.0") ||
                text_is(host, (uint32_t)host_size, "[::]");
-    const char *asked_port = strrchr(asked_host, ':');
+    size_t asked_size = strcspn(asked_host, ",");
+    const char *asked_port = memrchr(asked_host, ':', asked_size);
     if (!any || !asked_port) return;
     char whole[SHARD_MAP_ADDRESS_BYTES];
     int n = snprintf(whole, sizeof whole, "%.*s%.*s%s", (int)(host - out), out,
