@@ -4,7 +4,19 @@
  * callers into few messages (sends at once when idle, gathers while messages are in flight), routes
  * each to the shard that owns its key, retries with backoff under the same command id, and always
  * ends a call: with an answer of the engine, or with JUMUN_OUTCOME_UNKNOWN and the id to ask with.
- * No call blocks beyond its timeout.
+ * No call blocks beyond its timeout (by more than some 10 ms).
+ *
+ * Tried again, with backoff and jitter, until the call's timeout: what got no answer, and what the
+ * engine answered with "not now" (overloaded, not_ready, not_leader, shutting_down, out_of_memory,
+ * wrong_shard). All other answers are final at once. A node that is away or restarts is waited for.
+ *
+ * Order: what one thread submits for one order (or store) reaches the engine in the order of
+ * submission, retries included: a command waits while an earlier one of its order is on its way or
+ * waits for its retry, unless both go in one message. When the earlier one ends without an answer,
+ * the later one goes all the same: use expected_version where that matters. Between threads, and
+ * between orders, there is no order.
+ *
+ * A client does not outlive fork(): open one in the child.
  *
  * Money is int64 in minor units (cents); times are Unix milliseconds. Strings are UTF-8 and
  * NUL-terminated; NULL means "absent". The limits are those of docs/protocol.md.
@@ -145,10 +157,11 @@ typedef struct {
 jumun_client *jumun_open(const char *endpoints, const jumun_options *options, char *error,
                          size_t error_bytes);
 
-/* Ends all calls still open with JUMUN_CLOSED, waits for their callbacks, frees. */
+/* Ends all calls still open with JUMUN_CLOSED, waits for their callbacks, frees. Any thread, but not
+ * a callback. No call may begin after it; those that other threads wait in come back at once. */
 void jumun_close(jumun_client *client);
 
-/* Waits until the node answers a ping. JUMUN_OK or why not. */
+/* Waits until the node answers a ping. JUMUN_OK or why not. No open circuit stops it. */
 int jumun_ping(jumun_client *client, uint32_t timeout_ms);
 
 /* -- commands, synchronous: return result->code. `result` may be NULL. ------------------------- */
