@@ -40,6 +40,7 @@ void consensus_free(struct consensus *c) {
     free(c->configurations);
     free(c->batches);
     free(c->entries);
+    free(c->sources);
     free(c->messages);
     free(c->message_records);
     free(c);
@@ -222,11 +223,9 @@ int consensus_submit(struct consensus *c, struct record *records, int64_t now_ms
         uint32_t count = 0;
         for (struct record *r = records; r != NULL; r = r->next) count++;
         struct raft_entry *entries = consensus_scratch(c, count);
-        struct record **sources = malloc(count * sizeof(struct record *));
-        require(sources != NULL);
         uint32_t n = 0;
         for (struct record *r = records; r != NULL; r = r->next, n++) {
-            sources[n] = r;
+            c->sources[n] = r;
             entries[n].term = raft_current_term(&c->raft);
             entries[n].type = (enum raft_entry_type)r->header.type;
             entries[n].buf = (struct raft_buffer){r->payload, r->header.payload_bytes};
@@ -235,8 +234,7 @@ int consensus_submit(struct consensus *c, struct record *records, int64_t now_ms
         struct raft_event event = consensus_event(c, RAFT_SUBMIT);
         event.submit.entries = entries;
         event.submit.n = count;
-        rv = consensus_step(c, &event, sources, update) == 0 ? 0 : -1;
-        free(sources);
+        rv = consensus_step(c, &event, c->sources, update) == 0 ? 0 : -1;
     }
     consensus_end(c, update);
     return rv;

@@ -65,6 +65,7 @@ struct consensus {
 
     struct consensus_tail tail;
     struct raft_entry *entries; /* scratch of submit and receive */
+    struct record **sources;    /* the records behind them, of submit */
     uint32_t entries_capacity;
 
     struct consensus_message *messages; /* of the last update */

@@ -19,8 +19,10 @@ struct raft_entry *consensus_scratch(struct consensus *c, uint32_t count) {
     if (count > c->entries_capacity) {
         uint32_t capacity = count < 64 ? 64 : 2 * count;
         free(c->entries);
+        free(c->sources);
         c->entries = calloc(capacity, sizeof *c->entries);
-        require(c->entries != NULL);
+        c->sources = calloc(capacity, sizeof(struct record *));
+        require(c->entries != NULL && c->sources != NULL);
         c->entries_capacity = capacity;
     }
     memset(c->entries, 0, count * sizeof *c->entries);

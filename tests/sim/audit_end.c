@@ -34,6 +34,7 @@ static void settle(struct sim *sim) {
     for (uint32_t round = 0; round < END_ROUNDS_MAX && sim->verdict == SIM_OK; round++) {
         if (sim->up) workload_retry_all(sim);
         node_run(sim, END_ROUND_MS);
+        if (!sim->up) continue;
         if (sim->open_count == 0 && unsure_count(sim) == 0 && messages_have_arrived(sim)) return;
     }
     if (sim->verdict != SIM_OK) return;
@@ -159,6 +160,56 @@ static void probe_everything(struct sim *sim) {
     }
 }
 
+/* -- the last of the node ---------------------------------------------------------------------- */
+
+/* One bit of the log behind the marker turns round while the node is down: its shard must find it,
+ * serve nothing of it, and leave everything as it is. */
+static void end_damaged(struct sim *sim) {
+    uint32_t shard = (uint32_t)prng_below(&sim->prng, sim->options.shards_count);
+    node_crash(sim);
+    uint64_t last = storage_memory_durable_last(sim->disks[shard]);
+    uint64_t marker = storage_memory_marker(sim->disks[shard]);
+    if (sim->verdict != SIM_OK || last <= marker) return;
+    uint64_t index = marker + 1 + prng_below(&sim->prng, last - marker);
+    storage_memory_corrupt_record(sim->disks[shard], index);
+    char error[256] = "";
+    char name[64];
+    node_open_one(sim, shard, error, sizeof error);
+    snprintf(name, sizeof name, "log entry %lu", (unsigned long)index);
+    if (sim->shards[shard] != NULL) {
+        sim_fail(sim, SIM_CORRECTNESS, "shard %u serves a log that is damaged at entry %lu", shard,
+                 (unsigned long)index);
+        shard_close(sim->shards[shard]);
+        sim->shards[shard] = NULL;
+    } else if (strstr(error, name) == NULL) {
+        sim_fail(sim, SIM_CORRECTNESS, "shard %u: entry %lu is damaged, and it says: %s", shard,
+                 (unsigned long)index, error);
+    }
+    sim->totals.damaged++;
+}
+
+/* Asked to stop, the node stores everything and says so; started again, nothing is left to replay.
+ */
+static void end_drained(struct sim *sim) {
+    for (uint32_t i = 0; i < sim->options.shards_count; i++) shard_drain(sim->shards[i]);
+    bool drained = false;
+    for (uint32_t ms = 0; ms < 20000 && !drained && sim->verdict == SIM_OK; ms += 50) {
+        node_run(sim, 50);
+        drained = true;
+        for (uint32_t i = 0; i < sim->options.shards_count; i++) {
+            drained &= shard_is_drained(sim->shards[i]);
+        }
+    }
+    if (!drained) sim_fail(sim, SIM_LIVENESS, "at the end, the node does not drain");
+    for (uint32_t i = 0; i < sim->options.shards_count && sim->verdict == SIM_OK; i++) {
+        uint64_t last = storage_memory_durable_last(sim->disks[i]);
+        if (storage_memory_marker(sim->disks[i]) != last) {
+            sim_fail(sim, SIM_CORRECTNESS, "shard %u is drained, but its marker is not at %lu", i,
+                     (unsigned long)last);
+        }
+    }
+}
+
 void audit_end(struct sim *sim) {
     sim->options.mailbox_commands_max = 0;
     node_calm(sim);
@@ -178,4 +229,9 @@ void audit_end(struct sim *sim) {
     settle(sim);
     /* The places of the probes are unpaid: their deadlines are far, all others have fired. */
     if (sim->verdict == SIM_OK) probe_everything(sim);
+    if (sim->verdict != SIM_OK) return;
+    if (prng_chance(&sim->prng, 1, 2))
+        end_drained(sim);
+    else
+        end_damaged(sim);
 }

@@ -116,15 +116,15 @@ static void print_totals(const struct sim_totals *t) {
            (unsigned long)t->records, (unsigned long)t->events, (unsigned long)t->timers,
            (unsigned long)t->checkpoints, (unsigned long)t->messages,
            (unsigned long)t->messages_lost, (unsigned long)t->messages_doubled);
-    printf(
-        "faults: %lu crashes (%lu inside a storage operation), %lu restarts, writes %lu lost and "
-        "%lu survived, %lu torn; disk %lu full, %lu slow, %lu stuck; %lu without memory, %lu "
-        "clock jumps, %lu replies lost\n",
-        (unsigned long)t->crashes, (unsigned long)t->crashes_inside, (unsigned long)t->restarts,
-        (unsigned long)t->lost_appends, (unsigned long)t->survived_appends,
-        (unsigned long)t->torn_records, (unsigned long)t->fulls, (unsigned long)t->slows,
-        (unsigned long)t->stucks, (unsigned long)t->no_memory, (unsigned long)t->jumps,
-        (unsigned long)t->reply_losses);
+    printf("faults: %lu crashes (%lu inside a storage operation), %lu more while starting, %lu "
+           "restarts; writes: %lu lost, %lu survived, %lu torn; disk: %lu full, %lu slow, %lu "
+           "stuck, %lu damaged; %lu without memory, %lu clock jumps, %lu replies lost\n",
+           (unsigned long)t->crashes, (unsigned long)t->crashes_inside,
+           (unsigned long)t->crashes_starting, (unsigned long)t->restarts,
+           (unsigned long)t->lost_appends, (unsigned long)t->survived_appends,
+           (unsigned long)t->torn_records, (unsigned long)t->fulls, (unsigned long)t->slows,
+           (unsigned long)t->stucks, (unsigned long)t->damaged, (unsigned long)t->no_memory,
+           (unsigned long)t->jumps, (unsigned long)t->reply_losses);
 }
 
 static int run_one(const struct sim_options *options) {

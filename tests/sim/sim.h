@@ -79,7 +79,8 @@ struct sim_totals {
     uint64_t runs, simulated_ms, steps, commands, replies, acknowledged, refused, unknown, retries,
         repeated, reads, records, events, timers, messages, messages_lost, messages_doubled,
         crashes, crashes_inside, restarts, fulls, stucks, slows, jumps, no_memory, lost_appends,
-        survived_appends, torn_records, checkpoints, orders, reply_losses;
+        survived_appends, torn_records, checkpoints, orders, reply_losses,
+        damaged, crashes_starting;
 };
 
 /* A command that a client has made: it lives to the end of the run. */
@@ -227,6 +228,8 @@ void node_init(struct sim *sim);
 void node_fini(struct sim *sim);
 void node_crash(struct sim *sim);
 bool node_start(struct sim *sim);
+/* Starts one shard on its disk, with nobody beside it. shards[i] stays NULL when it refuses. */
+void node_open_one(struct sim *sim, uint32_t shard, char *error, size_t error_bytes);
 void node_run(struct sim *sim, int64_t for_ms); /* moves time on */
 void node_jump(struct sim *sim, int64_t by_ms); /* time passes while nothing runs */
 void node_inject(struct sim *sim);              /* faults, by chance */

@@ -203,6 +203,33 @@ void node_init(struct sim *sim) {
     }
 }
 
+void node_open_one(struct sim *sim, uint32_t shard, char *error, size_t error_bytes) {
+    const struct sim_options *o = &sim->options;
+    struct shard_options options = {.id = shard,
+                                    .shards_count = o->shards_count,
+                                    .node_id = 1,
+                                    .storage = storage_memory_open(sim->disks[shard]),
+                                    .courier = &sim->courier,
+                                    .mailbox_commands_max = o->mailbox_commands_max,
+                                    .memory_bytes_max = o->memory_bytes_max,
+                                    .checkpoint_age_ms = o->checkpoint_age_ms,
+                                    .resend_after_ms = o->resend_after_ms,
+                                    .retention_ms = o->retention_ms,
+                                    .seed = (uint32_t)prng_next(&sim->prng)};
+    storage_memory_advance(sim->disks[shard], sim->mono_ms);
+    /* Recovery dies as well, and begins again. */
+    if (!sim->calm && chance(sim, 5 * o->crash_in_per_step)) {
+        storage_memory_crash_in(sim->disks[shard], 1 + prng_below(&sim->prng, 6));
+    }
+    sim->shards[shard] = shard_open(&options, sim->unix_ms, sim->mono_ms, error, error_bytes);
+    sim->shard_due_ms[shard] = sim->mono_ms;
+#ifdef JUMUN_DEBUG_CHECKS
+    if (sim->shards[shard] != NULL) {
+        sim->shards[shard]->replies_early = o->canary == SIM_CANARY_GATE_OPEN;
+    }
+#endif
+}
+
 bool node_start(struct sim *sim) {
     const struct sim_options *o = &sim->options;
     sim->totals.restarts++;
@@ -211,27 +238,9 @@ bool node_start(struct sim *sim) {
         sim->unix_ms -= prng_between(&sim->prng, 0, 5000);
     }
     for (uint32_t i = 0; i < o->shards_count; i++) {
-        struct shard_options options = {.id = i,
-                                        .shards_count = o->shards_count,
-                                        .node_id = 1,
-                                        .storage = storage_memory_open(sim->disks[i]),
-                                        .courier = &sim->courier,
-                                        .mailbox_commands_max = o->mailbox_commands_max,
-                                        .memory_bytes_max = o->memory_bytes_max,
-                                        .checkpoint_age_ms = o->checkpoint_age_ms,
-                                        .resend_after_ms = o->resend_after_ms,
-                                        .retention_ms = o->retention_ms,
-                                        .seed = (uint32_t)prng_next(&sim->prng)};
         char error[256] = "";
-        storage_memory_advance(sim->disks[i], sim->mono_ms);
-        sim->shards[i] = shard_open(&options, sim->unix_ms, sim->mono_ms, error, sizeof error);
-        sim->shard_due_ms[i] = sim->mono_ms;
-        if (sim->shards[i] != NULL) {
-#ifdef JUMUN_DEBUG_CHECKS
-            sim->shards[i]->replies_early = o->canary == SIM_CANARY_GATE_OPEN;
-#endif
-            continue;
-        }
+        node_open_one(sim, i, error, sizeof error);
+        if (sim->shards[i] != NULL) continue;
         if (!storage_memory_is_crashed(sim->disks[i])) {
             sim_fail(sim, SIM_CORRECTNESS, "shard %u does not open: %s", i, error);
         }
@@ -241,6 +250,7 @@ bool node_start(struct sim *sim) {
             shard_close(sim->shards[k]);
             sim->shards[k] = NULL;
         }
+        sim->totals.crashes_starting++;
         sim->restart_ms = sim->mono_ms + 1;
         return false;
     }

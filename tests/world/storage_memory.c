@@ -362,6 +362,10 @@ uint64_t storage_memory_durable_first(const struct storage_memory *d) {
     return d->log_count > 0 ? d->log_first : 0;
 }
 
+uint64_t storage_memory_marker(const struct storage_memory *d) {
+    return d->applied_index;
+}
+
 const struct record_header *storage_memory_record(const struct storage_memory *d, uint64_t index,
                                                   const void **payload) {
     if (d->log_count == 0 || index < d->log_first || index > storage_memory_durable_last(d)) {

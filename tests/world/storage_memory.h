@@ -65,6 +65,7 @@ bool storage_memory_corrupt_actor(struct storage_memory *disk, uint8_t kind,
 /* What a judge may know. */
 uint64_t storage_memory_durable_last(const struct storage_memory *disk);
 uint64_t storage_memory_durable_first(const struct storage_memory *disk); /* 0 = empty */
+uint64_t storage_memory_marker(const struct storage_memory *disk);        /* 0 = none */
 const struct record_header *storage_memory_record(const struct storage_memory *disk, uint64_t index,
                                                   const void **payload);
 const char *storage_memory_fault(const struct storage_memory *disk); /* NULL = none */

@@ -132,7 +132,7 @@ int memory_read(struct storage *s, uint64_t first, uint64_t last,
                 bool (*visit)(void *arg, const struct record_header *record, const void *payload),
                 void *arg, char *error, size_t error_bytes) {
     struct storage_memory *d = disk_of(s);
-    if (d->crashed) {
+    if (!disk_operation(d) || d->crashed) {
         snprintf(error, error_bytes, "the process has died");
         return -1;
     }
