@@ -4,12 +4,14 @@
 
 #include <nng/nng.h>
 
+#include "engine/egress/egress.h"
 #include "engine/router/split.h"
 #include "engine/shard/request.h"
 #include "engine/wire/wire_arena.h"
 
 struct exchange {
     struct request request;      /* first: request->done comes back here */
+    struct egress_item reply;    /* while it waits to be answered */
     struct exchange *next;       /* for the pool */
     void *context;               /* whose reply it will be */
     nng_msg *message;            /* owned; the commands point into it */

@@ -7,7 +7,7 @@
 
 #include "engine/base/check.h"
 #include "engine/base/clock.h"
-#include "engine/egress/reply_sender.h"
+#include "engine/egress/reply_message.h"
 #include "engine/ingress/exchange.h"
 #include "engine/wire/protocol.h"
 
@@ -39,6 +39,7 @@ struct ingress {
     struct shard *const *shards;
     atomic_bool draining, halted;
     struct exchange_pool pool;
+    struct egress *egress;
     struct histogram latency, windows[INGRESS_WINDOWS];
     atomic_uint window;
     _Alignas(64) atomic_ullong received;
@@ -89,9 +90,17 @@ static void ingress_record_latency(struct ingress *g, int64_t received_ns) {
 static void ingress_done(struct request *request) {
     struct exchange *e = (struct exchange *)request;
     struct ingress_context *c = e->context;
+    egress_offer(c->endpoint->ingress->egress, &e->reply);
+}
+
+/* On the thread of the egress. */
+static void ingress_send(struct egress_item *item) {
+    struct exchange *e =
+        (struct exchange *)(void *)((char *)item - offsetof(struct exchange, reply));
+    struct ingress_context *c = e->context;
     struct ingress *g = c->endpoint->ingress;
-    nng_msg *reply = reply_message(request);
-    ingress_record_latency(g, request->received_ns);
+    nng_msg *reply = reply_message(&e->request);
+    ingress_record_latency(g, e->request.received_ns);
     exchange_give(&g->pool, e);
     ingress_reply(c, reply);
 }
@@ -296,6 +305,11 @@ struct ingress *ingress_open(const struct ingress_options *options, char *error,
     g->options = *options;
     struct shard_map *map = options->map;
     g->endpoints_count = map->shards_count + 1;
+    g->egress = egress_start(ingress_send, error, error_bytes);
+    if (!g->egress) {
+        ingress_close(g);
+        return NULL;
+    }
     for (uint32_t i = 0; i < g->endpoints_count; i++) {
         struct ingress_endpoint *endpoint = &g->endpoints[i];
         char url[ENDPOINT_BYTES_MAX];
@@ -361,6 +375,7 @@ static void ingress_endpoint_close(struct ingress_endpoint *endpoint, uint32_t c
 }
 
 void ingress_close(struct ingress *g) {
+    if (g->egress) egress_stop(g->egress);
     for (uint32_t i = 0; i < g->endpoints_count; i++)
         ingress_endpoint_close(&g->endpoints[i], g->options.contexts);
     exchange_pool_fini(&g->pool);

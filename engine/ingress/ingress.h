@@ -5,8 +5,8 @@
  *
  *   receiving -> (decode, split, offer to the shards) -> deciding -> replying -> receiving
  *
- * The first step runs on one of nng's threads, the reply is encoded and sent on the thread that
- * finished the request's last part. Nothing here blocks. */
+ * The first step runs on one of nng's threads, the last one on the egress thread. Nothing here
+ * blocks. */
 #ifndef JUMUN_INGRESS_INGRESS_H
 #define JUMUN_INGRESS_INGRESS_H
 

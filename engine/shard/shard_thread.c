@@ -1,32 +1,22 @@
 #include "engine/shard/shard_thread.h"
 
-#include <errno.h>
-#include <linux/futex.h>
 #include <pthread.h>
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/syscall.h>
-#include <unistd.h>
+#include <string.h>
 
 #include "engine/base/check.h"
 #include "engine/base/clock.h"
+#include "engine/base/doorbell.h"
 #include "engine/base/memory.h"
 
 enum { SHARD_THREAD_SLEEP_MS_MAX = 1000 };
 
-/* Doorbell of the thread.
- *
- *   RUNNING --wake--> NOTIFIED --before a round--> RUNNING
- *   RUNNING --nothing to do--> SLEEPING --wake + futex--> NOTIFIED
- *
- * A wake that comes during a round leaves NOTIFIED behind, so the thread cannot sleep on it. */
-enum { DOORBELL_RUNNING = 0, DOORBELL_NOTIFIED = 1, DOORBELL_SLEEPING = 2 };
-
 enum { OPENING = 0, OPEN = 1, OPEN_FAILED = 2 };
 
 struct shard_thread {
-    _Alignas(64) atomic_uint doorbell;
+    _Alignas(64) struct doorbell bell;
     _Alignas(64) struct shard_thread_options options;
     pthread_t thread;
     struct shard *shard;           /* set before `opened` */
@@ -38,18 +28,9 @@ struct shard_thread {
     atomic_ullong rounds, sleeps, wakes;
 };
 
-static void shard_thread_futex_wait(atomic_uint *word, unsigned expected,
-                                    int64_t timeout_ms) {
-    struct timespec t = {timeout_ms / 1000, timeout_ms % 1000 * 1000000};
-    syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, expected, &t, NULL, 0);
-}
-
 void shard_thread_wake(void *arg) {
     struct shard_thread *t = arg;
-    /* An exchange, not a look first: it orders what was offered before what the thread will see. */
-    if (atomic_exchange(&t->doorbell, DOORBELL_NOTIFIED) != DOORBELL_SLEEPING) return;
-    atomic_fetch_add_explicit(&t->wakes, 1, memory_order_relaxed);
-    syscall(SYS_futex, &t->doorbell, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
+    if (doorbell_ring(&t->bell)) atomic_fetch_add_explicit(&t->wakes, 1, memory_order_relaxed);
 }
 
 /* Looks for a wake for as long as the options say. True when one came. */
@@ -58,8 +39,7 @@ static bool shard_thread_spin(struct shard_thread *t) {
     int64_t until = clock_mono_ns() + t->options.spin_ns;
     do {
         for (int i = 0; i < 64; i++) {
-            if (atomic_load_explicit(&t->doorbell, memory_order_acquire) == DOORBELL_NOTIFIED)
-                return true;
+            if (doorbell_is_rung(&t->bell)) return true;
             __builtin_ia32_pause();
         }
     } while (clock_mono_ns() < until);
@@ -71,16 +51,14 @@ static void shard_thread_sleep(struct shard_thread *t, int64_t next_ms) {
     int64_t timeout_ms = next_ms - clock_mono_ms();
     if (timeout_ms <= 0) return;
     if (timeout_ms > SHARD_THREAD_SLEEP_MS_MAX) timeout_ms = SHARD_THREAD_SLEEP_MS_MAX;
-    unsigned running = DOORBELL_RUNNING;
-    if (!atomic_compare_exchange_strong(&t->doorbell, &running, DOORBELL_SLEEPING)) return;
-    atomic_fetch_add_explicit(&t->sleeps, 1, memory_order_relaxed);
-    shard_thread_futex_wait(&t->doorbell, DOORBELL_SLEEPING, timeout_ms);
+    if (doorbell_sleep(&t->bell, timeout_ms))
+        atomic_fetch_add_explicit(&t->sleeps, 1, memory_order_relaxed);
 }
 
 static void shard_thread_loop(struct shard_thread *t) {
     bool draining = false;
     while (!atomic_load_explicit(&t->stop, memory_order_acquire)) {
-        atomic_exchange(&t->doorbell, DOORBELL_RUNNING);
+        doorbell_hear(&t->bell);
         if (!draining && atomic_load_explicit(&t->drain, memory_order_acquire)) {
             draining = true;
             shard_drain(t->shard);

@@ -1,6 +1,6 @@
-/* The way out: results -> one nng message, encoded in place. Any thread; nothing blocks. */
-#ifndef JUMUN_EGRESS_REPLY_SENDER_H
-#define JUMUN_EGRESS_REPLY_SENDER_H
+/* Results -> one nng message, encoded in place. Any thread; nothing blocks. */
+#ifndef JUMUN_EGRESS_REPLY_MESSAGE_H
+#define JUMUN_EGRESS_REPLY_MESSAGE_H
 
 #include <nng/nng.h>
 

@@ -1,4 +1,4 @@
-#include "engine/egress/reply_sender.h"
+#include "engine/egress/reply_message.h"
 
 #include "engine/wire/reply_encode.h"
 
