@@ -48,7 +48,7 @@
 #define TURN_COMMANDS_MAX 2048        /* commands decided in one turn = one log entry */
 #define ENTRY_BYTES_MAX (2u << 20)    /* one log entry's payload */
 #define EVENT_BYTES_MAX (1u << 20)    /* one event with its header */
-#define LIMBO_ENTRIES_MAX 64          /* entries decided and not yet durable: beyond it a turn waits */
+#define LIMBO_ENTRIES_MAX 64          /* decided and not yet durable: beyond it a turn waits */
 #define LIMBO_BYTES_MAX (16u << 20)
 #define PARKED_COMMANDS_MAX 16384     /* commands waiting for their order to be loaded */
 #define STORES_PER_SHARD_MAX 1000000
@@ -82,7 +82,7 @@
 
 #define LOG_SEGMENTS_OPEN_MAX 16           /* closed segments kept open for readers */
 #define LOG_READ_RECORDS_MAX 256           /* one read transaction ends after so many records ... */
-#define LOG_READ_BYTES_MAX (1u << 20)      /* ... or so many bytes: a long reader stops page reuse */
+#define LOG_READ_BYTES_MAX (1u << 20)      /* ... or bytes: a long reader stops page reuse */
 #define STORAGE_READERS_MAX 510            /* reader slots of one LMDB environment */
 #define STORAGE_CHECKPOINTS_MAX 64         /* checkpoints handed over and not yet taken back */
 #define STORAGE_LOADS_MAX 32768            /* loads asked for and not yet taken back */

@@ -7,8 +7,8 @@
  * say, the storage calls `wake` (from any of its own threads).
  *
  * Failure: lack of room is told (STORAGE_LOG_FULL / STORAGE_LOG_ROOM) and recovers by itself; the
- * queued appends stay queued and are written once there is room. Any other failed write or sync ends
- * the process: after a failed sync nothing that was written may be believed. */
+ * queued appends stay queued and are written once there is room. Any other failed write or sync
+ * ends the process: after a failed sync nothing that was written may be believed. */
 #ifndef JUMUN_PERSISTENCE_STORAGE_H
 #define JUMUN_PERSISTENCE_STORAGE_H
 
@@ -55,7 +55,7 @@ struct checkpoint {
     struct checkpoint_cursor *cursors; uint32_t cursors_count;
     uint64_t applied_index, applied_term;   /* the new marker; may equal the old one */
     uint64_t configuration_index;
-    uint32_t configuration_bytes; const uint8_t *configuration; /* lives as long as the checkpoint */
+    uint32_t configuration_bytes; const uint8_t *configuration; /* lives as long as it */
     void *owner;                            /* the shard's own use */
 };
 
@@ -63,7 +63,7 @@ enum storage_event_kind {
     STORAGE_APPENDED = 1,     /* all records up to `index` (in append order) are durable */
     STORAGE_LOG_FULL = 2,     /* no room on disk or in the map: appends wait */
     STORAGE_LOG_ROOM = 3,     /* there is room again */
-    STORAGE_CHECKPOINTED = 4, /* `checkpoint` is durable (ok) or had no room (not ok: hand over again) */
+    STORAGE_CHECKPOINTED = 4, /* `checkpoint` is durable, or (not ok) had no room: hand it again */
     STORAGE_LOADED = 5,       /* answer to load(): `block` (to be given back with release_block), or
                                  NULL with ok = true when there is no such actor, or ok = false when
                                  what is stored is damaged (already reported by name) */
@@ -75,7 +75,7 @@ struct storage_event {
     bool ok;
     uint8_t actor_kind;
     uint64_t index;
-    uint64_t sequence;        /* STORAGE_APPENDED: appends queued up to and with this call number are
+    uint64_t sequence;        /* STORAGE_APPENDED: appends queued up to and with this call are
                                  durable; see append() */
     struct checkpoint *checkpoint;
     struct id128 key;
@@ -94,7 +94,8 @@ struct storage_stats {
 };
 
 struct storage_ops {
-    /* Reads everything start-up needs besides the log entries. 0, or -1 with a sentence in error. */
+    /* Reads everything start-up needs besides the log entries. 0, or -1 with a sentence in
+     * error. */
     int (*load_meta)(struct storage *s, struct storage_meta *meta, char *error, size_t error_bytes);
 
     /* Visits stored log records first..last in order, checked. Any thread. Returns 0; 1 when visit
@@ -112,13 +113,15 @@ struct storage_ops {
                          bool (*visit)(void *arg, const struct checkpoint_cursor *cursor),
                          void *arg, char *error, size_t error_bytes);
 
-    /* One actor at once, synchronously: for recovery only (the shard never waits for a disk while it
-     * serves). *block is malloc'ed, to be given back with release_block; NULL = no such actor. */
+    /* One actor at once, synchronously: for recovery only (the shard never waits for a disk while
+     * it serves). *block is malloc'ed, to be given back with release_block; NULL = no such
+     * actor. */
     int (*read_actor)(struct storage *s, uint8_t actor_kind, const struct id128 *key, void **block,
                       uint32_t *bytes, char *error, size_t error_bytes);
     void (*release_block)(struct storage *s, void *block);
 
-    /* Persists term and vote, synced, before it returns. Elections only. Ends the process on failure. */
+    /* Persists term and vote, synced, before it returns. Elections only. Ends the process on
+     * failure. */
     void (*save_vote)(struct storage *s, uint64_t term, uint64_t voted_for);
 
     /* Queues records (linked by next, indices consecutive) for the log, FIFO. An index at or below
@@ -132,8 +135,9 @@ struct storage_ops {
     /* Queues the load of one actor. */
     void (*load)(struct storage *s, uint8_t actor_kind, const struct id128 *key);
 
-    /* Queues the listing of all stored deadlines in [from_ms, to_ms), at most `max`; each comes as a
-     * STORAGE_TIMER_LOADED, then one with ok = false as the end (deadline_ms = where it stopped). */
+    /* Queues the listing of all stored deadlines in [from_ms, to_ms), at most `max`; each comes as
+     * a STORAGE_TIMER_LOADED, then one with ok = false as the end (deadline_ms = where it
+     * stopped). */
     void (*load_timers)(struct storage *s, int64_t from_ms, int64_t to_ms, uint32_t max);
 
     /* Takes up to `max` finished things. Never blocks. */

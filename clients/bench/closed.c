@@ -20,7 +20,8 @@ void bench_sample(struct bench *b) {
 
 static void progress(const struct bench *b, double passed, double of, uint64_t rate) {
     if (b->options.quiet || b->options.json) return;
-    fprintf(stderr, "\r  %3.0f %%  %9llu commands/s  ", 100 * passed / of, (unsigned long long)rate);
+    fprintf(stderr, "\r  %3.0f %%  %9llu commands/s  ", 100 * passed / of,
+            (unsigned long long)rate);
     if (passed >= of) fputc('\n', stderr);
     fflush(stderr);
 }
@@ -133,7 +134,7 @@ int bench_run_callers(struct bench *b) {
     return 0;
 }
 
-/* -- filling the node with live orders first ---------------------------------------------------- */
+/* -- filling the node with live orders first ------------------------------------------------- */
 
 struct prefill {
     struct bench *b;

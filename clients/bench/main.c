@@ -27,7 +27,8 @@ enum { OPT_BATCH = 256, OPT_IN_FLIGHT, OPT_CALLERS, OPT_LIVE, OPT_STORES, OPT_LI
        OPT_WARMUP, OPT_PREFILL, OPT_JSON, OPT_PLOT, OPT_TIMEOUT };
 
 static const struct argp_option options[] = {
-    {"endpoint", 'e', "URL", 0, "Node to load (default tcp://127.0.0.1:7400, or $JUMUN_ENDPOINT)", 0},
+    {"endpoint", 'e', "URL", 0,
+     "Node to load (default tcp://127.0.0.1:7400, or $JUMUN_ENDPOINT)", 0},
     {"mode", 'm', "MODE", 0, "batch, callers, reads or open", 0},
     {"seconds", 's', "N", 0, "Measured time (default 10)", 0},
     {"warmup", OPT_WARMUP, "N", 0, "Seconds before it (default 2)", 0},

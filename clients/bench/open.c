@@ -1,6 +1,6 @@
-/* Open loop: commands leave at a fixed rate whether or not answers come, and each latency counts from
- * the moment at which the command should have left, so a stall is seen by every command that it
- * delayed (no coordinated omission). */
+/* Open loop: commands leave at a fixed rate whether or not answers come, and each latency counts
+ * from the moment at which the command should have left, so a stall is seen by every command that
+ * it delayed (no coordinated omission). */
 #include <pthread.h>
 #include <stdlib.h>
 #include <time.h>

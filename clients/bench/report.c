@@ -28,13 +28,15 @@ static void report_json(const struct bench *b, FILE *out) {
     fprintf(out,
             "{\"mode\":\"%s\",\"batch\":%u,\"in_flight\":%u,\"callers\":%u,\"rate\":%llu,"
             "\"live_orders\":%u,\"seconds\":%.3f,\"commands\":%llu,\"commands_per_second\":%.0f,"
-            "\"refused\":%llu,\"overloaded\":%llu,\"not_taken\":%llu,\"failed\":%llu,\"wrong\":%llu",
+            "\"refused\":%llu,\"overloaded\":%llu,\"not_taken\":%llu,"
+            "\"failed\":%llu,\"wrong\":%llu",
             mode_name(o->mode), o->batch, o->in_flight, o->callers, (unsigned long long)o->rate,
             o->live_orders, seconds, (unsigned long long)done, (double)done / seconds,
             (unsigned long long)atomic_load(&b->refused),
             (unsigned long long)atomic_load(&b->overloaded),
             (unsigned long long)atomic_load(&b->queue_full),
-            (unsigned long long)atomic_load(&b->failed), (unsigned long long)atomic_load(&b->wrong));
+            (unsigned long long)atomic_load(&b->failed),
+            (unsigned long long)atomic_load(&b->wrong));
     for (size_t i = 0; i < sizeof percentiles / sizeof *percentiles; i++)
         fprintf(out, ",\"%s\":%.1f", percentiles[i].json,
                 (double)histogram_percentile_ns(&b->latency, percentiles[i].of_100000) / 1e3);
@@ -44,7 +46,8 @@ static void report_json(const struct bench *b, FILE *out) {
 static void report_codes(const struct bench *b, FILE *out) {
     for (int code = 1; code < 1100; code++) {
         uint64_t n = atomic_load(&b->by_code[code]);
-        if (n) fprintf(out, "    %12llu  %s (%d)\n", (unsigned long long)n, jumun_result_text(code), code);
+        if (n == 0) continue;
+        fprintf(out, "    %12llu  %s (%d)\n", (unsigned long long)n, jumun_result_text(code), code);
     }
 }
 

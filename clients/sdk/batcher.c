@@ -166,7 +166,8 @@ static void lane_expire(struct lane *lane, int64_t now_ns) {
 static void lane_gather(struct lane *lane) {
     lane->gather = false;
     uint32_t idle = 0;
-    for (int i = 0; i < LANE_GATHER_YIELDS && idle < 3 && lane->ready.count < lane->batch_max; i++) {
+    for (int i = 0;
+         i < LANE_GATHER_YIELDS && idle < 3 && lane->ready.count < lane->batch_max; i++) {
         if (atomic_load_explicit(&lane->shared->returning, memory_order_relaxed) <= 0) break;
         uint32_t before = lane->ready.count;
         sched_yield();
@@ -175,8 +176,8 @@ static void lane_gather(struct lane *lane) {
     }
 }
 
-/* Where a message may go now; NULL = nowhere. When all circuits are open, one message at a time goes
- * through: it can only hold calls that were let in as probes, and retries. */
+/* Where a message may go now; NULL = nowhere. When all circuits are open, one message at a time
+ * goes through: it can only hold calls that were let in as probes, and retries. */
 static struct endpoint *lane_pick_endpoint(struct lane *lane, int64_t now_ns) {
     struct endpoint *own = atomic_load_explicit(&lane->endpoint, memory_order_acquire);
     struct endpoint *general = lane->shared->general;
@@ -229,7 +230,9 @@ static size_t lane_fill_slot(struct lane *lane, struct slot *slot) {
             lane->buckets[call->order].flying++;
             lane->buckets[call->order].message = message;
         }
-        if (call->deadline_ns < slot->first_deadline_ns) slot->first_deadline_ns = call->deadline_ns;
+        if (call->deadline_ns < slot->first_deadline_ns) {
+            slot->first_deadline_ns = call->deadline_ns;
+        }
         slot->orders[slot->count] = call->order;
         slot->calls[slot->count++] = call;
         bytes += call->size;

@@ -69,10 +69,10 @@ void call_pool_give(struct call_pool *pool, struct call *first, struct call *las
 
 /* -- waiting and ending ------------------------------------------------------------------------ */
 
-/* Where callers sleep, 32 threads on a word, each with a bit of its own (threads that share one wake
- * for each other now and then and sleep again). The words count wakings, so that none is missed
- * between a caller's look at its call and its sleep. Static: a caller may look at its word after
- * its client is gone. */
+/* Where callers sleep, 32 threads on a word, each with a bit of its own (threads that share one
+ * wake for each other now and then and sleep again). The words count wakings, so that none is
+ * missed between a caller's look at its call and its sleep. Static: a caller may look at its word
+ * after its client is gone. */
 static struct {
     _Alignas(64) _Atomic uint32_t count;
 } call_wakings[CALL_WAKE_WORDS];

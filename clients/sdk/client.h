@@ -15,7 +15,8 @@ struct jumun_client {
         _Alignas(64) atomic_uint count;
     } inside[CALL_POOL_STRIPES];
 
-    /* The clock: a thread that looks at the lanes every LANE_TICK_NS, and sleeps when all is idle. */
+    /* The clock: a thread that looks at the lanes every LANE_TICK_NS, and sleeps when all is
+     * idle. */
     pthread_t clock;
     _Alignas(64) _Atomic uint32_t clock_asleep; /* a futex */
     atomic_bool map_fetching;

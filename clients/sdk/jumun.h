@@ -246,8 +246,8 @@ int jumun_call(jumun_client *, const jumun_command *, jumun_result *result, void
 
 /* Encodes one command as a whole request message of docs/protocol.md, exactly as a client sends it:
  * to look at, or to carry by another transport (`nngcat --req --file`). Zero ids get new ones.
- * `deadline_ms` is Unix ms, 0 = none. JUMUN_OK and *message malloc'ed for the caller to free(); else
- * *message is NULL and `error` holds a sentence. Needs no client. Thread-safe. */
+ * `deadline_ms` is Unix ms, 0 = none. JUMUN_OK and *message malloc'ed for the caller to free();
+ * else *message is NULL and `error` holds a sentence. Needs no client. Thread-safe. */
 int jumun_encode_request(const jumun_command *command, int64_t deadline_ms, void **message,
                          size_t *message_bytes, char *error, size_t error_bytes);
 

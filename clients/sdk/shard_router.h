@@ -1,10 +1,10 @@
 /* Which lane a call belongs to: the shard map as the node tells it, fetched at the start and again
  * when an answer shows that it is out of date.
  *
- * Until the first map is there, calls wait here in their order of arrival. From then on a call finds
- * its lane without a lock: maps are never changed, only replaced, and live until the client is
- * closed. A shard keeps its lane for life, whatever endpoint it moves to, so that the order of calls
- * survives a move. */
+ * Until the first map is there, calls wait here in their order of arrival. From then on a call
+ * finds its lane without a lock: maps are never changed, only replaced, and live until the client
+ * is closed. A shard keeps its lane for life, whatever endpoint it moves to, so that the order of
+ * calls survives a move. */
 #ifndef JUMUN_SDK_SHARD_ROUTER_H
 #define JUMUN_SDK_SHARD_ROUTER_H
 

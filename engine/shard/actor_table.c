@@ -200,7 +200,8 @@ uint32_t actor_table_add(struct actor_table *t, uint8_t kind, const struct id128
     if (n == SLOT_NONE) return SLOT_NONE;
     struct slot *slot = actor_table_slot(t, n);
     *slot = (struct slot){0};
-    if (!actor_table_reserve(t, slot, bytes < sizeof(struct actor) ? sizeof(struct actor) : bytes)) {
+    uint32_t room = bytes < sizeof(struct actor) ? sizeof(struct actor) : bytes;
+    if (!actor_table_reserve(t, slot, room)) {
         slot_give_back(t, n);
         return SLOT_NONE;
     }

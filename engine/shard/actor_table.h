@@ -38,7 +38,7 @@ struct actor_index {
 
 struct actor_table {
     struct shard_memory *memory;
-    struct slot **chunks;    /* slot n is chunks[n / SLOT_CHUNK][n % SLOT_CHUNK]; slot 0 is unused */
+    struct slot **chunks;    /* slot n: chunks[n / SLOT_CHUNK][n % SLOT_CHUNK]; 0 is unused */
     uint32_t chunks_count, chunks_capacity;
     uint32_t slots_used;     /* high-water mark */
     uint32_t free_slot;      /* head of the free list; 0 = empty */
@@ -58,8 +58,8 @@ static inline struct slot *actor_table_slot(const struct actor_table *t, uint32_
 /* The slot's number, or SLOT_NONE. */
 uint32_t actor_table_find(const struct actor_table *t, uint8_t kind, const struct id128 *key);
 
-/* Brings what a later find of these keys will touch towards the cache, one level after the other for
- * all of them: with a million orders each find is otherwise three waits for memory in a row.
+/* Brings what a later find of these keys will touch towards the cache, one level after the other
+ * for all of them: with a million orders each find is otherwise three waits for memory in a row.
  * At most ACTOR_TABLE_PREFETCH_MAX keys. */
 enum { ACTOR_TABLE_PREFETCH_MAX = 64 };
 void actor_table_prefetch(const struct actor_table *t, const struct id128 *const *keys,

@@ -55,8 +55,8 @@ static bool walk_record(void *arg, const struct record_header *h, const void *pa
     return true;
 }
 
-/* The chunks of entries lie newest entry first, within an entry oldest event first. Copies them into
- * one run, oldest first, without what is over the limit. */
+/* The chunks of entries lie newest entry first, within an entry oldest event first. Copies them
+ * into one run, oldest first, without what is over the limit. */
 static void *walk_ordered(const struct history_walk *w, const uint32_t *starts, uint32_t chunks,
                           uint32_t *bytes) {
     uint8_t *out = malloc(w->bytes ? w->bytes : 1);

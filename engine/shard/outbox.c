@@ -4,8 +4,8 @@
 
 #include "actors/message_event.h"
 
-/* Sent and not yet acknowledged, per peer: enough to hide a commit, few enough that a resend after a
- * loss stays small. */
+/* Sent and not yet acknowledged, per peer: enough to hide a commit, few enough that a resend after
+ * a loss stays small. */
 enum { OUTBOX_WINDOW_MESSAGES = 256 };
 
 bool outbox_init(struct outbox *o, uint32_t id, uint32_t peers_count) {

@@ -23,7 +23,7 @@ struct outbox_peer {
     uint64_t sequence_last;     /* highest assigned to a message for this peer */
     uint64_t acknowledged;      /* highest that the peer has committed */
     uint64_t sent;              /* highest handed to the courier since the last go-back */
-    int64_t sent_ms;            /* monotonic: of the oldest send that waits for an acknowledgement */
+    int64_t sent_ms;            /* monotonic: of the oldest send that is not acknowledged */
     uint64_t seen;              /* highest taken from this peer ... */
     uint64_t seen_index;        /* ... and the entry that holds it */
     struct outbox_message *first, *last; /* unacknowledged, in sequence */

@@ -157,9 +157,10 @@ static void measure_rate(struct shard *s) {
     int64_t passed = s->mono_ms - s->rate_since_ms;
     if (passed < RATE_WINDOW_MS) return;
     uint64_t rate = s->rate_commands * 1000 / (uint64_t)passed;
-    if (s->rate_commands > 0)
-        atomic_store_explicit(&s->drain_per_second, (unsigned)(rate < UINT32_MAX ? rate : UINT32_MAX),
-                              memory_order_relaxed);
+    if (s->rate_commands > 0) {
+        unsigned bounded = rate < UINT32_MAX ? (unsigned)rate : UINT32_MAX;
+        atomic_store_explicit(&s->drain_per_second, bounded, memory_order_relaxed);
+    }
     s->rate_since_ms = s->mono_ms;
     s->rate_commands = 0;
 }
@@ -185,8 +186,8 @@ static uint32_t refuse_mailbox(struct shard *s, uint16_t code) {
 
 static bool everything_is_stored(const struct shard *s);
 
-/* Messages leave together, a few milliseconds after the first of them: each send and each wake of the
- * other shard costs more than a message. */
+/* Messages leave together, a few milliseconds after the first of them: each send and each wake of
+ * the other shard costs more than a message. */
 static uint32_t send_messages(struct shard *s, int64_t *next_ms) {
     if (s->outbox.messages_waiting == 0 && !s->inbox) return 0;
     if (s->inbox && s->inbox_since_ms + MESSAGE_LINGER_MS < *next_ms)

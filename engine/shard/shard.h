@@ -38,10 +38,10 @@ struct shard_options {
     int64_t retention_ms;            /* of log segments; 0 = RETENTION_MS */
     uint32_t seed;
     /* History reads go through a reader so that the shard never waits for a disk. Called once the
-     * part's gate is open; the callee takes the part over, calls history_read() (history.h) for each
-     * result with value_kind RESULT_VALUE_HISTORY (on a thread of its own; result->index holds the
-     * newest event's entry), and then calls request_part_done(). False = no room: the shard answers
-     * OVERLOADED. NULL = the shard reads at once on its own thread (simulator). */
+     * part's gate is open; the callee takes the part over, calls history_read() (history.h) for
+     * each result with value_kind RESULT_VALUE_HISTORY (on a thread of its own; result->index holds
+     * the newest event's entry), and then calls request_part_done(). False = no room: the shard
+     * answers OVERLOADED. NULL = the shard reads at once on its own thread (simulator). */
     bool (*read_history)(void *arg, struct shard *shard, struct request_part *part);
     void *read_history_arg;
 };
@@ -59,11 +59,12 @@ struct shard_stats {                 /* a consistent enough copy; counters only 
     uint64_t commit_index, applied_index, checkpoint_index, last_index, term;
     uint64_t loads, evictions, checkpoint_lag_entries;
     uint8_t role; bool ready; bool disk_full;
-    bool failed;                     /* the log or state is damaged: nothing is served; see the log */
+    bool failed;                     /* log or state is damaged: nothing is served; see the log */
     uint64_t recovery_events; int64_t recovery_ms;
 };
 
-/* Opens the storage's state, starts consensus and begins recovery. NULL with a sentence in error. */
+/* Opens the storage's state, starts consensus and begins recovery. NULL with a sentence in
+ * error. */
 struct shard *shard_open(const struct shard_options *options, int64_t now_ms, int64_t mono_ms,
                          char *error, size_t error_bytes);
 

@@ -1,10 +1,10 @@
 /* The dirty list -> background state transactions.
  *
  * A checkpoint is fuzzy: each order is copied at its own moment, a few per round, so nothing ever
- * pauses. Replay makes it exact again: an event whose version an order already has is skipped. Stores,
- * board notes, cursors and totals are copied together when the checkpoint is closed, so they reflect
- * one entry (the cursor "stores"). Copies may hold what is not committed yet; therefore a checkpoint
- * is handed over only when everything that it may reflect is committed. */
+ * pauses. Replay makes it exact again: an event whose version an order already has is skipped.
+ * Stores, board notes, cursors and totals are copied together when the checkpoint is closed, so
+ * they reflect one entry (the cursor "stores"). Copies may hold what is not committed yet;
+ * therefore a checkpoint is handed over only when everything that it may reflect is committed. */
 #include <stdio.h>
 
 #include "engine/shard/shard_internal.h"
@@ -54,8 +54,8 @@ static bool checkpoint_copy(struct shard *s, uint32_t number) {
     memset(w->data.blocks + w->data.blocks_bytes + a->bytes, 0, padded - a->bytes);
     w->data.blocks_bytes += padded;
     w->slots[w->data.items_count++] = number;
-    /* An order may change again and be copied twice into one checkpoint: the second copy replaces the
-     * row that the first one puts. */
+    /* An order may change again and be copied twice into one checkpoint: the second copy replaces
+     * the row that the first one puts. */
     slot->stored_deadline_ms = item->new_deadline_ms;
     slot->flags = (slot->flags & ~(uint32_t)SLOT_DIRTY) | SLOT_FLUSHING;
     if (a->last_index > w->copy_index) w->copy_index = a->last_index;

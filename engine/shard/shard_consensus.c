@@ -78,7 +78,9 @@ static void limbo_commit(struct shard *s, uint64_t index) {
 }
 
 void shard_take_update(struct shard *s, const struct consensus_update *u) {
-    if (u->vote_changed) s->options.storage->ops->save_vote(s->options.storage, u->term, u->voted_for);
+    if (u->vote_changed) {
+        s->options.storage->ops->save_vote(s->options.storage, u->term, u->voted_for);
+    }
     if (u->records) s->options.storage->ops->append(s->options.storage, u->records);
     if (u->role_changed) {
         s->stats.role = u->role;

@@ -62,7 +62,12 @@ struct turn_news {
     uint32_t *buckets;           /* open addressing over items, 1-based; emptied at each turn */
     uint8_t *texts;
     uint32_t texts_bytes;
-    struct { uint8_t text[ID_TEXT_BYTES_MAX]; uint8_t bytes; bool paused; uint32_t version; } *status;
+    struct {
+        uint8_t text[ID_TEXT_BYTES_MAX];
+        uint8_t bytes;
+        bool paused;
+        uint32_t version;
+    } *status;
     uint32_t status_count;
 };
 enum { TURN_NEWS_MAX = 2 * TURN_COMMANDS_MAX, TURN_NEWS_BUCKETS = 4 * TURN_NEWS_MAX,
@@ -186,8 +191,8 @@ static inline const struct actor *shard_actor(const struct shard *s, uint32_t sl
     return a->version ? a : NULL;
 }
 
-/* The row in the timers table that a stored order shall have. A retired order that is not deleted yet
- * has one in the distant past, so that a restart finds it and deletes it after all. */
+/* The row in the timers table that a stored order shall have. A retired order that is not deleted
+ * yet has one in the distant past, so that a restart finds it and deletes it after all. */
 static inline int64_t shard_timer_row(const struct actor *a) {
     if (a->kind != ACTOR_ORDER) return 0;
     return a->flags & ACTOR_RETIRED ? 1 : a->next_deadline_ms;

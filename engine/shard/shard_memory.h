@@ -4,11 +4,12 @@
 #define JUMUN_SHARD_MEMORY_H
 
 #include <malloc.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdlib.h>
 
 struct shard_memory {
-    uint64_t actor_bytes;    /* usable bytes of all actor blocks, the allocator's rounding included */
+    uint64_t actor_bytes;    /* of all actor blocks, the allocator's rounding included */
     uint64_t table_bytes;    /* slots, index, timers, dirty list */
     uint64_t fail_countdown; /* tests: the allocation that brings it to 0 fails; 0 = off */
 };

@@ -153,8 +153,8 @@ static bool message_make_room(struct shard *s, struct bytes payload, bool *well_
     return *well_formed && !v.failed;
 }
 
-/* News for a store of this very shard are applied in the turn that makes them, when it is too late to
- * lack memory: the first news of a store finds its block reserved. */
+/* News for a store of this very shard are applied in the turn that makes them, when it is too late
+ * to lack memory: the first news of a store finds its block reserved. */
 bool shard_news_reserve(struct shard *s, struct bytes store, bool board) {
     if (!board && store_shard(s, store) != s->options.id) return true;
     if (store.size < 1 || store.size > ID_TEXT_BYTES_MAX) return true; /* will be refused */

@@ -44,7 +44,8 @@ static bool load_store(void *arg, const void *block, uint32_t bytes) {
         return false;
     }
     uint32_t n = actor_table_add(&s->table, a->kind, &a->key, bytes);
-    if (n == SLOT_NONE || !actor_table_fill(&s->table, actor_table_slot(&s->table, n), block, bytes))
+    if (n == SLOT_NONE ||
+        !actor_table_fill(&s->table, actor_table_slot(&s->table, n), block, bytes))
         return false;
     if (a->kind == ACTOR_BOARD && a->state == STORE_IS_PAUSED) s->paused_stores++;
     return true;
@@ -158,7 +159,8 @@ done:
     return ok;
 }
 
-/* The slot of an order that an event to be replayed belongs to, loaded from the state if need be. */
+/* The slot of an order that an event to be replayed belongs to, loaded from the state if need
+ * be. */
 static bool replay_slot(struct shard *s, const struct event *e, uint32_t *slot) {
     *slot = actor_table_find(&s->table, ACTOR_ORDER, &e->subject);
     if (*slot != SLOT_NONE || !shard_may_be_stored(s, &e->subject)) return true;

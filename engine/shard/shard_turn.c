@@ -149,7 +149,9 @@ static struct decision decide_once(struct shard *s, const struct command *comman
     if (kind == ACTOR_STORE && !a && s->table.count[ACTOR_STORE] >= STORES_PER_SHARD_MAX)
         return undo(s, mark, events, RESULT_STORES_LIMIT_REACHED, 0);
     bool reserved = true;
-    if (command->kind == COMMAND_PLACE) reserved = shard_news_reserve(s, command->place.store, false);
+    if (command->kind == COMMAND_PLACE) {
+        reserved = shard_news_reserve(s, command->place.store, false);
+    }
     if (kind == ACTOR_STORE) reserved = shard_news_reserve(s, command->store.store, true);
     if (!reserved || !turn_apply(s, kind, slot, mark))
         return undo(s, mark, events, RESULT_OUT_OF_MEMORY, version);
@@ -221,7 +223,8 @@ static void turn_command(struct shard *s, struct request_part *part, uint32_t po
     if (r->code == RESULT_OK) {
         enum actor_kind kind = command->kind >= COMMAND_STORE_PAUSE ? ACTOR_STORE : ACTOR_ORDER;
         uint32_t slot = actor_table_find(&s->table, (uint8_t)kind, &command->subject);
-        bool loading = slot != SLOT_NONE && (actor_table_slot(&s->table, slot)->flags & SLOT_LOADING);
+        bool loading =
+            slot != SLOT_NONE && (actor_table_slot(&s->table, slot)->flags & SLOT_LOADING);
         bool load = slot == SLOT_NONE && kind == ACTOR_ORDER && !was_parked &&
                     shard_may_be_stored(s, &command->subject);
         if (load) slot = shard_start_load(s, &command->subject);
@@ -246,8 +249,8 @@ static void turn_command(struct shard *s, struct request_part *part, uint32_t po
 }
 
 /* Runs the commands that waited for their order, oldest first, before anything newer of the same
- * orders can come from the mailbox: while one is left, the slot stays "loading" and later ones queue
- * up behind it. */
+ * orders can come from the mailbox: while one is left, the slot stays "loading" and later ones
+ * queue up behind it. */
 uint32_t shard_run_loaded(struct shard *s) {
     uint32_t done = 0, taken = 0;
     while (taken < s->loaded_count && shard_turn_has_room(s)) {
@@ -302,7 +305,8 @@ static void prefetch_orders(struct shard *s, const struct request_part *part, ui
 static uint32_t turn_mailbox(struct shard *s) {
     uint32_t done = 0;
     struct request_part *part;
-    if (s->outbox.messages_waiting >= OUTBOX_MESSAGES_MAX) return 0; /* the mailbox fills and says so */
+    /* The mailbox fills and says so. */
+    if (s->outbox.messages_waiting >= OUTBOX_MESSAGES_MAX) return 0;
     while (shard_turn_has_room(s) && (part = mailbox_peek(&s->mailbox))) {
         shard_turn_begin(s);
         if (part->left == 0) { /* the first look at it */

@@ -1,5 +1,5 @@
-/* Deadlines of the actors in memory: a 4-ary heap of (deadline, slot), 16 bytes each; the slot knows
- * its place in the heap, so a deadline moves or goes in O(log n). One thread. */
+/* Deadlines of the actors in memory: a 4-ary heap of (deadline, slot), 16 bytes each; the slot
+ * knows its place in the heap, so a deadline moves or goes in O(log n). One thread. */
 #ifndef JUMUN_SHARD_TIMER_HEAP_H
 #define JUMUN_SHARD_TIMER_HEAP_H
 

@@ -85,7 +85,7 @@ int lmdb_env_open(struct lmdb_env *e, const char *path, uint64_t map_bytes,
                   unsigned databases_max) {
     require(strlen(path) < sizeof e->path);
     *e = (struct lmdb_env){.page_bytes = 0};
-    strcpy(e->path, path);
+    memcpy(e->path, path, strlen(path) + 1);
     lmdb_env_clear_unborn(path);
     int rc = mdb_env_create(&e->mdb);
     if (rc != 0) {

@@ -48,7 +48,7 @@ const char *state_snapshot_fault(MDB_val value, uint8_t kind, const void *key) {
 static int state_actor_fault(struct storage_lmdb *s, uint8_t kind, const void *key,
                              const char *fault, char *error, size_t error_bytes) {
     char hex[33];
-    for (int i = 0; i < 16; i++) sprintf(hex + 2 * i, "%02x", ((const uint8_t *)key)[i]);
+    for (int i = 0; i < 16; i++) snprintf(hex + 2 * i, 3, "%02x", ((const uint8_t *)key)[i]);
     return lmdb_error(error, error_bytes, "%s: the snapshot of %s in %s is damaged: %s",
                       s->state.path, hex, state_table_names[state_table_of(kind)], fault);
 }

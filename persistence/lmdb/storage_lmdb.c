@@ -129,7 +129,7 @@ static struct storage_lmdb *storage_new(const struct storage_lmdb_options *o) {
     struct storage_lmdb *s = calloc(1, sizeof *s);
     if (!s) return NULL;
     s->base.ops = &storage_lmdb_ops;
-    strcpy(s->directory, o->directory);
+    snprintf(s->directory, sizeof s->directory, "%s", o->directory);
     s->shard = o->shard;
     s->segment_bytes_max = o->segment_bytes_max ? o->segment_bytes_max : SEGMENT_BYTES_MAX;
     s->segment_ms_max = o->segment_ms_max ? o->segment_ms_max : SEGMENT_MS_MAX;

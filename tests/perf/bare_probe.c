@@ -1,6 +1,6 @@
-/* The bare parts, without any rules: what this machine gives to nng REQ/REP + msgpack decode + a hash
- * table + LMDB commit with full sync. A figure of Jumun is quoted beside this one from the same run,
- * because the machine's speed swings.
+/* The bare parts, without any rules: what this machine gives to nng REQ/REP + msgpack decode + a
+ * hash table + LMDB commit with full sync. A figure of Jumun is quoted beside this one from the
+ * same run, because the machine's speed swings.
  *
  * One process is the server (REP contexts; decode with msgpack-c; 16-byte key -> counter in a hash
  * table; a committer thread writes all waiting messages in one synced LMDB transaction, then they
@@ -205,7 +205,8 @@ static void pack_text(msgpack_packer *p, const char *text) {
     msgpack_pack_str_body(p, text, strlen(text));
 }
 
-/* The same mix and nearly the same bytes as the load of jumun-bench: every sixth command a place. */
+/* The same mix and nearly the same bytes as the load of jumun-bench: every sixth command a
+ * place. */
 static void template_make(void) {
     msgpack_sbuffer out;
     msgpack_packer p;
@@ -341,7 +342,8 @@ static void client_run(char urls[][64]) {
                "\"commands_per_second\":%.0f,\"p50_us\":%.1f,\"p99_us\":%.1f}\n",
                probe.batch, probe.in_flight, probe.shards, rate, p50, p99);
     else
-        printf("bare parts: batch %u, %u in flight, %u shards: %.0f commands/s, a message p50 %.0f us, "
+        printf("bare parts: batch %u, %u in flight, %u shards: %.0f commands/s, "
+               "a message p50 %.0f us, "
                "p99 %.0f us\n", probe.batch, probe.in_flight, probe.shards, rate, p50, p99);
     fflush(stdout);
 }

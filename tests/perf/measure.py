@@ -107,7 +107,8 @@ def paired(args, title, bench_options, probe_options):
         rows.append((mine, bare))
         say(f"  {title} [{n + 1}/{args.rounds}]: {mine['commands_per_second']:,.0f}/s "
             f"p50 {mine['p50_us']:,.0f} us p99 {mine['p99_us']:,.0f} us | bare "
-            f"{bare['commands_per_second']:,.0f}/s p50 {bare['p50_us']:,.0f} us | node cpu {cpu:.1f} s")
+            f"{bare['commands_per_second']:,.0f}/s p50 {bare['p50_us']:,.0f} us | "
+            f"node cpu {cpu:.1f} s")
     median = lambda f: statistics.median(f(*r) for r in rows)
     return {
         "title": title,
@@ -137,7 +138,8 @@ def throughput(args):
     print("| load | commands/s | p50 | p99 | p99.99 | bare parts | ratio | p50 / bare p50 |")
     print("| --- | --- | --- | --- | --- | --- | --- | --- |")
     for r in rows:
-        print(f"| {r['title']} | {r['rate']:,.0f} | {r['p50'] / 1e3:.2f} ms | {r['p99'] / 1e3:.2f} ms "
+        print(f"| {r['title']} | {r['rate']:,.0f} | {r['p50'] / 1e3:.2f} ms "
+              f"| {r['p99'] / 1e3:.2f} ms "
               f"| {r['p9999'] / 1e3:.1f} ms | {r['bare']:,.0f}/s, p50 {r['bare_p50'] / 1e3:.2f} ms "
               f"| {r['ratio']:.2f} | {r['latency_ratio']:.2f} |")
     print()
@@ -152,7 +154,8 @@ def first_answer(args, node):
     begin = time.monotonic()
     node.start()
     bench_begin = subprocess.run(
-        [f"{args.build}/clients/cli/jumun", "--endpoint", node.endpoint, "store", "get", "store-0001"],
+        [f"{args.build}/clients/cli/jumun", "--endpoint", node.endpoint,
+         "store", "get", "store-0001"],
         capture_output=True, text=True)
     seconds = time.monotonic() - begin
     if bench_begin.returncode != 0:
@@ -175,7 +178,8 @@ def memory_and_restart(args):
           f"**{blocks + tables:.0f} bytes** ({blocks:.0f} its block with the allocator's rounding, "
           f"{tables:.0f} tables, timers and lists); resident set of the whole process "
           f"{status['memory']['process_bytes'] / orders:.0f} bytes an order.")
-    for how, label in ((signal.SIGTERM, "after an orderly stop"), (signal.SIGKILL, "after kill -9")):
+    for how, label in ((signal.SIGTERM, "after an orderly stop"),
+                       (signal.SIGKILL, "after kill -9")):
         times = []
         for _ in range(args.rounds):
             node.stop(how)
@@ -219,9 +223,11 @@ def overload(args):
     status = node.status()
     say(f"  overload: {result}")
     print(f"- Overload at 3 x ({rate:,}/s offered, {capacity:,.0f}/s taken in a closed loop): "
-          f"accepted {result['commands_per_second']:,.0f}/s with p50 {result['p50_us'] / 1e3:.1f} ms, "
+          f"accepted {result['commands_per_second']:,.0f}/s "
+          f"with p50 {result['p50_us'] / 1e3:.1f} ms, "
           f"**p99 {result['p99_us'] / 1e3:.1f} ms**; overloaded {result['overloaded']:,}, not even "
-          f"queued by the client {result['not_taken']:,}, failed {result['failed']:,}; resident set "
+          f"queued by the client {result['not_taken']:,}, failed {result['failed']:,}; "
+          f"resident set "
           f"{before / 1e6:.0f} -> {status['memory']['process_bytes'] / 1e6:.0f} MB.")
     node.stop()
 

@@ -1,6 +1,6 @@
-/* One shard without sockets: requests of the usual mix go straight into its mailbox, its work is done
- * on this thread, its log is LMDB with full sync. Shows what rules, turns and log cost before the
- * wire is added; meant to be run under perf.
+/* One shard without sockets: requests of the usual mix go straight into its mailbox, its work is
+ * done on this thread, its log is LMDB with full sync. Shows what rules, turns and log cost before
+ * the wire is added; meant to be run under perf.
  *
  *   shard_bench DIRECTORY [seconds] [commands a request] [requests in flight] */
 #include <stdio.h>
@@ -124,7 +124,8 @@ int main(int argc, char **argv) {
         return 1;
     }
     struct shard_options options = {.shards_count = 1, .node_id = 1, .storage = storage};
-    struct shard *shard = shard_open(&options, clock_unix_ms(), clock_mono_ms(), error, sizeof error);
+    struct shard *shard =
+        shard_open(&options, clock_unix_ms(), clock_mono_ms(), error, sizeof error);
     if (!shard) {
         fprintf(stderr, "shard_bench: %s\n", error);
         return 1;
@@ -146,7 +147,9 @@ int main(int argc, char **argv) {
             send(shard, l, clock_unix_ms());
         }
         int64_t at = clock_mono_ns();
-        if (shard_work(shard, clock_unix_ms(), clock_mono_ms(), &next)) busy_ns += clock_mono_ns() - at;
+        if (shard_work(shard, clock_unix_ms(), clock_mono_ms(), &next)) {
+            busy_ns += clock_mono_ns() - at;
+        }
         else sched_yield();
     }
     double took = (double)(clock_mono_ns() - begin) / 1e9;
@@ -155,12 +158,15 @@ int main(int argc, char **argv) {
     struct storage_stats disk;
     storage->ops->stats(storage, &disk);
     printf("%.0f commands/s; shard busy %.0f %% (%.0f ns a command); %.1f bytes of log a command; "
-           "%.0f bytes of memory an order (%llu); %llu entries; %llu commits of %.0f KiB, %.2f ms each; wrong %llu\n",
-           (double)answered / took, (double)busy_ns / took / 1e7, (double)busy_ns / (double)answered,
+           "%.0f bytes of memory an order (%llu); %llu entries; %llu commits of %.0f KiB, "
+           "%.2f ms each; wrong %llu\n",
+           (double)answered / took, (double)busy_ns / took / 1e7,
+           (double)busy_ns / (double)answered,
            (double)stats.entry_bytes / (double)stats.commands,
            (double)(stats.actor_bytes + stats.table_bytes) / (double)stats.orders_in_memory,
            (unsigned long long)stats.orders_in_memory, (unsigned long long)stats.entries,
-           (unsigned long long)disk.commits, (double)disk.commit_bytes / (double)disk.commits / 1024,
+           (unsigned long long)disk.commits,
+           (double)disk.commit_bytes / (double)disk.commits / 1024,
            (double)disk.commit_ns / (double)disk.commits / 1e6, (unsigned long long)wrong);
     shard_drain(shard);
     while (!shard_is_drained(shard)) shard_work(shard, clock_unix_ms(), clock_mono_ms(), &next);

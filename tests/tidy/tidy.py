@@ -66,6 +66,7 @@ LIBRARY_INCLUDES = [
     (r'cmocka\.h$', ('tests/',)),
 ]
 
+PRODUCT = ('actors/', 'persistence/', 'engine/', 'clients/')
 # Calls that are refused: word, where (prefixes; empty = everywhere), what to do instead.
 BANNED_CALLS = [
     ('strcpy', (), 'memcpy with a checked size, or snprintf'),
@@ -74,10 +75,10 @@ BANNED_CALLS = [
     ('sprintf', (), 'snprintf'),
     ('vsprintf', (), 'vsnprintf'),
     ('gets', (), 'fgets or getline'),
-    ('atoi', (), 'strtoll with all its checks'),
-    ('atol', (), 'strtoll with all its checks'),
-    ('atoll', (), 'strtoll with all its checks'),
-    ('atof', (), 'strtod with all its checks'),
+    ('atoi', PRODUCT, 'strtoll with all its checks'),
+    ('atol', PRODUCT, 'strtoll with all its checks'),
+    ('atoll', PRODUCT, 'strtoll with all its checks'),
+    ('atof', PRODUCT, 'strtod with all its checks'),
     ('strtok', (), 'strtok_r, or a walk by hand'),
     ('rand', (), 'engine/base/prng.h'),
     ('srand', (), 'engine/base/prng.h'),
@@ -87,8 +88,8 @@ BANNED_CALLS = [
     ('ctime', (), 'strftime with gmtime_r'),
     ('asctime', (), 'strftime with gmtime_r'),
     ('alloca', (), 'an array of bounded size'),
-    ('system', (), 'posix_spawn'),
-    ('assert', ('actors/', 'persistence/', 'engine/', 'clients/'),
+    ('system', PRODUCT, 'posix_spawn'),
+    ('assert', PRODUCT,
      'require() of engine/base/check.h, which stays in every build'),
     ('malloc', ('actors/',), 'the room that the caller gives'),
     ('calloc', ('actors/',), 'the room that the caller gives'),

@@ -47,7 +47,8 @@ const char *fake_engine_address(const char *name) {
     return address;
 }
 
-/* -- reading and writing, with msgpack-c: an opinion apart from the library's own --------------- */
+/* -- reading and writing, with msgpack-c: an opinion apart from the library's own
+ * --------------- */
 
 static bool fake_read(struct fake_message *m, const void *data, size_t bytes) {
     msgpack_unpacked u;

@@ -1,5 +1,5 @@
-/* Two shards of one node on simulated disks, under a virtual clock, in one thread: the smallest world
- * in which a shard can be asked things and have its disk misbehave. */
+/* Two shards of one node on simulated disks, under a virtual clock, in one thread: the smallest
+ * world in which a shard can be asked things and have its disk misbehave. */
 #ifndef JUMUN_TEST_SHARD_WORLD_H
 #define JUMUN_TEST_SHARD_WORLD_H
 

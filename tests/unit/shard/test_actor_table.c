@@ -1,4 +1,5 @@
-/* The table against a naive model: random additions, removals and look-ups, through many growths. */
+/* The table against a naive model: random additions, removals and look-ups, through many
+ * growths. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <cmocka.h>
 
+#include "engine/base/prng.h"
 #include "actors/message_event.h"
 #include "engine/shard/outbox.h"
 
@@ -108,19 +109,21 @@ static void test_a_lossy_courier_delivers_everything_once(void **state) {
     assert_true(outbox_init(&o, 0, 2));
     uint64_t seen = 0, noted = 0, commit = 0;
     int64_t now = 1;
-    srand(7);
+    struct prng prng;
+    prng_seed(&prng, 7);
     while (seen < 1000) {
         now += 10;
-        if (noted < 1000 && rand() % 2) { note(&o, noted + 1, noted + 1); noted++; }
-        if (commit < noted && rand() % 2) commit = noted;
+        if (noted < 1000 && prng_chance(&prng, 1, 2)) { note(&o, noted + 1, noted + 1); noted++; }
+        if (commit < noted && prng_chance(&prng, 1, 2)) commit = noted;
         int64_t next = INT64_MAX;
         t.count = 0;
         outbox_send(&o, &t.courier, commit, now, 50, &next);
         for (uint32_t i = 0; i < t.count; i++) {
             assert_true(t.sequences[i] <= commit);
-            if (rand() % 3 == 0) continue;                       /* lost */
-            if (t.sequences[i] == seen + 1) seen++;              /* as the receiver does it */
-            if (rand() % 3) outbox_acknowledge(&o, 1, seen);     /* acknowledgements get lost too */
+            if (prng_chance(&prng, 1, 3)) continue; /* lost */
+            if (t.sequences[i] == seen + 1) seen++; /* as the receiver does it */
+            /* Acknowledgements get lost too. */
+            if (prng_chance(&prng, 2, 3)) outbox_acknowledge(&o, 1, seen);
         }
     }
     outbox_acknowledge(&o, 1, seen);

@@ -12,7 +12,11 @@ static const struct storage_memory_options disk = {.seed = 11, .append_ms_max = 
                                                    .checkpoint_ms_max = 6, .load_ms_max = 3};
 
 static struct world world;
-static int setup(void **state) { (void)state; world_open(&world, &disk); world_run(&world, 50); return 0; }
+static int setup(void **state) {
+    world_open(&world, &disk);
+    world_run(&world, 50);
+    return 0;
+}
 static int teardown(void **state) { (void)state; world_close(&world); return 0; }
 
 static struct shard_stats stats_of(uint32_t shard) {
@@ -112,7 +116,9 @@ static void test_closed_orders_leave_memory_and_come_back(void **state) {
     struct id128 unknown = keys[3];
     unknown.bytes[15] ^= 0x55;
     struct command lost = world_command(w, COMMAND_ACCEPT, unknown);
-    if (world_shard_of(&lost) == 0) assert_int_equal(world_ask(w, &lost).code, RESULT_ORDER_NOT_FOUND);
+    if (world_shard_of(&lost) == 0) {
+        assert_int_equal(world_ask(w, &lost).code, RESULT_ORDER_NOT_FOUND);
+    }
     assert_int_equal(stats_of(0).parked_commands, 0);
 }
 
