@@ -27,7 +27,8 @@ cc -Wall -Wextra -Werror "$example" $(pkg-config --cflags jumun) -L"$root/archiv
     $(pkg-config --static --libs-only-l jumun) -pthread -o "$root/static"
 
 outside=$(nm -D --defined-only "$libs/libjumun.so" | awk '$3 !~ /^jumun_/ {print $3}')
-outside="$outside$(nm -g --defined-only "$libs/libjumun.a" | awk 'NF == 3 && $3 !~ /^jumun_/ {print $3}')"
+outside="$outside$(nm -g --defined-only "$libs/libjumun.a" |
+    awk 'NF == 3 && $3 !~ /^jumun_/ {print $3}')"
 [ -z "$outside" ] || { echo "a library exports more than jumun_*: $outside"; exit 1; }
 
 "$jumund" --data "$root/data" --listen tcp://127.0.0.1:0 --shards 2 >"$root/ready" 2>"$root/log" &

@@ -398,7 +398,8 @@ static void pack_map(const char *address, int64_t second_from_ms) {
 static void test_a_shard_map(void **state) {
     static struct shard_map map;
     pack_map("tcp://0.0.0.0:7403", 5000);
-    assert_null(shard_map_decode(buffer.data, buffer.size, "tcp://db.example:7400,tcp://b:1", &map));
+    assert_null(
+        shard_map_decode(buffer.data, buffer.size, "tcp://db.example:7400,tcp://b:1", &map));
     assert_int_equal(map.epochs_count, 2);
     assert_int_equal(map.epochs[1].from_ms, 5000);
     assert_int_equal(map.shards_count, 3);
