@@ -59,7 +59,6 @@ const char *event_kind_name(uint32_t kind) {
     case EVENT_ORDER_RETIRED: return "order_retired";
     case EVENT_STORE_PAUSED: return "store_paused";
     case EVENT_STORE_RESUMED: return "store_resumed";
-    case EVENT_STORE_STATUS_NOTED: return "store_status_noted";
     case EVENT_MESSAGE_SENT: return "message_sent";
     case EVENT_MESSAGE_SEEN: return "message_seen";
     }

@@ -30,8 +30,7 @@ struct id128 store_key(struct bytes id, bool board);
 struct decision store_decide(const struct actor *store, const struct command *command,
                              const struct decide_context *context, struct event_sink *sink);
 
-/* Upper bound of the block's bytes after `event` (STORE_* on a store, STORE_STATUS_NOTED on a
- * board note). NULL = does not exist yet. */
+/* Upper bound of the block's bytes after `event`. NULL = does not exist yet. */
 uint32_t store_bytes_after(const struct actor *store, const struct event *event);
 void store_apply(struct actor *store, const struct event *event,
                  const struct apply_context *context);

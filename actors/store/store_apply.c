@@ -56,13 +56,6 @@ uint32_t store_bytes_after(const struct actor *actor, const struct event *event)
 void store_apply(struct actor *actor, const struct event *event,
                  const struct apply_context *context) {
     require(event->version == actor->version + 1);
-    if (event->kind == EVENT_STORE_STATUS_NOTED) {
-        const struct store_status_noted *noted = event_payload(event);
-        struct store *note = store_open(actor, ACTOR_BOARD, noted + 1, noted->id_bytes);
-        note->store_version = noted->store_version;
-        store_apply_head(note, event->state_after, context);
-        return;
-    }
     require(event->kind == EVENT_STORE_PAUSED || event->kind == EVENT_STORE_RESUMED);
     const struct store_switched *switched = event_payload(event);
     const uint8_t *id = (const uint8_t *)(switched + 1);
@@ -119,10 +112,6 @@ bool store_is_well_formed(const void *block, uint32_t bytes) {
            store->commands_count <= STORE_COMMANDS_MAX && store_bytes_of_sections(store) == bytes;
 }
 
-static bool store_payload_holds(const struct event *event, uint32_t tail) {
-    return event_payload_bytes(event) == ((8u + tail + 7u) & ~7u);
-}
-
 bool store_event_is_well_formed(const struct event *event) {
     if (!event_is_whole(event) || event->bytes > EVENT_BYTES_MAX ||
         event_payload_bytes(event) < 8 || event->schema != STORE_EVENT_SCHEMA ||
@@ -130,14 +119,10 @@ bool store_event_is_well_formed(const struct event *event) {
         event->state_after > STORE_IS_PAUSED) {
         return false;
     }
-    if (event->kind == EVENT_STORE_STATUS_NOTED) {
-        const struct store_status_noted *noted = event_payload(event);
-        return noted->paused <= 1 && noted->id_bytes >= 1 && noted->id_bytes <= ID_TEXT_BYTES_MAX &&
-               store_payload_holds(event, noted->id_bytes);
-    }
     if (event->kind != EVENT_STORE_PAUSED && event->kind != EVENT_STORE_RESUMED) return false;
     const struct store_switched *switched = event_payload(event);
+    uint32_t whole = (uint32_t)sizeof *switched + switched->id_bytes + switched->reason_bytes;
     return switched->id_bytes >= 1 && switched->id_bytes <= ID_TEXT_BYTES_MAX &&
            switched->reason_bytes <= REASON_BYTES_MAX &&
-           store_payload_holds(event, switched->id_bytes + (uint32_t)switched->reason_bytes);
+           event_payload_bytes(event) == ((whole + 7u) & ~7u);
 }

@@ -1,4 +1,4 @@
-/* The payloads of the store's events and of the board's (actors/event.h has their header). Frozen,
+/* The payload of the store's events (actors/event.h has their header). Frozen,
  * little endian, 8-byte aligned; texts lie behind the fixed part, zeros pad to 8 bytes. */
 #ifndef JUMUN_ACTORS_STORE_EVENT_H
 #define JUMUN_ACTORS_STORE_EVENT_H
@@ -14,14 +14,5 @@ struct store_switched {
     uint8_t spare[5];          /* 0 */
 };
 static_assert(sizeof(struct store_switched) == 8, "store_switched is frozen");
-
-/* STORE_STATUS_NOTED, on a board note. Behind it: the store's id. */
-struct store_status_noted {
-    uint32_t store_version;    /* of the store's actor when it was switched */
-    uint8_t paused;            /* 0 or 1 */
-    uint8_t id_bytes;
-    uint8_t spare[2];          /* 0 */
-};
-static_assert(sizeof(struct store_status_noted) == 8, "store_status_noted is frozen");
 
 #endif

@@ -4,7 +4,6 @@
 enum actor_kind shard_actor_kind(uint8_t event_kind) {
     if (event_kind >= 1 && event_kind <= 63) return ACTOR_ORDER;
     if (event_kind >= 64 && event_kind <= 79) return ACTOR_STORE;
-    if (event_kind >= 80 && event_kind <= 89) return ACTOR_BOARD;
     return 0;
 }
 

@@ -214,14 +214,6 @@ static void event_encode_store(struct msgpack_writer *w, const struct store_swit
     msgpack_pair_str(w, "reason", event_tail_take(&tail, p->reason_bytes));
 }
 
-static void event_encode_status_noted(struct msgpack_writer *w,
-                                      const struct store_status_noted *p) {
-    msgpack_write_map(w, 3);
-    msgpack_pair_str(w, "store", bytes_of(p + 1, p->id_bytes));
-    msgpack_pair_uint(w, "store_version", p->store_version);
-    msgpack_pair_bool(w, "paused", p->paused != 0);
-}
-
 static void event_encode_message(struct msgpack_writer *w, const struct event *e) {
     const struct message_event *p = event_payload(e);
     msgpack_write_map(w, 3);
@@ -249,7 +241,6 @@ static void event_encode_info(struct msgpack_writer *w, const struct event *e) {
     case EVENT_HELD_COMMAND_RESOLVED: event_encode_held_resolved(w, p); break;
     case EVENT_HELD_COMMANDS_EXPIRED: event_encode_held_expired(w, p); break;
     case EVENT_STORE_PAUSED: case EVENT_STORE_RESUMED: event_encode_store(w, p); break;
-    case EVENT_STORE_STATUS_NOTED: event_encode_status_noted(w, p); break;
     case EVENT_MESSAGE_SENT: case EVENT_MESSAGE_SEEN: event_encode_message(w, e); break;
     default: msgpack_write_map(w, 0); break;
     }

@@ -165,21 +165,17 @@ static void boards_note_the_newest_status(void **unused) {
     assert_int_equal(store->state, STORE_RUNNING);
     assert_int_equal(store->version, 2);
     assert_true(store_is_well_formed(store, store->bytes));
+}
 
-    sink = (struct event_sink){.data = turn, .capacity = sizeof turn};
-    struct event *event =
-        event_sink_add(&sink, EVENT_STORE_STATUS_NOTED, STORE_EVENT_SCHEMA, 10, NULL);
-    struct store_status_noted *noted = (struct store_status_noted *)(event + 1);
-    *noted = (struct store_status_noted){.store_version = 6, .paused = 1, .id_bytes = 2};
-    memcpy(noted + 1, "s9", 2);
-    event->version = 3;
-    event->state_after = STORE_IS_PAUSED;
+static void reserved_kinds_are_refused(void **unused) {
+    assert_int_equal(run(store_command(COMMAND_STORE_PAUSE, 1)).code, RESULT_OK);
+    struct event *event = (struct event *)sink.data;
     assert_true(store_event_is_well_formed(event));
-    store = grown(store, store_bytes_after(store, event));
-    store_apply(store, event, &context);
-    assert_int_equal(store->state, STORE_IS_PAUSED);
-    noted->id_bytes = 9;
-    assert_false(store_event_is_well_formed(event));
+    for (unsigned kind = 80; kind <= 89; kind++) {
+        event->kind = (uint8_t)kind;
+        assert_false(store_event_is_well_formed(event));
+        assert_string_equal(event_kind_name(kind), "unknown");
+    }
 }
 
 static void keys_of_store_and_note_differ(void **unused) {
@@ -298,6 +294,7 @@ int main(void) {
         case_of(stores_forget_the_oldest_ids),
         case_of(stores_count_their_orders),
         case_of(boards_note_the_newest_status),
+        case_of(reserved_kinds_are_refused),
         case_of(keys_of_store_and_note_differ),
         case_of(messages_survive_the_way),
         case_of(messages_are_read_strictly),
