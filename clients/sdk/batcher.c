@@ -7,6 +7,7 @@
 #include "clients/sdk/command_encode.h"
 #include "clients/sdk/sdk_clock.h"
 #include "engine/base/check.h"
+#include "engine/base/clock.h"
 #include "engine/limits.h"
 
 /* -- a caller's side --------------------------------------------------------------------------- */
@@ -162,10 +163,12 @@ static void lane_expire(struct lane *lane, int64_t now_ns) {
 
 /* Callers that the last reply woke are likely to be back within microseconds: one message for all
  * of them costs far less than one for the first and one for the rest. Giving way a few times lets
- * them run; it ends as soon as nobody comes any more. */
+ * them run; it ends as soon as nobody comes any more, and on a machine with other work, which takes
+ * what is given away, after LANE_GATHER_NS. */
 static void lane_gather(struct lane *lane) {
     lane->gather = false;
     uint32_t idle = 0;
+    int64_t until_ns = clock_mono_ns() + LANE_GATHER_NS;
     for (int i = 0;
          i < LANE_GATHER_YIELDS && idle < 3 && lane->ready.count < lane->batch_max; i++) {
         if (atomic_load_explicit(&lane->shared->returning, memory_order_relaxed) <= 0) break;
@@ -173,6 +176,7 @@ static void lane_gather(struct lane *lane) {
         sched_yield();
         lane_take_incoming(lane);
         idle = lane->ready.count == before ? idle + 1 : 0;
+        if (clock_mono_ns() > until_ns) break;
     }
 }
 

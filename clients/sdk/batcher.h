@@ -33,6 +33,7 @@ enum {
     LANE_GATHER_YIELDS = 16       /* a sender gives way so often to callers that just woke */
 };
 #define LANE_TICK_NS 5000000LL
+#define LANE_GATHER_NS 100000LL
 
 enum slot_state { SLOT_FREE, SLOT_IN_FLIGHT, SLOT_ENDING };
 
