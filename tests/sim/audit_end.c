@@ -7,6 +7,7 @@
 #include "actors/order/order.h"
 #include "actors/store/store.h"
 #include "engine/limits.h"
+#include "engine/shard/shard_internal.h"
 #include "tests/sim/sim.h"
 
 enum { END_ROUNDS_MAX = 60, END_ROUND_MS = 1000 };
@@ -20,8 +21,11 @@ static uint32_t unsure_count(const struct sim *sim) {
     return count;
 }
 
-/* Every message that was sent was seen. */
+/* Every message that was sent was seen, and its sender knows. */
 static bool messages_have_arrived(struct sim *sim) {
+    for (uint32_t i = 0; i < sim->options.shards_count; i++) {
+        if (sim->up && sim->shards[i]->outbox.messages_waiting > 0) return false;
+    }
     for (uint32_t from = 0; from < sim->options.shards_count; from++) {
         for (uint32_t to = 0; to < sim->options.shards_count; to++) {
             if (sim->audit[from].sent[to].count != sim->audit[to].seen[from].count) return false;

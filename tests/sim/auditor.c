@@ -48,6 +48,8 @@ static void judge_done(struct sim *sim, struct sim_command *m, const struct resu
         }
         return;
     }
+    /* Decided when it told nothing new, before another attempt of it did. */
+    if (m->c.kind == COMMAND_PAY && repeated && r->version < m->acted_version) return;
     uint16_t code = m->acted_kind == EVENT_COMMAND_HELD ? RESULT_HELD : RESULT_OK;
     if (r->code != code || r->version != m->acted_version) {
         complain(sim, m, r, "not the first answer");

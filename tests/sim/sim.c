@@ -42,6 +42,12 @@ static enum sim_exit run(const struct sim_options *options, struct sim_totals *t
         bool pause = prng_chance(&sim->prng, 1, 50);
         node_run(sim, prng_between(&sim->prng, 0,
                                    pause ? 20 * options->gap_ms_max : options->gap_ms_max));
+        /* A death after a lull, when everything is stored and the log behind the marker is empty.
+         */
+        if (sim->up && prng_chance(&sim->prng, options->crash_per_step, 40000)) {
+            node_run(sim, 3 * options->checkpoint_age_ms + 500);
+            if (sim->up) node_crash(sim);
+        }
         if (options->jump_per_step > 0 && prng_chance(&sim->prng, options->jump_per_step, 10000)) {
             node_jump(sim, prng_between(&sim->prng, 1, options->jump_ms_max));
         }

@@ -195,6 +195,7 @@ void node_init(struct sim *sim) {
                                               .load_ms_max = o->load_ms_max,
                                               .torn_percent = o->torn_percent,
                                               .segment_records = 32,
+                                              .lone_voter = true,
                                               .acks_early = o->canary == SIM_CANARY_ACKS_EARLY,
                                               .skips_one = o->canary == SIM_CANARY_REPLAY_SKIPS,
                                               .loses_checkpoints =
@@ -332,7 +333,7 @@ void node_inject(struct sim *sim) {
     }
     /* Recovery without memory gives up by design: a restart tries again. */
     if (chance(sim, o->no_memory_per_step) && sim->shards[i]->phase == SHARD_SERVING) {
-        sim->shards[i]->memory.fail_countdown = 1 + prng_below(&sim->prng, 10);
+        sim->shards[i]->memory.fail_countdown = 1 + prng_below(&sim->prng, 5);
         sim->totals.no_memory++;
     }
     if (chance(sim, o->crash_per_step)) node_crash(sim);

@@ -29,7 +29,7 @@ void sim_options_draw(struct sim_options *o, uint64_t seed) {
     o->full_per_step = draw(&p, 100);
     o->slow_per_step = draw(&p, 200);
     o->stuck_per_step = draw(&p, 100);
-    o->no_memory_per_step = draw(&p, 300);
+    o->no_memory_per_step = draw(&p, 800);
     o->down_ms_max = prng_between(&p, 1, 2000);
     o->message_loss = draw(&p, 3000);
     o->message_double = draw(&p, 3000);

@@ -264,6 +264,7 @@ static void crash_tear(struct storage_memory *d, const struct memory_append *a) 
 void storage_memory_crash(struct storage_memory *d) {
     require(d->open != NULL);
     d->crashed = true;
+    if (d->queued_term > d->dead_term) d->dead_term = d->queued_term;
     d->crash_at = 0;
     d->counters.crashes++;
     uint32_t survive = d->full ? 0 : (uint32_t)prng_below(&d->prng, d->appends_count + 1);

@@ -23,6 +23,7 @@ struct storage_memory_options {
     int64_t append_ms_max, checkpoint_ms_max, load_ms_max; /* 0..max, drawn for each; 0 = at once */
     uint32_t torn_percent;                                 /* of crashes that lost an append */
     bool keeps_torn;
+    bool lone_voter;          /* judge that no two processes write records of one term */
     uint32_t segment_records; /* retain() drops whole segments of so many; 0 = 64 */
     /* planted faults, for canaries */
     bool acks_early;        /* STORAGE_APPENDED when queued, not when durable (records of

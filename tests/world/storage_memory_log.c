@@ -110,6 +110,11 @@ uint64_t memory_append(struct storage *s, struct record *records) {
                        (unsigned long)d->term);
         }
     }
+    if (d->options.lone_voter && index > 1 && records->header.term <= d->dead_term) {
+        disk_fault(d, "record %lu has term %lu, in which an earlier process wrote",
+                   (unsigned long)index, (unsigned long)records->header.term);
+    }
+    d->queued_term = records->header.term;
     d->queued_last = last - 1;
     if (d->appends_count == d->appends_capacity) {
         d->appends_capacity = d->appends_capacity ? 2 * d->appends_capacity : 64;

@@ -68,6 +68,7 @@ struct storage_memory {
     uint32_t appends_count, appends_capacity, writing; /* `writing` of them are one transaction */
     int64_t writing_due_ms;
     uint64_t sequence, queued_last;
+    uint64_t queued_term, dead_term; /* newest term of a record queued; by a process that is gone */
     bool told_full;
     struct checkpoint *checkpoint;
     int64_t checkpoint_due_ms;
