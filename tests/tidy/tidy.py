@@ -310,7 +310,24 @@ def tree_rule_dead_headers(files):
                 yield f.path, 1, 'no file includes this header: use it or delete it'
 
 
-TREE_RULES = {'dead-sources': tree_rule_dead_sources, 'dead-headers': tree_rule_dead_headers}
+def tree_rule_dead_links(files):
+    """A page that is named exists, and so does a source file that a page names by its path."""
+    paths = {f.path for f in files}
+    for f in files:
+        if f.path.startswith('tests/tidy/'):
+            continue
+        wanted = r'\bdocs/[\w-]+\.md\b'
+        if f.suffix == '.md':
+            wanted += r'|`((?:actors|persistence|engine|clients|tests)/[\w./-]+\.(?:c|h|py|sh))`'
+        for n, line in enumerate(f.lines, 1):
+            for match in re.finditer(wanted, line):
+                path = match.group(0).strip('`')
+                if path not in paths:
+                    yield f.path, n, f'{path} does not exist'
+
+
+TREE_RULES = {'dead-sources': tree_rule_dead_sources, 'dead-headers': tree_rule_dead_headers,
+              'dead-links': tree_rule_dead_links}
 
 
 def read_tree(root):
@@ -440,6 +457,10 @@ TREE_CANARIES = [
      [('engine/base/meson.build', "files('a.c')\n"), ('engine/base/a.c', '\n')]),
     ('dead-headers', [('engine/base/a.h', '/* A. */\n'), ('engine/base/b.c', '\n')],
      [('engine/base/a.h', '/* A. */\n'), ('engine/base/b.c', '#include "engine/base/a.h"\n')]),
+    ('dead-links', [('README.md', 'see docs/' + 'gone.md\n')],
+     [('README.md', 'see docs/' + 'here.md\n'), ('docs/here.md', '`engine/<room>/x.c`\n')]),
+    ('dead-links', [('docs/here.md', '`engine/base/gone.c`\n')],
+     [('docs/here.md', '`engine/base/b.c`\n'), ('engine/base/b.c', '\n')]),
 ]
 
 
