@@ -13,8 +13,8 @@
 #include "engine/base/check.h"
 
 /* X(name, number): frozen; verbs in the past tense. 1..63 orders, 64..79 stores (at the store's own
- * shard), 90..99 between shards. 80..89 are reserved: the board (what each shard notes of all stores)
- * changes by MESSAGE_SEEN, and no number of it will ever mean anything else. */
+ * shard), 90..99 between shards. 80..89 are reserved: the board (what each shard notes of all
+ * stores) changes by MESSAGE_SEEN, and no number of it will ever mean anything else. */
 #define EVENT_KINDS(X)         \
     X(ORDER_PLACED, 1)         \
     X(PAYMENT_RECORDED, 2)     \

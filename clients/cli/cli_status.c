@@ -1,4 +1,4 @@
-/* jumun status: the node's STATUS answer (docs/protocol-status.md) as tables. */
+/* jumun status: the node's STATUS answer (docs/protocol.md) as tables. */
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
