@@ -19,12 +19,12 @@
 /* -- commands ---------------------------------------------------------------------------------- */
 
 static msgpack_unpacked unpacked;
+static void *message; /* what `unpacked` points into */
 static const jumun_key order_key = {{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16}};
 static const jumun_key command_id = {{0xaa, 0xbb}};
 
 /* Encodes as a request; gives the only command's fields. */
 static msgpack_object *encoded(const jumun_command *command, uint32_t fields) {
-    void *message;
     size_t bytes;
     char error[100];
     assert_int_equal(jumun_encode_request(command, 12345, &message, &bytes, error, sizeof error),
@@ -34,7 +34,6 @@ static msgpack_object *encoded(const jumun_command *command, uint32_t fields) {
     msgpack_unpacked_init(&unpacked);
     assert_int_equal(msgpack_unpack_next(&unpacked, message, bytes, &at), MSGPACK_UNPACK_SUCCESS);
     assert_int_equal(at, bytes);
-    free(message);
     msgpack_object *top = unpacked.data.via.array.ptr;
     assert_int_equal(unpacked.data.via.array.size, 3);
     assert_int_equal(top[0].via.u64, 1);
@@ -44,7 +43,10 @@ static msgpack_object *encoded(const jumun_command *command, uint32_t fields) {
     return top[2].via.array.ptr[0].via.array.ptr;
 }
 
-static void done(void) { msgpack_unpacked_destroy(&unpacked); }
+static void done(void) {
+    msgpack_unpacked_destroy(&unpacked);
+    free(message);
+}
 
 static void assert_text(const msgpack_object *o, const char *text) {
     assert_int_equal(o->type, MSGPACK_OBJECT_STR);
@@ -190,7 +192,6 @@ static void test_the_largest_place_fits_its_bound(void **state) {
     assert_int_equal(encoded(&c, 5)[4].via.array.ptr[4].via.array.size, 2048);
     done();
     c.place.lines_count = 2049;
-    void *message;
     size_t bytes;
     char error[100];
     assert_int_equal(jumun_encode_request(&c, 0, &message, &bytes, error, sizeof error),
