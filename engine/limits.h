@@ -45,6 +45,7 @@
 #define SHARDS_MAX 256
 #define MAILBOX_COMMANDS_MAX 65536    /* default bound of waiting commands per shard */
 #define MAILBOX_BYTES_MAX (64u << 20)
+#define MAILBOX_WAIT_MS_MAX 25        /* under lasting load no more is taken than this will answer */
 #define TURN_COMMANDS_MAX 2048        /* commands decided in one turn = one log entry */
 #define ENTRY_BYTES_MAX (2u << 20)    /* one log entry's payload */
 #define EVENT_BYTES_MAX (1u << 20)    /* one event with its header */

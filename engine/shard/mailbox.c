@@ -5,6 +5,7 @@ void mailbox_init(struct mailbox *m, uint32_t commands_max, uint64_t bytes_max) 
     atomic_init(&m->commands, 0);
     atomic_init(&m->bytes, 0);
     atomic_init(&m->refused, 0);
+    atomic_init(&m->admit_max, commands_max);
     m->commands_max = commands_max;
     m->bytes_max = bytes_max;
     m->taken = NULL;
@@ -16,7 +17,8 @@ bool mailbox_push(struct mailbox *m, struct request_part *part) {
         atomic_fetch_add_explicit(&m->commands, part->count, memory_order_relaxed) + part->count;
     uint64_t bytes =
         atomic_fetch_add_explicit(&m->bytes, part->bytes, memory_order_relaxed) + part->bytes;
-    if (commands > m->commands_max || bytes > m->bytes_max) {
+    uint32_t admit_max = atomic_load_explicit(&m->admit_max, memory_order_relaxed);
+    if (commands > admit_max || bytes > m->bytes_max) {
         atomic_fetch_add_explicit(&m->refused, part->count, memory_order_relaxed);
         mailbox_consumed(m, part->count, part->bytes);
         return false;
@@ -27,6 +29,11 @@ bool mailbox_push(struct mailbox *m, struct request_part *part) {
     } while (!atomic_compare_exchange_weak_explicit(&m->top, &top, part, memory_order_release,
                                                     memory_order_relaxed));
     return true;
+}
+
+void mailbox_admit(struct mailbox *m, uint32_t commands) {
+    if (commands > m->commands_max) commands = m->commands_max;
+    atomic_store_explicit(&m->admit_max, commands, memory_order_relaxed);
 }
 
 struct request_part *mailbox_peek(struct mailbox *m) {

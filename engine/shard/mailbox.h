@@ -13,9 +13,10 @@
 
 struct mailbox {
     alignas(64) _Atomic(struct request_part *) top; /* producers */
-    atomic_uint commands;        /* waiting, not yet taken back by mailbox_consumed() */
+    atomic_uint commands;        /* taken, not yet given back by mailbox_consumed() */
     atomic_ullong bytes;
     atomic_ullong refused;       /* commands that found it full */
+    atomic_uint admit_max;       /* bound of `commands` now, <= commands_max */
     uint32_t commands_max;
     uint64_t bytes_max;
     alignas(64) struct request_part *taken; /* consumer: first in order; linked by next */
@@ -26,7 +27,11 @@ void mailbox_init(struct mailbox *m, uint32_t commands_max, uint64_t bytes_max);
 /* Any thread. False = full, nothing was taken. */
 bool mailbox_push(struct mailbox *m, struct request_part *part);
 
-/* Consumer: the oldest part, or NULL. It stays counted until mailbox_consumed(). */
+/* Lowers the bound to `commands`, or lifts it up to what mailbox_init() said. */
+void mailbox_admit(struct mailbox *m, uint32_t commands);
+
+/* Consumer: the oldest part, or NULL. It stays counted until mailbox_consumed(): the shard calls
+ * that when the part is answered, so that the bound holds for all that is under way. */
 struct request_part *mailbox_peek(struct mailbox *m);
 struct request_part *mailbox_take(struct mailbox *m);
 void mailbox_consumed(struct mailbox *m, uint32_t commands, uint64_t bytes);

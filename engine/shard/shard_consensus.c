@@ -15,6 +15,8 @@ static bool part_has_history(const struct request_part *part) {
 
 static void part_release(struct shard *s, struct request_part *part) {
     struct request *request = part->request;
+    s->rate_commands += part->count;
+    mailbox_consumed(&s->mailbox, part->count, part->bytes);
     if (!part_has_history(part)) {
         request_part_done(part);
         return;

@@ -181,7 +181,7 @@ struct shard {
     struct shard_stats published;
     int64_t published_ms;
     bool unpublished;
-    int64_t rate_since_ms; uint64_t rate_commands;
+    int64_t rate_since_ms, busy_since_ms; uint64_t rate_commands;
 };
 
 /* The actor in a slot; NULL for SLOT_NONE and for a slot that only holds a key. */

@@ -320,8 +320,6 @@ static uint32_t turn_mailbox(struct shard *s) {
             if (i % ACTOR_TABLE_PREFETCH_MAX == 0) prefetch_orders(s, part, i);
             uint32_t position = request_part_position(part, i);
             bool last = i + 1 == part->count;
-            uint32_t count = part->count;
-            uint64_t bytes = part->bytes;
             if (last) {
                 mailbox_take(&s->mailbox);
                 s->part_position = 0;
@@ -329,7 +327,6 @@ static uint32_t turn_mailbox(struct shard *s) {
             turn_command(s, part, position, false);
             done++;
             if (last) {
-                mailbox_consumed(&s->mailbox, count, bytes);
                 part = NULL;
                 break;
             }
@@ -348,7 +345,6 @@ uint32_t shard_turns(struct shard *s) {
     done += turn_timers(s);
     uint32_t commands = turn_mailbox(s);
     done += shard_messages(s);
-    s->rate_commands += commands;
     shard_turn_end(s);
     return done + commands;
 }
