@@ -45,7 +45,7 @@
 #define SHARDS_MAX 256
 #define MAILBOX_COMMANDS_MAX 65536    /* default bound of waiting commands per shard */
 #define MAILBOX_BYTES_MAX (64u << 20)
-#define MAILBOX_WAIT_MS_MAX 25        /* under lasting load no more is taken than this will answer */
+#define MAILBOX_WAIT_MS_MAX 25        /* under lasting load no more is taken than it answers in */
 #define TURN_COMMANDS_MAX 2048        /* commands decided in one turn = one log entry */
 #define ENTRY_BYTES_MAX (2u << 20)    /* one log entry's payload */
 #define EVENT_BYTES_MAX (1u << 20)    /* one event with its header */
@@ -64,7 +64,6 @@
 #define INGRESS_CONTEXTS_MAX 65536    /* messages in the node at a time, per endpoint */
 #define INGRESS_CONTEXTS_DEFAULT 1024
 #define INGRESS_CONTEXTS_SPARE 64     /* of these: kept to answer OVERLOADED when all others wait */
-#define INGRESS_KEPT_BYTES_MAX (64u << 20) /* memory of answered messages that is kept for reuse */
 #define STATUS_BYTES_MAX (2u << 20) /* one STATUS or SHARD_MAP answer */
 #define EPOCHS_MAX 64
 #define ENDPOINT_BYTES_MAX 256        /* one nng address */
