@@ -10,7 +10,7 @@
 #include "engine/shard/shard_internal.h"
 #include "tests/sim/sim.h"
 
-enum { END_ROUNDS_MAX = 60, END_ROUND_MS = 1000 };
+enum { END_ROUNDS_MAX = 60, END_ROUND_MS = 1000, END_PAUSE_MS = 20 };
 
 static uint32_t unsure_count(const struct sim *sim) {
     uint32_t count = 0;
@@ -35,9 +35,12 @@ static bool messages_have_arrived(struct sim *sim) {
 }
 
 static void settle(struct sim *sim) {
-    for (uint32_t round = 0; round < END_ROUNDS_MAX && sim->verdict == SIM_OK; round++) {
-        if (sim->up) workload_retry_all(sim);
-        node_run(sim, END_ROUND_MS);
+    uint32_t rounds_max = END_ROUNDS_MAX + unsure_count(sim) / 100;
+    for (uint32_t round = 0; round < rounds_max && sim->verdict == SIM_OK; round++) {
+        for (int64_t ms = 0; ms < END_ROUND_MS && sim->verdict == SIM_OK; ms += END_PAUSE_MS) {
+            if (sim->up) workload_retry_some(sim);
+            node_run(sim, END_PAUSE_MS);
+        }
         if (!sim->up) continue;
         if (sim->open_count == 0 && unsure_count(sim) == 0 && messages_have_arrived(sim)) return;
     }

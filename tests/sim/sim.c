@@ -1,5 +1,6 @@
-/* sim <seed> | --seeds A..B  [--hours H] [--canary NAME] [--verbose]
+/* sim [--seed] N | --seeds A..B  [--hours H] [--canary NAME] [--verbose]
  *
+ * --hours H stretches the hostile phase over about H simulated hours; the steps stay as many.
  * One seed runs in this process (for a debugger); many run each in a child, so that a crash is one
  * seed's. Exit: 0 all well, 127 crash, 128 liveness, 129 correctness; with --canary: 0 when a seed
  * catches the planted fault, 1 when none does. */
@@ -29,8 +30,7 @@ static enum sim_exit run(const struct sim_options *options, struct sim_totals *t
     node_init(sim);
     node_start(sim);
     uint32_t steps = 0;
-    while (sim->verdict == SIM_OK &&
-           (steps < options->steps || (double)sim->totals.simulated_ms < options->hours * 3.6e6)) {
+    while (sim->verdict == SIM_OK && steps < options->steps) {
         steps++;
         sim->totals.steps++;
         if (sim->commands_count + 10000 > SIM_COMMANDS_MAX ||
@@ -146,6 +146,13 @@ static int run_one(const struct sim_options *options) {
     return (int)report.verdict;
 }
 
+static void take_given(struct sim_options *options, const struct sim_options *given) {
+    options->canary = given->canary;
+    options->verbose = given->verbose;
+    options->hours = given->hours;
+    options->gap_ms_max += (int64_t)(2 * given->hours * 3.6e6 / options->steps);
+}
+
 static int run_many(uint64_t from, uint64_t to, const struct sim_options *given) {
     struct sim_totals totals = {0};
     int worst = SIM_OK;
@@ -154,8 +161,7 @@ static int run_many(uint64_t from, uint64_t to, const struct sim_options *given)
         struct sim_options options;
         struct report report;
         sim_options_draw(&options, seed);
-        options.hours = given->hours;
-        options.canary = given->canary;
+        take_given(&options, given);
         run_in_child(&options, &report);
         add_totals(&totals, &report.totals);
         if (report.verdict == SIM_OK) continue;
@@ -176,7 +182,8 @@ static int run_many(uint64_t from, uint64_t to, const struct sim_options *given)
 }
 
 static int usage(void) {
-    fprintf(stderr, "usage: sim <seed> | --seeds A..B  [--hours H] [--canary NAME] [--verbose]\n");
+    fprintf(stderr,
+            "usage: sim [--seed] N | --seeds A..B  [--hours H] [--canary NAME] [--verbose]\n");
     fprintf(stderr, "canaries:");
     for (int i = 1; i < CANARIES; i++) fprintf(stderr, " %s", canary_names[i]);
     fprintf(stderr, "\n");
@@ -200,7 +207,7 @@ int main(int argc, char **argv) {
             if (given.canary == SIM_CANARY_NONE) return usage();
         } else if (strcmp(argv[i], "--verbose") == 0) {
             given.verbose = true;
-        } else {
+        } else if (strcmp(argv[i], "--seed") != 0) {
             seeded = sscanf(argv[i], "%lu", &from) == 1;
         }
     }
@@ -210,7 +217,6 @@ int main(int argc, char **argv) {
     if (many) return run_many(from, to, &given);
     struct sim_options options;
     sim_options_draw(&options, from);
-    options.hours = given.hours;
-    options.canary = given.canary;
+    take_given(&options, &given);
     return run_one(&options);
 }

@@ -79,8 +79,8 @@ struct sim_totals {
     uint64_t runs, simulated_ms, steps, commands, replies, acknowledged, refused, unknown, retries,
         repeated, reads, records, events, timers, messages, messages_lost, messages_doubled,
         crashes, crashes_inside, restarts, fulls, stucks, slows, jumps, no_memory, lost_appends,
-        survived_appends, torn_records, checkpoints, orders, reply_losses,
-        damaged, crashes_starting;
+        survived_appends, torn_records, checkpoints, orders, reply_losses, damaged,
+        crashes_starting;
 };
 
 /* A command that a client has made: it lives to the end of the run. */
@@ -240,7 +240,7 @@ void node_offer(struct sim *sim, struct sim_request *request);
 void workload_init(struct sim *sim);
 void workload_fini(struct sim *sim);
 void workload_step(struct sim *sim);
-void workload_retry_all(struct sim *sim); /* calm: every unknown outcome is asked for again */
+void workload_retry_some(struct sim *sim); /* calm: unknown outcomes are asked for again */
 struct sim_command *workload_command(struct sim *sim, uint8_t kind, uint32_t order, uint32_t store);
 uint32_t workload_new_order(struct sim *sim, uint32_t store);
 void workload_send(struct sim *sim, struct sim_command *const *commands, uint32_t count,

@@ -304,10 +304,12 @@ void workload_step(struct sim *sim) {
     workload_send(sim, batch, count, NULL);
 }
 
-void workload_retry_all(struct sim *sim) {
+/* One batch at a time, so that the smallest mailbox has room for it. */
+void workload_retry_some(struct sim *sim) {
     struct sim_command *batch[SIM_BATCH_MAX];
     uint32_t count = 0;
-    for (uint64_t i = 0; i < sim->commands_count; i++) {
+    if (sim->open_count > 0) return;
+    for (uint64_t i = 0; i < sim->commands_count && count < SIM_BATCH_MAX; i++) {
         struct sim_command *m = sim->commands[i];
         if (!m->unsure || m->open > 0 || command_is_read(m->c.kind)) continue;
         if (forgotten_by_store(sim, m)) {
@@ -315,9 +317,6 @@ void workload_retry_all(struct sim *sim) {
             continue;
         }
         batch[count++] = m;
-        if (count < SIM_BATCH_MAX) continue;
-        workload_send(sim, batch, count, NULL);
-        count = 0;
     }
     if (count > 0) workload_send(sim, batch, count, NULL);
 }
