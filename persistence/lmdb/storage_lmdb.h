@@ -7,7 +7,7 @@
  *   log-<first index>/         one environment per segment; written by the log writer thread
  *   *.trash, *.damaged         on its way out; set aside
  *
- * docs/formats-disk.md shows every byte by example.
+ * docs/formats.md shows every byte by example.
  *
  * Durability: LMDB's default, one data sync and one synced meta page per transaction, never less.
  * Group commit: the log writer takes everything that was queued since its last transaction.

@@ -104,7 +104,7 @@ static void faults_are_told_apart(void **state) {
     record_release(r);
 }
 
-/* The example of docs/formats-disk.md: what was once written stays readable. */
+/* What was once written stays readable. */
 static void format_is_frozen(void **state) {
     static const uint8_t bytes[] = {
         0xea, 0x92, 0xd5, 0xd2, 0xbc, 0xbc, 0x31, 0x00, 0x01, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00,

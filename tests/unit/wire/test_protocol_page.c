@@ -17,13 +17,14 @@
 #include "engine/limits.h"
 #include "engine/wire/protocol.h"
 #include "engine/wire/routing.h"
+#include "tests/lib/page.h"
 #include "tests/unit/wire/wire_page.h"
 
 static const char *page_path;
 static char *page;
 
 static int setup(void **state) {
-    page = wire_page_read(page_path);
+    page = page_read(page_path);
     return page != NULL ? 0 : -1;
 }
 

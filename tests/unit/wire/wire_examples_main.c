@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "engine/limits.h"
+#include "tests/lib/page.h"
 #include "tests/unit/wire/wire_page.h"
 
 static int write_example(const struct wire_example *example, FILE *out) {
@@ -27,17 +28,8 @@ static int write_file(const char *folder, char prefix, unsigned i,
 }
 
 int main(int argc, char **argv) {
-    if (argc == 3 && strcmp(argv[1], "page") == 0) {
-        char error[256] = "cannot be read";
-        char *page = wire_page_read(argv[2]);
-        char *filled = page != NULL ? wire_page_fill(page, error, sizeof error) : NULL;
-        if (filled == NULL) fprintf(stderr, "%s: %s\n", argv[2], error);
-        else fputs(filled, stdout);
-        int rv = filled != NULL ? 0 : 1;
-        free(filled);
-        free(page);
-        return rv;
-    }
+    if (argc == 3 && strcmp(argv[1], "page") == 0)
+        return page_print_filled(argv[2], wire_page_fill);
     if (argc == 3 && strcmp(argv[1], "corpus") == 0) {
         int rv = 0;
         for (unsigned i = 0; i < wire_examples_requests_count; i++)

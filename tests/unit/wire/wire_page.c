@@ -7,6 +7,7 @@
 #include "engine/base/check.h"
 #include "engine/limits.h"
 #include "engine/wire/msgpack_reader.h"
+#include "tests/lib/page.h"
 
 const struct wire_example *wire_page_example(const char *name, size_t size) {
     for (unsigned i = 0; i < wire_examples_requests_count; i++)
@@ -104,11 +105,6 @@ static void page_print(FILE *out, struct msgpack_reader *r, int indent) {
     page_print_one(out, r, indent);
 }
 
-static void page_print_hex(FILE *out, const uint8_t *bytes, size_t size) {
-    for (size_t i = 0; i < size; i++)
-        fprintf(out, "%02x%s", bytes[i], i + 1 == size || i % 32 == 31 ? "\n" : " ");
-}
-
 static void page_print_example(FILE *out, const struct wire_example *example, bool hex) {
     static uint8_t bytes[MESSAGE_BYTES_MAX];
     struct msgpack_writer w;
@@ -116,7 +112,7 @@ static void page_print_example(FILE *out, const struct wire_example *example, bo
     example->write(&w);
     require(msgpack_writer_ok(&w));
     if (hex) {
-        page_print_hex(out, bytes, msgpack_writer_size(&w));
+        page_print_hex(out, bytes, msgpack_writer_size(&w), 32);
         return;
     }
     struct msgpack_reader r;
@@ -126,46 +122,22 @@ static void page_print_example(FILE *out, const struct wire_example *example, bo
     fputc('\n', out);
 }
 
-char *wire_page_fill(const char *page, char *error, size_t error_bytes) {
-    char *filled = NULL;
-    size_t size = 0;
-    FILE *out = open_memstream(&filled, &size);
-    require(out != NULL);
-    const char *fault = NULL;
-    while (*page != '\0' && fault == NULL) {
-        const char *end = strchr(page, '\n');
-        size_t line = end != NULL ? (size_t)(end - page) : strlen(page);
-        bool hex = strncmp(page, "```hex ", 7) == 0, text = strncmp(page, "```text ", 8) == 0;
-        fprintf(out, "%.*s%s", (int)line, page, end != NULL ? "\n" : "");
-        const char *name = page + (hex ? 7 : 8);
-        size_t name_size = (size_t)(page + line - name);
-        page += line + (end != NULL);
-        if (!hex && !text) continue;
-        const struct wire_example *example = wire_page_example(name, name_size);
-        const char *close = strstr(page, "```");
-        if (example == NULL || close == NULL) {
-            fault = example == NULL ? "names no example" : "has no end";
-            snprintf(error, error_bytes, "block \"%.*s\" %s", (int)name_size, name, fault);
-            break;
-        }
-        page_print_example(out, example, hex);
-        page = close;
-    }
-    fclose(out);
-    if (fault == NULL) return filled;
-    free(filled);
-    return NULL;
+static bool page_print_named(FILE *out, const char *name, bool hex) {
+    const struct wire_example *example = wire_page_example(name, strlen(name));
+    if (example != NULL) page_print_example(out, example, hex);
+    return example != NULL;
 }
 
-char *wire_page_read(const char *path) {
-    FILE *in = fopen(path, "rb");
-    if (in == NULL) return NULL;
-    char *text = NULL;
-    size_t size = 0;
-    if (getdelim(&text, &size, '\0', in) < 0) {
-        free(text);
-        text = NULL;
-    }
-    fclose(in);
-    return text;
+static bool page_write_hex(FILE *out, const char *name) {
+    return page_print_named(out, name, true);
+}
+
+static bool page_write_text(FILE *out, const char *name) {
+    return page_print_named(out, name, false);
+}
+
+char *wire_page_fill(const char *page, char *error, size_t error_bytes) {
+    static const struct page_block blocks[] = {{"```hex ", "```", page_write_hex},
+                                               {"```text ", "```", page_write_text}};
+    return page_fill(page, blocks, sizeof blocks / sizeof *blocks, error, error_bytes);
 }

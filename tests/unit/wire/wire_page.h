@@ -16,7 +16,4 @@ const struct wire_example *wire_page_example(const char *name, size_t size);
  * block names no example or has no end. */
 char *wire_page_fill(const char *page, char *error, size_t error_bytes);
 
-/* A whole file as a NUL-terminated text; malloc'ed, NULL = cannot be read. */
-char *wire_page_read(const char *path);
-
 #endif
