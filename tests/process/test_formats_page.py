@@ -3,8 +3,8 @@
 
   test_formats_page.py JUMUND FORMATS_PAGE PROTOCOL_PAGE
 
-Lets a real node live a little and stop, then reads its data directory with the reader that stands on
-the page, as it stands there.
+Lets a real node live a little and stop, then reads its data directory with the reader that stands
+on the page, as it stands there.
 """
 import json
 import os
