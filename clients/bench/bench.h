@@ -42,13 +42,16 @@ struct bench_order {
     uint8_t store, rider;
 };
 
+/* One cache line: with thousands of commands in flight, every line that an answer touches is a wait
+ * for memory that would be measured as the engine's. */
 struct bench_lane {
-    struct bench *bench;
+    _Alignas(64) struct bench *bench;
     struct bench_order *orders;
-    uint32_t orders_count, next;
-    struct bench_order *current; /* the order whose command is in flight */
     int64_t sent_ns;             /* or the intended moment, in the open loop */
     uint64_t random;
+    uint32_t orders_count;
+    uint32_t current;            /* the order whose command is in flight ... */
+    struct bench_order order;    /* ... and its state, written back with the answer */
 };
 
 struct bench {
@@ -70,9 +73,11 @@ struct bench {
 /* -- workload.c */
 bool bench_workload_init(struct bench *b, uint32_t lanes_count);
 void bench_workload_fini(struct bench *b);
+void bench_pick_order(struct bench_lane *lane);
 /* Fills the lane's next command; its texts live as long as the process. */
 void bench_next_command(struct bench_lane *lane, jumun_command *command);
-/* Takes the answer to the lane's command: checks, counts, moves the order on. */
+/* Takes the answer to the lane's command: checks, counts, moves the order on. The next order is picked
+ * here, so that it comes from memory meanwhile. */
 void bench_take_result(struct bench_lane *lane, const jumun_result *result, int64_t now_ns);
 int64_t bench_now_ns(void);
 

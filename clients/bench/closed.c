@@ -142,7 +142,7 @@ struct prefill {
     atomic_uint running;
 };
 
-struct prefill_lane { struct prefill *p; struct bench_lane lane; struct bench_order order; };
+struct prefill_lane { struct bench_lane lane; struct prefill *p; struct bench_order order; };
 
 static void prefill_next(struct prefill_lane *pl);
 
@@ -175,7 +175,7 @@ int bench_prefill(struct bench *b) {
     enum { PREFILL_LANES = 2048 };
     if (b->options.prefill == 0) return 0;
     struct prefill p = {.b = b, .left = b->options.prefill, .running = PREFILL_LANES};
-    struct prefill_lane *lanes = calloc(PREFILL_LANES, sizeof *lanes);
+    struct prefill_lane *lanes = aligned_alloc(64, PREFILL_LANES * sizeof *lanes);
     if (!lanes) return 1;
     int64_t begin = bench_now_ns();
     for (uint32_t i = 0; i < PREFILL_LANES; i++) {

@@ -43,6 +43,12 @@ static void lane_command_id(struct bench_lane *lane, jumun_key *id) {
     memcpy(id->bytes + 8, &b, 8);
 }
 
+void bench_pick_order(struct bench_lane *lane) {
+    /* Any order of the lane, so that orders at all stages of life are interleaved. */
+    lane->current = (uint32_t)(lane_random(lane) % lane->orders_count);
+    __builtin_prefetch(&lane->orders[lane->current], 1);
+}
+
 bool bench_workload_init(struct bench *b, uint32_t lanes_count) {
     for (int i = 0; i < STORE_TEXTS; i++) {
         snprintf(store_texts[i], sizeof store_texts[i], "store-%04d", i);
@@ -54,7 +60,7 @@ bool bench_workload_init(struct bench *b, uint32_t lanes_count) {
     }
     uint32_t orders = b->options.live_orders < lanes_count ? lanes_count : b->options.live_orders;
     b->lanes_count = lanes_count;
-    b->lanes = calloc(lanes_count, sizeof *b->lanes);
+    b->lanes = aligned_alloc(64, lanes_count * sizeof *b->lanes);
     b->orders = calloc(orders, sizeof *b->orders);
     if (!b->lanes || !b->orders) return false;
     uint32_t first = 0;
@@ -66,6 +72,7 @@ bool bench_workload_init(struct bench *b, uint32_t lanes_count) {
                                     .orders_count = end - first};
         memcpy(&lane->random, seed.bytes + 8, 8);
         lane->random += l * 0xd1342543de82ef95ULL;
+        bench_pick_order(lane);
         first = end;
     }
     return true;
@@ -112,9 +119,8 @@ static void fill_step(struct bench_lane *lane, const struct bench_order *o, jumu
 }
 
 void bench_next_command(struct bench_lane *lane, jumun_command *command) {
-    /* Any order of the lane, so that orders at all stages of life are interleaved. */
-    struct bench_order *o = &lane->orders[lane_random(lane) % lane->orders_count];
-    lane->current = o;
+    struct bench_order *o = &lane->order;
+    *o = lane->orders[lane->current];
     command->store_id = NULL;
     command->options = (jumun_options_command){0};
     if (lane->bench->options.mode == BENCH_READS && o->step > 0) {
@@ -134,7 +140,7 @@ void bench_next_command(struct bench_lane *lane, jumun_command *command) {
 
 void bench_take_result(struct bench_lane *lane, const jumun_result *result, int64_t now_ns) {
     struct bench *b = lane->bench;
-    struct bench_order *o = lane->current;
+    struct bench_order *o = &lane->order;
     bool measuring = atomic_load_explicit(&b->measuring, memory_order_relaxed);
     bool read = b->options.mode == BENCH_READS && o->step > 0;
     bool ok = result->code == JUMUN_OK;
@@ -144,6 +150,8 @@ void bench_take_result(struct bench_lane *lane, const jumun_result *result, int6
     bool wrong = ok && result->version != expected;
     if (ok && !read) o->step = (uint8_t)((o->step + 1) % LIFE_STEPS);
     if (!ok && result->code >= 1000) o->step = 0; /* its fate is not known: a new order */
+    lane->orders[lane->current] = *o;
+    bench_pick_order(lane);
     if (wrong) atomic_fetch_add_explicit(&b->wrong, 1, memory_order_relaxed);
     if (!measuring) return;
     if (ok) { /* their count is that of the histogram */
