@@ -77,7 +77,8 @@
 #define CONSENSUS_TAIL_ENTRIES_MAX 4096u       /* ... or so many, whichever is reached first */
 #define CONSENSUS_MESSAGE_BYTES_MAX (1u << 20) /* payload of one append to a peer, or one record */
 #define CONSENSUS_INFLIGHT_ENTRIES 256u        /* unacknowledged entries per peer */
-#define CHECKPOINT_BYTES_MAX (8u << 20)    /* one background state transaction */
+#define CHECKPOINT_BYTES_MAX (2u << 20)    /* one background state transaction: short, for the log
+                                              shares the disk */
 #define CHECKPOINT_AGE_MS 2000LL           /* a dirty actor is left to settle this long */
 
 #define LOG_SEGMENTS_OPEN_MAX 16           /* closed segments kept open for readers */
