@@ -11,6 +11,7 @@
 #include "persistence/lmdb/internal.h"
 #include "tests/unit/formats/formats_story.h"
 
+enum { DISK_ROW_BYTES_MAX = 4096 };
 static char disk_directory[] = "/tmp/jumun-formats-XXXXXX";
 static char disk_shard[64];
 
@@ -116,9 +117,8 @@ static void disk_make(void) {
     storage->ops->close(storage);
 }
 
-static struct bytes disk_keep(MDB_val value) {
-    void *copy = malloc(value.mv_size);
-    require(copy != NULL);
+static struct bytes disk_copy(MDB_val value, uint8_t copy[DISK_ROW_BYTES_MAX]) {
+    require(value.mv_size <= DISK_ROW_BYTES_MAX);
     memcpy(copy, value.mv_data, value.mv_size);
     return bytes_of(copy, value.mv_size);
 }
@@ -140,7 +140,8 @@ struct formats_row formats_disk_row(const char *env, const char *table, const vo
     MDB_val k = {key_bytes, (void *)(uintptr_t)key}, v;
     require(mdb_cursor_get(cursor, &k, &v, MDB_SET_RANGE) == 0);
     require(k.mv_size >= key_bytes && memcmp(k.mv_data, key, key_bytes) == 0);
-    struct formats_row row = {disk_keep(k), disk_keep(v)};
+    static _Alignas(8) uint8_t copies[2][DISK_ROW_BYTES_MAX];
+    struct formats_row row = {disk_copy(k, copies[0]), disk_copy(v, copies[1])};
     mdb_cursor_close(cursor);
     mdb_txn_abort(txn);
     mdb_env_close(mdb);
