@@ -79,6 +79,9 @@
 #define CONSENSUS_INFLIGHT_ENTRIES 256u        /* unacknowledged entries per peer */
 #define CHECKPOINT_BYTES_MAX (2u << 20)    /* one background state transaction: short, for the log
                                               shares the disk */
+/* What one may come to: a last order over the line, and all stores and board notes that changed,
+ * which are of one moment and so cannot be spread over several. */
+#define CHECKPOINT_BLOCKS_BYTES_MAX (2u << 30)
 #define CHECKPOINT_AGE_MS 2000LL           /* a dirty actor is left to settle this long */
 
 #define LOG_SEGMENTS_OPEN_MAX 16           /* closed segments kept open for readers */
@@ -104,6 +107,9 @@ static_assert(STORAGE_LOADS_MAX >= 2 * PARKED_COMMANDS_MAX, "every parked comman
 /* What one log and one state transaction may still write once the floor is seen. */
 static_assert(STORAGE_ROOM_FLOOR_BYTES >= 2 * (LOG_BATCH_BYTES_MAX + CHECKPOINT_BYTES_MAX),
               "the floor leaves room for what is under way");
+static_assert(CHECKPOINT_BYTES_MAX + ACTOR_BYTES_MAX + 2048ULL * STORES_PER_SHARD_MAX <=
+                  CHECKPOINT_BLOCKS_BYTES_MAX,
+              "all stores of a shard fit one checkpoint");
 static_assert(COMMAND_BYTES_MAX <= MESSAGE_BYTES_MAX, "a largest command fits a message");
 static_assert(INGRESS_CONTEXTS_DEFAULT > 2 * INGRESS_CONTEXTS_SPARE, "most contexts do work");
 static_assert(SHARDS_MAX * ENDPOINT_BYTES_MAX * 2 <= STATUS_BYTES_MAX, "the map fits its answer");

@@ -14,7 +14,7 @@ enum { CHECKPOINT_READER_CHECK_S = 60 };
 void checkpoint_queue(struct storage *base, struct checkpoint *c) {
     struct storage_lmdb *s = (struct storage_lmdb *)base;
     struct checkpoint_thread *t = &s->checkpoints;
-    require(c->blocks_bytes <= CHECKPOINT_BYTES_MAX + ACTOR_BYTES_MAX);
+    require(c->blocks_bytes <= CHECKPOINT_BLOCKS_BYTES_MAX);
     pthread_mutex_lock(&t->lock);
     require(t->in_flight < STORAGE_CHECKPOINTS_MAX);
     t->in_flight++;
@@ -35,7 +35,11 @@ static int checkpoint_compare(const void *a, const void *b, void *arg) {
     const struct checkpoint_item *x = &items[*(const uint32_t *)a];
     const struct checkpoint_item *y = &items[*(const uint32_t *)b];
     if (x->kind != y->kind) return x->kind < y->kind ? -1 : 1;
-    return memcmp(x->key.bytes, y->key.bytes, sizeof x->key.bytes);
+    int keys = memcmp(x->key.bytes, y->key.bytes, sizeof x->key.bytes);
+    if (keys != 0) return keys;
+    /* An actor that changed while the checkpoint was being filled is in it twice, and the later
+     * copy must be put last. qsort_r() alone does not promise that. */
+    return *(const uint32_t *)a < *(const uint32_t *)b ? -1 : 1;
 }
 
 /* Neighbours in the tree are written one after the other: each page is touched once. Without memory

@@ -474,6 +474,47 @@ static void load_waits_for_memory(void **state) {
     expect_actor(f, ACTOR_ORDER, fixture_key(3, 3), 200, 'c');
 }
 
+/* All stores of a shard that changed are of one moment: they come in one checkpoint, behind orders
+ * that alone reach its bound. */
+static void all_stores_fit_one_checkpoint(void **state) {
+    enum { STORES = 60000, BYTES = 200 };
+    struct fixture *f = *state;
+    fixture_open(f);
+    struct checkpoint c = {.items = calloc(STORES, sizeof *c.items),
+                           .blocks = malloc((size_t)STORES * BYTES), .applied_index = 1,
+                           .applied_term = 1};
+    for (uint32_t i = 0; i < STORES; i++) {
+        struct id128 key = fixture_key(i, i);
+        void *block = fixture_block(ACTOR_STORE, &key, BYTES, (uint8_t)i);
+        memcpy(c.blocks + c.blocks_bytes, block, BYTES);
+        free(block);
+        c.items[c.items_count++] = (struct checkpoint_item){
+            .key = key, .kind = ACTOR_STORE, .bytes = BYTES, .offset = c.blocks_bytes};
+        c.blocks_bytes += BYTES;
+    }
+    assert_true(c.blocks_bytes > CHECKPOINT_BYTES_MAX + ACTOR_BYTES_MAX);
+    f->storage->ops->checkpoint(f->storage, &c);
+    fixture_wait(f, &f->checkpointed, 1);
+    expect_actor(f, ACTOR_STORE, fixture_key(STORES - 1, STORES - 1), BYTES,
+                 (uint8_t)(STORES - 1));
+    free(c.items);
+    free(c.blocks);
+}
+
+/* An order that changes while a checkpoint is being filled is copied into it twice. */
+static void the_later_copy_stands(void **state) {
+    struct fixture *f = *state;
+    struct id128 key = fixture_key(7, 7);
+    fixture_open(f);
+    struct draft *d = draft_new(0);
+    for (uint64_t i = 0; i < 200; i++) {
+        draft_put(d, ACTOR_ORDER, fixture_key(i * 13 % 200 + 8, i), 64, 'x');
+        if (i % 10 == 0) draft_put(d, ACTOR_ORDER, key, 64, (uint8_t)i);
+    }
+    draft_do(f, d);
+    expect_actor(f, ACTOR_ORDER, key, 64, 190);
+}
+
 int main(void) {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, fixture_setup, fixture_teardown)
     const struct CMUnitTest tests[] = {
@@ -492,6 +533,8 @@ int main(void) {
         TEST(lost_state_without_a_whole_log_is_refused),
         TEST(lost_log_is_refused),
         TEST(load_waits_for_memory),
+        TEST(all_stores_fit_one_checkpoint),
+        TEST(the_later_copy_stands),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
