@@ -70,8 +70,11 @@ struct turn_news {
     } *status;
     uint32_t status_count;
 };
+/* A status goes to every shard: with many of them fewer fit one turn. */
 enum { TURN_NEWS_MAX = 2 * TURN_COMMANDS_MAX, TURN_NEWS_BUCKETS = 4 * TURN_NEWS_MAX,
-       TURN_STATUS_MAX = 256 };
+       TURN_STATUS_MAX = 256, TURN_STATUS_BYTES_MAX = 256 << 10,
+       STATUS_BYTES = ID_TEXT_BYTES_MAX + 24 };
+static_assert(SHARDS_MAX * STATUS_BYTES <= TURN_STATUS_BYTES_MAX, "one status fits a turn");
 
 struct turn {
     bool open;
@@ -152,6 +155,7 @@ struct shard {
 
     struct parked *parked;          /* pool, 1-based, PARKED_COMMANDS_MAX */
     uint32_t parked_free, parked_count;
+    uint32_t loads_waiting;         /* asked of the storage and not answered, < STORAGE_LOADS_MAX */
     uint32_t *loaded;               /* slots whose load has come: their commands run next turn */
     uint32_t loaded_count, loaded_capacity;
     uint32_t *visitors;             /* ring of slots that came by a load */
@@ -162,6 +166,7 @@ struct shard {
     int64_t timers_from_ms;         /* start of the stretch that is being listed */
     bool timers_loading;
     uint64_t paused_stores;
+    bool stores_limit_told;
 
     struct dirty_ring dirty;        /* orders */
     uint32_t *dirty_stores;         /* slots of stores and board notes */
@@ -231,7 +236,7 @@ uint32_t shard_messages(struct shard *s);
 void shard_news_add_order(struct shard *s, const struct actor *order, bool opened);
 void shard_news_add_status(struct shard *s, struct bytes store, bool paused, uint32_t version);
 bool shard_news_has_room(const struct shard *s);
-bool shard_news_reserve(struct shard *s, struct bytes store, bool board); /* false = no memory */
+uint16_t shard_news_reserve(struct shard *s, struct bytes store, bool board); /* a result code */
 void shard_news_finish(struct shard *s); /* at the end of a turn: writes the messages */
 bool shard_apply_message(struct shard *s, const struct event *e,
                          const struct apply_context *context);

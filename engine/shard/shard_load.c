@@ -15,11 +15,12 @@ bool shard_may_be_stored(const struct shard *s, const struct id128 *key) {
 }
 
 uint32_t shard_start_load(struct shard *s, const struct id128 *key) {
-    if (s->parked_free == 0) return SLOT_NONE;
+    if (s->parked_free == 0 || s->loads_waiting + 1 >= STORAGE_LOADS_MAX) return SLOT_NONE;
     uint32_t n = actor_table_add(&s->table, ACTOR_ORDER, key, sizeof(struct actor));
     if (n == SLOT_NONE) return SLOT_NONE;
     actor_table_slot(&s->table, n)->flags = SLOT_LOADING;
     s->options.storage->ops->load(s->options.storage, ACTOR_ORDER, key);
+    s->loads_waiting++;
     s->stats.loads++;
     return n;
 }
@@ -82,7 +83,8 @@ void shard_on_loaded(struct shard *s, const struct storage_event *event) {
     uint32_t n = actor_table_find(&s->table, ACTOR_ORDER, &event->key);
     require(n != SLOT_NONE);
     struct slot *slot = actor_table_slot(&s->table, n);
-    require(slot->flags & SLOT_LOADING);
+    require(slot->flags & SLOT_LOADING && s->loads_waiting > 0);
+    s->loads_waiting--;
     uint16_t failed = 0;
     if (!event->ok) failed = RESULT_STORAGE_FAILED;
     else if (event->block && !order_is_well_formed(event->block, event->block_bytes))
@@ -169,6 +171,10 @@ void shard_on_timer_loaded(struct shard *s, const struct storage_event *event) {
         return;
     }
     if (actor_table_find(&s->table, ACTOR_ORDER, &event->key) != SLOT_NONE) return;
-    if (shard_start_load(s, &event->key) == SLOT_NONE)
+    /* A listing is only cut between two milliseconds, and any number of orders may share one (the
+     * log's time stands still while the clock is behind it). What is too much for the storage's
+     * queue, beside the loads of parked commands, is left for the next listing. */
+    bool room = s->loads_waiting < STORAGE_LOADS_MAX - PARKED_COMMANDS_MAX - 1;
+    if (!room || shard_start_load(s, &event->key) == SLOT_NONE)
         s->timers_loaded_to_ms = s->timers_from_ms; /* listed again from there in a later round */
 }

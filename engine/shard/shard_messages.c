@@ -6,8 +6,9 @@
 #include "engine/wire/routing.h"
 
 bool shard_news_has_room(const struct shard *s) {
-    return s->turn.news.count + ORDER_HELD_MAX + 2 < TURN_NEWS_MAX &&
-           s->turn.news.status_count < TURN_STATUS_MAX;
+    uint32_t statuses = s->turn.news.status_count + 1;
+    return s->turn.news.count + ORDER_HELD_MAX + 2 < TURN_NEWS_MAX && statuses <= TURN_STATUS_MAX &&
+           statuses * s->options.shards_count * STATUS_BYTES <= TURN_STATUS_BYTES_MAX;
 }
 
 static uint32_t store_shard(const struct shard *s, struct bytes store) {
@@ -112,7 +113,7 @@ struct news_visit {
     struct shard *s;
     uint8_t message_kind;
     bool apply;              /* else only make room */
-    bool failed;
+    bool failed, at_limit;   /* at_limit: failed, and not for lack of memory */
     const struct apply_context *context;
 };
 
@@ -124,8 +125,10 @@ static bool news_visit_item(void *arg, const struct store_news *item) {
     struct id128 key = store_key(item->store, board);
     uint32_t n = actor_table_find(&s->table, kind, &key);
     if (n == SLOT_NONE) {
-        if (s->table.count[kind] >= STORES_PER_SHARD_MAX) v->failed = true;
-        else n = actor_table_add(&s->table, kind, &key, store_news_bytes(NULL, item));
+        /* What is logged was within the limit when it was taken, and is applied whatever it is. */
+        v->at_limit = !v->apply && s->table.count[kind] >= STORES_PER_SHARD_MAX;
+        if (!v->at_limit)
+            n = actor_table_add(&s->table, kind, &key, store_news_bytes(NULL, item));
         if (n == SLOT_NONE) v->failed = true;
     } else {
         const struct actor *a = shard_actor(s, n);
@@ -145,23 +148,52 @@ static bool news_visit_item(void *arg, const struct store_news *item) {
     return true;
 }
 
-/* Sees to memory for a message before it is logged. */
-static bool message_make_room(struct shard *s, struct bytes payload, bool *well_formed) {
-    struct news_visit v = {.s = s, .apply = false};
+struct news_pick {
+    struct news_visit room;
+    uint32_t kept, left_out;
+};
+
+static bool news_pick_item(void *arg, const struct store_news *item) {
+    struct news_pick *p = arg;
+    if (news_visit_item(&p->room, item)) {
+        p->room.s->news_picked[p->kept++] = *item;
+        return true;
+    }
+    if (!p->room.at_limit) return false;
+    p->room.failed = p->room.at_limit = false;
+    p->left_out++;
+    return true;
+}
+
+/* Sees to memory for a message before it is logged. News of stores beyond the limit are left out of
+ * what is logged: a message that could never be taken would stop all that come behind it, and in
+ * the end the shard that sends them. */
+static bool message_make_room(struct shard *s, struct bytes *payload, bool *well_formed) {
+    struct news_pick p = {.room = {.s = s, .apply = false}};
     *well_formed =
-        store_message_decode(payload, &v.message_kind, news_visit_item, &v) || v.failed;
-    return *well_formed && !v.failed;
+        store_message_decode(*payload, &p.room.message_kind, news_pick_item, &p) || p.room.failed;
+    if (!*well_formed || p.room.failed) return false;
+    if (p.left_out == 0) return true;
+    if (!s->stores_limit_told)
+        log_error("shard %u: it knows %d stores already: others are not counted here, and their "
+                  "pauses not noted", s->options.id, STORES_PER_SHARD_MAX);
+    s->stores_limit_told = true;
+    uint32_t bytes = store_message_encode(p.room.message_kind, s->news_picked, p.kept,
+                                          s->message_buffer, SHARD_MESSAGE_BYTES_MAX);
+    *payload = bytes_of(s->message_buffer, bytes);
+    return true;
 }
 
 /* News for a store of this very shard are applied in the turn that makes them, when it is too late
  * to lack memory: the first news of a store finds its block reserved. */
-bool shard_news_reserve(struct shard *s, struct bytes store, bool board) {
-    if (!board && store_shard(s, store) != s->options.id) return true;
-    if (store.size < 1 || store.size > ID_TEXT_BYTES_MAX) return true; /* will be refused */
+uint16_t shard_news_reserve(struct shard *s, struct bytes store, bool board) {
+    if (!board && store_shard(s, store) != s->options.id) return RESULT_OK;
+    if (store.size < 1 || store.size > ID_TEXT_BYTES_MAX) return RESULT_OK; /* will be refused */
     struct store_news item = {.store = store};
     struct news_visit v = {
         .s = s, .message_kind = board ? STORE_MESSAGE_STATUS : STORE_MESSAGE_COUNTS};
-    return news_visit_item(&v, &item);
+    if (news_visit_item(&v, &item)) return RESULT_OK;
+    return v.at_limit ? RESULT_STORES_LIMIT_REACHED : RESULT_OUT_OF_MEMORY;
 }
 
 bool shard_apply_message(struct shard *s, const struct event *e,
@@ -215,7 +247,7 @@ static void message_take(struct shard *s, const struct inbox_message *m) {
     if (m->sequence != peer->seen + 1) return; /* one before it was lost: it comes again */
     struct bytes payload = bytes_of(m->payload, m->bytes);
     bool well_formed;
-    if (!message_make_room(s, payload, &well_formed)) {
+    if (!message_make_room(s, &payload, &well_formed)) {
         if (!well_formed)
             log_error("shard %u: message %llu of shard %u is not a store message: dropped",
                       s->options.id, (unsigned long long)m->sequence, m->from);

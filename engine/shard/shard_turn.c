@@ -148,13 +148,11 @@ static struct decision decide_once(struct shard *s, const struct command *comman
     if (t->sink.size == mark) return d;
     if (kind == ACTOR_STORE && !a && s->table.count[ACTOR_STORE] >= STORES_PER_SHARD_MAX)
         return undo(s, mark, events, RESULT_STORES_LIMIT_REACHED, 0);
-    bool reserved = true;
-    if (command->kind == COMMAND_PLACE) {
-        reserved = shard_news_reserve(s, command->place.store, false);
-    }
-    if (kind == ACTOR_STORE) reserved = shard_news_reserve(s, command->store.store, true);
-    if (!reserved || !turn_apply(s, kind, slot, mark))
-        return undo(s, mark, events, RESULT_OUT_OF_MEMORY, version);
+    uint16_t code = RESULT_OK;
+    if (command->kind == COMMAND_PLACE) code = shard_news_reserve(s, command->place.store, false);
+    if (kind == ACTOR_STORE) code = shard_news_reserve(s, command->store.store, true);
+    if (code == RESULT_OK && !turn_apply(s, kind, slot, mark)) code = RESULT_OUT_OF_MEMORY;
+    if (code != RESULT_OK) return undo(s, mark, events, code, version);
     return d;
 }
 

@@ -156,6 +156,7 @@ static void handle_free(struct storage_memory *d) {
     while (d->loads != NULL) {
         struct memory_load *load = d->loads;
         d->loads = load->next;
+        d->loads_waiting--;
         free(load);
     }
     for (; d->events_count > 0; d->events_count--) {
@@ -311,6 +312,7 @@ void storage_memory_advance(struct storage_memory *d, int64_t mono_ms) {
     while (d->loads != NULL && d->loads->due_ms <= d->now_ms && !d->crashed) {
         struct memory_load *load = d->loads;
         d->loads = load->next;
+        d->loads_waiting--;
         if (d->loads == NULL) d->loads_tail = &d->loads;
         load_finish(d, load);
         free(load);

@@ -73,6 +73,7 @@ struct storage_memory {
     struct checkpoint *checkpoint;
     int64_t checkpoint_due_ms;
     struct memory_load *loads, **loads_tail;
+    uint32_t loads_waiting;
     struct storage_event *events; /* what poll() will say */
     uint32_t events_head, events_count, events_capacity;
 };

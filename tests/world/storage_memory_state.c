@@ -1,4 +1,5 @@
 /* The simulated disk's state: checkpoints, actors, timer rows. */
+#include "engine/limits.h"
 #include "engine/wire/routing.h"
 #include "tests/world/storage_memory_private.h"
 
@@ -120,6 +121,8 @@ void checkpoint_finish(struct storage_memory *d) {
 void memory_load(struct storage *s, uint8_t actor_kind, const struct id128 *key) {
     struct storage_memory *d = disk_of(s);
     if (!disk_operation(d)) return;
+    /* The real one ends the process then. */
+    if (d->loads_waiting++ >= STORAGE_LOADS_MAX) disk_fault(d, "too many loads at a time");
     struct memory_load *load = calloc(1, sizeof *load);
     require(load != NULL);
     load->due_ms = d->now_ms + disk_delay(d, d->options.load_ms_max);

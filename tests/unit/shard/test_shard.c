@@ -19,6 +19,8 @@ static int setup(void **state) {
 }
 static int teardown(void **state) { (void)state; world_close(&world); return 0; }
 
+static void on_answer(struct request *r) { ((struct ask *)(void *)r)->answered = true; }
+
 static struct shard_stats stats_of(uint32_t shard) {
     struct shard_stats stats;
     world_run(&world, 30);
@@ -289,6 +291,48 @@ static void test_deadlines_fire_once_wherever_the_order_is(void **state) {
     assert_int_equal(world_ask(w, &get).code, RESULT_ORDER_NOT_FOUND);
 }
 
+/* Lets time pass for the disks and the machine while the wall clock stands still: all deadlines
+ * that are set meanwhile fall into one millisecond. */
+static void run_at_one_moment(struct world *w, int64_t ms) {
+    for (int64_t i = 0; i < ms; i++) {
+        world_run(w, 1);
+        w->now_ms--;
+    }
+}
+
+static void place_many(struct world *w, uint32_t count) {
+    struct ask *asks = calloc(count, sizeof *asks);
+    for (uint32_t i = 0; i < count; i++) {
+        struct command place = world_place(w, world_key(w, 0), "s1");
+        place.place.acceptance_timeout_ms = 60000;
+        assert_true(world_offer(w, &asks[i], &place));
+    }
+    for (uint32_t i = 0; i < count; i++) {
+        for (int ms = 0; ms < 1000 && !asks[i].answered; ms++) run_at_one_moment(w, 1);
+        assert_true(asks[i].answered);
+        assert_int_equal(asks[i].result.code, RESULT_OK);
+    }
+    free(asks);
+}
+
+static void test_any_number_of_deadlines_of_one_moment_are_found_again(void **state) {
+    (void)state;
+    enum { BATCHES = 20, BATCH = 2000, ORDERS = BATCHES * BATCH };
+    static_assert(ORDERS > STORAGE_LOADS_MAX, "more than the storage takes at a time");
+    struct world *w = &world;
+    for (int batch = 0; batch < BATCHES; batch++) place_many(w, BATCH);
+    run_at_one_moment(w, 4000);
+    assert_true(stats_of(0).dirty_actors == 0);
+    world_crash(w);
+    world_start(w);
+    world_run(w, 500);
+    assert_int_equal(stats_of(0).orders_in_memory, ORDERS);
+    w->now_ms += 60000;
+    world_run(w, 500);
+    assert_int_equal(stats_of(0).timers_fired, ORDERS);
+    assert_null(storage_memory_fault(w->disks[0]));
+}
+
 static int64_t open_orders(struct world *w, const char *store) {
     uint32_t shard = world_shard_of(&(struct command){.kind = COMMAND_STORE_GET,
                                                       .store.store = bytes_of_text(store)});
@@ -362,6 +406,70 @@ static void test_a_pause_reaches_every_shard(void **state) {
     world_run(w, 100);
     assert_int_equal(world_ask(w, &place).code, RESULT_OK);
     assert_int_equal(stats_of(1).paused_stores, 0);
+}
+
+static void test_a_store_beyond_the_limit_stops_no_other_news(void **state) {
+    (void)state;
+    struct world *w = &world;
+    char known[16], unknown[16];
+    world_store(w, 1, known);
+    world_store(w, 1, unknown);
+    struct command place = world_place(w, world_key(w, 0), known);
+    assert_int_equal(world_ask(w, &place).code, RESULT_OK);
+    world_run(w, 100);
+    assert_int_equal(open_orders(w, known), 1);
+    uint64_t *count = &w->shards[1]->table.count[ACTOR_STORE], before = *count;
+    *count = STORES_PER_SHARD_MAX;
+    place = world_place(w, world_key(w, 0), unknown);
+    assert_int_equal(world_ask(w, &place).code, RESULT_OK);
+    place = world_place(w, world_key(w, 0), known);
+    assert_int_equal(world_ask(w, &place).code, RESULT_OK);
+    struct command own = world_place(w, world_key(w, 1), unknown);
+    assert_int_equal(world_ask(w, &own).code, RESULT_STORES_LIMIT_REACHED);
+    world_run(w, 100);
+    assert_int_equal(open_orders(w, known), 2);
+    assert_int_equal(w->shards[0]->outbox.messages_waiting, 0);
+    *count = before;
+    world_crash(w);
+    world_start(w);
+    world_run(w, 100);
+    assert_int_equal(open_orders(w, known), 2);
+    assert_int_equal(open_orders(w, unknown), 0);
+}
+
+/* Each status is logged once for every shard: with the most shards that there may be, all of a
+ * turn's pauses would not fit its entry. */
+static void test_pauses_for_many_shards_are_spread_over_turns(void **state) {
+    (void)state;
+    struct world *w = &world;
+    static struct ask asks[TURN_STATUS_MAX];
+    static char stores[TURN_STATUS_MAX][ID_TEXT_BYTES_MAX];
+    world_crash(w);
+    w->options.shards_count = SHARDS_MAX;
+    w->courier_is_down = true;
+    world_start(w);
+    world_run(w, 50);
+    for (uint32_t i = 0; i < TURN_STATUS_MAX; i++) {
+        memset(stores[i], 'x', sizeof stores[i]);
+        memcpy(stores[i], &i, 1);
+        struct command pause = world_command(w, COMMAND_STORE_PAUSE, (struct id128){{0}});
+        pause.store.store = bytes_of(stores[i], sizeof stores[i]);
+        pause.subject = store_key(pause.store.store, false);
+        asks[i] = (struct ask){.command = pause};
+        asks[i].request = (struct request){.commands = &asks[i].command, .commands_count = 1,
+                                           .results = &asks[i].result, .done = on_answer};
+        atomic_store(&asks[i].request.parts_left, 1);
+        asks[i].part = (struct request_part){.request = &asks[i].request, .count = 1};
+        uint32_t retry;
+        assert_true(shard_offer(w->shards[0], &asks[i].part, &retry));
+    }
+    world_run(w, 1000);
+    for (uint32_t i = 0; i < TURN_STATUS_MAX; i++) {
+        assert_true(asks[i].answered);
+        assert_int_equal(asks[i].result.code, RESULT_OK);
+    }
+    assert_int_equal(w->shards[0]->outbox.messages_waiting % (SHARDS_MAX - 1), 0);
+    assert_true(w->shards[0]->outbox.messages_waiting > SHARDS_MAX - 1);
 }
 
 static void test_what_overtook_its_place_is_decided_with_it(void **state) {
@@ -466,8 +574,11 @@ int main(void) {
         T(test_overload_is_an_answer_and_memory_is_bounded),
         T(test_lasting_load_is_admitted_by_the_rate_of_answers),
         T(test_deadlines_fire_once_wherever_the_order_is),
+        T(test_any_number_of_deadlines_of_one_moment_are_found_again),
         T(test_stores_count_orders_of_all_shards_exactly_once),
         T(test_a_pause_reaches_every_shard),
+        T(test_a_store_beyond_the_limit_stops_no_other_news),
+        T(test_pauses_for_many_shards_are_spread_over_turns),
         T(test_what_overtook_its_place_is_decided_with_it),
         T(test_history_is_the_chain_of_an_order),
         T(test_every_failing_allocation_is_an_answer),
