@@ -40,8 +40,10 @@ bool actor_table_init(struct actor_table *t, struct shard_memory *memory) {
 }
 
 void actor_table_fini(struct actor_table *t) {
-    for (uint32_t n = 1; n < t->slots_used; n++)
-        shard_memory_free(&t->memory->actor_bytes, actor_table_slot(t, n)->block);
+    for (uint32_t n = 1; n < t->slots_used; n++) {
+        struct slot *slot = actor_table_slot(t, n);
+        shard_memory_free_block(t->memory, slot->block, slot->capacity);
+    }
     for (uint32_t c = 0; c < t->chunks_count; c++)
         shard_memory_free(&t->memory->table_bytes, t->chunks[c]);
     shard_memory_free(&t->memory->table_bytes, t->chunks);
@@ -98,6 +100,14 @@ uint32_t actor_table_find(const struct actor_table *t, uint8_t kind, const struc
     return n != SLOT_NONE ? n : index_find(t, &t->old, tag, kind, key);
 }
 
+/* The first slot with this tag: almost always the right one, and never looks at a block. */
+static uint32_t index_guess(const struct actor_index *index, uint32_t tag) {
+    uint64_t i = index_home(index, tag);
+    while (index->entries[i].slot != SLOT_NONE && index->entries[i].tag != tag)
+        i = (i + 1) & index->mask;
+    return index->entries[i].slot;
+}
+
 void actor_table_prefetch(const struct actor_table *t, const struct id128 *const *keys,
                           uint32_t count) {
     uint32_t tags[ACTOR_TABLE_PREFETCH_MAX];
@@ -109,18 +119,16 @@ void actor_table_prefetch(const struct actor_table *t, const struct id128 *const
         if (t->old.entries) __builtin_prefetch(&t->old.entries[index_home(&t->old, tags[i])]);
     }
     for (uint32_t i = 0; i < count; i++) {
-        /* Only the first two entries of the run: a guess is enough. */
-        uint64_t at = index_home(&t->index, tags[i]);
-        uint32_t n = t->index.entries[at].tag == tags[i] ? t->index.entries[at].slot : SLOT_NONE;
-        at = (at + 1) & t->index.mask;
-        if (n == SLOT_NONE && t->index.entries[at].tag == tags[i]) n = t->index.entries[at].slot;
+        uint32_t n = index_guess(&t->index, tags[i]);
+        if (n == SLOT_NONE && t->old.entries) n = index_guess(&t->old, tags[i]);
         slots[i] = n == SLOT_NONE ? NULL : actor_table_slot(t, n);
         if (slots[i]) __builtin_prefetch(slots[i]);
     }
     for (uint32_t i = 0; i < count; i++) {
         if (!slots[i] || !slots[i]->block) continue;
         const uint8_t *block = (const uint8_t *)slots[i]->block;
-        for (uint32_t line = 0; line < 8; line++) __builtin_prefetch(block + 64 * line);
+        uint32_t bytes = slots[i]->capacity < 512 ? slots[i]->capacity : 512;
+        for (uint32_t at = 0; at < bytes; at += 64) __builtin_prefetch(block + at, 1);
     }
 }
 
@@ -217,8 +225,8 @@ bool actor_table_reserve(struct actor_table *t, struct slot *slot, uint32_t byte
     if (bytes <= slot->capacity) return true;
     require(bytes <= ACTOR_BYTES_MAX);
     size_t capacity;
-    struct actor *block = shard_memory_resize(t->memory, &t->memory->actor_bytes, slot->block,
-                                              bytes, &capacity);
+    struct actor *block =
+        shard_memory_resize_block(t->memory, slot->block, slot->capacity, bytes, &capacity);
     if (!block) return false;
     uint32_t used = slot->block ? block->bytes : 0;
     memset((uint8_t *)block + used, 0, capacity - used);
@@ -239,6 +247,6 @@ void actor_table_remove(struct actor_table *t, uint32_t number) {
     uint32_t tag = hash_tag(key_hash(&slot->block->key));
     if (!index_remove(&t->index, tag, number)) require(index_remove(&t->old, tag, number));
     t->count[slot->block->kind]--;
-    shard_memory_free(&t->memory->actor_bytes, slot->block);
+    shard_memory_free_block(t->memory, slot->block, slot->capacity);
     slot_give_back(t, number);
 }

@@ -7,6 +7,9 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdlib.h>
+#ifdef JUMUN_JEMALLOC
+#include <jemalloc/jemalloc.h>
+#endif
 
 struct shard_memory {
     uint64_t actor_bytes;    /* of all actor blocks, the allocator's rounding included */
@@ -35,6 +38,33 @@ static inline void shard_memory_free(uint64_t *count, void *block) {
     if (!block) return;
     *count -= malloc_usable_size(block);
     free(block);
+}
+
+/* The same for the blocks of actors, whose owner knows their capacity: asking the allocator what a
+ * block holds is a wait for memory of its own, and every command may ask. */
+static inline void *shard_memory_resize_block(struct shard_memory *m, void *block,
+                                              size_t capacity_before, size_t bytes,
+                                              size_t *capacity) {
+    if (shard_memory_fails(m)) return NULL;
+    void *p = realloc(block, bytes);
+    if (!p) return NULL;
+#ifdef JUMUN_JEMALLOC
+    *capacity = nallocx(bytes, 0);
+#else
+    *capacity = malloc_usable_size(p);
+#endif
+    m->actor_bytes += *capacity - capacity_before;
+    return p;
+}
+
+static inline void shard_memory_free_block(struct shard_memory *m, void *block, size_t capacity) {
+    if (!block) return;
+    m->actor_bytes -= capacity;
+#ifdef JUMUN_JEMALLOC
+    sdallocx(block, capacity, 0);
+#else
+    free(block);
+#endif
 }
 
 #endif
