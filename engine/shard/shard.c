@@ -276,6 +276,11 @@ bool shard_is_drained(const struct shard *s) {
     return atomic_load(&((struct shard *)(uintptr_t)s)->drained);
 }
 
+bool shard_settle(struct shard *s) {
+    take_storage_events(s);
+    return s->checkpoint.phase != CHECKPOINT_WRITING;
+}
+
 static void free_queues(struct shard *s) {
     struct inbox_message *lists[2] = {s->inbox, atomic_exchange(&s->inbox_top, NULL)};
     for (int i = 0; i < 2; i++)

@@ -90,11 +90,16 @@ void shard_on_wake(struct shard *shard, void (*wake)(void *arg), void *arg);
 void shard_drain(struct shard *shard);
 bool shard_is_drained(const struct shard *shard);
 
+/* Takes what the storage has finished. False while the storage still reads a checkpoint of this
+ * shard: call again when it wakes. It gives each back in bounded time, with room or without. */
+bool shard_settle(struct shard *shard);
+
 void shard_stats(const struct shard *shard, struct shard_stats *stats); /* any thread */
 
 /* Frees everything. Parts in the mailbox are answered SHUTTING_DOWN; parts that are decided but not
  * committed, or wait for a load, are dropped without an answer: their fate is the log's. After
- * shard_is_drained() there are none. The storage is not closed. */
+ * shard_is_drained() there are none. The storage is not closed; it must have crashed or the shard
+ * be settled, because a checkpoint on its way is freed here. */
 void shard_close(struct shard *shard);
 
 #endif

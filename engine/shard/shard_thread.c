@@ -72,6 +72,17 @@ static void shard_thread_loop(struct shard_thread *t) {
     }
 }
 
+/* A drained shard may have begun another checkpoint (messages of shards that still drain come in),
+ * and one that ran out of patience is in the midst of it. Closed at once, it would free what the
+ * storage is writing: rows of freed memory with checksums that match. */
+static void shard_thread_settle(struct shard_thread *t) {
+    for (;;) {
+        doorbell_hear(&t->bell);
+        if (shard_settle(t->shard)) return;
+        doorbell_sleep(&t->bell, SHARD_THREAD_SLEEP_MS_MAX);
+    }
+}
+
 static void shard_thread_pin(const struct shard_thread *t) {
     char name[16];
     snprintf(name, sizeof name, "shard-%u", t->options.shard.id);
@@ -105,6 +116,7 @@ static void *shard_thread_main(void *arg) {
         return NULL;
     }
     shard_thread_loop(t);
+    shard_thread_settle(t);
     shard_close(shard);
     return NULL;
 }
