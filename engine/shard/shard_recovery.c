@@ -182,6 +182,10 @@ static bool replay_slot(struct shard *s, const struct event *e, uint32_t *slot) 
         memcpy(sl->block, block, bytes);
         sl->stored_deadline_ms = shard_timer_row(sl->block);
         timer_heap_set(&s->timers, *slot, sl->block->next_deadline_ms);
+        /* When its snapshot is ahead of all that is replayed, nothing else would ever look at it
+         * again: stored once more, it leaves memory, and a retired one the disk as well. */
+        if (sl->block->flags & (ACTOR_CLOSED | ACTOR_RETIRED))
+            shard_mark_dirty(s, *slot, s->applied_index + 1);
     }
     storage->ops->release_block(storage, block);
     return ok;

@@ -74,7 +74,8 @@ static int loader_list(struct storage_lmdb *s, struct loader_timers *list, int64
     MDB_val key = storage_val(&list->next, sizeof list->next), value;
     list->count = 0;
     *more = false;
-    int rc = lmdb_env_read_begin(&s->state, &txn);
+    int rc = storage_fault(s, STORAGE_POINT_ALLOCATE);
+    if (rc == 0) rc = lmdb_env_read_begin(&s->state, &txn);
     if (rc != 0) return rc;
     rc = mdb_cursor_open(txn, s->state_tables[STATE_TIMERS], &cursor);
     if (rc == 0) rc = mdb_cursor_get(cursor, &key, &value, MDB_SET_RANGE);
@@ -108,7 +109,15 @@ static void loader_timers(struct storage_lmdb *s, const struct load_request *r) 
     bool more = true;
     storage_be64(list.next.deadline_be, (uint64_t)r->from_ms);
     while (more && stopped_ms == r->to_ms) {
+        const struct timer_row from = list.next;
         int rc = loader_list(s, &list, r->to_ms, &more);
+        if (rc == ENOMEM && !loader_stopped(&s->loader)) {
+            /* A listing cut short would lose deadlines: it goes on from where it was. */
+            nanosleep(&(struct timespec){.tv_nsec = 10000000}, NULL);
+            list.next = from;
+            more = true;
+            continue;
+        }
         if (rc != 0) {
             log_error("shard %u: %s/timers: %s", s->shard, s->state.path, mdb_strerror(rc));
             break;

@@ -464,6 +464,14 @@ static void load_waits_for_memory(void **state) {
     assert_int_equal(f->loaded[0].block_bytes, 200);
     assert_int_equal(left, 0);
     f->storage->ops->release_block(f->storage, f->loaded[0].block);
+    d = draft_new(0);
+    draft_put(d, ACTOR_ORDER, key, 200, 'x')->new_deadline_ms = 700;
+    draft_do(f, d);
+    __atomic_store_n(&left, 3, __ATOMIC_SEQ_CST);
+    list_timers(f, 0, 1000, 10);
+    assert_int_equal(f->loaded_count, 2);
+    assert_true(f->loaded[0].deadline_ms == 700);
+    assert_int_equal(left, 0);
     /* Sorting the checkpoint is only an optimisation. */
     __atomic_store_n(&left, 1, __ATOMIC_SEQ_CST);
     d = draft_new(0);

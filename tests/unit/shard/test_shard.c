@@ -124,6 +124,26 @@ static void test_closed_orders_leave_memory_and_come_back(void **state) {
     assert_int_equal(stats_of(0).parked_commands, 0);
 }
 
+/* The order's snapshot is ahead of the marker: a restart replays its events and skips them all. */
+static void test_a_closed_order_met_in_a_replay_leaves_memory(void **state) {
+    (void)state;
+    struct world *w = &world;
+    world_run(w, 5000);
+    struct command closed = world_place(w, world_key(w, 0), "s1");
+    struct command open = world_place(w, world_key(w, 0), "s1");
+    uint64_t index = world_ask(w, &closed).index;
+    world_run(w, 1500);
+    assert_int_equal(world_ask(w, &open).code, RESULT_OK);
+    end_order(w, closed.subject);
+    while (storage_memory_marker(w->disks[0]) < index) world_run(w, 1);
+    world_crash(w);
+    world_start(w);
+    world_run(w, 20);
+    assert_int_equal(w->shards[0]->table.count[ACTOR_ORDER], 2);
+    world_run(w, 6000);
+    assert_int_equal(stats_of(0).orders_in_memory, 1);
+}
+
 static void test_a_damaged_snapshot_fails_its_order_alone(void **state) {
     (void)state;
     struct world *w = &world;
@@ -568,6 +588,7 @@ int main(void) {
         T(test_an_answer_waits_for_the_disk),
         T(test_a_retry_gets_the_first_answer_also_after_a_crash),
         T(test_closed_orders_leave_memory_and_come_back),
+        T(test_a_closed_order_met_in_a_replay_leaves_memory),
         T(test_a_damaged_snapshot_fails_its_order_alone),
         cmocka_unit_test(test_a_damaged_log_is_named_and_not_served),
         T(test_a_full_disk_refuses_writes_and_recovers),
