@@ -37,6 +37,8 @@
 
 /* -- messages ------------------------------------------------------------------------------ */
 #define MESSAGE_BYTES_MAX (4u << 20)  /* one nng message, either direction */
+/* What the values of one part may weigh before they are encoded: more could not be sent. */
+#define REPLY_VALUES_BYTES_MAX (2 * MESSAGE_BYTES_MAX)
 #define BATCH_COMMANDS_MAX 1024       /* commands in one message */
 #define COMMAND_BYTES_MAX (1u << 20)  /* one encoded command */
 #define HISTORY_EVENTS_MAX 1024       /* newest events that one history answer carries */

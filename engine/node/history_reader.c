@@ -28,7 +28,7 @@ static uint64_t history_reader_read(struct history_reader *h, struct request_par
         uint32_t position = request_part_position(part, i);
         struct result *result = &r->results[position];
         if (result->value_kind != RESULT_VALUE_HISTORY || result->code != RESULT_OK) continue;
-        history_read(h->storages[result->shard], &r->commands[position], result);
+        history_read(h->storages[result->shard], part, position);
         reads++;
     }
     return reads;

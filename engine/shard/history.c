@@ -13,12 +13,15 @@ struct history_walk {
     uint32_t bytes, capacity;
     uint32_t count, limit;
     uint64_t older_index;        /* entry of the event before the oldest one found; 0 = none */
-    bool no_memory;
+    uint64_t bytes_max;
+    bool too_large;
 };
 
 static bool walk_add(struct history_walk *w, const struct history_item *item,
                      const struct event *e) {
     uint32_t need = (uint32_t)sizeof *item + e->bytes;
+    w->too_large = w->bytes + (uint64_t)need > w->bytes_max;
+    if (w->too_large) return false;
     if (w->bytes + need > w->capacity) {
         uint32_t capacity = w->capacity ? w->capacity : 4096;
         while (capacity < w->bytes + need) capacity *= 2;
@@ -47,10 +50,7 @@ static bool walk_record(void *arg, const struct record_header *h, const void *pa
         if (!id128_equal(&e->subject, w->subject)) continue;
         if (first) w->older_index = e->prev_index;
         first = false;
-        if (!walk_add(w, &item, e)) {
-            w->no_memory = true;
-            return false;
-        }
+        if (!walk_add(w, &item, e)) return false;
     }
     return true;
 }
@@ -81,8 +81,11 @@ static void *walk_ordered(const struct history_walk *w, const uint32_t *starts, 
     return out;
 }
 
-void history_read(struct storage *storage, const struct command *command, struct result *result) {
-    struct history_walk w = {.subject = &command->subject, .limit = command->history.limit};
+void history_read(struct storage *storage, struct request_part *part, uint32_t position) {
+    const struct command *command = &part->request->commands[position];
+    struct result *result = &part->request->results[position];
+    struct history_walk w = {.subject = &command->subject, .limit = command->history.limit,
+                             .bytes_max = REPLY_VALUES_BYTES_MAX - part->value_bytes};
     if (w.limit == 0 || w.limit > HISTORY_EVENTS_MAX) w.limit = HISTORY_EVENTS_MAX;
     uint32_t starts[HISTORY_EVENTS_MAX + 1], chunks = 0;
     uint64_t index = result->index;
@@ -100,8 +103,11 @@ void history_read(struct storage *storage, const struct command *command, struct
     }
     if (rv == -1) log_error("history: %s", error);
     result->value = rv == 0 ? walk_ordered(&w, starts, chunks, &result->value_bytes) : NULL;
+    part->value_bytes += result->value_bytes;
     if (!result->value) {
-        result->code = rv == -1 ? RESULT_STORAGE_FAILED : RESULT_OUT_OF_MEMORY;
+        result->code = rv == -1     ? RESULT_STORAGE_FAILED
+                       : w.too_large ? RESULT_MESSAGE_TOO_LARGE
+                                     : RESULT_OUT_OF_MEMORY;
         result->value_kind = RESULT_VALUE_NONE;
         result->value_bytes = 0;
     }

@@ -6,10 +6,11 @@
 #include "engine/shard/request.h"
 #include "persistence/storage.h"
 
-/* Fills `result` (value_kind RESULT_VALUE_HISTORY, result->index = entry of the newest event) for
- * `command`: up to command->history.limit newest events, oldest first, each behind a history_item.
+/* Fills the result at `position` (value_kind RESULT_VALUE_HISTORY, index = entry of the newest
+ * event) for its command: up to command->history.limit newest events, oldest first, each behind a history_item.
  * Blocks on the disk; any thread. Events that retention has dropped are left out. On a damaged log:
- * code STORAGE_FAILED, the fault is logged. */
-void history_read(struct storage *storage, const struct command *command, struct result *result);
+ * code STORAGE_FAILED, the fault is logged. More than the part may still carry
+ * (REPLY_VALUES_BYTES_MAX): code MESSAGE_TOO_LARGE. */
+void history_read(struct storage *storage, struct request_part *part, uint32_t position);
 
 #endif

@@ -32,7 +32,7 @@ static void part_release(struct shard *s, struct request_part *part) {
             *r = (struct result){.code = RESULT_OVERLOADED, .shard = s->options.id,
                                  .retry_after_ms = 100};
         } else {
-            history_read(s->options.storage, &request->commands[position], r);
+            history_read(s->options.storage, part, position);
         }
     }
     request_part_done(part);

@@ -241,6 +241,7 @@ void shard_news_finish(struct shard *s); /* at the end of a turn: writes the mes
 bool shard_apply_message(struct shard *s, const struct event *e,
                          const struct apply_context *context);
 bool shard_store_is_paused(const struct shard *s, struct bytes store);
+uint64_t shard_store_noted_at(const struct shard *s, struct bytes store); /* 0 = never noted */
 
 /* -- shard_load.c */
 bool shard_may_be_stored(const struct shard *s, const struct id128 *key);

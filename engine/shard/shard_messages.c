@@ -217,6 +217,12 @@ bool shard_store_is_paused(const struct shard *s, struct bytes store) {
     return note && note->state == STORE_IS_PAUSED;
 }
 
+uint64_t shard_store_noted_at(const struct shard *s, struct bytes store) {
+    struct id128 key = store_key(store, true);
+    const struct actor *note = shard_actor(s, actor_table_find(&s->table, ACTOR_BOARD, &key));
+    return note ? note->last_index : 0;
+}
+
 static void turn_acknowledge(struct shard *s, uint32_t peer, uint64_t sequence) {
     struct turn *t = &s->turn;
     for (uint32_t i = 0; i < t->acks_count; i++)

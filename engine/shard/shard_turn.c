@@ -183,11 +183,18 @@ struct decision shard_decide(struct shard *s, const struct command *command, uin
 }
 
 static void read_value(struct shard *s, const struct command *command, const struct actor *a,
-                       struct result *r) {
+                       struct request_part *part, struct result *r) {
     if (command->kind == COMMAND_HISTORY) {
         r->value_kind = RESULT_VALUE_HISTORY;
         return;
     }
+    /* What no reply could carry is not copied: many large orders in one message would fill the
+     * memory. */
+    if (part->value_bytes + a->bytes > REPLY_VALUES_BYTES_MAX) {
+        r->code = RESULT_MESSAGE_TOO_LARGE;
+        return;
+    }
+    part->value_bytes += a->bytes;
     r->value = shard_memory_fails(&s->memory) ? NULL : malloc(a->bytes);
     if (!r->value) {
         *r = (struct result){.code = RESULT_OUT_OF_MEMORY, .shard = s->options.id,
@@ -236,8 +243,12 @@ static void turn_command(struct shard *s, struct request_part *part, uint32_t po
             r->version = d.version;
             r->flags = d.repeated ? RESULT_FLAG_REPEATED : 0;
             r->index = a ? a->last_index : 0;
-            if (part->gate_index < r->index) part->gate_index = r->index;
-            if (d.code == RESULT_OK && command_is_read(command->kind)) read_value(s, command, a, r);
+            uint64_t shows = r->index;
+            /* A pause that is not committed yet is not shown either. */
+            if (d.code == RESULT_STORE_PAUSED) shows = shard_store_noted_at(s, command->place.store);
+            if (part->gate_index < shows) part->gate_index = shows;
+            if (d.code == RESULT_OK && command_is_read(command->kind))
+                read_value(s, command, a, part, r);
         }
     }
     if (r->code >= RESULT_OVERLOADED && r->code <= RESULT_OUT_OF_MEMORY)

@@ -337,7 +337,7 @@ static void place_many(struct world *w, uint32_t count) {
 
 static void test_any_number_of_deadlines_of_one_moment_are_found_again(void **state) {
     (void)state;
-    enum { BATCHES = 20, BATCH = 2000, ORDERS = BATCHES * BATCH };
+    enum { BATCHES = 17, BATCH = 2000, ORDERS = BATCHES * BATCH };
     static_assert(ORDERS > STORAGE_LOADS_MAX, "more than the storage takes at a time");
     struct world *w = &world;
     for (int batch = 0; batch < BATCHES; batch++) place_many(w, BATCH);
@@ -492,6 +492,67 @@ static void test_pauses_for_many_shards_are_spread_over_turns(void **state) {
     assert_true(w->shards[0]->outbox.messages_waiting > SHARDS_MAX - 1);
 }
 
+static void test_a_pause_is_not_shown_before_it_is_durable(void **state) {
+    (void)state;
+    struct world *w = &world;
+    static struct ask pause_ask, place_ask;
+    char store[16];
+    world_store(w, 0, store);
+    struct command pause = world_store_command(w, COMMAND_STORE_PAUSE, store);
+    struct command place = world_place(w, world_key(w, 0), store);
+    storage_memory_set_stuck(w->disks[0], w->mono_ms + 200);
+    assert_true(world_offer(w, &pause_ask, &pause));
+    world_run(w, 20);
+    assert_true(world_offer(w, &place_ask, &place));
+    world_run(w, 100);
+    assert_false(pause_ask.answered || place_ask.answered);
+    world_run(w, 200);
+    assert_true(pause_ask.answered && place_ask.answered);
+    assert_int_equal(place_ask.result.code, RESULT_STORE_PAUSED);
+}
+
+/* Both are answered, each without the memory that no reply could carry. */
+static void test_reads_of_one_message_are_bounded_in_bytes(void **state) {
+    (void)state;
+    struct world *w = &world;
+    enum { READS = 64 };
+    static struct order_line lines[ORDER_LINES_MAX];
+    static char name[LINE_NAME_BYTES_MAX];
+    memset(name, 'n', sizeof name);
+    for (int i = 0; i < ORDER_LINES_MAX; i++)
+        lines[i] = (struct order_line){bytes_of("sku", 3), bytes_of(name, sizeof name), 1, 1};
+    struct command place = world_place(w, world_key(w, 0), "s1");
+    place.place.lines = lines;
+    place.place.lines_count = place.place.total = ORDER_LINES_MAX;
+    assert_int_equal(world_ask(w, &place).code, RESULT_OK);
+    uint8_t kinds[] = {COMMAND_GET, COMMAND_HISTORY};
+    for (int k = 0; k < 2; k++) {
+        static struct ask ask;
+        static struct command commands[READS];
+        static struct result results[READS];
+        for (int i = 0; i < READS; i++)
+            commands[i] = (struct command){.kind = kinds[k], .subject = place.subject};
+        ask = (struct ask){.part = {.request = &ask.request, .count = READS}};
+        ask.request = (struct request){.commands = commands, .commands_count = READS,
+                                       .results = results, .done = on_answer};
+        atomic_store(&ask.request.parts_left, 1);
+        uint32_t retry, too_large = 0;
+        assert_true(shard_offer(w->shards[0], &ask.part, &retry));
+        world_run(w, 100);
+        assert_true(ask.answered);
+        uint64_t bytes = 0;
+        for (int i = 0; i < READS; i++) {
+            too_large += results[i].code == RESULT_MESSAGE_TOO_LARGE;
+            bytes += results[i].value_bytes;
+            free(results[i].value);
+        }
+        assert_int_equal(results[0].code, RESULT_OK);
+        assert_int_equal(results[READS - 1].code, RESULT_MESSAGE_TOO_LARGE);
+        assert_true(too_large > READS / 4);
+        assert_true(bytes > MESSAGE_BYTES_MAX && bytes <= REPLY_VALUES_BYTES_MAX);
+    }
+}
+
 static void test_what_overtook_its_place_is_decided_with_it(void **state) {
     (void)state;
     struct world *w = &world;
@@ -600,6 +661,8 @@ int main(void) {
         T(test_a_pause_reaches_every_shard),
         T(test_a_store_beyond_the_limit_stops_no_other_news),
         T(test_pauses_for_many_shards_are_spread_over_turns),
+        T(test_a_pause_is_not_shown_before_it_is_durable),
+        T(test_reads_of_one_message_are_bounded_in_bytes),
         T(test_what_overtook_its_place_is_decided_with_it),
         T(test_history_is_the_chain_of_an_order),
         T(test_every_failing_allocation_is_an_answer),
