@@ -353,6 +353,39 @@ static void test_any_number_of_deadlines_of_one_moment_are_found_again(void **st
     assert_null(storage_memory_fault(w->disks[0]));
 }
 
+/* An overpaid order that nobody accepts: both its deadlines fall into one millisecond. */
+static void test_two_deadlines_of_one_moment_both_fire(void **state) {
+    (void)state;
+    struct world *w = &world;
+    static struct ask asks[2];
+    struct command place = world_place(w, world_key(w, 0), "s1");
+    place.place.payment_timing = PAYMENT_PREPAID;
+    place.place.acceptance_timeout_ms = REFUND_DEADLINE_MS;
+    struct command pay = world_command(w, COMMAND_PAY, place.subject);
+    pay.pay = (struct command_pay){.state = PAYMENT_CAPTURED, .amount = place.place.total + 1,
+                                   .method = bytes_of_text("card"),
+                                   .reference = bytes_of_text("p-1")};
+    assert_true(world_offer(w, &asks[0], &place));
+    assert_true(world_offer(w, &asks[1], &pay));
+    world_run(w, 50);
+    assert_int_equal(asks[0].result.code, RESULT_OK);
+    assert_int_equal(asks[1].result.code, RESULT_OK);
+    w->now_ms += REFUND_DEADLINE_MS;
+    world_run(w, 50);
+    struct command get = world_command(w, COMMAND_GET, place.subject);
+    static struct ask read;
+    assert_true(world_offer(w, &read, &get));
+    world_run(w, 50);
+    assert_true(read.answered);
+    const struct actor *a = read.result.value;
+    struct order_view view;
+    order_view(a, &view);
+    assert_int_equal(a->state, ORDER_EXPIRED);
+    assert_int_equal(view.refunded, place.place.total + 1);
+    assert_int_equal(stats_of(0).timers_fired, 2);
+    free(read.result.value);
+}
+
 static int64_t open_orders(struct world *w, const char *store) {
     uint32_t shard = world_shard_of(&(struct command){.kind = COMMAND_STORE_GET,
                                                       .store.store = bytes_of_text(store)});
@@ -657,6 +690,7 @@ int main(void) {
         T(test_lasting_load_is_admitted_by_the_rate_of_answers),
         T(test_deadlines_fire_once_wherever_the_order_is),
         T(test_any_number_of_deadlines_of_one_moment_are_found_again),
+        T(test_two_deadlines_of_one_moment_both_fire),
         T(test_stores_count_orders_of_all_shards_exactly_once),
         T(test_a_pause_reaches_every_shard),
         T(test_a_store_beyond_the_limit_stops_no_other_news),
