@@ -18,7 +18,13 @@ static int cli_place_send(struct cli *cli, struct order_input *order) {
     if (!cli_write_values(cli, &c.options)) return CLI_USAGE;
     const char *key = args_value(&cli->args, "key");
     if (key && !cli_key(cli, key, &c.order)) return CLI_USAGE;
-    if (!key && !order->has_key) c.order = jumun_key_new();
+    if (!key && !order->has_key) {
+        if (args_value(&cli->args, "id")) {
+            return cli_usage(cli, "--id needs --key: an order remembers its ids, and without a key "
+                                  "a repeat would be another order");
+        }
+        c.order = jumun_key_new();
+    }
     if (args_flag(&cli->args, "dry-run")) {
         char money[TEXT_BYTES];
         if (!cli->quiet) {

@@ -130,8 +130,23 @@ static void ingress_answer_node_command(struct ingress *g, const struct command 
                          .retry_after_ms = INGRESS_OVERLOADED_RETRY_MS};
 }
 
+/* One look at the node serves all STATUS commands of a message: a thousand looks would keep a
+ * thread of the transport for a tenth of a second, and every connection waits for those threads. */
+static void ingress_repeat_value(const struct result *first, struct result *r) {
+    *r = *first;
+    if (!first->value) return;
+    r->value = malloc(first->value_bytes);
+    if (r->value) {
+        memcpy(r->value, first->value, first->value_bytes);
+        return;
+    }
+    *r = (struct result){.code = RESULT_OUT_OF_MEMORY,
+                         .retry_after_ms = INGRESS_OVERLOADED_RETRY_MS};
+}
+
 /* Fills the results of all commands that no shard shall see. */
 static void ingress_answer_local(struct ingress *g, struct exchange *e) {
+    const struct result *status = NULL;
     for (uint32_t i = 0; i < e->request.commands_count; i++) {
         const struct command *command = &e->request.commands[i];
         struct result *r = &e->request.results[i];
@@ -139,7 +154,10 @@ static void ingress_answer_local(struct ingress *g, struct exchange *e) {
             r->code = command->malformed;
             ingress_count_malformed(g, command->malformed);
         } else if (split_is_local(command)) {
-            ingress_answer_node_command(g, command, r);
+            bool asks_status = (uint32_t)command->kind == NODE_COMMAND_STATUS;
+            if (asks_status && status) ingress_repeat_value(status, r);
+            else ingress_answer_node_command(g, command, r);
+            if (asks_status) status = r;
             ingress_add(&g->node_commands, 1);
         }
     }
