@@ -59,6 +59,7 @@
 #define INBOX_MESSAGES_MAX 4096       /* messages and acknowledgements waiting per shard */
 #define MESSAGE_LINGER_MS 4LL         /* how long a message waits for others to travel with */
 #define OUTBOX_MESSAGES_MAX 65536     /* sent and not acknowledged, all peers of a shard together */
+#define OUTBOX_BYTES_MAX (64u << 20)  /* ... and their payloads */
 #define ACTOR_BYTES_MAX (2u << 20)    /* one actor's block */
 
 /* -- the node ------------------------------------------------------------------------------- */

@@ -317,7 +317,9 @@ static uint32_t turn_mailbox(struct shard *s) {
     uint32_t done = 0;
     struct request_part *part;
     /* The mailbox fills and says so. */
-    if (s->outbox.messages_waiting >= OUTBOX_MESSAGES_MAX) return 0;
+    if (s->outbox.messages_waiting >= OUTBOX_MESSAGES_MAX ||
+        s->outbox.bytes_waiting >= OUTBOX_BYTES_MAX)
+        return 0;
     while (shard_turn_has_room(s) && (part = mailbox_peek(&s->mailbox))) {
         shard_turn_begin(s);
         if (part->left == 0) { /* the first look at it */
