@@ -113,9 +113,11 @@ static json_t *cli_result_json(const jumun_result *r, const jumun_key *order) {
     return out;
 }
 
-int cli_failed(struct cli *cli, const jumun_result *r) {
+/* Prints a refusal or a lack of answer on stderr. `order` is NULL but for a place: to repeat that
+ * takes its key too. */
+static int cli_failed(struct cli *cli, const jumun_result *r, const jumun_key *order) {
     int status = cli_exit_of(r->code);
-    char detail[128] = "", id[JUMUN_KEY_TEXT_BYTES], span[TEXT_BYTES];
+    char detail[128] = "", id[JUMUN_KEY_TEXT_BYTES], key[JUMUN_KEY_TEXT_BYTES], span[TEXT_BYTES];
     /* The engine's detail often is the sentence itself. */
     if (r->detail[0] && strcmp(r->detail, jumun_result_text(r->code)) != 0) {
         char clean[sizeof r->detail];
@@ -132,8 +134,10 @@ int cli_failed(struct cli *cli, const jumun_result *r) {
     }
     if (r->code == JUMUN_OUTCOME_UNKNOWN) {
         jumun_key_format(&r->id, id);
-        fprintf(stderr, "It may or may not have been done. Repeat it with --id %s: "
-                        "it will be done once at most.\n", id);
+        if (order) jumun_key_format(order, key);
+        fprintf(stderr, "It may or may not have been done. Repeat it with %s%s%s--id %s: "
+                        "it will be done once at most.\n",
+                order ? "--key " : "", order ? key : "", order ? " " : "", id);
     }
     return status;
 }
@@ -170,11 +174,15 @@ int cli_send(struct cli *cli, const jumun_command *command) {
     jumun_call(client, command, &r, NULL, NULL);
     int status = cli_exit_of(r.code);
     if (cli->json) cli_print_json(cli_result_json(&r, &command->order));
-    if (status != CLI_DONE) return cli_failed(cli, &r);
+    const jumun_key *placed = command->kind == JUMUN_PLACE ? &command->order : NULL;
+    if (status != CLI_DONE) return cli_failed(cli, &r, placed);
     if (cli->json) return status;
-    char key[JUMUN_KEY_TEXT_BYTES] = "";
-    if (command->store_id) snprintf(key, sizeof key, "%.26s", command->store_id);
-    else jumun_key_format(&command->order, key);
+    char key[128] = ""; /* longer than any store's id */
+    if (command->store_id) {
+        text_printable(key, sizeof key, command->store_id, strlen(command->store_id));
+    } else {
+        jumun_key_format(&command->order, key);
+    }
     if (cli->quiet) {
         if (command->kind == JUMUN_PLACE) puts(key);
         return status;
@@ -208,7 +216,7 @@ int cli_read(struct cli *cli, const jumun_command *command, struct cli_answer *a
     }
     if (cli->json) cli_print_json(cli_result_json(r, NULL));
     cli_answer_free(answer);
-    return cli_failed(cli, r);
+    return cli_failed(cli, r, NULL);
 }
 
 void cli_answer_free(struct cli_answer *answer) {
@@ -258,13 +266,23 @@ static int cli_globals(struct cli *cli) {
 
 static bool cli_wants_help(const struct cli *cli) { return args_flag(&cli->args, "help"); }
 
+int cli_unknown(struct cli *cli, const char *word) {
+    char names[128] = "";
+    size_t used = 0, size = strlen(word);
+    for (const struct cli_command *c = cli_commands; c->name && used < sizeof names; c++) {
+        if (strncmp(c->name, word, size) != 0 || c->name[size] != ' ') continue;
+        used += (size_t)snprintf(names + used, sizeof names - used, "%s\"%s\"",
+                                 used ? ", " : "", c->name);
+    }
+    if (used) return cli_usage(cli, "\"%.60s\" is half a command: it is one of %s", word, names);
+    return cli_usage(cli, "\"%.60s\" is not a command", word);
+}
+
 static int cli_run_command(struct cli *cli, int argc, char **argv) {
     int used = 0;
     char error[256];
     cli->command = cli_find(argv, argc, &used);
-    if (!cli->command) {
-        return cli_usage(cli, "\"%.60s\" is not a command", argv[0]);
-    }
+    if (!cli->command) return cli_unknown(cli, argv[0]);
     const struct cli_command *c = cli->command;
     const struct args_option *tables[3] = {c->options, c->writes ? cli_write_options : NULL,
                                            cli_global_options};

@@ -76,10 +76,10 @@ jumun_client *cli_client(struct cli *cli);
 
 /* Sends a command that changes something (or encodes it), prints the outcome. */
 int cli_send(struct cli *cli, const jumun_command *command);
+/* A usage error for a word that begins no command, or more than one: then it lists those. */
+int cli_unknown(struct cli *cli, const char *word);
 /* An exit status for a result code. */
 int cli_exit_of(int code);
-/* Prints a refusal or a lack of answer on stderr (on stdout too with --json). */
-int cli_failed(struct cli *cli, const jumun_result *result);
 
 /* What a read gave; the value points into `bytes`. */
 struct cli_answer {

@@ -96,7 +96,7 @@ static void help_wrapped(const char *text, FILE *out) {
             fprintf(out, "\n%*s", HELP_INDENT, "");
             column = HELP_INDENT;
         }
-        fprintf(out, "%.*s%s", size, text, text[size] ? " " : "");
+        fprintf(out, "%s%.*s", column > HELP_INDENT ? " " : "", size, text);
         column += size + 1;
         text += size + (text[size] == ' ');
     }
@@ -188,7 +188,7 @@ int cli_help(struct cli *cli) {
         return CLI_DONE;
     }
     const struct cli_command *c = cli_find(cli->args.positionals, count, &used);
-    if (!c) return cli_usage(cli, "\"%.60s\" is not a command", cli->args.positionals[0]);
+    if (!c) return cli_unknown(cli, cli->args.positionals[0]);
     cli_print_help(cli, c, stdout);
     return CLI_DONE;
 }

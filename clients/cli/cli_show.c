@@ -155,10 +155,12 @@ static void show_facts(const struct cli *cli, const msgpack_object *order, int64
         {"external_ref", "reference"}};
     char text[SHOW_TEXT_BYTES], time[TEXT_BYTES], relative[TEXT_BYTES];
     struct table *t = table_new("ll", cli->color);
-    table_cell(t, "2", "fulfilment");
-    table_cell(t, NULL, "%s, %s",
-               names_word(NAMES_FULFILMENT, (int)value_int(order, "fulfilment", 0)),
-               names_word(NAMES_TIMING, (int)value_int(order, "payment_timing", 0)));
+    int fulfilment = (int)value_int(order, "fulfilment", 0);
+    if (fulfilment) { /* not known before the place */
+        table_cell(t, "2", "fulfilment");
+        table_cell(t, NULL, "%s, %s", names_word(NAMES_FULFILMENT, fulfilment),
+                   names_word(NAMES_TIMING, (int)value_int(order, "payment_timing", 0)));
+    }
     for (size_t i = 0; i < sizeof ids / sizeof *ids; i++) {
         value_text(order, ids[i].field, text, sizeof text);
         if (!*text) continue;
@@ -182,7 +184,7 @@ static void show_facts(const struct cli *cli, const msgpack_object *order, int64
     int64_t held = value_int(order, "held_count", 0), notes = value_int(order, "notes_count", 0);
     if (held) {
         table_cell(t, "2", "held");
-        table_cell(t, "33", "%" PRId64 " commands wait for the place", held);
+        table_cell(t, "33", "%" PRId64 " waiting for the place", held);
     }
     if (notes) {
         table_cell(t, "2", "notes");
@@ -239,6 +241,7 @@ static void show_event_lines(const msgpack_object *lines, char *out, size_t byte
     uint32_t count = value_count(lines);
     size_t used = 0;
     out[0] = 0;
+    if (count == 0) return;
     if (count > 4 || value_count(value_item(lines, 0)) != 2) {
         snprintf(out, bytes, "%u", count);
         return;

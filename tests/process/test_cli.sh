@@ -110,7 +110,7 @@ test_cancels() {
     j 0 get "$key"; says rejected; says closed
     key=$("$jumun" key new)
     j 0 cancel "$key"; says 'held until its order is placed'
-    j 0 get "$key"; says awaited; says '1 commands wait'
+    j 0 get "$key"; says awaited; says '1 waiting for the place'
 }
 
 test_once_only() {
