@@ -17,6 +17,7 @@
 enum bench_mode { BENCH_BATCH = 1, BENCH_CALLERS = 2, BENCH_READS = 3, BENCH_OPEN = 4 };
 
 /* The life of an order, as the load plays it. */
+enum { BENCH_STRIPES = 16 };
 enum { LIFE_STEPS = 6 }; /* place, pay, accept, assign_rider, pick_up, deliver */
 
 struct bench_options {
@@ -29,6 +30,7 @@ struct bench_options {
     uint32_t stores;
     uint32_t lines;
     uint64_t rate;               /* open loop, commands/s */
+    uint32_t timeout_ms, queue;
     double seconds, warmup_seconds;
     uint64_t prefill;            /* orders placed first and left alive */
     bool json, quiet;
@@ -64,7 +66,10 @@ struct bench {
     atomic_uint lanes_running;
     atomic_ullong refused, wrong, failed, overloaded, queue_full;
     atomic_ullong by_code[1100];
-    struct histogram latency;        /* of accepted commands */
+    /* Of accepted commands. Threads record into stripes of their own, or the counting would cost
+     * more than what is counted; main() adds them up when the load is over. */
+    struct { _Alignas(64) struct histogram h; } stripes[BENCH_STRIPES];
+    struct histogram latency;
     int64_t begin_ns, end_ns;
     struct { double at_s; uint64_t done; } *series; /* once per 100 ms, for the plot */
     uint32_t series_count, series_capacity;
@@ -76,10 +81,11 @@ void bench_workload_fini(struct bench *b);
 void bench_pick_order(struct bench_lane *lane);
 /* Fills the lane's next command; its texts live as long as the process. */
 void bench_next_command(struct bench_lane *lane, jumun_command *command);
-/* Takes the answer to the lane's command: checks, counts, moves the order on. The next order is picked
- * here, so that it comes from memory meanwhile. */
+/* Takes the answer to the lane's command: checks, counts, moves the order on. The next order is
+ * picked here, so that it comes from memory meanwhile. */
 void bench_take_result(struct bench_lane *lane, const jumun_result *result, int64_t now_ns);
 int64_t bench_now_ns(void);
+uint64_t bench_done(const struct bench *b); /* commands accepted so far */
 
 /* -- closed.c, open.c: return 0, or 1 with a sentence on stderr */
 int bench_prefill(struct bench *b);

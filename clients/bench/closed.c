@@ -15,7 +15,7 @@ void bench_sample(struct bench *b) {
         b->series_capacity = wanted;
     }
     b->series[b->series_count].at_s = (double)(bench_now_ns() - b->begin_ns) / 1e9;
-    b->series[b->series_count++].done = histogram_count(&b->latency);
+    b->series[b->series_count++].done = bench_done(b);
 }
 
 static void progress(const struct bench *b, double passed, double of, uint64_t rate) {
@@ -28,14 +28,14 @@ static void progress(const struct bench *b, double passed, double of, uint64_t r
 
 void bench_wait(struct bench *b, double seconds) {
     int64_t begin = bench_now_ns(), last = begin;
-    uint64_t last_done = histogram_count(&b->latency);
+    uint64_t last_done = bench_done(b);
     bool measuring = atomic_load(&b->measuring);
     for (;;) {
         int64_t now = bench_now_ns();
         double passed = (double)(now - begin) / 1e9;
         if (measuring) bench_sample(b);
         if (now - last >= 500000000 || passed >= seconds) {
-            uint64_t done = histogram_count(&b->latency);
+            uint64_t done = bench_done(b);
             uint64_t rate = (uint64_t)((double)(done - last_done) * 1e9 / (double)(now - last + 1));
             if (measuring) progress(b, passed < seconds ? passed : seconds, seconds, rate);
             last = now;

@@ -24,7 +24,7 @@ static const char doc[] =
     "Exit status: 0 done, 1 an answer was wrong or commands failed, 2 usage, 3 no connection.";
 
 enum { OPT_BATCH = 256, OPT_IN_FLIGHT, OPT_CALLERS, OPT_LIVE, OPT_STORES, OPT_LINES, OPT_RATE,
-       OPT_WARMUP, OPT_PREFILL, OPT_JSON, OPT_PLOT, OPT_TIMEOUT };
+       OPT_WARMUP, OPT_PREFILL, OPT_JSON, OPT_PLOT, OPT_TIMEOUT, OPT_QUEUE };
 
 static const struct argp_option options[] = {
     {"endpoint", 'e', "URL", 0,
@@ -33,9 +33,11 @@ static const struct argp_option options[] = {
     {"seconds", 's', "N", 0, "Measured time (default 10)", 0},
     {"warmup", OPT_WARMUP, "N", 0, "Seconds before it (default 2)", 0},
     {"batch", OPT_BATCH, "N", 0, "Commands a message at most (default 128)", 1},
-    {"in-flight", OPT_IN_FLIGHT, "N", 0, "Messages in flight, all shards together (default 16)", 1},
+    {"in-flight", OPT_IN_FLIGHT, "N", 0, "Messages in flight, all shards together, up to 64 (default 16)", 1},
     {"callers", OPT_CALLERS, "N", 0, "Threads in mode callers (default 64)", 1},
     {"rate", OPT_RATE, "N", 0, "Commands a second in mode open", 1},
+    {"timeout-ms", OPT_TIMEOUT, "N", 0, "Patience of a command, with retries (default 10000)", 1},
+    {"queue", OPT_QUEUE, "N", 0, "Commands waiting in the client, per shard (default 1048576)", 1},
     {"live", OPT_LIVE, "N", 0, "Orders alive at a time (default 100000)", 2},
     {"stores", OPT_STORES, "N", 0, "Stores they are spread over, 1 to 256 (default 256)", 2},
     {"lines", OPT_LINES, "N", 0, "Lines of an order, 1 to 64 (default 3)", 2},
@@ -81,9 +83,11 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
     case 'q': o->quiet = true; break;
     case OPT_WARMUP: o->warmup_seconds = seconds_arg(arg, "warmup", state); break;
     case OPT_BATCH: o->batch = (uint32_t)number(arg, 1, 1024, "batch", state); break;
-    case OPT_IN_FLIGHT: o->in_flight = (uint32_t)number(arg, 1, 1024, "in-flight", state); break;
+    case OPT_IN_FLIGHT: o->in_flight = (uint32_t)number(arg, 1, 64, "in-flight", state); break;
     case OPT_CALLERS: o->callers = (uint32_t)number(arg, 1, 4096, "callers", state); break;
     case OPT_RATE: o->rate = number(arg, 1, 100000000, "rate", state); break;
+    case OPT_TIMEOUT: o->timeout_ms = (uint32_t)number(arg, 1, 3600000, "timeout-ms", state); break;
+    case OPT_QUEUE: o->queue = (uint32_t)number(arg, 1, 1u << 24, "queue", state); break;
     case OPT_LIVE: o->live_orders = (uint32_t)number(arg, 1, 50000000, "live", state); break;
     case OPT_STORES: o->stores = (uint32_t)number(arg, 1, 256, "stores", state); break;
     case OPT_LINES: o->lines = (uint32_t)number(arg, 1, 64, "lines", state); break;
@@ -112,8 +116,9 @@ static int connect_client(struct bench *b) {
     char error[256] = "";
     jumun_options client_options = {.batch_commands_max = b->options.batch,
                                     .messages_in_flight_max = b->options.in_flight,
-                                    .queue_commands_max = 1u << 20,
-                                    .timeout_ms = 10000, .attempt_timeout_ms = 5000};
+                                    .queue_commands_max = b->options.queue,
+                                    .timeout_ms = b->options.timeout_ms,
+                                    .attempt_timeout_ms = b->options.timeout_ms / 2 + 1};
     b->client = jumun_open(b->options.endpoint, &client_options, error, sizeof error);
     if (!b->client) {
         fprintf(stderr, "jumun-bench: %s\n", error);
@@ -141,7 +146,7 @@ int main(int argc, char **argv) {
     b.options = (struct bench_options){
         .endpoint = endpoint ? endpoint : "tcp://127.0.0.1:7400", .mode = BENCH_BATCH,
         .batch = 128, .in_flight = 16, .callers = 64, .live_orders = 100000, .stores = 256,
-        .lines = 3, .seconds = 10, .warmup_seconds = 2};
+        .lines = 3, .seconds = 10, .warmup_seconds = 2, .timeout_ms = 10000, .queue = 1u << 20};
     argp_err_exit_status = 2;
     struct argp argp = {options, parse, NULL, doc, NULL, NULL, NULL};
     argp_parse(&argp, argc, argv, 0, NULL, &b.options);
@@ -152,6 +157,7 @@ int main(int argc, char **argv) {
     int status = connect_client(&b);
     if (status == 0) {
         status = run(&b);
+        for (int i = 0; i < BENCH_STRIPES; i++) histogram_add(&b.latency, &b.stripes[i].h);
         bench_report(&b, stdout);
         if (b.options.plot && bench_plot(&b)) status = 1;
         if (atomic_load(&b.wrong) || atomic_load(&b.failed)) status = 1;

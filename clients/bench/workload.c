@@ -138,6 +138,19 @@ void bench_next_command(struct bench_lane *lane, jumun_command *command) {
     fill_step(lane, o, command);
 }
 
+static unsigned thread_stripe(void) {
+    static atomic_uint threads;
+    static _Thread_local unsigned mine; /* 0 = not numbered yet */
+    if (mine == 0) mine = atomic_fetch_add_explicit(&threads, 1, memory_order_relaxed) + 1;
+    return mine % BENCH_STRIPES;
+}
+
+uint64_t bench_done(const struct bench *b) {
+    uint64_t done = 0;
+    for (int i = 0; i < BENCH_STRIPES; i++) done += histogram_count(&b->stripes[i].h);
+    return done;
+}
+
 void bench_take_result(struct bench_lane *lane, const jumun_result *result, int64_t now_ns) {
     struct bench *b = lane->bench;
     struct bench_order *o = &lane->order;
@@ -155,7 +168,7 @@ void bench_take_result(struct bench_lane *lane, const jumun_result *result, int6
     if (wrong) atomic_fetch_add_explicit(&b->wrong, 1, memory_order_relaxed);
     if (!measuring) return;
     if (ok) { /* their count is that of the histogram */
-        histogram_record(&b->latency, now_ns - lane->sent_ns);
+        histogram_record(&b->stripes[thread_stripe()].h, now_ns - lane->sent_ns);
         return;
     }
     if (result->code == JUMUN_OVERLOADED)

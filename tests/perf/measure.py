@@ -219,7 +219,8 @@ def overload(args):
     capacity = bench(args, node, "--batch", 128, "--in-flight", 16)["commands_per_second"]
     before = node.status()["memory"]["process_bytes"]
     rate = int(3 * capacity)
-    result = bench(args, node, "--mode", "open", "--rate", rate, "--live", 400000)
+    result = bench(args, node, "--mode", "open", "--rate", rate, "--live", 400000,
+                   "--queue", 4096, "--timeout-ms", 100)
     status = node.status()
     say(f"  overload: {result}")
     print(f"- Overload at 3 x ({rate:,}/s offered, {capacity:,.0f}/s taken in a closed loop): "
