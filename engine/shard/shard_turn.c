@@ -245,7 +245,8 @@ static void turn_command(struct shard *s, struct request_part *part, uint32_t po
             r->index = a ? a->last_index : 0;
             uint64_t shows = r->index;
             /* A pause that is not committed yet is not shown either. */
-            if (d.code == RESULT_STORE_PAUSED) shows = shard_store_noted_at(s, command->place.store);
+            if (d.code == RESULT_STORE_PAUSED)
+                shows = shard_store_noted_at(s, command->place.store);
             if (part->gate_index < shows) part->gate_index = shows;
             if (d.code == RESULT_OK && command_is_read(command->kind))
                 read_value(s, command, a, part, r);
@@ -296,8 +297,8 @@ static uint32_t turn_timers(struct shard *s) {
         struct decision d = shard_decide(s, &command, slot, &slot);
         s->turn.commands++;
         if (d.code == RESULT_OUT_OF_MEMORY) break; /* tried again in the next round */
-        /* A deadline that is due and changes nothing would fire for ever. (It need not move: what an
-         * order waits for next may be due in the same millisecond.) */
+        /* A deadline that is due and changes nothing would fire for ever. (It need not move: what
+         * an order waits for next may be due in the same millisecond.) */
         require(d.code == RESULT_OK && shard_actor(s, slot)->version > version);
         fired++;
     }
