@@ -16,7 +16,7 @@ struct demo_options {
     const char *endpoint, *data;
     uint32_t invoices_max, in_flight_max;
     int64_t wait_ms;
-    bool json, quiet, plan_only, color, color_errors;
+    bool json, quiet, plan_only, no_hints, color, color_errors;
 };
 
 #define DEMO_DATA "online_retail_orders.csv.gz"
@@ -47,6 +47,7 @@ static void demo_help(void) {
          "  -p, --plan            only read the file and tell what would be sent\n"
          "  -j, --json            print the report as JSON\n"
          "  -q, --quiet           no progress\n"
+         "      --no-hints        leave out what to try next\n"
          "      --color WHEN      auto, always or never\n"
          "  -h, --help\n"
          "\n"
@@ -73,6 +74,7 @@ static int demo_options_read(struct demo_options *o, int argc, char **argv, bool
         {"wait", required_argument, NULL, 'w'},     {"plan", no_argument, NULL, 'p'},
         {"json", no_argument, NULL, 'j'},           {"quiet", no_argument, NULL, 'q'},
         {"color", required_argument, NULL, 'c'},    {"help", no_argument, NULL, 'h'},
+        {"no-hints", no_argument, NULL, 'N'},
         {NULL, 0, NULL, 0}};
     int code;
     int64_t n;
@@ -95,6 +97,7 @@ static int demo_options_read(struct demo_options *o, int argc, char **argv, bool
         case 'p': o->plan_only = true; break;
         case 'j': o->json = true; break;
         case 'q': o->quiet = true; break;
+        case 'N': o->no_hints = true; break;
         case 'c':
             if (strcmp(optarg, "auto") == 0) break;
             o->color = o->color_errors = strcmp(optarg, "always") == 0;
@@ -145,7 +148,8 @@ static int demo_play(const struct demo_options *o, const struct retail *retail,
     } else if (!(play = play_new(plan, client, o->in_flight_max))) {
         fputs("jumun-demo: no memory\n", stderr);
     } else {
-        struct report_options report = {o->json, o->color, o->endpoint};
+        struct report_options report = {.json = o->json, .color = o->color,
+                                       .no_hints = o->no_hints, .endpoint = o->endpoint};
         uint64_t before = report_commands(client);
         play_run(play, &demo_stop, o->quiet ? NULL : stderr, o->color_errors);
         demo_settle(client, before + play->answered - play->unanswered);

@@ -384,7 +384,7 @@ bool report_print(const struct play *play, const struct retail *retail,
         report_refusals(&r);
         if (answered) report_stores(&r);
         if (answered) report_machine(&r);
-        report_next(&r);
+        if (!options->no_hints) report_next(&r);
     }
     if (answered) {
         msgpack_unpacked_destroy(&r.unpacked);

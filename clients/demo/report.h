@@ -5,7 +5,7 @@
 #include "clients/demo/play.h"
 
 struct report_options {
-    bool json, color;
+    bool json, color, no_hints;
     const char *endpoint;      /* for the commands to try next */
 };
 
