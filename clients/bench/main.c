@@ -33,7 +33,7 @@ static const struct argp_option options[] = {
     {"seconds", 's', "N", 0, "Measured time (default 10)", 0},
     {"warmup", OPT_WARMUP, "N", 0, "Seconds before it (default 2)", 0},
     {"batch", OPT_BATCH, "N", 0, "Commands a message at most (default 128)", 1},
-    {"in-flight", OPT_IN_FLIGHT, "N", 0, "Messages in flight, all shards together, up to 64 (default 16)", 1},
+    {"in-flight", OPT_IN_FLIGHT, "N", 0, "Messages in flight, all shards, 1 to 64 (default 16)", 1},
     {"callers", OPT_CALLERS, "N", 0, "Threads in mode callers (default 64)", 1},
     {"rate", OPT_RATE, "N", 0, "Commands a second in mode open", 1},
     {"timeout-ms", OPT_TIMEOUT, "N", 0, "Patience of a command, with retries (default 10000)", 1},

@@ -2,6 +2,7 @@
 
 #include <malloc.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <unistd.h>
 
 #ifdef JUMUN_JEMALLOC
@@ -50,4 +51,23 @@ void memory_stats(struct memory_stats *stats) {
     if (fscanf(f, "%llu %llu", &all, &resident) == 2)
         stats->process_bytes = resident * (uint64_t)sysconf(_SC_PAGESIZE);
     fclose(f);
+}
+
+size_t memory_block_capacity(void *block, size_t bytes) {
+#ifdef JUMUN_JEMALLOC
+    (void)block;
+    return nallocx(bytes, 0);
+#else
+    (void)bytes;
+    return malloc_usable_size(block);
+#endif
+}
+
+void memory_block_free(void *block, size_t capacity) {
+#ifdef JUMUN_JEMALLOC
+    sdallocx(block, capacity, 0);
+#else
+    (void)capacity;
+    free(block);
+#endif
 }

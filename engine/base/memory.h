@@ -24,4 +24,11 @@ void memory_stats(struct memory_stats *stats);
 /* "jemalloc 5.3.0" or "system". */
 const char *memory_allocator(void);
 
+/* What a block of malloc() or realloc() really holds when it was asked for `bytes`. For jemalloc
+ * that follows from the size; looking at the block would be a wait for memory. Any thread. */
+size_t memory_block_capacity(void *block, size_t bytes);
+
+/* free() of a block whose capacity is known from memory_block_capacity(): cheaper with jemalloc. */
+void memory_block_free(void *block, size_t capacity);
+
 #endif

@@ -7,9 +7,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdlib.h>
-#ifdef JUMUN_JEMALLOC
-#include <jemalloc/jemalloc.h>
-#endif
+
+#include "engine/base/memory.h"
 
 struct shard_memory {
     uint64_t actor_bytes;    /* of all actor blocks, the allocator's rounding included */
@@ -48,11 +47,7 @@ static inline void *shard_memory_resize_block(struct shard_memory *m, void *bloc
     if (shard_memory_fails(m)) return NULL;
     void *p = realloc(block, bytes);
     if (!p) return NULL;
-#ifdef JUMUN_JEMALLOC
-    *capacity = nallocx(bytes, 0);
-#else
-    *capacity = malloc_usable_size(p);
-#endif
+    *capacity = memory_block_capacity(p, bytes);
     m->actor_bytes += *capacity - capacity_before;
     return p;
 }
@@ -60,11 +55,7 @@ static inline void *shard_memory_resize_block(struct shard_memory *m, void *bloc
 static inline void shard_memory_free_block(struct shard_memory *m, void *block, size_t capacity) {
     if (!block) return;
     m->actor_bytes -= capacity;
-#ifdef JUMUN_JEMALLOC
-    sdallocx(block, capacity, 0);
-#else
-    free(block);
-#endif
+    memory_block_free(block, capacity);
 }
 
 #endif

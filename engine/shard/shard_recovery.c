@@ -235,6 +235,42 @@ static const char *replay_event(struct shard *s, const struct event *e,
     return shard_apply_message(s, e, context) ? NULL : "a message cannot be applied";
 }
 
+/* Takes the next events of an entry and asks memory for all their orders at once: see
+ * actor_table_prefetch(). Returns how many. */
+static uint32_t replay_gather(struct shard *s, const void *events, uint32_t size, uint32_t *offset,
+                              const struct event *gathered[ACTOR_TABLE_PREFETCH_MAX]) {
+    const struct id128 *keys[ACTOR_TABLE_PREFETCH_MAX];
+    uint32_t count = 0;
+    const struct event *e;
+    while (count < ACTOR_TABLE_PREFETCH_MAX && (e = event_next(events, size, offset))) {
+        gathered[count] = e;
+        keys[count++] = &e->subject;
+    }
+    actor_table_prefetch(&s->table, keys, count);
+    return count;
+}
+
+static const char *replay_entry(struct shard *s, const struct record_header *h,
+                                const void *payload) {
+    const struct entry_header *entry = payload;
+    if (h->payload_bytes < sizeof *entry) return "it is too short for an entry";
+    struct apply_context context = {h->index, entry->time_ms};
+    if (entry->time_ms > s->last_time_ms) s->last_time_ms = entry->time_ms;
+    uint32_t offset = 0, size = h->payload_bytes - (uint32_t)sizeof *entry, count = 0, n;
+    const struct event *events[ACTOR_TABLE_PREFETCH_MAX];
+    while ((n = replay_gather(s, entry + 1, size, &offset, events)) > 0) {
+        for (uint32_t i = 0; i < n; i++) {
+            const char *fault = replay_event(s, events[i], &context);
+            if (fault) return fault;
+        }
+        count += n;
+    }
+    s->stats.recovery_events += count;
+    if (offset != size || count != entry->events_count)
+        return "its events do not add up to what its header says";
+    return NULL;
+}
+
 static bool replay_record(void *arg, const struct record_header *h, const void *payload) {
     struct replay *r = arg;
     struct shard *s = r->s;
@@ -244,24 +280,7 @@ static bool replay_record(void *arg, const struct record_header *h, const void *
         consensus_configuration_committed(s->consensus, h, payload, s->mono_ms, &update);
         shard_take_update(s, &update);
     }
-    if (h->type == RECORD_EVENTS) {
-        const struct entry_header *entry = payload;
-        if (h->payload_bytes < sizeof *entry) {
-            r->fault = "it is too short for an entry";
-            return false;
-        }
-        struct apply_context context = {h->index, entry->time_ms};
-        if (entry->time_ms > s->last_time_ms) s->last_time_ms = entry->time_ms;
-        uint32_t offset = 0, size = h->payload_bytes - (uint32_t)sizeof *entry, count = 0;
-        const struct event *e;
-        while (!r->fault && (e = event_next(entry + 1, size, &offset))) {
-            r->fault = replay_event(s, e, &context);
-            count++;
-        }
-        if (!r->fault && (offset != size || count != entry->events_count))
-            r->fault = "its events do not add up to what its header says";
-        s->stats.recovery_events += count;
-    }
+    if (h->type == RECORD_EVENTS) r->fault = replay_entry(s, h, payload);
     if (r->fault) return false;
     s->replay_index = h->index + 1;
     if (h->index > s->applied_index) s->applied_index = h->index;

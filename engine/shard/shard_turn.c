@@ -245,8 +245,10 @@ static void turn_command(struct shard *s, struct request_part *part, uint32_t po
             r->index = a ? a->last_index : 0;
             uint64_t shows = r->index;
             /* A pause that is not committed yet is not shown either. */
-            if (d.code == RESULT_STORE_PAUSED)
-                shows = shard_store_noted_at(s, command->place.store);
+            if (d.code == RESULT_STORE_PAUSED) {
+                uint64_t noted = shard_store_noted_at(s, command->place.store);
+                if (noted > shows) shows = noted;
+            }
             if (part->gate_index < shows) part->gate_index = shows;
             if (d.code == RESULT_OK && command_is_read(command->kind))
                 read_value(s, command, a, part, r);

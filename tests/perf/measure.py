@@ -194,7 +194,7 @@ def memory_and_restart(args):
 
 def recovery(args):
     """Everything is replayed from the log: checkpoints are put off, then kill -9."""
-    node = Node(args, fresh(args, "replay"), "--checkpoint-age-ms", "86400000")
+    node = Node(args, fresh(args, "replay"), "--checkpoint-age-ms", "3600000")
     node.start()
     bench(args, node, "--batch", 128, "--in-flight", 16)
     node.stop(signal.SIGKILL)
