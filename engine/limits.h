@@ -41,6 +41,7 @@
 #define REPLY_VALUES_BYTES_MAX (2 * MESSAGE_BYTES_MAX)
 #define BATCH_COMMANDS_MAX 1024       /* commands in one message */
 #define COMMAND_BYTES_MAX (1u << 20)  /* one encoded command */
+#define WIRE_ARENA_BYTES_MAX (64u << 20) /* what one message may take decoded */
 #define HISTORY_EVENTS_MAX 1024       /* newest events that one history answer carries */
 
 /* -- the shard ------------------------------------------------------------------------------ */

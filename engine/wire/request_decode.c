@@ -5,6 +5,20 @@
 #include "engine/wire/msgpack_reader.h"
 #include "engine/wire/protocol.h"
 
+enum {
+    DECODE_LINE_BYTES_MIN = 1 + 2 + 1 + 1,     /* array, sku of one byte, quantity, unit price */
+    DECODE_CANCELLATION_BYTES_MIN = 1 + 1 + 1  /* array, line, quantity */
+};
+/* A list at fault gives its memory back; a chunk is left with less than one list unused. */
+static_assert(BATCH_COMMANDS_MAX * sizeof(struct command) +
+                      MESSAGE_BYTES_MAX / DECODE_LINE_BYTES_MIN * sizeof(struct order_line) +
+                      WIRE_ARENA_CHUNKS_MAX * ORDER_LINES_MAX * sizeof(struct order_line) <=
+                  WIRE_ARENA_BYTES_MAX,
+              "the lines of a message that is right fit its arena");
+static_assert(sizeof(struct line_cancellation) * DECODE_LINE_BYTES_MIN <=
+                  sizeof(struct order_line) * DECODE_CANCELLATION_BYTES_MIN,
+              "cancellations take less memory per byte than lines");
+
 /* The fields of one array, taken by position. The first fault stays; after it nothing is taken. */
 struct decode_fields {
     struct msgpack_reader *reader;
@@ -116,6 +130,20 @@ static inline uint32_t decode_list_value(struct decode_fields *f, uint32_t count
     return f->fault == 0 ? count : 0;
 }
 
+/* Memory for a list that stands next, whose items take `item_bytes` decoded and `wire_bytes` on the
+ * wire at least; NULL after a fault, or when it is empty. Of a list that the rest of the message
+ * cannot hold, *count goes no further than the item that must be at fault. */
+static void *decode_list_room(struct decode_fields *f, uint32_t wire_bytes, size_t item_bytes,
+                              uint32_t *count) {
+    *count = decode_list_value(f, ORDER_LINES_MAX);
+    if (*count == 0) return NULL;
+    size_t held = msgpack_reader_left(f->reader) / wire_bytes;
+    if (*count > held + 1) *count = (uint32_t)held + 1;
+    void *items = wire_arena_take(f->arena, *count * item_bytes);
+    if (items == NULL) f->fault = RESULT_OUT_OF_MEMORY;
+    return items;
+}
+
 /* Opens an array inside; its faults come back with decode_close(). */
 static inline struct decode_fields decode_open(struct decode_fields *f) {
     uint32_t count = decode_list_value(f, UINT32_MAX);
@@ -129,13 +157,10 @@ static inline void decode_close(struct decode_fields *f, const struct decode_fie
 
 static const struct order_line *decode_lines(struct decode_fields *f, uint32_t *lines_count) {
     if (!decode_required(f)) return NULL;
-    uint32_t count = decode_list_value(f, ORDER_LINES_MAX);
-    if (count == 0) return NULL;
-    struct order_line *lines = wire_arena_take(f->arena, count * sizeof *lines);
-    if (lines == NULL) {
-        f->fault = RESULT_OUT_OF_MEMORY;
-        return NULL;
-    }
+    uint32_t count = 0;
+    struct order_line *lines =
+        decode_list_room(f, DECODE_LINE_BYTES_MIN, sizeof *lines, &count);
+    if (lines == NULL) return NULL;
     for (uint32_t i = 0; i < count && f->fault == 0; i++) {
         struct decode_fields line = decode_open(f);
         lines[i].sku = decode_text(&line, ID_TEXT_BYTES_MAX);
@@ -144,7 +169,10 @@ static const struct order_line *decode_lines(struct decode_fields *f, uint32_t *
         lines[i].name = decode_text_optional(&line, LINE_NAME_BYTES_MAX);
         decode_close(f, &line);
     }
-    if (f->fault != 0) return NULL;
+    if (f->fault != 0) {
+        wire_arena_give_back(f->arena, lines);
+        return NULL;
+    }
     *lines_count = count;
     return lines;
 }
@@ -153,21 +181,21 @@ static const struct order_line *decode_lines(struct decode_fields *f, uint32_t *
 static const struct line_cancellation *decode_cancellations(struct decode_fields *f,
                                                             uint32_t *lines_count) {
     if (!decode_present(f)) return NULL;
-    uint32_t count = decode_list_value(f, ORDER_LINES_MAX);
+    uint32_t count = 0;
+    struct line_cancellation *lines =
+        decode_list_room(f, DECODE_CANCELLATION_BYTES_MIN, sizeof *lines, &count);
     if (f->fault == 0 && count == 0) f->fault = RESULT_FIELD_MISSING;
-    if (f->fault != 0) return NULL;
-    struct line_cancellation *lines = wire_arena_take(f->arena, count * sizeof *lines);
-    if (lines == NULL) {
-        f->fault = RESULT_OUT_OF_MEMORY;
-        return NULL;
-    }
+    if (lines == NULL) return NULL;
     for (uint32_t i = 0; i < count && f->fault == 0; i++) {
         struct decode_fields line = decode_open(f);
         lines[i].line = (uint32_t)decode_uint(&line, UINT32_MAX);
         lines[i].quantity = decode_int(&line);
         decode_close(f, &line);
     }
-    if (f->fault != 0) return NULL;
+    if (f->fault != 0) {
+        wire_arena_give_back(f->arena, lines);
+        return NULL;
+    }
     *lines_count = count;
     return lines;
 }
@@ -348,7 +376,7 @@ enum result_code request_decode(const void *message, size_t size, struct wire_ar
     if (msgpack_read_array(&reader, &count) != MSGPACK_OK || count == 0)
         return RESULT_MALFORMED_MESSAGE;
     if (count > BATCH_COMMANDS_MAX) return RESULT_BATCH_TOO_LARGE;
-    /* A line takes about as many bytes on the wire as decoded. */
+    /* A usual line takes about as many bytes on the wire as decoded. */
     struct command *commands = NULL;
     if (wire_arena_reserve(arena, count * sizeof *commands + 2 * size))
         commands = wire_arena_take(arena, count * sizeof *commands);

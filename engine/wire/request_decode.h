@@ -22,8 +22,8 @@ struct wire_request {
  *
  * RESULT_OK, or the code that refuses the whole message: MALFORMED_MESSAGE (an empty batch
  * included), UNSUPPORTED_VERSION, MESSAGE_TOO_LARGE, BATCH_TOO_LARGE, OUT_OF_MEMORY. Then *request
- * is untouched. The arena takes at most about 12 bytes per byte of the message beside the commands
- * themselves; free it in either case.
+ * is untouched. The arena takes memory for lists that are right, at most about 10 bytes per byte of
+ * them, in chunks of WIRE_ARENA_BYTES_MAX together; free it in either case.
  *
  * Of each command:
  *   kind       as sent; 0 when it could not be read or does not fit

@@ -2,7 +2,12 @@
 
 #include <stdlib.h>
 
+#include "engine/limits.h"
+
 #define WIRE_CHUNK_BYTES_MIN 4096u
+static_assert(((uint64_t)WIRE_CHUNK_BYTES_MIN << (WIRE_ARENA_CHUNKS_MAX - 2)) >=
+                  WIRE_ARENA_BYTES_MAX,
+              "chunks that double reach the bound");
 
 struct wire_chunk {
     struct wire_chunk *next;
@@ -12,11 +17,14 @@ struct wire_chunk {
 static size_t wire_arena_rounded(size_t bytes) { return (bytes + 7) & ~(size_t)7; }
 
 bool wire_arena_reserve(struct wire_arena *arena, size_t bytes) {
+    if (bytes > WIRE_ARENA_BYTES_MAX) return false;
     bytes = wire_arena_rounded(bytes);
     if ((size_t)(arena->end - arena->at) >= bytes) return true;
     /* Twice of all there is: the number of chunks grows with the logarithm of the bytes. */
     size_t size = bytes > arena->bytes ? bytes : arena->bytes;
     if (size < WIRE_CHUNK_BYTES_MIN) size = WIRE_CHUNK_BYTES_MIN;
+    if (size > WIRE_ARENA_BYTES_MAX - arena->bytes) size = WIRE_ARENA_BYTES_MAX - arena->bytes;
+    if (size < bytes) return false;
     struct wire_chunk *chunk = malloc(sizeof *chunk + size);
     if (chunk == NULL) return false;
     chunk->next = arena->chunks;

@@ -16,11 +16,20 @@ struct wire_arena {
     size_t bytes;              /* of all chunks */
 };
 
-/* Room for `bytes` more without another malloc. False = no memory, and nothing has changed. */
+/* Chunks of an arena at most: each is no smaller than all before it. */
+enum { WIRE_ARENA_CHUNKS_MAX = 16 };
+
+/* Room for `bytes` more without another malloc. False = no memory, or more than
+ * WIRE_ARENA_BYTES_MAX of all chunks together; then nothing has changed. */
 bool wire_arena_reserve(struct wire_arena *arena, size_t bytes);
 
 /* `bytes` bytes, 8-byte aligned, not zeroed; NULL = no memory. Valid until wire_arena_free(). */
 void *wire_arena_take(struct wire_arena *arena, size_t bytes);
+
+/* Undoes the latest wire_arena_take(), which gave `taken`: its memory is free for the next one. */
+static inline void wire_arena_give_back(struct wire_arena *arena, void *taken) {
+    arena->at = taken;
+}
 
 /* Gives all memory back; the arena is empty and may be used again. */
 void wire_arena_free(struct wire_arena *arena);

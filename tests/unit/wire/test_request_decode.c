@@ -462,6 +462,55 @@ static void lines_end_at_their_limit(void **state) {
     assert_int_equal(place_with(4, RAW("\x91\x94\xa1" "a\x01\x05\xa1\x80")), RESULT_TEXT_NOT_UTF8);
 }
 
+/* An amend of ORDER_LINES_MAX items that are these bytes. */
+static void write_amend(const char *item, size_t size, uint32_t left_out) {
+    wire_example_command(&writer, 5, COMMAND_AMEND, NULL);
+    msgpack_write_array(&writer, 4);
+    msgpack_write_array(&writer, ORDER_LINES_MAX);
+    for (uint32_t i = 0; i < ORDER_LINES_MAX; i++) msgpack_write_raw(&writer, item, size);
+    for (uint32_t i = left_out; i < 3; i++) msgpack_write_uint(&writer, 0);
+    for (uint32_t i = 0; i < left_out; i++) msgpack_write_nil(&writer);
+}
+
+static void lists_at_fault_keep_no_memory(void **state) {
+    wire_example_open(begin(), BATCH_COMMANDS_MAX);
+    for (uint32_t i = 0; i < BATCH_COMMANDS_MAX; i++) write_amend(RAW("\xc0"), 0);
+    assert_int_equal(decode(), RESULT_OK);
+    for (uint32_t i = 0; i < BATCH_COMMANDS_MAX; i++)
+        assert_int_equal(request.commands[i].malformed, RESULT_WRONG_TYPE);
+    size_t reserved = BATCH_COMMANDS_MAX * sizeof(struct command) + 2 * msgpack_writer_size(&writer);
+    assert_in_range(arena.bytes, reserved, reserved + 8);
+}
+
+/* Whatever the count promises, the item that is wrong is told, not the size of the list. */
+static void a_list_that_cannot_fit_is_read_to_its_fault(void **state) {
+    static const struct { const char *item; size_t size; enum result_code code; } wrong[] = {
+        {RAW("\xc0"), RESULT_WRONG_TYPE}, {RAW("\x90"), RESULT_FIELD_MISSING},
+        {RAW("\x93\xa0\x01\x01"), RESULT_FIELD_MISSING},
+        {RAW("\x92\xa1" "a\x01"), RESULT_FIELD_MISSING}};
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        wire_example_open(begin(), 1);
+        write_amend(wrong[i].item, wrong[i].size, 0);
+        assert_int_equal(decode_one()->malformed, wrong[i].code);
+        assert_int_equal(decode_bytes(buffer, msgpack_writer_size(&writer) - 1),
+                         RESULT_MALFORMED_MESSAGE);
+    }
+}
+
+static void the_densest_message_fits_its_arena(void **state) {
+    const uint32_t count = 400;
+    wire_example_open(begin(), count);
+    for (uint32_t i = 0; i < count; i++) write_amend(RAW("\x93\xa1" "a\x01\x05"), i % 2);
+    assert_true(msgpack_writer_size(&writer) <= MESSAGE_BYTES_MAX);
+    assert_int_equal(decode(), RESULT_OK);
+    for (uint32_t i = 0; i < count; i++) {
+        assert_int_equal(request.commands[i].malformed, i % 2 ? RESULT_FIELD_MISSING : 0);
+        assert_int_equal(request.commands[i].amend.lines_count, ORDER_LINES_MAX);
+        assert_text(request.commands[i].amend.lines[ORDER_LINES_MAX - 1].sku, "a");
+    }
+    assert_true(arena.bytes <= WIRE_ARENA_BYTES_MAX);
+}
+
 static void write_huge(const void *arg) {
     static const char zeros[COMMAND_BYTES_MAX];
     wire_example_command(&writer, 5, COMMAND_ANNOTATE, NULL);
@@ -518,6 +567,22 @@ static void the_arena_takes_few_chunks(void **state) {
     assert_int_equal(a.bytes, 0);
 }
 
+static void the_arena_ends_at_its_bound(void **state) {
+    struct wire_arena a = {0};
+    assert_false(wire_arena_reserve(&a, WIRE_ARENA_BYTES_MAX + 1));
+    assert_false(wire_arena_reserve(&a, SIZE_MAX));
+    size_t taken = 0;
+    while (wire_arena_take(&a, 1 << 20) != NULL) taken += 1 << 20;
+    assert_int_equal(taken, WIRE_ARENA_BYTES_MAX);
+    assert_int_equal(a.bytes, WIRE_ARENA_BYTES_MAX);
+    assert_false(wire_arena_reserve(&a, 1));
+    wire_arena_free(&a);
+    uint8_t *first = wire_arena_take(&a, 64);
+    wire_arena_give_back(&a, first);
+    assert_ptr_equal(wire_arena_take(&a, 32), first);
+    wire_arena_free(&a);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(place_decodes),
@@ -537,9 +602,13 @@ int main(void) {
         cmocka_unit_test(what_the_order_rules_refuse_passes_the_decoder),
         cmocka_unit_test(texts_of_place_end_at_their_limits),
         cmocka_unit_test(lines_end_at_their_limit),
+        cmocka_unit_test(lists_at_fault_keep_no_memory),
+        cmocka_unit_test(a_list_that_cannot_fit_is_read_to_its_fault),
+        cmocka_unit_test(the_densest_message_fits_its_arena),
         cmocka_unit_test(a_huge_command_is_refused_alone),
         cmocka_unit_test(texts_of_the_rest_end_at_their_limits),
         cmocka_unit_test(the_arena_takes_few_chunks),
+        cmocka_unit_test(the_arena_ends_at_its_bound),
     };
     return cmocka_run_group_tests_name("request_decode", tests, NULL, teardown);
 }
