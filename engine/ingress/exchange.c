@@ -29,7 +29,11 @@ struct exchange *exchange_take(struct exchange_pool *pool) {
 }
 
 void exchange_give(struct exchange_pool *pool, struct exchange *e) {
-    for (uint32_t i = 0; i < e->request.commands_count; i++) free(e->request.results[i].value);
+    for (uint32_t i = 0; i < e->request.commands_count; i++) {
+        struct result *r = &e->request.results[i];
+        if (r->value_kind != RESULT_VALUE_MSGPACK) free(r->value);
+    }
+    for (uint32_t i = 0; i < EXCHANGE_NODE_VALUES; i++) free(e->node_values[i].data);
     if (e->message) nng_msg_free(e->message);
     wire_arena_free(&e->arena);
     *e = (struct exchange){0};

@@ -7,7 +7,16 @@
 #include "engine/egress/egress.h"
 #include "engine/router/split.h"
 #include "engine/shard/request.h"
+#include "engine/wire/protocol.h"
 #include "engine/wire/wire_arena.h"
+
+/* What the node itself answers, encoded once for all commands of a message that ask for it. */
+struct exchange_value {
+    void *data;                  /* malloc'ed; NULL = not asked for yet, or no memory */
+    uint32_t bytes;
+};
+
+enum { EXCHANGE_NODE_VALUES = NODE_COMMAND_STATUS - NODE_COMMAND_PING + 1 };
 
 struct exchange {
     struct request request;      /* first: request->done comes back here */
@@ -17,6 +26,8 @@ struct exchange {
     nng_msg *message;            /* owned; the commands point into it */
     struct wire_arena arena;     /* of the commands, results and parts */
     struct split split;
+    /* Owned, by command; a result's RESULT_VALUE_MSGPACK points to one of them. */
+    struct exchange_value node_values[EXCHANGE_NODE_VALUES];
 };
 
 /* Exchanges that are at rest, newest first: what was used last is still in the cache. */
@@ -29,8 +40,8 @@ struct exchange_pool {
 /* An exchange with an empty arena; NULL without memory. Any thread. */
 struct exchange *exchange_take(struct exchange_pool *pool);
 
-/* Frees the message, the values of the results and the arena, and keeps the rest for the next. Any
- * thread. */
+/* Frees the message, the values of the results, those of the node and the arena, and keeps the rest
+ * for the next. Any thread. */
 void exchange_give(struct exchange_pool *pool, struct exchange *exchange);
 
 /* Frees what rests in the pool. */

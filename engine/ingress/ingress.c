@@ -107,46 +107,44 @@ static void ingress_send(struct egress_item *item) {
 
 /* -- in -------------------------------------------------------------------------------------- */
 
-static void ingress_answer_node_command(struct ingress *g, const struct command *command,
-                                        struct result *r) {
+static struct exchange_value ingress_node_value(struct ingress *g, uint32_t kind) {
     static const uint8_t pong[] = {0xa4, 'p', 'o', 'n', 'g'};
-    r->value_kind = RESULT_VALUE_MSGPACK;
-    switch ((uint32_t)command->kind) {
+    struct exchange_value value = {NULL, 0};
+    switch (kind) {
     case NODE_COMMAND_PING:
-        r->value = malloc(sizeof pong);
-        if (r->value) memcpy(r->value, pong, sizeof pong);
-        r->value_bytes = sizeof pong;
+        value = (struct exchange_value){malloc(sizeof pong), sizeof pong};
+        if (value.data) memcpy(value.data, pong, sizeof pong);
         break;
     case NODE_COMMAND_SHARD_MAP:
-        r->value = shard_map_encode(g->options.map, &r->value_bytes);
+        value.data = shard_map_encode(g->options.map, &value.bytes);
         break;
     case NODE_COMMAND_STATUS:
-        r->value = g->options.status(g->options.status_arg, &r->value_bytes);
+        value.data = g->options.status(g->options.status_arg, &value.bytes);
         break;
     default: impossible("the decoder lets no other node command through");
     }
-    if (r->value) return;
-    *r = (struct result){.code = RESULT_OUT_OF_MEMORY,
-                         .retry_after_ms = INGRESS_OVERLOADED_RETRY_MS};
+    return value;
 }
 
-/* One look at the node serves all STATUS commands of a message: a thousand looks would keep a
- * thread of the transport for a tenth of a second, and every connection waits for those threads. */
-static void ingress_repeat_value(const struct result *first, struct result *r) {
-    *r = *first;
-    if (!first->value) return;
-    r->value = malloc(first->value_bytes);
-    if (r->value) {
-        memcpy(r->value, first->value, first->value_bytes);
-        return;
+/* One look at the node serves all commands of a message that ask for the same: a thousand looks
+ * would keep a thread of the transport for a tenth of a second, and every connection waits for
+ * those threads; a thousand copies of the map would take hundreds of megabytes. */
+static void ingress_answer_node_command(struct ingress *g, struct exchange *e, uint32_t kind,
+                                        struct result *r) {
+    struct exchange_value *value = &e->node_values[kind - NODE_COMMAND_PING];
+    if (!value->data) *value = ingress_node_value(g, kind);
+    if (value->data) {
+        r->value_kind = RESULT_VALUE_MSGPACK;
+        r->value = value->data;
+        r->value_bytes = value->bytes;
+    } else {
+        r->code = RESULT_OUT_OF_MEMORY;
+        r->retry_after_ms = INGRESS_OVERLOADED_RETRY_MS;
     }
-    *r = (struct result){.code = RESULT_OUT_OF_MEMORY,
-                         .retry_after_ms = INGRESS_OVERLOADED_RETRY_MS};
 }
 
 /* Fills the results of all commands that no shard shall see. */
 static void ingress_answer_local(struct ingress *g, struct exchange *e) {
-    const struct result *status = NULL;
     for (uint32_t i = 0; i < e->request.commands_count; i++) {
         const struct command *command = &e->request.commands[i];
         struct result *r = &e->request.results[i];
@@ -154,10 +152,7 @@ static void ingress_answer_local(struct ingress *g, struct exchange *e) {
             r->code = command->malformed;
             ingress_count_malformed(g, command->malformed);
         } else if (split_is_local(command)) {
-            bool asks_status = (uint32_t)command->kind == NODE_COMMAND_STATUS;
-            if (asks_status && status) ingress_repeat_value(status, r);
-            else ingress_answer_node_command(g, command, r);
-            if (asks_status) status = r;
+            ingress_answer_node_command(g, e, command->kind, r);
             ingress_add(&g->node_commands, 1);
         }
     }

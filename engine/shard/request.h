@@ -24,7 +24,8 @@ struct result {
     uint32_t shard;
     uint32_t retry_after_ms;   /* with OVERLOADED, NOT_READY, DISK_FULL, OUT_OF_MEMORY */
     uint64_t index;
-    void *value;               /* malloc'ed, freed by `done`; NULL = none */
+    void *value;               /* malloc'ed, freed by `done`; NULL = none. Results of one request
+                                  may share a RESULT_VALUE_MSGPACK, see exchange.h */
     uint32_t value_bytes;
 };
 

@@ -18,9 +18,10 @@
 #include "tests/process/raw_client.h"
 
 enum { SHARDS = 2, ACKED_MAX = 20000, OK = 0, OVERLOADED = 2, MALFORMED_MESSAGE = 50,
-       UNSUPPORTED_VERSION = 51, BATCH_TOO_LARGE = 53, UNKNOWN_COMMAND = 54, MALFORMED_COMMAND = 60,
-       WRONG_TYPE = 61, FIELD_MISSING = 62, TEXT_TOO_LONG = 63, NUMBER_OUT_OF_RANGE = 65,
-       KEY_MISSING = 67, KEY_FROM_FUTURE = 68, ORDER_NOT_FOUND = 100, STORE_PAUSED = 110,
+       UNSUPPORTED_VERSION = 51, MESSAGE_TOO_LARGE = 52, BATCH_TOO_LARGE = 53,
+       UNKNOWN_COMMAND = 54, MALFORMED_COMMAND = 60, WRONG_TYPE = 61, FIELD_MISSING = 62,
+       TEXT_TOO_LONG = 63, NUMBER_OUT_OF_RANGE = 65, KEY_MISSING = 67, KEY_FROM_FUTURE = 68,
+       ORDER_NOT_FOUND = 100, STORE_PAUSED = 110,
        LINES_MISSING = 111, QUANTITY_NOT_POSITIVE = 112, QUANTITY_TOO_LARGE = 113,
        MONEY_NEGATIVE = 114, MONEY_TOO_LARGE = 115 };
 
@@ -120,6 +121,30 @@ static void place_pay_get_history(void **state) {
     assert_int_equal(raw_result(&reply, 0).flags, 1);
     assert_int_equal(raw_number(raw_result(&reply, 1).value, "version"), 2);
     raw_reply_free(&reply);
+}
+
+/* A message of nothing but node commands: as many answers as a reply holds, the rest is told so. */
+static void a_reply_of_node_commands_ends_at_its_bound(void **state) {
+    static const int kinds[] = {RAW_SHARD_MAP, RAW_STATUS, RAW_PING};
+    for (size_t k = 0; k < sizeof kinds / sizeof *kinds; k++) {
+        struct raw_request r;
+        struct raw_reply reply;
+        raw_begin(&r, 0, 1024);
+        for (uint32_t i = 0; i < 1024; i++) raw_node(&r, kinds[k]);
+        raw_ask(&client, &r, &reply);
+        assert_int_equal(reply.code, OK);
+        assert_int_equal(reply.count, 1024);
+        struct raw_result first = raw_result(&reply, 0);
+        assert_int_equal(first.code, OK);
+        for (uint32_t i = 0; i < 1024; i++) {
+            struct raw_result result = raw_result(&reply, i);
+            if (result.code == MESSAGE_TOO_LARGE && kinds[k] == RAW_STATUS) continue;
+            assert_int_equal(result.code, OK);
+            assert_true(msgpack_object_equal(*result.value, *first.value));
+        }
+        raw_reply_free(&reply);
+    }
+    assert_pong();
 }
 
 static void reads_of_what_is_not_there(void **state) {
@@ -553,6 +578,7 @@ int main(int argc, char **argv) {
 #define NODE_TEST(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
     const struct CMUnitTest tests[] = {
         NODE_TEST(place_pay_get_history),
+        NODE_TEST(a_reply_of_node_commands_ends_at_its_bound),
         NODE_TEST(reads_of_what_is_not_there),
         NODE_TEST(any_endpoint_takes_any_command),
         NODE_TEST(stores_count_and_pause_over_all_shards),

@@ -478,7 +478,8 @@ static void lists_at_fault_keep_no_memory(void **state) {
     assert_int_equal(decode(), RESULT_OK);
     for (uint32_t i = 0; i < BATCH_COMMANDS_MAX; i++)
         assert_int_equal(request.commands[i].malformed, RESULT_WRONG_TYPE);
-    size_t reserved = BATCH_COMMANDS_MAX * sizeof(struct command) + 2 * msgpack_writer_size(&writer);
+    size_t commands = BATCH_COMMANDS_MAX * sizeof(struct command);
+    size_t reserved = commands + 2 * msgpack_writer_size(&writer);
     assert_in_range(arena.bytes, reserved, reserved + 8);
 }
 
