@@ -46,6 +46,7 @@ static bool node_start_threads(struct node *n, const int *cpus, uint32_t cpus_co
                                size_t error_bytes) {
     for (uint32_t i = 0; i < n->shards_count; i++) {
         struct shard_thread_options options = {
+            .clock = &n->clock,
             .cpu = n->config.pin ? cpus[i % cpus_count] : -1,
             /* Each shard has a log writer, and nng has its threads: spinning only pays where all of
              * them have a core. */
@@ -124,7 +125,8 @@ int node_start(struct node **node, const struct config *config, char *error, siz
         return EXIT_RUNTIME;
     }
     n->config = *config;
-    n->started_ms = clock_unix_ms();
+    node_clock_init(&n->clock);
+    n->started_ms = node_clock_ms(&n->clock);
     n->started_mono_ms = clock_mono_ms();
     pthread_mutex_init(&n->status_mutex, NULL);
     const struct identity wanted = {.node_id = config->node_id, .shards = config->shards};

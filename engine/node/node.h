@@ -5,6 +5,7 @@
 
 #include <pthread.h>
 
+#include "engine/base/node_clock.h"
 #include "engine/courier/courier.h"
 #include "engine/ingress/ingress.h"
 #include "engine/node/config.h"
@@ -18,6 +19,7 @@ struct node {
     struct config config;
     struct identity identity;
     int lock_fd;                       /* of the data directory; -1 = none */
+    struct node_clock clock;
     int64_t started_ms, started_mono_ms;
     int64_t window_mono_ms;            /* when the latency window was turned; node_tick()'s */
     struct shard_map map;

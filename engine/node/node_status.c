@@ -228,7 +228,8 @@ static void status_identity(struct status *s, struct node *n) {
     status_text(s, "data", n->config.data);
     status_uint(s, "shards_count", n->shards_count);
     status_int(s, "started_ms", n->started_ms);
-    status_int(s, "now_ms", clock_unix_ms());
+    status_int(s, "now_ms", node_clock_ms(&n->clock));
+    status_int(s, "clock_refused_ms", node_clock_refused_ms(&n->clock));
     status_uint(s, "uptime_ms", (uint64_t)(clock_mono_ms() - n->started_mono_ms));
     uint32_t damaged;
     status_bool(s, "ready", node_state(n, &damaged) == NODE_READY);

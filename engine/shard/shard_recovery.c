@@ -6,7 +6,7 @@
 #include "engine/base/log.h"
 #include "engine/shard/shard_internal.h"
 
-enum { REPLAY_BYTES_PER_ROUND = 4 << 20 };
+enum { REPLAY_BYTES_PER_ROUND = 4 << 20, CLOCK_BEHIND_MS = 60000 };
 
 static bool load_cursor(void *arg, const struct checkpoint_cursor *c) {
     struct shard *s = arg;
@@ -310,6 +310,10 @@ uint32_t shard_recover(struct shard *s) {
     s->phase = SHARD_SERVING;
     s->stores_index = 0; /* from here on every event counts */
     s->stats.recovery_ms = s->mono_ms - s->recovery_started_ms;
+    if (s->now_ms + CLOCK_BEHIND_MS < s->last_time_ms)
+        log_warn("shard %u: the clock says %" PRId64 ", the log's newest time is %" PRId64
+                 " (Unix ms): the log's time stands still until the clock has passed it",
+                 s->options.id, s->now_ms, s->last_time_ms);
     shard_publish(s);
     return 1;
 }

@@ -64,7 +64,8 @@ static void shard_thread_loop(struct shard_thread *t) {
             shard_drain(t->shard);
         }
         int64_t next_ms = INT64_MAX;
-        uint32_t worked = shard_work(t->shard, clock_unix_ms(), clock_mono_ms(), &next_ms);
+        uint32_t worked = shard_work(t->shard, node_clock_ms(t->options.clock),
+                                     clock_mono_ms(), &next_ms);
         atomic_fetch_add_explicit(&t->rounds, 1, memory_order_relaxed);
         if (draining && shard_is_drained(t->shard))
             atomic_store_explicit(&t->drained, true, memory_order_release);
@@ -102,8 +103,8 @@ static void *shard_thread_main(void *arg) {
     char error[sizeof t->error] = "";
     t->options.shard.storage->wake_arg = t;
     t->options.shard.storage->wake = shard_thread_wake;
-    struct shard *shard = shard_open(&t->options.shard, clock_unix_ms(), clock_mono_ms(), error,
-                                     sizeof error);
+    struct shard *shard = shard_open(&t->options.shard, node_clock_ms(t->options.clock),
+                                     clock_mono_ms(), error, sizeof error);
     if (shard) shard_on_wake(shard, shard_thread_wake, t);
     pthread_mutex_lock(&t->mutex);
     t->shard = shard;

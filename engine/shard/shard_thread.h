@@ -4,6 +4,7 @@
 #ifndef JUMUN_SHARD_SHARD_THREAD_H
 #define JUMUN_SHARD_SHARD_THREAD_H
 
+#include "engine/base/node_clock.h"
 #include "engine/shard/shard.h"
 
 struct shard_thread;
@@ -11,6 +12,7 @@ struct shard_thread;
 struct shard_thread_options {
     struct shard_options shard;  /* copied; what it points to outlives the thread; its storage's
                                     wake is set */
+    struct node_clock *clock;    /* the node's; outlives the thread */
     int cpu;                     /* to run on; -1 = anywhere */
     uint32_t spin_ns;            /* look for work this long before sleeping; 0 where cores lack */
 };

@@ -50,7 +50,10 @@ static void stop_waits_for_the_checkpoint_that_is_being_written(void **state) {
                                               .room_floor_bytes = 1};
     struct storage *storage = storage_lmdb_open(&disk, error, sizeof error);
     if (!storage) fail_msg("%s", error);
+    struct node_clock clock;
+    node_clock_init(&clock);
     const struct shard_thread_options options = {
+        .clock = &clock,
         .cpu = -1,
         .shard = {.shards_count = 1, .node_id = 1, .storage = storage, .courier = &courier,
                   .checkpoint_age_ms = 1}};
