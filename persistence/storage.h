@@ -73,6 +73,8 @@ enum storage_event_kind {
 struct storage_event {
     uint8_t kind;
     bool ok;
+    bool damaged;             /* STORAGE_TIMER_LOADED, not ok: the table cannot be read, deadlines
+                                 may be missing (already reported by name) */
     uint8_t actor_kind;
     uint64_t index;
     uint64_t sequence;        /* STORAGE_APPENDED: appends queued up to and with this call are
@@ -137,7 +139,7 @@ struct storage_ops {
 
     /* Queues the listing of all stored deadlines in [from_ms, to_ms), at most `max`; each comes as
      * a STORAGE_TIMER_LOADED, then one with ok = false as the end (deadline_ms = where it
-     * stopped). */
+     * stopped; `damaged` = rows may be missing). */
     void (*load_timers)(struct storage *s, int64_t from_ms, int64_t to_ms, uint32_t max);
 
     /* Takes up to `max` finished things. Never blocks. */

@@ -7,7 +7,7 @@
 #include "engine/shard/shard_internal.h"
 
 enum { POLL_EVENTS_MAX = 64, ELECTION_TIMEOUT_MS = 300, HEARTBEAT_MS = 50, RATE_WINDOW_MS = 10,
-       RETRY_AFTER_MS_MIN = 5, RETRY_AFTER_MS_MAX = 1000 };
+       RETRY_AFTER_MS_MIN = 5, RETRY_AFTER_MS_MAX = 1000, BLOCKED_MS = 5, DISK_FULL_MS = 100 };
 
 static void parked_init(struct shard *s) {
     for (uint32_t p = 1; p < PARKED_COMMANDS_MAX; p++) s->parked[p].next = p + 1;
@@ -179,21 +179,27 @@ static void measure_rate(struct shard *s) {
     s->rate_commands = 0;
 }
 
-/* A shard that cannot serve answers all the same. */
+/* A shard that cannot serve answers all the same; what it has decided of a part before it failed
+ * stands. */
 static uint32_t refuse_mailbox(struct shard *s, uint16_t code) {
     uint32_t done = 0;
     struct request_part *part;
     while ((part = mailbox_take(&s->mailbox))) {
-        for (uint32_t i = 0; i < part->count; i++) {
+        uint32_t from = s->part_position;
+        s->part_position = 0;
+        if (from == 0) {
+            part->left = part->count;
+            part->gate_index = 0;
+        }
+        done += part->count - from;
+        for (uint32_t i = from, count = part->count; i < count; i++) {
             uint32_t position = request_part_position(part, i);
             struct request *request = part->request;
             struct result *r = &request->results[position];
             *r = (struct result){.code = code, .shard = s->options.id};
             shard_count_result(s, &request->commands[position], r);
+            if (--part->left == 0) shard_gate_part(s, part);
         }
-        done += part->count;
-        mailbox_consumed(&s->mailbox, part->count, part->bytes);
-        request_part_done(part);
     }
     return done;
 }
@@ -216,6 +222,14 @@ static uint32_t send_messages(struct shard *s, int64_t *next_ms) {
                        s->options.resend_after_ms, next_ms);
 }
 
+/* Something is due or waits, and no round can do anything about it. */
+static bool is_blocked(const struct shard *s) {
+    uint32_t slot;
+    int64_t deadline_ms = timer_heap_first(&s->timers, &slot);
+    return s->phase == SHARD_SERVING &&
+           (!shard_turn_has_room(s) || (deadline_ms != 0 && deadline_ms <= s->now_ms));
+}
+
 uint32_t shard_work(struct shard *s, int64_t now_ms, int64_t mono_ms, int64_t *next_ms) {
     require(mono_ms >= s->mono_ms);
     s->now_ms = now_ms;
@@ -225,7 +239,7 @@ uint32_t shard_work(struct shard *s, int64_t now_ms, int64_t mono_ms, int64_t *n
     uint32_t done = take_storage_events(s);
     if (s->failed) {
         atomic_store(&s->drained, true);
-        return done + refuse_mailbox(s, RESULT_STORAGE_FAILED);
+        return done + shard_fail_loaded(s) + refuse_mailbox(s, RESULT_STORAGE_FAILED);
     }
     if (s->phase != SHARD_BOOTSTRAPPING) {
         if (mono_ms >= s->consensus_timeout_ms) {
@@ -249,13 +263,17 @@ uint32_t shard_work(struct shard *s, int64_t now_ms, int64_t mono_ms, int64_t *n
     int64_t deadline = timer_heap_first(&s->timers, &slot);
     if (deadline != 0) {
         int64_t in = deadline > now_ms ? deadline - now_ms : 0;
-        if (in < 1 && s->disk_full) in = 100;
+        if (in < 1 && s->disk_full) in = DISK_FULL_MS;
         if (mono_ms + in < *next_ms) *next_ms = mono_ms + in;
     }
     if (s->phase != SHARD_BOOTSTRAPPING && s->consensus_timeout_ms < *next_ms)
         *next_ms = s->consensus_timeout_ms;
     if (s->unpublished && s->published_ms + 20 < *next_ms) *next_ms = s->published_ms + 20;
     if (done == 0 && s->unpublished) shard_publish(s);
+    /* What is due and had to wait (for the limbo, which the storage's wake empties, or for memory)
+     * would have the thread come back at once, over and over. */
+    if (done == 0 && *next_ms < mono_ms + BLOCKED_MS && is_blocked(s))
+        *next_ms = mono_ms + BLOCKED_MS;
     return done;
 }
 

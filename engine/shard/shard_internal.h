@@ -252,6 +252,10 @@ uint32_t shard_run_loaded(struct shard *s);
 void shard_evict_if_idle(struct shard *s, uint32_t slot);
 void shard_evict_under_pressure(struct shard *s);
 void shard_timers_load(struct shard *s);
+
+/* Of a failed shard: refuses the commands whose orders have come and that no turn will decide any
+ * more. Returns their number. */
+uint32_t shard_fail_loaded(struct shard *s);
 void shard_on_timer_loaded(struct shard *s, const struct storage_event *event);
 uint32_t shard_start_load(struct shard *s, const struct id128 *key);
 

@@ -65,8 +65,7 @@ static void remember_loaded(struct shard *s, uint32_t slot) {
 }
 
 /* What cannot be had fails the commands that wait for it, with the reason, and nothing else. */
-static void fail_parked(struct shard *s, uint32_t number, uint16_t code) {
-    struct slot *slot = actor_table_slot(&s->table, number);
+static void fail_parked(struct shard *s, struct slot *slot, uint16_t code) {
     while (slot->next != 0) {
         struct parked parked = shard_unpark(s, slot);
         struct request *request = parked.part->request;
@@ -76,7 +75,14 @@ static void fail_parked(struct shard *s, uint32_t number, uint16_t code) {
         shard_count_result(s, &request->commands[parked.position], r);
         if (--parked.part->left == 0) shard_gate_part(s, parked.part);
     }
-    actor_table_remove(&s->table, number);
+}
+
+uint32_t shard_fail_loaded(struct shard *s) {
+    uint32_t waited = s->parked_count;
+    for (uint32_t i = 0; i < s->loaded_count; i++)
+        fail_parked(s, actor_table_slot(&s->table, s->loaded[i]), RESULT_STORAGE_FAILED);
+    s->loaded_count = 0;
+    return waited - s->parked_count;
 }
 
 void shard_on_loaded(struct shard *s, const struct storage_event *event) {
@@ -86,7 +92,7 @@ void shard_on_loaded(struct shard *s, const struct storage_event *event) {
     require(slot->flags & SLOT_LOADING && s->loads_waiting > 0);
     s->loads_waiting--;
     uint16_t failed = 0;
-    if (!event->ok) failed = RESULT_STORAGE_FAILED;
+    if (!event->ok || s->failed) failed = RESULT_STORAGE_FAILED;
     else if (event->block && !order_is_well_formed(event->block, event->block_bytes))
         failed = RESULT_STORAGE_FAILED;
     else if (event->block && (!timer_heap_reserve(&s->timers) ||
@@ -94,7 +100,8 @@ void shard_on_loaded(struct shard *s, const struct storage_event *event) {
         failed = RESULT_OUT_OF_MEMORY;
     if (event->block) s->options.storage->ops->release_block(s->options.storage, event->block);
     if (failed) {
-        fail_parked(s, n, failed);
+        fail_parked(s, slot, failed);
+        actor_table_remove(&s->table, n);
         /* Its deadline is in memory no more than it is: all stored ones are listed again. */
         if (failed == RESULT_OUT_OF_MEMORY) s->timers_loaded_to_ms = 0;
         return;
@@ -163,6 +170,13 @@ void shard_timers_load(struct shard *s) {
 void shard_on_timer_loaded(struct shard *s, const struct storage_event *event) {
     if (!event->ok) { /* the end, or a pause at deadline_ms */
         s->timers_loading = false;
+        if (event->damaged) {
+            log_error("shard %u: the stored deadlines (shard-%u/state, table timers) are damaged: "
+                      "orders that are not in memory would miss theirs, so nothing is served",
+                      s->options.id, s->options.id);
+            shard_fail(s);
+            return;
+        }
         if (event->deadline_ms < s->timers_loaded_to_ms) {
             s->timers_loading = true;
             s->options.storage->ops->load_timers(s->options.storage, event->deadline_ms,

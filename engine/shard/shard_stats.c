@@ -45,7 +45,7 @@ static void gather(struct shard *s) {
     t->last_index = s->phase == SHARD_BOOTSTRAPPING ? 0 : consensus_last_index(s->consensus);
     t->term = s->phase == SHARD_BOOTSTRAPPING ? 0 : consensus_term(s->consensus);
     t->checkpoint_lag_entries = s->applied_index - s->checkpoint_index;
-    t->ready = s->phase == SHARD_SERVING;
+    t->ready = s->phase == SHARD_SERVING && !s->failed;
     t->failed = s->failed;
     t->disk_full = s->disk_full;
 }

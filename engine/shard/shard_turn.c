@@ -254,7 +254,9 @@ static void turn_command(struct shard *s, struct request_part *part, uint32_t po
                 read_value(s, command, a, part, r);
         }
     }
-    if (r->code >= RESULT_OVERLOADED && r->code <= RESULT_OUT_OF_MEMORY)
+    /* No waiting brings back a deadline that has passed. */
+    if (r->code >= RESULT_OVERLOADED && r->code <= RESULT_OUT_OF_MEMORY &&
+        r->code != RESULT_DEADLINE_PASSED)
         r->retry_after_ms = TURN_RETRY_MS;
     shard_count_result(s, command, r);
     shard_result_done(s, part);

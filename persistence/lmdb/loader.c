@@ -106,7 +106,7 @@ static void loader_timers(struct storage_lmdb *s, const struct load_request *r) 
     struct loader_timers list = {.count = 0};
     int64_t stopped_ms = r->to_ms, last_ms = -1;
     uint32_t sent = 0;
-    bool more = true;
+    bool more = true, damaged = false;
     storage_be64(list.next.deadline_be, (uint64_t)r->from_ms);
     while (more && stopped_ms == r->to_ms) {
         const struct timer_row from = list.next;
@@ -120,6 +120,7 @@ static void loader_timers(struct storage_lmdb *s, const struct load_request *r) 
         }
         if (rc != 0) {
             log_error("shard %u: %s/timers: %s", s->shard, s->state.path, mdb_strerror(rc));
+            damaged = rc != ENOMEM; /* without memory at the end of a process: it stops */
             break;
         }
         for (uint32_t i = 0; i < list.count; i++) {
@@ -133,6 +134,7 @@ static void loader_timers(struct storage_lmdb *s, const struct load_request *r) 
         }
     }
     completions_load(s, &(struct storage_event){.kind = STORAGE_TIMER_LOADED, .ok = false,
+                                                .damaged = damaged,
                                                 .deadline_ms = stopped_ms});
 }
 

@@ -357,6 +357,8 @@ bool storage_memory_corrupt_actor(struct storage_memory *d, uint8_t kind, const 
     return true;
 }
 
+void storage_memory_corrupt_timers(struct storage_memory *d) { d->timers_damaged = true; }
+
 uint64_t storage_memory_durable_last(const struct storage_memory *d) {
     return log_last(d) - (d->torn ? 1 : 0);
 }

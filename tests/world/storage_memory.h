@@ -62,6 +62,7 @@ void storage_memory_set_slow(struct storage_memory *disk, int64_t extra_ms_max);
 bool storage_memory_corrupt_record(struct storage_memory *disk, uint64_t index);
 bool storage_memory_corrupt_actor(struct storage_memory *disk, uint8_t kind,
                                   const struct id128 *key);
+void storage_memory_corrupt_timers(struct storage_memory *disk); /* listings fail from now on */
 
 /* What a judge may know. */
 uint64_t storage_memory_durable_last(const struct storage_memory *disk);

@@ -57,6 +57,7 @@ struct storage_memory {
     struct memory_record *log; /* log[i] has index log_first + i */
     uint64_t log_first, log_count, log_capacity;
     bool torn; /* the newest record is */
+    bool timers_damaged;
     struct memory_actor *buckets[MEMORY_BUCKETS];
     struct checkpoint_cursor *cursors;
     uint32_t cursors_count;

@@ -172,6 +172,11 @@ static int timer_row_compare(const void *a, const void *b) {
 void memory_load_timers(struct storage *s, int64_t from_ms, int64_t to_ms, uint32_t max) {
     struct storage_memory *d = disk_of(s);
     if (!disk_operation(d)) return;
+    if (d->timers_damaged) {
+        disk_tell(d, (struct storage_event){.kind = STORAGE_TIMER_LOADED, .damaged = true,
+                                            .deadline_ms = to_ms});
+        return;
+    }
     struct timer_row *rows = NULL;
     uint32_t count = 0, capacity = 0;
     for (uint32_t b = 0; b < MEMORY_BUCKETS; b++) {

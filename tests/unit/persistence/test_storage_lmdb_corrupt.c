@@ -246,6 +246,38 @@ static void damaged_snapshot_is_named(void **state) {
     f->storage->ops->release_block(f->storage, f->loaded[1].block);
 }
 
+/* One row's key gets another length: from there on nothing is listed, and the listing says so. */
+static void damaged_deadlines_are_no_end_of_a_listing(void **state) {
+    enum { DAMAGED = 9 };
+    struct fixture *f = *state;
+    char path[300];
+    static uint8_t file[1 << 22];
+    fill(f);
+    snprintf(path, sizeof path, "%s/state/data.mdb", f->directory);
+    int fd = open(path, O_RDWR);
+    ssize_t bytes = pread(fd, file, sizeof file, 0);
+    struct id128 key = fixture_key(DAMAGED, DAMAGED);
+    uint8_t row[24] = {[6] = (1000 + DAMAGED) >> 8, [7] = (1000 + DAMAGED) & 0xff};
+    memcpy(row + 8, &key, 16);
+    uint8_t *at = memmem(file, (size_t)bytes, row, sizeof row);
+    assert_non_null(at);
+    assert_int_equal(at[-2], sizeof row); /* the length of the key stands before it */
+    uint8_t changed = sizeof row + 1;
+    assert_int_equal(pwrite(fd, &changed, 1, at - 2 - file), 1);
+    close(fd);
+    fixture_open(f);
+    f->storage->ops->load_timers(f->storage, 0, 1000 + DAMAGED - 1, 100);
+    fixture_wait(f, &f->loaded_count, DAMAGED);
+    for (uint32_t i = 0; i < DAMAGED - 1; i++) assert_true(f->loaded[i].ok);
+    assert_false(f->loaded[DAMAGED - 1].ok || f->loaded[DAMAGED - 1].damaged);
+    f->loaded_count = 0;
+    f->storage->ops->load_timers(f->storage, 0, 5000, 100);
+    fixture_wait(f, &f->loaded_count, 1);
+    assert_int_equal(f->loaded[0].kind, STORAGE_TIMER_LOADED);
+    assert_false(f->loaded[0].ok);
+    assert_true(f->loaded[0].damaged);
+}
+
 static void damaged_vote_is_refused(void **state) {
     struct fixture *f = *state;
     struct storage_meta meta;
@@ -275,6 +307,7 @@ int main(void) {
         TEST(cut_file),
         TEST(one_damaged_record_is_named),
         TEST(damaged_snapshot_is_named),
+        TEST(damaged_deadlines_are_no_end_of_a_listing),
         TEST(damaged_vote_is_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,0 +1,117 @@
+/* The shard when something is wrong: damage, a disk that stands still, a request that is late. */
+#include <stdarg.h>
+#include <stddef.h>
+#include <setjmp.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <cmocka.h>
+
+#include "tests/unit/shard/shard_world.h"
+
+static const struct storage_memory_options disk = {.seed = 11, .append_ms_max = 4,
+                                                   .checkpoint_ms_max = 6, .load_ms_max = 3};
+
+static struct world world;
+static int setup(void **state) {
+    world_open(&world, &disk);
+    world_run(&world, 50);
+    return 0;
+}
+static int teardown(void **state) { (void)state; world_close(&world); return 0; }
+
+static struct shard_stats stats_of(uint32_t shard) {
+    struct shard_stats stats;
+    world_run(&world, 30);
+    shard_stats(world.shards[shard], &stats);
+    return stats;
+}
+
+static void end_order(struct world *w, struct id128 key) {
+    static const uint8_t kinds[] = {COMMAND_ACCEPT, COMMAND_PICK_UP, COMMAND_COMPLETE};
+    for (size_t i = 0; i < sizeof kinds; i++) {
+        struct command c = world_command(w, kinds[i], key);
+        assert_int_equal(world_ask(w, &c).code, RESULT_OK);
+    }
+}
+
+/* What was decided before stands and is answered; the rest, wherever it waits, is refused. */
+static void test_damaged_deadlines_fail_the_shard(void **state) {
+    (void)state;
+    struct world *w = &world;
+    static struct ask placed, read;
+    struct command place = world_place(w, world_key(w, 0), "s1");
+    assert_int_equal(world_ask(w, &place).code, RESULT_OK);
+    end_order(w, place.subject);
+    world_run(w, 6000);
+    assert_int_equal(stats_of(0).orders_in_memory, 0);
+    storage_memory_corrupt_timers(w->disks[0]);
+    world_run(w, 100);
+    assert_false(stats_of(0).failed); /* listed up to here and further */
+    storage_memory_set_slow(w->disks[0], 50);
+    w->now_ms += 6LL * 60000;
+    struct command get = world_command(w, COMMAND_GET, place.subject);
+    place = world_place(w, world_key(w, 0), "s1");
+    assert_true(world_offer(w, &placed, &place));
+    assert_true(world_offer(w, &read, &get));
+    world_run(w, 500);
+    assert_true(placed.answered && read.answered);
+    assert_int_equal(placed.result.code, RESULT_OK);
+    assert_int_equal(read.result.code, RESULT_STORAGE_FAILED);
+    assert_int_equal(world_ask(w, &get).code, RESULT_STORAGE_FAILED);
+    assert_true(stats_of(0).failed);
+    assert_false(stats_of(0).ready);
+    assert_false(stats_of(1).failed);
+    assert_true(shard_is_drained(w->shards[0]));
+}
+
+/* A deadline that is due while the limbo is full waits for the disk, not in a loop. */
+static void test_a_full_limbo_lets_the_thread_sleep(void **state) {
+    (void)state;
+    struct world *w = &world;
+    struct ask asks[LIMBO_ENTRIES_MAX + 1];
+    struct command place = world_place(w, world_key(w, 0), "s1");
+    place.place.acceptance_timeout_ms = 30000;
+    assert_int_equal(world_ask(w, &place).code, RESULT_OK);
+    world_run(w, 100);
+    storage_memory_set_stuck(w->disks[0], w->mono_ms + 2000);
+    w->now_ms += 29000;
+    for (int i = 0; i <= LIMBO_ENTRIES_MAX; i++) {
+        place = world_place(w, world_key(w, 0), "s1");
+        assert_true(world_offer(w, &asks[i], &place));
+        world_round(w);
+    }
+    assert_int_equal(stats_of(0).limbo_entries, LIMBO_ENTRIES_MAX);
+    w->now_ms += 1000;
+    for (int round = 0; round < 20; round++, w->mono_ms += 5) {
+        int64_t next_ms = 0;
+        if (shard_work(w->shards[0], w->now_ms, w->mono_ms, &next_ms) > 0) continue;
+        assert_true(next_ms >= w->mono_ms + 5);
+    }
+    assert_int_equal(stats_of(0).timers_fired, 0);
+    world_run(w, 3000);
+    assert_int_equal(stats_of(0).timers_fired, 1);
+    for (int i = 0; i <= LIMBO_ENTRIES_MAX; i++) assert_int_equal(asks[i].result.code, RESULT_OK);
+}
+
+static void test_a_deadline_that_has_passed_wants_no_retry(void **state) {
+    (void)state;
+    struct world *w = &world;
+    static struct ask late;
+    struct command place = world_place(w, world_key(w, 0), "s1");
+    assert_true(world_offer(w, &late, &place));
+    late.request.deadline_ms = w->now_ms - 1;
+    world_run(w, 50);
+    assert_true(late.answered);
+    assert_int_equal(late.result.code, RESULT_DEADLINE_PASSED);
+    assert_int_equal(late.result.retry_after_ms, 0);
+}
+
+#define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        T(test_damaged_deadlines_fail_the_shard),
+        T(test_a_full_limbo_lets_the_thread_sleep),
+        T(test_a_deadline_that_has_passed_wants_no_retry),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
