@@ -167,8 +167,7 @@ def memory_and_restart(args):
     live = args.live
     node = Node(args, fresh(args, "live"))
     node.start()
-    result = bench(args, node, "--prefill", live, "--live", 1, "--in-flight", 1, "--batch", 1,
-                   "--seconds", 0.1)
+    result = bench(args, node, "--prefill", live, "--live", 1, "--seconds", 0.1)
     status = node.status()
     orders = total(status, "orders_in_memory")
     blocks = total(status, "actor_bytes") / orders
