@@ -87,7 +87,8 @@ int cli_exit_of(int code) {
 
 int cli_print_json(json_t *json) {
     size_t flags = isatty(STDOUT_FILENO) ? JSON_INDENT(2) : JSON_COMPACT;
-    json_dumpf(json, stdout, flags | JSON_ENCODE_ANY);
+    /* What 15 digits can tell comes out as it went in: 0.1, not 0.10000000000000001. */
+    json_dumpf(json, stdout, flags | JSON_ENCODE_ANY | JSON_REAL_PRECISION(15));
     fputc('\n', stdout);
     json_decref(json);
     return CLI_DONE;

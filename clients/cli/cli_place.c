@@ -272,8 +272,8 @@ static int place_report(struct place_run *run) {
         return status;
     }
     if (!cli->quiet) {
-        printf("%s%s%s orders placed", CLI_STYLE(cli, "1"), text_count(count, run->done),
-               CLI_PLAIN(cli));
+        printf("%s%s%s order%s placed", CLI_STYLE(cli, "1"), text_count(count, run->done),
+               CLI_PLAIN(cli), text_plural(run->done));
         if (run->repeated) printf(" (%" PRIu64 " of them before)", run->repeated);
         fputc('\n', stdout);
     }
@@ -283,7 +283,9 @@ static int place_report(struct place_run *run) {
                 jumun_result_name(code), jumun_result_text(code),
                 run->detail_of_code[code][0] ? ": " : "", run->detail_of_code[code]);
     }
-    if (run->bad) fprintf(stderr, "%10s  bad rows\n", text_count(count, run->bad));
+    if (run->bad) {
+        fprintf(stderr, "%10s  bad row%s\n", text_count(count, run->bad), text_plural(run->bad));
+    }
     return status;
 }
 
@@ -308,8 +310,9 @@ int cli_place_files(struct cli *cli, const char *path, bool csv) {
         } else if (dry) {
             char count[TEXT_BYTES];
             if (!cli->quiet) {
-                printf("%s orders would be placed, %" PRIu64 " bad rows\n",
-                       text_count(count, run->sent), run->bad);
+                printf("%s order%s would be placed, %" PRIu64 " bad row%s\n",
+                       text_count(count, run->sent), text_plural(run->sent), run->bad,
+                       text_plural(run->bad));
             }
             status = run->bad ? CLI_BAD_FILE : CLI_DONE;
         } else {

@@ -108,13 +108,13 @@ int cli_ping(struct cli *cli) {
     uint64_t started = text_mono_ns();
     int status = cli_read(cli, &c, &answer, &encoded);
     if (status != CLI_DONE || encoded) return status;
-    double ns = (double)(text_mono_ns() - started);
+    uint64_t ns = text_mono_ns() - started;
     char took[TEXT_BYTES];
     if (cli->json) {
         cli_print_json(json_pack("{s:s, s:s, s:f}", "endpoint", cli->endpoint, "answer", "pong",
-                                 "milliseconds", ns / 1e6));
+                                 "milliseconds", (double)((ns + 500) / 1000) / 1e3));
     } else if (!cli->quiet) {
-        printf("%s answers in %s\n", cli->endpoint, text_latency(took, ns));
+        printf("%s answers in %s\n", cli->endpoint, text_latency(took, (double)ns));
     }
     cli_answer_free(&answer);
     return status;

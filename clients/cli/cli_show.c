@@ -32,6 +32,11 @@ static int64_t show_int(const msgpack_object *item, uint32_t i, const char *name
     return value_int(show_field(item, i, name), "", 0);
 }
 
+static bool show_state_is(const msgpack_object *order, const char *state) {
+    char text[32];
+    return strcmp(value_text(order, "state", text, sizeof text), state) == 0;
+}
+
 /* Money in a column whose currency stands elsewhere. */
 static char *show_amount(char buffer[TEXT_BYTES], int64_t amount, const char *currency) {
     char *blank = strchr(text_money(buffer, amount, currency), ' ');
@@ -75,7 +80,8 @@ static void show_lines(const struct cli *cli, const msgpack_object *order, const
     table_delete(t);
 }
 
-/* A column of amounts: `fields` that are zero are left out unless `always`. */
+/* A column of amounts: `fields` that are zero are left out unless `always`, and so are all of them
+ * before the place. */
 static void show_money(const struct cli *cli, const msgpack_object *order, const char *currency,
                        FILE *out) {
     static const struct { const char *field, *label, *style; bool always; } rows[] = {
@@ -84,10 +90,11 @@ static void show_money(const struct cli *cli, const msgpack_object *order, const
         {"authorised", "authorised", NULL, false},{"captured", "captured", "32", true},
         {"refunded", "refunded", "33", false},    {"refund_owed", "refund owed", "31", false}};
     struct table *t = table_new("lr", cli->color);
+    bool placed = value_count(value_at(order, "lines")) > 0;
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         int64_t amount = value_int(order, rows[i].field, 0);
         char money[TEXT_BYTES];
-        if (amount == 0 && !rows[i].always) continue;
+        if (amount == 0 && (!placed || !rows[i].always)) continue;
         table_cell(t, rows[i].style, "%s", rows[i].label);
         table_cell(t, rows[i].style, "%s", text_money(money, amount, currency));
     }
@@ -137,7 +144,9 @@ static void show_deadlines(const struct cli *cli, const msgpack_object *order, i
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         int64_t at = value_int(order, rows[i].field, 0);
         char relative[TEXT_BYTES], time[TEXT_BYTES];
-        if (at == 0) continue;
+        bool met = strcmp(rows[i].field, "ready_estimate_ms") == 0 &&
+                   !show_state_is(order, "accepted");
+        if (at == 0 || met) continue;
         any = true;
         table_cell(t, NULL, "%s", rows[i].label);
         table_cell(t, at < now_ms ? "31" : "33", "%s", text_relative(relative, at, now_ms));

@@ -276,13 +276,15 @@ static void status_machine(const struct status_view *v) {
     fprintf(v->out, "  %sdisk%s     used %s, free %s\n", CLI_STYLE(v->cli, "2"), CLI_PLAIN(v->cli),
             text_size(a, status_uint(v->now, "disk.used_bytes")),
             text_size(b, status_uint(v->now, "disk.free_bytes")));
-    fprintf(v->out, "  %sstart%s    %s events recovered in %s\n", CLI_STYLE(v->cli, "2"),
-            CLI_PLAIN(v->cli), text_count(a, status_sum(v->now, "recovery_events")),
+    uint64_t recovered = status_sum(v->now, "recovery_events");
+    fprintf(v->out, "  %sstart%s    %s event%s recovered in %s\n", CLI_STYLE(v->cli, "2"),
+            CLI_PLAIN(v->cli), text_count(a, recovered), text_plural(recovered),
             text_span(b, (int64_t)status_most(v->now, "recovery_ms")));
-    fprintf(v->out, "  %sclients%s  %s connections, %s messages in flight\n",
-            CLI_STYLE(v->cli, "2"), CLI_PLAIN(v->cli),
-            text_count(a, status_uint(v->now, "connections.open")),
-            text_count(b, status_uint(v->now, "messages.in_flight")));
+    uint64_t open = status_uint(v->now, "connections.open");
+    uint64_t in_flight = status_uint(v->now, "messages.in_flight");
+    fprintf(v->out, "  %sclients%s  %s connection%s, %s message%s in flight\n",
+            CLI_STYLE(v->cli, "2"), CLI_PLAIN(v->cli), text_count(a, open), text_plural(open),
+            text_count(b, in_flight), text_plural(in_flight));
     fprintf(v->out, "  %sstores%s   %s in memory, %s paused; between shards %s sent, %s again\n",
             CLI_STYLE(v->cli, "2"), CLI_PLAIN(v->cli),
             text_count(a, status_sum(v->now, "stores_in_memory")),

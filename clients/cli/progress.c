@@ -72,8 +72,9 @@ static void progress_draw(struct progress *p, uint64_t now, double share, uint64
         snprintf(left, sizeof left, "%.40s left",
                  text_span(span, (int64_t)(seconds * (1 - share) / share) * 1000 + 1000));
     }
-    snprintf(tail, sizeof tail, "%s %s  %s/s  %s%s%s", text_count(count, done), p->unit,
-             text_count(rate, (uint64_t)per_second), left, *note ? "  " : "", note);
+    int unit_bytes = (int)strlen(p->unit) - (done == 1);
+    snprintf(tail, sizeof tail, "%s %.*s  %s/s  %s%s%s", text_count(count, done), unit_bytes,
+             p->unit, text_count(rate, (uint64_t)per_second), left, *note ? "  " : "", note);
     if (!p->terminal) {
         fprintf(p->out, "%s  %s%s\n", p->label, share >= 0 ? head : "", tail);
     } else {

@@ -9,7 +9,7 @@
 
 struct progress {
     FILE *out;               /* NULL = show nothing */
-    const char *label, *unit;/* "placing", "orders"; borrowed */
+    const char *label, *unit;/* "placing", "orders" (cut by an s for 1); borrowed */
     bool terminal, color, blocks;
     uint64_t started_ns, drawn_ns;
     double rate;             /* smoothed, per second */

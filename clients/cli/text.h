@@ -22,6 +22,9 @@ char *text_money(char buffer[TEXT_BYTES], int64_t minor_units, const char *curre
 /* 1234567 -> "1,234,567". */
 char *text_count(char buffer[TEXT_BYTES], uint64_t count);
 
+/* What a noun behind a count ends with: "" for 1, else "s". */
+static inline const char *text_plural(uint64_t count) { return count == 1 ? "" : "s"; }
+
 /* 1536 -> "1.5 KiB". */
 char *text_size(char buffer[TEXT_BYTES], uint64_t bytes);
 

@@ -117,7 +117,8 @@ enum {
     JUMUN_CIRCUIT_OPEN = 1002,      /* certainly not done: the endpoint failed too often just now */
     JUMUN_QUEUE_FULL = 1003,        /* certainly not done: the client's own queue is full */
     JUMUN_BAD_ARGUMENT = 1004,      /* certainly not done: result.detail says what */
-    JUMUN_CLOSED = 1005,            /* the client is being closed */
+    JUMUN_CLOSED = 1005,            /* the client is being closed; what was sent already may have
+                                       been done: ask again with result.id */
     JUMUN_BAD_REPLY = 1006,         /* the peer does not speak this protocol */
     JUMUN_NO_MEMORY = 1007
 };
