@@ -68,7 +68,7 @@ static void test_damaged_deadlines_fail_the_shard(void **state) {
 static void test_a_full_limbo_lets_the_thread_sleep(void **state) {
     (void)state;
     struct world *w = &world;
-    struct ask asks[LIMBO_ENTRIES_MAX + 1];
+    static struct ask asks[LIMBO_ENTRIES_MAX + 1];
     struct command place = world_place(w, world_key(w, 0), "s1");
     place.place.acceptance_timeout_ms = 30000;
     assert_int_equal(world_ask(w, &place).code, RESULT_OK);
