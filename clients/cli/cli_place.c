@@ -122,19 +122,29 @@ int cli_place(struct cli *cli) {
 
 /* -- many orders from a file ------------------------------------------------------------------- */
 
+/* An order on its way. */
+struct place_slot {
+    struct place_run *run;
+    jumun_key key;
+    bool answered, done;                          /* under the run's lock */
+};
+
 struct place_run {
     struct cli *cli;
     struct progress progress;
     pthread_mutex_t lock;
     pthread_cond_t changed;
-    uint64_t in_flight, answered, done, repeated; /* under the lock, as the two tables */
+    uint64_t answered, done, repeated;            /* under the lock, as the two tables */
     uint64_t by_code[PLACE_CODES_MAX];
     char detail_of_code[PLACE_CODES_MAX][96];
-    uint64_t sent, bad;                           /* the main thread's */
+    uint64_t sent, settled, bad;                  /* the main thread's */
+    /* Order n, of those in [settled, sent), is in slot n % PLACE_IN_FLIGHT_MAX. */
+    struct place_slot slots[PLACE_IN_FLIGHT_MAX];
 };
 
 static void place_answered(void *arg, const jumun_result *r, const void *value, size_t bytes) {
-    struct place_run *run = arg;
+    struct place_slot *slot = arg;
+    struct place_run *run = slot->run;
     (void)value, (void)bytes;
     pthread_mutex_lock(&run->lock);
     unsigned code = r->code >= 0 && r->code < PLACE_CODES_MAX ? (unsigned)r->code
@@ -147,7 +157,8 @@ static void place_answered(void *arg, const jumun_result *r, const void *value, 
     run->done += r->code == JUMUN_OK;
     run->repeated += r->repeated;
     run->answered++;
-    run->in_flight--;
+    slot->answered = true;
+    slot->done = r->code == JUMUN_OK;
     pthread_cond_signal(&run->changed);
     pthread_mutex_unlock(&run->lock);
 }
@@ -164,22 +175,36 @@ static void place_progress(struct place_run *run, double share, bool last) {
     else progress_update(&run->progress, share, answered, note);
 }
 
+/* Settles what is answered, by the order of rows; --quiet prints the keys of what was placed. */
+static void place_settle(struct place_run *run) {
+    bool tell = run->cli->quiet && !run->cli->json;
+    uint64_t end = run->settled;
+    pthread_mutex_lock(&run->lock);
+    while (end < run->sent && run->slots[end % PLACE_IN_FLIGHT_MAX].answered) end++;
+    pthread_mutex_unlock(&run->lock);
+    for (; run->settled < end; run->settled++) {
+        const struct place_slot *slot = &run->slots[run->settled % PLACE_IN_FLIGHT_MAX];
+        char key[JUMUN_KEY_TEXT_BYTES];
+        jumun_key_format(&slot->key, key);
+        if (tell && slot->done) puts(key);
+    }
+}
+
 /* Waits until fewer than `limit` orders are in flight; keeps the bar moving meanwhile. */
 static void place_wait(struct place_run *run, uint64_t limit, double share) {
     for (;;) {
+        place_settle(run);
+        place_progress(run, share, false);
+        if (run->sent - run->settled < limit) return;
         pthread_mutex_lock(&run->lock);
-        bool ready = run->in_flight < limit;
-        if (!ready) {
+        if (!run->slots[run->settled % PLACE_IN_FLIGHT_MAX].answered) {
             struct timespec until;
             clock_gettime(CLOCK_REALTIME, &until);
             until.tv_nsec += 50000000;
             if (until.tv_nsec >= 1000000000) until.tv_sec++, until.tv_nsec -= 1000000000;
             pthread_cond_timedwait(&run->changed, &run->lock, &until);
-            ready = run->in_flight < limit;
         }
         pthread_mutex_unlock(&run->lock);
-        place_progress(run, share, false);
-        if (ready) return;
     }
 }
 
@@ -187,17 +212,16 @@ static void place_one(struct place_run *run, const struct order_input *order, do
     jumun_command c = {.kind = JUMUN_PLACE, .place = order->place};
     c.order = order->has_key ? order->key : jumun_key_new();
     place_wait(run, PLACE_IN_FLIGHT_MAX, share);
-    pthread_mutex_lock(&run->lock);
-    run->in_flight++;
-    pthread_mutex_unlock(&run->lock);
+    struct place_slot *slot = &run->slots[run->sent % PLACE_IN_FLIGHT_MAX];
+    *slot = (struct place_slot){.run = run, .key = c.order};
     run->sent++;
     int code;
-    while ((code = jumun_submit(run->cli->client, &c, place_answered, run)) == JUMUN_QUEUE_FULL) {
+    while ((code = jumun_submit(run->cli->client, &c, place_answered, slot)) == JUMUN_QUEUE_FULL) {
         usleep(1000);
     }
     if (code == JUMUN_OK) return;
     jumun_result r = {.code = code};
-    place_answered(run, &r, NULL, 0);
+    place_answered(slot, &r, NULL, 0);
 }
 
 static void place_bad(struct place_run *run, const char *sentence) {

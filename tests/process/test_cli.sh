@@ -172,6 +172,9 @@ test_files() {
     "$jumun" -j place --json - <"$work/order.json" >"$work/out" 2>"$work/err"; json 'd["code"] == 0'
     cat "$work/order.json" "$work/order.json" >"$work/orders.jsonl"
     j 0 place --jsonl "$work/orders.jsonl"; says '2 orders placed'
+    j 0 -q place --jsonl "$work/orders.jsonl"; silent err
+    [ "$(wc -l <"$work/out")" = 2 ] || fail 'not one key for each order'
+    j 0 get "$(tail -n 1 "$work/out")"; says placed
     echo '{"store": }' >>"$work/orders.jsonl"
     j 4 place --jsonl "$work/orders.jsonl"; complains 'line 3: line 1, column 11: '
     j 4 place --json "$work/nowhere.json"; complains 'No such file'
