@@ -142,8 +142,8 @@ static void killed_at_random_moments(void **state) {
         assert_true(WIFSIGNALED(status));
         uint64_t last = expect_what_was_told(f, told);
         if (atomic_load(&told->kept) == UINT64_MAX) continue;
-        /* Killed within a truncation: the next child goes on from whichever tail is left, and may be
-         * killed before it hands anything over. */
+        /* Killed within a truncation: the next child goes on from whichever tail is left, and may
+         * be killed before it hands anything over. */
         atomic_store(&told->kept, UINT64_MAX);
         atomic_store(&told->queued, last);
     }
