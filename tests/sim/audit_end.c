@@ -162,8 +162,11 @@ static void probe_everything(struct sim *sim) {
         probe(sim, COMMAND_GET, i, 0, end_order);
         if (i % 4 == 0) probe(sim, COMMAND_HISTORY, i, 0, NULL);
     }
+    /* Time goes on while orders are asked for, and a deadline may fire: its news needs a moment to
+     * reach the store. */
     for (uint32_t i = 0; i < SIM_STORES && sim->verdict == SIM_OK; i++) {
-        probe(sim, COMMAND_STORE_GET, UINT32_MAX, i, end_store);
+        settle(sim);
+        if (sim->verdict == SIM_OK) probe(sim, COMMAND_STORE_GET, UINT32_MAX, i, end_store);
     }
 }
 
