@@ -247,6 +247,9 @@ def main():
     parser.add_argument("--only", default=",".join(PARTS), help=f"of {', '.join(PARTS)}")
     args = parser.parse_args()
     args.build = os.path.abspath(args.build)
+    subprocess.run(["ninja", "-C", args.build, "engine/node/jumund", "clients/cli/jumun",
+                    "clients/bench/jumun-bench", "tests/perf/bare_probe"],
+                   check=True, stdout=subprocess.DEVNULL)
     with tempfile.TemporaryDirectory(prefix="jumun-measure-") as args.directory:
         for name in args.only.split(","):
             say(f"{name}:")
