@@ -15,8 +15,7 @@
 enum slot_flags {
     SLOT_DIRTY = 1,     /* changed since it was last copied into a checkpoint; stands in a list */
     SLOT_FLUSHING = 2,  /* copied into the checkpoint that is on its way */
-    SLOT_LOADING = 4,   /* `block` is only a head with the key: the answer of a load is awaited */
-    SLOT_LOADED = 8     /* came by a load: a candidate to leave again */
+    SLOT_LOADING = 4    /* `block` is only a head with the key: the answer of a load is awaited */
 };
 
 struct slot {
@@ -73,7 +72,7 @@ uint32_t actor_table_add(struct actor_table *t, uint8_t kind, const struct id128
 /* Sees to room for `bytes`; new room is zeroed. False without memory (nothing changed). */
 bool actor_table_reserve(struct actor_table *t, struct slot *slot, uint32_t bytes);
 
-/* Replaces a placeholder's block by a copy of `block`. False without memory. */
+/* Gives a slot that only holds a key a copy of `block`. False without memory. */
 bool actor_table_fill(struct actor_table *t, struct slot *slot, const void *block, uint32_t bytes);
 
 /* Frees block and slot. The slot must be in no list. */

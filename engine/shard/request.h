@@ -67,6 +67,18 @@ static inline uint32_t request_part_position(const struct request_part *p, uint3
     return p->positions ? p->positions[i] : i;
 }
 
+/* Turns a list of parts round: what was pushed last comes last. */
+static inline struct request_part *request_part_reversed(struct request_part *parts) {
+    struct request_part *first = NULL;
+    while (parts) {
+        struct request_part *next = parts->next;
+        parts->next = first;
+        first = parts;
+        parts = next;
+    }
+    return first;
+}
+
 /* The part's results are final. Calls request->done when it was the last one; the part and its
  * request must not be touched afterwards. */
 static inline void request_part_done(struct request_part *part) {

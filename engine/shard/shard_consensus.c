@@ -55,13 +55,9 @@ void shard_gate_part(struct shard *s, struct request_part *part) {
 
 static void limbo_commit(struct shard *s, uint64_t index) {
     struct limbo_entry *entry = shard_limbo(s, index);
-    struct request_part *first = NULL;
-    while (entry->parts) { /* turn the list round: first decided, first answered */
-        struct request_part *part = entry->parts;
-        entry->parts = part->next;
-        part->next = first;
-        first = part;
-    }
+    /* First decided, first answered. */
+    struct request_part *first = request_part_reversed(entry->parts);
+    entry->parts = NULL;
     while (first) {
         struct request_part *part = first;
         first = part->next;

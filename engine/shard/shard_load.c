@@ -110,7 +110,6 @@ void shard_on_loaded(struct shard *s, const struct storage_event *event) {
         slot->stored_deadline_ms = shard_timer_row(slot->block);
         if (slot->block->flags & ACTOR_RETIRED) shard_mark_dirty(s, n, s->applied_index + 1);
         timer_heap_set(&s->timers, n, slot->block->next_deadline_ms);
-        slot->flags |= SLOT_LOADED;
         if (s->visitors_count == VISITORS_MAX) {
             uint32_t oldest = s->visitors[s->visitors_head];
             s->visitors_head = (s->visitors_head + 1) % VISITORS_MAX;

@@ -80,15 +80,10 @@ void shard_turn_end(struct shard *s) {
     if (!t->open) return;
     shard_news_finish(s);
     t->open = false;
-    struct request_part *parts = t->parts, *first = NULL;
+    struct request_part *parts = t->parts;
     t->parts = NULL;
     if (t->sink.events_count > 0) turn_submit(s);
-    while (parts) {
-        struct request_part *next = parts->next;
-        parts->next = first;
-        first = parts;
-        parts = next;
-    }
+    struct request_part *first = request_part_reversed(parts);
     while (first) {
         struct request_part *part = first;
         first = part->next;

@@ -67,7 +67,7 @@ class Node:
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def bench(args, node, *options, prefilled=False):
+def bench(args, node, *options):
     command = [f"{args.build}/clients/bench/jumun-bench", "--endpoint", node.endpoint, "--json",
                "--quiet", "--seconds", str(args.seconds), "--warmup", "1", *map(str, options)]
     out = subprocess.run(command, capture_output=True, text=True)
