@@ -28,6 +28,7 @@ const char *result_code_name(uint32_t code) {
     case RESULT_DEADLINE_PASSED: return "deadline_passed";
     case RESULT_OUT_OF_MEMORY: return "out_of_memory";
     case RESULT_STORAGE_FAILED: return "storage_failed";
+    case RESULT_LEADERSHIP_LOST: return "leadership_lost";
     case RESULT_MALFORMED_MESSAGE: return "malformed_message";
     case RESULT_UNSUPPORTED_VERSION: return "unsupported_version";
     case RESULT_MESSAGE_TOO_LARGE: return "message_too_large";

@@ -28,6 +28,7 @@
     X(DEADLINE_PASSED, 7, "the request's deadline had passed before it was decided")               \
     X(OUT_OF_MEMORY, 8, "no memory for this command: retry after the time given")                  \
     X(STORAGE_FAILED, 9, "the stored order cannot be read: see the node's log")                    \
+    X(LEADERSHIP_LOST, 10, "the shard's leader changed: ask the new one, under the same id")       \
     X(MALFORMED_MESSAGE, 50, "the message is not a well-formed request in msgpack")                \
     X(UNSUPPORTED_VERSION, 51, "the protocol version is not supported")                            \
     X(MESSAGE_TOO_LARGE, 52, "the message is over the limit")                                      \

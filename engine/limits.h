@@ -63,6 +63,12 @@
 #define OUTBOX_BYTES_MAX (64u << 20)  /* ... and their payloads */
 #define ACTOR_BYTES_MAX (2u << 20)    /* one actor's block */
 
+/* -- the group ------------------------------------------------------------------------------- */
+#define CONSENSUS_INBOX_MESSAGES_MAX 4096 /* messages of peers waiting at a shard */
+#define CONSENSUS_INBOX_BYTES_MAX (64u << 20)
+#define NODES_MAX 64                  /* of a cluster */
+#define REPLICAS_MAX 7                /* voters of a group */
+
 /* -- the node ------------------------------------------------------------------------------- */
 #define HISTORY_PARTS_MAX 1024        /* parts that wait for their histories to be read */
 #define INGRESS_CONTEXTS_MAX 65536    /* messages in the node at a time, per endpoint */

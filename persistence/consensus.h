@@ -54,6 +54,7 @@ struct consensus_update {
     bool role_changed;  uint8_t role;
     bool ready;                        /* leader, and the barrier of its own term is committed */
     uint64_t commit_index;             /* apply up to here */
+    uint64_t reads_confirmed;          /* rounds of consensus_read() confirmed so far */
     int64_t timeout_ms;                /* call consensus_tick() no later than this (monotonic) */
 };
 
@@ -130,7 +131,9 @@ enum consensus_message_kind {
     CONSENSUS_INSTALL_SNAPSHOT = 5, /* out only: this follower needs a snapshot at or above
                                        last_index; repeated, so de-duplicate per peer. Ignored when
                                        received. */
-    CONSENSUS_TIMEOUT_NOW = 6
+    CONSENSUS_TIMEOUT_NOW = 6,
+    CONSENSUS_PING = 7,             /* of a read round: last_index = the round's number */
+    CONSENSUS_PONG = 8
 };
 
 struct consensus_message {
@@ -154,6 +157,68 @@ struct consensus_message {
  * messages (`from` zero, gaps in the records, unknown kind) are dropped. */
 void consensus_receive(struct consensus *c, const struct consensus_message *message, int64_t now_ms,
                        struct consensus_update *update);
+
+/* A message that came from elsewhere, in one block of memory: the records array behind it, one
+ * reference of each record held. */
+struct consensus_message *consensus_message_new(const struct consensus_message *fields,
+                                                uint32_t records_count);
+void consensus_message_free(struct consensus_message *message); /* NULL is fine */
+
+/* -- linearizable reads --------------------------------------------------------------------------
+ * Begins a round (or joins the one that has not been sent yet) and returns its number, > 0: what
+ * this leader had committed when it was asked is still the newest once update->reads_confirmed has
+ * reached the number. Each voter is asked whether it still is in this leader's term (kinds PING and
+ * PONG, see docs/consensus.md); a majority, itself included, must say so. With one voter it is
+ * confirmed at once. 0 when not leader or not ready. Numbers of one instance only grow; a role
+ * that is lost confirms nothing any more. */
+uint64_t consensus_read(struct consensus *c, int64_t now_ms, struct consensus_update *update);
+
+/* -- snapshots -----------------------------------------------------------------------------------
+ * What a snapshot is: a state that reflects everything up to `index`. */
+struct consensus_snapshot {
+    uint64_t index, term;              /* of the marker */
+    uint64_t configuration_index;
+    const uint8_t *configuration; uint32_t configuration_bytes;
+};
+
+/* A complete and checked snapshot of server `from`, which led in `leader_term`, lies ready. 0: the
+ * caller switches to it durably (the state is replaced, the log starts anew at index + 1), and
+ * then calls consensus_installed(); no other call in between, except consensus_tick() and
+ * queries. 1: not wanted (older than what is committed here, or than the term): throw it away. No
+ * checkpoint of one's own may be under way. */
+int consensus_install(struct consensus *c, uint64_t from, uint64_t leader_term,
+                      const struct consensus_snapshot *snapshot, int64_t now_ms,
+                      struct consensus_update *update);
+void consensus_installed(struct consensus *c, int64_t now_ms, struct consensus_update *update);
+
+/* The configuration that counts for a marker at `index`: the newest committed at or below it.
+ * False when that is not known any more (older than the last checkpoint). Valid until the next
+ * call that changes it. */
+bool consensus_marker_configuration(const struct consensus *c, uint64_t index,
+                                    uint64_t *configuration_index, const uint8_t **configuration,
+                                    uint32_t *bytes);
+
+/* -- the group as this server sees it ---------------------------------------------------------- */
+enum { CONSENSUS_SERVERS_MAX = 9 };    /* voters and those that are being added */
+enum consensus_server_role { CONSENSUS_STANDBY = 1, CONSENSUS_VOTER = 2 };
+struct consensus_group {
+    uint64_t leader;                   /* server id; 0 = unknown */
+    uint32_t count;
+    struct consensus_server {
+        uint64_t id;
+        uint64_t match_index;          /* at the leader: what it is known to have; else 0 */
+        uint8_t role;                  /* enum consensus_server_role */
+        bool recent;                   /* at the leader: heard of within an election timeout */
+    } servers[CONSENSUS_SERVERS_MAX];  /* newest configuration, committed or not */
+};
+void consensus_group(const struct consensus *c, int64_t now_ms, struct consensus_group *group);
+
+/* A server id names a replica for life: the node in the low half, in the high half how many times
+ * that node had a replica of this group before (a removed id never returns, rule M8). */
+static inline uint64_t consensus_server_id(uint32_t node, uint32_t incarnation) {
+    return (uint64_t)incarnation << 32 | node;
+}
+static inline uint32_t consensus_server_node(uint64_t id) { return (uint32_t)id; }
 
 /* One membership change: see rules M1 to M9. Removed ids never return. */
 enum consensus_change { CONSENSUS_ADD_STANDBY = 1, CONSENSUS_PROMOTE = 2, CONSENSUS_REMOVE = 3 };

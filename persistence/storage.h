@@ -12,6 +12,7 @@
 #ifndef JUMUN_PERSISTENCE_STORAGE_H
 #define JUMUN_PERSISTENCE_STORAGE_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 
 #include "actors/actor.h"
@@ -19,7 +20,8 @@
 
 struct storage;
 
-/* Read once at start-up by load_meta(). All zero on an empty directory. */
+/* Read by load_meta(), at start-up and whenever a replica forgets its memory and recovers (then the
+ * shard has no checkpoint, load or listing under way). All zero on an empty directory. */
 struct storage_meta {
     uint64_t term, voted_for;          /* the vote */
     uint64_t log_first, log_last;      /* stored history; 0,0 = none */
@@ -148,6 +150,29 @@ struct storage_ops {
     /* Drops whole segments whose records are all older than `before_ms` (entry times) and at or
      * below `upto_index`. Queued; no outcome. */
     void (*retain)(struct storage *s, uint64_t upto_index, int64_t before_ms);
+
+    /* Writes the stored state, as it is at one moment, to the new file `path`, for a replica that
+     * the log does not reach any more, or a backup. The file is a state environment of its own
+     * (docs/formats.md) with its marker, which *meta tells (log fields: zero). `stop`, looked at
+     * now and then, ends it early. Any thread but the shard's; takes as long as it takes, holds no read
+     * transaction longer than the local copy needs. 0, or -1 with a sentence (then no file). */
+    int (*export_state)(struct storage *s, const char *path, const atomic_bool *stop,
+                        struct storage_meta *meta, char *error, size_t error_bytes);
+
+    /* Checks a file made by export_state(): whole, of this shard, every row's checksum right. Any
+     * thread. 0 with *meta, or -1 with a sentence. */
+    int (*check_state)(struct storage *s, const char *path, struct storage_meta *meta, char *error,
+                       size_t error_bytes);
+
+    /* Puts a checked file in the place of the state and starts the log anew behind its marker, as
+     * one step: a crash leaves all as before or all done. Stored history up to the old commit stays
+     * for readers; between it and the marker is a gap, which is recorded. First finishes or throws
+     * away all that is queued (poll() reports nothing of it afterwards); no checkpoint may be under
+     * way. Then load_meta() tells the new state. Shard's thread, synchronous. `committed_index`:
+     * what the caller had committed. Ends the process when the disk fails; -1 with a sentence and
+     * nothing changed when there is no room. */
+    int (*install_state)(struct storage *s, const char *path, uint64_t committed_index,
+                         char *error, size_t error_bytes);
 
     void (*stats)(struct storage *s, struct storage_stats *stats); /* any thread */
 

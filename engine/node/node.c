@@ -53,7 +53,7 @@ static bool node_start_threads(struct node *n, const int *cpus, uint32_t cpus_co
             .spin_ns = cpus_count > 2 * n->shards_count + 2 ? NODE_SPIN_NS : 0,
             .shard = {.id = i,
                       .shards_count = n->shards_count,
-                      .node_id = n->identity.node_id,
+                      .server_id = n->identity.node_id,
                       .storage = n->storages[i],
                       .courier = node_courier_interface(n->courier),
                       .mailbox_commands_max = n->config.mailbox_commands,

@@ -41,7 +41,7 @@ static bool shard_alloc(struct shard *s) {
 struct shard *shard_open(const struct shard_options *options, int64_t now_ms, int64_t mono_ms,
                          char *error, size_t error_bytes) {
     require(options->shards_count >= 1 && options->shards_count <= SHARDS_MAX);
-    require(options->id < options->shards_count && options->node_id > 0);
+    require(options->id < options->shards_count && options->server_id > 0);
     struct shard *s = aligned_alloc(64, (sizeof *s + 63) & ~(size_t)63);
     if (!s) {
         snprintf(error, error_bytes, "no memory for shard %u", options->id);
@@ -66,7 +66,7 @@ struct shard *shard_open(const struct shard_options *options, int64_t now_ms, in
     }
     timer_heap_init(&s->timers, &s->table);
     parked_init(s);
-    struct consensus_options co = {.id = options->node_id, .address = "self",
+    struct consensus_options co = {.id = options->server_id, .address = "self",
                                    .election_timeout_ms = ELECTION_TIMEOUT_MS,
                                    .heartbeat_ms = HEARTBEAT_MS,
                                    .seed = options->seed + options->id};

@@ -10,6 +10,7 @@
 #ifndef JUMUN_SHARD_SHARD_H
 #define JUMUN_SHARD_SHARD_H
 
+#include "engine/shard/peers.h"
 #include "engine/shard/request.h"
 #include "persistence/consensus.h"
 #include "persistence/storage.h"
@@ -28,7 +29,12 @@ struct courier {
 struct shard_options {
     uint32_t id;                     /* 0-based */
     uint32_t shards_count;
-    uint64_t node_id;
+    uint64_t server_id;              /* of this replica, see consensus_server_id() */
+    struct peers *peers;             /* NULL = a group of one, without peers */
+    /* What an empty storage becomes: the first replicas of a group are all given the same list of
+     * servers; a replica that joins a group later is given none, and learns all from the leader.
+     * NULL with a count of 0 and no peers: a group of one. */
+    const uint64_t *first_servers; uint32_t first_servers_count;
     struct storage *storage;         /* owned by the caller */
     struct courier *courier;
     uint32_t mailbox_commands_max;   /* 0 = MAILBOX_COMMANDS_MAX */
@@ -77,6 +83,23 @@ bool shard_offer(struct shard *shard, struct request_part *part, uint32_t *retry
 bool shard_offer_message(struct shard *shard, uint32_t from, uint64_t sequence,
                          struct bytes payload);
 bool shard_offer_acknowledgement(struct shard *shard, uint32_t from, uint64_t sequence);
+
+/* A message from another replica of this group came in; made by consensus_message_new(), and the
+ * shard's when this returns true. Any thread. False = no room: drop it. */
+bool shard_offer_consensus(struct shard *shard, struct consensus_message *message);
+
+/* A peer's state lies ready: see struct shard_snapshot. Any thread. False = one waits already. */
+bool shard_offer_snapshot(struct shard *shard, const struct shard_snapshot *snapshot);
+
+/* Where the group shall be. Any thread; copied. */
+void shard_place(struct shard *shard, const struct shard_placement *placement);
+
+/* The group as this replica saw it last. Any thread. */
+void shard_group(const struct shard *shard, struct consensus_group *group, uint64_t *term);
+
+/* Gives the lead to another replica of its choice at the next good moment (the node is about to
+ * stop). Any thread. Nothing happens where it does not lead or is alone. */
+void shard_hand_over(struct shard *shard);
 
 /* One round of work. `now_ms` Unix time, `mono_ms` monotonic. Returns a count of what was done; 0 =
  * nothing to do until *next_ms (monotonic) or until somebody offers something. */

@@ -115,7 +115,7 @@ done:
 /* A new shard: the group's first record, alone in the log, makes this node its only voter. */
 static bool bootstrap(struct shard *s, char *error, size_t error_bytes) {
     const char *address = "self";
-    struct record *record = consensus_bootstrap_record(&s->options.node_id, &address, 1);
+    struct record *record = consensus_bootstrap_record(&s->options.server_id, &address, 1);
     if (!record) {
         snprintf(error, error_bytes, "no memory for the first record");
         return false;

@@ -123,7 +123,7 @@ int main(int argc, char **argv) {
         fprintf(stderr, "shard_bench: %s\n", error);
         return 1;
     }
-    struct shard_options options = {.shards_count = 1, .node_id = 1, .storage = storage};
+    struct shard_options options = {.shards_count = 1, .server_id = 1, .storage = storage};
     struct shard *shard =
         shard_open(&options, clock_unix_ms(), clock_mono_ms(), error, sizeof error);
     if (!shard) {

@@ -208,7 +208,7 @@ void node_open_one(struct sim *sim, uint32_t shard, char *error, size_t error_by
     const struct sim_options *o = &sim->options;
     struct shard_options options = {.id = shard,
                                     .shards_count = o->shards_count,
-                                    .node_id = 1,
+                                    .server_id = 1,
                                     .storage = storage_memory_open(sim->disks[shard]),
                                     .courier = &sim->courier,
                                     .mailbox_commands_max = o->mailbox_commands_max,

@@ -55,7 +55,7 @@ static void stop_waits_for_the_checkpoint_that_is_being_written(void **state) {
     const struct shard_thread_options options = {
         .clock = &clock,
         .cpu = -1,
-        .shard = {.shards_count = 1, .node_id = 1, .storage = storage, .courier = &courier,
+        .shard = {.shards_count = 1, .server_id = 1, .storage = storage, .courier = &courier,
                   .checkpoint_age_ms = 1}};
     struct shard_thread *thread = shard_thread_start(&options, error, sizeof error);
     if (!thread || !shard_thread_await(thread, error, sizeof error)) fail_msg("%s", error);

@@ -31,7 +31,7 @@ void world_open(struct world *w, const struct storage_memory_options *disk) {
         w->disk_options.seed = disk->seed + s;
         w->disks[s] = storage_memory_new(&w->disk_options);
     }
-    w->options = (struct shard_options){.shards_count = WORLD_SHARDS, .node_id = 1,
+    w->options = (struct shard_options){.shards_count = WORLD_SHARDS, .server_id = 1,
                                         .courier = &w->courier, .seed = 5};
     world_start(w);
 }
