@@ -154,8 +154,9 @@ struct storage_ops {
     /* Writes the stored state, as it is at one moment, to the new file `path`, for a replica that
      * the log does not reach any more, or a backup. The file is a state environment of its own
      * (docs/formats.md) with its marker, which *meta tells (log fields: zero). `stop`, looked at
-     * now and then, ends it early. Any thread but the shard's; takes as long as it takes, holds no read
-     * transaction longer than the local copy needs. 0, or -1 with a sentence (then no file). */
+     * now and then, ends it early. Any thread but the shard's; takes as long as it takes, holds no
+     * read transaction longer than the local copy needs. 0, or -1 with a sentence (no file then).
+     */
     int (*export_state)(struct storage *s, const char *path, const atomic_bool *stop,
                         struct storage_meta *meta, char *error, size_t error_bytes);
 
