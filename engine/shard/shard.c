@@ -52,6 +52,7 @@ struct shard *shard_open(const struct shard_options *options, int64_t now_ms, in
     if (!s->options.checkpoint_age_ms) s->options.checkpoint_age_ms = CHECKPOINT_AGE_MS;
     if (!s->options.resend_after_ms) s->options.resend_after_ms = 1000;
     if (!s->options.retention_ms) s->options.retention_ms = RETENTION_MS;
+    if (!s->options.trailing_entries) s->options.trailing_entries = RAFT_TRAILING_ENTRIES;
     s->now_ms = now_ms;
     s->mono_ms = mono_ms;
     pthread_mutex_init(&s->published_lock, NULL);

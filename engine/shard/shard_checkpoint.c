@@ -191,6 +191,13 @@ static void retain(struct shard *s) {
         uint64_t oldest = outbox_oldest_index(&s->outbox, p);
         if (oldest && oldest <= upto) upto = oldest - 1;
     }
+    /* Consensus may still ask for what it has not been told to forget. */
+    if (s->options.peers) {
+        uint64_t asked = s->checkpoint_index > s->options.trailing_entries
+                             ? s->checkpoint_index - s->options.trailing_entries : 0;
+        if (asked < upto) upto = asked;
+        if (upto == 0) return;
+    }
     s->options.storage->ops->retain(s->options.storage, upto, s->now_ms - s->options.retention_ms);
 }
 
@@ -227,8 +234,8 @@ void shard_on_checkpointed(struct shard *s, const struct storage_event *event) {
     w->copy_index = 0;
     w->phase = CHECKPOINT_IDLE;
     struct consensus_update update = {0};
-    consensus_checkpointed(s->consensus, s->checkpoint_index, RAFT_TRAILING_ENTRIES, s->mono_ms,
-                           &update);
+    consensus_checkpointed(s->consensus, s->checkpoint_index, s->options.trailing_entries,
+                           s->mono_ms, &update);
     shard_take_update(s, &update);
     retain(s);
 }
