@@ -46,6 +46,7 @@
 
 /* -- the shard ------------------------------------------------------------------------------ */
 #define SHARDS_MAX 256
+#define SHARD_META 65535u             /* the group that keeps the cluster document */
 #define MAILBOX_COMMANDS_MAX 65536    /* default bound of waiting commands per shard */
 #define MAILBOX_BYTES_MAX (64u << 20)
 #define MAILBOX_WAIT_MS_MAX 25        /* under lasting load no more is taken than it answers in */
