@@ -25,7 +25,9 @@ struct consensus_options {
     uint32_t seed;                     /* for raft's random timeouts */
 };
 
-/* What is durable, for start. Entries: the records after the marker. */
+/* What is durable, for start. Entries: the records after the marker, and as many of those before it
+ * as followers may still be sent from the log (first_index <= marker_index + 1, without a gap, up
+ * to the marker at least). Right after an install: the marker and no entries. */
 struct consensus_start {
     uint64_t term, voted_for;
     uint64_t marker_index, marker_term;            /* applied marker; 0 = none */
@@ -159,7 +161,9 @@ void consensus_receive(struct consensus *c, const struct consensus_message *mess
                        struct consensus_update *update);
 
 /* A message that came from elsewhere, in one block of memory: the records array behind it, one
- * reference of each record held. */
+ * reference of each record held. Those of fields->records are held once more; where that is NULL,
+ * the array is empty, and whoever decodes fills it (cast `records`) with references of its own.
+ * NULL without memory. Any thread. */
 struct consensus_message *consensus_message_new(const struct consensus_message *fields,
                                                 uint32_t records_count);
 void consensus_message_free(struct consensus_message *message); /* NULL is fine */
@@ -169,8 +173,9 @@ void consensus_message_free(struct consensus_message *message); /* NULL is fine 
  * this leader had committed when it was asked is still the newest once update->reads_confirmed has
  * reached the number. Each voter is asked whether it still is in this leader's term (kinds PING and
  * PONG, see docs/consensus.md); a majority, itself included, must say so. With one voter it is
- * confirmed at once. 0 when not leader or not ready. Numbers of one instance only grow; a role
- * that is lost confirms nothing any more. */
+ * confirmed at once. 0 when not leader or not ready. Numbers of one instance only grow. A round is
+ * dropped with the role or the term that it was begun in: the caller forgets its reads then, for a
+ * later round of a later term would seem to confirm them. */
 uint64_t consensus_read(struct consensus *c, int64_t now_ms, struct consensus_update *update);
 
 /* -- snapshots -----------------------------------------------------------------------------------
@@ -182,10 +187,11 @@ struct consensus_snapshot {
 };
 
 /* A complete and checked snapshot of server `from`, which led in `leader_term`, lies ready. 0: the
- * caller switches to it durably (the state is replaced, the log starts anew at index + 1), and
- * then calls consensus_installed(); no other call in between, except consensus_tick() and
- * queries. 1: not wanted (older than what is committed here, or than the term): throw it away. No
- * checkpoint of one's own may be under way. */
+ * caller switches to it durably (a changed vote first; the state is replaced, the log starts anew
+ * at index + 1), and then calls consensus_installed(). In between: ticks, queries, reports of
+ * batches that were on their way (they count no more); messages are dropped. 1: not wanted (older
+ * than what is committed here, or than the term): throw it away; the update may hold the
+ * acknowledgement that ends the leader's asking. No checkpoint of one's own may be under way. */
 int consensus_install(struct consensus *c, uint64_t from, uint64_t leader_term,
                       const struct consensus_snapshot *snapshot, int64_t now_ms,
                       struct consensus_update *update);
@@ -239,7 +245,8 @@ enum consensus_rule {
     CONSENSUS_RULE_R1 = 1, CONSENSUS_RULE_R2 = 2, CONSENSUS_RULE_R3 = 4, CONSENSUS_RULE_R4 = 8,
     CONSENSUS_RULE_E1 = 16, CONSENSUS_RULE_E2 = 32, CONSENSUS_RULE_E3 = 64, CONSENSUS_RULE_E4 = 128,
     CONSENSUS_RULE_L1 = 256, CONSENSUS_RULE_M3 = 512, CONSENSUS_RULE_TRUNCATED = 1024,
-    CONSENSUS_RULE_CLAMP = 2048, CONSENSUS_RULE_R5 = 4096
+    CONSENSUS_RULE_CLAMP = 2048, CONSENSUS_RULE_R5 = 4096, CONSENSUS_RULE_R6 = 8192,
+    CONSENSUS_RULE_Q1 = 16384, CONSENSUS_RULE_Q2 = 32768
 };
 #ifdef JUMUN_DEBUG_CHECKS
 void consensus_rules_off(struct consensus *c, uint32_t rules);

@@ -35,8 +35,9 @@ void consensus_free(struct consensus *c) {
     struct consensus_update nothing;
     consensus_begin(c, c->now_ms, &nothing);
     raft_close(&c->raft, NULL);
+    raft_configuration_close(&c->installing.configuration);
     consensus_tail_clear(c);
-    for (uint32_t i = 0; i < c->configurations_count; i++) free(c->configurations[i].data);
+    consensus_forget_all_configurations(c);
     free(c->configurations);
     free(c->batches);
     free(c->entries);
@@ -72,6 +73,14 @@ static int consensus_check_start(const struct consensus_start *s, char *error, s
     if (s->marker_index != 0 && s->marker_term == 0) {
         return consensus_refuse(error, error_bytes, "the marker at %llu has no term", marker);
     }
+    if (s->marker_term > s->term) {
+        return consensus_refuse(error, error_bytes, "the marker at %llu is of a later term",
+                                marker);
+    }
+    if (s->marker_index != 0 && s->configuration_index > s->marker_index) {
+        return consensus_refuse(error, error_bytes, "the marker at %llu has a later configuration",
+                                marker);
+    }
     if (s->entries_count > UINT32_MAX) {
         return consensus_refuse(error, error_bytes, "more than 2^32 records behind the marker");
     }
@@ -88,6 +97,10 @@ static int consensus_check_start(const struct consensus_start *s, char *error, s
         return consensus_refuse(error, error_bytes, "record 1 is not a configuration");
     }
     uint64_t term = 1;
+    if (s->marker_index >= s->first_index &&
+        s->entries[s->marker_index - s->first_index].term != s->marker_term) {
+        return consensus_refuse(error, error_bytes, "record %llu is not the marker's", marker);
+    }
     for (uint64_t i = 0; i < s->entries_count; i++) {
         const struct consensus_entry *e = &s->entries[i];
         unsigned long long index = first + i;
@@ -205,7 +218,7 @@ int consensus_start(struct consensus *c, const struct consensus_start *s,
 
 /* -- work -------------------------------------------------------------------------------------- */
 
-static bool consensus_is_ready(const struct consensus *c) {
+bool consensus_is_ready(const struct consensus *c) {
     return c->raft.state == RAFT_LEADER &&
            (!consensus_rule(c, CONSENSUS_RULE_L1) ||
             (c->barrier_index != 0 && c->commit_index >= c->barrier_index));
@@ -276,6 +289,7 @@ void consensus_tick(struct consensus *c, int64_t now_ms, struct consensus_update
     consensus_rule_e2_candidate_retry(c);
     struct raft_event event = consensus_event(c, RAFT_TIMEOUT);
     consensus_step(c, &event, NULL, update);
+    consensus_reads_tick(c);
     consensus_end(c, update);
 }
 

@@ -8,7 +8,12 @@ bool consensus_decode(const void *data, size_t bytes, struct raft_configuration 
     struct raft_buffer buffer = {(void *)(uintptr_t)data, bytes};
     raft_configuration_init(configuration);
     if (bytes < 2 * sizeof(uint64_t)) return false;
-    if (raft_configuration_decode(&buffer, configuration) == 0) return true;
+    if (raft_configuration_decode(&buffer, configuration) != 0) {
+        raft_configuration_init(configuration);
+        return false;
+    }
+    if (configuration->n > 0 && configuration->n <= CONSENSUS_SERVERS_MAX) return true;
+    raft_configuration_close(configuration);
     raft_configuration_init(configuration);
     return false;
 }
@@ -39,7 +44,7 @@ const struct raft_server *consensus_server(const struct raft_configuration *conf
 
 struct record *consensus_bootstrap_record(const uint64_t *ids, const char *const *addresses,
                                           uint32_t count) {
-    require(count > 0);
+    require(count > 0 && count <= CONSENSUS_SERVERS_MAX);
     struct raft_configuration configuration;
     raft_configuration_init(&configuration);
     struct raft_buffer encoded = {NULL, 0};
@@ -70,6 +75,12 @@ void consensus_note_committed(struct consensus *c, uint64_t index, const void *d
         uint64_t newest = c->configurations[c->configurations_count - 1].index;
         if (newest == index) return;
         require(newest < index);
+    }
+    if (c->configurations_count == CONSENSUS_CONFIGURATIONS_MAX) {
+        free(c->configurations[0].data);
+        c->configurations_count--;
+        memmove(c->configurations, c->configurations + 1,
+                c->configurations_count * sizeof *c->configurations);
     }
     if (c->configurations_count == c->configurations_capacity) {
         uint32_t capacity = c->configurations_capacity ? 2 * c->configurations_capacity : 4;
@@ -104,6 +115,22 @@ void consensus_forget_configurations(struct consensus *c, uint64_t upto_index) {
         memmove(c->configurations, c->configurations + drop,
                 c->configurations_count * sizeof *c->configurations);
     }
+}
+
+void consensus_forget_all_configurations(struct consensus *c) {
+    for (uint32_t i = 0; i < c->configurations_count; i++) free(c->configurations[i].data);
+    c->configurations_count = 0;
+}
+
+bool consensus_marker_configuration(const struct consensus *c, uint64_t index,
+                                    uint64_t *configuration_index, const uint8_t **configuration,
+                                    uint32_t *bytes) {
+    const struct consensus_configuration *at = consensus_configuration_at(c, index);
+    if (at == NULL) return false;
+    *configuration_index = at->index;
+    *configuration = at->data;
+    *bytes = at->bytes;
+    return true;
 }
 
 const uint8_t *consensus_committed_configuration(const struct consensus *c, uint64_t *index,

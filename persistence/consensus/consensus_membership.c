@@ -52,6 +52,7 @@ static const char *consensus_rule_m2_next(const struct consensus *c, uint8_t cha
     switch (change) {
     case CONSENSUS_ADD_STANDBY:
         if (id == 0 || address == NULL || server != NULL) return "this server is a member already";
+        if (now->n == CONSENSUS_SERVERS_MAX) return "the group has as many servers as it may have";
         consensus_copy(now, next);
         if (raft_configuration_add(next, id, address, RAFT_STANDBY) == 0) return NULL;
         raft_configuration_close(next);
@@ -59,6 +60,7 @@ static const char *consensus_rule_m2_next(const struct consensus *c, uint8_t cha
     case CONSENSUS_PROMOTE:
         /* M6: added as a standby, promoted when it has the log; no catch-up by the library. */
         if (server == NULL || server->role != RAFT_STANDBY) return "this server is not a standby";
+        if (consensus_voters(now) >= REPLICAS_MAX) return "the group has as many voters as it may";
         require(raft_match_index(&c->raft, id, &match) == 0);
         if (match + CONSENSUS_INFLIGHT_ENTRIES < consensus_last_index(c)) {
             return "this server has not got enough of the log yet (M6)";

@@ -36,6 +36,24 @@ struct consensus_configuration {
     uint8_t *data; /* owned */
 };
 
+/* What is remembered of another member of the group. */
+struct consensus_peer {
+    uint64_t id; /* 0 = free */
+    int64_t heard_ms;
+    bool heard;
+    uint64_t answered;       /* number of the newest read round that it answered in time */
+    uint64_t snapshot_index; /* R6: of the snapshot that the library asked it to install last */
+};
+
+/* Rounds of reads: at most one on its way and one being gathered. */
+struct consensus_reads {
+    uint64_t number;         /* the last one handed out */
+    uint64_t sent, gathered; /* numbers; 0 = none */
+    uint64_t confirmed;
+    uint64_t term; /* that `sent` and `gathered` belong to */
+    int64_t sent_ms;
+};
+
 /* The newest records, for peers: entry i has index first + i. One reference each. */
 struct consensus_tail {
     struct record **records; /* ring */
@@ -62,6 +80,10 @@ struct consensus {
     struct consensus_configuration *configurations; /* committed ones, oldest first; all at or above
                                                        the last checkpoint's and one below it */
     uint32_t configurations_count, configurations_capacity;
+
+    struct consensus_peer peers[CONSENSUS_SERVERS_MAX];
+    struct consensus_reads reads;
+    struct raft_snapshot_metadata installing; /* while the library's flag of that name is set */
 
     struct consensus_tail tail;
     struct raft_entry *entries; /* scratch of submit and receive */
@@ -93,6 +115,24 @@ struct raft_event consensus_event(const struct consensus *c, enum raft_event_typ
 struct raft_entry *consensus_scratch(struct consensus *c, uint32_t count);
 const struct record *consensus_tail_at(const struct consensus *c, uint64_t index);
 void consensus_tail_clear(struct consensus *c);
+struct consensus_message *consensus_add_message(struct consensus *c);
+
+/* -- consensus.c ------------------------------------------------------------------------------- */
+
+bool consensus_is_ready(const struct consensus *c);
+
+/* -- consensus_reads.c ------------------------------------------------------------------------- */
+
+void consensus_reads_expire(struct consensus *c);
+void consensus_reads_tick(struct consensus *c);
+int64_t consensus_reads_timeout(const struct consensus *c, int64_t timeout_ms);
+void consensus_receive_ping(struct consensus *c, const struct consensus_message *ping);
+void consensus_receive_pong(struct consensus *c, const struct consensus_message *pong);
+
+/* -- consensus_snapshot.c ---------------------------------------------------------------------- */
+
+struct consensus_peer *consensus_peer(struct consensus *c, uint64_t id);
+void consensus_peer_heard(struct consensus *c, uint64_t id);
 
 /* -- consensus_configuration.c ----------------------------------------------------------------- */
 
@@ -106,6 +146,7 @@ void consensus_note_committed(struct consensus *c, uint64_t index, const void *d
 const struct consensus_configuration *consensus_configuration_at(const struct consensus *c,
                                                                  uint64_t index);
 void consensus_forget_configurations(struct consensus *c, uint64_t upto_index);
+void consensus_forget_all_configurations(struct consensus *c);
 
 /* -- consensus_rules.c: the rules, one function each ------------------------------------------- */
 
@@ -124,6 +165,10 @@ bool consensus_rule_r3_stale_rejection(const struct consensus *c,
 bool consensus_rule_r4_vote_result_late(const struct consensus *c,
                                         const struct consensus_message *m);
 uint64_t consensus_rule_r5_commit(const struct consensus *c, uint64_t commit_index, uint64_t last);
+void consensus_rule_r6_snapshot_asked(struct consensus *c, const struct consensus_message *out);
+void consensus_rule_r6_snapshot_refused(struct consensus *c, struct consensus_message *m);
+bool consensus_rule_q1_majority_answered(struct consensus *c);
+bool consensus_rule_q2_same_term(const struct consensus *c, const struct consensus_message *ping);
 void consensus_rule_e1_refusal_term(const struct consensus *c, struct consensus_message *out);
 void consensus_rule_e2_candidate_retry(struct consensus *c);
 struct raft_server *consensus_rule_e3_standby_votes(struct consensus *c);
@@ -133,6 +178,7 @@ bool consensus_rule_m3_lone_voter(const struct consensus *c,
                                   const struct raft_configuration *configuration);
 uint64_t consensus_rule_4_durable(struct consensus *c, uint64_t batch);
 void consensus_rule_4_truncated(struct consensus *c, uint64_t first);
+void consensus_rule_4_truncated_all(struct consensus *c);
 int64_t consensus_rule_clamp_timeout(const struct consensus *c, uint64_t timeout);
 
 #endif

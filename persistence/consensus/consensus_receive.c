@@ -128,11 +128,13 @@ static void consensus_receive_vote(struct consensus *c, const struct consensus_m
     if (lent != NULL) lent->role = RAFT_STANDBY;
 }
 
-static void consensus_receive_result(struct consensus *c, const struct consensus_message *m,
+static void consensus_receive_result(struct consensus *c, const struct consensus_message *message,
                                      struct consensus_update *update) {
+    struct consensus_message result = *message, *m = &result;
     struct raft_message in = consensus_incoming(m);
     if (m->kind == CONSENSUS_APPEND_RESULT) {
         if (consensus_rule_r3_stale_rejection(c, m)) return;
+        consensus_rule_r6_snapshot_refused(c, m);
         in.append_entries_result.version = m->version;
         in.append_entries_result.term = m->term;
         in.append_entries_result.rejected = m->rejected;
@@ -165,7 +167,10 @@ void consensus_receive(struct consensus *c, const struct consensus_message *mess
                        struct consensus_update *update) {
     require(c->started);
     consensus_begin(c, now_ms, update);
-    if (message->from != 0 && message->from != c->raft.id && message->term != 0) {
+    /* While a snapshot is being installed all messages are lost: the switch is short. */
+    if (message->from != 0 && message->from != c->raft.id && message->term != 0 &&
+        !c->raft.snapshot.installing) {
+        consensus_peer_heard(c, message->from);
         switch (message->kind) {
         case CONSENSUS_APPEND:
             consensus_receive_append(c, message, update);
@@ -179,6 +184,12 @@ void consensus_receive(struct consensus *c, const struct consensus_message *mess
             break;
         case CONSENSUS_TIMEOUT_NOW:
             consensus_receive_timeout_now(c, message, update);
+            break;
+        case CONSENSUS_PING:
+            consensus_receive_ping(c, message);
+            break;
+        case CONSENSUS_PONG:
+            consensus_receive_pong(c, message);
             break;
         default:
             break; /* INSTALL_SNAPSHOT goes a way of its own; others are dropped */

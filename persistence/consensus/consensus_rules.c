@@ -85,6 +85,30 @@ uint64_t consensus_rule_r5_commit(const struct consensus *c, uint64_t commit_ind
     return last > raft_commit_index(&c->raft) ? commit_index : 0;
 }
 
+/* R6 (liveness): a leader that has asked a follower to install the snapshot at S, and has taken a
+ * newer one since, anchors its heartbeats at the newer one; the refusals name that, and the library
+ * ignores them as stale, because they do not name S: it asks no more, for as long as the timeout of
+ * an install is. Such a refusal is told as one of S: the library asks again, for the newer one. */
+void consensus_rule_r6_snapshot_asked(struct consensus *c, const struct consensus_message *out) {
+    struct consensus_peer *peer = consensus_peer(c, out->to);
+    if (peer != NULL) peer->snapshot_index = out->last_index;
+}
+
+void consensus_rule_r6_snapshot_refused(struct consensus *c, struct consensus_message *m) {
+    if (!consensus_rule(c, CONSENSUS_RULE_R6) || c->raft.state != RAFT_LEADER ||
+        m->term != raft_current_term(&c->raft) || m->rejected == 0) {
+        return;
+    }
+    raft_index match = 0;
+    struct consensus_peer *peer = consensus_peer(c, m->from);
+    if (peer == NULL || raft_match_index(&c->raft, m->from, &match) != 0) return;
+    uint64_t asked = peer->snapshot_index;
+    if (asked <= match || m->rejected <= asked) return;
+    if (m->rejected != c->raft.trail.snapshot.index) return;
+    m->rejected = asked;
+    if (m->last_index >= asked) m->last_index = asked - 1;
+}
+
 /* E1 (liveness): a pre-vote refused because of its low term is answered by the library with that
  * low term; a server with the longer log and the lower term would never learn, and nobody ever
  * lead. */
@@ -175,6 +199,34 @@ void consensus_rule_4_truncated(struct consensus *c, uint64_t first) {
         b->valid_to = first - 1;
         c->truncated = true;
     }
+}
+
+/* A snapshot takes the place of the whole log. */
+void consensus_rule_4_truncated_all(struct consensus *c) {
+    for (uint32_t i = 0; i < c->batches_count; i++) {
+        c->batches[(c->batches_head + i) % c->batches_capacity].valid_to = 0;
+    }
+    c->truncated = true;
+}
+
+/* Q1 (safety): a round of reads is confirmed by a majority of voters that answered it, this leader
+ * included. Alone, a leader cut off from the others serves what a newer one has overwritten. */
+bool consensus_rule_q1_majority_answered(struct consensus *c) {
+    uint32_t voters = 0, answered = 0;
+    for (unsigned i = 0; i < c->raft.configuration.n; i++) {
+        const struct raft_server *s = &c->raft.configuration.servers[i];
+        if (s->role != RAFT_VOTER) continue;
+        voters++;
+        const struct consensus_peer *peer = consensus_peer(c, s->id);
+        answered += s->id == c->raft.id || (peer != NULL && peer->answered == c->reads.sent);
+    }
+    return answered > voters / 2 || !consensus_rule(c, CONSENSUS_RULE_Q1);
+}
+
+/* Q2 (safety): a ping is answered only in its own term. A server in a higher one may have elected
+ * somebody else; one in a lower one has not been heard of by this leader's election. */
+bool consensus_rule_q2_same_term(const struct consensus *c, const struct consensus_message *ping) {
+    return ping->term == raft_current_term(&c->raft) || !consensus_rule(c, CONSENSUS_RULE_Q2);
 }
 
 /* The library's timeout may lie in the past and stay there: without the clamp the caller spins. */

@@ -153,7 +153,7 @@ static void consensus_take_records(struct consensus *c, const struct raft_update
 
 /* -- messages ---------------------------------------------------------------------------------- */
 
-static struct consensus_message *consensus_add_message(struct consensus *c) {
+struct consensus_message *consensus_add_message(struct consensus *c) {
     if (c->messages_count == c->messages_capacity) {
         uint32_t capacity = c->messages_capacity ? 2 * c->messages_capacity : 16;
         c->messages = realloc(c->messages, capacity * sizeof *c->messages);
@@ -265,6 +265,7 @@ static void consensus_send(struct consensus *c, const struct raft_message *m) {
         out->last_index = m->install_snapshot.last_index;
         out->last_term = m->install_snapshot.last_term;
         out->configuration_index = m->install_snapshot.conf_index;
+        consensus_rule_r6_snapshot_asked(c, out);
         break;
     case RAFT_TIMEOUT_NOW:
         out->version = m->timeout_now.version;
@@ -314,8 +315,10 @@ int consensus_step(struct consensus *c, struct raft_event *event, struct record 
         update->vote_changed = true;
     }
     if (out.flags & (RAFT_UPDATE_ENTRIES)) consensus_take_records(c, &out, sources, update);
-    /* Snapshot installs are never fed, so they cannot be asked for. */
-    require(!(out.flags & (RAFT_UPDATE_SNAPSHOT)));
+    if (out.flags & (RAFT_UPDATE_SNAPSHOT)) {
+        require(event->type == RAFT_RECEIVE && out.snapshot.chunk.base == NULL);
+        c->installing = out.snapshot.metadata; /* with its configuration, until it is installed */
+    }
     if (out.flags & (RAFT_UPDATE_MESSAGES)) {
         for (unsigned i = 0; i < out.messages.n; i++) consensus_send(c, &out.messages.batch[i]);
     }
@@ -352,10 +355,11 @@ void consensus_end(struct consensus *c, struct consensus_update *update) {
     require(raft_commit_index(raft) >= c->commit_index);
     c->commit_index = raft_commit_index(raft);
     update->commit_index = c->commit_index;
-    update->ready = raft->state == RAFT_LEADER &&
-                    (!consensus_rule(c, CONSENSUS_RULE_L1) ||
-                     (c->barrier_index != 0 && c->commit_index >= c->barrier_index));
-    update->timeout_ms = consensus_rule_clamp_timeout(c, raft_timeout(raft));
+    update->ready = consensus_is_ready(c);
+    consensus_reads_expire(c);
+    update->reads_confirmed = c->reads.confirmed;
+    update->timeout_ms =
+        consensus_rule_clamp_timeout(c, consensus_reads_timeout(c, (int64_t)raft_timeout(raft)));
     uint32_t at = 0;
     for (uint32_t i = 0; i < c->messages_count; i++) {
         struct consensus_message *m = &c->messages[i];
