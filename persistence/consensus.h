@@ -116,6 +116,15 @@ uint8_t consensus_role(const struct consensus *c);
 /* Index of the configuration record that is in the log and not known to be committed; 0 = none. */
 uint64_t consensus_open_change(const struct consensus *c);
 
+uint64_t consensus_leader(const struct consensus *c);     /* server id; 0 = not known */
+uint64_t consensus_transferee(const struct consensus *c); /* to whom the lead is being handed;
+                                                             0 = nobody. Submits are refused then */
+/* Highest index up to which this server's own log is durable and holds what it shall hold. */
+uint64_t consensus_durable_index(const struct consensus *c);
+/* The record at `index` if it is still in memory (newest ones of a group with peers); else NULL.
+ * Borrowed until the next call that changes anything. */
+const struct record *consensus_record(const struct consensus *c, uint64_t index);
+
 /* The newest configuration committed at or below the last configuration_committed() call, encoded;
  * for checkpoints. Valid until the next call that changes it. */
 const uint8_t *consensus_committed_configuration(const struct consensus *c, uint64_t *index,

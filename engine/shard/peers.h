@@ -28,6 +28,7 @@ struct peers {
 struct shard_snapshot {
     uint64_t from;               /* server id of the sender */
     uint64_t leader_term;        /* the sender's term */
+    struct storage_meta meta;    /* what check_state() said of it */
     char path[256];              /* the file; the shard deletes it when it is not wanted */
 };
 

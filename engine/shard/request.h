@@ -22,11 +22,13 @@ struct result {
     uint8_t value_kind;        /* enum result_value */
     uint32_t version;
     uint32_t shard;
-    uint32_t retry_after_ms;   /* with OVERLOADED, NOT_READY, DISK_FULL, OUT_OF_MEMORY */
+    uint32_t retry_after_ms;   /* with OVERLOADED, NOT_READY, DISK_FULL, OUT_OF_MEMORY,
+                                  NOT_LEADER, LEADERSHIP_LOST */
     uint64_t index;
     void *value;               /* malloc'ed, freed by `done`; NULL = none. Results of one request
                                   may share a RESULT_VALUE_MSGPACK, see exchange.h */
     uint32_t value_bytes;
+    uint32_t leader_node;      /* with NOT_LEADER and LEADERSHIP_LOST: who leads; 0 = unknown */
 };
 
 enum result_value {

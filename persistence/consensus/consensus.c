@@ -345,6 +345,25 @@ uint8_t consensus_role(const struct consensus *c) {
     return (uint8_t)c->raft.state;
 }
 
+uint64_t consensus_leader(const struct consensus *c) {
+    raft_id id = 0;
+    const char *address = NULL;
+    raft_leader((struct raft *)(uintptr_t)&c->raft, &id, &address);
+    return id;
+}
+
+uint64_t consensus_transferee(const struct consensus *c) {
+    return raft_transferee(&c->raft);
+}
+
+uint64_t consensus_durable_index(const struct consensus *c) {
+    return c->raft.last_stored;
+}
+
+const struct record *consensus_record(const struct consensus *c, uint64_t index) {
+    return consensus_tail_at(c, index);
+}
+
 uint64_t consensus_open_change(const struct consensus *c) {
     return c->raft.configuration_uncommitted_index;
 }
