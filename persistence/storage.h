@@ -24,7 +24,10 @@ struct storage;
  * shard has no checkpoint, load or listing under way). All zero on an empty directory. */
 struct storage_meta {
     uint64_t term, voted_for;          /* the vote */
-    uint64_t log_first, log_last;      /* stored history; 0,0 = none */
+    /* The log that consensus may use: all of it, or what lies behind the newest gap, see
+     * install_state(). 0,0 = nothing was ever written; log_last == log_first - 1 = nothing behind
+     * an installed state yet. */
+    uint64_t log_first, log_last;
     /* The newest checkpoint marker: every actor snapshot reflects at least `applied_index`; some
      * may reflect more (their last_index says so: replay skips what they have). */
     uint64_t applied_index, applied_term;
@@ -89,7 +92,9 @@ struct storage_event {
 
 struct storage_stats {
     uint64_t log_bytes, state_bytes;        /* on disk */
-    uint64_t log_first, log_last, segments;
+    uint64_t log_first, log_last, segments; /* all that is stored, older than a gap too */
+    uint64_t gaps, gap_first, gap_last;     /* how many; the newest: records that are not stored,
+                                               because an installed state stands for them */
     uint64_t commits, commit_bytes, commit_ns, commit_ns_max;  /* log writer transactions, summed */
     uint64_t appends_waiting, appends_waiting_bytes;
     uint64_t checkpoints, checkpoint_items, loads;
@@ -136,7 +141,9 @@ struct storage_ops {
     /* Queues a checkpoint. The storage owns it until it comes back. */
     void (*checkpoint)(struct storage *s, struct checkpoint *checkpoint);
 
-    /* Queues the load of one actor. */
+    /* Queues the load of one actor. Gives exactly one STORAGE_LOADED, and load_timers() exactly one
+     * end, unless install_state() or close() comes first: who counts them knows when none is under
+     * way any more. */
     void (*load)(struct storage *s, uint8_t actor_kind, const struct id128 *key);
 
     /* Queues the listing of all stored deadlines in [from_ms, to_ms), at most `max`; each comes as
@@ -169,9 +176,11 @@ struct storage_ops {
      * one step: a crash leaves all as before or all done. Stored history up to the old commit stays
      * for readers; between it and the marker is a gap, which is recorded. First finishes or throws
      * away all that is queued (poll() reports nothing of it afterwards); no checkpoint may be under
-     * way. Then load_meta() tells the new state. Shard's thread, synchronous. `committed_index`:
-     * what the caller had committed. Ends the process when the disk fails; -1 with a sentence and
-     * nothing changed when there is no room. */
+     * way. Then load_meta() tells the new state, and the next record appended is the one behind its
+     * marker. Shard's thread, synchronous. `committed_index`: what the caller had committed; the
+     * marker must be newer. 0: the file is the storage's, and gone from `path`. -1 with a sentence:
+     * there is no room, or the file cannot be opened; nothing changed. Ends the process when the
+     * disk fails. */
     int (*install_state)(struct storage *s, const char *path, uint64_t committed_index,
                          char *error, size_t error_bytes);
 

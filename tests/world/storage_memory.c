@@ -1,7 +1,6 @@
 /* The simulated disk: start-up, the handle, crashes, faults. */
 #include "tests/world/storage_memory.h"
 
-#include "engine/wire/routing.h"
 #include "tests/world/storage_memory_private.h"
 
 /* Counts an operation. False when the process has died before it took effect. */
@@ -37,7 +36,27 @@ void disk_tell(struct storage_memory *d, struct storage_event event) {
     if (d->open->storage.wake != NULL) d->open->storage.wake(d->open->storage.wake_arg);
 }
 
+void events_drop(struct storage_memory *d) {
+    for (; d->events_count > 0; d->events_count--) {
+        struct storage_event *e = &d->events[d->events_head];
+        if (e->kind == STORAGE_LOADED) free(e->block);
+        d->events_head = (d->events_head + 1) % d->events_capacity;
+    }
+}
+
+bool event_waits(const struct storage_memory *d, uint8_t kind) {
+    for (uint32_t i = 0; i < d->events_count; i++) {
+        if (d->events[(d->events_head + i) % d->events_capacity].kind == kind) return true;
+    }
+    return false;
+}
+
 /* -- start-up ---------------------------------------------------------------------------------- */
+
+static uint64_t log_usable_first(const struct storage_memory *d) {
+    if (d->log_count > 0) return d->log_first;
+    return d->gaps_count > 0 ? log_floor(d) + 1 : 0;
+}
 
 static int memory_load_meta(struct storage *s, struct storage_meta *meta, char *error,
                             size_t error_bytes) {
@@ -49,22 +68,9 @@ static int memory_load_meta(struct storage *s, struct storage_meta *meta, char *
     memset(meta, 0, sizeof *meta);
     meta->term = d->term;
     meta->voted_for = d->voted_for;
-    meta->log_first = d->log_count > 0 ? d->log_first : 0;
+    meta->log_first = log_usable_first(d);
     meta->log_last = log_last(d);
-    meta->applied_index = d->applied_index;
-    meta->applied_term = d->applied_term;
-    meta->configuration_index = d->configuration_index;
-    meta->configuration_bytes = d->configuration_bytes;
-    memcpy(meta->configuration, d->configuration, d->configuration_bytes);
-    for (uint32_t b = 0; b < MEMORY_BUCKETS; b++) {
-        for (const struct memory_actor *a = d->buckets[b]; a != NULL; a = a->next) {
-            if (a->kind == ACTOR_STORE) meta->stores_count++;
-            if (a->kind != ACTOR_ORDER) continue;
-            meta->orders_count++;
-            int64_t birth = routing_birth_ms(&a->key);
-            if (birth > meta->orders_birth_max_ms) meta->orders_birth_max_ms = birth;
-        }
-    }
+    state_tell(d, meta);
     return 0;
 }
 
@@ -138,7 +144,9 @@ static uint32_t memory_poll(struct storage *s, struct storage_event *events, uin
 static void memory_stats(struct storage *s, struct storage_stats *stats) {
     const struct storage_memory *d = disk_of(s);
     memset(stats, 0, sizeof *stats);
-    stats->log_first = d->log_count > 0 ? d->log_first : 0;
+    stats->log_first = d->pieces_count > 0 ? d->pieces[0].first : log_usable_first(d);
+    stats->gaps = d->gaps_count;
+    storage_memory_gap(d, &stats->gap_first, &stats->gap_last);
     stats->log_last = log_last(d);
     for (uint64_t i = 0; i < d->log_count; i++) stats->log_bytes += d->log[i].bytes;
     stats->commits = d->counters.transactions;
@@ -159,11 +167,7 @@ static void handle_free(struct storage_memory *d) {
         d->loads_waiting--;
         free(load);
     }
-    for (; d->events_count > 0; d->events_count--) {
-        struct storage_event *e = &d->events[d->events_head];
-        if (e->kind == STORAGE_LOADED) free(e->block);
-        d->events_head = (d->events_head + 1) % d->events_capacity;
-    }
+    events_drop(d);
     d->checkpoint = NULL;
     free(d->open);
     d->open = NULL;
@@ -193,6 +197,9 @@ static const struct storage_ops memory_ops = {
     .load_timers = memory_load_timers,
     .poll = memory_poll,
     .retain = memory_retain,
+    .export_state = memory_export_state,
+    .check_state = memory_check_state,
+    .install_state = memory_install_state,
     .stats = memory_stats,
     .close = memory_close,
 };
@@ -202,12 +209,21 @@ struct storage_memory *storage_memory_new(const struct storage_memory_options *o
     require(d != NULL);
     d->options = *options;
     prng_seed(&d->prng, options->seed);
+    d->owns_files = options->files == NULL;
+    d->files = d->owns_files ? storage_memory_files_new() : options->files;
     return d;
 }
 
 void storage_memory_free(struct storage_memory *d) {
     if (d->open != NULL) handle_free(d);
     for (uint64_t i = 0; i < d->log_count; i++) free(d->log[i].data);
+    for (uint32_t p = 0; p < d->pieces_count; p++) {
+        for (uint64_t i = 0; i < d->pieces[p].count; i++) free(d->pieces[p].records[i].data);
+        free(d->pieces[p].records);
+    }
+    free(d->pieces);
+    free(d->gaps);
+    if (d->owns_files) storage_memory_files_free(d->files);
     for (uint32_t b = 0; b < MEMORY_BUCKETS; b++) {
         while (d->buckets[b] != NULL) {
             struct memory_actor *a = d->buckets[b];
@@ -364,19 +380,25 @@ uint64_t storage_memory_durable_last(const struct storage_memory *d) {
 }
 
 uint64_t storage_memory_durable_first(const struct storage_memory *d) {
-    return d->log_count > 0 ? d->log_first : 0;
+    return log_usable_first(d);
+}
+
+bool storage_memory_gap(const struct storage_memory *d, uint64_t *first, uint64_t *last) {
+    if (d->gaps_count == 0) return false;
+    *first = d->gaps[d->gaps_count - 1].first;
+    *last = d->gaps[d->gaps_count - 1].last;
+    return true;
 }
 
 uint64_t storage_memory_marker(const struct storage_memory *d) {
-    return d->applied_index;
+    return d->marker.applied_index;
 }
 
 const struct record_header *storage_memory_record(const struct storage_memory *d, uint64_t index,
                                                   const void **payload) {
-    if (d->log_count == 0 || index < d->log_first || index > storage_memory_durable_last(d)) {
-        return NULL;
-    }
-    const struct record_header *h = (const void *)d->log[index - d->log_first].data;
+    const struct memory_record *m = log_find(d, index);
+    if (m == NULL || (d->torn && index == log_last(d))) return NULL;
+    const struct record_header *h = (const void *)m->data;
     *payload = h + 1;
     return h;
 }

@@ -5,9 +5,10 @@
  * that were queued finish, in order, when storage_memory_advance() says that their time has come.
  *
  * What survives storage_memory_crash(): everything durable; the vote (synced by contract); of the
- * queued appends a random prefix, call by call; the checkpoint in flight wholly or not at all. A
- * torn record may lie behind the prefix: open() drops it, as a database that ends at its last good
- * page does, unless `keeps_torn` is set; then read() has to find and name it.
+ * queued appends a random prefix, call by call; the checkpoint in flight, and an export or install
+ * in which it died, wholly or not at all. A torn record may lie behind the prefix: open() drops it,
+ * as a database that ends at its last good page does, unless `keeps_torn` is set; then read() has
+ * to find and name it.
  *
  * Judging: the disk also checks what it is asked to do. The first thing that no correct shard would
  * ask for is kept as a sentence (storage_memory_fault). One thread. */
@@ -18,8 +19,26 @@
 
 struct storage_memory;
 
+/* Where export_state() puts its files: those of the whole world, so that a simulator can carry one
+ * from node to node. A name is just a name. They survive all crashes. */
+struct storage_memory_files;
+
+struct storage_memory_files *storage_memory_files_new(void);
+void storage_memory_files_free(struct storage_memory_files *files); /* after all its disks */
+/* False = there is no such file. A file that has the name already is replaced. */
+bool storage_memory_files_copy(struct storage_memory_files *files, const char *from,
+                               const char *to);
+bool storage_memory_files_remove(struct storage_memory_files *files, const char *path);
+bool storage_memory_files_corrupt(struct storage_memory_files *files, const char *path);
+/* The files that a disk works with. */
+struct storage_memory_files *storage_memory_files(const struct storage_memory *disk);
+uint64_t storage_memory_files_bytes(const struct storage_memory_files *files,
+                                    const char *path); /* about; 0 = no such file */
+
 struct storage_memory_options {
     uint64_t seed;
+    uint32_t shard;                     /* a file of another shard's state is refused */
+    struct storage_memory_files *files; /* NULL = some of its own */
     int64_t append_ms_max, checkpoint_ms_max, load_ms_max; /* 0..max, drawn for each; 0 = at once */
     uint32_t torn_percent;                                 /* of crashes that lost an append */
     bool keeps_torn;
@@ -34,7 +53,8 @@ struct storage_memory_options {
 
 struct storage_memory_counters {
     uint64_t operations, appends, records, transactions, checkpoints, checkpoints_refused, loads,
-        votes, crashes, lost_appends, survived_appends, torn_records, full_times;
+        votes, crashes, lost_appends, survived_appends, torn_records, full_times, exports,
+        installs;
 };
 
 struct storage_memory *storage_memory_new(const struct storage_memory_options *options);
@@ -64,10 +84,14 @@ bool storage_memory_corrupt_actor(struct storage_memory *disk, uint8_t kind,
                                   const struct id128 *key);
 void storage_memory_corrupt_timers(struct storage_memory *disk); /* listings fail from now on */
 
-/* What a judge may know. */
+/* What a judge may know. First and last: of the log behind the newest gap; behind an install that
+ * nothing follows yet the last is the gap's end and the first one more. */
 uint64_t storage_memory_durable_last(const struct storage_memory *disk);
-uint64_t storage_memory_durable_first(const struct storage_memory *disk); /* 0 = empty */
+uint64_t storage_memory_durable_first(const struct storage_memory *disk); /* 0 = never written */
 uint64_t storage_memory_marker(const struct storage_memory *disk);        /* 0 = none */
+/* Where the newest gap begins and ends; false = there is none. */
+bool storage_memory_gap(const struct storage_memory *disk, uint64_t *first, uint64_t *last);
+/* Any stored record, in front of a gap too; NULL = it is not stored. */
 const struct record_header *storage_memory_record(const struct storage_memory *disk, uint64_t index,
                                                   const void **payload);
 const char *storage_memory_fault(const struct storage_memory *disk); /* NULL = none */

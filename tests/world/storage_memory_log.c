@@ -2,12 +2,27 @@
 #include "tests/world/storage_memory_private.h"
 
 uint64_t log_last(const struct storage_memory *d) {
-    return d->log_count > 0 ? d->log_first + d->log_count - 1 : 0;
+    return d->log_count > 0 ? d->log_first + d->log_count - 1 : log_floor(d);
+}
+
+uint64_t log_floor(const struct storage_memory *d) {
+    return d->gaps_count > 0 ? d->gaps[d->gaps_count - 1].last : 0;
+}
+
+const struct memory_record *log_find(const struct storage_memory *d, uint64_t index) {
+    if (d->log_count > 0 && index >= d->log_first) {
+        return index <= log_last(d) ? &d->log[index - d->log_first] : NULL;
+    }
+    for (uint32_t i = 0; i < d->pieces_count; i++) {
+        const struct memory_piece *p = &d->pieces[i];
+        if (index >= p->first && index - p->first < p->count) return &p->records[index - p->first];
+    }
+    return NULL;
 }
 
 static void log_cut(struct storage_memory *d, uint64_t first) {
     while (d->log_count > 0 && log_last(d) >= first) {
-        if (first <= d->applied_index)
+        if (first <= d->marker.applied_index)
             disk_fault(d, "record %lu below the marker is truncated", (unsigned long)first);
         free(d->log[--d->log_count].data);
     }
@@ -40,7 +55,7 @@ void append_release(struct memory_append *a) {
 void append_make_durable(struct storage_memory *d, struct memory_append *a) {
     log_cut(d, a->records->header.index);
     for (struct record *r = a->records; r != NULL; r = r->next) {
-        if (d->log_count > 0 && r->header.index != log_last(d) + 1) {
+        if (log_last(d) > 0 && r->header.index != log_last(d) + 1) {
             disk_fault(d, "record %lu is appended behind %lu", (unsigned long)r->header.index,
                        (unsigned long)log_last(d));
         }
@@ -102,6 +117,10 @@ uint64_t memory_append(struct storage *s, struct record *records) {
         disk_fault(d, "record %lu is queued behind %lu", (unsigned long)index,
                    (unsigned long)d->queued_last);
     }
+    if (index <= log_floor(d)) {
+        disk_fault(d, "record %lu is queued, but an installed state stands for it",
+                   (unsigned long)index);
+    }
     for (struct record *r = records; r != NULL; r = r->next, last++) {
         if (r->header.index != last) disk_fault(d, "records of an append are not consecutive");
         if (r->header.term == 0 || r->header.term > d->term) {
@@ -133,6 +152,20 @@ uint64_t memory_append(struct storage *s, struct record *records) {
     return a.sequence;
 }
 
+static int log_missing(const struct storage_memory *d, uint64_t index, char *error,
+                       size_t error_bytes) {
+    for (uint32_t i = 0; i < d->gaps_count; i++) {
+        const struct memory_gap *gap = &d->gaps[i];
+        if (index < gap->first || index > gap->last) continue;
+        snprintf(error, error_bytes, "log entry %lu is in a gap of the history: entries %lu to %lu "
+                 "were never stored here", (unsigned long)index, (unsigned long)gap->first,
+                 (unsigned long)gap->last);
+        return -1;
+    }
+    snprintf(error, error_bytes, "log entry %lu is not stored", (unsigned long)index);
+    return -1;
+}
+
 int memory_read(struct storage *s, uint64_t first, uint64_t last,
                 bool (*visit)(void *arg, const struct record_header *record, const void *payload),
                 void *arg, char *error, size_t error_bytes) {
@@ -143,11 +176,8 @@ int memory_read(struct storage *s, uint64_t first, uint64_t last,
     }
     uint64_t skipped = 0;
     for (uint64_t index = first; index <= last; index++) {
-        if (d->log_count == 0 || index < d->log_first || index > log_last(d)) {
-            snprintf(error, error_bytes, "log entry %lu is not stored", (unsigned long)index);
-            return -1;
-        }
-        const struct memory_record *m = &d->log[index - d->log_first];
+        const struct memory_record *m = log_find(d, index);
+        if (m == NULL) return log_missing(d, index, error, error_bytes);
         const char *what = record_fault(m->data, m->bytes, index);
         if (what != NULL) {
             snprintf(error, error_bytes, "log entry %lu: %s", (unsigned long)index, what);
@@ -169,12 +199,27 @@ static int64_t record_time_ms(const struct memory_record *m) {
     return ((const struct entry_header *)(const void *)(h + 1))->time_ms;
 }
 
+/* Whole pieces in front of gaps that are old enough. False = one stays. */
+static bool pieces_retain(struct storage_memory *d, int64_t before_ms) {
+    while (d->pieces_count > 0) {
+        struct memory_piece *p = &d->pieces[0];
+        for (uint64_t i = 0; i < p->count; i++) {
+            if (record_time_ms(&p->records[i]) >= before_ms) return false;
+        }
+        for (uint64_t i = 0; i < p->count; i++) free(p->records[i].data);
+        free(p->records);
+        memmove(d->pieces, d->pieces + 1, --d->pieces_count * sizeof *d->pieces);
+    }
+    return true;
+}
+
 void memory_retain(struct storage *s, uint64_t upto_index, int64_t before_ms) {
     struct storage_memory *d = disk_of(s);
     if (!disk_operation(d)) return;
     uint64_t segment = d->options.segment_records ? d->options.segment_records : 64;
-    if (upto_index > d->applied_index)
+    if (upto_index > d->marker.applied_index)
         disk_fault(d, "retention would drop what is not checkpointed");
+    if (!pieces_retain(d, before_ms)) return;
     while (d->log_count > segment) {
         uint64_t count = segment - (d->log_first - 1) % segment;
         if (d->log_count <= count || d->log_first + count - 1 > upto_index) return;
@@ -186,4 +231,25 @@ void memory_retain(struct storage *s, uint64_t upto_index, int64_t before_ms) {
         d->log_count -= count;
         memmove(d->log, d->log + count, d->log_count * sizeof *d->log);
     }
+}
+
+void log_start_anew(struct storage_memory *d, uint64_t kept, uint64_t marker) {
+    uint64_t floor = log_floor(d);
+    if (d->torn && log_last(d) > kept) d->torn = false;
+    while (d->log_count > 0 && log_last(d) > kept) free(d->log[--d->log_count].data);
+    if (d->log_count > 0) {
+        d->pieces = realloc(d->pieces, (d->pieces_count + 1) * sizeof *d->pieces);
+        require(d->pieces != NULL);
+        d->pieces[d->pieces_count++] = (struct memory_piece){d->log_first, d->log_count, d->log};
+        d->log = NULL;
+        d->log_count = d->log_capacity = 0;
+    }
+    /* Nothing lies between the newest gap and this one: they are one. */
+    if (d->gaps_count > 0 && kept <= floor) {
+        d->gaps[d->gaps_count - 1].last = marker;
+        return;
+    }
+    d->gaps = realloc(d->gaps, (d->gaps_count + 1) * sizeof *d->gaps);
+    require(d->gaps != NULL);
+    d->gaps[d->gaps_count++] = (struct memory_gap){kept + 1, marker};
 }

@@ -16,6 +16,22 @@ struct memory_record {
     uint32_t bytes;
 };
 
+/* History in front of a gap. */
+struct memory_piece {
+    uint64_t first, count;
+    struct memory_record *records;
+};
+
+struct memory_gap {
+    uint64_t first, last;
+};
+
+struct memory_marker {
+    uint64_t applied_index, applied_term, configuration_index;
+    uint32_t configuration_bytes;
+    uint8_t configuration[4096];
+};
+
 struct memory_actor {
     struct memory_actor *next; /* bucket */
     struct id128 key;
@@ -38,6 +54,21 @@ struct memory_load {
     uint8_t kind;
 };
 
+struct memory_file { /* an exported state */
+    struct memory_file *next;
+    char *path;
+    uint32_t shard;
+    bool damaged;
+    struct memory_actor *actors; /* linked by next */
+    struct checkpoint_cursor *cursors;
+    uint32_t cursors_count;
+    struct memory_marker marker;
+};
+
+struct storage_memory_files {
+    struct memory_file *first;
+};
+
 struct memory_open { /* the handle: dies with the process */
     struct storage storage;
     struct storage_memory *disk;
@@ -50,6 +81,8 @@ struct storage_memory {
     int64_t now_ms, stuck_until_ms, slow_ms_max;
     bool full, crashed;
     uint64_t crash_at;
+    struct storage_memory_files *files;
+    bool owns_files;
     struct storage_memory_counters counters;
     char fault[256];
     /* durable */
@@ -61,9 +94,11 @@ struct storage_memory {
     struct memory_actor *buckets[MEMORY_BUCKETS];
     struct checkpoint_cursor *cursors;
     uint32_t cursors_count;
-    uint64_t applied_index, applied_term, configuration_index;
-    uint32_t configuration_bytes;
-    uint8_t configuration[4096];
+    struct memory_marker marker;
+    struct memory_piece *pieces; /* oldest first; each is followed by a gap */
+    uint32_t pieces_count;
+    struct memory_gap *gaps; /* oldest first; the log lies behind the newest */
+    uint32_t gaps_count;
     /* of the handle */
     struct memory_append *appends;                     /* queued, oldest first */
     uint32_t appends_count, appends_capacity, writing; /* `writing` of them are one transaction */
@@ -92,9 +127,15 @@ static inline struct storage_memory *disk_of(const struct storage *s) {
 bool disk_operation(struct storage_memory *d); /* false when the process has died before it */
 int64_t disk_delay(struct storage_memory *d, int64_t ms_max);
 void disk_tell(struct storage_memory *d, struct storage_event event);
+void events_drop(struct storage_memory *d); /* nobody will poll them */
+bool event_waits(const struct storage_memory *d, uint8_t kind);
 
 /* -- storage_memory_log.c */
-uint64_t log_last(const struct storage_memory *d);
+uint64_t log_last(const struct storage_memory *d);  /* with an empty log: the newest gap's end */
+uint64_t log_floor(const struct storage_memory *d); /* that end; 0 = no gap */
+const struct memory_record *log_find(const struct storage_memory *d, uint64_t index);
+/* Keeps what is at or below `kept` and begins anew behind `marker`; between them is a gap. */
+void log_start_anew(struct storage_memory *d, uint64_t kept, uint64_t marker);
 void log_put(struct storage_memory *d, const struct record *r, uint32_t bytes);
 void append_release(struct memory_append *a);
 void append_make_durable(struct storage_memory *d, struct memory_append *a);
@@ -117,5 +158,14 @@ void memory_load(struct storage *s, uint8_t actor_kind, const struct id128 *key)
 void *block_copy(const struct memory_actor *a);
 void load_finish(struct storage_memory *d, const struct memory_load *load);
 void memory_load_timers(struct storage *s, int64_t from_ms, int64_t to_ms, uint32_t max);
+
+/* -- storage_memory_install.c */
+void state_tell(const struct storage_memory *d, struct storage_meta *meta);
+int memory_export_state(struct storage *s, const char *path, const atomic_bool *stop,
+                        struct storage_meta *meta, char *error, size_t error_bytes);
+int memory_check_state(struct storage *s, const char *path, struct storage_meta *meta, char *error,
+                       size_t error_bytes);
+int memory_install_state(struct storage *s, const char *path, uint64_t committed_index,
+                         char *error, size_t error_bytes);
 
 #endif

@@ -63,13 +63,14 @@ void checkpoint_make_durable(struct storage_memory *d, const struct checkpoint *
         }
         d->cursors[at] = c->cursors[i];
     }
-    if (c->applied_index < d->applied_index) disk_fault(d, "the marker goes back");
-    d->applied_index = c->applied_index;
-    d->applied_term = c->applied_term;
-    d->configuration_index = c->configuration_index;
-    d->configuration_bytes = c->configuration_bytes;
+    struct memory_marker *m = &d->marker;
+    if (c->applied_index < m->applied_index) disk_fault(d, "the marker goes back");
+    m->applied_index = c->applied_index;
+    m->applied_term = c->applied_term;
+    m->configuration_index = c->configuration_index;
+    m->configuration_bytes = c->configuration_bytes;
     if (c->configuration_bytes > 0) {
-        memcpy(d->configuration, c->configuration, c->configuration_bytes);
+        memcpy(m->configuration, c->configuration, c->configuration_bytes);
     }
     d->counters.checkpoints++;
 }
@@ -86,6 +87,7 @@ static void checkpoint_check(struct storage_memory *d, const struct checkpoint *
     for (uint32_t i = 0; i < c->items_count; i++) {
         const struct checkpoint_item *item = &c->items[i];
         const struct actor *a = (const void *)(c->blocks + item->offset);
+        if (item->remove && item->bytes == 0) continue;
         if (item->offset % 8 != 0 || (uint64_t)item->offset + item->bytes > c->blocks_bytes ||
             a->bytes != item->bytes || !id128_equal(&a->key, &item->key)) {
             disk_fault(d, "a checkpoint's item does not fit its block");

@@ -385,6 +385,90 @@ static void retention_drops_whole_segments(void **state) {
     storage_memory_free(d);
 }
 
+static void checkpoint_at(struct storage_memory *d, struct storage *s, uint64_t marker) {
+    struct checkpoint c = {.applied_index = marker, .applied_term = 1};
+    struct storage_event event = {0};
+    s->ops->checkpoint(s, &c);
+    storage_memory_advance(d, 1000);
+    while (event.kind != STORAGE_CHECKPOINTED) assert_int_equal(s->ops->poll(s, &event, 1), 1);
+}
+
+/* A node that dies in an install has the old state and log afterwards, or the new. */
+static void an_install_is_whole_or_nothing(void **state) {
+    uint32_t before = 0, after = 0;
+    for (uint64_t seed = 1; seed <= 60; seed++) {
+        struct storage_memory_files *files = storage_memory_files_new();
+        struct storage_memory *from =
+            new_disk((struct storage_memory_options){.seed = seed, .files = files});
+        struct storage_memory *to =
+            new_disk((struct storage_memory_options){.seed = seed, .files = files});
+        struct storage *a = storage_memory_open(from), *b = storage_memory_open(to);
+        struct storage_meta *meta = calloc(1, sizeof *meta);
+        char error[128];
+        a->ops->save_vote(a, 1, 1);
+        append(a, 1, 20, 1, 7);
+        storage_memory_advance(from, 1000);
+        checkpoint_at(from, a, 15);
+        assert_int_equal(a->ops->export_state(a, "a", NULL, meta, error, sizeof error), 0);
+        assert_true(storage_memory_files_copy(files, "a", "b"));
+        b->ops->save_vote(b, 1, 1);
+        append(b, 1, 10, 1, 7);
+        storage_memory_advance(to, 1000);
+        checkpoint_at(to, b, 5);
+        storage_memory_crash_in(to, 1);
+        b->ops->install_state(b, "b", 8, error, sizeof error);
+        assert_true(storage_memory_is_crashed(to));
+        storage_memory_crash(to);
+        b = storage_memory_open(to);
+        assert_int_equal(b->ops->load_meta(b, meta, error, sizeof error), 0);
+        uint64_t first, last;
+        bool gap = storage_memory_gap(to, &first, &last);
+        if (meta->applied_index == 5) {
+            before++;
+            assert_false(gap);
+            assert_true(meta->log_first == 1 && meta->log_last == 10);
+            assert_int_equal(b->ops->install_state(b, "b", 8, error, sizeof error), 0);
+        } else {
+            after++;
+            assert_true(gap && first == 9 && last == 15);
+            assert_true(meta->log_first == 16 && meta->log_last == 15);
+        }
+        free(meta);
+        assert_null(storage_memory_fault(to));
+        storage_memory_free(from);
+        storage_memory_free(to);
+        assert_true(storage_memory_files_bytes(files, "a") > 0);
+        assert_true(storage_memory_files_bytes(files, "b") == 0);
+        storage_memory_files_free(files);
+    }
+    assert_true(before > 10 && after > 10);
+}
+
+/* What no correct shard would ask for. */
+static void a_wrong_install_is_judged(void **state) {
+    struct storage_memory *d = new_disk((struct storage_memory_options){.seed = 1});
+    struct storage *s = storage_memory_open(d);
+    struct storage_meta *meta = calloc(1, sizeof *meta);
+    char error[128];
+    s->ops->save_vote(s, 1, 1);
+    append(s, 1, 20, 1, 7);
+    storage_memory_advance(d, 1000);
+    checkpoint_at(d, s, 15);
+    assert_int_equal(s->ops->export_state(s, "a", NULL, meta, error, sizeof error), 0);
+    assert_true(storage_memory_files_corrupt(storage_memory_files(d), "a"));
+    assert_int_equal(s->ops->install_state(s, "a", 14, error, sizeof error), -1);
+    assert_null(storage_memory_fault(d)); /* damage is a matter of the file */
+    assert_int_equal(s->ops->export_state(s, "a", NULL, meta, error, sizeof error), 0);
+    storage_memory_set_full(d, true);
+    assert_int_equal(s->ops->export_state(s, "a", NULL, meta, error, sizeof error), -1);
+    storage_memory_set_full(d, false);
+    assert_int_equal(s->ops->install_state(s, "a", 15, error, sizeof error), -1);
+    assert_non_null(storage_memory_fault(d));
+    free(meta);
+    s->ops->close(s);
+    storage_memory_free(d);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(appends_become_durable_in_order),
@@ -397,6 +481,8 @@ int main(void) {
         cmocka_unit_test(what_no_shard_may_ask_for_is_noted),
         cmocka_unit_test(dead_from_the_nth_operation_on),
         cmocka_unit_test(retention_drops_whole_segments),
+        cmocka_unit_test(an_install_is_whole_or_nothing),
+        cmocka_unit_test(a_wrong_install_is_judged),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

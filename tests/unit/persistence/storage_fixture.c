@@ -28,16 +28,30 @@ int fixture_setup(void **state) {
     return 0;
 }
 
+int fixture_setup_memory(void **state) {
+    if (fixture_setup(state) != 0) return -1;
+    struct fixture *f = *state;
+    f->memory = storage_memory_new(&(struct storage_memory_options){
+        .seed = 5, .shard = 3, .append_ms_max = 3, .checkpoint_ms_max = 3, .load_ms_max = 3});
+    return 0;
+}
+
 int fixture_teardown(void **state) {
     struct fixture *f = *state;
     fixture_close(f);
+    if (f->memory) {
+        const char *fault = storage_memory_fault(f->memory);
+        if (fault) fail_msg("%s", fault);
+        storage_memory_free(f->memory);
+    }
     fixture_remove_tree(f->directory);
     free(f);
     return 0;
 }
 
 void fixture_open(struct fixture *f) {
-    f->storage = storage_lmdb_open(&f->options, f->error, sizeof f->error);
+    f->storage = f->memory ? storage_memory_open(f->memory)
+                           : storage_lmdb_open(&f->options, f->error, sizeof f->error);
     if (!f->storage) fail_msg("%s", f->error);
 }
 
@@ -53,6 +67,7 @@ void fixture_reopen(struct fixture *f) {
 
 bool fixture_poll(struct fixture *f) {
     struct storage_event events[7]; /* fewer than there often are */
+    if (f->memory) storage_memory_advance(f->memory, ++f->memory_ms);
     uint32_t n = f->storage->ops->poll(f->storage, events, 7);
     for (uint32_t i = 0; i < n; i++) {
         const struct storage_event *e = &events[i];
@@ -81,7 +96,7 @@ bool fixture_poll(struct fixture *f) {
 static void fixture_pause(struct fixture *f, int64_t until_ms) {
     if (fixture_poll(f)) return;
     if (clock_mono_ms() > until_ms) fail_msg("nothing came for a minute");
-    nanosleep(&(struct timespec){.tv_nsec = 100000}, NULL);
+    if (!f->memory) nanosleep(&(struct timespec){.tv_nsec = 100000}, NULL);
 }
 
 void fixture_wait64(struct fixture *f, const uint64_t *counter, uint64_t wanted) {
@@ -182,4 +197,68 @@ unsigned fixture_count_files(const struct fixture *f, const char *part) {
     for (struct dirent *entry; (entry = readdir(d));) count += strstr(entry->d_name, part) != NULL;
     closedir(d);
     return count;
+}
+
+struct storage_meta *fixture_meta(struct fixture *f) {
+    struct storage_meta *meta = calloc(1, sizeof *meta);
+    assert_non_null(meta);
+    if (f->storage->ops->load_meta(f->storage, meta, f->error, sizeof f->error) != 0) {
+        fail_msg("%s", f->error);
+    }
+    return meta;
+}
+
+struct draft *draft_new(uint64_t applied_index) {
+    struct draft *d = calloc(1, sizeof *d);
+    d->checkpoint = (struct checkpoint){.items = d->items, .blocks = d->blocks,
+                                        .cursors = d->cursors, .applied_index = applied_index,
+                                        .applied_term = applied_index / 10 + 1};
+    return d;
+}
+
+struct checkpoint_item *draft_put(struct draft *d, uint8_t kind, struct id128 key,
+                                         uint32_t bytes, uint8_t fill) {
+    struct checkpoint *c = &d->checkpoint;
+    struct checkpoint_item *item = &d->items[c->items_count++];
+    *item = (struct checkpoint_item){.key = key, .kind = kind, .bytes = bytes,
+                                     .offset = c->blocks_bytes};
+    void *block = fixture_block(kind, &key, bytes, fill);
+    memcpy(d->blocks + c->blocks_bytes, block, bytes);
+    free(block);
+    c->blocks_bytes += (bytes + 7) / 8 * 8;
+    return item;
+}
+
+struct checkpoint_item *draft_remove(struct draft *d, uint8_t kind, struct id128 key) {
+    struct checkpoint_item *item = &d->items[d->checkpoint.items_count++];
+    *item = (struct checkpoint_item){.key = key, .kind = kind, .remove = true};
+    return item;
+}
+
+void draft_do(struct fixture *f, struct draft *d) {
+    f->storage->ops->checkpoint(f->storage, &d->checkpoint);
+    fixture_wait(f, &f->checkpointed, f->checkpointed + 1);
+    free(d);
+}
+
+void expect_actor(struct fixture *f, uint8_t kind, struct id128 key, uint32_t bytes, uint8_t fill) {
+    void *block;
+    uint32_t got;
+    int rc = f->storage->ops->read_actor(f->storage, kind, &key, &block, &got, f->error,
+                                         sizeof f->error);
+    if (rc != 0) fail_msg("%s", f->error);
+    assert_non_null(block);
+    assert_int_equal(got, bytes);
+    void *wanted = fixture_block(kind, &key, bytes, fill);
+    assert_memory_equal(block, wanted, bytes);
+    free(wanted);
+    f->storage->ops->release_block(f->storage, block);
+}
+
+void expect_no_actor(struct fixture *f, uint8_t kind, struct id128 key) {
+    void *block = f;
+    uint32_t bytes;
+    assert_int_equal(f->storage->ops->read_actor(f->storage, kind, &key, &block, &bytes, f->error,
+                                                 sizeof f->error), 0);
+    assert_null(block);
 }

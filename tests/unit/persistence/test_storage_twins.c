@@ -1,0 +1,452 @@
+/* What both storages have to do alike: the same body runs in LMDB and in the simulated twin. */
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "storage_fixture.h"
+
+static const char *file_path(const struct fixture *f, const char *name) {
+    static char path[256];
+    snprintf(path, sizeof path, "%s/%s", f->directory, name);
+    return path;
+}
+
+static void vote(struct fixture *f, uint64_t term) {
+    f->storage->ops->save_vote(f->storage, term, 1);
+}
+
+static bool visit_count(void *arg, const struct record_header *h, const void *payload) {
+    ++*(uint64_t *)arg;
+    return true;
+}
+
+/* Reading a..b fails, and the sentence says `part`. */
+static void expect_unread(struct fixture *f, uint64_t a, uint64_t b, const char *part) {
+    uint64_t count = 0;
+    f->error[0] = 0;
+    assert_int_equal(f->storage->ops->read(f->storage, a, b, visit_count, &count, f->error,
+                                           sizeof f->error), -1);
+    if (!strstr(f->error, part)) fail_msg("\"%s\" does not say \"%s\"", f->error, part);
+}
+
+static void expect_log(struct fixture *f, uint64_t first, uint64_t last) {
+    struct storage_meta *meta = fixture_meta(f);
+    assert_int_equal(meta->log_first, first);
+    assert_int_equal(meta->log_last, last);
+    free(meta);
+}
+
+static void expect_marker(struct fixture *f, uint64_t index) {
+    struct storage_meta *meta = fixture_meta(f);
+    assert_int_equal(meta->applied_index, index);
+    assert_int_equal(meta->applied_term, index == 0 ? 0 : index / 10 + 1);
+    free(meta);
+}
+
+static void expect_gap(struct fixture *f, uint64_t gaps, uint64_t first, uint64_t last) {
+    struct storage_stats stats;
+    f->storage->ops->stats(f->storage, &stats);
+    assert_int_equal(stats.gaps, gaps);
+    assert_int_equal(stats.gap_first, first);
+    assert_int_equal(stats.gap_last, last);
+}
+
+/* The state of another replica, exported to `path`: marker, orders and a store, a cursor. */
+static void make_file(struct fixture *f, const char *path, uint64_t marker, uint8_t fill) {
+    struct fixture other = {.options = f->options};
+    struct storage_memory *memory = NULL;
+    if (f->memory) {
+        memory = storage_memory_new(&(struct storage_memory_options){
+            .seed = 9, .shard = 3, .files = storage_memory_files(f->memory)});
+        other.memory = memory;
+    } else {
+        int n = snprintf(other.directory, sizeof other.directory, "%.100s/other-XXXXXX",
+                         f->directory);
+        assert_true(n < (int)sizeof other.directory && mkdtemp(other.directory));
+        other.options.directory = other.directory;
+    }
+    other.options.fault = NULL;
+    fixture_open(&other);
+    vote(&other, marker / 10 + 1);
+    fixture_append(&other, 1, marker + 3, 1, 64, 1000);
+    struct draft *d = draft_new(marker);
+    draft_put(d, ACTOR_ORDER, fixture_key(7000, 1), 300, fill);
+    draft_put(d, ACTOR_ORDER, fixture_key(8000, 2), 90000, fill)->new_deadline_ms = 5000;
+    draft_put(d, ACTOR_STORE, fixture_key(1, 1), 64, fill);
+    d->cursors[d->checkpoint.cursors_count++] =
+        (struct checkpoint_cursor){.name = "stores", .bytes = 8, .value = "1234567"};
+    uint8_t configuration[40] = {1};
+    d->checkpoint.configuration = configuration;
+    d->checkpoint.configuration_bytes = sizeof configuration;
+    d->checkpoint.configuration_index = 1;
+    draft_do(&other, d);
+    struct storage_meta *meta = calloc(1, sizeof *meta);
+    if (other.storage->ops->export_state(other.storage, path, NULL, meta, f->error,
+                                         sizeof f->error) != 0) {
+        fail_msg("%s", f->error);
+    }
+    assert_int_equal(meta->applied_index, marker);
+    assert_int_equal(meta->orders_count, 2);
+    assert_int_equal(meta->log_first, 0);
+    assert_int_equal(meta->log_last, 0);
+    free(meta);
+    fixture_close(&other);
+    if (memory) storage_memory_free(memory);
+    else fixture_remove_tree(other.directory);
+}
+
+static void expect_installed(struct fixture *f, uint64_t marker, uint8_t fill) {
+    struct storage_meta *meta = fixture_meta(f);
+    assert_int_equal(meta->applied_index, marker);
+    assert_int_equal(meta->applied_term, marker / 10 + 1);
+    assert_int_equal(meta->configuration_index, 1);
+    assert_int_equal(meta->configuration_bytes, 40);
+    assert_int_equal(meta->orders_count, 2);
+    assert_int_equal(meta->stores_count, 1);
+    assert_int_equal(meta->orders_birth_max_ms, 8000);
+    free(meta);
+    expect_actor(f, ACTOR_ORDER, fixture_key(7000, 1), 300, fill);
+    expect_actor(f, ACTOR_ORDER, fixture_key(8000, 2), 90000, fill);
+    expect_actor(f, ACTOR_STORE, fixture_key(1, 1), 64, fill);
+    expect_no_actor(f, ACTOR_ORDER, fixture_key(100, 1));
+}
+
+static int install(struct fixture *f, const char *path, uint64_t committed) {
+    f->error[0] = 0;
+    return f->storage->ops->install_state(f->storage, path, committed, f->error, sizeof f->error);
+}
+
+/* A follower that has 40 records, 30 of them committed, and a checkpoint at 20. */
+static void follower_open(struct fixture *f) {
+    fixture_open(f);
+    vote(f, 100);
+    fixture_append(f, 1, 40, 1, 64, 1000);
+    struct draft *d = draft_new(20);
+    draft_put(d, ACTOR_ORDER, fixture_key(100, 1), 300, 'o')->new_deadline_ms = 77;
+    draft_do(f, d);
+}
+
+/* -- append and truncation --------------------------------------------------------------------- */
+
+static void appends_are_counted_from_one(void **state) {
+    struct fixture *f = *state;
+    for (int opens = 0; opens < 2; opens++) {
+        fixture_open(f);
+        vote(f, 3);
+        struct storage_meta *meta = fixture_meta(f);
+        uint64_t last = meta->log_last;
+        free(meta);
+        f->appended_sequence = 0;
+        for (uint64_t n = 1; n <= 50; n++) {
+            struct record *r = fixture_records(last + 1, last + 1 + n % 3, 3, 64, 5);
+            last += 1 + n % 3;
+            assert_int_equal(f->storage->ops->append(f->storage, r), n);
+        }
+        fixture_wait64(f, &f->appended_sequence, 50);
+        assert_int_equal(f->appended_sequence, 50);
+        assert_int_equal(f->appended_index, last);
+        expect_log(f, 1, last);
+        fixture_close(f);
+    }
+}
+
+/* What an update of consensus asks for: an index that goes back, in one call with the new tail. */
+static void a_truncation_and_its_records_are_one_append(void **state) {
+    struct fixture *f = *state;
+    fixture_open(f);
+    vote(f, 4);
+    /* All queued at once: the old tail may not even have been written when it goes. */
+    f->storage->ops->append(f->storage, fixture_records(1, 40, 1, 64, 5));
+    f->storage->ops->append(f->storage, fixture_records(31, 35, 2, 64, 6));
+    f->storage->ops->append(f->storage, fixture_records(36, 38, 2, 64, 6));
+    f->storage->ops->append(f->storage, fixture_records(34, 34, 3, 64, 7));
+    fixture_wait64(f, &f->appended_sequence, 4);
+    assert_int_equal(f->appended_index, 34);
+    for (int i = 0; i < 2; i++, fixture_reopen(f)) {
+        expect_log(f, 1, 34);
+        fixture_expect(f, 1, 30, 1);
+        fixture_expect(f, 31, 33, 2);
+        fixture_expect(f, 34, 34, 3);
+        expect_unread(f, 30, 35, "35");
+    }
+    f->appended_sequence = 0;
+    fixture_append(f, 35, 36, 4, 64, 8);
+    expect_log(f, 1, 36);
+}
+
+static void meta_can_be_asked_again(void **state) {
+    struct fixture *f = *state;
+    fixture_open(f);
+    expect_log(f, 0, 0);
+    vote(f, 2);
+    fixture_append(f, 1, 30, 1, 64, 1000);
+    expect_log(f, 1, 30);
+    expect_marker(f, 0);
+    struct draft *d = draft_new(20);
+    draft_put(d, ACTOR_ORDER, fixture_key(100, 1), 300, 'o');
+    draft_do(f, d);
+    expect_marker(f, 20);
+    fixture_append(f, 25, 26, 2, 64, 1000);
+    expect_log(f, 1, 26);
+    vote(f, 7);
+    struct storage_meta *meta = fixture_meta(f);
+    assert_int_equal(meta->term, 7);
+    assert_int_equal(meta->voted_for, 1);
+    assert_int_equal(meta->orders_count, 1);
+    assert_int_equal(meta->orders_birth_max_ms, 100);
+    free(meta);
+    expect_actor(f, ACTOR_ORDER, fixture_key(100, 1), 300, 'o');
+    d = draft_new(26);
+    draft_remove(d, ACTOR_ORDER, fixture_key(100, 1));
+    draft_do(f, d);
+    expect_marker(f, 26);
+    expect_no_actor(f, ACTOR_ORDER, fixture_key(100, 1));
+    make_file(f, file_path(f, "in"), 60, 'n');
+    assert_int_equal(install(f, file_path(f, "in"), 26), 0);
+    expect_installed(f, 60, 'n');
+    expect_log(f, 61, 60);
+    fixture_append(f, 61, 64, 7, 64, 1000);
+    expect_log(f, 61, 64);
+    fixture_append(f, 62, 62, 7, 64, 1000);
+    expect_log(f, 61, 62);
+}
+
+static void loads_can_be_counted_down(void **state) {
+    struct fixture *f = *state;
+    follower_open(f);
+    const struct id128 here = fixture_key(100, 1), missing = fixture_key(5, 5);
+    for (int i = 0; i < 10; i++) {
+        f->storage->ops->load(f->storage, ACTOR_ORDER, i % 2 ? &here : &missing);
+    }
+    f->storage->ops->load_timers(f->storage, 0, 1000, 10);
+    fixture_wait(f, &f->loaded_count, 12); /* ten, one deadline, one end */
+    unsigned loads = 0, ends = 0;
+    for (unsigned i = 0; i < f->loaded_count; i++) {
+        const struct storage_event *e = &f->loaded[i];
+        loads += e->kind == STORAGE_LOADED;
+        ends += e->kind == STORAGE_TIMER_LOADED && !e->ok;
+        if (e->block) f->storage->ops->release_block(f->storage, e->block);
+    }
+    assert_int_equal(loads, 10);
+    assert_int_equal(ends, 1);
+}
+
+/* -- export and check -------------------------------------------------------------------------- */
+
+static void an_exported_state_is_checked(void **state) {
+    struct fixture *f = *state;
+    follower_open(f);
+    make_file(f, file_path(f, "in"), 60, 'n');
+    struct storage_meta *meta = calloc(1, sizeof *meta);
+    const struct storage_ops *ops = f->storage->ops;
+    assert_int_equal(ops->check_state(f->storage, file_path(f, "in"), meta, f->error,
+                                      sizeof f->error), 0);
+    assert_int_equal(meta->applied_index, 60);
+    assert_int_equal(meta->applied_term, 7);
+    assert_int_equal(meta->configuration_bytes, 40);
+    assert_int_equal(meta->orders_count, 2);
+    assert_int_equal(meta->stores_count, 1);
+    assert_int_equal(meta->orders_birth_max_ms, 8000);
+    assert_int_equal(meta->log_last, 0);
+    assert_int_equal(ops->check_state(f->storage, file_path(f, "none"), meta, f->error,
+                                      sizeof f->error), -1);
+    atomic_bool stop = true;
+    assert_int_equal(ops->export_state(f->storage, file_path(f, "out"), &stop, meta, f->error,
+                                       sizeof f->error), -1);
+    assert_int_equal(ops->check_state(f->storage, file_path(f, "out"), meta, f->error,
+                                      sizeof f->error), -1);
+    /* Its own state, exported while it goes on. */
+    assert_int_equal(ops->export_state(f->storage, file_path(f, "out"), NULL, meta, f->error,
+                                       sizeof f->error), 0);
+    struct draft *d = draft_new(30);
+    draft_put(d, ACTOR_ORDER, fixture_key(100, 1), 500, 'p')->old_deadline_ms = 77;
+    draft_do(f, d);
+    assert_int_equal(ops->check_state(f->storage, file_path(f, "out"), meta, f->error,
+                                      sizeof f->error), 0);
+    assert_int_equal(meta->applied_index, 20);
+    assert_int_equal(meta->orders_count, 1);
+    free(meta);
+}
+
+/* -- install ----------------------------------------------------------------------------------- */
+
+static void an_installed_state_replaces_state_and_log(void **state) {
+    struct fixture *f = *state;
+    follower_open(f);
+    make_file(f, file_path(f, "in"), 60, 'n');
+    assert_int_equal(install(f, file_path(f, "in"), 30), 0);
+    for (int i = 0; i < 2; i++, fixture_reopen(f)) {
+        expect_installed(f, 60, 'n');
+        expect_log(f, 61, 60);
+        expect_gap(f, 1, 31, 60);
+        fixture_expect(f, 1, 30, 1);
+        expect_unread(f, 25, 31, "gap");
+        expect_unread(f, 60, 60, "gap");
+        expect_unread(f, 61, 61, "61");
+    }
+    /* The file is the storage's now. */
+    struct storage_meta *meta = calloc(1, sizeof *meta);
+    assert_int_equal(f->storage->ops->check_state(f->storage, file_path(f, "in"), meta, f->error,
+                                                  sizeof f->error), -1);
+    free(meta);
+    f->appended_sequence = 0;
+    fixture_append(f, 61, 70, 8, 64, 2000);
+    struct draft *d = draft_new(65);
+    draft_put(d, ACTOR_ORDER, fixture_key(8000, 2), 400, 'm')->old_deadline_ms = 5000;
+    draft_do(f, d);
+    for (int i = 0; i < 2; i++, fixture_reopen(f)) {
+        expect_log(f, 61, 70);
+        expect_marker(f, 65);
+        fixture_expect(f, 61, 70, 8);
+        fixture_expect(f, 1, 30, 1);
+        expect_unread(f, 1, 70, "gap");
+        expect_actor(f, ACTOR_ORDER, fixture_key(8000, 2), 400, 'm');
+    }
+    struct storage_stats stats;
+    f->storage->ops->stats(f->storage, &stats);
+    assert_int_equal(stats.log_first, 1);
+    assert_int_equal(stats.log_last, 70);
+    /* A truncation down to the very first record behind the gap. */
+    f->appended_sequence = 0;
+    fixture_append(f, 66, 66, 9, 64, 2000);
+    expect_log(f, 61, 66);
+}
+
+static void all_behind_an_install_can_be_truncated(void **state) {
+    struct fixture *f = *state;
+    follower_open(f);
+    make_file(f, file_path(f, "in"), 60, 'n');
+    assert_int_equal(install(f, file_path(f, "in"), 30), 0);
+    fixture_append(f, 61, 70, 8, 64, 2000);
+    fixture_append(f, 61, 62, 9, 64, 2000);
+    for (int i = 0; i < 2; i++, fixture_reopen(f)) {
+        expect_log(f, 61, 62);
+        fixture_expect(f, 61, 62, 9);
+        fixture_expect(f, 1, 30, 1);
+        expect_gap(f, 1, 31, 60);
+    }
+}
+
+static void an_empty_storage_takes_a_state(void **state) {
+    struct fixture *f = *state;
+    fixture_open(f);
+    make_file(f, file_path(f, "in"), 60, 'n');
+    assert_int_equal(install(f, file_path(f, "in"), 0), 0);
+    for (int i = 0; i < 2; i++, fixture_reopen(f)) {
+        expect_installed(f, 60, 'n');
+        expect_log(f, 61, 60);
+        expect_gap(f, 1, 1, 60);
+        expect_unread(f, 1, 1, "gap");
+    }
+    vote(f, 9);
+    f->appended_sequence = 0;
+    fixture_append(f, 61, 65, 9, 64, 2000);
+    fixture_reopen(f);
+    expect_log(f, 61, 65);
+    fixture_expect(f, 61, 65, 9);
+}
+
+/* Three installs: between the first two nothing is written, so their gaps are one. */
+static void gaps_add_up(void **state) {
+    struct fixture *f = *state;
+    follower_open(f);
+    make_file(f, file_path(f, "in"), 60, 'n');
+    assert_int_equal(install(f, file_path(f, "in"), 30), 0);
+    make_file(f, file_path(f, "in"), 80, 'm');
+    assert_int_equal(install(f, file_path(f, "in"), 60), 0);
+    expect_installed(f, 80, 'm');
+    expect_gap(f, 1, 31, 80);
+    fixture_append(f, 81, 90, 9, 64, 2000);
+    make_file(f, file_path(f, "in"), 120, 'l');
+    assert_int_equal(install(f, file_path(f, "in"), 85), 0);
+    for (int i = 0; i < 2; i++, fixture_reopen(f)) {
+        expect_installed(f, 120, 'l');
+        expect_gap(f, 2, 86, 120);
+        expect_log(f, 121, 120);
+        fixture_expect(f, 1, 30, 1);
+        fixture_expect(f, 81, 85, 9);
+        expect_unread(f, 31, 31, "31 to 80");
+        expect_unread(f, 85, 86, "86 to 120");
+    }
+}
+
+/* What is queued is finished or thrown away, and nothing is told of it later. */
+static void an_install_ends_what_is_queued(void **state) {
+    struct fixture *f = *state;
+    follower_open(f);
+    make_file(f, file_path(f, "in"), 60, 'n');
+    while (fixture_poll(f)) {
+    }
+    const struct id128 here = fixture_key(100, 1);
+    for (int i = 0; i < 20; i++) f->storage->ops->load(f->storage, ACTOR_ORDER, &here);
+    f->storage->ops->load_timers(f->storage, 0, 1000, 10);
+    /* Replaces 36 to 40; nobody knows how much of it is written. All of it is committed. */
+    f->storage->ops->append(f->storage, fixture_records(36, 44, 2, 64, 2000));
+    uint64_t sequence = f->storage->ops->append(f->storage, fixture_records(45, 50, 2, 64, 2000));
+    assert_int_equal(install(f, file_path(f, "in"), 50), 0);
+    f->appended_sequence = 0;
+    for (int i = 0; i < 50; i++) fixture_poll(f);
+    assert_int_equal(f->loaded_count, 0);
+    assert_int_equal(f->appended_sequence, 0);
+    expect_installed(f, 60, 'n');
+    struct storage_stats stats;
+    f->storage->ops->stats(f->storage, &stats);
+    assert_true(stats.gap_first == 36 || stats.gap_first == 45 || stats.gap_first == 51);
+    assert_int_equal(stats.appends_waiting, 0);
+    fixture_expect(f, 1, 35, 1);
+    if (stats.gap_first > 36) fixture_expect(f, 36, stats.gap_first - 1, 2);
+    /* Numbers of appends go on; loads work. */
+    f->storage->ops->append(f->storage, fixture_records(61, 61, 3, 64, 2000));
+    fixture_wait64(f, &f->appended_sequence, sequence + 1);
+    assert_int_equal(f->appended_index, 61);
+    const struct id128 order = fixture_key(7000, 1);
+    f->storage->ops->load(f->storage, ACTOR_ORDER, &order);
+    f->storage->ops->load_timers(f->storage, 0, 10000, 10);
+    fixture_wait(f, &f->loaded_count, 3);
+    for (unsigned i = 0; i < f->loaded_count; i++) {
+        const struct storage_event *e = &f->loaded[i];
+        if (e->kind == STORAGE_TIMER_LOADED && e->ok) assert_int_equal(e->deadline_ms, 5000);
+        if (e->kind == STORAGE_TIMER_LOADED) continue;
+        assert_true(e->ok && e->block_bytes == 300);
+        f->storage->ops->release_block(f->storage, e->block);
+    }
+}
+
+static void retention_reaches_over_a_gap(void **state) {
+    struct fixture *f = *state;
+    follower_open(f);
+    make_file(f, file_path(f, "in"), 60, 'n');
+    assert_int_equal(install(f, file_path(f, "in"), 30), 0);
+    fixture_append(f, 61, 70, 8, 64, 500000);
+    f->storage->ops->retain(f->storage, 60, 400000);
+    struct storage_stats stats;
+    do { /* in LMDB it is queued */
+        f->storage->ops->stats(f->storage, &stats);
+    } while (stats.log_first != 61);
+    for (int i = 0; i < 2; i++, fixture_reopen(f)) {
+        expect_log(f, 61, 70);
+        expect_gap(f, 1, 31, 60);
+        expect_unread(f, 30, 30, "30");
+        fixture_expect(f, 61, 70, 8);
+    }
+}
+
+#define TWINS(test)                                                                                \
+    \
+    {"memory: " #test, test, fixture_setup_memory, fixture_teardown, NULL}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        TWINS(appends_are_counted_from_one),
+        TWINS(a_truncation_and_its_records_are_one_append),
+        TWINS(meta_can_be_asked_again),
+        TWINS(loads_can_be_counted_down),
+        TWINS(an_exported_state_is_checked),
+        TWINS(an_installed_state_replaces_state_and_log),
+        TWINS(all_behind_an_install_can_be_truncated),
+        TWINS(an_empty_storage_takes_a_state),
+        TWINS(gaps_add_up),
+        TWINS(an_install_ends_what_is_queued),
+        TWINS(retention_reaches_over_a_gap),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
