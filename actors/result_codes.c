@@ -1,5 +1,7 @@
 #include "actors/result_codes.h"
 
+#include <stddef.h>
+
 #define X(name, number, text) _Static_assert(sizeof(text) <= 96, "a sentence fits every buffer");
 RESULT_CODES(X)
 #undef X
@@ -14,10 +16,10 @@ const char *result_code_text(uint32_t code) {
     }
 }
 
-/* A switch over the enum, so that the compiler names every code that the table got and this list
- * did not. */
-const char *result_code_name(uint32_t code) {
-    switch ((enum result_code)code) {
+/* Those of the machine and of malformed messages; NULL = another. A test compares all names with
+ * the table. */
+static const char *machine_name(uint32_t code) {
+    switch (code) {
     case RESULT_OK: return "ok";
     case RESULT_HELD: return "held";
     case RESULT_OVERLOADED: return "overloaded";
@@ -29,6 +31,12 @@ const char *result_code_name(uint32_t code) {
     case RESULT_OUT_OF_MEMORY: return "out_of_memory";
     case RESULT_STORAGE_FAILED: return "storage_failed";
     case RESULT_LEADERSHIP_LOST: return "leadership_lost";
+    case RESULT_IMPORT_REQUIRED: return "import_required";
+    case RESULT_SHARD_NOT_HERE: return "shard_not_here";
+    case RESULT_TOKEN_NOT_REACHED: return "token_not_reached";
+    case RESULT_READ_ONLY: return "read_only";
+    case RESULT_VIEW_NOT_READY: return "view_not_ready";
+    case RESULT_SNAPSHOT_GONE: return "snapshot_gone";
     case RESULT_MALFORMED_MESSAGE: return "malformed_message";
     case RESULT_UNSUPPORTED_VERSION: return "unsupported_version";
     case RESULT_MESSAGE_TOO_LARGE: return "message_too_large";
@@ -47,6 +55,15 @@ const char *result_code_name(uint32_t code) {
     case RESULT_KEY_TOO_OLD: return "key_too_old";
     case RESULT_COMMAND_ID_MISSING: return "command_id_missing";
     case RESULT_COMMAND_TOO_LARGE: return "command_too_large";
+    case RESULT_CURSOR_INVALID: return "cursor_invalid";
+    case RESULT_FIELD_UNKNOWN: return "field_unknown";
+    default: return NULL;
+    }
+}
+
+/* Those of the rules. */
+static const char *rule_name(uint32_t code) {
+    switch (code) {
     case RESULT_ORDER_NOT_FOUND: return "order_not_found";
     case RESULT_COMMAND_ID_REUSED: return "command_id_reused";
     case RESULT_ORDER_EXISTS: return "order_exists";
@@ -82,6 +99,11 @@ const char *result_code_name(uint32_t code) {
     case RESULT_STORE_ALREADY_PAUSED: return "store_already_paused";
     case RESULT_STORE_NOT_PAUSED: return "store_not_paused";
     case RESULT_STORES_LIMIT_REACHED: return "stores_limit_reached";
+    default: return "unknown";
     }
-    return "unknown";
+}
+
+const char *result_code_name(uint32_t code) {
+    const char *name = machine_name(code);
+    return name ? name : rule_name(code);
 }

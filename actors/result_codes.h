@@ -29,6 +29,12 @@
     X(OUT_OF_MEMORY, 8, "no memory for this command: retry after the time given")                  \
     X(STORAGE_FAILED, 9, "the stored order cannot be read: see the node's log")                    \
     X(LEADERSHIP_LOST, 10, "the shard's leader changed: ask the new one, under the same id")       \
+    X(IMPORT_REQUIRED, 20, "the log does not reach back that far: import, then go on behind it")   \
+    X(SHARD_NOT_HERE, 21, "this node has no replica of the shard: ask another one")                \
+    X(TOKEN_NOT_REACHED, 22, "the state that was asked for was not reached in time")               \
+    X(READ_ONLY, 23, "a replica takes no commands: send them to a node")                           \
+    X(VIEW_NOT_READY, 24, "the view is being built: retry after the time given")                   \
+    X(SNAPSHOT_GONE, 25, "there is no such snapshot any more: begin a new one")                    \
     X(MALFORMED_MESSAGE, 50, "the message is not a well-formed request in msgpack")                \
     X(UNSUPPORTED_VERSION, 51, "the protocol version is not supported")                            \
     X(MESSAGE_TOO_LARGE, 52, "the message is over the limit")                                      \
@@ -47,6 +53,8 @@
     X(KEY_TOO_OLD, 69, "the order key is older than an order can live")                            \
     X(COMMAND_ID_MISSING, 70, "the command id is missing or zero")                                 \
     X(COMMAND_TOO_LARGE, 71, "the command is over the size limit")                                 \
+    X(CURSOR_INVALID, 72, "the cursor does not belong to this query")                              \
+    X(FIELD_UNKNOWN, 73, "an order has no field of this name")                                     \
     X(ORDER_NOT_FOUND, 100, "no order has this key")                                               \
     X(COMMAND_ID_REUSED, 101, "this command id was used for another command")                      \
     X(ORDER_EXISTS, 102, "an order with this key exists already")                                  \

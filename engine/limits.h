@@ -79,6 +79,20 @@
 #define EPOCHS_MAX 64
 #define ENDPOINT_BYTES_MAX 256        /* one nng address */
 
+/* -- the feed and the queries --------------------------------------------------------------- */
+#define FEED_BATCH_BYTES_MAX (2u << 20) /* payload of one answer; a larger entry comes alone */
+#define FEED_WAIT_MS_MAX 10000        /* a pull that finds nothing waits so long at most */
+#define FEED_CONTEXTS 256             /* requests in the feed of a node at a time */
+#define FEED_REPLIES_BYTES_MAX (64u << 20) /* answers that consumers have not taken yet */
+#define QUERY_BATCH_MAX 1024          /* queries in one message */
+#define QUERY_KEYS_MAX 1024           /* keys of one MULTI_GET */
+#define QUERY_FIELDS_MAX 64           /* fields that one query asks for */
+#define QUERY_ROWS_MAX 1000           /* rows of one page */
+#define QUERY_ROWS_DEFAULT 100
+#define QUERY_TOKENS_MAX 1024         /* positions in one message */
+#define QUERY_WAIT_MS_MAX 60000       /* a query waits so long at most */
+#define QUERY_CURSOR_BYTES_MAX 511    /* a row's key, as LMDB bounds it */
+
 /* -- the log -------------------------------------------------------------------------------- */
 #define LOG_BATCH_BYTES_MAX (8u << 20)     /* one LMDB transaction of the log writer */
 #define SEGMENT_BYTES_MAX (4ULL << 30)     /* a log segment is closed at this size ... */
@@ -122,6 +136,9 @@ static_assert(STORAGE_ROOM_FLOOR_BYTES >= 2 * (LOG_BATCH_BYTES_MAX + CHECKPOINT_
 static_assert(CHECKPOINT_BYTES_MAX + ACTOR_BYTES_MAX + 2048ULL * STORES_PER_SHARD_MAX <=
                   CHECKPOINT_BLOCKS_BYTES_MAX,
               "all stores of a shard fit one checkpoint");
+/* 80 bytes on the wire for the smallest event of 56: its heads, index and time. */
+static_assert((ENTRY_BYTES_MAX / 56) * 80 + 4096 <= MESSAGE_BYTES_MAX, "an entry fits an answer");
+static_assert(FEED_BATCH_BYTES_MAX >= ENTRY_BYTES_MAX, "one entry always fits");
 static_assert(COMMAND_BYTES_MAX <= MESSAGE_BYTES_MAX, "a largest command fits a message");
 static_assert(INGRESS_CONTEXTS_DEFAULT > 2 * INGRESS_CONTEXTS_SPARE, "most contexts do work");
 static_assert(SHARDS_MAX * ENDPOINT_BYTES_MAX * 2 <= STATUS_BYTES_MAX, "the map fits its answer");

@@ -37,9 +37,7 @@ size_t order_encode_bytes_max(const struct actor *order) {
     return bytes;
 }
 
-static void order_encode_lines(struct msgpack_writer *w, const struct actor *order,
-                               uint32_t count) {
-    msgpack_write_text(w, "lines");
+void order_encode_lines(struct msgpack_writer *w, const struct actor *order, uint32_t count) {
     msgpack_write_array(w, count);
     struct order_line_view line;
     for (uint32_t i = 0, cursor = 0; i < count; i++) {
@@ -53,9 +51,7 @@ static void order_encode_lines(struct msgpack_writer *w, const struct actor *ord
     }
 }
 
-static void order_encode_payments(struct msgpack_writer *w, const struct actor *order,
-                                  uint32_t count) {
-    msgpack_write_text(w, "payments");
+void order_encode_payments(struct msgpack_writer *w, const struct actor *order, uint32_t count) {
     msgpack_write_array(w, count);
     struct order_payment_view payment;
     for (uint32_t i = 0, cursor = 0; i < count; i++) {
@@ -108,6 +104,8 @@ void order_encode(struct msgpack_writer *w, const struct actor *order) {
     msgpack_pair_uint(w, "commands_count", v.commands_count);
     msgpack_pair_uint(w, "held_count", v.held_count);
     msgpack_pair_uint(w, "notes_count", v.notes_count);
+    msgpack_write_text(w, "lines");
     order_encode_lines(w, order, v.lines_count);
+    msgpack_write_text(w, "payments");
     order_encode_payments(w, order, v.payments_count);
 }

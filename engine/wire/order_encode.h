@@ -14,6 +14,11 @@ size_t order_encode_bytes_max(const struct actor *order);
  * time or a number that is not set. What does not fit sets writer->overflow. */
 void order_encode(struct msgpack_writer *writer, const struct actor *order);
 
+/* The order's lists alone, as in the map; `count` is that of its view. */
+void order_encode_lines(struct msgpack_writer *writer, const struct actor *order, uint32_t count);
+void order_encode_payments(struct msgpack_writer *writer, const struct actor *order,
+                           uint32_t count);
+
 /* "authorised", "captured", "failed", "voided"; "unknown" outside enum payment_state. */
 const char *payment_state_name(uint32_t state);
 

@@ -1,0 +1,65 @@
+/* Requests to the feed and its answers (engine/wire/feed_protocol.h), from untrusted bytes. Nothing
+ * allocates; any thread. */
+#ifndef JUMUN_WIRE_FEED_DECODE_H
+#define JUMUN_WIRE_FEED_DECODE_H
+
+#include "actors/result_codes.h"
+#include "engine/base/bytes.h"
+#include "engine/wire/feed_protocol.h"
+
+struct feed_request {
+    uint16_t kind;             /* enum feed_kind */
+    uint8_t form;              /* PULL: enum feed_form */
+    bool filtered;             /* PULL: only `kinds` */
+    uint32_t shard;            /* UINT32_MAX = nil (SNAPSHOT_BEGIN at a replica) */
+    uint32_t wait_ms, bytes_max;
+    uint64_t from;             /* PULL: 1 or more */
+    int64_t time_ms;           /* LOCATE */
+    uint64_t snapshot, offset; /* SNAPSHOT_* */
+    uint64_t kinds[4];         /* bit = event kind */
+};
+
+/* RESULT_OK, or the code to refuse it with. */
+enum result_code feed_request_decode(const void *message, size_t size,
+                                     struct feed_request *request);
+
+static inline bool feed_request_wants(const struct feed_request *r, uint8_t kind) {
+    return !r->filtered || r->kinds[kind / 64] >> kind % 64 & 1;
+}
+
+/* Whether a message is a request to the feed: for an endpoint that takes queries as well. */
+bool feed_request_is_one(const void *message, size_t size);
+
+struct feed_reply {
+    uint16_t code;             /* enum result_code */
+    struct bytes sentence;     /* when refused */
+    uint64_t detail;           /* when refused */
+    uint32_t shard;            /* PULL, LOCATE */
+    uint64_t from, next, commit; /* PULL; LOCATE: next = the index */
+    int64_t now_ms;            /* PULL */
+    struct bytes records;      /* PULL of FEED_RECORDS; SNAPSHOT_CHUNK */
+    uint64_t snapshot, bytes;  /* SNAPSHOT_BEGIN */
+    uint64_t offset, checksum; /* SNAPSHOT_CHUNK */
+    struct bytes rest;         /* HELLO: the map; SNAPSHOT_BEGIN: the tokens; PULL of other forms:
+                                  the payload. msgpack, not looked at */
+};
+
+/* Reads the answer to a request of this kind and form. False when it is not one. Views point into
+ * the message. */
+bool feed_reply_decode(const void *message, size_t size, enum feed_kind kind, enum feed_form form,
+                       struct feed_reply *reply);
+
+struct feed_hello_shard { uint32_t shard; uint64_t first, commit; };
+struct feed_hello {
+    char cluster_id[33];
+    uint64_t node_id;
+    uint32_t shards_count;     /* that the newest orders are spread over */
+    struct bytes notify;
+    struct feed_hello_shard *shards; /* the caller's, `shards_max` of them */
+    uint32_t shards_held, shards_max;
+};
+
+/* Reads a HELLO's map; shards beyond shards_max are left out. False when it is not one. */
+bool feed_hello_decode(struct bytes map, struct feed_hello *hello);
+
+#endif
