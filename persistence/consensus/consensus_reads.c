@@ -85,8 +85,7 @@ void consensus_receive_ping(struct consensus *c, const struct consensus_message 
 
 void consensus_receive_pong(struct consensus *c, const struct consensus_message *pong) {
     consensus_reads_expire(c);
-    if (c->reads.sent == 0 || pong->last_index != c->reads.sent ||
-        pong->term != c->reads.term) {
+    if (c->reads.sent == 0 || pong->last_index != c->reads.sent || pong->term != c->reads.term) {
         return;
     }
     struct consensus_peer *peer = consensus_peer(c, pong->from);

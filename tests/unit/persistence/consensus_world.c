@@ -9,12 +9,27 @@
 
 #include "engine/base/check.h"
 
-static const char *const world_addresses[] = {"s0", "s1", "s2", "s3", "s4", "s5", "s6", "s7"};
+const char *world_address(uint64_t id) {
+    static char addresses[WORLD_SERVERS_MAX + 1][8];
+    require(id <= WORLD_SERVERS_MAX);
+    snprintf(addresses[id], sizeof addresses[id], "s%u", (unsigned)id);
+    return addresses[id];
+}
+
+uint64_t world_record_hash(const struct record *r) {
+    uint64_t h = r->header.term * 31 + r->header.type;
+    for (uint32_t i = 0; i < r->header.payload_bytes; i++) h = h * 1099511628211ULL + r->payload[i];
+    return h;
+}
+
+uint64_t world_next_state(uint64_t state, const struct record *r) {
+    return (state ^ world_record_hash(r)) * 1099511628211ULL + r->header.index;
+}
 
 void world_bootstrap(struct world_server *s, uint64_t id, const uint64_t *ids, uint32_t count) {
     world_join(s, id);
-    const char *addresses[8];
-    for (uint32_t i = 0; i < count; i++) addresses[i] = world_addresses[ids[i]];
+    const char *addresses[WORLD_SERVERS_MAX];
+    for (uint32_t i = 0; i < count; i++) addresses[i] = world_address(ids[i]);
     s->log[0] = consensus_bootstrap_record(ids, addresses, count);
     require(s->log[0] != NULL);
     s->durable_count = 1;
@@ -25,6 +40,7 @@ void world_join(struct world_server *s, uint64_t id) {
     memset(s, 0, sizeof *s);
     s->id = id;
     s->seed = (uint32_t)id * 7919;
+    s->log_first = 1;
     s->queue = calloc(WORLD_QUEUE_MAX, sizeof *s->queue);
     require(s->queue != NULL);
 }
@@ -32,7 +48,7 @@ void world_join(struct world_server *s, uint64_t id) {
 void world_start(struct world_server *s, int64_t now_ms) {
     require(s->c == NULL);
     struct consensus_options options = {.id = s->id,
-                                        .address = world_addresses[s->id],
+                                        .address = world_address(s->id),
                                         .election_timeout_ms = 300,
                                         .heartbeat_ms = 50,
                                         .seed = s->seed++};
@@ -41,6 +57,10 @@ void world_start(struct world_server *s, int64_t now_ms) {
 #ifdef JUMUN_DEBUG_CHECKS
     consensus_rules_off(s->c, s->rules_off);
 #endif
+    uint64_t first = s->log_first;
+    if (s->marker_index > s->start_trailing && s->marker_index + 1 - s->start_trailing > first) {
+        first = s->marker_index + 1 - s->start_trailing;
+    }
     struct consensus_start start = {.term = s->term,
                                     .voted_for = s->voted_for,
                                     .marker_index = s->marker_index,
@@ -48,11 +68,11 @@ void world_start(struct world_server *s, int64_t now_ms) {
                                     .configuration_index = s->configuration_index,
                                     .configuration = s->configuration,
                                     .configuration_bytes = s->configuration_bytes,
-                                    .first_index = s->marker_index + 1,
+                                    .first_index = first,
                                     .now_ms = now_ms};
     struct consensus_entry *entries = calloc(s->durable_count + 1, sizeof *entries);
     require(entries != NULL);
-    for (uint64_t i = s->marker_index; i < s->durable_count; i++) {
+    for (uint64_t i = first - 1; i < s->durable_count; i++) {
         const struct record *r = s->log[i];
         entries[start.entries_count++] = (struct consensus_entry){
             r->header.term, r->header.type, r->payload, r->header.payload_bytes};
@@ -66,6 +86,8 @@ void world_start(struct world_server *s, int64_t now_ms) {
     }
     free(entries);
     s->applied_index = s->marker_index;
+    s->state[s->marker_index] = s->marker_state;
+    s->reads_confirmed = 0;
     s->commit_index = 0;
     s->barriers = 0;
     world_take(s, &update);
@@ -90,7 +112,7 @@ void world_crash(struct world_server *s) {
 
 void world_free(struct world_server *s) {
     if (s->c != NULL) world_crash(s);
-    for (uint64_t i = 0; i < s->durable_count; i++) record_release(s->log[i]);
+    for (uint64_t i = s->log_first; i <= s->durable_count; i++) record_release(s->log[i - 1]);
     free(s->queue);
 }
 
@@ -131,6 +153,7 @@ static struct world_sent world_fill(struct world_server *s, const struct consens
         return world_sent_copy(m);
     }
     struct consensus_message filled = *m;
+    require(m->previous_index + 1 >= s->log_first);
     require(m->previous_index + m->records_count <= s->durable_count);
     filled.records = &s->log[m->previous_index];
     return world_sent_copy(&filled);
@@ -163,13 +186,15 @@ void world_take(struct world_server *s, const struct consensus_update *u) {
     s->ready = u->ready;
     s->role = u->role;
     s->timeout_ms = u->timeout_ms;
+    require(u->reads_confirmed >= s->reads_confirmed);
+    s->reads_confirmed = u->reads_confirmed;
 }
 
 bool world_persist(struct world_server *s, int64_t now_ms) {
     if (s->queue_count == 0) return false;
     struct world_batch *b = &s->queue[s->queue_head];
     uint64_t first = b->records[0]->header.index, number = b->number;
-    require(first <= s->durable_count + 1);
+    require(first <= s->durable_count + 1 && first >= s->log_first);
     while (s->durable_count >= first) record_release(s->log[--s->durable_count]);
     for (uint32_t i = 0; i < b->count; i++) {
         require(b->records[i]->header.index == s->durable_count + 1);
@@ -185,9 +210,17 @@ bool world_persist(struct world_server *s, int64_t now_ms) {
 }
 
 void world_apply(struct world_server *s, int64_t now_ms) {
-    while (s->applied_index < s->commit_index && s->applied_index < s->durable_count) {
+    /* What is durable and still stands: a batch on its way may be about to replace the rest. */
+    uint64_t stands = s->durable_count;
+    for (uint32_t i = 0; i < s->queue_count; i++) {
+        const struct world_batch *b = &s->queue[(s->queue_head + i) % WORLD_QUEUE_MAX];
+        uint64_t before = b->records[0]->header.index - 1;
+        if (before < stands) stands = before;
+    }
+    while (s->applied_index < s->commit_index && s->applied_index < stands) {
         const struct record *r = s->log[s->applied_index];
         s->applied_index++;
+        s->state[s->applied_index] = world_next_state(s->state[s->applied_index - 1], r);
         if (r->header.type != RECORD_CONFIGURATION) continue;
         struct consensus_update update;
         consensus_configuration_committed(s->c, &r->header, r->payload, now_ms, &update);
@@ -203,15 +236,76 @@ void world_settle(struct world_server *s, int64_t now_ms) {
 
 void world_checkpoint(struct world_server *s, uint64_t index, uint32_t trailing, int64_t now_ms) {
     uint32_t bytes;
-    const uint8_t *data = consensus_committed_configuration(s->c, &s->configuration_index, &bytes);
-    require(data != NULL && bytes <= sizeof s->configuration && s->configuration_index <= index);
+    const uint8_t *data;
+    require(consensus_marker_configuration(s->c, index, &s->configuration_index, &data, &bytes));
+    require(bytes <= sizeof s->configuration && s->configuration_index <= index);
     memcpy(s->configuration, data, bytes);
     s->configuration_bytes = bytes;
     s->marker_index = index;
     s->marker_term = s->log[index - 1]->header.term;
+    s->marker_state = s->state[index];
     struct consensus_update update;
     consensus_checkpointed(s->c, index, trailing, now_ms, &update);
     world_take(s, &update);
+}
+
+bool world_export(const struct world_server *s, uint64_t leader_term, struct world_snapshot *out) {
+    *out = (struct world_snapshot){.from = s->id,
+                                   .leader_term = leader_term,
+                                   .index = s->marker_index,
+                                   .term = s->marker_term,
+                                   .configuration_index = s->configuration_index,
+                                   .configuration_bytes = s->configuration_bytes,
+                                   .state = s->marker_state};
+    memcpy(out->configuration, s->configuration, s->configuration_bytes);
+    return s->marker_index != 0;
+}
+
+bool world_install(struct world_server *s, const struct world_snapshot *snapshot, int crash_at,
+                   int64_t now_ms) {
+    struct consensus_snapshot in = {snapshot->index, snapshot->term, snapshot->configuration_index,
+                                    snapshot->configuration, snapshot->configuration_bytes};
+    struct consensus_update update;
+    int rv = consensus_install(s->c, snapshot->from, snapshot->leader_term, &in, now_ms, &update);
+    world_take(s, &update);
+    if (rv != 0) return false;
+    if (crash_at == WORLD_CRASH_BEFORE_SWITCH) {
+        world_crash(s);
+        return true;
+    }
+    if (s->queue_count > 0) { /* what was on its way is reported, and is void */
+        consensus_persisted_batch(s->c, s->queue[s->queue_head].number, now_ms, &update);
+        world_take(s, &update);
+    }
+    world_tick(s, now_ms + 1);
+    world_drop_queue(s);
+    for (; s->durable_count >= s->log_first; s->durable_count--) {
+        record_release(s->log[s->durable_count - 1]);
+        s->log[s->durable_count - 1] = NULL;
+    }
+    s->durable_count = s->marker_index = snapshot->index;
+    s->log_first = snapshot->index + 1;
+    s->marker_term = snapshot->term;
+    s->marker_state = snapshot->state;
+    s->configuration_index = snapshot->configuration_index;
+    s->configuration_bytes = snapshot->configuration_bytes;
+    memcpy(s->configuration, snapshot->configuration, snapshot->configuration_bytes);
+    if (crash_at == WORLD_CRASH_AFTER_SWITCH) {
+        world_crash(s);
+        return true;
+    }
+    consensus_installed(s->c, now_ms + 1, &update);
+    world_take(s, &update);
+    s->applied_index = snapshot->index;
+    s->state[snapshot->index] = snapshot->state;
+    return true;
+}
+
+uint64_t world_read(struct world_server *s, int64_t now_ms) {
+    struct consensus_update update;
+    uint64_t number = consensus_read(s->c, now_ms, &update);
+    world_take(s, &update);
+    return number;
 }
 
 void world_tick(struct world_server *s, int64_t now_ms) {
