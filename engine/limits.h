@@ -123,6 +123,8 @@
 #define STORAGE_CHECKPOINTS_MAX 64         /* checkpoints handed over and not yet taken back */
 #define STORAGE_LOADS_MAX 32768            /* loads asked for and not yet taken back */
 #define STORAGE_ROOM_FLOOR_BYTES (64u << 20) /* appends wait below this much free disk ... */
+#define STORAGE_GAPS_MAX 32                /* gaps that a log remembers; then the oldest two join */
+#define STORAGE_EXPORT_BYTES (4u << 20)    /* one transaction of an exported state */
 #define STORAGE_ROOM_RETRY_MS 200          /* ... and look again after this long */
 
 /* -- relations ------------------------------------------------------------------------------ */
