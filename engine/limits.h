@@ -107,6 +107,7 @@
 #define CONSENSUS_TAIL_BYTES_MAX (32u << 20)   /* newest records kept in memory for peers ... */
 #define CONSENSUS_TAIL_ENTRIES_MAX 4096u       /* ... or so many, whichever is reached first */
 #define CONSENSUS_MESSAGE_BYTES_MAX (1u << 20) /* payload of one append to a peer, or one record */
+#define CONSENSUS_MESSAGE_RECORDS_MAX 1024u /* ... and their number */
 #define CONSENSUS_CONFIGURATIONS_MAX 64u   /* committed ones that a checkpoint may still ask for */
 #define CONSENSUS_INFLIGHT_ENTRIES 256u        /* unacknowledged entries per peer */
 #define CHECKPOINT_BYTES_MAX (2u << 20)    /* one background state transaction: short, for the log
@@ -156,6 +157,10 @@ static_assert(BATCH_COMMANDS_MAX <= TURN_COMMANDS_MAX, "a largest message fits o
 static_assert(2048 * (ID_TEXT_BYTES_MAX + 24) + 16 <= SHARD_MESSAGE_BYTES_MAX,
               "a largest message of store news fits");
 static_assert(LIMBO_BYTES_MAX >= 2 * ENTRY_BYTES_MAX, "the limbo holds two largest entries");
+static_assert(CONSENSUS_MESSAGE_RECORDS_MAX >= CONSENSUS_INFLIGHT_ENTRIES,
+              "what the library sends at a time fits a message");
+static_assert(CONSENSUS_MESSAGE_BYTES_MAX + ENTRY_BYTES_MAX < MESSAGE_BYTES_MAX,
+              "a largest append fits a message");
 static_assert(CONSENSUS_TAIL_ENTRIES_MAX >= CONSENSUS_INFLIGHT_ENTRIES + LIMBO_ENTRIES_MAX,
               "what is in flight to a peer is in memory");
 /* Sum over lines of quantity * price is checked as 128 bit before it is stored; the stored sums of

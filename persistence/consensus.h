@@ -159,7 +159,11 @@ struct consensus_message {
     uint64_t configuration_index;  /* snapshots */
     uint64_t previous_index, previous_term, commit_index; /* appends */
     struct record *const *records; /* appends: the entries behind previous_index. NULL with a count:
-                                      they are no longer in memory; the sender's log has them */
+                                      they are no longer in memory; the sender's log has them. Who
+                                      reads them later must not trust the log to be what it was: a
+                                      newer leader may have replaced its end. If previous_index >
+                                      commit_index, the record at previous_index is read in the same
+                                      transaction, and has previous_term, or nothing is sent */
     uint32_t records_count;
 };
 

@@ -1,11 +1,13 @@
-/* fuzz_corpus FOLDER: writes FOLDER/request, reply, value, block, event, record: real bytes, from
- * the examples of the protocol and the life of a real order. The fuzzers start from them. */
+/* fuzz_corpus FOLDER: writes FOLDER/request, reply, value, block, event, record, consensus: real
+ * * bytes, from the examples of the protocol and the life of a real order. The fuzzers start
+ * from them. */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 
 #include "engine/limits.h"
+#include "engine/peers/consensus_codec.h"
 #include "engine/wire/order_encode.h"
 #include "persistence/record.h"
 #include "tests/unit/wire/wire_examples.h"
@@ -131,6 +133,37 @@ static void write_stories(void) {
     write_file("event", "message", message, size);
 }
 
+/* A message of each kind; the appends with and without records. The checksum is left out: the
+ * harness puts the right one behind whatever it gets. */
+static void write_consensus(void) {
+    static uint8_t bytes[4096];
+    struct record *records[3];
+    for (uint32_t i = 0; i < 3; i++) {
+        records[i] = record_new(20 * i);
+        if (records[i] == NULL) exit(1);
+        memset(records[i]->payload, 'a' + (int)i, 20 * i);
+        records[i]->header.payload_bytes = 20 * i;
+        records[i]->header.type = (uint16_t)(RECORD_EVENTS + i);
+        records[i]->header.term = 5;
+    }
+    for (uint8_t kind = CONSENSUS_APPEND; kind <= CONSENSUS_PONG; kind++) {
+        struct consensus_message m = {.kind = kind, .version = 1, .from = 1, .to = 1ULL << 32 | 2,
+                                      .term = 5, .last_index = 42, .last_term = 4};
+        char name[32];
+        for (uint32_t count = 0; count <= (kind == CONSENSUS_APPEND ? 3 : 0); count++) {
+            struct msgpack_writer w;
+            m.records = records;
+            m.records_count = count;
+            msgpack_writer_init(&w, bytes, sizeof bytes);
+            consensus_codec_write(&w, 3, &m);
+            if (!msgpack_writer_ok(&w)) exit(1);
+            snprintf(name, sizeof name, "%u-%u", kind, count);
+            write_file("consensus", name, bytes, msgpack_writer_size(&w) - 9);
+        }
+    }
+    for (uint32_t i = 0; i < 3; i++) record_release(records[i]);
+}
+
 int main(int argc, char **argv) {
     if (argc != 2) {
         fprintf(stderr, "usage: fuzz_corpus FOLDER\n");
@@ -144,5 +177,6 @@ int main(int argc, char **argv) {
     write_examples("request", wire_examples_requests, wire_examples_requests_count);
     write_examples("reply", wire_examples_replies, wire_examples_replies_count);
     write_stories();
+    write_consensus();
     return 0;
 }
