@@ -26,7 +26,7 @@ static const char config_doc[] =
 enum {
     OPTION_DATA = 'd', OPTION_LISTEN = 'l', OPTION_SHARDS = 's', OPTION_NO_PIN = 256,
     OPTION_NODE_ID, OPTION_MAILBOX, OPTION_CONTEXTS, OPTION_MEMORY, OPTION_CHECKPOINT_AGE,
-    OPTION_RETENTION, OPTION_SEGMENT, OPTION_LOG_LEVEL, OPTION_READY_FD
+    OPTION_FEED, OPTION_NOTIFY, OPTION_RETENTION, OPTION_SEGMENT, OPTION_LOG_LEVEL, OPTION_READY_FD
 };
 
 static const struct argp_option config_options[] = {
@@ -34,6 +34,10 @@ static const struct argp_option config_options[] = {
      "there (default: ./jumun-data)", 0},
     {"listen", OPTION_LISTEN, "URL", 0, "Address of the general endpoint; port 0 takes free ports "
      "(default: tcp://127.0.0.1:7400)", 0},
+    {"feed-listen", OPTION_FEED, "URL", 0, "Address at which replicas follow the log, or \"none\" "
+     "(default: that of --listen with its port plus 300, or any free port)", 0},
+    {"notify-listen", OPTION_NOTIFY, "URL", 0, "Address of notifications, or \"none\" (default: "
+     "that of --listen with its port plus 301, or any free port)", 0},
     {"shards", OPTION_SHARDS, "N", 0, "Number of shards, one thread each; a directory keeps the "
      "number that it was made with (default: one per core)", 0},
     {"no-pin", OPTION_NO_PIN, NULL, 0, "Let the system choose the cores of the shards' threads", 0},
@@ -174,6 +178,12 @@ static error_t config_option(int key, char *arg, struct argp_state *state) {
     switch (key) {
     case OPTION_DATA: rc = config_text(s, "data", arg, c->data, sizeof c->data); break;
     case OPTION_LISTEN: rc = config_text(s, "listen", arg, c->listen, sizeof c->listen); break;
+    case OPTION_FEED:
+        rc = config_text(s, "feed-listen", arg, c->feed_listen, sizeof c->feed_listen);
+        break;
+    case OPTION_NOTIFY:
+        rc = config_text(s, "notify-listen", arg, c->notify_listen, sizeof c->notify_listen);
+        break;
     case OPTION_NO_PIN: c->pin = false; return 0;
     case OPTION_MEMORY:
         rc = config_bytes(s, "memory-max", arg, 16u << 20, &c->memory_bytes_max);

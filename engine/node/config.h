@@ -19,6 +19,8 @@ enum {
 struct config {
     char data[4096];                  /* directory */
     char listen[ENDPOINT_BYTES_MAX];  /* nng address of the general endpoint */
+    char feed_listen[ENDPOINT_BYTES_MAX];   /* of the feed; "" = by `listen`, "none" = no feed */
+    char notify_listen[ENDPOINT_BYTES_MAX]; /* of its notifications; likewise */
     uint32_t shards;                  /* 0 = as the directory has, or one per core for a new one */
     bool pin;
     uint64_t node_id;                 /* 0 = as the directory has, or 1 for a new one */

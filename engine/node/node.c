@@ -83,6 +83,7 @@ static int node_open(struct node *n, char *error, size_t error_bytes) {
     /* The addresses first: a port in use is found before anything else is touched. */
     n->ingress = ingress_open(&ingress, error, error_bytes);
     if (!n->ingress) return EXIT_RUNTIME;
+    if (!node_feed_open(n, error, error_bytes)) return EXIT_RUNTIME;
     n->courier = node_courier_open(n->shards_count, error, error_bytes);
     if (!n->courier) return EXIT_RUNTIME;
     if (!node_open_storages(n, error, error_bytes)) return EXIT_DATA;
@@ -90,6 +91,7 @@ static int node_open(struct node *n, char *error, size_t error_bytes) {
     if (!n->history) return EXIT_RUNTIME;
     if (!node_start_threads(n, cpus, cpus_count, error, error_bytes)) return EXIT_DATA;
     node_courier_start(n->courier, n->shards);
+    if (!node_feed_start(n, error, error_bytes)) return EXIT_RUNTIME;
     if (!ingress_start(n->ingress, n->shards, error, error_bytes)) return EXIT_RUNTIME;
     return EXIT_DONE;
 }
@@ -101,6 +103,7 @@ static void node_close(struct node *n, bool exiting) {
     if (n->ingress) ingress_halt(n->ingress);
     while (n->ingress && !ingress_is_idle(n->ingress) && clock_mono_ms() < until_ms) usleep(1000);
     if (n->courier) node_courier_stop(n->courier);
+    if (n->feed) feed_stop(n->feed);
     for (uint32_t i = 0; i < n->shards_count; i++) {
         if (n->threads[i]) shard_thread_stop(n->threads[i]);
     }
@@ -113,6 +116,7 @@ static void node_close(struct node *n, bool exiting) {
     if (n->lock_fd >= 0) close(n->lock_fd);
     if (exiting) return;
     if (n->ingress) ingress_close(n->ingress);
+    if (n->feed) feed_close(n->feed);
     pthread_mutex_destroy(&n->status_mutex);
     free(n);
 }

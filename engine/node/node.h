@@ -11,6 +11,7 @@
 #include "engine/node/config.h"
 #include "engine/node/history_reader.h"
 #include "engine/node/identity.h"
+#include "engine/node/node_feed.h"
 #include "engine/router/shard_map.h"
 #include "engine/shard/shard_thread.h"
 #include "persistence/storage.h"
@@ -26,6 +27,7 @@ struct node {
     struct ingress *ingress;
     struct node_courier *courier;
     struct history_reader *history;
+    struct feed *feed;                 /* NULL = none */
     atomic_bool draining;
     uint32_t shards_count;
     struct storage *storages[SHARDS_MAX];

@@ -202,6 +202,24 @@ static void status_courier_and_history(struct status *s, struct node *n) {
     status_end(s, outer);
 }
 
+static void status_feed(struct status *s, struct node *n) {
+    struct feed_stats feed;
+    if (!n->feed) return;
+    feed_stats(n->feed, &feed);
+    struct status_map outer = status_map(s, "feed");
+    status_text(s, "endpoint", feed_endpoint(n->feed));
+    status_text(s, "notify", feed_notify_endpoint(n->feed));
+    status_uint(s, "requests", feed.requests);
+    status_uint(s, "refused", feed.refused);
+    status_uint(s, "overloaded", feed.overloaded);
+    status_uint(s, "imports_required", feed.imports_required);
+    status_uint(s, "entries", feed.entries);
+    status_uint(s, "bytes", feed.bytes);
+    status_uint(s, "waiting", feed.waiting);
+    status_uint(s, "notices", feed.notices);
+    status_end(s, outer);
+}
+
 static void status_machine(struct status *s, struct node *n, uint64_t used_bytes) {
     struct memory_stats memory;
     struct statvfs disk = {0};
@@ -247,6 +265,7 @@ void *node_status(void *arg, uint32_t *bytes) {
     status_identity(&s, n);
     status_ingress(&s, n->ingress);
     status_courier_and_history(&s, n);
+    status_feed(&s, n);
     status_key(&s, "shards");
     msgpack_write_array(&s.w, n->shards_count);
     pthread_mutex_lock(&n->status_mutex);

@@ -30,7 +30,7 @@ void *shard_map_encode(const struct shard_map *map, uint32_t *bytes) {
     struct msgpack_writer w;
     if (!buffer) return NULL;
     msgpack_writer_init(&w, buffer, STATUS_BYTES_MAX);
-    msgpack_write_map(&w, 2);
+    msgpack_write_map(&w, 4);
     msgpack_write_text(&w, "epochs");
     msgpack_write_array(&w, map->epochs_count);
     for (uint32_t i = 0; i < map->epochs_count; i++) {
@@ -45,6 +45,10 @@ void *shard_map_encode(const struct shard_map *map, uint32_t *bytes) {
         msgpack_write_uint(&w, i);
         msgpack_write_text(&w, map->shard_endpoints[i]);
     }
+    msgpack_write_text(&w, "feed");
+    msgpack_write_text(&w, map->feed_endpoint);
+    msgpack_write_text(&w, "notify");
+    msgpack_write_text(&w, map->notify_endpoint);
     require(msgpack_writer_ok(&w)); /* see the relations in engine/limits.h */
     *bytes = (uint32_t)msgpack_writer_size(&w);
     return buffer;

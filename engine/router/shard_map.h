@@ -15,6 +15,8 @@ struct shard_map {
     uint32_t shards_count;
     char endpoint[ENDPOINT_BYTES_MAX];                     /* the general one */
     char shard_endpoints[SHARDS_MAX][ENDPOINT_BYTES_MAX];
+    char feed_endpoint[ENDPOINT_BYTES_MAX];                /* of this node's feed; "" = none */
+    char notify_endpoint[ENDPOINT_BYTES_MAX];              /* of its notifications; "" = none */
 };
 
 /* One epoch from the beginning of time with `shards_count` shards; no endpoints yet. */

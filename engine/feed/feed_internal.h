@@ -1,0 +1,73 @@
+/* What the files of the feed share. */
+#ifndef JUMUN_FEED_FEED_INTERNAL_H
+#define JUMUN_FEED_FEED_INTERNAL_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "engine/feed/feed.h"
+#include "engine/feed/notify.h"
+#include "engine/feed/responder.h"
+#include "engine/wire/feed_decode.h"
+
+enum { FEED_THREADS_MAX = 8 };
+
+/* A request that is being answered or waits. */
+struct feed_waiter {
+    struct feed_waiter *next;
+    struct responder_slot *slot;
+    struct feed_request request;
+    int64_t until_ms;          /* monotonic */
+};
+
+struct feed_shard {
+    struct feed_source source; /* storage NULL = not here */
+    uint32_t users;            /* threads that read it now */
+    bool leaving;
+};
+
+struct feed_thread {
+    struct feed *feed;
+    pthread_t thread;
+    uint32_t position;
+    pthread_mutex_t lock;      /* guards `incoming` and `stop` */
+    pthread_cond_t wake;
+    struct feed_waiter *incoming;
+    bool stop;
+    struct feed_waiter *waiters; /* its own from here on */
+    uint8_t *buffer;           /* FEED_BATCH_ROOM_BYTES */
+    int64_t moved_ms;          /* when something was last served, monotonic */
+    uint64_t notified[SHARDS_MAX + 1];
+    uint64_t fault_index[SHARDS_MAX + 1]; /* a fault of the log that was told already */
+};
+
+struct feed {
+    char cluster_id[33];
+    uint64_t node_id;
+    uint32_t shards_count;
+    struct responder *responder;
+    struct notifier *notifier; /* NULL = none */
+    pthread_mutex_t lock;      /* guards `shards` */
+    pthread_cond_t left;
+    struct feed_shard shards[SHARDS_MAX + 1]; /* the last one: the meta group's, never served */
+    uint32_t threads_count;
+    struct feed_thread *threads;
+    bool started;
+    atomic_ullong refused, overloaded, imports_required, entries, bytes, waiting;
+};
+
+/* The shard's source while it is being read; false = it is not here. Each true is followed by
+ * feed_leave(). */
+bool feed_enter(struct feed *feed, uint32_t shard, struct feed_source *source);
+void feed_leave(struct feed *feed, uint32_t shard);
+
+/* Answers a request if it can be; false = it has to wait. (feed_serve.c) [feed thread] */
+bool feed_serve(struct feed_thread *thread, struct feed_waiter *waiter, int64_t now_ms);
+
+/* Tells subscribers what has been committed since the last look. (feed_serve.c) [feed thread] */
+void feed_notify(struct feed_thread *thread);
+
+/* A refusal as a message; NULL without memory. */
+nng_msg *feed_refusal(uint16_t code, const char *sentence, uint64_t detail);
+
+#endif

@@ -1,0 +1,83 @@
+#include "engine/node/node_feed.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "engine/base/log.h"
+#include "engine/node/node.h"
+
+enum { NODE_FEED_PORT_MORE = 300, NODE_NOTIFY_PORT_MORE = 301, NODE_FEED_SHARDS_PER_THREAD = 8 };
+
+static bool is_none(const char *address) { return strcmp(address, "none") == 0; }
+
+bool node_feed_address(const char *base, uint32_t more, const char *name, char *out,
+                       size_t out_bytes) {
+    int used;
+    const char *colon = strrchr(base, ':');
+    if (strncmp(base, "tcp", 3) == 0 || strncmp(base, "tls", 3) == 0) {
+        char *end;
+        long port = colon ? strtol(colon + 1, &end, 10) : -1;
+        if (!colon || end == colon + 1 || *end != 0 || port < 0) return false;
+        long shifted = port == 0 ? 0 : port + (long)more;
+        /* Near the end of the ports any free one will do. */
+        used = snprintf(out, out_bytes, "%.*s:%ld", (int)(colon - base), base,
+                        shifted > 65535 ? 0 : shifted);
+    } else {
+        used = snprintf(out, out_bytes, "%s-%s", base, name);
+    }
+    return used > 0 && (size_t)used < out_bytes;
+}
+
+/* The addresses that are asked for or follow from --listen, or (`anywhere`) such with port 0. */
+static bool feed_addresses(const struct config *c, bool anywhere, char *listen, char *notify) {
+    bool good = true;
+    char any[ENDPOINT_BYTES_MAX];
+    const char *colon = strrchr(c->listen, ':');
+    snprintf(any, sizeof any, "%s", c->listen);
+    if (anywhere && colon) snprintf(any, sizeof any, "%.*s:0", (int)(colon - c->listen), c->listen);
+    if (c->feed_listen[0]) snprintf(listen, ENDPOINT_BYTES_MAX, "%s", c->feed_listen);
+    else good = node_feed_address(any, NODE_FEED_PORT_MORE, "feed", listen, ENDPOINT_BYTES_MAX);
+    if (c->notify_listen[0]) snprintf(notify, ENDPOINT_BYTES_MAX, "%s", c->notify_listen);
+    else good = good && node_feed_address(any, NODE_NOTIFY_PORT_MORE, "notify", notify,
+                                          ENDPOINT_BYTES_MAX);
+    return good;
+}
+
+bool node_feed_open(struct node *n, char *error, size_t error_bytes) {
+    const struct config *c = &n->config;
+    char listen[ENDPOINT_BYTES_MAX], notify[ENDPOINT_BYTES_MAX];
+    if (is_none(c->feed_listen)) return true;
+    struct feed_options options = {.listen = listen,
+                                   .cluster_id = n->identity.cluster_id,
+                                   .node_id = n->identity.node_id,
+                                   .shards_count = n->shards_count,
+                                   .threads = 1 + n->shards_count / NODE_FEED_SHARDS_PER_THREAD};
+    bool asked_for = c->feed_listen[0] && c->notify_listen[0];
+    for (int attempt = 0; attempt < 2 && !n->feed; attempt++) {
+        if (!feed_addresses(c, attempt > 0, listen, notify)) {
+            snprintf(error, error_bytes, "the address \"%s\" leaves none for the feed: see "
+                     "--feed-listen", c->listen);
+            return false;
+        }
+        options.notify = is_none(notify) ? NULL : notify;
+        n->feed = feed_open(&options, error, error_bytes);
+        if (!n->feed && (asked_for || attempt > 0)) return false;
+        if (!n->feed) log_info("%s: the feed takes a free port", error);
+    }
+    snprintf(n->map.feed_endpoint, sizeof n->map.feed_endpoint, "%s", feed_endpoint(n->feed));
+    snprintf(n->map.notify_endpoint, sizeof n->map.notify_endpoint, "%s",
+             feed_notify_endpoint(n->feed));
+    return true;
+}
+
+static uint64_t shard_committed(void *arg) { return shard_commit_index(arg); }
+
+bool node_feed_start(struct node *n, char *error, size_t error_bytes) {
+    if (!n->feed) return true;
+    for (uint32_t i = 0; i < n->shards_count; i++) {
+        const struct feed_source source = {n->storages[i], shard_committed, n->shards[i]};
+        feed_add(n->feed, i, &source);
+    }
+    return feed_start(n->feed, error, error_bytes);
+}

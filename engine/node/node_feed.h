@@ -1,0 +1,23 @@
+/* The node's feed: where it listens, and which shards it serves. Split from node.c by role. */
+#ifndef JUMUN_NODE_NODE_FEED_H
+#define JUMUN_NODE_NODE_FEED_H
+
+#include "engine/feed/feed.h"
+#include "engine/shard/shard.h"
+
+struct node;
+
+/* Listens and notes the addresses in the shard map. A default address that is taken gives way to
+ * any free port; one that was asked for does not. False with a sentence in error. n->feed stays
+ * NULL when none is wanted. */
+bool node_feed_open(struct node *node, char *error, size_t error_bytes);
+
+/* Begins to serve the node's shards. False with a sentence in error. */
+bool node_feed_start(struct node *node, char *error, size_t error_bytes);
+
+/* Where clients find the feed: `base`, an nng address, with its port plus `more` (0 stays 0: any
+ * free one), or with "-name" for other transports than tcp. False when that is no address. */
+bool node_feed_address(const char *base, uint32_t more, const char *name, char *out,
+                       size_t out_bytes);
+
+#endif
