@@ -67,6 +67,12 @@
 /* -- the group ------------------------------------------------------------------------------- */
 #define CONSENSUS_INBOX_MESSAGES_MAX 4096 /* messages of peers waiting at a shard */
 #define CONSENSUS_INBOX_BYTES_MAX (64u << 20)
+/* What a restarted replica knows of the log in front of its marker: so far a follower may lag
+ * without needing the whole state. Whichever is reached first. */
+#define START_TRAILING_ENTRIES_MAX 4096u
+#define START_TRAILING_BYTES_MAX (8u << 20)
+#define FOLLOW_BYTES_PER_ROUND (512u << 10) /* applied at a time by a replica with peers ... */
+#define FOLLOW_LOADS_PER_ROUND 256u    /* ... or so many orders read from the disk for it */
 #define NODES_MAX 64                  /* of a cluster */
 #define REPLICAS_MAX 7                /* voters of a group */
 
@@ -118,6 +124,8 @@
 #define STORAGE_CHECKPOINTS_MAX 64         /* checkpoints handed over and not yet taken back */
 #define STORAGE_LOADS_MAX 32768            /* loads asked for and not yet taken back */
 #define STORAGE_ROOM_FLOOR_BYTES (64u << 20) /* appends wait below this much free disk ... */
+#define STORAGE_GAPS_MAX 32                /* gaps that a log remembers; then the oldest two join */
+#define STORAGE_EXPORT_BYTES (4u << 20)    /* one transaction of an exported state */
 #define STORAGE_ROOM_RETRY_MS 200          /* ... and look again after this long */
 
 /* -- relations ------------------------------------------------------------------------------ */

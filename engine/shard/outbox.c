@@ -21,6 +21,13 @@ void outbox_fini(struct outbox *o) {
     *o = (struct outbox){0};
 }
 
+void outbox_forget(struct outbox *o) {
+    for (uint32_t p = 0; p < o->peers_count; p++) {
+        outbox_acknowledge(o, p, UINT64_MAX);
+        o->peers[p] = (struct outbox_peer){0};
+    }
+}
+
 bool outbox_note_sent(struct outbox *o, const struct event *e, uint64_t index) {
     const struct message_event *m = event_payload(e);
     require(m->peer < o->peers_count);

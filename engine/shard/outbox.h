@@ -40,6 +40,7 @@ struct outbox {
 
 bool outbox_init(struct outbox *o, uint32_t id, uint32_t peers_count);
 void outbox_fini(struct outbox *o);
+void outbox_forget(struct outbox *o); /* all but the counters */
 
 /* Notes a MESSAGE_SENT of entry `index` (just decided, or met in a replay). Messages at or below
  * the acknowledged sequence are skipped. False without memory. */

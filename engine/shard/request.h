@@ -51,6 +51,7 @@ struct request_part {
     uint32_t count;
     uint32_t left;             /* results still open; the shard's own */
     uint64_t gate_index;       /* reply when this index is committed; the shard's own */
+    uint64_t gate_read;        /* ... and this round of reads is confirmed; the shard's own */
     uint64_t bytes;            /* what it weighs in the mailbox */
     uint64_t value_bytes;      /* of its results so far; 0 when offered */
 };

@@ -1,4 +1,4 @@
-/* Life cycle, the round of work, and the way in from other threads. */
+/* Life cycle and the round of work. */
 #include "engine/shard/shard.h"
 
 #include <stdio.h>
@@ -7,9 +7,9 @@
 #include "engine/shard/shard_internal.h"
 
 enum { POLL_EVENTS_MAX = 64, ELECTION_TIMEOUT_MS = 300, HEARTBEAT_MS = 50, RATE_WINDOW_MS = 10,
-       RETRY_AFTER_MS_MIN = 5, RETRY_AFTER_MS_MAX = 1000, BLOCKED_MS = 5, DISK_FULL_MS = 100 };
+       BLOCKED_MS = 5, DISK_FULL_MS = 100, FOLLOWER_DRAIN_MS = 1000 };
 
-static void parked_init(struct shard *s) {
+void shard_init_parked(struct shard *s) {
     for (uint32_t p = 1; p < PARKED_COMMANDS_MAX; p++) s->parked[p].next = p + 1;
     s->parked[PARKED_COMMANDS_MAX].next = 0;
     s->parked_free = 1;
@@ -66,13 +66,13 @@ struct shard *shard_open(const struct shard_options *options, int64_t now_ms, in
         return NULL;
     }
     timer_heap_init(&s->timers, &s->table);
-    parked_init(s);
+    shard_init_parked(s);
     struct consensus_options co = {.id = options->server_id, .address = "self",
                                    .election_timeout_ms = ELECTION_TIMEOUT_MS,
                                    .heartbeat_ms = HEARTBEAT_MS,
                                    .seed = options->seed + options->id};
     s->consensus = consensus_new(&co);
-    if (!s->consensus || !shard_recovery_begin(s, error, error_bytes)) {
+    if (!s->consensus || !shard_start(s, error, error_bytes)) {
         if (!s->consensus) snprintf(error, error_bytes, "no memory for consensus");
         shard_close(s);
         return NULL;
@@ -88,31 +88,11 @@ void shard_fail(struct shard *s) {
     shard_publish(s);
 }
 
-/* -- the way in: any thread ------------------------------------------------------------------ */
-
-bool shard_offer(struct shard *s, struct request_part *part, uint32_t *retry_after_ms) {
-    if (mailbox_push(&s->mailbox, part)) {
-        if (s->wake) s->wake(s->wake_arg);
-        return true;
-    }
-    /* How long until what waits now is gone, at the rate of the last moments. */
-    uint64_t rate = atomic_load_explicit(&s->drain_per_second, memory_order_relaxed);
-    uint64_t wait = rate ? mailbox_commands(&s->mailbox) * 1000ULL / rate : 100;
-    if (wait < RETRY_AFTER_MS_MIN) wait = RETRY_AFTER_MS_MIN;
-    *retry_after_ms = wait > RETRY_AFTER_MS_MAX ? RETRY_AFTER_MS_MAX : (uint32_t)wait;
-    return false;
-}
-
-void shard_on_wake(struct shard *s, void (*wake)(void *arg), void *arg) {
-    s->wake_arg = arg;
-    s->wake = wake;
-}
-
 /* -- the round of work ----------------------------------------------------------------------- */
 
 static void bootstrap_finished(struct shard *s) {
     char error[256] = "";
-    if (shard_recovery_begin(s, error, sizeof error)) return;
+    if (shard_start(s, error, sizeof error)) return;
     log_error("shard %u: %s", s->options.id, error);
     shard_fail(s);
 }
@@ -125,8 +105,10 @@ static void on_storage_event(struct shard *s, const struct storage_event *event)
             bootstrap_finished(s);
             break;
         }
-        consensus_persisted(s->consensus, event->index, s->mono_ms, &update);
+        consensus_persisted_batch(s->consensus, event->sequence - s->appends_before, s->mono_ms,
+                                  &update);
         shard_take_update(s, &update);
+        if (s->undurable) shard_release_undurable(s);
         break;
     case STORAGE_LOG_FULL:
         s->disk_full = true;
@@ -180,32 +162,7 @@ static void measure_rate(struct shard *s) {
     s->rate_commands = 0;
 }
 
-/* A shard that cannot serve answers all the same; what it has decided of a part before it failed
- * stands. */
-static uint32_t refuse_mailbox(struct shard *s, uint16_t code) {
-    uint32_t done = 0;
-    struct request_part *part;
-    while ((part = mailbox_take(&s->mailbox))) {
-        uint32_t from = s->part_position;
-        s->part_position = 0;
-        if (from == 0) {
-            part->left = part->count;
-            part->gate_index = 0;
-        }
-        done += part->count - from;
-        for (uint32_t i = from, count = part->count; i < count; i++) {
-            uint32_t position = request_part_position(part, i);
-            struct request *request = part->request;
-            struct result *r = &request->results[position];
-            *r = (struct result){.code = code, .shard = s->options.id};
-            shard_count_result(s, &request->commands[position], r);
-            if (--part->left == 0) shard_gate_part(s, part);
-        }
-    }
-    return done;
-}
-
-static bool everything_is_stored(const struct shard *s);
+static bool everything_is_stored(struct shard *s);
 
 /* Messages leave together, a few milliseconds after the first of them: each send and each wake of
  * the other shard costs more than a message. */
@@ -231,6 +188,73 @@ static bool is_blocked(const struct shard *s) {
            (!shard_turn_has_room(s) || (deadline_ms != 0 && deadline_ms <= s->now_ms));
 }
 
+/* A replica that cannot go on answers what waits, and what still comes. */
+static uint32_t work_failed(struct shard *s) {
+    if (!s->alone && s->phase == SHARD_SERVING) {
+        shard_answer_lost(s);
+        shard_forget_after(s, 0);
+    }
+    shard_tell_leader(s);
+    atomic_store(&s->drained, true);
+    uint16_t code = s->alone ? RESULT_STORAGE_FAILED : RESULT_NOT_LEADER;
+    return shard_fail_loaded(s) + shard_refuse_mailbox(s, code, shard_gate_part);
+}
+
+/* Messages of peers before the clock: after a long round they tell that the leader lives. */
+static uint32_t work_consensus(struct shard *s) {
+    uint32_t done = shard_receive(s);
+    if (s->mono_ms >= s->consensus_timeout_ms) {
+        struct consensus_update update = {0};
+        consensus_tick(s->consensus, s->mono_ms, &update);
+        shard_take_update(s, &update);
+    }
+    shard_commit_configuration(s);
+    done += shard_check_role(s);
+    return done + shard_install(s);
+}
+
+static uint32_t work_started(struct shard *s, int64_t *next_ms) {
+    uint32_t done = work_consensus(s);
+    if (s->failed) return done;
+    done += shard_recover(s);
+    done += shard_turns(s);
+    if (s->phase == SHARD_SERVING) {
+        done += send_messages(s, next_ms);
+        shard_timers_load(s);
+        measure_rate(s);
+    } else if (!s->alone && consensus_role(s->consensus) != CONSENSUS_LEADER) {
+        done += shard_refuse_mailbox(s, RESULT_NOT_LEADER, shard_gate_part);
+        shard_free_queues(s); /* whoever leads gets them sent again */
+    }
+    if (s->phase == SHARD_SERVING || s->phase == SHARD_FOLLOWING) {
+        done += shard_checkpoint(s, next_ms);
+        shard_evict_under_pressure(s);
+    }
+    shard_tell_leader(s);
+    if (s->consensus_timeout_ms < *next_ms) *next_ms = s->consensus_timeout_ms;
+    return done;
+}
+
+/* When the shard has to look again although nothing comes. */
+static void next_look(struct shard *s, uint32_t done, int64_t *next_ms) {
+    uint32_t slot;
+    int64_t deadline = timer_heap_first(&s->timers, &slot);
+    if (deadline != 0 && s->phase == SHARD_SERVING) {
+        int64_t in = deadline > s->now_ms ? deadline - s->now_ms : 0;
+        if (in < 1 && s->disk_full) in = DISK_FULL_MS;
+        if (s->mono_ms + in < *next_ms) *next_ms = s->mono_ms + in;
+    }
+    if (s->phase == SHARD_FORGETTING && s->forget_ms > s->mono_ms && s->forget_ms < *next_ms)
+        *next_ms = s->forget_ms;
+    if (s->phase == SHARD_INSTALLING && s->install_retry_ms < *next_ms)
+        *next_ms = s->install_retry_ms;
+    if (s->unpublished && s->published_ms + 20 < *next_ms) *next_ms = s->published_ms + 20;
+    /* What is due and had to wait (for the limbo, which the storage's wake empties, or for memory)
+     * would have the thread come back at once, over and over. */
+    if (done == 0 && *next_ms < s->mono_ms + BLOCKED_MS && is_blocked(s))
+        *next_ms = s->mono_ms + BLOCKED_MS;
+}
+
 uint32_t shard_work(struct shard *s, int64_t now_ms, int64_t mono_ms, int64_t *next_ms) {
     require(mono_ms >= s->mono_ms);
     s->now_ms = now_ms;
@@ -238,61 +262,25 @@ uint32_t shard_work(struct shard *s, int64_t now_ms, int64_t mono_ms, int64_t *n
     s->draining = atomic_load_explicit(&s->closed_for_commands, memory_order_relaxed);
     *next_ms = INT64_MAX;
     uint32_t done = take_storage_events(s);
-    if (s->failed) {
-        atomic_store(&s->drained, true);
-        return done + shard_fail_loaded(s) + refuse_mailbox(s, RESULT_STORAGE_FAILED);
-    }
-    if (s->phase != SHARD_BOOTSTRAPPING) {
-        if (mono_ms >= s->consensus_timeout_ms) {
-            struct consensus_update update = {0};
-            consensus_tick(s->consensus, mono_ms, &update);
-            shard_take_update(s, &update);
-        }
-        done += shard_recover(s);
-        done += shard_turns(s);
-    }
-    if (s->phase == SHARD_SERVING) {
-        done += send_messages(s, next_ms);
-        shard_timers_load(s);
-        done += shard_checkpoint(s, next_ms);
-        shard_evict_under_pressure(s);
-        measure_rate(s);
-    }
+    if (s->failed) return done + work_failed(s);
+    if (s->phase != SHARD_BOOTSTRAPPING) done += work_started(s, next_ms);
     if (s->draining) atomic_store(&s->drained, everything_is_stored(s));
     if (done) shard_publish(s);
-    uint32_t slot;
-    int64_t deadline = timer_heap_first(&s->timers, &slot);
-    if (deadline != 0) {
-        int64_t in = deadline > now_ms ? deadline - now_ms : 0;
-        if (in < 1 && s->disk_full) in = DISK_FULL_MS;
-        if (mono_ms + in < *next_ms) *next_ms = mono_ms + in;
-    }
-    if (s->phase != SHARD_BOOTSTRAPPING && s->consensus_timeout_ms < *next_ms)
-        *next_ms = s->consensus_timeout_ms;
-    if (s->unpublished && s->published_ms + 20 < *next_ms) *next_ms = s->published_ms + 20;
+    next_look(s, done, next_ms);
     if (done == 0 && s->unpublished) shard_publish(s);
-    /* What is due and had to wait (for the limbo, which the storage's wake empties, or for memory)
-     * would have the thread come back at once, over and over. */
-    if (done == 0 && *next_ms < mono_ms + BLOCKED_MS && is_blocked(s))
-        *next_ms = mono_ms + BLOCKED_MS;
     return done;
 }
 
 /* -- the end ---------------------------------------------------------------------------------- */
 
-void shard_drain(struct shard *s) {
-    atomic_store(&s->closed_for_commands, true);
-    if (s->wake) s->wake(s->wake_arg);
-}
-
-static bool everything_is_stored(const struct shard *s) {
-    return s->phase == SHARD_SERVING && s->commit_index == s->applied_index &&
-           shard_checkpoint_is_clean(s) && mailbox_commands(&s->mailbox) == 0 &&
-           s->parked_count == 0;
-}
-
-bool shard_is_drained(const struct shard *s) {
-    return atomic_load(&((struct shard *)(uintptr_t)s)->drained);
+static bool everything_is_stored(struct shard *s) {
+    if (mailbox_commands(&s->mailbox) != 0 || s->parked_count != 0) return false;
+    if (s->phase == SHARD_SERVING)
+        return s->commit_index == s->applied_index && shard_checkpoint_is_clean(s);
+    if (s->alone || s->phase == SHARD_BOOTSTRAPPING) return false;
+    /* The log goes on without this replica: what it has not stored yet it replays. */
+    if (s->draining_since_ms == 0) s->draining_since_ms = s->mono_ms;
+    return shard_checkpoint_is_clean(s) || s->mono_ms - s->draining_since_ms >= FOLLOWER_DRAIN_MS;
 }
 
 bool shard_settle(struct shard *s) {
@@ -300,25 +288,40 @@ bool shard_settle(struct shard *s) {
     return s->checkpoint.phase != CHECKPOINT_WRITING;
 }
 
-static void free_queues(struct shard *s) {
+void shard_free_queues(struct shard *s) {
     struct inbox_message *lists[2] = {s->inbox, atomic_exchange(&s->inbox_top, NULL)};
     for (int i = 0; i < 2; i++)
         while (lists[i]) {
             struct inbox_message *next = lists[i]->next;
             free(lists[i]);
             lists[i] = next;
+            atomic_fetch_sub_explicit(&s->inbox_count, 1, memory_order_relaxed);
         }
-    for (uint32_t i = 0; s->limbo && i < LIMBO_RING; i++) free(s->limbo[i].acks);
+    s->inbox = s->inbox_last = NULL;
+}
+
+static void free_peer_messages(struct shard *s) {
+    struct peer_message *lists[2] = {s->peers, atomic_exchange(&s->peers_top, NULL)};
+    for (int i = 0; i < 2; i++)
+        while (lists[i]) {
+            struct peer_message *next = lists[i]->next;
+            consensus_message_free(lists[i]->message);
+            free(lists[i]);
+            lists[i] = next;
+        }
 }
 
 void shard_close(struct shard *s) {
     if (!s) return;
-    refuse_mailbox(s, RESULT_SHUTTING_DOWN);
+    if (s->phase == SHARD_SERVING && !s->alone) shard_answer_lost(s);
+    shard_refuse_mailbox(s, RESULT_SHUTTING_DOWN, shard_gate_part);
     if (s->table.memory) {
         timer_heap_fini(&s->timers);
         actor_table_fini(&s->table);
     }
-    free_queues(s);
+    shard_free_queues(s);
+    free_peer_messages(s);
+    for (uint32_t i = 0; s->limbo && i < LIMBO_RING; i++) free(s->limbo[i].acks);
     outbox_fini(&s->outbox);
     if (s->consensus) consensus_free(s->consensus);
     shard_memory_free(&s->memory.table_bytes, s->dirty.items);

@@ -66,6 +66,11 @@ struct shard_stats {                 /* a consistent enough copy; counters only 
     uint64_t commit_index, applied_index, checkpoint_index, last_index, term;
     uint64_t loads, evictions, checkpoint_lag_entries;
     uint8_t role; bool ready; bool disk_full;
+    uint8_t phase;                   /* as in shard_internal.h: for people */
+    uint64_t leader;                 /* server id; 0 = not known, or no peers */
+    uint64_t servers;                /* of the group; 0 = no peers */
+    uint64_t lag_entries_max;        /* at the leader: of the replica that lags most */
+    uint64_t snapshots_installed;
     bool failed;                     /* log or state is damaged: nothing is served; see the log */
     uint64_t recovery_events; int64_t recovery_ms;
 };
@@ -126,8 +131,9 @@ void shard_stats(const struct shard *shard, struct shard_stats *stats); /* any t
 uint64_t shard_commit_index(const struct shard *shard);
 
 /* Frees everything. Parts in the mailbox are answered SHUTTING_DOWN; parts that are decided but not
- * committed, or wait for a load, are dropped without an answer: their fate is the log's. After
- * shard_is_drained() there are none. The storage is not closed; it must have crashed or the shard
+ * committed, or wait for a load, are dropped without an answer: their fate is the log's. A leader
+ * with peers answers all of them as one that has lost the lead. After shard_is_drained() there are
+ * none. The storage is not closed; it must have crashed or the shard
  * be settled, because a checkpoint on its way is freed here. */
 void shard_close(struct shard *shard);
 

@@ -134,8 +134,11 @@ static void checkpoint_hand_over(struct shard *s) {
     struct checkpoint_work *w = &s->checkpoint;
     w->data.applied_term = consensus_term_of(s->consensus, w->data.applied_index);
     if (w->data.applied_term == 0) w->data.applied_term = s->checkpoint_term;
-    const uint8_t *configuration = consensus_committed_configuration(
-        s->consensus, &w->data.configuration_index, &w->data.configuration_bytes);
+    const uint8_t *configuration = NULL;
+    bool known = consensus_marker_configuration(s->consensus, w->data.applied_index,
+                                                &w->data.configuration_index, &configuration,
+                                                &w->data.configuration_bytes);
+    require(known); /* the marker never goes back */
     require(w->data.configuration_bytes <= sizeof((struct storage_meta *)0)->configuration);
     memcpy(w->configuration, configuration, w->data.configuration_bytes);
     w->data.configuration = w->configuration;
@@ -155,7 +158,6 @@ static bool checkpoint_is_due(const struct shard *s) {
 uint32_t shard_checkpoint(struct shard *s, int64_t *next_ms) {
     struct checkpoint_work *w = &s->checkpoint;
     uint32_t done = 0;
-    if (s->phase != SHARD_SERVING) return 0;
     if (w->phase == CHECKPOINT_WAITS_FOR_ROOM && s->mono_ms >= w->retry_ms) {
         w->phase = CHECKPOINT_WRITING;
         s->options.storage->ops->checkpoint(s->options.storage, &w->data);
@@ -176,7 +178,7 @@ uint32_t shard_checkpoint(struct shard *s, int64_t *next_ms) {
             *next_ms = s->checkpoint_closed_ms + age;
         }
     }
-    if (w->phase == CHECKPOINT_WAITS_FOR_COMMIT && s->commit_index >= w->copy_index) {
+    if (w->phase == CHECKPOINT_WAITS_FOR_COMMIT && shard_settled_index(s) >= w->copy_index) {
         checkpoint_hand_over(s);
         done++;
     }
@@ -209,7 +211,7 @@ void shard_on_checkpointed(struct shard *s, const struct storage_event *event) {
         w->retry_ms = s->mono_ms + RETRY_MS;
         return;
     }
-    for (uint32_t i = 0; i < w->data.items_count; i++) {
+    for (uint32_t i = 0; i < w->data.items_count && s->phase != SHARD_FORGETTING; i++) {
         const struct checkpoint_item *item = &w->data.items[i];
         struct slot *slot = actor_table_slot(&s->table, w->slots[i]);
         /* Nobody has touched these for seconds: ask for the next ones in time. */

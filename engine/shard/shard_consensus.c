@@ -1,4 +1,5 @@
-/* What consensus says -> what storage does; what is committed -> the replies that waited for it. */
+/* What consensus says -> what storage and peers do; what is committed -> the replies that waited
+ * for it. */
 #include "engine/shard/shard_internal.h"
 
 struct limbo_entry *shard_limbo(struct shard *s, uint64_t index) {
@@ -13,11 +14,18 @@ static bool part_has_history(const struct request_part *part) {
     return false;
 }
 
-static void part_release(struct shard *s, struct request_part *part) {
+void shard_release_part(struct shard *s, struct request_part *part) {
     struct request *request = part->request;
+    bool history = part_has_history(part);
+    /* The others may have committed what this disk has not got yet. */
+    if (history && !s->alone && part->gate_index > consensus_durable_index(s->consensus)) {
+        part->next = s->undurable;
+        s->undurable = part;
+        return;
+    }
     s->rate_commands += part->count;
     mailbox_consumed(&s->mailbox, part->count, part->bytes);
-    if (!part_has_history(part)) {
+    if (!history) {
         request_part_done(part);
         return;
     }
@@ -38,19 +46,70 @@ static void part_release(struct shard *s, struct request_part *part) {
     request_part_done(part);
 }
 
-/* Everything in `part` is decided. It is answered once its newest effect is committed: at once for
- * what touched nothing uncommitted. */
-void shard_gate_part(struct shard *s, struct request_part *part) {
+void shard_release_undurable(struct shard *s) {
+    struct request_part *first = request_part_reversed(s->undurable);
+    s->undurable = NULL;
+    while (first) {
+        struct request_part *part = first;
+        first = part->next;
+        part->next = NULL;
+        shard_release_part(s, part);
+    }
+}
+
+static void part_await_commit(struct shard *s, struct request_part *part) {
 #ifdef JUMUN_DEBUG_CHECKS
     if (s->replies_early) part->gate_index = 0;
 #endif
     if (part->gate_index <= s->commit_index) {
-        part_release(s, part);
+        shard_release_part(s, part);
         return;
     }
     struct limbo_entry *entry = shard_limbo(s, part->gate_index);
     part->next = entry->parts;
     entry->parts = part;
+}
+
+/* A leader that is none any more, and does not know it yet, has an old state to show: what it shows
+ * waits until a majority has said that it still leads. The commit of an entry that was submitted
+ * after the decision says the same. */
+static bool part_needs_read(const struct shard *s, const struct request_part *part) {
+    if (s->alone || s->phase != SHARD_SERVING) return false;
+    return s->turn.submitted == 0 || part->gate_index < s->turn.submitted;
+}
+
+void shard_gate_part(struct shard *s, struct request_part *part) {
+    if (!part_needs_read(s, part)) {
+        part_await_commit(s, part);
+        return;
+    }
+    uint64_t round = s->turn.read_round;
+    if (round == 0) {
+        struct consensus_update update = {0};
+        round = consensus_read(s->consensus, s->mono_ms, &update);
+        if (round == 0) round = UINT64_MAX; /* the lead is lost: answered with all the others */
+        shard_take_update(s, &update);
+        s->turn.read_round = round;
+    }
+    part->gate_read = round;
+    if (round <= s->reads_confirmed) {
+        part_await_commit(s, part);
+        return;
+    }
+    part->next = NULL;
+    if (s->reads_last) s->reads_last->next = part;
+    else s->reads = part;
+    s->reads_last = part;
+}
+
+static void release_reads(struct shard *s) {
+    struct request_part *part;
+    while ((part = s->reads) && part->gate_read <= s->reads_confirmed) {
+        s->reads = part->next;
+        if (!s->reads) s->reads_last = NULL;
+        part->next = NULL;
+        part_await_commit(s, part);
+    }
 }
 
 static void limbo_commit(struct shard *s, uint64_t index) {
@@ -62,7 +121,7 @@ static void limbo_commit(struct shard *s, uint64_t index) {
         struct request_part *part = first;
         first = part->next;
         part->next = NULL;
-        part_release(s, part);
+        shard_release_part(s, part);
     }
     for (uint32_t i = 0; i < entry->acks_count; i++)
         s->options.courier->acknowledge(s->options.courier, s->options.id, entry->acks[i].peer,
@@ -75,24 +134,39 @@ static void limbo_commit(struct shard *s, uint64_t index) {
     }
 }
 
-void shard_take_update(struct shard *s, const struct consensus_update *u) {
-    if (u->vote_changed) {
-        s->options.storage->ops->save_vote(s->options.storage, u->term, u->voted_for);
-    }
-    if (u->records) s->options.storage->ops->append(s->options.storage, u->records);
-    if (u->role_changed) {
-        s->stats.role = u->role;
-        /* With one voter the role is never lost while the process lives. A leader that loses its
-         * term forgets its memory: that comes with the code that lets it have peers. */
-        require(implies(s->phase == SHARD_SERVING, u->role == CONSENSUS_LEADER));
-    }
-    if (u->ready) s->ready = true;
-    s->consensus_timeout_ms = u->timeout_ms;
+/* What this replica has decided is committed only as long as it leads, in the term in which it
+ * decided: a new leader may have put something else in the same place. */
+static void take_commit(struct shard *s, const struct consensus_update *u) {
     require(u->commit_index >= s->commit_index);
+    if (u->commit_index > atomic_load_explicit(&s->commit_published, memory_order_relaxed))
+        atomic_store_explicit(&s->commit_published, u->commit_index, memory_order_release);
+    if (s->phase != SHARD_SERVING || s->deposed) {
+        s->commit_index = u->commit_index;
+        return;
+    }
     while (s->commit_index < u->commit_index) {
         s->commit_index++;
         limbo_commit(s, s->commit_index);
     }
-    if (s->commit_index > atomic_load_explicit(&s->commit_published, memory_order_relaxed))
-        atomic_store_explicit(&s->commit_published, s->commit_index, memory_order_release);
+    if (u->reads_confirmed > s->reads_confirmed) {
+        s->reads_confirmed = u->reads_confirmed;
+        release_reads(s);
+    }
+}
+
+void shard_take_update(struct shard *s, const struct consensus_update *u) {
+    struct storage *storage = s->options.storage;
+    if (u->vote_changed) storage->ops->save_vote(storage, u->term, u->voted_for);
+    if (u->records) {
+        uint64_t sequence = storage->ops->append(storage, u->records);
+        require(sequence == s->appends_before + u->batch);
+    }
+    for (uint32_t i = 0; i < u->messages_count && s->options.peers; i++)
+        s->options.peers->send(s->options.peers, s->options.id, storage, &u->messages[i]);
+    if (u->role_changed) s->stats.role = u->role;
+    s->ready = u->ready;
+    s->consensus_timeout_ms = u->timeout_ms;
+    if (s->phase == SHARD_SERVING && (u->role != CONSENSUS_LEADER || u->term != s->serving_term))
+        s->deposed = true;
+    take_commit(s, u);
 }

@@ -1,14 +1,18 @@
 /* The inside of a shard, shared by the files of this folder only. All of it belongs to the shard's
  * thread, except what stands under "any thread".
  *
- *   shard.c             life cycle, the round of work, the way in from other threads
- *   shard_consensus.c   updates of consensus -> storage; commit -> reply gate
+ *   shard.c             life cycle, the round of work
+ *   shard_entrance.c    the way in from other threads
+ *   shard_consensus.c   updates of consensus -> storage, peers; commit -> reply gate
+ *   shard_group.c       messages of peers, who leads, snapshots of a peer
+ *   shard_role.c        a lead that is lost: answering, forgetting
  *   shard_turn.c        one turn: commands -> decisions -> one log entry
  *   shard_apply.c       events -> actors (turns and recovery alike)
  *   shard_messages.c    store news between shards
  *   shard_load.c        actors that are not in memory; leaving memory again
  *   shard_checkpoint.c  the dirty list -> background state transactions
- *   shard_recovery.c    state, then the log behind it
+ *   shard_start.c       the stored state and consensus, at the start and after forgetting
+ *   shard_recovery.c    the log behind the state: at the start, and as long as it follows
  *   shard_stats.c       the published numbers */
 #ifndef JUMUN_SHARD_INTERNAL_H
 #define JUMUN_SHARD_INTERNAL_H
@@ -32,8 +36,11 @@ static_assert((LIMBO_RING & (LIMBO_RING - 1)) == 0, "ring index is a mask");
 
 enum shard_phase {
     SHARD_BOOTSTRAPPING = 1, /* the group's first record is on its way to the disk */
-    SHARD_RECOVERING = 2,    /* replaying what is committed; commands wait in the mailbox */
-    SHARD_SERVING = 3
+    SHARD_RECOVERING = 2,    /* replaying, until memory reflects one moment of the log */
+    SHARD_FOLLOWING = 3,     /* applies what is committed; a lone server passes through */
+    SHARD_SERVING = 4,       /* leads, and its memory runs ahead of the log */
+    SHARD_FORGETTING = 5,    /* led until now; the storage has something of it under way */
+    SHARD_INSTALLING = 6     /* a peer's state replaces the own one, once there is room */
 };
 
 struct message_ack { uint32_t peer; uint64_t sequence; };
@@ -82,6 +89,8 @@ struct turn {
     int64_t time_ms;
     struct event_sink sink;      /* behind the entry_header */
     uint32_t commands;
+    uint64_t submitted;          /* while parts are gated: index of the entry that covers them */
+    uint64_t read_round;         /* ... and the round that the others wait for; 0 = none yet */
     struct request_part *parts;  /* all results known; wait for their gate */
     struct message_ack *acks; uint32_t acks_count, acks_capacity;
     struct turn_news news;
@@ -106,6 +115,15 @@ struct checkpoint_work {
     struct checkpoint_cursor *cursors;
 };
 
+/* A message of another replica of the group, waiting to be received. */
+struct peer_message {
+    struct peer_message *next;
+    struct consensus_message *message;
+    uint32_t bytes;
+};
+
+enum snapshot_state { SNAPSHOT_NONE = 0, SNAPSHOT_COMES = 1, SNAPSHOT_OFFERED = 2 };
+
 struct inbox_message {
     struct inbox_message *next;
     uint32_t from;
@@ -120,23 +138,40 @@ struct shard {
     struct consensus *consensus;
     uint8_t phase;               /* enum shard_phase */
     bool ready, disk_full, draining, failed;
+    bool started;                /* consensus is */
+    bool alone;                  /* the group's only server: nobody else can lead */
+    bool deposed;                /* led until now, and has not begun to forget yet */
 #ifdef JUMUN_DEBUG_CHECKS
     bool replies_early;          /* a fault that the simulator plants: the gate stands open */
 #endif
     int64_t now_ms, mono_ms;     /* of this round */
     int64_t last_time_ms;        /* newest entry time: the log's time never goes back */
     int64_t consensus_timeout_ms;
+    uint64_t serving_term;       /* in which it serves, or served last */
+    uint64_t appends_before;     /* appends to the storage that consensus knows nothing of */
+    int64_t forget_ms;           /* monotonic: not before */
+    int64_t draining_since_ms;   /* monotonic; 0 = not draining */
+    struct { uint64_t term, leader; bool ready; } told; /* to the peers */
 
     /* any thread */
     struct mailbox mailbox;
     _Atomic(struct inbox_message *) inbox_top;
     atomic_uint inbox_count;
+    _Atomic(struct peer_message *) peers_top;
+    atomic_uint peers_count;
+    atomic_ullong peers_bytes;
+    atomic_uint snapshot_state;     /* enum snapshot_state: who owns `snapshot` */
+    struct shard_snapshot snapshot;
+    atomic_uint_fast64_t commit_published; /* commit_index for other threads; never goes back */
     atomic_bool closed_for_commands, drained;
     atomic_uint drain_per_second;   /* commands; for retry-after estimates */
     void (*wake)(void *arg);
     void *wake_arg;
 
     struct inbox_message *inbox, *inbox_last; /* taken, in order */
+    struct peer_message *peers, *peers_last; /* taken, in order */
+    uint64_t install_committed;     /* commit index when the snapshot was taken on */
+    int64_t install_retry_ms;       /* monotonic */
     int64_t inbox_since_ms;         /* when the first of them came, monotonic */
     int64_t outbox_sent_ms;         /* when the outbox was last looked at, monotonic */
     struct shard_memory memory;
@@ -152,7 +187,9 @@ struct shard {
     uint32_t limbo_entries;
     uint64_t limbo_bytes;
     uint64_t commit_index, applied_index;
-    atomic_uint_fast64_t commit_published; /* commit_index for other threads; never goes back */
+    uint64_t reads_confirmed;       /* read rounds */
+    struct request_part *reads, *reads_last; /* decided; wait for their round, in order */
+    struct request_part *undurable; /* committed; their histories are not on this disk yet */
 
     struct parked *parked;          /* pool, 1-based, PARKED_COMMANDS_MAX */
     uint32_t parked_free, parked_count;
@@ -178,6 +215,7 @@ struct shard {
     uint64_t checkpoint_acknowledged; /* outbox.acknowledged as of the newest one */
     uint64_t stores_index;          /* recovery: stores, cursors and totals reflect this entry */
     uint64_t replay_index;          /* recovery: next entry to look at */
+    uint32_t replay_loads;          /* orders read from the disk in this round */
     int64_t recovery_started_ms;
     int64_t retain_ms;              /* next look at retention, monotonic */
 
@@ -185,6 +223,7 @@ struct shard {
     struct shard_stats stats;
     pthread_mutex_t published_lock;
     struct shard_stats published;
+    struct consensus_group published_group;
     int64_t published_ms;
     bool unpublished;
     int64_t rate_since_ms, busy_since_ms; uint64_t rate_commands;
@@ -204,13 +243,43 @@ static inline int64_t shard_timer_row(const struct actor *a) {
     return a->flags & ACTOR_RETIRED ? 1 : a->next_deadline_ms;
 }
 
+/* What may be written into a checkpoint or applied at a follower: committed, and on this disk. */
+static inline uint64_t shard_settled_index(const struct shard *s) {
+    uint64_t durable = consensus_durable_index(s->consensus);
+    return durable < s->commit_index ? durable : s->commit_index;
+}
+
 /* -- shard.c */
 void shard_fail(struct shard *s); /* the log or the state is damaged: nothing is served */
+void shard_init_parked(struct shard *s);
+void shard_free_queues(struct shard *s); /* messages of shards and peers that wait */
 
 /* -- shard_consensus.c */
 void shard_take_update(struct shard *s, const struct consensus_update *u);
+/* Everything in `part` is decided. It is answered once its newest effect is committed and, where it
+ * shows state, this replica is known to have led when it was decided. */
 void shard_gate_part(struct shard *s, struct request_part *part);
+void shard_release_part(struct shard *s, struct request_part *part); /* gives the answer */
+void shard_release_undurable(struct shard *s);
 struct limbo_entry *shard_limbo(struct shard *s, uint64_t index);
+
+/* -- shard_group.c */
+uint32_t shard_receive(struct shard *s);
+void shard_look_at_group(struct shard *s);     /* after a change of who belongs to it */
+void shard_commit_configuration(struct shard *s);
+void shard_tell_leader(struct shard *s);
+uint32_t shard_install(struct shard *s);
+uint32_t shard_leader_node(const struct shard *s); /* 0 = not known, or this one */
+
+/* -- shard_role.c */
+uint32_t shard_check_role(struct shard *s);
+void shard_forget(struct shard *s);            /* all that is in memory of actors and messages */
+void shard_forget_after(struct shard *s, int64_t ms);
+bool shard_storage_is_quiet(const struct shard *s);
+void shard_answer_lost(struct shard *s);       /* all that waits, when the lead is lost */
+/* Refuses all that waits in the mailbox; `finish` gets the parts that are done. */
+uint32_t shard_refuse_mailbox(struct shard *s, uint16_t code,
+                              void (*finish)(struct shard *s, struct request_part *part));
 
 /* -- shard_turn.c */
 uint32_t shard_turns(struct shard *s);   /* decides what waits, as far as the limbo has room */
@@ -265,8 +334,13 @@ uint32_t shard_checkpoint(struct shard *s, int64_t *next_ms);
 void shard_on_checkpointed(struct shard *s, const struct storage_event *event);
 bool shard_checkpoint_is_clean(const struct shard *s);
 
+/* -- shard_start.c */
+bool shard_start(struct shard *s, char *error, size_t error_bytes);
+bool shard_load_state(struct shard *s, char *error, size_t error_bytes);
+enum { SHARD_ADDRESS_BYTES = 24 };
+void shard_address(uint64_t id, char address[SHARD_ADDRESS_BYTES]);
+
 /* -- shard_recovery.c */
-bool shard_recovery_begin(struct shard *s, char *error, size_t error_bytes);
 uint32_t shard_recover(struct shard *s);
 
 /* -- shard_stats.c */

@@ -47,6 +47,7 @@ struct parked shard_unpark(struct shard *s, struct slot *slot) {
     struct parked parked = s->parked[p];
     slot->next = parked.next;
     if (parked.next) s->parked[parked.next].tail = parked.tail;
+    s->parked[p].part = NULL;
     s->parked[p].next = s->parked_free;
     s->parked_free = p;
     s->parked_count--;
@@ -86,6 +87,12 @@ uint32_t shard_fail_loaded(struct shard *s) {
 }
 
 void shard_on_loaded(struct shard *s, const struct storage_event *event) {
+    if (s->phase != SHARD_SERVING) { /* asked for by a leader that is none any more */
+        require(s->loads_waiting > 0);
+        s->loads_waiting--;
+        if (event->block) s->options.storage->ops->release_block(s->options.storage, event->block);
+        return;
+    }
     uint32_t n = actor_table_find(&s->table, ACTOR_ORDER, &event->key);
     require(n != SLOT_NONE);
     struct slot *slot = actor_table_slot(&s->table, n);
@@ -167,6 +174,10 @@ void shard_timers_load(struct shard *s) {
 }
 
 void shard_on_timer_loaded(struct shard *s, const struct storage_event *event) {
+    if (s->phase != SHARD_SERVING) {
+        if (!event->ok) s->timers_loading = false;
+        return;
+    }
     if (!event->ok) { /* the end, or a pause at deadline_ms */
         s->timers_loading = false;
         if (event->damaged) {

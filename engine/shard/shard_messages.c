@@ -309,33 +309,3 @@ uint32_t shard_messages(struct shard *s) {
     }
     return done;
 }
-
-static bool inbox_push(struct shard *s, uint32_t from, bool acknowledgement, uint64_t sequence,
-                       struct bytes payload) {
-    if (payload.size > SHARD_MESSAGE_BYTES_MAX) return false;
-    if (atomic_fetch_add_explicit(&s->inbox_count, 1, memory_order_relaxed) >= INBOX_MESSAGES_MAX)
-        goto full;
-    struct inbox_message *m = malloc(sizeof *m + payload.size);
-    if (!m) goto full;
-    *m = (struct inbox_message){.from = from, .acknowledgement = acknowledgement,
-                                .sequence = sequence, .bytes = payload.size};
-    if (payload.size) memcpy(m->payload, payload.data, payload.size);
-    struct inbox_message *top = atomic_load_explicit(&s->inbox_top, memory_order_relaxed);
-    do {
-        m->next = top;
-    } while (!atomic_compare_exchange_weak_explicit(&s->inbox_top, &top, m, memory_order_release,
-                                                    memory_order_relaxed));
-    if (s->wake) s->wake(s->wake_arg);
-    return true;
-full:
-    atomic_fetch_sub_explicit(&s->inbox_count, 1, memory_order_relaxed);
-    return false;
-}
-
-bool shard_offer_message(struct shard *s, uint32_t from, uint64_t sequence, struct bytes payload) {
-    return inbox_push(s, from, false, sequence, payload);
-}
-
-bool shard_offer_acknowledgement(struct shard *s, uint32_t from, uint64_t sequence) {
-    return inbox_push(s, from, true, sequence, (struct bytes){0});
-}

@@ -47,7 +47,22 @@ static void gather(struct shard *s) {
     t->checkpoint_lag_entries = s->applied_index - s->checkpoint_index;
     t->ready = s->phase == SHARD_SERVING && !s->failed;
     t->failed = s->failed;
+    t->phase = s->phase;
     t->disk_full = s->disk_full;
+}
+
+static void gather_group(struct shard *s, struct consensus_group *group) {
+    struct shard_stats *t = &s->stats;
+    consensus_group(s->consensus, s->mono_ms, group);
+    t->leader = group->leader;
+    t->servers = group->count;
+    t->lag_entries_max = 0;
+    if (s->stats.role != CONSENSUS_LEADER) return;
+    for (uint32_t i = 0; i < group->count; i++) {
+        uint64_t match = group->servers[i].match_index;
+        if (group->servers[i].id == s->options.server_id || match >= t->last_index) continue;
+        if (t->last_index - match > t->lag_entries_max) t->lag_entries_max = t->last_index - match;
+    }
 }
 
 void shard_publish(struct shard *s) {
@@ -56,8 +71,11 @@ void shard_publish(struct shard *s) {
         return;
     }
     gather(s);
+    struct consensus_group group = {0};
+    if (s->options.peers && s->started) gather_group(s, &group);
     pthread_mutex_lock(&s->published_lock);
     s->published = s->stats;
+    s->published_group = group;
     pthread_mutex_unlock(&s->published_lock);
     s->published_ms = s->mono_ms;
     s->unpublished = false;

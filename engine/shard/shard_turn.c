@@ -82,7 +82,11 @@ void shard_turn_end(struct shard *s) {
     t->open = false;
     struct request_part *parts = t->parts;
     t->parts = NULL;
-    if (t->sink.events_count > 0) turn_submit(s);
+    t->submitted = t->read_round = 0;
+    if (t->sink.events_count > 0) {
+        turn_submit(s);
+        t->submitted = t->index;
+    }
     struct request_part *first = request_part_reversed(parts);
     while (first) {
         struct request_part *part = first;
@@ -90,6 +94,7 @@ void shard_turn_end(struct shard *s) {
         part->next = NULL;
         shard_gate_part(s, part);
     }
+    t->submitted = t->read_round = 0;
 }
 
 void shard_result_done(struct shard *s, struct request_part *part) {
@@ -353,7 +358,7 @@ static uint32_t turn_mailbox(struct shard *s) {
 }
 
 uint32_t shard_turns(struct shard *s) {
-    if (s->phase != SHARD_SERVING) return 0;
+    if (s->phase != SHARD_SERVING || consensus_transferee(s->consensus) != 0) return 0;
     uint32_t done = shard_run_loaded(s);
     done += turn_timers(s);
     uint32_t commands = turn_mailbox(s);

@@ -60,12 +60,20 @@ static const uint32_t *checkpoint_sort(struct storage_lmdb *s, const struct chec
     return t->order;
 }
 
+/* An export reads for long: growth waits until none runs, and does not keep the loader out. */
+static void checkpoint_reserve(struct storage_lmdb *s, uint64_t more) {
+    if (!lmdb_env_must_grow(&s->state, more)) return;
+    exports_wait_to_grow(s);
+    lmdb_env_reserve(&s->state, more);
+    exports_grown(s);
+}
+
 /* 0 or a code. */
 static int checkpoint_commit(struct storage_lmdb *s, const struct checkpoint *c,
                              const uint32_t *order) {
     /* Blocks, and for each item the pages that its snapshot and its timer may split. */
     uint64_t pages = 256 + 6ULL * c->items_count;
-    lmdb_env_reserve(&s->state, c->blocks_bytes + pages * s->state.page_bytes);
+    checkpoint_reserve(s, c->blocks_bytes + pages * s->state.page_bytes);
     MDB_txn *txn;
     int rc = mdb_txn_begin(s->state.mdb, NULL, 0, &txn);
     if (rc != 0) return rc;
@@ -86,7 +94,7 @@ static void checkpoint_do(struct storage_lmdb *s, struct checkpoint *c) {
     int rc = ENOSPC;
     if (lmdb_free_bytes(s->directory) >= s->room_floor_bytes / 2 + c->blocks_bytes) {
         while ((rc = checkpoint_commit(s, c, order)) == MDB_MAP_FULL) {
-            lmdb_env_reserve(&s->state, s->state.map_bytes);
+            checkpoint_reserve(s, s->state.map_bytes);
         }
     }
     if (rc != 0 && !lmdb_is_room(rc)) lmdb_fatal(rc, "%s cannot be written", s->state.path);
@@ -145,6 +153,7 @@ static void *checkpoint_run(void *arg) {
 }
 
 int checkpoint_start(struct storage_lmdb *s) {
+    s->checkpoints.stop = false;
     atomic_store(&s->checkpoints.state_bytes, lmdb_env_used_bytes(&s->state));
     return storage_thread_start(&s->checkpoints.thread, "state", s->shard, checkpoint_run, s);
 }

@@ -20,6 +20,21 @@ void completions_fini(struct completions *d) {
     pthread_mutex_destroy(&d->lock);
 }
 
+void completions_reset(struct storage_lmdb *s) {
+    struct completions *d = &s->done;
+    pthread_mutex_lock(&d->lock);
+    require(d->checkpoints_count == 0);
+    for (; d->loads_count > 0; d->loads_count--) {
+        free(d->loads[d->loads_first].block);
+        d->loads_first = (d->loads_first + 1) % COMPLETIONS_LOADS_MAX;
+    }
+    d->appended = false;
+    d->full = false; /* told anew by the next append that finds it so */
+    d->closing = false;
+    d->left = d->full != d->full_told;
+    pthread_mutex_unlock(&d->lock);
+}
+
 /* Of several posts between two polls only the first wakes. */
 static void completions_posted(struct storage_lmdb *s) {
     if (!atomic_exchange(&s->done.pending, true) && s->base.wake) s->base.wake(s->base.wake_arg);

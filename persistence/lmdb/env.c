@@ -81,6 +81,15 @@ static int lmdb_env_start(struct lmdb_env *e, uint64_t map_bytes, unsigned datab
     return rc == 0 ? lmdb_sync_directory(e->path) : rc;
 }
 
+static void lmdb_env_init_lock(struct lmdb_env *e) {
+    pthread_rwlockattr_t attr;
+    pthread_rwlockattr_init(&attr);
+    /* Else a stream of readers could keep growth out for ever. */
+    pthread_rwlockattr_setkind_np(&attr, PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP);
+    pthread_rwlock_init(&e->lock, &attr);
+    pthread_rwlockattr_destroy(&attr);
+}
+
 int lmdb_env_open(struct lmdb_env *e, const char *path, uint64_t map_bytes,
                   unsigned databases_max) {
     require(strlen(path) < sizeof e->path);
@@ -98,12 +107,48 @@ int lmdb_env_open(struct lmdb_env *e, const char *path, uint64_t map_bytes,
         e->mdb = NULL;
         return rc;
     }
-    pthread_rwlockattr_t attr;
-    pthread_rwlockattr_init(&attr);
-    /* Else a stream of readers could keep growth out for ever. */
-    pthread_rwlockattr_setkind_np(&attr, PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP);
-    pthread_rwlock_init(&e->lock, &attr);
-    pthread_rwlockattr_destroy(&attr);
+    lmdb_env_init_lock(e);
+    return 0;
+}
+
+static int lmdb_env_start_readonly(struct lmdb_env *e, unsigned flags, unsigned databases_max) {
+    MDB_stat stat;
+    MDB_envinfo info;
+    struct stat st;
+    int fd;
+    int rc = mdb_env_set_maxdbs(e->mdb, databases_max);
+    if (rc == 0) rc = mdb_env_set_maxreaders(e->mdb, STORAGE_READERS_MAX);
+    if (rc == 0) rc = mdb_env_open(e->mdb, e->path, flags | MDB_RDONLY | MDB_NOTLS, 0640);
+    if (rc == 0) rc = mdb_env_stat(e->mdb, &stat);
+    if (rc == 0) rc = mdb_env_info(e->mdb, &info);
+    if (rc == 0) rc = mdb_env_get_fd(e->mdb, &fd);
+    if (rc != 0) return rc;
+    if (fstat(fd, &st) != 0) return errno;
+    e->page_bytes = stat.ms_psize;
+    e->map_bytes = info.me_mapsize;
+    if (!(flags & MDB_NOSUBDIR)) return 0; /* whoever writes to it sees to its end */
+    /* Reading a page that is not there would be a signal. */
+    uint64_t wanted = (uint64_t)(info.me_last_pgno + 1) * e->page_bytes;
+    return (uint64_t)st.st_size < wanted ? MDB_CORRUPTED : 0;
+}
+
+int lmdb_env_open_readonly(struct lmdb_env *e, const char *path, unsigned flags,
+                           unsigned databases_max) {
+    require(strlen(path) < sizeof e->path);
+    *e = (struct lmdb_env){.page_bytes = 0};
+    memcpy(e->path, path, strlen(path) + 1);
+    int rc = mdb_env_create(&e->mdb);
+    if (rc != 0) {
+        e->mdb = NULL;
+        return rc;
+    }
+    rc = lmdb_env_start_readonly(e, flags, databases_max);
+    if (rc != 0) {
+        mdb_env_close(e->mdb);
+        e->mdb = NULL;
+        return rc;
+    }
+    lmdb_env_init_lock(e);
     return 0;
 }
 
@@ -117,6 +162,11 @@ void lmdb_env_close(struct lmdb_env *e) {
 int lmdb_env_read_begin(struct lmdb_env *e, MDB_txn **txn) {
     pthread_rwlock_rdlock(&e->lock);
     int rc = mdb_txn_begin(e->mdb, NULL, MDB_RDONLY, txn);
+    if (rc == MDB_MAP_RESIZED) {
+        /* Only where another process is the writer; nothing in this one reads yet. */
+        rc = mdb_env_set_mapsize(e->mdb, 0);
+        if (rc == 0) rc = mdb_txn_begin(e->mdb, NULL, MDB_RDONLY, txn);
+    }
     if (rc != 0) pthread_rwlock_unlock(&e->lock);
     return rc;
 }
@@ -136,6 +186,10 @@ uint64_t lmdb_env_used_bytes(const struct lmdb_env *e) {
     MDB_envinfo info;
     mdb_env_info(e->mdb, &info);
     return (uint64_t)(info.me_last_pgno + 1) * e->page_bytes;
+}
+
+bool lmdb_env_must_grow(const struct lmdb_env *e, uint64_t more) {
+    return lmdb_env_used_bytes(e) + more > e->map_bytes;
 }
 
 void lmdb_env_reserve(struct lmdb_env *e, uint64_t more) {

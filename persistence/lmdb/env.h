@@ -28,6 +28,12 @@ struct lmdb_env {
  * room for what is there. 0, or an errno / LMDB code. */
 int lmdb_env_open(struct lmdb_env *e, const char *path, uint64_t map_bytes, unsigned databases_max);
 
+/* Opens an environment only to read it: another process's directory, which that one may go on
+ * writing to, or (MDB_NOSUBDIR | MDB_NOLOCK) a single file that nobody writes to. Never one that is
+ * open in this process. A file that was cut is refused. */
+int lmdb_env_open_readonly(struct lmdb_env *e, const char *path, unsigned flags,
+                           unsigned databases_max);
+
 /* No transaction may be left. Closing a closed one is harmless. */
 void lmdb_env_close(struct lmdb_env *e);
 
@@ -38,6 +44,9 @@ void lmdb_env_read_end(struct lmdb_env *e, MDB_txn *txn);
 /* Writer's thread, outside of any transaction: sees to `more` bytes of map behind what is used.
  * Waits for readers to end their (short) transactions. Aborts when the kernel gives no map. */
 void lmdb_env_reserve(struct lmdb_env *e, uint64_t more);
+
+/* Would reserve() move the map? Writer's thread. */
+bool lmdb_env_must_grow(const struct lmdb_env *e, uint64_t more);
 
 /* Writer's thread (the map may move under any other): pages in use or free inside the file. */
 uint64_t lmdb_env_used_bytes(const struct lmdb_env *e);

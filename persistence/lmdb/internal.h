@@ -31,12 +31,21 @@ struct snapshot_header {          /* followed by the actor's block */
     uint16_t format;              /* STORAGE_FORMAT */
     uint8_t kind, spare;
 };
+struct export_row {               /* in `meta` of an exported state */
+    uint64_t checksum;
+    uint64_t rows;                /* of all tables but `meta` */
+    uint64_t digest;              /* of all their keys and values, see state_file.c */
+    int64_t exported_ms;
+};
+struct gap_row { uint64_t checksum, first, last; int64_t installed_ms; };
 struct timer_row { uint8_t deadline_be[8]; struct id128 key; }; /* the key; value = actor kind */
 static_assert(sizeof(struct identity_row) == 16, "frozen");
 static_assert(sizeof(struct vote_row) == 24, "frozen");
 static_assert(sizeof(struct marker_row) == 40, "frozen");
 static_assert(sizeof(struct snapshot_header) == 16, "frozen: blocks behind it stay 8-byte aligned");
 static_assert(sizeof(struct timer_row) == 24, "frozen");
+static_assert(sizeof(struct export_row) == 32, "frozen");
+static_assert(sizeof(struct gap_row) == 32, "frozen");
 
 /* -- log segments (segments.c) ------------------------------------------------------------- */
 
@@ -52,9 +61,15 @@ struct segment {
     struct lmdb_env env;       /* closed while nobody uses it, opened on demand */
 };
 
+/* Records first..last are not stored: an installed state stands for them. */
+struct log_gap { uint64_t first, last; int64_t installed_ms; };
+
 struct segments {
     pthread_mutex_t lock;      /* guards all but `active` */
-    struct segment **list;     /* by first; gap-free */
+    struct segment **list;     /* by first; each joins the one before, or a gap does */
+    struct log_gap gaps[STORAGE_GAPS_MAX]; /* oldest first; consensus uses the log behind the
+                                              newest */
+    uint32_t gaps_count;
     uint32_t count, capacity;
     uint64_t tick;
     struct segment *active;    /* [writer] the newest, held by the writer; NULL = empty log */
@@ -64,7 +79,7 @@ struct segments {
 
 #define LOG_CALLS_TRACKED 1024u
 
-struct log_call { uint64_t sequence, records_end; };
+struct log_call { uint64_t sequence, records_end, index_min; };
 
 struct log_writer {
     pthread_t thread;
@@ -72,9 +87,11 @@ struct log_writer {
     pthread_cond_t wake;
     struct record *head, *tail;/* queued, not yet taken by the writer */
     bool sleeping, stop;
+    bool discard;              /* stop, and throw away what is queued */
     uint64_t sequence;         /* calls so far */
     uint64_t records_queued;   /* records of all calls so far */
     uint64_t queued_last;      /* index of the newest queued record */
+    uint64_t floor;            /* [shard] the newest gap's end: nothing at or below is appended */
     /* Ends of calls in flight. When the ring is full the newest slot stands for several calls: they
      * are then reported together. */
     struct log_call calls[LOG_CALLS_TRACKED];
@@ -145,6 +162,16 @@ struct completions {
     bool closing;              /* nobody will poll any more */
 };
 
+/* Long reads of the state, for export: growth of its map waits for them without keeping short
+ * readers out. */
+struct exports {
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
+    uint32_t running;
+    bool growing;              /* the checkpoint thread waits for its turn: none may begin */
+    atomic_bool stop;          /* the state goes away: end early, do not begin */
+};
+
 struct storage_lmdb {
     struct storage base;       /* first */
     char directory[STORAGE_DIRECTORY_BYTES_MAX];
@@ -162,6 +189,7 @@ struct storage_lmdb {
     struct checkpoint_thread checkpoints;
     struct loader loader;
     struct completions done;
+    struct exports exports;
 };
 
 static inline int storage_fault(struct storage_lmdb *s, enum storage_lmdb_point point) {
@@ -188,20 +216,27 @@ int storage_thread_start(pthread_t *thread, const char *name, uint32_t shard,
                          void *(*run)(void *), void *arg);
 
 /* Finds out what lies in the directory, checks that the segments join, drops empty remains of a
- * crash. -1 with a sentence. */
-int segments_open(struct storage_lmdb *s, char *error, size_t error_bytes);
+ * crash and what begins in a gap; with `unfinished`, what begins behind the newest one too: it is
+ * older than the install. -1 with a sentence. */
+int segments_open(struct storage_lmdb *s, bool unfinished, char *error, size_t error_bytes);
 void segments_close(struct storage_lmdb *s);                             /* no users left */
 /* The segment that holds `index`, open and in use; NULL with a sentence. [any] */
 struct segment *segment_acquire(struct storage_lmdb *s, uint64_t index, char *error,
                                 size_t error_bytes);
 void segment_release(struct storage_lmdb *s, struct segment *segment);   /* [any] */
-void segments_range(struct storage_lmdb *s, uint64_t *first, uint64_t *last); /* 0,0 = none [any] */
+/* What lies behind the newest gap; first = last + 1 = nothing yet; 0,0 = nothing and no gap.
+ * [any] */
+void segments_range(struct storage_lmdb *s, uint64_t *first, uint64_t *last);
 void segments_measure(struct storage_lmdb *s, struct storage_stats *stats);   /* [any] */
 /* A new active segment that begins at `first`. 0 or a code; nothing changed then. [writer] */
 int segments_add(struct storage_lmdb *s, uint64_t first);
 /* Drops all segments that begin at or behind `index`, newest first, each durably before the next;
  * only the very oldest one stays (its rows are the writer's to delete). 0 or a code. [writer] */
 int segments_truncate(struct storage_lmdb *s, uint64_t index);
+/* Behind a gap that is new in all->gaps: drops what begins in it or behind it, and deletes the rows
+ * of the segment that reaches into it (for lack of room they stay, and nobody reads them). The
+ * writer is stopped, no segment is active afterwards. [shard] */
+void segments_start_anew(struct storage_lmdb *s);
 /* The active segment now holds up to `last`. [writer] */
 void segments_grown(struct storage_lmdb *s, uint64_t last, int64_t oldest_ms, int64_t newest_ms);
 /* Drops whole old segments; see storage_ops.retain. [writer] */
@@ -209,8 +244,24 @@ void segments_retain(struct storage_lmdb *s, uint64_t upto_index, int64_t before
 /* Deletes what is named *.trash and no longer in use. [state], and before the threads start */
 void segments_empty_trash(struct storage_lmdb *s);
 
+/* -- gaps (gaps.c); all under segments.lock but gaps_load() and gaps_commit() */
+/* Reads the rows of the vote's environment. -1 with a sentence. */
+int gaps_load(struct storage_lmdb *s, char *error, size_t error_bytes);
+/* Adds records kept+1..marker to the rows, durably, and then to the list. 0 or a code; nothing
+ * changed then. Takes segments.lock. [shard] */
+int gaps_commit(struct storage_lmdb *s, uint64_t kept, uint64_t marker);
+uint64_t gaps_floor(const struct segments *all); /* end of the newest; 0 = none */
+/* The gap that holds `index`; NULL = none. */
+const struct log_gap *gaps_find(const struct segments *all, uint64_t index);
+/* The oldest gap that begins behind `index`; NULL = none. */
+const struct log_gap *gaps_behind(const struct segments *all, uint64_t index);
+
 int log_writer_start(struct storage_lmdb *s);
 void log_writer_stop(struct storage_lmdb *s);
+/* Stops it; what is queued is thrown away. It can be started again. [shard] */
+void log_writer_discard(struct storage_lmdb *s);
+/* The lowest index of all that is queued and may not be durable; UINT64_MAX = none. [shard] */
+uint64_t log_writer_queued_min(struct storage_lmdb *s);
 uint64_t log_writer_append(struct storage *base, struct record *records);
 void log_writer_retain(struct storage *base, uint64_t upto_index, int64_t before_ms);
 /* One LMDB transaction; see log_commit.c. [writer] */
@@ -233,6 +284,11 @@ uint64_t state_snapshot_checksum(const struct snapshot_header *header, const voi
 /* A cursor's row is this checksum (of name and value) and the value. */
 uint64_t state_cursor_checksum(const struct checkpoint_cursor *c);
 int state_open(struct storage_lmdb *s, bool log_is_whole, char *error, size_t error_bytes);
+/* Opens the state anew after an install; ends the process when it is not sound. */
+void state_reopen(struct storage_lmdb *s);
+int state_open_tables(struct storage_lmdb *s, MDB_txn *txn, unsigned flags);
+/* Marker, counts and youngest order as the transaction sees them. 0 or a code. */
+int state_meta_of(struct storage_lmdb *s, MDB_txn *txn, struct storage_meta *meta);
 int state_meta(struct storage_lmdb *s, struct storage_meta *meta, char *error, size_t error_bytes);
 int state_table_of(uint8_t actor_kind);   /* enum state_table; -1 = no such kind */
 /* What is wrong with a stored snapshot; NULL = nothing. */
@@ -250,7 +306,37 @@ int state_read_block(struct storage_lmdb *s, uint8_t actor_kind, const struct id
 int state_put_checkpoint(struct storage_lmdb *s, MDB_txn *txn, const struct checkpoint *c,
                          const uint32_t *order);
 
-int vote_open(struct storage_lmdb *s, bool log_exists, char *error, size_t error_bytes);
+/* What is wrong with a cursor's row; NULL = nothing. *c gets the cursor. */
+const char *state_cursor_fault(MDB_val key, MDB_val value, struct checkpoint_cursor *c);
+
+/* -- state_file.c: storage_ops.export_state and check_state */
+int state_export(struct storage *base, const char *path, const atomic_bool *stop,
+                 struct storage_meta *meta, char *error, size_t error_bytes);
+int state_check(struct storage *base, const char *path, struct storage_meta *meta, char *error,
+                size_t error_bytes);
+/* Only identity and marker. */
+int state_file_marker(struct storage_lmdb *s, const char *path, struct storage_meta *meta,
+                      char *error, size_t error_bytes);
+void exports_init(struct exports *x);
+void exports_fini(struct exports *x);
+void exports_end(struct storage_lmdb *s); /* ends all, lets none begin until `stop` is reset */
+void exports_wait_to_grow(struct storage_lmdb *s); /* until none runs [state] */
+void exports_grown(struct storage_lmdb *s);
+
+/* -- install.c */
+int install_state(struct storage *base, const char *path, uint64_t committed_index, char *error,
+                  size_t error_bytes);
+/* At open, before the segments are: is an install committed and not finished? Throws away what was
+ * prepared and never committed. */
+bool install_is_open(struct storage_lmdb *s);
+/* Puts its state into its place. */
+void install_finish(struct storage_lmdb *s);
+
+/* Opens the environment. *fresh = it has never been written: vote_create() then. */
+int vote_open(struct storage_lmdb *s, bool *fresh, char *error, size_t error_bytes);
+int vote_create(struct storage_lmdb *s, char *error, size_t error_bytes);
+/* Writes the vote as it stands a few times, so that all pages it needs are there. 0 or a code. */
+int vote_warm_up(struct storage_lmdb *s);
 int vote_meta(struct storage_lmdb *s, uint64_t *term, uint64_t *voted_for, char *error,
               size_t error_bytes);
 void vote_save(struct storage *base, uint64_t term, uint64_t voted_for);
@@ -265,12 +351,13 @@ void checkpoint_queue(struct storage *base, struct checkpoint *checkpoint);
 void checkpoint_trash_waits(struct storage_lmdb *s); /* wakes the thread to delete it [any] */
 
 int loader_start(struct storage_lmdb *s);
-void loader_stop(struct storage_lmdb *s);
+void loader_stop(struct storage_lmdb *s); /* what is queued is not done */
 void loader_load(struct storage *base, uint8_t actor_kind, const struct id128 *key);
 void loader_load_timers(struct storage *base, int64_t from_ms, int64_t to_ms, uint32_t max);
 
 void completions_init(struct completions *d);
 void completions_fini(struct completions *d); /* frees blocks that nobody took */
+void completions_reset(struct storage_lmdb *s); /* forgets all; the threads are stopped */
 void completions_appended(struct storage_lmdb *s, uint64_t index, uint64_t sequence);
 void completions_full(struct storage_lmdb *s, bool full);
 void completions_checkpoint(struct storage_lmdb *s, struct checkpoint *c, bool ok);

@@ -158,6 +158,8 @@ static void *loader_run(void *arg) {
 }
 
 int loader_start(struct storage_lmdb *s) {
+    s->loader.stop = false;
+    s->loader.first = s->loader.count = 0;
     return storage_thread_start(&s->loader.thread, "load", s->shard, loader_run, s);
 }
 

@@ -79,6 +79,15 @@ static int log_read_slice(struct log_slice *slice) {
     return outcome;
 }
 
+/* What a segment holds of a tail that an install gave up is not to be read. */
+static uint64_t log_gapless_last(struct storage_lmdb *s, uint64_t first, uint64_t last) {
+    pthread_mutex_lock(&s->segments.lock);
+    const struct log_gap *gap = gaps_behind(&s->segments, first);
+    if (gap && gap->first <= last) last = gap->first - 1;
+    pthread_mutex_unlock(&s->segments.lock);
+    return last;
+}
+
 int log_read(struct storage *base, uint64_t first, uint64_t last,
              bool (*visit)(void *arg, const struct record_header *record, const void *payload),
              void *arg, char *error, size_t error_bytes) {
@@ -89,7 +98,7 @@ int log_read(struct storage *base, uint64_t first, uint64_t last,
     while (slice.next <= last) {
         slice.segment = segment_acquire(s, slice.next, error, error_bytes);
         if (!slice.segment) return -1;
-        slice.last = last;
+        slice.last = log_gapless_last(s, slice.next, last);
         int rc = log_read_slice(&slice);
         segment_release(s, slice.segment);
         if (rc != 0) return rc;

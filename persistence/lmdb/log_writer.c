@@ -16,10 +16,13 @@ static uint64_t log_record_bytes(const struct record *r) {
 /* -- shard's thread ------------------------------------------------------------------------- */
 
 /* w->lock held. */
-static void log_track_call(struct log_writer *w) {
-    if (w->calls_count < LOG_CALLS_TRACKED) w->calls_count++;
+static void log_track_call(struct log_writer *w, uint64_t index) {
+    bool joins = w->calls_count == LOG_CALLS_TRACKED;
+    if (!joins) w->calls_count++;
     uint32_t newest = (w->calls_first + w->calls_count - 1) % LOG_CALLS_TRACKED;
-    w->calls[newest] = (struct log_call){w->sequence, w->records_queued};
+    uint64_t index_min = joins && w->calls[newest].index_min < index ? w->calls[newest].index_min
+                                                                     : index;
+    w->calls[newest] = (struct log_call){w->sequence, w->records_queued, index_min};
 }
 
 uint64_t log_writer_append(struct storage *base, struct record *records) {
@@ -33,7 +36,7 @@ uint64_t log_writer_append(struct storage *base, struct record *records) {
         bytes += log_record_bytes(last->next);
         count++;
     }
-    require(records->header.index > 0);
+    require(records->header.index > w->floor);
     require(w->queued_last == 0 || records->header.index <= w->queued_last + 1);
     atomic_fetch_add_explicit(&w->waiting, count, memory_order_relaxed);
     atomic_fetch_add_explicit(&w->waiting_bytes, bytes, memory_order_relaxed);
@@ -44,7 +47,7 @@ uint64_t log_writer_append(struct storage *base, struct record *records) {
     w->queued_last = last->header.index;
     w->records_queued += count;
     uint64_t sequence = ++w->sequence;
-    log_track_call(w);
+    log_track_call(w, records->header.index);
     bool sleeping = w->sleeping;
     w->sleeping = false;
     pthread_mutex_unlock(&w->lock);
@@ -166,7 +169,7 @@ static bool log_write(struct storage_lmdb *s, const struct log_batch *batch,
         }
         log_pause(w);
         bool go_on = log_take(s, tail, false);
-        if (!go_on && log_try(s, batch) == 0) break;
+        if (!go_on && !w->discard && log_try(s, batch) == 0) break;
         if (!go_on) return false;
     }
     if (w->full) {
@@ -216,14 +219,17 @@ static void *log_writer_run(void *arg) {
             if (go_on) continue;
             return NULL;
         }
+        if (!go_on && w->discard) break;
         struct log_batch batch;
         log_cut_batch(s, &batch);
         if (!log_write(s, &batch, &tail)) break;
         log_tell(s, &batch);
     }
-    log_error("shard %u: closed without room for the log: record %llu and those behind it were "
-              "never acknowledged and are given up",
-              s->shard, (unsigned long long)w->taken->header.index);
+    if (!w->discard) {
+        log_error("shard %u: closed without room for the log: record %llu and those behind it "
+                  "were never acknowledged and are given up",
+                  s->shard, (unsigned long long)w->taken->header.index);
+    }
     while (w->taken) log_release(s, 1);
     return NULL;
 }
@@ -232,6 +238,10 @@ int log_writer_start(struct storage_lmdb *s) {
     struct log_writer *w = &s->log;
     uint64_t first;
     segments_range(s, &first, &w->queued_last);
+    pthread_mutex_lock(&s->segments.lock);
+    w->floor = gaps_floor(&s->segments);
+    pthread_mutex_unlock(&s->segments.lock);
+    w->stop = w->discard = w->full = false;
     return storage_thread_start(&w->thread, "log", s->shard, log_writer_run, s);
 }
 
@@ -242,4 +252,29 @@ void log_writer_stop(struct storage_lmdb *s) {
     pthread_mutex_unlock(&w->lock);
     pthread_cond_signal(&w->wake);
     pthread_join(w->thread, NULL);
+}
+
+uint64_t log_writer_queued_min(struct storage_lmdb *s) {
+    struct log_writer *w = &s->log;
+    uint64_t index_min = UINT64_MAX;
+    pthread_mutex_lock(&w->lock);
+    for (uint32_t i = 0; i < w->calls_count; i++) {
+        const struct log_call *call = &w->calls[(w->calls_first + i) % LOG_CALLS_TRACKED];
+        if (call->index_min < index_min) index_min = call->index_min;
+    }
+    pthread_mutex_unlock(&w->lock);
+    return index_min;
+}
+
+void log_writer_discard(struct storage_lmdb *s) {
+    struct log_writer *w = &s->log;
+    pthread_mutex_lock(&w->lock);
+    w->discard = true;
+    pthread_mutex_unlock(&w->lock);
+    log_writer_stop(s);
+    require(!w->taken && !w->head);
+    w->tail = NULL;
+    w->calls_count = 0;
+    w->records_done = w->records_queued;
+    w->sequence_done = w->sequence;
 }

@@ -8,7 +8,11 @@
  *     before the next step; only then the older segment is cut and appended to in one transaction.
  *     Crash in between: the log is a shorter prefix of the old log, never old records behind new.
  *   - retention: oldest first, each rename durable before the next.
- * So the segments always join, and open() refuses a directory in which they do not. */
+ *   - an installed state: the gap's row is durable first (install.c); what begins in the gap or
+ *     behind it is older than the install as long as that is unfinished, and goes. Rows of the last
+ *     segment in front of the gap that reach into it are void, deleted or not.
+ * So the segments always join, or a gap joins them, and open() refuses a directory in which they do
+ * not. */
 #include <dirent.h>
 #include <errno.h>
 #include <stdio.h>
@@ -180,7 +184,9 @@ static int segment_check(struct storage_lmdb *s, const struct segment *g,
     }
     if (all->count == 0) return 0;
     const struct segment *before = all->list[all->count - 1];
-    if (!before->damaged && before->last + 1 != g->first) {
+    const struct log_gap *gap = gaps_find(all, g->first - 1);
+    bool over_gap = gap && gap->last + 1 == g->first && gap->first == before->last + 1;
+    if (!before->damaged && before->last + 1 != g->first && !over_gap) {
         return lmdb_error(error, error_bytes,
                           "%s: the log has a hole: log-%020llu ends with record %llu, the next "
                           "segment begins with %llu; put the missing segment back",
@@ -197,15 +203,54 @@ static int segment_check(struct storage_lmdb *s, const struct segment *g,
     return 0;
 }
 
+/* The gap between the newest segment of the list and one that begins with `first`; NULL = none. */
+static const struct log_gap *segments_join(const struct segments *all, uint64_t first) {
+    const struct log_gap *gap = gaps_find(all, first - 1);
+    return gap && gap->first > all->list[all->count - 1]->first ? gap : NULL;
+}
+
+static int segment_delete_from(struct storage_lmdb *s, struct lmdb_env *env, uint64_t first) {
+    MDB_txn *txn;
+    MDB_cursor *cursor;
+    MDB_val key, value;
+    lmdb_env_reserve(env, 64ULL * env->page_bytes);
+    int rc = mdb_txn_begin(env->mdb, NULL, 0, &txn);
+    if (rc != 0) return rc;
+    rc = mdb_cursor_open(txn, 1, &cursor);
+    if (rc == 0) {
+        while ((rc = mdb_cursor_get(cursor, &key, &value, MDB_LAST)) == 0) {
+            if (storage_from_be64(key.mv_data) < first) break;
+            if ((rc = mdb_cursor_del(cursor, 0)) != 0) break;
+        }
+        mdb_cursor_close(cursor);
+    }
+    if (rc == 0 || rc == MDB_NOTFOUND) rc = storage_fault(s, STORAGE_POINT_INSTALL_CUT);
+    if (rc == 0) return mdb_txn_commit(txn);
+    mdb_txn_abort(txn);
+    return rc;
+}
+
+/* What the open segment holds from `first` on is void. Its rows are deleted for the sake of who
+ * reads the file without knowing of gaps; where that needs room that is not there, they stay. */
+static void segment_cut(struct storage_lmdb *s, struct segment *g, uint64_t first) {
+    int rc = segment_delete_from(s, &g->env, first);
+    if (rc != 0 && !lmdb_is_room(rc)) lmdb_fatal(rc, "%s cannot be cut", g->env.path);
+    if (rc != 0) log_warn("%s: no room to delete the records from %llu on, which nobody reads",
+                          g->env.path, (unsigned long long)first);
+    pthread_mutex_lock(&s->segments.lock);
+    g->last = first - 1;
+    pthread_mutex_unlock(&s->segments.lock);
+}
+
 /* Examines one directory and puts it into the list, or away when a crash left it empty. */
-static int segments_open_one(struct storage_lmdb *s, uint64_t first, bool newest_of_all,
+static int segments_open_one(struct storage_lmdb *s, uint64_t first, bool becomes_active,
                              uint64_t *term, char *error, size_t error_bytes) {
     struct segments *all = &s->segments;
     struct segment_edge oldest = {0}, newest = {0};
     struct segment *g = segment_new(s, first);
     if (!g) return lmdb_error(error, error_bytes, "%s: no memory", s->directory);
     int rc = segment_examine(s, g, &oldest, &newest);
-    if (rc != 0 && newest_of_all) {
+    if (rc != 0 && becomes_active) {
         free(g);
         return lmdb_error(error, error_bytes, "%s/log-%020llu: the newest log segment cannot be "
                           "opened: %s", s->directory, (unsigned long long)first, mdb_strerror(rc));
@@ -219,38 +264,61 @@ static int segments_open_one(struct storage_lmdb *s, uint64_t first, bool newest
         segment_free(g);
         segment_rename_away(s, first, all->tick++);
         return 0;
-    } else if (segment_check(s, g, &oldest, *term, error, error_bytes) != 0) {
-        segment_free(g);
-        return -1;
     } else {
+        if (all->count > 0 && segments_join(all, first)) *term = 0;
+        if (segment_check(s, g, &oldest, *term, error, error_bytes) != 0) {
+            segment_free(g);
+            return -1;
+        }
         *term = newest.term;
+        const struct log_gap *gap = gaps_behind(all, first);
+        if (gap && gap->first <= g->last) segment_cut(s, g, gap->first);
     }
     if (all->count > 0 && all->list[all->count - 1]->damaged) {
-        all->list[all->count - 1]->last = g->first - 1;
+        const struct log_gap *gap = segments_join(all, first);
+        all->list[all->count - 1]->last = (gap ? gap->first : first) - 1;
     }
-    if (!newest_of_all) lmdb_env_close(&g->env);
+    if (!becomes_active) lmdb_env_close(&g->env);
     all->list[all->count++] = g;
     return 0;
 }
 
-int segments_open(struct storage_lmdb *s, char *error, size_t error_bytes) {
+/* Takes what begins in a gap out of the names, away; with `unfinished` what begins behind the
+ * newest one too. */
+static void segments_open_gaps(struct storage_lmdb *s, bool unfinished, uint64_t *firsts,
+                               uint32_t *count) {
     struct segments *all = &s->segments;
-    uint64_t *firsts, term = 0;
+    uint32_t kept = 0;
+    for (uint32_t i = 0; i < *count; i++) {
+        bool behind = unfinished && firsts[i] > gaps_floor(all);
+        if (behind || gaps_find(all, firsts[i])) segment_rename_away(s, firsts[i], all->tick++);
+        else firsts[kept++] = firsts[i];
+    }
+    *count = kept;
+}
+
+int segments_open(struct storage_lmdb *s, bool unfinished, char *error, size_t error_bytes) {
+    struct segments *all = &s->segments;
+    uint64_t *firsts, term = 0, floor = gaps_floor(all);
     uint32_t count;
     segments_empty_trash(s);
     int rc = segments_scan(s, &firsts, &count, error, error_bytes);
+    if (rc == 0) segments_open_gaps(s, unfinished, firsts, &count);
     for (uint32_t i = 0; rc == 0 && i < count; i++) {
-        rc = segments_open_one(s, firsts[i], i + 1 == count, &term, error, error_bytes);
+        rc = segments_open_one(s, firsts[i], i + 1 == count && firsts[i] > floor, &term, error,
+                               error_bytes);
     }
     free(firsts);
-    if (rc == 0 && all->count > 0) {
-        if (all->list[all->count - 1]->damaged) {
+    struct segment *newest = rc == 0 && all->count > 0 ? all->list[all->count - 1] : NULL;
+    if (newest && newest->first > floor) {
+        if (newest->damaged) {
             return lmdb_error(error, error_bytes, "%s/log-%020llu: the newest log segment cannot "
-                              "be opened", s->directory,
-                              (unsigned long long)all->list[all->count - 1]->first);
+                              "be opened", s->directory, (unsigned long long)newest->first);
         }
-        all->active = segment_acquire(s, all->list[all->count - 1]->last, error, error_bytes);
+        all->active = segment_acquire(s, newest->last, error, error_bytes);
         if (!all->active) rc = -1;
+    } else if (newest && newest->damaged) {
+        newest->last = gaps_behind(all, newest->first)->first - 1;
     }
     segments_empty_trash(s);
     return rc;
@@ -311,9 +379,15 @@ struct segment *segment_acquire(struct storage_lmdb *s, uint64_t index, char *er
                                 size_t error_bytes) {
     struct segments *all = &s->segments;
     pthread_mutex_lock(&all->lock);
-    struct segment *g = segments_find(all, index);
+    const struct log_gap *gap = gaps_find(all, index);
+    struct segment *g = gap ? NULL : segments_find(all, index);
     int rc = 0;
-    if (!g) {
+    if (gap) {
+        lmdb_error(error, error_bytes, "%s: record %llu is in a gap of the history: records %llu "
+                   "to %llu were never stored here, a state from another replica stands for them",
+                   s->directory, (unsigned long long)index, (unsigned long long)gap->first,
+                   (unsigned long long)gap->last);
+    } else if (!g) {
         bool any = all->count > 0;
         lmdb_error(error, error_bytes, "%s: record %llu is not stored (stored are %llu to %llu)",
                    s->directory, (unsigned long long)index,
@@ -342,15 +416,20 @@ void segment_release(struct storage_lmdb *s, struct segment *g) {
     if (unused) segment_free(g);
 }
 
+/* all->lock held. */
+static void segments_usable(const struct segments *all, uint64_t *first, uint64_t *last) {
+    uint64_t floor = gaps_floor(all);
+    uint32_t at = 0;
+    while (at < all->count && all->list[at]->first <= floor) at++;
+    *first = at < all->count ? all->list[at]->first : floor + 1;
+    *last = at < all->count ? all->list[all->count - 1]->last : floor;
+    if (floor == 0 && *last < *first) *first = *last = 0;
+}
+
 void segments_range(struct storage_lmdb *s, uint64_t *first, uint64_t *last) {
-    struct segments *all = &s->segments;
-    *first = *last = 0;
-    pthread_mutex_lock(&all->lock);
-    if (all->count > 0 && all->list[all->count - 1]->last >= all->list[0]->first) {
-        *first = all->list[0]->first;
-        *last = all->list[all->count - 1]->last;
-    }
-    pthread_mutex_unlock(&all->lock);
+    pthread_mutex_lock(&s->segments.lock);
+    segments_usable(&s->segments, first, last);
+    pthread_mutex_unlock(&s->segments.lock);
 }
 
 void segments_measure(struct storage_lmdb *s, struct storage_stats *stats) {
@@ -358,8 +437,14 @@ void segments_measure(struct storage_lmdb *s, struct storage_stats *stats) {
     pthread_mutex_lock(&all->lock);
     stats->segments = all->count;
     for (uint32_t i = 0; i < all->count; i++) stats->log_bytes += all->list[i]->used_bytes;
+    segments_usable(all, &stats->log_first, &stats->log_last);
+    if (stats->log_last > 0 && all->count > 0) stats->log_first = all->list[0]->first;
+    stats->gaps = all->gaps_count;
+    if (all->gaps_count > 0) {
+        stats->gap_first = all->gaps[all->gaps_count - 1].first;
+        stats->gap_last = all->gaps[all->gaps_count - 1].last;
+    }
     pthread_mutex_unlock(&all->lock);
-    segments_range(s, &stats->log_first, &stats->log_last);
 }
 
 /* -- the writer ----------------------------------------------------------------------------- */
@@ -386,7 +471,8 @@ int segments_add(struct storage_lmdb *s, uint64_t first) {
     }
     g->users = 1;
     pthread_mutex_lock(&all->lock);
-    require(all->count == 0 || all->list[all->count - 1]->last + 1 == first);
+    require(all->count == 0 || all->list[all->count - 1]->last + 1 == first ||
+            gaps_floor(all) + 1 == first);
     all->list[all->count++] = g;
     pthread_mutex_unlock(&all->lock);
     if (all->active) segment_release(s, all->active);
@@ -415,7 +501,10 @@ int segments_truncate(struct storage_lmdb *s, uint64_t index) {
     struct segments *all = &s->segments;
     char error[256];
     require(all->count > 0 && index >= all->list[0]->first);
-    while (all->count > 1 && all->list[all->count - 1]->first >= index) {
+    /* Nobody else changes the gaps while the writer lives. */
+    uint64_t oldest = gaps_floor(all) + 1;
+    while (all->count > 1 && all->list[all->count - 1]->first >= index &&
+           all->list[all->count - 1]->first != oldest) {
         if (all->active) segment_release(s, all->active);
         all->active = NULL;
         segments_drop(s, all->count - 1);
@@ -425,6 +514,29 @@ int segments_truncate(struct storage_lmdb *s, uint64_t index) {
     all->active = segment_acquire(s, all->list[all->count - 1]->last, error, sizeof error);
     if (!all->active) lmdb_fatal(MDB_CORRUPTED, "%s", error);
     return 0;
+}
+
+void segments_start_anew(struct storage_lmdb *s) {
+    struct segments *all = &s->segments;
+    char error[256];
+    const struct log_gap *gap = &all->gaps[all->gaps_count - 1];
+    if (all->active) segment_release(s, all->active);
+    all->active = NULL;
+    for (uint32_t i = all->count; i > 0; i--) {
+        uint64_t first = all->list[i - 1]->first;
+        if (first < gap->first && !gaps_find(all, first)) continue;
+        segments_drop(s, i - 1);
+        storage_fault(s, STORAGE_POINT_SEGMENT_DROPPED);
+    }
+    if (all->count == 0 || all->list[all->count - 1]->last < gap->first) return;
+    struct segment *g = segment_acquire(s, gap->first - 1, error, sizeof error);
+    /* Of a damaged segment nothing can be read in any case. */
+    if (!g) {
+        all->list[all->count - 1]->last = gap->first - 1;
+        return;
+    }
+    segment_cut(s, g, gap->first);
+    segment_release(s, g);
 }
 
 void segments_grown(struct storage_lmdb *s, uint64_t last, int64_t oldest_ms, int64_t newest_ms) {

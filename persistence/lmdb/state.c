@@ -16,7 +16,7 @@ const char *const state_table_names[STATE_TABLES] = {"orders", "stores",  "board
 /* -- open ----------------------------------------------------------------------------------- */
 
 /* Tables that exist; they are made with the identity in one transaction. */
-static int state_open_tables(struct storage_lmdb *s, MDB_txn *txn, unsigned flags) {
+int state_open_tables(struct storage_lmdb *s, MDB_txn *txn, unsigned flags) {
     for (int i = 0; i < STATE_TABLES; i++) {
         int rc = mdb_dbi_open(txn, state_table_names[i], flags, &s->state_tables[i]);
         if (rc != 0) return rc;
@@ -151,21 +151,33 @@ static int64_t state_birth_max_ms(struct storage_lmdb *s, MDB_txn *txn) {
     return (int64_t)storage_from_be64(birth_be);
 }
 
+int state_meta_of(struct storage_lmdb *s, MDB_txn *txn, struct storage_meta *meta) {
+    MDB_stat orders, stores;
+    int rc = state_read_marker(s, txn, meta) != 0 ? MDB_CORRUPTED : 0;
+    if (rc == 0) rc = mdb_stat(txn, s->state_tables[STATE_ORDERS], &orders);
+    if (rc == 0) rc = mdb_stat(txn, s->state_tables[STATE_STORES], &stores);
+    if (rc != 0) return rc;
+    meta->orders_count = orders.ms_entries;
+    meta->stores_count = stores.ms_entries;
+    meta->orders_birth_max_ms = state_birth_max_ms(s, txn);
+    return 0;
+}
+
 int state_meta(struct storage_lmdb *s, struct storage_meta *meta, char *error,
                size_t error_bytes) {
     MDB_txn *txn;
-    MDB_stat orders, stores;
     int rc = lmdb_env_read_begin(&s->state, &txn);
-    if (rc != 0) return lmdb_error(error, error_bytes, "%s: %s", s->state.path, mdb_strerror(rc));
-    if (state_read_marker(s, txn, meta) != 0) rc = MDB_CORRUPTED;
-    if (rc == 0) rc = mdb_stat(txn, s->state_tables[STATE_ORDERS], &orders);
-    if (rc == 0) rc = mdb_stat(txn, s->state_tables[STATE_STORES], &stores);
     if (rc == 0) {
-        meta->orders_count = orders.ms_entries;
-        meta->stores_count = stores.ms_entries;
-        meta->orders_birth_max_ms = state_birth_max_ms(s, txn);
+        rc = state_meta_of(s, txn, meta);
+        lmdb_env_read_end(&s->state, txn);
     }
-    lmdb_env_read_end(&s->state, txn);
     if (rc == 0) return 0;
     return lmdb_error(error, error_bytes, "%s: %s", s->state.path, mdb_strerror(rc));
+}
+
+void state_reopen(struct storage_lmdb *s) {
+    char path[LMDB_PATH_BYTES_MAX], fault[512] = "nothing is in it";
+    snprintf(path, sizeof path, "%s/state", s->directory);
+    if (state_try_open(s, path, fault, sizeof fault) == STATE_SOUND) return;
+    lmdb_fatal(MDB_CORRUPTED, "%s: the installed state cannot be opened: %s", path, fault);
 }

@@ -129,21 +129,25 @@ uint64_t state_cursor_checksum(const struct checkpoint_cursor *c) {
     return XXH3_64bits_digest(&state);
 }
 
-static int state_visit_cursor(struct state_visit *v, MDB_val key, MDB_val value) {
-    struct checkpoint_cursor c = {.bytes = 0};
+const char *state_cursor_fault(MDB_val key, MDB_val value, struct checkpoint_cursor *c) {
     uint64_t checksum;
-    if (key.mv_size > sizeof c.name || value.mv_size < 8 || value.mv_size > 8 + sizeof c.value) {
-        return lmdb_error(v->error, v->error_bytes, "%s: a cursor is damaged: its length is wrong",
-                          v->s->state.path);
+    *c = (struct checkpoint_cursor){.bytes = 0};
+    if (key.mv_size > sizeof c->name || value.mv_size < 8 || value.mv_size > 8 + sizeof c->value) {
+        return "its length is wrong";
     }
-    memcpy(c.name, key.mv_data, key.mv_size);
+    memcpy(c->name, key.mv_data, key.mv_size);
     memcpy(&checksum, value.mv_data, 8);
-    c.bytes = (uint32_t)(value.mv_size - 8);
-    memcpy(c.value, (uint8_t *)value.mv_data + 8, c.bytes);
-    if (checksum != state_cursor_checksum(&c)) {
-        return lmdb_error(v->error, v->error_bytes,
-                          "%s: the cursor %.24s is damaged: checksum does not match",
-                          v->s->state.path, c.name);
+    c->bytes = (uint32_t)(value.mv_size - 8);
+    memcpy(c->value, (uint8_t *)value.mv_data + 8, c->bytes);
+    return checksum == state_cursor_checksum(c) ? NULL : "checksum does not match";
+}
+
+static int state_visit_cursor(struct state_visit *v, MDB_val key, MDB_val value) {
+    struct checkpoint_cursor c;
+    const char *fault = state_cursor_fault(key, value, &c);
+    if (fault) {
+        return lmdb_error(v->error, v->error_bytes, "%s: the cursor %.24s is damaged: %s",
+                          v->s->state.path, c.name, fault);
     }
     return v->cursor(v->arg, &c) ? 0 : 1;
 }

@@ -38,6 +38,16 @@ static int storage_load_meta(struct storage *base, struct storage_meta *meta, ch
     if (vote_meta(s, &meta->term, &meta->voted_for, error, error_bytes) != 0) return -1;
     if (state_meta(s, meta, error, error_bytes) != 0) return -1;
     segments_range(s, &meta->log_first, &meta->log_last);
+    pthread_mutex_lock(&s->segments.lock);
+    uint64_t floor = gaps_floor(&s->segments);
+    pthread_mutex_unlock(&s->segments.lock);
+    if (meta->applied_index < floor) {
+        return lmdb_error(error, error_bytes,
+                          "%s: the state reflects record %llu, but the log that follows begins "
+                          "with %llu: the state is older than the one that was installed; put the "
+                          "newer one back", s->directory, (unsigned long long)meta->applied_index,
+                          (unsigned long long)meta->log_first);
+    }
     if (meta->applied_index > meta->log_last) {
         return lmdb_error(error, error_bytes,
                           "%s: the state reflects record %llu, but the log ends with %llu: the "
@@ -85,6 +95,7 @@ static void storage_free(struct storage_lmdb *s) {
     lmdb_env_close(&s->state);
     lmdb_env_close(&s->vote);
     completions_fini(&s->done);
+    exports_fini(&s->exports);
     free(s->loader.queue);
     pthread_cond_destroy(&s->log.wake);
     pthread_cond_destroy(&s->checkpoints.wake);
@@ -99,6 +110,7 @@ static void storage_free(struct storage_lmdb *s) {
 
 static void storage_close(struct storage *base) {
     struct storage_lmdb *s = (struct storage_lmdb *)base;
+    exports_end(s);
     log_writer_stop(s);
     checkpoint_stop(s);
     loader_stop(s);
@@ -119,6 +131,9 @@ static const struct storage_ops storage_lmdb_ops = {
     .load_timers = loader_load_timers,
     .poll = completions_poll,
     .retain = log_writer_retain,
+    .export_state = state_export,
+    .check_state = state_check,
+    .install_state = install_state,
     .stats = storage_get_stats,
     .close = storage_close,
 };
@@ -153,6 +168,7 @@ static struct storage_lmdb *storage_new(const struct storage_lmdb_options *o) {
     pthread_mutex_init(&s->loader.lock, NULL);
     pthread_mutex_init(&s->segments.lock, NULL);
     completions_init(&s->done);
+    exports_init(&s->exports);
     /* Pages that are never queued into are never touched. */
     s->loader.queue = malloc(STORAGE_LOADS_MAX * sizeof *s->loader.queue);
     if (s->loader.queue) return s;
@@ -181,10 +197,20 @@ static int storage_open_parts(struct storage_lmdb *s, char *error, size_t error_
         return lmdb_error(error, error_bytes, "%s cannot be made: %s", s->directory, strerror(rc));
     }
     if (storage_lock(s, error, error_bytes) != 0) return -1;
-    if (segments_open(s, error, error_bytes) != 0) return -1;
+    bool fresh;
+    if (vote_open(s, &fresh, error, error_bytes) != 0) return -1;
+    if (gaps_load(s, error, error_bytes) != 0) return -1;
+    bool unfinished = install_is_open(s);
+    if (segments_open(s, unfinished, error, error_bytes) != 0) return -1;
     uint64_t first, last;
     segments_range(s, &first, &last);
-    if (vote_open(s, last > 0, error, error_bytes) != 0) return -1;
+    if (fresh && last > 0) {
+        return lmdb_error(error, error_bytes,
+                          "%s/vote is lost, but there is a log: a node that forgot its vote could "
+                          "vote twice in one term; put the directory back", s->directory);
+    }
+    if (fresh && vote_create(s, error, error_bytes) != 0) return -1;
+    if (unfinished) install_finish(s);
     return state_open(s, first <= 1, error, error_bytes);
 }
 

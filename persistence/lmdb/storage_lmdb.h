@@ -5,6 +5,7 @@
  *   state/                     actor snapshots, timers, cursors, marker; written by the
  *                              checkpoint thread, read by the loader thread
  *   log-<first index>/         one environment per segment; written by the log writer thread
+ *   state.<index>.new/         a state that is being installed; see install.c
  *   *.trash, *.damaged         on its way out; set aside
  *
  * docs/formats.md shows every byte by example.
@@ -28,7 +29,14 @@ enum storage_lmdb_point {
     STORAGE_POINT_STATE_COMMIT,        /* before a checkpoint commits; may fail it */
     STORAGE_POINT_VOTE_COMMIT,         /* before a vote commits; may fail it */
     STORAGE_POINT_LOAD,                /* the loader is about to read one actor */
-    STORAGE_POINT_ALLOCATE             /* before an allocation; non-zero = no memory */
+    STORAGE_POINT_ALLOCATE,            /* before an allocation; non-zero = no memory */
+    STORAGE_POINT_EXPORT_COMMIT,       /* before a part of an exported state commits; may fail it */
+    STORAGE_POINT_INSTALL_READY,       /* the new state lies beside the old one; may fail it */
+    STORAGE_POINT_INSTALL_COMMIT,      /* before the gap's row commits; may fail it */
+    STORAGE_POINT_INSTALL_COMMITTED,   /* from here on an install is finished by whoever opens */
+    STORAGE_POINT_INSTALL_CUT,         /* before the uncommitted tail is deleted; may fail it */
+    STORAGE_POINT_INSTALL_ASIDE,       /* the old state is renamed, the new one not yet */
+    STORAGE_POINT_INSTALL_SWITCHED     /* the new state is in its place */
 };
 
 struct storage_lmdb_options {
@@ -53,5 +61,17 @@ struct storage_lmdb_options {
  * another shard's, the log has a hole, the state is lost and the log does not reach back to 1. */
 struct storage *storage_lmdb_open(const struct storage_lmdb_options *options, char *error,
                                   size_t error_bytes);
+
+/* storage_ops.export_state for a directory that another process has open and goes on using (or
+ * nobody): nothing in it is changed, and it needs no lock that the other one holds. While it runs,
+ * that one cannot use freed pages of its state again, so its file grows a little. Not for a
+ * directory that is open in this process. */
+int storage_lmdb_export(const char *directory, uint32_t shard, const char *path,
+                        const atomic_bool *stop, struct storage_meta *meta, char *error,
+                        size_t error_bytes);
+
+/* storage_ops.check_state without an open storage. */
+int storage_lmdb_check(uint32_t shard, const char *path, struct storage_meta *meta, char *error,
+                       size_t error_bytes);
 
 #endif

@@ -71,7 +71,7 @@ static int vote_put(struct storage_lmdb *s, const struct vote_row *row) {
     return rc;
 }
 
-static int vote_create(struct storage_lmdb *s, char *error, size_t error_bytes) {
+int vote_create(struct storage_lmdb *s, char *error, size_t error_bytes) {
     struct vote_row row = {0};
     row.checksum = vote_checksum(&row);
     for (int i = 0; i < VOTE_WARM_UP_COMMITS; i++) {
@@ -83,7 +83,7 @@ static int vote_create(struct storage_lmdb *s, char *error, size_t error_bytes) 
     return 0;
 }
 
-int vote_open(struct storage_lmdb *s, bool log_exists, char *error, size_t error_bytes) {
+int vote_open(struct storage_lmdb *s, bool *fresh, char *error, size_t error_bytes) {
     char path[LMDB_PATH_BYTES_MAX];
     require(snprintf(path, sizeof path, "%s/vote", s->directory) < (int)sizeof path);
     int rc = lmdb_make_directory(path);
@@ -92,26 +92,18 @@ int vote_open(struct storage_lmdb *s, bool log_exists, char *error, size_t error
         return lmdb_error(error, error_bytes, "%s cannot be opened: %s", path, mdb_strerror(rc));
     }
     MDB_txn *txn;
-    bool fresh = false;
+    *fresh = false;
     rc = lmdb_env_read_begin(&s->vote, &txn);
     if (rc == 0) {
         rc = mdb_dbi_open(txn, NULL, 0, &s->vote_table);
         if (rc == 0) {
-            rc = identity_check(s, txn, s->vote_table, path, &fresh, error, error_bytes);
+            rc = identity_check(s, txn, s->vote_table, path, fresh, error, error_bytes);
             lmdb_env_read_end(&s->vote, txn);
-            if (rc != 0) return -1;
-        } else {
-            lmdb_env_read_end(&s->vote, txn);
+            return rc;
         }
+        lmdb_env_read_end(&s->vote, txn);
     }
-    if (rc != 0) return lmdb_error(error, error_bytes, "%s: %s", path, mdb_strerror(rc));
-    if (!fresh) return 0;
-    if (log_exists) {
-        return lmdb_error(error, error_bytes,
-                          "%s is lost, but there is a log: a node that forgot its vote could vote "
-                          "twice in one term; put the directory back", path);
-    }
-    return vote_create(s, error, error_bytes);
+    return lmdb_error(error, error_bytes, "%s: %s", path, mdb_strerror(rc));
 }
 
 int vote_meta(struct storage_lmdb *s, uint64_t *term, uint64_t *voted_for, char *error,
@@ -143,4 +135,16 @@ void vote_save(struct storage *base, uint64_t term, uint64_t voted_for) {
         lmdb_fatal(rc, "%s: the vote of term %llu cannot be saved", s->vote.path,
                    (unsigned long long)term);
     }
+}
+
+int vote_warm_up(struct storage_lmdb *s) {
+    char error[256];
+    struct vote_row row = {0};
+    if (vote_meta(s, &row.term, &row.voted_for, error, sizeof error) != 0) return MDB_CORRUPTED;
+    row.checksum = vote_checksum(&row);
+    for (int i = 0; i < VOTE_WARM_UP_COMMITS; i++) {
+        int rc = vote_put(s, &row);
+        if (rc != 0) return rc;
+    }
+    return 0;
 }

@@ -431,7 +431,7 @@ static void retention_reaches_over_a_gap(void **state) {
 }
 
 #define TWINS(test)                                                                                \
-    \
+    {"lmdb: " #test, test, fixture_setup, fixture_teardown, NULL},                                 \
     {"memory: " #test, test, fixture_setup_memory, fixture_teardown, NULL}
 
 int main(void) {

@@ -1,0 +1,72 @@
+/* Groups of replicas on simulated disks and a simulated network, under a virtual clock, in one
+ * thread: a few nodes, each with a replica of every shard. */
+#ifndef JUMUN_TEST_GROUP_WORLD_H
+#define JUMUN_TEST_GROUP_WORLD_H
+
+#include "tests/unit/shard/shard_world.h"
+#include "tests/world/network.h"
+
+enum { GROUP_NODES_MAX = 5, GROUP_SHARDS = WORLD_SHARDS };
+
+struct group_world;
+
+/* One replica: what its shard is given of the world. */
+struct replica {
+    struct peers peers;          /* first: the shard's handle */
+    struct courier courier;
+    struct group_world *world;
+    uint32_t node, id;           /* of the node, from 0; of the shard */
+    uint64_t server_id;
+    struct storage_memory *disk;
+    struct storage *storage;
+    struct shard *shard;         /* NULL = its node is down */
+    uint64_t leader, term;       /* as told by the shard */
+    bool ready;
+    bool wants_snapshot[GROUP_NODES_MAX]; /* of this one, as leader: asked for, by node */
+};
+
+struct group_world {
+    struct world names;          /* only makes keys, ids and commands */
+    uint32_t nodes;              /* those that the groups begin with */
+    struct replica replicas[GROUP_NODES_MAX][GROUP_SHARDS];
+    struct storage_memory_files *files;
+    struct storage_memory_options disk_options;
+    struct network *network;
+    struct shard_options options;
+    int64_t mono_ms, now_ms;
+    int64_t clock_off_ms[GROUP_NODES_MAX]; /* of a node's Unix clock */
+    uint64_t snapshots;          /* sent */
+    bool no_snapshots;
+};
+
+struct group_setup {
+    uint32_t nodes;              /* 0 = 3 */
+    struct storage_memory_options disk;
+    struct network_options network;
+    uint32_t trailing_entries;
+    int64_t checkpoint_age_ms;
+};
+
+void group_open(struct group_world *w, const struct group_setup *setup);
+void group_close(struct group_world *w);         /* judges the disks */
+void group_start_node(struct group_world *w, uint32_t node);
+void group_crash_node(struct group_world *w, uint32_t node);
+void group_cut_node(struct group_world *w, uint32_t node, int64_t ms); /* both ways, from all */
+void group_run(struct group_world *w, int64_t ms);
+
+/* The node whose replica serves, of several the one of the newest term; -1 = none. */
+int group_leader(const struct group_world *w, uint32_t shard);
+/* Runs until there is one (at most 20 s) that all others that are up know of. */
+uint32_t group_await_leader(struct group_world *w, uint32_t shard);
+struct shard *group_shard(struct group_world *w, uint32_t node, uint32_t shard);
+
+bool group_offer(struct group_world *w, uint32_t node, struct ask *ask,
+                 const struct command *command);
+/* Asks whoever leads, again and again under the same id, as a client does. */
+struct result group_ask(struct group_world *w, const struct command *command);
+
+/* Runs until all replicas that are up have applied the same log (at most 20 s) and compares what
+ * they have in memory. NULL, or what differs. */
+const char *group_difference(struct group_world *w, uint32_t shard);
+
+#endif

@@ -1,0 +1,179 @@
+/* Three replicas of two shards: one log, one answer, whoever leads. */
+#include <stdarg.h>
+#include <stddef.h>
+#include <setjmp.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <cmocka.h>
+
+#include "tests/unit/shard/group_world.h"
+
+static const struct group_setup calm = {
+    .disk = {.seed = 21, .append_ms_max = 3, .checkpoint_ms_max = 5, .load_ms_max = 2},
+    .network = {.seed = 3, .latency_ms_max = 2}};
+static const struct group_setup rough __attribute__((unused)) = {
+    .disk = {.seed = 22, .append_ms_max = 6, .checkpoint_ms_max = 9, .load_ms_max = 4},
+    .network = {.seed = 4, .loss = 500, .doubled = 300, .late = 300, .latency_ms_max = 4,
+                .late_ms_max = 60},
+    .checkpoint_age_ms = 200};
+
+enum { ORDERS_MAX = 600 };
+static struct group_world world;
+static struct id128 keys[ORDERS_MAX];
+static uint32_t versions[ORDERS_MAX];
+static uint32_t orders;
+
+static void open_world(const struct group_setup *setup) {
+    orders = 0;
+    group_open(&world, setup);
+}
+
+static struct result place_one(struct group_world *w, uint32_t shard, const char *store) {
+    struct command c = world_place(&w->names, world_key(&w->names, shard), store);
+    struct result r = group_ask(w, &c);
+    assert_int_equal(r.code, RESULT_OK);
+    keys[orders] = c.subject;
+    versions[orders++] = r.version;
+    return r;
+}
+
+static void change_one(struct group_world *w, uint32_t n) {
+    struct command c = world_command(&w->names, COMMAND_ANNOTATE, keys[n]);
+    c.annotate.note = bytes_of_text("late");
+    struct result r = group_ask(w, &c);
+    assert_int_equal(r.code, RESULT_OK);
+    assert_int_equal(r.version, versions[n] + 1);
+    versions[n] = r.version;
+}
+
+static void place_some(struct group_world *w, uint32_t count) {
+    for (uint32_t i = 0; i < count; i++) place_one(w, i % GROUP_SHARDS, i % 3 ? "s1" : "s2");
+}
+
+/* Every acknowledged version is there. */
+static void assert_orders(struct group_world *w) {
+    for (uint32_t n = 0; n < orders; n++) {
+        struct command get = world_command(&w->names, COMMAND_GET, keys[n]);
+        struct result r = group_ask(w, &get);
+        assert_int_equal(r.code, RESULT_OK);
+        assert_int_equal(r.version, versions[n]);
+    }
+}
+
+/* The stores have heard of each order once: the messages between the shards. */
+static void assert_stores(struct group_world *w) {
+    uint64_t placed = 0;
+    group_run(w, 3000);
+    for (uint32_t s = 0; s < GROUP_SHARDS; s++) {
+        const char *what = group_difference(w, s);
+        if (what) print_message("shard %u differs in %s\n", s, what);
+        assert_null(what);
+        struct shard *leader = group_shard(w, group_await_leader(w, s), s);
+        for (uint32_t n = 1; n < leader->table.slots_used; n++) {
+            const struct actor *a = shard_actor(leader, n);
+            if (!a || a->kind != ACTOR_STORE) continue;
+            struct store_view view;
+            store_view(a, &view);
+            placed += view.placed_orders;
+        }
+    }
+    assert_int_equal(placed, orders);
+}
+
+static void test_three_replicas_hold_the_same(void **state) {
+    (void)state;
+    struct group_world *w = &world;
+    open_world(&calm);
+    place_some(w, 60);
+    for (uint32_t n = 0; n < 60; n += 2) change_one(w, n);
+    assert_orders(w);
+    assert_stores(w);
+    group_close(w);
+}
+
+static void test_a_follower_names_the_leader(void **state) {
+    (void)state;
+    struct group_world *w = &world;
+    open_world(&calm);
+    uint32_t leader = group_await_leader(w, 0);
+    group_run(w, 200);
+    struct ask ask;
+    struct command place = world_place(&w->names, world_key(&w->names, 0), "s1");
+    assert_true(group_offer(w, (leader + 1) % 3, &ask, &place));
+    group_run(w, 1);
+    assert_true(ask.answered);
+    assert_int_equal(ask.result.code, RESULT_NOT_LEADER);
+    assert_int_equal(ask.result.leader_node, leader + 1);
+    group_close(w);
+}
+
+static void test_another_leads_when_the_leader_dies(void **state) {
+    (void)state;
+    struct group_world *w = &world;
+    open_world(&calm);
+    for (int round = 0; round < 6; round++) {
+        place_some(w, 10);
+        for (uint32_t n = 0; n < orders; n += 3) change_one(w, n);
+        uint32_t leader = group_await_leader(w, (uint32_t)round % 2);
+        group_crash_node(w, leader);
+        place_some(w, 10);
+        assert_orders(w);
+        group_start_node(w, leader);
+    }
+    assert_stores(w);
+    group_close(w);
+}
+
+/* All that waits at a leader that is cut off is answered, and nothing acknowledged is lost. */
+static void test_a_leader_that_is_cut_off_forgets(void **state) {
+    (void)state;
+    struct group_world *w = &world;
+    open_world(&calm);
+    place_some(w, 20);
+    for (int round = 0; round < 4; round++) {
+        uint32_t leader = group_await_leader(w, 0);
+        struct ask asks[8], read;
+        struct command commands[8];
+        group_cut_node(w, leader, 3000);
+        for (int i = 0; i < 8; i++) {
+            commands[i] = world_place(&w->names, world_key(&w->names, 0), "s1");
+            assert_true(group_offer(w, leader, &asks[i], &commands[i]));
+            group_run(w, 5);
+        }
+        struct command get = world_command(&w->names, COMMAND_GET, keys[0]);
+        if (world_shard_of(&get) != 0) get.subject = keys[1];
+        assert_int_equal(world_shard_of(&get), 0);
+        assert_true(group_offer(w, leader, &read, &get));
+        group_run(w, 100);
+        assert_false(read.answered); /* it cannot know whether it still leads */
+        group_run(w, 1500);
+        assert_true(read.answered);
+        assert_int_equal(read.result.code, RESULT_NOT_LEADER);
+        for (int i = 0; i < 8; i++) {
+            assert_true(asks[i].answered);
+            assert_int_equal(asks[i].result.code, RESULT_LEADERSHIP_LOST);
+        }
+        assert_int_not_equal(group_await_leader(w, 0), leader);
+        for (int i = 0; i < 8; i++) { /* the same ids, at the new one */
+            struct result r = group_ask(w, &commands[i]);
+            assert_int_equal(r.code, RESULT_OK);
+            keys[orders] = commands[i].subject;
+            versions[orders++] = r.version;
+        }
+        group_run(w, 2500);
+        assert_int_equal(group_shard(w, leader, 0)->phase, SHARD_FOLLOWING);
+    }
+    assert_orders(w);
+    assert_stores(w);
+    group_close(w);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_three_replicas_hold_the_same),
+        cmocka_unit_test(test_a_follower_names_the_leader),
+        cmocka_unit_test(test_another_leads_when_the_leader_dies),
+        cmocka_unit_test(test_a_leader_that_is_cut_off_forgets),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
