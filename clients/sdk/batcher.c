@@ -10,6 +10,12 @@
 #include "engine/base/clock.h"
 #include "engine/limits.h"
 
+/* A lane without an endpoint of its own goes to whichever node serves. */
+static struct endpoint *lane_endpoint(struct lane *lane) {
+    struct endpoint *own = atomic_load_explicit(&lane->endpoint, memory_order_acquire);
+    return own ? own : node_list_pick(&lane->shared->nodes);
+}
+
 /* -- a caller's side --------------------------------------------------------------------------- */
 
 int lane_admit(struct lane *lane, int64_t now_ns) {
@@ -19,9 +25,9 @@ int lane_admit(struct lane *lane, int64_t now_ns) {
         atomic_fetch_add_explicit(&shared->queue_full, 1, memory_order_relaxed);
         return JUMUN_QUEUE_FULL;
     }
-    struct endpoint *e = atomic_load_explicit(&lane->endpoint, memory_order_acquire);
+    struct endpoint *e = lane_endpoint(lane);
     if (circuit_breaker_is_closed(&e->breaker)) return JUMUN_OK;
-    struct endpoint *general = shared->general;
+    struct endpoint *general = node_list_pick(&shared->nodes);
     if (e != general && connection_is_up(&general->connection) &&
         circuit_breaker_is_closed(&general->breaker))
         return JUMUN_OK;
@@ -137,7 +143,7 @@ static void lane_expire_list(struct lane *lane, struct call_list *list, int64_t 
         int code = call_code_of_giving_up(call);
         if (code == JUMUN_NOT_SENT || code == JUMUN_OUTCOME_UNKNOWN) {
             atomic_fetch_add_explicit(&lane->shared->timeouts, 1, memory_order_relaxed);
-            slots_endpoint_failed(lane, atomic_load(&lane->endpoint), now_ns);
+            slots_endpoint_failed(lane, lane_endpoint(lane), now_ns);
         }
         lane_give_up(lane, call, code, recycler);
     }
@@ -183,8 +189,8 @@ static void lane_gather(struct lane *lane) {
 /* Where a message may go now; NULL = nowhere. When all circuits are open, one message at a time
  * goes through: it can only hold calls that were let in as probes, and retries. */
 static struct endpoint *lane_pick_endpoint(struct lane *lane, int64_t now_ns) {
-    struct endpoint *own = atomic_load_explicit(&lane->endpoint, memory_order_acquire);
-    struct endpoint *general = lane->shared->general;
+    struct endpoint *own = lane_endpoint(lane);
+    struct endpoint *general = node_list_pick(&lane->shared->nodes);
     bool own_up = connection_is_up(&own->connection);
     bool general_up = own != general && connection_is_up(&general->connection);
     if (own_up && circuit_breaker_admit(&own->breaker, now_ns)) return own;

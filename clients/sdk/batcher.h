@@ -25,7 +25,7 @@
 #include <pthread.h>
 
 #include "clients/sdk/call.h"
-#include "clients/sdk/endpoint.h"
+#include "clients/sdk/node_list.h"
 
 enum {
     LANE_BUCKETS = 16384,         /* a power of two */
@@ -34,6 +34,8 @@ enum {
 };
 #define LANE_TICK_NS 5000000LL
 #define LANE_GATHER_NS 100000LL
+/* No answer for so long: the shard may be led elsewhere by now, so the map is asked again. */
+#define LANE_SUSPECT_NS 200000000LL
 
 enum slot_state { SLOT_FREE, SLOT_IN_FLIGHT, SLOT_ENDING };
 
@@ -46,6 +48,7 @@ struct slot {
     struct lane *lane;
     struct endpoint *endpoint; /* where it went */
     struct exchange exchange;
+    int64_t begun_ns;          /* LANE_SUSPECT_NS later its endpoint is suspected */
     int64_t attempt_deadline_ns;
     int64_t first_deadline_ns; /* the earliest of its calls */
     uint32_t count;
@@ -68,7 +71,11 @@ struct lane_bucket {
 struct lane_shared {
     jumun_options options;     /* with all defaults filled in */
     struct call_pool pool;
-    struct endpoint *general;  /* routes any command; the way round a broken endpoint */
+    struct node_list nodes;    /* any routes any command; the way round a broken endpoint */
+    /* An answer said where the lane's shard is led from. Any thread; from the call on the lane
+     * sends there. */
+    void (*redirect)(void *arg, struct lane *lane, const void *address, uint32_t bytes);
+    void *redirect_arg;
     atomic_bool closing;
     atomic_bool map_wanted;    /* an answer said that the shard map is out of date */
     atomic_bool clocks_differ; /* the node refuses our deadlines: send none */
@@ -78,7 +85,7 @@ struct lane_shared {
 
 struct lane {
     struct lane_shared *shared;
-    struct endpoint *_Atomic endpoint;
+    struct endpoint *_Atomic endpoint; /* NULL = whichever node serves */
 
     _Alignas(64) struct call *_Atomic incoming; /* newest first */
     atomic_uint waiting;       /* pushed and not in flight: for the queue's bound */

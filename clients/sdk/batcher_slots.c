@@ -13,6 +13,8 @@
 void slots_endpoint_failed(struct lane *lane, struct endpoint *endpoint, int64_t now_ns) {
     if (circuit_breaker_failure(&endpoint->breaker, now_ns))
         atomic_fetch_add_explicit(&lane->shared->circuit_opened, 1, memory_order_relaxed);
+    node_list_failed(&lane->shared->nodes, endpoint);
+    atomic_store_explicit(&lane->shared->map_wanted, true, memory_order_relaxed);
 }
 
 /* -- begin ------------------------------------------------------------------------------------- */
@@ -43,6 +45,7 @@ void slot_begin(struct slot *slot, struct endpoint *endpoint, size_t bytes, int6
     require(slot->state == SLOT_FREE);
     slot->state = SLOT_IN_FLIGHT;
     slot->endpoint = endpoint;
+    slot->begun_ns = now_ns;
     slot->attempt_deadline_ns = now_ns + lane->shared->options.attempt_timeout_ms * 1000000LL;
     bool begun = request && exchange_begin(&slot->exchange, &endpoint->connection);
     pthread_mutex_unlock(&slot->mutex);
@@ -59,6 +62,8 @@ struct slot_ending {
     int64_t now_ns;
     uint32_t asked_ms;     /* the longest wait that the engine asked for */
     uint32_t attempts_max; /* of the calls to be tried again */
+    bool redirected;       /* they know better where to go: at once */
+    bool between_leaders;  /* all that holds them up is an election: soon */
 };
 
 static void ending_finish_call(struct slot_ending *e, uint32_t position, jumun_result *result,
@@ -108,12 +113,14 @@ static void ending_with_answer(struct slot_ending *e, uint32_t position, jumun_r
     struct lane_shared *shared = e->slot->lane->shared;
     int code = result->code;
     if (retry_needs_new_map(code)) atomic_store(&shared->map_wanted, true);
+    if (retry_leaves_doubt(code)) call->maybe_done |= !command_only_reads(call->kind);
     bool again = retry_is_worthwhile(code) || ending_clocks_differ(e, call, code);
     int64_t asked_ns = result->retry_after_ms * 1000000LL;
     if (again && call->deadline_ns > e->now_ns + asked_ns && !atomic_load(&shared->closing)) {
         call->refused_code = (uint16_t)code;
         call->refused_retry_ms = result->retry_after_ms;
         if (result->retry_after_ms > e->asked_ms) e->asked_ms = result->retry_after_ms;
+        e->between_leaders |= retry_needs_new_map(code);
         ending_retry_call(e, position);
         return;
     }
@@ -156,6 +163,12 @@ static void ending_results(struct slot_ending *e, struct reply *reply) {
             ending_garbage(e, i);
             return;
         }
+        if (reply->leader_bytes > 0 && !e->redirected) {
+            struct lane *lane = e->slot->lane;
+            lane->shared->redirect(lane->shared->redirect_arg, lane, reply->leader,
+                                   reply->leader_bytes);
+            e->redirected = true;
+        }
         if (e->slot->calls[i]) ending_with_answer(e, i, &result, value, value_bytes);
     }
     circuit_breaker_success(&e->slot->endpoint->breaker);
@@ -186,8 +199,12 @@ static void ending_replied(struct slot_ending *e, const void *data, size_t bytes
 static void ending_schedule_retries(struct slot_ending *e) {
     if (!e->slot->retries.head) return;
     const jumun_options *o = &e->slot->lane->shared->options;
-    int64_t due_ns = e->now_ns + retry_delay_ns(e->attempts_max, o->backoff_ms_min,
-                                                o->backoff_ms_max, e->asked_ms);
+    uint32_t max_ms = o->backoff_ms_max;
+    if (e->between_leaders && max_ms > RETRY_ELECTION_MS_MAX) max_ms = RETRY_ELECTION_MS_MAX;
+    int64_t due_ns = e->now_ns + retry_delay_ns(e->attempts_max, o->backoff_ms_min, max_ms,
+                                                e->asked_ms);
+    /* Once: two nodes that name each other must not have it go to and fro. */
+    if (e->redirected && e->attempts_max <= RETRY_REDIRECTS_MAX) due_ns = e->now_ns;
     for (struct call *call = e->slot->retries.head; call; call = call->next)
         call->due_ns = due_ns;
 }
@@ -244,6 +261,17 @@ static void slot_expire(struct slot *slot, int64_t now_ns) {
                 slot->first_deadline_ns = call->deadline_ns;
             }
         }
+    }
+    /* A node that hangs answers nothing, and its connection stands: ask the others who leads, and
+     * go there as soon as they know. */
+    if (slot->state == SLOT_IN_FLIGHT && now_ns - slot->begun_ns >= LANE_SUSPECT_NS) {
+        struct lane *lane = slot->lane;
+        struct endpoint *own = atomic_load_explicit(&lane->endpoint, memory_order_acquire);
+        atomic_store_explicit(&lane->shared->map_wanted, true, memory_order_relaxed);
+        struct node_list *nodes = &lane->shared->nodes;
+        struct endpoint *now = node_list_has(nodes, slot->endpoint) || !own
+                                   ? node_list_pick(nodes) : own;
+        if (now != slot->endpoint) slot->attempt_deadline_ns = now_ns;
     }
     if (slot->state == SLOT_IN_FLIGHT && slot->attempt_deadline_ns <= now_ns) {
         slot->attempt_deadline_ns = INT64_MAX;

@@ -16,7 +16,8 @@
 
 enum {
     CLOCK_IDLE_TICKS = 200,           /* then the clock's thread goes to sleep */
-    MAP_FETCH_TIMEOUT_MS = 2000,
+    MAP_FETCH_TIMEOUT_MS = 2000,      /* while there is none */
+    MAP_REFETCH_TIMEOUT_MS = 250      /* another node may know better */
 };
 #define MAP_FETCH_PAUSE_NS 100000000LL /* between two fetches */
 
@@ -39,10 +40,11 @@ static void client_on_connection(void *arg, bool up) {
     jumun_client *client = arg;
     if (!client_enter(client)) return;
     if (up) {
-        circuit_breaker_allow_probe(&client->general.breaker);
+        node_list_allow_probes(&client->shared.nodes);
         for (uint32_t i = 0; i < atomic_load(&client->router.lanes_count); i++) {
             struct lane *lane = atomic_load(&client->router.lanes[i]);
-            circuit_breaker_allow_probe(&atomic_load(&lane->endpoint)->breaker);
+            struct endpoint *own = atomic_load(&lane->endpoint);
+            if (own) circuit_breaker_allow_probe(&own->breaker);
         }
         if (client->node_lane) lane_run(client->node_lane);
         shard_router_run(&client->router);
@@ -213,6 +215,7 @@ static void client_on_map(void *arg, const jumun_result *result, const void *val
         /* A node that has no map, or one of another shape, still routes what it is sent. */
         shard_router_install(router, NULL, 0);
     } else if (result->code != JUMUN_CLOSED) {
+        node_list_failed(&client->shared.nodes, atomic_load(&client->map_asked));
         atomic_store(&client->shared.map_wanted, true);
     }
     atomic_store(&client->map_fetching, false);
@@ -223,12 +226,15 @@ static void client_fetch_map(jumun_client *client, int64_t now_ns) {
     bool missing = atomic_load(&client->router.map) == NULL;
     if (!missing && !atomic_load(&client->shared.map_wanted)) return;
     if (now_ns - client->map_fetched_ns < MAP_FETCH_PAUSE_NS) return;
-    if (!connection_is_up(&client->general.connection)) return;
+    struct endpoint *node = node_list_pick(&client->shared.nodes);
+    if (!connection_is_up(&node->connection)) return;
     if (atomic_exchange(&client->map_fetching, true)) return;
     client->map_fetched_ns = now_ns;
+    atomic_store(&client->map_asked, node);
     atomic_store(&client->shared.map_wanted, false);
     jumun_command ask = {.kind = JUMUN_NODE_SHARD_MAP,
-                         .options = {.timeout_ms = MAP_FETCH_TIMEOUT_MS}};
+                         .options = {.timeout_ms = missing ? MAP_FETCH_TIMEOUT_MS
+                                                           : MAP_REFETCH_TIMEOUT_MS}};
     if (jumun_submit(client, &ask, client_on_map, client) != JUMUN_OK) {
         atomic_store(&client->shared.map_wanted, true);
         atomic_store(&client->map_fetching, false);
@@ -302,17 +308,12 @@ static const char *options_fault(const jumun_options *o) {
 
 static bool client_start(jumun_client *client, const char *endpoints, char *error,
                          size_t error_bytes) {
-    const jumun_options *o = &client->shared.options;
-    char failed_at[sizeof client->general.addresses];
-    if (!(client->node_lane = lane_new(&client->shared, &client->general))) {
+    char failed_at[ENDPOINT_ADDRESSES_BYTES];
+    if (!(client->node_lane = lane_new(&client->shared, NULL))) {
         open_failed(error, error_bytes, "no memory for a client");
         return false;
     }
-    circuit_breaker_init(&client->general.breaker, o->circuit_failures,
-                         o->circuit_open_ms * 1000000LL);
-    snprintf(client->general.addresses, sizeof client->general.addresses, "%s", endpoints);
-    int rc = connection_open(&client->general.connection, endpoints, client_on_connection, client,
-                             failed_at, sizeof failed_at);
+    int rc = node_list_add(&client->shared.nodes, endpoints, failed_at, sizeof failed_at);
     if (rc != 0) {
         open_failed(error, error_bytes, "cannot use the endpoint \"%s\": %s", failed_at,
                     connection_error_text(rc));
@@ -323,7 +324,6 @@ static bool client_start(jumun_client *client, const char *endpoints, char *erro
         open_failed(error, error_bytes, "cannot start a thread");
         atomic_store(&client->shared.closing, true);
         lane_delete(client->node_lane);
-        connection_close(&client->general.connection);
         return false;
     }
     return true;
@@ -334,18 +334,21 @@ jumun_client *jumun_open(const char *endpoints, const jumun_options *options, ch
     jumun_options filled = options_filled(options);
     const char *fault = options_fault(&filled);
     if (fault) return open_failed(error, error_bytes, "%s", fault);
-    if (!endpoints || strlen(endpoints) >= sizeof(((struct endpoint *)0)->addresses))
-        return open_failed(error, error_bytes, "the endpoint is missing or over 511 bytes");
+    if (!endpoints) return open_failed(error, error_bytes, "the endpoint is missing");
+    for (const char *at = endpoints; *at; at += strcspn(at, ",") + (strchr(at, ',') != NULL))
+        if (strcspn(at, ",") >= ENDPOINT_ADDRESSES_BYTES)
+            return open_failed(error, error_bytes, "an endpoint is over 255 bytes");
     jumun_client *client = aligned_alloc(64, (sizeof *client + 63) / 64 * 64);
     if (!client) return open_failed(error, error_bytes, "no memory for a client");
     memset(client, 0, sizeof *client);
     client->shared.options = filled;
-    client->shared.general = &client->general;
+    node_list_init(&client->shared.nodes, &client->shared.options, client_on_connection, client);
     client->map_fetched_ns = -MAP_FETCH_PAUSE_NS;
     call_pool_init(&client->shared.pool);
     shard_router_init(&client->router, &client->shared, client_on_connection, client);
     if (client_start(client, endpoints, error, error_bytes)) return client;
     shard_router_fini(&client->router);
+    node_list_fini(&client->shared.nodes);
     call_pool_fini(&client->shared.pool);
     free(client);
     return NULL;
@@ -361,7 +364,7 @@ void jumun_close(jumun_client *client) {
     pthread_join(client->clock, NULL);
     lane_delete(client->node_lane);
     shard_router_fini(&client->router);
-    connection_close(&client->general.connection);
+    node_list_fini(&client->shared.nodes);
     call_pool_fini(&client->shared.pool);
     free(client);
 }

@@ -6,7 +6,6 @@
 
 struct jumun_client {
     struct lane_shared shared;
-    struct endpoint general;
     struct lane *node_lane;        /* for commands to the node itself */
     struct shard_router router;
 
@@ -21,6 +20,7 @@ struct jumun_client {
     _Alignas(64) _Atomic uint32_t clock_asleep; /* a futex */
     atomic_bool map_fetching;
     int64_t map_fetched_ns;        /* the clock's own: when the last fetch began */
+    struct endpoint *_Atomic map_asked; /* the node that it went to */
 };
 
 /* Marks the calling thread as inside; false: the client is being closed. */

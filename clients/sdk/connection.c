@@ -67,6 +67,8 @@ int connection_open(struct connection *c, const char *addresses,
 
 const char *connection_error_text(int error) { return nng_strerror(error); }
 
+int connection_error_no_memory(void) { return NNG_ENOMEM; }
+
 void connection_close(struct connection *c) { nng_close(connection_socket(c)); }
 
 /* -- one exchange ------------------------------------------------------------------------------ */

@@ -27,6 +27,7 @@ int connection_open(struct connection *c, const char *addresses,
                     void (*on_change)(void *arg, bool up), void *arg, char *failed_at,
                     size_t failed_at_bytes);
 const char *connection_error_text(int error);
+int connection_error_no_memory(void);
 /* No exchange may use it any more. Not from a callback. */
 void connection_close(struct connection *c);
 

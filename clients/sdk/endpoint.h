@@ -1,14 +1,26 @@
-/* One address (or several that stand for the same) with what is known about its health. */
+/* One address with what is known about its health. */
 #ifndef JUMUN_SDK_ENDPOINT_H
 #define JUMUN_SDK_ENDPOINT_H
 
 #include "clients/sdk/circuit_breaker.h"
 #include "clients/sdk/connection.h"
+#include "clients/sdk/jumun.h"
+
+enum { ENDPOINT_ADDRESSES_BYTES = 256 };
 
 struct endpoint {
     struct connection connection;
     struct circuit_breaker breaker;
-    char addresses[512];
+    char addresses[ENDPOINT_ADDRESSES_BYTES];
 };
+
+/* Starts dialling `address` and returns at once; on_change as for connection_open(). 0, or an nng
+ * error number, for which *failed_at names the address. `options` has its defaults filled in. */
+int endpoint_new(struct endpoint **endpoint, const char *address, const jumun_options *options,
+                 void (*on_change)(void *arg, bool up), void *arg, char *failed_at,
+                 size_t failed_at_bytes);
+
+/* No exchange may use it any more. Not from a callback. */
+void endpoint_delete(struct endpoint *endpoint);
 
 #endif

@@ -7,8 +7,10 @@
  * No call blocks beyond its timeout (by more than some 10 ms).
  *
  * Tried again, with backoff and jitter, until the call's timeout: what got no answer, and what the
- * engine answered with "not now" (overloaded, not_ready, not_leader, shutting_down, out_of_memory,
- * wrong_shard). All other answers are final at once. A node that is away or restarts is waited for.
+ * engine answered with "not now" (overloaded, not_ready, not_leader, leadership_lost,
+ * shutting_down, out_of_memory, wrong_shard). All other answers are final at once. A node that is
+ * away or restarts is waited for. In a cluster the library follows the leader of each shard: when
+ * one dies, hangs or hands over, callers notice a pause, not an error.
  *
  * Order: what one thread submits for one order (or store) reaches the engine in the order of
  * submission, retries included: a command waits while an earlier one of its order is on its way or
@@ -153,8 +155,8 @@ typedef struct {
 
 /* Connects to a node's general endpoint, e.g. "tcp://127.0.0.1:7400", and learns its shard map; in
  * time for the first call: returns at once, also while the node is away. `endpoints` may name
- * several nodes, separated by commas. NULL with a sentence in `error` only for bad arguments or
- * lack of memory. */
+ * several nodes of a cluster, separated by commas (the others are learned from the shard map). NULL
+ * with a sentence in `error` only for bad arguments or lack of memory. */
 jumun_client *jumun_open(const char *endpoints, const jumun_options *options, char *error,
                          size_t error_bytes);
 

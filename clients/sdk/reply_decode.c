@@ -34,9 +34,11 @@ void reply_set_detail(jumun_result *result, const void *text, uint32_t bytes) {
     result->detail[n] = '\0';
 }
 
-/* What follows the flags: the value of a read, or the sentence and retry_after_ms of a refusal. */
-static bool reply_tail(struct msgpack_reader *r, uint32_t fields, jumun_result *result,
+/* What follows the flags: the value of a read, or the sentence, retry_after_ms and the leader's
+ * endpoint of a refusal. */
+static bool reply_tail(struct reply *reply, uint32_t fields, jumun_result *result,
                        const void **value, size_t *value_bytes) {
+    struct msgpack_reader *r = &reply->at;
     if (result->code == RESULT_OK || result->code == RESULT_HELD) {
         if (fields > 6) return false;
         const uint8_t *start = r->at;
@@ -55,7 +57,8 @@ static bool reply_tail(struct msgpack_reader *r, uint32_t fields, jumun_result *
         msgpack_read_uint_upto(r, UINT32_MAX, &retry) != MSGPACK_OK)
         return false;
     result->retry_after_ms = (uint32_t)retry;
-    return true;
+    if (fields < 8 || msgpack_take_nil(r)) return true;
+    return msgpack_read_str(r, &reply->leader, &reply->leader_bytes) == MSGPACK_OK;
 }
 
 bool reply_next(struct reply *reply, jumun_result *result, const void **value,
@@ -65,7 +68,8 @@ bool reply_next(struct reply *reply, jumun_result *result, const void **value,
     uint64_t code, version, shard, index, flags = 0;
     *value = NULL;
     *value_bytes = 0;
-    if (msgpack_read_array(r, &fields) != MSGPACK_OK || fields < 4 || fields > 7 ||
+    reply->leader_bytes = 0;
+    if (msgpack_read_array(r, &fields) != MSGPACK_OK || fields < 4 || fields > 8 ||
         msgpack_read_uint_upto(r, REPLY_CODE_MAX, &code) != MSGPACK_OK ||
         msgpack_read_uint_upto(r, UINT32_MAX, &version) != MSGPACK_OK ||
         msgpack_read_uint_upto(r, UINT32_MAX, &shard) != MSGPACK_OK ||
@@ -79,5 +83,5 @@ bool reply_next(struct reply *reply, jumun_result *result, const void **value,
     result->repeated = (flags & RESULT_FLAG_REPEATED) != 0;
     result->retry_after_ms = 0;
     result->detail[0] = '\0';
-    return fields < 6 || reply_tail(r, fields, result, value, value_bytes);
+    return fields < 6 || reply_tail(reply, fields, result, value, value_bytes);
 }

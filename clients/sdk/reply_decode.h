@@ -17,6 +17,8 @@ struct reply {
     int code;
     const void *sentence; /* UTF-8 of the message, not terminated */
     uint32_t sentence_bytes;
+    const void *leader;   /* of the last result: where its shard is led from, as far as told */
+    uint32_t leader_bytes;
 };
 
 enum reply_kind reply_open(struct reply *reply, const void *data, size_t bytes);

@@ -8,14 +8,18 @@
 bool retry_is_worthwhile(int code) {
     switch (code) {
     case RESULT_OVERLOADED: case RESULT_NOT_READY: case RESULT_NOT_LEADER:
-    case RESULT_SHUTTING_DOWN: case RESULT_OUT_OF_MEMORY: case RESULT_WRONG_SHARD: return true;
+    case RESULT_LEADERSHIP_LOST: case RESULT_SHUTTING_DOWN: case RESULT_OUT_OF_MEMORY:
+    case RESULT_WRONG_SHARD: return true;
     default: return false;
     }
 }
 
 bool retry_needs_new_map(int code) {
-    return code == RESULT_WRONG_SHARD || code == RESULT_NOT_LEADER;
+    return code == RESULT_WRONG_SHARD || code == RESULT_NOT_LEADER ||
+           code == RESULT_LEADERSHIP_LOST || code == RESULT_SHUTTING_DOWN;
 }
+
+bool retry_leaves_doubt(int code) { return code == RESULT_LEADERSHIP_LOST; }
 
 int64_t retry_delay_ns(uint32_t attempts, uint32_t min_ms, uint32_t max_ms, uint32_t asked_ms) {
     int64_t bound_ns = (int64_t)min_ms * 1000000, max_ns = (int64_t)max_ms * 1000000;

@@ -9,6 +9,13 @@
  * better later or elsewhere. */
 bool retry_is_worthwhile(int code);
 
+/* Whether the answer leaves open whether the command was acted on: the leader lost its term in the
+ * midst of it. */
+bool retry_leaves_doubt(int code);
+
+/* An election is over within some hundred ms: no retry waits much longer than this for it. */
+enum { RETRY_ELECTION_MS_MAX = 50, RETRY_REDIRECTS_MAX = 3 };
+
 /* Whether the answer says that our map of the shards is out of date. */
 bool retry_needs_new_map(int code);
 

@@ -19,8 +19,15 @@ struct shard_map {
     struct shard_map *older;   /* replaced by this one */
     uint32_t epochs_count, shards_count;
     struct routing_epoch epochs[SHARD_MAP_EPOCHS_MAX];
-    char addresses[SHARDS_MAX][SHARD_MAP_ADDRESS_BYTES]; /* "" = not told */
+    char addresses[SHARDS_MAX][SHARD_MAP_ADDRESS_BYTES]; /* "" = not told, or no leader */
+    uint32_t nodes_count;
+    char nodes[NODES_MAX][SHARD_MAP_ADDRESS_BYTES];      /* general endpoints */
 };
+
+/* "tcp://0.0.0.0:7401" -> "tcp://<host of asked>:7401": a node does not know under which name it is
+ * reached. Other addresses are copied as they are. */
+void shard_map_set_address(char out[SHARD_MAP_ADDRESS_BYTES], const char *address, uint32_t size,
+                           const char *asked);
 
 /* Reads the answer to SHARD_MAP. A host of "0.0.0.0" or "*" becomes that of `asked`, the general
  * endpoint's first address. NULL or a sentence that says what is wrong. Untrusted input. */

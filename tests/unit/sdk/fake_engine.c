@@ -38,6 +38,8 @@ struct fake_engine {
     void *arg;
     pthread_mutex_t mutex; /* the script and the count */
     atomic_uint messages;
+    atomic_bool frozen;
+    const char *_Atomic moved_to[FAKE_SHARDS_MAX]; /* NULL = here */
     struct fake_endpoint endpoints[1 + FAKE_SHARDS_MAX]; /* the first is the general one */
 };
 
@@ -74,6 +76,7 @@ static bool fake_read(struct fake_message *m, const void *data, size_t bytes) {
     msgpack_unpacked_destroy(&u);
     m->action = FAKE_ANSWER;
     m->delay_ms = m->retry_after_ms = 0;
+    m->leader = NULL;
     memset(m->codes, 0, sizeof m->codes[0] * m->count);
     return ok;
 }
@@ -97,9 +100,10 @@ static void pack_map(struct fake_engine *e, msgpack_packer *p) {
     for (uint32_t i = 0; i < e->shards; i++) {
         char address[128];
         snprintf(address, sizeof address, "inproc://%s-%u", e->name, i);
+        const char *moved_to = atomic_load(&e->moved_to[i]);
         msgpack_pack_array(p, 2);
         msgpack_pack_uint32(p, i);
-        pack_text(p, address);
+        pack_text(p, moved_to ? moved_to : address);
     }
 }
 
@@ -108,7 +112,7 @@ static void pack_result(struct fake_engine *e, struct fake_message *m, uint32_t 
     uint32_t kind = m->commands[i].kind;
     bool refused = m->codes[i] > 1;
     bool value = !refused && kind >= JUMUN_NODE_PING;
-    msgpack_pack_array(p, refused ? 7 : value ? 6 : 4);
+    msgpack_pack_array(p, refused ? m->leader ? 8 : 7 : value ? 6 : 4);
     msgpack_pack_int(p, m->codes[i]);
     msgpack_pack_uint32(p, i + 1); /* the version tells the position in the message */
     msgpack_pack_uint32(p, m->endpoint < 0 ? 99 : (uint32_t)m->endpoint);
@@ -117,6 +121,7 @@ static void pack_result(struct fake_engine *e, struct fake_message *m, uint32_t 
         msgpack_pack_int(p, 0);
         pack_text(p, "refused by the script");
         msgpack_pack_uint32(p, m->retry_after_ms);
+        if (m->leader) pack_text(p, m->leader);
     } else if (value) {
         msgpack_pack_int(p, 0);
         if (kind == JUMUN_NODE_SHARD_MAP) pack_map(e, p);
@@ -179,7 +184,7 @@ static void fake_received(struct fake_context *c) {
         atomic_fetch_add(&e->messages, 1);
         pthread_mutex_unlock(&e->mutex);
     }
-    if (m->action == FAKE_DROP) {
+    if (m->action == FAKE_DROP || atomic_load(&e->frozen)) {
         fake_receive(c);
         return;
     }
@@ -271,6 +276,13 @@ uint32_t fake_engine_shard_of(struct fake_engine *e, const jumun_key *key) {
     memcpy(id.bytes, key->bytes, 16);
     return routing_shard_of_key(&epoch, 1, &id);
 }
+
+void fake_engine_move_shard(struct fake_engine *e, uint32_t shard, const char *address) {
+    require(shard < FAKE_SHARDS_MAX);
+    atomic_store(&e->moved_to[shard], address);
+}
+
+void fake_engine_freeze(struct fake_engine *e) { atomic_store(&e->frozen, true); }
 
 uint32_t fake_engine_messages(struct fake_engine *e) { return atomic_load(&e->messages); }
 

@@ -32,6 +32,7 @@ struct fake_message {
     uint32_t delay_ms;
     int codes[FAKE_COMMANDS_MAX];        /* 0 = done */
     uint32_t retry_after_ms;             /* for refusals */
+    const char *leader;                  /* for refusals: told as the leader's endpoint; or NULL */
 };
 
 typedef void (*fake_script)(void *arg, struct fake_message *message);
@@ -45,6 +46,11 @@ struct fake_engine *fake_engine_start(const char *name, uint32_t shards, fake_sc
 void fake_engine_stop(struct fake_engine *engine);
 /* Closes one shard's endpoint; the map goes on naming it. */
 void fake_engine_close_shard(struct fake_engine *engine, uint32_t shard);
+/* From now on its map says that the shard is led from this address ("" = from nowhere). Kept by
+ * reference. */
+void fake_engine_move_shard(struct fake_engine *engine, uint32_t shard, const char *address);
+/* Connections stand, and nothing is answered any more, not even pings. */
+void fake_engine_freeze(struct fake_engine *engine);
 /* "inproc://...": static storage, one per name. */
 const char *fake_engine_address(const char *name);
 /* Which shard owns the key, by the map that this engine tells. */

@@ -1,0 +1,26 @@
+#include "clients/sdk/endpoint.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+int endpoint_new(struct endpoint **endpoint, const char *address, const jumun_options *options,
+                 void (*on_change)(void *arg, bool up), void *arg, char *failed_at,
+                 size_t failed_at_bytes) {
+    struct endpoint *e = calloc(1, sizeof *e);
+    if (!e) {
+        snprintf(failed_at, failed_at_bytes, "%s", address);
+        return connection_error_no_memory();
+    }
+    snprintf(e->addresses, sizeof e->addresses, "%s", address);
+    circuit_breaker_init(&e->breaker, options->circuit_failures,
+                         options->circuit_open_ms * 1000000LL);
+    int rc = connection_open(&e->connection, address, on_change, arg, failed_at, failed_at_bytes);
+    if (rc == 0) *endpoint = e;
+    else free(e);
+    return rc;
+}
+
+void endpoint_delete(struct endpoint *endpoint) {
+    connection_close(&endpoint->connection);
+    free(endpoint);
+}

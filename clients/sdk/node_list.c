@@ -1,0 +1,102 @@
+#include "clients/sdk/node_list.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+void node_list_init(struct node_list *list, const jumun_options *options,
+                    void (*on_change)(void *arg, bool up), void *arg) {
+    memset(list, 0, sizeof *list);
+    pthread_mutex_init(&list->mutex, NULL);
+    list->options = options;
+    list->on_change = on_change;
+    list->arg = arg;
+}
+
+void node_list_fini(struct node_list *list) {
+    uint32_t count = atomic_load(&list->count);
+    for (uint32_t i = 0; i < count; i++) endpoint_delete(atomic_load(&list->nodes[i]));
+    pthread_mutex_destroy(&list->mutex);
+}
+
+static bool list_knows(struct node_list *list, const char *address) {
+    uint32_t count = atomic_load(&list->count);
+    for (uint32_t i = 0; i < count; i++)
+        if (strcmp(atomic_load(&list->nodes[i])->addresses, address) == 0) return true;
+    return false;
+}
+
+static int list_add_one(struct node_list *list, const char *address, char *failed_at,
+                        size_t failed_at_bytes) {
+    uint32_t count = atomic_load(&list->count);
+    if (count == NODES_MAX || list_knows(list, address)) return 0;
+    struct endpoint *e;
+    int rc = endpoint_new(&e, address, list->options, list->on_change, list->arg, failed_at,
+                          failed_at_bytes);
+    if (rc != 0) return rc;
+    atomic_store(&list->nodes[count], e);
+    atomic_store(&list->count, count + 1);
+    return 0;
+}
+
+int node_list_add(struct node_list *list, const char *addresses, char *failed_at,
+                  size_t failed_at_bytes) {
+    int rc = 0;
+    const char *at = addresses;
+    pthread_mutex_lock(&list->mutex);
+    for (;;) {
+        size_t size = strcspn(at, ",");
+        char address[ENDPOINT_ADDRESSES_BYTES];
+        snprintf(address, sizeof address, "%.*s", (int)size, at);
+        rc = list_add_one(list, address, failed_at, failed_at_bytes);
+        if (rc != 0 || at[size] == '\0') break;
+        at += size + 1;
+    }
+    pthread_mutex_unlock(&list->mutex);
+    return rc;
+}
+
+static bool is_good(const struct endpoint *e) {
+    return connection_is_up(&e->connection) && circuit_breaker_is_closed(&e->breaker);
+}
+
+/* The next good one behind `from`, or `from`. */
+static uint32_t list_next(struct node_list *list, uint32_t from) {
+    uint32_t count = atomic_load_explicit(&list->count, memory_order_acquire);
+    for (uint32_t i = 1; i < count; i++) {
+        uint32_t next = (from + i) % count;
+        if (is_good(atomic_load_explicit(&list->nodes[next], memory_order_acquire))) return next;
+    }
+    return from;
+}
+
+struct endpoint *node_list_pick(struct node_list *list) {
+    uint32_t current = atomic_load_explicit(&list->current, memory_order_acquire);
+    struct endpoint *e = atomic_load_explicit(&list->nodes[current], memory_order_acquire);
+    if (is_good(e)) return e;
+    uint32_t next = list_next(list, current);
+    if (next == current) return e;
+    /* Whoever else moved it on meanwhile had the same reason. */
+    atomic_compare_exchange_strong(&list->current, &current, next);
+    return atomic_load_explicit(&list->nodes[next], memory_order_acquire);
+}
+
+void node_list_failed(struct node_list *list, const struct endpoint *endpoint) {
+    uint32_t current = atomic_load_explicit(&list->current, memory_order_acquire);
+    if (atomic_load_explicit(&list->nodes[current], memory_order_acquire) != endpoint) return;
+    uint32_t next = list_next(list, current);
+    if (next != current) atomic_compare_exchange_strong(&list->current, &current, next);
+}
+
+bool node_list_has(struct node_list *list, const struct endpoint *endpoint) {
+    uint32_t count = atomic_load_explicit(&list->count, memory_order_acquire);
+    for (uint32_t i = 0; i < count; i++)
+        if (atomic_load_explicit(&list->nodes[i], memory_order_acquire) == endpoint) return true;
+    return false;
+}
+
+void node_list_allow_probes(struct node_list *list) {
+    uint32_t count = atomic_load(&list->count);
+    for (uint32_t i = 0; i < count; i++)
+        circuit_breaker_allow_probe(&atomic_load(&list->nodes[i])->breaker);
+}

@@ -1,0 +1,52 @@
+/* The nodes that a client knows: those that it was opened with, and those that a shard map told.
+ *
+ * Any node takes any command and carries it to the leader of its shard, so one of them serves for
+ * what has no better way: commands for the node itself, the first calls before there is a map, the
+ * way round a shard's endpoint that is away. That one is kept while it answers. When it fails, the
+ * next one takes over. */
+#ifndef JUMUN_SDK_NODE_LIST_H
+#define JUMUN_SDK_NODE_LIST_H
+
+#include <pthread.h>
+
+#include "clients/sdk/endpoint.h"
+#include "clients/sdk/jumun.h"
+#include "engine/limits.h"
+
+struct node_list {
+    struct endpoint *_Atomic nodes[NODES_MAX]; /* for the client's life */
+    atomic_uint count;
+    atomic_uint current;
+    pthread_mutex_t mutex;                     /* of those that add */
+    const jumun_options *options;
+    void (*on_change)(void *arg, bool up);
+    void *arg;
+};
+
+void node_list_init(struct node_list *list, const jumun_options *options,
+                    void (*on_change)(void *arg, bool up), void *arg);
+/* No exchange may use any of them any more. */
+void node_list_fini(struct node_list *list);
+
+/* Adds each of the comma-separated addresses that it does not know yet. 0, or an nng error number
+ * (ENOMEM of nng for lack of memory), for which *failed_at names the address; those before it are
+ * in. More than NODES_MAX are ignored. */
+int node_list_add(struct node_list *list, const char *addresses, char *failed_at,
+                  size_t failed_at_bytes);
+
+/* The node to turn to now: the one that serves, if it is connected and its circuit closed; else the
+ * next one that is, which serves from then on; else the one that serves. Never NULL once one was
+ * added. Any thread. */
+struct endpoint *node_list_pick(struct node_list *list);
+
+/* `endpoint` left something without an answer: if it serves, the next one that is connected does
+ * from now on. Any thread. */
+void node_list_failed(struct node_list *list, const struct endpoint *endpoint);
+
+/* Whether it is one of them. Any thread. */
+bool node_list_has(struct node_list *list, const struct endpoint *endpoint);
+
+/* A connection came: each may be tried again. Any thread. */
+void node_list_allow_probes(struct node_list *list);
+
+#endif
