@@ -16,6 +16,7 @@ static int consensus_forbid(char *error, size_t error_bytes, const char *sentenc
  * two voter sets without a common member can both count a majority. */
 static const char *consensus_rule_m1_not_yet(const struct consensus *c) {
     if (c->raft.state != RAFT_LEADER) return "this server does not lead the group";
+    if (!consensus_rule(c, CONSENSUS_RULE_M1)) return NULL;
     if (c->barrier_index == 0 || c->commit_index < c->barrier_index) {
         return "the barrier of this term is not committed yet (M1)";
     }
@@ -33,7 +34,7 @@ static const char *consensus_rule_m7_laggards(const struct consensus *c, uint8_t
         if (s->role != RAFT_VOTER || s->id == c->raft.id) continue;
         if (change == CONSENSUS_REMOVE && s->id == id) continue;
         require(raft_match_index(&c->raft, s->id, &match) == 0);
-        if (match < c->raft.configuration_committed_index) {
+        if (match < c->raft.configuration_committed_index && consensus_rule(c, CONSENSUS_RULE_M7)) {
             return "a voter has not got the last change yet (M7)";
         }
     }
@@ -62,7 +63,8 @@ static const char *consensus_rule_m2_next(const struct consensus *c, uint8_t cha
         if (server == NULL || server->role != RAFT_STANDBY) return "this server is not a standby";
         if (consensus_voters(now) >= REPLICAS_MAX) return "the group has as many voters as it may";
         require(raft_match_index(&c->raft, id, &match) == 0);
-        if (match + CONSENSUS_INFLIGHT_ENTRIES < consensus_last_index(c)) {
+        if (match + CONSENSUS_INFLIGHT_ENTRIES < consensus_last_index(c) &&
+            consensus_rule(c, CONSENSUS_RULE_M6)) {
             return "this server has not got enough of the log yet (M6)";
         }
         consensus_copy(now, next);
@@ -73,7 +75,8 @@ static const char *consensus_rule_m2_next(const struct consensus *c, uint8_t cha
     case CONSENSUS_REMOVE:
         if (server == NULL) return "this server is not a member";
         /* M4 (liveness): a leader hands over before it goes. */
-        if (id == c->raft.id) return "the leader cannot remove itself: transfer first (M4)";
+        if (id == c->raft.id && consensus_rule(c, CONSENSUS_RULE_M4))
+            return "the leader cannot remove itself: transfer first (M4)";
         for (unsigned i = 0; i < now->n; i++) {
             const struct raft_server *s = &now->servers[i];
             if (s->id == id) continue;
@@ -88,6 +91,7 @@ static const char *consensus_rule_m2_next(const struct consensus *c, uint8_t cha
 /* M3 (safety): a group never has one voter and others beside it, and never shrinks to one. */
 static const char *consensus_rule_m3_voters(const struct consensus *c,
                                             const struct raft_configuration *next) {
+    if (!consensus_rule(c, CONSENSUS_RULE_M3)) return NULL;
     if (consensus_voters(&c->raft.configuration) < 2 || consensus_voters(next) < 2) {
         return "a group with one voter cannot change, nor shrink to one: form it anew (M3)";
     }
@@ -148,7 +152,8 @@ static const char *consensus_rule_t1_target(const struct consensus *c, uint64_t 
     }
     raft_index match = 0;
     require(raft_match_index(&c->raft, id, &match) == 0);
-    if (match != consensus_last_index(c)) return "the target has not got the whole log yet (T1)";
+    if (match != consensus_last_index(c) && consensus_rule(c, CONSENSUS_RULE_T1))
+        return "the target has not got the whole log yet (T1)";
     return NULL;
 }
 

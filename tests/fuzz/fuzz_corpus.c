@@ -1,6 +1,6 @@
 /* fuzz_corpus FOLDER: writes FOLDER/request, reply, value, block, event, record, consensus: real
- * * bytes, from the examples of the protocol and the life of a real order. The fuzzers start
- * from them. */
+ * bytes, from the examples of the protocol and the life of a real order. The fuzzers start from
+ * them. */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>

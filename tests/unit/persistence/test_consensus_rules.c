@@ -11,104 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "tests/unit/persistence/consensus_world.h"
-
-static const uint64_t three[] = {1, 2, 3};
-enum { VOTE_VERSION = 2, RESULT_VERSION = 2 };
-
-/* An append of leader 2 with records of the given types, all of one term. */
-static void append(struct world_server *s, uint64_t term, uint64_t previous_index,
-                   uint64_t previous_term, struct record **records, uint32_t count,
-                   uint64_t commit_index, int64_t now_ms) {
-    struct consensus_message m = {.kind = CONSENSUS_APPEND,
-                                  .from = 2,
-                                  .to = s->id,
-                                  .term = term,
-                                  .previous_index = previous_index,
-                                  .previous_term = previous_term,
-                                  .records = records,
-                                  .records_count = count,
-                                  .commit_index = commit_index};
-    world_receive(s, &m, now_ms);
-    for (uint32_t i = 0; i < count; i++) record_release(records[i]);
-}
-
-static struct record *events(uint64_t term, uint64_t index) {
-    return world_record(term, index, RECORD_EVENTS, "events");
-}
-
-static struct record *configuration(uint64_t term, uint64_t index, uint32_t servers) {
-    static const uint64_t ids[] = {1, 2, 3, 4, 5};
-    static const char *const addresses[] = {"s1", "s2", "s3", "s4", "s5"};
-    struct record *r = consensus_bootstrap_record(ids, addresses, servers);
-    r->header.term = term;
-    r->header.index = index;
-    return r;
-}
-
-static void vote(struct world_server *s, uint64_t from, uint64_t term, bool pre_vote,
-                 int64_t now_ms) {
-    struct consensus_message m = {.kind = CONSENSUS_VOTE,
-                                  .version = VOTE_VERSION,
-                                  .from = from,
-                                  .to = s->id,
-                                  .term = term,
-                                  .last_index = 1000,
-                                  .last_term = term,
-                                  .pre_vote = pre_vote};
-    world_receive(s, &m, now_ms);
-}
-
-static void granted(struct world_server *s, uint64_t from, uint64_t term, bool pre_vote,
-                    int64_t now_ms) {
-    struct consensus_message m = {.kind = CONSENSUS_VOTE_RESULT,
-                                  .version = RESULT_VERSION,
-                                  .from = from,
-                                  .to = s->id,
-                                  .term = term,
-                                  .granted = true,
-                                  .pre_vote = pre_vote,
-                                  .features = 1};
-    world_receive(s, &m, now_ms);
-}
-
-static void result(struct world_server *s, uint64_t from, uint64_t rejected, uint64_t last_index,
-                   int64_t now_ms) {
-    struct consensus_message m = {.kind = CONSENSUS_APPEND_RESULT,
-                                  .version = RESULT_VERSION,
-                                  .from = from,
-                                  .to = s->id,
-                                  .term = consensus_term(s->c),
-                                  .rejected = rejected,
-                                  .last_index = last_index,
-                                  .features = 1};
-    world_receive(s, &m, now_ms);
-}
-
-/* Server 1 of three is elected by 2 and leads with its barrier committed by 2. */
-static int64_t elect(struct world_server *s, uint32_t rules_off) {
-    world_bootstrap(s, 1, three, 3);
-    s->rules_off = rules_off;
-    world_start(s, 0);
-    int64_t now = s->timeout_ms;
-    world_tick(s, now);
-    assert_int_equal(s->role, CONSENSUS_CANDIDATE);
-    granted(s, 2, 2, true, ++now);
-    granted(s, 2, 2, false, ++now);
-    assert_int_equal(s->role, CONSENSUS_LEADER);
-    world_settle(s, ++now);
-    result(s, 2, 0, consensus_last_index(s->c), ++now);
-    assert_true(s->ready);
-    world_clear_out(s);
-    return now;
-}
-
-static void follow(struct world_server *s, uint32_t rules_off) {
-    world_bootstrap(s, 1, three, 3);
-    s->rules_off = rules_off;
-    world_start(s, 0);
-    assert_int_equal(s->role, CONSENSUS_FOLLOWER);
-}
+#include "tests/unit/persistence/consensus_script.h"
 
 /* -- M3 and L1 --------------------------------------------------------------------------------- */
 
@@ -628,6 +531,51 @@ static void t1_transfer_waits_for_the_whole_log(void **state) {
     world_free(&s);
 }
 
+/* What each rule forbids is done without it. */
+static void m_and_t_without_the_rules(void **state) {
+    struct world_server s;
+    struct consensus_update update;
+    char error[256];
+    world_bootstrap(&s, 1, three, 3);
+    s.rules_off = CONSENSUS_RULE_M1 | CONSENSUS_RULE_M7;
+    world_start(&s, 0);
+    int64_t now = s.timeout_ms;
+    world_tick(&s, now);
+    granted(&s, 2, 2, true, ++now);
+    granted(&s, 2, 2, false, ++now);
+    allowed(&s, CONSENSUS_ADD_STANDBY, 4, "s4", ++now); /* before the barrier is committed */
+    world_free(&s);
+    now = elect(&s, CONSENSUS_RULE_M4 | CONSENSUS_RULE_M7);
+    allowed(&s, CONSENSUS_REMOVE, 1, NULL, ++now); /* itself, with a laggard beside */
+    world_free(&s);
+    now = elect(&s, CONSENSUS_RULE_M6 | CONSENSUS_RULE_M7);
+    allowed(&s, CONSENSUS_ADD_STANDBY, 4, "s4", ++now);
+    for (int i = 0; i < 60; i++) world_submit(&s, 5, ++now);
+    world_settle(&s, ++now);
+    result(&s, 2, 0, consensus_last_index(s.c), ++now);
+    world_apply(&s, ++now);
+    allowed(&s, CONSENSUS_PROMOTE, 4, NULL, ++now); /* it has nothing yet */
+    world_free(&s);
+    now = elect(&s, CONSENSUS_RULE_T1);
+    assert_int_equal(consensus_transfer(s.c, 3, ++now, &update, error, sizeof error), 0);
+    assert_int_equal(world_submit(&s, 1, ++now), -1); /* and writes stop */
+    world_free(&s);
+}
+
+static void m6_a_standby_catches_up_first(void **state) {
+    struct world_server s;
+    int64_t now = elect(&s, 0);
+    result(&s, 3, 0, 2, ++now);
+    allowed(&s, CONSENSUS_ADD_STANDBY, 4, "s4", ++now);
+    for (int i = 0; i < 60; i++) world_submit(&s, 5, ++now);
+    world_settle(&s, ++now);
+    result(&s, 2, 0, consensus_last_index(s.c), ++now);
+    result(&s, 3, 0, consensus_last_index(s.c), ++now);
+    world_apply(&s, ++now);
+    forbidden(&s, CONSENSUS_PROMOTE, 4, NULL, ++now, "M6");
+    world_free(&s);
+}
+
 static void malformed_messages_are_dropped(void **state) {
     struct world_server s;
     follow(&s, 0);
@@ -677,6 +625,8 @@ int main(void) {
         cmocka_unit_test(m1_waits_for_the_own_barrier),
         cmocka_unit_test(m3_one_voter_does_not_grow),
         cmocka_unit_test(t1_transfer_waits_for_the_whole_log),
+        cmocka_unit_test(m_and_t_without_the_rules),
+        cmocka_unit_test(m6_a_standby_catches_up_first),
         cmocka_unit_test(malformed_messages_are_dropped),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
