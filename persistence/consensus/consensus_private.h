@@ -42,7 +42,8 @@ struct consensus_peer {
     int64_t heard_ms;
     bool heard;
     uint64_t answered;       /* number of the newest read round that it answered in time */
-    uint64_t snapshot_index; /* R6: of the snapshot that the library asked it to install last */
+    uint64_t snapshot_index; /* R6: of the snapshot that the library asked it to install last ... */
+    uint64_t snapshot_term;  /* ... and the term in which: another one begins without asking */
 };
 
 /* Rounds of reads: at most one on its way and one being gathered. */

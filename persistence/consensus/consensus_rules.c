@@ -91,7 +91,9 @@ uint64_t consensus_rule_r5_commit(const struct consensus *c, uint64_t commit_ind
  * an install is. Such a refusal is told as one of S: the library asks again, for the newer one. */
 void consensus_rule_r6_snapshot_asked(struct consensus *c, const struct consensus_message *out) {
     struct consensus_peer *peer = consensus_peer(c, out->to);
-    if (peer != NULL) peer->snapshot_index = out->last_index;
+    if (peer == NULL) return;
+    peer->snapshot_index = out->last_index;
+    peer->snapshot_term = out->term;
 }
 
 void consensus_rule_r6_snapshot_refused(struct consensus *c, struct consensus_message *m) {
@@ -102,7 +104,7 @@ void consensus_rule_r6_snapshot_refused(struct consensus *c, struct consensus_me
     raft_index match = 0;
     struct consensus_peer *peer = consensus_peer(c, m->from);
     if (peer == NULL || raft_match_index(&c->raft, m->from, &match) != 0) return;
-    uint64_t asked = peer->snapshot_index;
+    uint64_t asked = peer->snapshot_term == m->term ? peer->snapshot_index : 0;
     if (asked <= match || m->rejected <= asked) return;
     if (m->rejected != c->raft.trail.snapshot.index) return;
     m->rejected = asked;

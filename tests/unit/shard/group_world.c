@@ -271,6 +271,21 @@ void group_run(struct group_world *w, int64_t ms) {
     }
 }
 
+void group_print(const struct group_world *w) {
+    for (uint32_t n = 0; n < GROUP_NODES_MAX; n++)
+        for (uint32_t i = 0; i < GROUP_SHARDS; i++) {
+            const struct shard *s = w->replicas[n][i].shard;
+            if (!s) continue;
+            fprintf(stderr,
+                    "node %u shard %u: phase %u role %u term %lu leader %lu commit %lu applied %lu "
+                    "durable %lu last %lu checkpoint %lu failed %d\n",
+                    n, i, s->phase, consensus_role(s->consensus), consensus_term(s->consensus),
+                    consensus_leader(s->consensus), s->commit_index, s->applied_index,
+                    consensus_durable_index(s->consensus), consensus_last_index(s->consensus),
+                    s->checkpoint_index, s->failed);
+        }
+}
+
 /* -- asking ------------------------------------------------------------------------------------ */
 
 int group_leader(const struct group_world *w, uint32_t shard) {
@@ -301,6 +316,7 @@ uint32_t group_await_leader(struct group_world *w, uint32_t shard) {
         if (leader >= 0 && all_know(w, shard, leader)) return (uint32_t)leader;
         group_run(w, 1);
     }
+    group_print(w);
     impossible("no leader");
 }
 
@@ -343,6 +359,7 @@ struct result group_ask(struct group_world *w, const struct command *command) {
         if (ask.result.code != RESULT_NOT_LEADER && ask.result.code != RESULT_LEADERSHIP_LOST)
             return ask.result;
     }
+    group_print(w);
     impossible("nobody answers");
 }
 

@@ -65,6 +65,8 @@ bool group_offer(struct group_world *w, uint32_t node, struct ask *ask,
 /* Asks whoever leads, again and again under the same id, as a client does. */
 struct result group_ask(struct group_world *w, const struct command *command);
 
+void group_print(const struct group_world *w); /* for whoever looks for a fault */
+
 /* Runs until all replicas that are up have applied the same log (at most 20 s) and compares what
  * they have in memory. NULL, or what differs. */
 const char *group_difference(struct group_world *w, uint32_t shard);

@@ -6,12 +6,13 @@
 #include <stdlib.h>
 #include <cmocka.h>
 
+#include "engine/base/prng.h"
 #include "tests/unit/shard/group_world.h"
 
 static const struct group_setup calm = {
     .disk = {.seed = 21, .append_ms_max = 3, .checkpoint_ms_max = 5, .load_ms_max = 2},
     .network = {.seed = 3, .latency_ms_max = 2}};
-static const struct group_setup rough __attribute__((unused)) = {
+static const struct group_setup rough = {
     .disk = {.seed = 22, .append_ms_max = 6, .checkpoint_ms_max = 9, .load_ms_max = 4},
     .network = {.seed = 4, .loss = 500, .doubled = 300, .late = 300, .latency_ms_max = 4,
                 .late_ms_max = 60},
@@ -60,10 +61,22 @@ static void assert_orders(struct group_world *w) {
     }
 }
 
+/* The network overtakes, so that what was lost comes piece by piece. */
+static void await_outboxes(struct group_world *w) {
+    for (int i = 0; i < 120; i++) {
+        uint64_t waiting = 0;
+        group_run(w, 1000);
+        for (uint32_t s = 0; s < GROUP_SHARDS; s++)
+            waiting += group_shard(w, group_await_leader(w, s), s)->outbox.messages_waiting;
+        if (waiting == 0) return;
+    }
+    fail_msg("messages between the shards do not arrive");
+}
+
 /* The stores have heard of each order once: the messages between the shards. */
 static void assert_stores(struct group_world *w) {
     uint64_t placed = 0;
-    group_run(w, 3000);
+    await_outboxes(w);
     for (uint32_t s = 0; s < GROUP_SHARDS; s++) {
         const char *what = group_difference(w, s);
         if (what) print_message("shard %u differs in %s\n", s, what);
@@ -168,12 +181,64 @@ static void test_a_leader_that_is_cut_off_forgets(void **state) {
     group_close(w);
 }
 
-int main(void) {
+/* Loss, doubling, overtaking, cuts and crashes, and work all the while. */
+static void run_rough(uint64_t seed, uint32_t nodes) {
+    struct group_world *w = &world;
+    struct group_setup setup = rough;
+    struct prng prng;
+    setup.nodes = nodes;
+    setup.disk.seed += seed * 1000;
+    setup.network.seed += seed;
+    if (seed % 2) setup.trailing_entries = 4;
+    prng_seed(&prng, seed);
+    open_world(&setup);
+    int down = -1;
+    for (int round = 0; round < 40; round++) {
+        place_some(w, 4);
+        change_one(w, (uint32_t)prng_below(&prng, orders));
+        uint32_t node = (uint32_t)prng_below(&prng, nodes);
+        if (down >= 0 && prng_chance(&prng, 1, 2)) {
+            group_start_node(w, (uint32_t)down);
+            down = -1;
+        } else if (down < 0 && prng_chance(&prng, 1, 4)) {
+            group_crash_node(w, node);
+            down = (int)node;
+        } else if (down < 0 && prng_chance(&prng, 1, 3)) {
+            group_cut_node(w, node, (int64_t)prng_between(&prng, 10, 1500));
+        }
+        group_run(w, (int64_t)prng_between(&prng, 0, 400));
+    }
+    network_calm(w->network);
+    if (down >= 0) group_start_node(w, (uint32_t)down);
+    assert_orders(w);
+    assert_stores(w);
+    group_close(w);
+}
+
+static uint64_t seed_first = 1, seed_last = 20;
+
+static void test_nothing_is_lost_in_a_rough_world(void **state) {
+    (void)state;
+    for (uint64_t seed = seed_first; seed <= seed_last; seed++) {
+        if (seed_first != 1) print_message("seed %u\n", (unsigned)seed);
+        run_rough(seed, seed % 3 ? 3 : 5);
+    }
+}
+
+/* With two numbers: only the rough world, these seeds. */
+int main(int argc, char **argv) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_nothing_is_lost_in_a_rough_world),
         cmocka_unit_test(test_three_replicas_hold_the_same),
         cmocka_unit_test(test_a_follower_names_the_leader),
         cmocka_unit_test(test_another_leads_when_the_leader_dies),
         cmocka_unit_test(test_a_leader_that_is_cut_off_forgets),
     };
+    if (argc == 3) {
+        const struct CMUnitTest one[] = {cmocka_unit_test(test_nothing_is_lost_in_a_rough_world)};
+        seed_first = (uint64_t)atoi(argv[1]);
+        seed_last = (uint64_t)atoi(argv[2]);
+        return cmocka_run_group_tests(one, NULL, NULL);
+    }
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
