@@ -189,7 +189,6 @@ static void run_rough(uint64_t seed, uint32_t nodes) {
     setup.nodes = nodes;
     setup.disk.seed += seed * 1000;
     setup.network.seed += seed;
-    if (seed % 2) setup.trailing_entries = 4;
     prng_seed(&prng, seed);
     open_world(&setup);
     int down = -1;
