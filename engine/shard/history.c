@@ -95,6 +95,8 @@ void history_read(struct storage *storage, struct request_part *part, uint32_t p
         struct storage_stats stats;
         storage->ops->stats(storage, &stats);
         if (index < stats.log_first) break; /* retention has dropped it */
+        /* A peer's state was installed in the place of entries: here history begins behind them. */
+        if (stats.gaps > 0 && index <= stats.gap_last) break;
         starts[chunks++] = w.bytes;
         w.older_index = 0;
         rv = storage->ops->read(storage, index, index, walk_record, &w, error, sizeof error);

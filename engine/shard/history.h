@@ -8,7 +8,8 @@
 
 /* Fills the result at `position` (value_kind RESULT_VALUE_HISTORY, index = entry of the newest
  * event) for its command: up to command->history.limit newest events, oldest first, each behind a
- * history_item. Blocks on the disk; any thread. Events that retention has dropped are left out. On
+ * history_item. Blocks on the disk; any thread. Events that retention has dropped are left out,
+ * and those behind which a peer's state was installed. On
  * a damaged log: code STORAGE_FAILED, the fault is logged. More than the part may still carry
  * (REPLY_VALUES_BYTES_MAX): code MESSAGE_TOO_LARGE. */
 void history_read(struct storage *storage, struct request_part *part, uint32_t position);

@@ -10,7 +10,26 @@
 #include "engine/shard/shard_internal.h"
 #include "tests/sim/sim.h"
 
-enum { END_ROUNDS_MAX = 60, END_ROUND_MS = 1000, END_PAUSE_MS = 20 };
+enum { END_ROUNDS_MAX = 60, END_ROUND_MS = 1000, END_PAUSE_MS = 20,
+       END_ROUNDS_CLUSTER = 120, END_PROBES_MAX = 200, END_STORED_MS_MAX = 60000 };
+
+/* For the report of a run that does not settle. */
+static void group_tell(const struct sim *sim, char *text, size_t bytes) {
+    size_t at = 0;
+    for (uint32_t g = 0; g < sim->options.shards_count && sim_is_cluster(sim); g++) {
+        for (uint32_t n = 0; n < sim->options.nodes && at < bytes; n++) {
+            const struct sim_replica *r = sim->nodes[n].replicas[g];
+            if (r == NULL) continue;
+            const struct shard *s = r->shard;
+            at += (size_t)snprintf(text + at, bytes - at, "; %u/%u %s phase %u role %u term %lu "
+                                   "%lu/%lu", g, n + 1, s == NULL ? "down" : "up",
+                                   s ? s->phase : 0, s ? consensus_role(s->consensus) : 0,
+                                   s ? (unsigned long)consensus_term(s->consensus) : 0,
+                                   s ? (unsigned long)s->applied_index : 0,
+                                   s ? (unsigned long)consensus_last_index(s->consensus) : 0);
+        }
+    }
+}
 
 static uint32_t unsure_count(const struct sim *sim) {
     uint32_t count = 0;
@@ -24,7 +43,8 @@ static uint32_t unsure_count(const struct sim *sim) {
 /* Every message that was sent was seen, and its sender knows. */
 static bool messages_have_arrived(struct sim *sim) {
     for (uint32_t i = 0; i < sim->options.shards_count; i++) {
-        if (sim->up && sim->shards[i]->outbox.messages_waiting > 0) return false;
+        const struct sim_replica *leader = group_leader(sim, i);
+        if (leader != NULL && leader->shard->outbox.messages_waiting > 0) return false;
     }
     for (uint32_t from = 0; from < sim->options.shards_count; from++) {
         for (uint32_t to = 0; to < sim->options.shards_count; to++) {
@@ -34,21 +54,48 @@ static bool messages_have_arrived(struct sim *sim) {
     return true;
 }
 
+/* Every replica has applied what its leader has, and every group is where it shall be. */
+static const char *cluster_is_unsettled(struct sim *sim) {
+    if (!sim_is_cluster(sim)) return NULL;
+    if (!operator_is_content(sim)) return "a group is not where it shall be";
+    for (uint32_t g = 0; g < sim->options.shards_count; g++) {
+        const struct sim_replica *leader = group_leader(sim, g);
+        if (leader == NULL) return "a group has no leader";
+        uint64_t last = consensus_last_index(leader->shard->consensus);
+        if (leader->shard->commit_index != last) return "the leader has uncommitted entries";
+        for (uint32_t n = 0; n < sim->options.nodes; n++) {
+            const struct sim_replica *r = sim->nodes[n].replicas[g];
+            if (r == NULL || r->remove_ms != 0) continue;
+            if (r->shard == NULL) return "a replica does not run";
+            if (r->shard->applied_index != last) return "a replica lags";
+        }
+    }
+    return NULL;
+}
+
+static const char *is_unsettled(struct sim *sim) {
+    if (!sim_all_up(sim)) return "a node is down";
+    if (sim->open_count > 0) return "requests are not answered";
+    if (unsure_count(sim) > 0) return "outcomes are unknown";
+    if (!messages_have_arrived(sim)) return "messages have not arrived";
+    return cluster_is_unsettled(sim);
+}
+
 static void settle(struct sim *sim) {
     uint32_t rounds_max = END_ROUNDS_MAX + unsure_count(sim) / 100;
+    if (sim_is_cluster(sim)) rounds_max += END_ROUNDS_CLUSTER;
     for (uint32_t round = 0; round < rounds_max && sim->verdict == SIM_OK; round++) {
         for (int64_t ms = 0; ms < END_ROUND_MS && sim->verdict == SIM_OK; ms += END_PAUSE_MS) {
-            if (sim->up) workload_retry_some(sim);
-            node_run(sim, END_PAUSE_MS);
+            if (sim_all_up(sim)) workload_retry_some(sim);
+            sim_run(sim, END_PAUSE_MS);
         }
-        if (!sim->up) continue;
-        if (sim->open_count == 0 && unsure_count(sim) == 0 && messages_have_arrived(sim)) return;
+        if (sim->verdict == SIM_OK && is_unsettled(sim) == NULL) return;
     }
     if (sim->verdict != SIM_OK) return;
-    sim_fail(
-        sim, SIM_LIVENESS, "in calm: %u requests open, %u outcomes unknown, messages %s, node %s",
-        sim->open_count, unsure_count(sim),
-        messages_have_arrived(sim) ? "have arrived" : "have not arrived", sim->up ? "up" : "down");
+    char groups[256] = "";
+    group_tell(sim, groups, sizeof groups);
+    sim_fail(sim, SIM_LIVENESS, "in calm: %s (%u requests open, %u outcomes unknown)%s",
+             is_unsettled(sim), sim->open_count, unsure_count(sim), groups);
 }
 
 /* -- orders ------------------------------------------------------------------------------------ */
@@ -134,12 +181,19 @@ static void end_place(struct sim *sim, struct sim_request *request, uint32_t i) 
 static void probe(struct sim *sim, uint8_t kind, uint32_t order, uint32_t store,
                   void (*seen)(struct sim *sim, struct sim_request *request, uint32_t i)) {
     struct sim_command *m = workload_command(sim, kind, order, store);
-    workload_send(sim, &m, 1, seen);
-    node_run(sim, 1);
-    for (uint32_t ms = 0; sim->open_count > 0 && ms < 5000 && sim->verdict == SIM_OK; ms += 10) {
-        node_run(sim, 10);
+    sim->probed = false;
+    for (uint32_t i = 0; i < END_PROBES_MAX && !sim->probed && sim->verdict == SIM_OK; i++) {
+        if (m->open == 0) client_send(sim, &m, 1, seen);
+        sim_run(sim, 1);
+        for (uint32_t ms = 0; sim->open_count > 0 && ms < 5000 && sim->verdict == SIM_OK;
+             ms += 10) {
+            sim_run(sim, 10);
+        }
+        if (!sim->probed) sim_run(sim, 50);
     }
-    if (sim->open_count > 0) sim_fail(sim, SIM_LIVENESS, "at the end, a probe is not answered");
+    if (!sim->probed && sim->verdict == SIM_OK) {
+        sim_fail(sim, SIM_LIVENESS, "at the end, a probe is not answered");
+    }
 }
 
 static void probe_places(struct sim *sim) {
@@ -176,21 +230,21 @@ static void probe_everything(struct sim *sim) {
  * serve nothing of it, and leave everything as it is. */
 static void end_damaged(struct sim *sim) {
     uint32_t shard = (uint32_t)prng_below(&sim->prng, sim->options.shards_count);
-    node_crash(sim);
-    uint64_t last = storage_memory_durable_last(sim->disks[shard]);
-    uint64_t marker = storage_memory_marker(sim->disks[shard]);
+    struct sim_replica *r = sim->nodes[0].replicas[shard];
+    sim_crash_all(sim);
+    uint64_t last = storage_memory_durable_last(r->disk);
+    uint64_t marker = storage_memory_marker(r->disk);
     if (sim->verdict != SIM_OK || last <= marker) return;
     uint64_t index = marker + 1 + prng_below(&sim->prng, last - marker);
-    storage_memory_corrupt_record(sim->disks[shard], index);
+    storage_memory_corrupt_record(r->disk, index);
     char error[256] = "";
     char name[64];
-    node_open_one(sim, shard, error, sizeof error);
     snprintf(name, sizeof name, "log entry %lu", (unsigned long)index);
-    if (sim->shards[shard] != NULL) {
+    if (replica_open(r, error, sizeof error)) {
         sim_fail(sim, SIM_CORRECTNESS, "shard %u serves a log that is damaged at entry %lu", shard,
                  (unsigned long)index);
-        shard_close(sim->shards[shard]);
-        sim->shards[shard] = NULL;
+        storage_memory_crash(r->disk);
+        replica_close(r);
     } else if (strstr(error, name) == NULL) {
         sim_fail(sim, SIM_CORRECTNESS, "shard %u: entry %lu is damaged, and it says: %s", shard,
                  (unsigned long)index, error);
@@ -201,46 +255,73 @@ static void end_damaged(struct sim *sim) {
 /* Asked to stop, the node stores everything and says so; started again, nothing is left to replay.
  */
 static void end_drained(struct sim *sim) {
-    for (uint32_t i = 0; i < sim->options.shards_count; i++) shard_drain(sim->shards[i]);
+    const struct sim_node *node = &sim->nodes[0];
+    for (uint32_t i = 0; i < sim->options.shards_count; i++) shard_drain(node->replicas[i]->shard);
     bool drained = false;
     for (uint32_t ms = 0; ms < 20000 && !drained && sim->verdict == SIM_OK; ms += 50) {
-        node_run(sim, 50);
+        for (uint32_t i = 0; i < sim->options.shards_count; i++) node->replicas[i]->woken = true;
+        sim_run(sim, 50);
         drained = true;
         for (uint32_t i = 0; i < sim->options.shards_count; i++) {
-            drained &= shard_is_drained(sim->shards[i]);
+            drained &= shard_is_drained(node->replicas[i]->shard);
         }
     }
     if (!drained) sim_fail(sim, SIM_LIVENESS, "at the end, the node does not drain");
     for (uint32_t i = 0; i < sim->options.shards_count && sim->verdict == SIM_OK; i++) {
-        uint64_t last = storage_memory_durable_last(sim->disks[i]);
-        if (storage_memory_marker(sim->disks[i]) != last) {
+        uint64_t last = storage_memory_durable_last(node->replicas[i]->disk);
+        if (storage_memory_marker(node->replicas[i]->disk) != last) {
             sim_fail(sim, SIM_CORRECTNESS, "shard %u is drained, but its marker is not at %lu", i,
                      (unsigned long)last);
         }
     }
 }
 
+/* All replicas have stored all they have applied, and it is the same. */
+static void end_equal(struct sim *sim) {
+    for (int64_t ms = 0; ms < END_STORED_MS_MAX && sim->verdict == SIM_OK; ms += 500) {
+        bool stored = true;
+        for (uint32_t n = 0; n < sim->options.nodes; n++) {
+            for (uint32_t g = 0; g < sim->options.shards_count; g++) {
+                const struct sim_replica *r = sim->nodes[n].replicas[g];
+                if (r == NULL || r->remove_ms != 0 || r->rotten) continue;
+                stored &= r->shard != NULL &&
+                          storage_memory_marker(r->disk) == sim->audit[g].last;
+            }
+        }
+        if (stored) {
+            for (uint32_t g = 0; g < sim->options.shards_count; g++) audit_equal_states(sim, g);
+            return;
+        }
+        sim_run(sim, 500);
+    }
+    if (sim->verdict == SIM_OK) {
+        sim_fail(sim, SIM_LIVENESS, "at the end, a replica does not store what it has applied");
+    }
+}
+
 void audit_end(struct sim *sim) {
     sim->options.mailbox_commands_max = 0;
-    node_calm(sim);
+    faults_calm(sim);
     settle(sim);
     /* Payment, acceptance and held deadlines, then the refunds that they cause, one after the
      * other. */
     for (uint32_t i = 0; i < 4 && sim->verdict == SIM_OK; i++) {
-        node_jump(sim, 20 * 60000);
-        node_run(sim, 5000);
+        sim_jump(sim, 20 * 60000);
+        sim_run(sim, 5000);
         settle(sim);
     }
     if (sim->verdict != SIM_OK) return;
     probe_places(sim);
     settle(sim);
     if (sim->verdict != SIM_OK) return;
-    node_crash(sim);
+    sim_crash_all(sim);
     settle(sim);
     /* The places of the probes are unpaid: their deadlines are far, all others have fired. */
     if (sim->verdict == SIM_OK) probe_everything(sim);
     if (sim->verdict != SIM_OK) return;
-    if (prng_chance(&sim->prng, 1, 2))
+    if (sim_is_cluster(sim))
+        end_equal(sim);
+    else if (prng_chance(&sim->prng, 1, 2))
         end_drained(sim);
     else
         end_damaged(sim);

@@ -1,4 +1,4 @@
-/* Judges each log record when it becomes durable, and builds the model of all orders from it. */
+/* Judges each log record when it is committed, and builds the model of all orders from it. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -9,25 +9,6 @@
 #include "engine/limits.h"
 #include "engine/wire/routing.h"
 #include "tests/sim/sim.h"
-
-static void hashes_add(struct audit_hashes *h, uint64_t hash) {
-    if (h->count == h->capacity) {
-        h->capacity = h->capacity ? 2 * h->capacity : 256;
-        h->items = realloc(h->items, h->capacity * sizeof *h->items);
-        require(h->items != NULL);
-    }
-    h->items[h->count++] = hash;
-}
-
-void audit_free(struct sim *sim) {
-    for (uint32_t s = 0; s < SIM_SHARDS_MAX; s++) {
-        free(sim->audit[s].records.items);
-        for (uint32_t p = 0; p < SIM_SHARDS_MAX; p++) {
-            free(sim->audit[s].sent[p].items);
-            free(sim->audit[s].seen[p].items);
-        }
-    }
-}
 
 static uint64_t get_number(const uint8_t *at, uint32_t bytes) {
     uint64_t value = 0;
@@ -248,28 +229,15 @@ static uint64_t message_hash(const struct event *e) {
     return routing_hash(payload.data, payload.size);
 }
 
-/* Only what was sent, so that a message can be compared with its origin in any order of shards. */
-static void audit_sent(struct sim *sim, uint32_t shard) {
+static void audit_sent(struct sim *sim, uint32_t shard, uint64_t index, const struct event *e) {
     struct audit_shard *a = &sim->audit[shard];
-    const void *payload;
-    const struct record_header *h;
-    while ((h = storage_memory_record(sim->disks[shard], a->sent_scanned + 1, &payload)) != NULL) {
-        a->sent_scanned++;
-        if (h->type != RECORD_EVENTS) continue;
-        const struct entry_header *entry = payload;
-        uint32_t offset = 0, size = h->payload_bytes - (uint32_t)sizeof *entry;
-        const struct event *e;
-        while ((e = event_next(entry + 1, size, &offset)) != NULL) {
-            if (e->kind != EVENT_MESSAGE_SENT) continue;
-            const struct message_event *m = event_payload(e);
-            if (m->peer >= sim->options.shards_count || m->peer == shard ||
-                m->sequence != a->sent[m->peer].count + 1) {
-                bad_event(sim, shard, h->index, e, "messages are not numbered without a gap");
-                return;
-            }
-            hashes_add(&a->sent[m->peer], message_hash(e));
-        }
+    const struct message_event *m = event_payload(e);
+    if (m->peer >= sim->options.shards_count || m->peer == shard ||
+        m->sequence != a->sent[m->peer].count + 1) {
+        bad_event(sim, shard, index, e, "messages are not numbered without a gap");
+        return;
     }
+    hashes_add(&a->sent[m->peer], message_hash(e));
 }
 
 static void audit_seen(struct sim *sim, uint32_t shard, uint64_t index, const struct event *e) {
@@ -280,12 +248,11 @@ static void audit_seen(struct sim *sim, uint32_t shard, uint64_t index, const st
         return;
     }
     struct audit_hashes *seen = &sim->audit[shard].seen[m->peer];
-    audit_sent(sim, m->peer);
     const struct audit_hashes *sent = &sim->audit[m->peer].sent[shard];
     if (m->sequence != seen->count + 1) {
         bad_event(sim, shard, index, e, "a message is accepted twice or one is left out");
     } else if (m->sequence > sent->count) {
-        bad_event(sim, shard, index, e, "a message is accepted before its cause is durable");
+        bad_event(sim, shard, index, e, "a message is accepted before its cause is committed");
     } else if (sent->items[m->sequence - 1] != message_hash(e)) {
         bad_event(sim, shard, index, e, "a message arrives as another one than was sent");
     }
@@ -294,12 +261,13 @@ static void audit_seen(struct sim *sim, uint32_t shard, uint64_t index, const st
 
 /* -- records ----------------------------------------------------------------------------------- */
 
-static void audit_entry(struct sim *sim, uint32_t shard, const struct record_header *h,
-                        const void *payload) {
+void audit_record(struct sim *sim, uint32_t shard, const struct record_header *h,
+                  const void *payload) {
     struct audit_shard *a = &sim->audit[shard];
     const struct entry_header *entry = payload;
     uint32_t offset = 0, size = h->payload_bytes - (uint32_t)sizeof *entry, count = 0;
     const struct event *e;
+    if (h->type != RECORD_EVENTS) return;
     if (entry->shard != shard || entry->time_ms < a->time_ms) {
         sim_fail(sim, SIM_CORRECTNESS, "shard %u, entry %lu: %s", shard, (unsigned long)h->index,
                  entry->shard != shard ? "it is another shard's" : "the log's time goes back");
@@ -308,8 +276,9 @@ static void audit_entry(struct sim *sim, uint32_t shard, const struct record_hea
     while (sim->verdict == SIM_OK && (e = event_next(entry + 1, size, &offset)) != NULL) {
         count++;
         sim->totals.events++;
-        if (e->kind == EVENT_MESSAGE_SENT) continue;
-        if (e->kind == EVENT_MESSAGE_SEEN)
+        if (e->kind == EVENT_MESSAGE_SENT)
+            audit_sent(sim, shard, h->index, e);
+        else if (e->kind == EVENT_MESSAGE_SEEN)
             audit_seen(sim, shard, h->index, e);
         else if (e->kind < EVENT_STORE_PAUSED)
             audit_order(sim, shard, h->index, e, entry->time_ms);
@@ -319,46 +288,5 @@ static void audit_entry(struct sim *sim, uint32_t shard, const struct record_hea
     if (sim->verdict == SIM_OK && (offset != size || count != entry->events_count || count == 0)) {
         sim_fail(sim, SIM_CORRECTNESS, "shard %u, entry %lu: its events do not add up", shard,
                  (unsigned long)h->index);
-    }
-}
-
-void audit_log(struct sim *sim, uint32_t shard) {
-    struct audit_shard *a = &sim->audit[shard];
-    uint64_t last = storage_memory_durable_last(sim->disks[shard]);
-    if (last < a->last) {
-        sim_fail(sim, SIM_CORRECTNESS, "shard %u: durable entries %lu to %lu are gone", shard,
-                 (unsigned long)last + 1, (unsigned long)a->last);
-    }
-    audit_sent(sim, shard);
-    while (a->last < last && sim->verdict == SIM_OK) {
-        const void *payload;
-        const struct record_header *h =
-            storage_memory_record(sim->disks[shard], a->last + 1, &payload);
-        if (h == NULL || record_fault(h, sizeof *h + h->payload_bytes, a->last + 1) != NULL ||
-            h->term < a->term) {
-            sim_fail(sim, SIM_CORRECTNESS, "shard %u: entry %lu is missing or damaged", shard,
-                     (unsigned long)a->last + 1);
-            return;
-        }
-        a->last++;
-        a->term = h->term;
-        hashes_add(&a->records, h->checksum);
-        sim->totals.records++;
-        if (h->type == RECORD_EVENTS) audit_entry(sim, shard, h, payload);
-    }
-}
-
-void audit_after_crash(struct sim *sim, uint32_t shard) {
-    struct audit_shard *a = &sim->audit[shard];
-    uint64_t first = storage_memory_durable_first(sim->disks[shard]);
-    audit_log(sim, shard);
-    for (uint64_t index = first; first != 0 && index <= a->last && sim->verdict == SIM_OK;
-         index++) {
-        const void *payload;
-        const struct record_header *h = storage_memory_record(sim->disks[shard], index, &payload);
-        if (h == NULL || h->checksum != a->records.items[index - 1]) {
-            sim_fail(sim, SIM_CORRECTNESS, "shard %u: durable entry %lu has changed in a crash",
-                     shard, (unsigned long)index);
-        }
     }
 }

@@ -9,8 +9,9 @@
 #include "tests/sim/sim.h"
 
 /* Refusals by the machine: they say nothing about the command, and a retry may help. */
-static bool machine_code(uint16_t code) {
-    return code >= RESULT_OVERLOADED && code <= RESULT_OUT_OF_MEMORY;
+bool auditor_is_no_answer(uint16_t code) {
+    return (code >= RESULT_OVERLOADED && code <= RESULT_OUT_OF_MEMORY) ||
+           code == RESULT_LEADERSHIP_LOST;
 }
 
 static void complain(struct sim *sim, const struct sim_command *m, const struct result *r,
@@ -70,10 +71,24 @@ static void judge_done(struct sim *sim, struct sim_command *m, const struct resu
 }
 
 static void judge_refused(struct sim *sim, struct sim_command *m, const struct result *r,
-                          bool acted_before) {
+                          bool acted_before, uint32_t known_version, bool rotten) {
     sim->totals.refused++;
-    if (machine_code(r->code)) return;
+    if (r->code == RESULT_NOT_LEADER) sim->totals.not_leader++;
+    if (r->code == RESULT_LEADERSHIP_LOST || (r->code == RESULT_STORAGE_FAILED && rotten)) {
+        /* It may have been decided, and may yet be committed. */
+        sim->totals.leadership_lost += r->code == RESULT_LEADERSHIP_LOST;
+        m->unknown++;
+        m->unsure = true;
+        return;
+    }
+    if (auditor_is_no_answer(r->code)) {
+        if (sim_is_cluster(sim)) m->unsure = true;
+        return;
+    }
     m->unsure = false;
+    if (r->version != 0 && r->version < known_version && r->code != RESULT_COMMAND_ID_REUSED) {
+        complain(sim, m, r, "refused by a state that is older than what was acknowledged before");
+    }
     if (r->code == RESULT_STORAGE_FAILED || r->code == RESULT_WRONG_SHARD ||
         (r->code >= RESULT_MALFORMED_MESSAGE && r->code < RESULT_KEY_FROM_FUTURE)) {
         complain(sim, m, r, "no client gave cause for this");
@@ -101,7 +116,8 @@ static void judge_order_block(struct sim *sim, struct sim_command *m, const stru
     }
 }
 
-static void judge_history(struct sim *sim, struct sim_command *m, const struct result *r) {
+static void judge_history(struct sim *sim, struct sim_command *m, const struct result *r,
+                          const struct sim_replica *replica) {
     const struct sim_order *o = &sim->orders[m->order];
     const uint8_t *at = r->value, *end = at + r->value_bytes;
     uint32_t expected = 0;
@@ -117,7 +133,7 @@ static void judge_history(struct sim *sim, struct sim_command *m, const struct r
         expected = e->version + 1;
         at += sizeof *item + e->bytes;
     }
-    bool dropped = storage_memory_durable_first(sim->disks[o->shard]) > 1;
+    bool dropped = storage_memory_durable_first(replica->disk) > 1;
     /* It may go on to the end of the entry that holds the version told. */
     if (expected <= r->version && !(expected == 0 && dropped)) {
         complain(sim, m, r, "the history read does not reach the version told");
@@ -125,8 +141,9 @@ static void judge_history(struct sim *sim, struct sim_command *m, const struct r
 }
 
 static void judge_read(struct sim *sim, struct sim_command *m, const struct result *r,
-                       uint32_t known_version) {
-    if (machine_code(r->code)) return;
+                       uint32_t known_version, const struct sim_replica *replica) {
+    if (auditor_is_no_answer(r->code)) return;
+    if (r->code == RESULT_STORAGE_FAILED && replica->rotten) return;
     if (m->order == UINT32_MAX) {
         if (r->code != RESULT_OK && r->code != RESULT_STORE_NOT_FOUND) {
             complain(sim, m, r, "a store cannot be read");
@@ -148,7 +165,7 @@ static void judge_read(struct sim *sim, struct sim_command *m, const struct resu
     if (m->c.kind == COMMAND_GET)
         judge_order_block(sim, m, r);
     else
-        judge_history(sim, m, r);
+        judge_history(sim, m, r, replica);
 }
 
 /* -- replies ----------------------------------------------------------------------------------- */
@@ -156,34 +173,43 @@ static void judge_read(struct sim *sim, struct sim_command *m, const struct resu
 static void judge(struct sim *sim, struct sim_request *request, uint32_t i) {
     struct sim_command *m = request->origin[i];
     const struct result *r = &request->results[i];
-    uint32_t shard = sim_shard_of(sim, m);
+    uint32_t shard = sim_shard_of(sim, m), known_version = request->known_version[i];
+    const struct sim_replica *replica = sim->nodes[request->node].replicas[shard];
     sim->totals.replies++;
     if (r->shard != shard) {
         complain(sim, m, r, "answered by a shard that does not own it");
         return;
     }
-    if (r->index > storage_memory_durable_last(sim->disks[shard])) {
-        complain(sim, m, r, "answered before it was durable");
+    if (r->index > sim->audit[shard].last) {
+        complain(sim, m, r, "answered before it was committed");
         return;
     }
     if (command_is_read(m->c.kind))
-        judge_read(sim, m, r, request->known_version[i]);
+        judge_read(sim, m, r, known_version, replica);
     else if (is_final_answer(sim, m, r))
         m->unsure = false;
     else if (r->code == RESULT_OK || r->code == RESULT_HELD)
         judge_done(sim, m, r);
     else
-        judge_refused(sim, m, r, request->acted_before[i]);
+        judge_refused(sim, m, r, request->acted_before[i], known_version,
+                      replica != NULL && replica->rotten);
 }
 
 void auditor_reply(struct sim *sim, struct sim_request *request, bool lost) {
-    for (uint32_t s = 0; s < sim->options.shards_count; s++) audit_log(sim, s);
+    const struct sim_node *node = &sim->nodes[request->node];
+    for (uint32_t s = 0; s < sim->options.shards_count; s++) {
+        struct sim_replica *r = node->replicas[s];
+        if (r != NULL && r->shard != NULL) audit_replica(r);
+    }
     for (uint32_t i = 0; i < request->count; i++) {
         struct sim_command *m = request->origin[i];
+        uint16_t code = request->results[i].code;
         judge(sim, request, i);
         require(m->open > 0);
         m->open--;
         if (lost) m->unsure = true;
+        if (sim_is_cluster(sim) && auditor_is_no_answer(code)) continue; /* asked again */
+        sim->probed = true;
         if (request->seen != NULL && sim->verdict == SIM_OK) request->seen(sim, request, i);
     }
 }
@@ -199,7 +225,8 @@ void auditor_unknown(struct sim *sim, struct sim_request *request) {
     }
 }
 
-/* Every fate is decided now: what is not in the log will never be, unless it is asked for again. */
+/* A node alone has died and serves again: every fate is decided now. What is not in the log will
+ * never be, unless it is asked for again. */
 void auditor_crashed(struct sim *sim) {
     for (uint64_t i = 0; i < sim->commands_count; i++) sim->commands[i]->unknown = 0;
 }

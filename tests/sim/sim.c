@@ -1,6 +1,10 @@
-/* sim [--seed] N | --seeds A..B  [--hours H] [--canary NAME] [--verbose]
+/* sim [--nodes N] [--seed] N | --seeds A..B | --replay FILE
+ *     [--hours H] [--seconds S] [--set NAME=VALUE]... [--canary NAME] [--verbose]
  *
+ * --nodes 1 (the default) is a node alone, 3 or 5 a cluster with so many replicas of each group.
  * --hours H stretches the hostile phase over about H simulated hours; the steps stay as many.
+ * --seconds S begins no other seed after S seconds. --set overrides what the seed has drawn.
+ * --replay FILE runs each line of it: the arguments of one run (see regressions.txt).
  * One seed runs in this process (for a debugger); many run each in a child, so that a crash is one
  * seed's. Exit: 0 all well, 127 crash, 128 liveness, 129 correctness; with --canary: 0 when a seed
  * catches the planted fault, 1 when none does. */
@@ -8,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "engine/base/log.h"
@@ -27,8 +32,8 @@ static enum sim_exit run(const struct sim_options *options, struct sim_totals *t
     sim->options = *options;
     prng_seed(&sim->prng, options->seed);
     workload_init(sim);
-    node_init(sim);
-    node_start(sim);
+    sim->files = storage_memory_files_new();
+    sim_init(sim);
     uint32_t steps = 0;
     while (sim->verdict == SIM_OK && steps < options->steps) {
         steps++;
@@ -37,23 +42,25 @@ static enum sim_exit run(const struct sim_options *options, struct sim_totals *t
             sim->orders_count + 10000 > SIM_ORDERS_MAX) {
             break;
         }
-        if (sim->up) workload_step(sim);
-        node_inject(sim);
+        if (sim_is_cluster(sim) || sim->nodes[0].up) workload_step(sim);
+        faults_inject(sim);
+        operator_inject(sim);
         bool pause = prng_chance(&sim->prng, 1, 50);
-        node_run(sim, prng_between(&sim->prng, 0,
+        sim_run(sim, prng_between(&sim->prng, 0,
                                    pause ? 20 * options->gap_ms_max : options->gap_ms_max));
         /* A death after a lull, when everything is stored and the log behind the marker is empty.
          */
-        if (sim->up && prng_chance(&sim->prng, options->crash_per_step, 40000)) {
-            node_run(sim, 3 * options->checkpoint_age_ms + 500);
-            if (sim->up) node_crash(sim);
+        if (prng_chance(&sim->prng, options->crash_per_step, 40000)) {
+            sim_run(sim, 3 * options->checkpoint_age_ms + 500);
+            sim_crash_all(sim);
         }
         if (options->jump_per_step > 0 && prng_chance(&sim->prng, options->jump_per_step, 10000)) {
-            node_jump(sim, prng_between(&sim->prng, 1, options->jump_ms_max));
+            sim_jump(sim, prng_between(&sim->prng, 1, options->jump_ms_max));
         }
     }
     if (sim->verdict == SIM_OK) audit_end(sim);
-    node_fini(sim);
+    sim_fini(sim);
+    storage_memory_files_free(sim->files);
     sim->totals.runs = 1;
     sim->totals.orders = sim->orders_count;
     *totals = sim->totals;
@@ -110,27 +117,18 @@ static void add_totals(struct sim_totals *to, const struct sim_totals *from) {
 }
 
 static void print_totals(const struct sim_totals *t) {
-    printf(
-        "%lu runs, %.1f simulated hours, %lu steps: %lu commands, %lu replies (%lu acknowledged, "
-        "%lu repeated, %lu refused), %lu retries, %lu unknown, %lu orders\n",
-        (unsigned long)t->runs, (double)t->simulated_ms / 3.6e6, (unsigned long)t->steps,
-        (unsigned long)t->commands, (unsigned long)t->replies, (unsigned long)t->acknowledged,
-        (unsigned long)t->repeated, (unsigned long)t->refused, (unsigned long)t->retries,
-        (unsigned long)t->unknown, (unsigned long)t->orders);
-    printf("log: %lu records, %lu events, %lu by deadlines, %lu checkpoints; messages: %lu, %lu "
-           "lost, %lu doubled\n",
-           (unsigned long)t->records, (unsigned long)t->events, (unsigned long)t->timers,
-           (unsigned long)t->checkpoints, (unsigned long)t->messages,
-           (unsigned long)t->messages_lost, (unsigned long)t->messages_doubled);
-    printf("faults: %lu crashes (%lu inside a storage operation), %lu more while starting, %lu "
-           "restarts; writes: %lu lost, %lu survived, %lu torn; disk: %lu full, %lu slow, %lu "
-           "stuck, %lu damaged; %lu without memory, %lu clock jumps, %lu replies lost\n",
-           (unsigned long)t->crashes, (unsigned long)t->crashes_inside,
-           (unsigned long)t->crashes_starting, (unsigned long)t->restarts,
-           (unsigned long)t->lost_appends, (unsigned long)t->survived_appends,
-           (unsigned long)t->torn_records, (unsigned long)t->fulls, (unsigned long)t->slows,
-           (unsigned long)t->stucks, (unsigned long)t->damaged, (unsigned long)t->no_memory,
-           (unsigned long)t->jumps, (unsigned long)t->reply_losses);
+    static const char *const names[] = {
+#define X(name, text) text,
+        SIM_TOTALS(X)
+#undef X
+    };
+    const uint64_t *values = (const uint64_t *)(const void *)t;
+    printf("%lu runs, %.1f simulated hours", (unsigned long)t->runs,
+           (double)t->simulated_ms / 3.6e6);
+    for (size_t i = 2; i < sizeof names / sizeof *names; i++) {
+        if (values[i] > 0) printf(", %lu %s", (unsigned long)values[i], names[i]);
+    }
+    printf("\n");
 }
 
 static int run_one(const struct sim_options *options) {
@@ -146,77 +144,155 @@ static int run_one(const struct sim_options *options) {
     return (int)report.verdict;
 }
 
-static void take_given(struct sim_options *options, const struct sim_options *given) {
-    options->canary = given->canary;
-    options->verbose = given->verbose;
-    options->hours = given->hours;
-    options->gap_ms_max += (int64_t)(2 * given->hours * 3.6e6 / options->steps);
+/* What the command line says, above all what a seed draws. */
+struct given {
+    struct sim_options options; /* hours, canary, verbose */
+    uint32_t nodes;
+    unsigned long from, to, seconds;
+    bool many, seeded;
+    const char *replay;
+    const char *set[64];
+    uint32_t set_count;
+};
+
+static bool take_given(struct sim_options *options, uint64_t seed, const struct given *given) {
+    sim_options_draw(options, seed, given->nodes);
+    options->canary = given->options.canary;
+    options->verbose = given->options.verbose;
+    options->hours = given->options.hours;
+    options->gap_ms_max += (int64_t)(2 * options->hours * 3.6e6 / options->steps);
+    for (uint32_t i = 0; i < given->set_count; i++) {
+        if (!sim_options_set(options, given->set[i])) {
+            fprintf(stderr, "sim: no such option: %s\n", given->set[i]);
+            return false;
+        }
+    }
+    return true;
 }
 
-static int run_many(uint64_t from, uint64_t to, const struct sim_options *given) {
-    struct sim_totals totals = {0};
+static int run_many(const struct given *given, struct sim_totals *totals) {
     int worst = SIM_OK;
-    uint64_t caught = 0;
-    for (uint64_t seed = from; seed <= to; seed++) {
+    time_t begun = time(NULL);
+    for (uint64_t seed = given->from; seed <= given->to; seed++) {
         struct sim_options options;
         struct report report;
-        sim_options_draw(&options, seed);
-        take_given(&options, given);
+        if (given->seconds > 0 && time(NULL) - begun >= (time_t)given->seconds) break;
+        if (!take_given(&options, seed, given)) return 2;
         run_in_child(&options, &report);
-        add_totals(&totals, &report.totals);
+        add_totals(totals, &report.totals);
         if (report.verdict == SIM_OK) continue;
-        if (given->canary != SIM_CANARY_NONE) {
-            caught++;
-            printf("canary %s caught by seed %lu (%d): %s\n", canary_names[given->canary],
-                   (unsigned long)seed, (int)report.verdict, report.fault);
-            break;
+        if (given->options.canary != SIM_CANARY_NONE) {
+            printf("canary %s caught by seed %lu (%d): %s\n",
+                   canary_names[given->options.canary], (unsigned long)seed, (int)report.verdict,
+                   report.fault);
+            return 0;
         }
         sim_options_print(&options);
-        printf("FAULT seed %lu (%d) %s\n", (unsigned long)seed, (int)report.verdict, report.fault);
+        printf("FAULT nodes %u seed %lu (%d) %s\n", given->nodes, (unsigned long)seed,
+               (int)report.verdict, report.fault);
+        fflush(stdout);
         worst = worst > (int)report.verdict ? worst : (int)report.verdict;
     }
-    print_totals(&totals);
-    if (given->canary == SIM_CANARY_NONE) return worst;
-    if (caught == 0) printf("canary %s was NOT caught\n", canary_names[given->canary]);
-    return caught > 0 ? 0 : 1;
+    if (given->options.canary == SIM_CANARY_NONE) return worst;
+    printf("canary %s was NOT caught\n", canary_names[given->options.canary]);
+    return 1;
 }
 
 static int usage(void) {
-    fprintf(stderr,
-            "usage: sim [--seed] N | --seeds A..B  [--hours H] [--canary NAME] [--verbose]\n");
+    fprintf(stderr, "usage: sim [--nodes N] [--seed] N | --seeds A..B | --replay FILE\n"
+                    "           [--hours H] [--seconds S] [--set NAME=VALUE]... [--canary NAME] "
+                    "[--verbose]\n");
     fprintf(stderr, "canaries:");
     for (int i = 1; i < CANARIES; i++) fprintf(stderr, " %s", canary_names[i]);
     fprintf(stderr, "\n");
     return 2;
 }
 
-int main(int argc, char **argv) {
-    struct sim_options given = {0};
-    unsigned long from = 0, to = 0;
-    bool many = false, seeded = false;
-    for (int i = 1; i < argc; i++) {
-        if (strcmp(argv[i], "--seeds") == 0 && i + 1 < argc) {
-            many = seeded = sscanf(argv[++i], "%lu..%lu", &from, &to) == 2;
-        } else if (strcmp(argv[i], "--hours") == 0 && i + 1 < argc) {
-            given.hours = strtod(argv[++i], NULL);
-        } else if (strcmp(argv[i], "--canary") == 0 && i + 1 < argc) {
-            i++;
-            for (int k = 1; k < CANARIES; k++) {
-                if (strcmp(argv[i], canary_names[k]) == 0) given.canary = (enum sim_canary)k;
-            }
-            if (given.canary == SIM_CANARY_NONE) return usage();
-        } else if (strcmp(argv[i], "--verbose") == 0) {
-            given.verbose = true;
-        } else if (strcmp(argv[i], "--seed") != 0) {
-            seeded = sscanf(argv[i], "%lu", &from) == 1;
-        }
+static bool parse_canary(struct given *given, const char *name) {
+    for (int k = 1; k < CANARIES; k++) {
+        if (strcmp(name, canary_names[k]) == 0) given->options.canary = (enum sim_canary)k;
     }
-    if (!seeded) return usage();
+    return given->options.canary != SIM_CANARY_NONE;
+}
+
+static bool parse(struct given *given, int argc, char **argv) {
+    *given = (struct given){.nodes = 1};
+    for (int i = 0; i < argc; i++) {
+        const char *word = argv[i], *value = i + 1 < argc ? argv[i + 1] : "";
+        if (strcmp(word, "--seed") == 0) continue;
+        if (strcmp(word, "--verbose") == 0) {
+            given->options.verbose = true;
+            continue;
+        }
+        if (word[0] != '-') {
+            given->seeded = sscanf(word, "%lu", &given->from) == 1;
+            given->to = given->from;
+            continue;
+        }
+        i++;
+        if (strcmp(word, "--seeds") == 0)
+            given->many = given->seeded = sscanf(value, "%lu..%lu", &given->from, &given->to) == 2;
+        else if (strcmp(word, "--nodes") == 0) given->nodes = (uint32_t)strtoul(value, NULL, 10);
+        else if (strcmp(word, "--hours") == 0) given->options.hours = strtod(value, NULL);
+        else if (strcmp(word, "--seconds") == 0) given->seconds = strtoul(value, NULL, 10);
+        else if (strcmp(word, "--replay") == 0) given->replay = value;
+        else if (strcmp(word, "--set") == 0 && given->set_count < 64)
+            given->set[given->set_count++] = value;
+        else if (strcmp(word, "--canary") != 0 || !parse_canary(given, value)) return false;
+    }
+    bool nodes = given->nodes == 1 || given->nodes == 3 || given->nodes == 5;
+    return nodes && (given->seeded || given->replay != NULL);
+}
+
+enum { REPLAY_LINE_MAX = 4096, REPLAY_WORDS_MAX = 128 };
+
+/* Each line: the arguments of one run; # begins a comment. */
+static int replay(const char *path, struct sim_totals *totals) {
+    FILE *file = fopen(path, "r");
+    char line[REPLAY_LINE_MAX];
+    int worst = SIM_OK;
+    if (file == NULL) {
+        fprintf(stderr, "sim: %s cannot be read\n", path);
+        return 2;
+    }
+    while (fgets(line, sizeof line, file) != NULL) {
+        char *words[REPLAY_WORDS_MAX], *rest = NULL, *word = strtok_r(line, " \n", &rest);
+        int count = 0;
+        struct given given;
+        for (; word != NULL && word[0] != '#' && count < REPLAY_WORDS_MAX; count++) {
+            words[count] = word;
+            word = strtok_r(NULL, " \n", &rest);
+        }
+        if (count == 0) continue;
+        if (!parse(&given, count, words) || !given.seeded) {
+            fprintf(stderr, "sim: a line of %s is not a run's arguments\n", path);
+            fclose(file);
+            return 2;
+        }
+        int verdict = run_many(&given, totals);
+        worst = worst > verdict ? worst : verdict;
+    }
+    fclose(file);
+    return worst;
+}
+
+int main(int argc, char **argv) {
+    struct given given;
+    struct sim_totals totals = {0};
+    if (!parse(&given, argc - 1, argv + 1)) return usage();
     log_set_level(LOG_LEVEL_ERROR);
-    if (given.verbose) log_set_level(LOG_LEVEL_DEBUG);
-    if (many) return run_many(from, to, &given);
+    if (given.options.verbose) log_set_level(LOG_LEVEL_DEBUG);
+    if (given.replay != NULL || given.many) {
+        if (given.many) {
+            printf("commit %s, nodes %u, seeds %lu..%lu\n", sim_commit, given.nodes, given.from,
+                   given.to);
+        }
+        fflush(stdout);
+        int verdict = given.many ? run_many(&given, &totals) : replay(given.replay, &totals);
+        print_totals(&totals);
+        return verdict;
+    }
     struct sim_options options;
-    sim_options_draw(&options, from);
-    take_given(&options, &given);
+    if (!take_given(&options, given.from, &given)) return 2;
     return run_one(&options);
 }

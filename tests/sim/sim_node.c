@@ -1,14 +1,9 @@
-/* The simulated machine: shards, disks, courier and clock. Whatever dies, dies as one process. */
+/* The simulated machines: whatever dies, dies as one process. Time moves on for all together. */
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "actors/store/store.h"
-#include "engine/limits.h"
-#include "engine/shard/shard_internal.h"
 #include "tests/sim/sim.h"
-
-enum { SIM_ROUNDS_MAX = 200 };
 
 void sim_fail(struct sim *sim, enum sim_exit verdict, const char *format, ...) {
     if (sim->verdict != SIM_OK) return;
@@ -20,392 +15,235 @@ void sim_fail(struct sim *sim, enum sim_exit verdict, const char *format, ...) {
     va_end(arguments);
 }
 
-static bool chance(struct sim *sim, uint32_t of_10000) {
-    return of_10000 > 0 && prng_chance(&sim->prng, of_10000, 10000);
-}
-
-/* -- courier ----------------------------------------------------------------------------------- */
-
-static void flight_add(struct sim *sim, struct sim_flight flight, struct bytes payload) {
-    if (sim->flights_count == sim->flights_capacity) {
-        sim->flights_capacity = sim->flights_capacity ? 2 * sim->flights_capacity : 256;
-        sim->flights = realloc(sim->flights, sim->flights_capacity * sizeof *sim->flights);
-        require(sim->flights != NULL);
-    }
-    flight.bytes = payload.size;
-    flight.payload = malloc(payload.size + 1);
-    require(flight.payload != NULL);
-    if (payload.size > 0) memcpy(flight.payload, payload.data, payload.size);
-    sim->flights[sim->flights_count++] = flight;
-}
-
-static void courier_carry(struct sim *sim, struct sim_flight flight, struct bytes payload) {
-    uint32_t copies = 1;
-    if (sim->dying) return; /* sent by a process that was dead already */
-    sim->totals.messages++;
-    if (!sim->calm && chance(sim, sim->options.message_double)) {
-        copies = 2;
-        sim->totals.messages_doubled++;
-    }
-    if (!sim->calm && chance(sim, sim->options.message_loss)) {
-        copies = 0;
-        sim->totals.messages_lost++;
-    }
-    for (; copies > 0; copies--) {
-        int64_t delay = 0;
-        if (!sim->calm && chance(sim, sim->options.message_delay)) {
-            delay = prng_between(&sim->prng, 0, sim->options.message_delay_ms_max);
-        }
-        flight.due_ms = sim->mono_ms + delay;
-        flight_add(sim, flight, payload);
-    }
-    /* The planted fault: a receiver that does not know what it has seen. */
-    if (sim->options.canary == SIM_CANARY_MESSAGE_TWICE && !flight.acknowledgement &&
-        !sim->doubled_one && flight.sequence > 2) {
-        sim->doubled_one = true;
-        flight.sequence++;
-        flight_add(sim, flight, payload);
-    }
-}
-
-static void courier_send(struct courier *courier, uint32_t from, uint32_t to, uint64_t sequence,
-                         struct bytes payload) {
-    struct sim *sim = (struct sim *)(void *)courier;
-    courier_carry(sim, (struct sim_flight){.from = from, .to = to, .sequence = sequence}, payload);
-}
-
-static void courier_acknowledge(struct courier *courier, uint32_t from, uint32_t to,
-                                uint64_t sequence) {
-    struct sim *sim = (struct sim *)(void *)courier;
-    courier_carry(
-        sim,
-        (struct sim_flight){.from = from, .to = to, .sequence = sequence, .acknowledgement = true},
-        (struct bytes){0});
-}
-
-/* In the order of sending, but for what is delayed. */
-static void courier_deliver(struct sim *sim) {
-    uint32_t kept = 0, count = sim->flights_count;
-    for (uint32_t i = 0; i < count; i++) {
-        struct sim_flight f = sim->flights[i];
-        if (f.due_ms > sim->mono_ms) {
-            sim->flights[kept++] = f;
-            continue;
-        }
-        if (sim->up && !f.acknowledgement) {
-            shard_offer_message(sim->shards[f.to], f.from, f.sequence,
-                                bytes_of(f.payload, f.bytes));
-        } else if (sim->up) {
-            shard_offer_acknowledgement(sim->shards[f.to], f.from, f.sequence);
-        }
-        free(f.payload);
-    }
-    sim->flights_count = kept;
-}
-
-static void courier_drop_all(struct sim *sim) {
-    for (uint32_t i = 0; i < sim->flights_count; i++) free(sim->flights[i].payload);
-    sim->flights_count = 0;
-}
-
-/* -- requests ---------------------------------------------------------------------------------- */
-
-static void request_forget(struct sim *sim, struct sim_request *r) {
-    if (r->previous != NULL) r->previous->next = r->next;
-    if (r->next != NULL) r->next->previous = r->previous;
-    if (sim->open == r) sim->open = r->next;
-    sim->open_count--;
-    for (uint32_t i = 0; i < r->count; i++) free(r->results[i].value);
-    free(r);
-}
-
-static bool node_is_dead(const struct sim *sim) {
-    if (sim->dying) return true;
-    for (uint32_t i = 0; i < sim->options.shards_count; i++) {
-        if (storage_memory_is_crashed(sim->disks[i])) return true;
+bool node_is_dead(const struct sim_node *node) {
+    if (node->dying || !node->up) return true;
+    for (uint32_t g = 0; g < node->sim->options.shards_count; g++) {
+        const struct sim_replica *r = node->replicas[g];
+        if (r != NULL && r->shard != NULL && storage_memory_is_crashed(r->disk)) return true;
     }
     return false;
 }
 
-/* A reply leaves the node: judged before anything else can become durable. */
-static void request_done(struct request *request) {
-    struct sim_request *r = (struct sim_request *)(void *)request;
-    struct sim *sim = r->sim;
-    if (node_is_dead(sim)) {
-        auditor_unknown(sim, r);
-    } else {
-        bool lost = !sim->calm && chance(sim, sim->options.reply_loss);
-        if (lost) sim->totals.reply_losses++;
-        auditor_reply(sim, r, lost);
-    }
-    request_forget(sim, r);
+bool node_is_frozen(const struct sim_node *node) {
+    return node->frozen_until_ms > node->sim->mono_ms;
 }
 
-void node_offer(struct sim *sim, struct sim_request *r) {
-    uint32_t parts = 0;
-    r->sim = sim;
-    r->sent_ms = sim->mono_ms;
-    r->request.commands = r->commands;
-    r->request.results = r->results;
-    r->request.commands_count = r->count;
-    r->request.done = request_done;
-    r->next = sim->open;
-    if (sim->open != NULL) sim->open->previous = r;
-    sim->open = r;
-    sim->open_count++;
-    struct request_part *by_shard[SIM_SHARDS_MAX] = {NULL};
-    for (uint32_t i = 0; i < r->count; i++) {
-        uint32_t shard = sim_shard_of(sim, r->origin[i]);
-        struct request_part *part = by_shard[shard];
-        if (part == NULL) {
-            part = by_shard[shard] = &r->parts[parts++];
-            part->request = &r->request;
-            part->positions = r->positions[shard];
-        }
-        r->positions[shard][part->count++] = i;
-        part->bytes += 256;
+bool sim_all_up(const struct sim *sim) {
+    for (uint32_t n = 0; n < sim->options.nodes; n++) {
+        if (!sim->nodes[n].up) return false;
     }
-    atomic_init(&r->request.parts_left, parts);
-    for (uint32_t s = 0; s < sim->options.shards_count; s++) {
-        uint32_t retry_after_ms = 0;
-        struct request_part *part = by_shard[s];
-        if (part == NULL || (sim->up && shard_offer(sim->shards[s], part, &retry_after_ms))) {
-            continue;
-        }
-        for (uint32_t i = 0; i < part->count; i++) {
-            r->results[r->positions[s][i]] =
-                (struct result){.code = sim->up ? RESULT_OVERLOADED : RESULT_NOT_READY, .shard = s};
-        }
-        request_part_done(part);
-    }
-    for (uint32_t s = 0; s < sim->options.shards_count; s++) sim->shard_due_ms[s] = sim->mono_ms;
+    return true;
 }
 
 /* -- life and death ---------------------------------------------------------------------------- */
 
-void node_init(struct sim *sim) {
+void sim_init(struct sim *sim) {
     const struct sim_options *o = &sim->options;
-    sim->courier = (struct courier){courier_send, courier_acknowledge};
     sim->mono_ms = 1000;
     sim->unix_ms = 1900000000000;
-    for (uint32_t i = 0; i < o->shards_count; i++) {
-        struct storage_memory_options disk = {.seed = prng_next(&sim->prng),
-                                              .append_ms_max = o->append_ms_max,
-                                              .checkpoint_ms_max = o->checkpoint_ms_max,
-                                              .load_ms_max = o->load_ms_max,
-                                              .torn_percent = o->torn_percent,
-                                              .segment_records = 32,
-                                              .lone_voter = true,
-                                              .acks_early = o->canary == SIM_CANARY_ACKS_EARLY,
-                                              .skips_one = o->canary == SIM_CANARY_REPLAY_SKIPS,
-                                              .loses_checkpoints =
-                                                  o->canary == SIM_CANARY_LOSES_CHECKPOINTS};
-        sim->disks[i] = storage_memory_new(&disk);
+    if (sim_is_cluster(sim)) network_init(sim);
+    for (uint32_t n = 0; n < o->nodes; n++) {
+        struct sim_node *node = &sim->nodes[n];
+        node->sim = sim;
+        node->number = n;
+        node->restart_ms = sim->mono_ms;
+        network_node_init(node);
     }
+    for (uint32_t g = 0; g < o->shards_count; g++) {
+        for (uint32_t i = 0; i < o->voters; i++) {
+            uint32_t n = (g + i) % o->nodes;
+            sim->nodes[n].replicas[g] =
+                replica_new(sim, g, n, consensus_server_id(n + 1, 0), true);
+        }
+        sim->believed[g] = g % o->nodes;
+    }
+    operator_init(sim);
+    for (uint32_t n = 0; n < o->nodes; n++) node_start(&sim->nodes[n]);
 }
 
-void node_open_one(struct sim *sim, uint32_t shard, char *error, size_t error_bytes) {
-    const struct sim_options *o = &sim->options;
-    struct shard_options options = {.id = shard,
-                                    .shards_count = o->shards_count,
-                                    .server_id = 1,
-                                    .storage = storage_memory_open(sim->disks[shard]),
-                                    .courier = &sim->courier,
-                                    .mailbox_commands_max = o->mailbox_commands_max,
-                                    .memory_bytes_max = o->memory_bytes_max,
-                                    .checkpoint_age_ms = o->checkpoint_age_ms,
-                                    .resend_after_ms = o->resend_after_ms,
-                                    .retention_ms = o->retention_ms,
-                                    .seed = (uint32_t)prng_next(&sim->prng)};
-    storage_memory_advance(sim->disks[shard], sim->mono_ms);
-    /* Recovery dies as well, and begins again. */
-    if (!sim->calm && chance(sim, 5 * o->crash_in_per_step)) {
-        storage_memory_crash_in(sim->disks[shard], 1 + prng_below(&sim->prng, 6));
+/* A stored state that cannot be opened is what its damage was meant to cause; anything else is
+ * not. */
+static bool node_open_replica(struct sim_node *node, struct sim_replica *r) {
+    char error[256] = "";
+    if (replica_open(r, error, sizeof error)) return true;
+    if (storage_memory_is_crashed(r->disk)) return false;
+    if (!r->rotten) {
+        sim_fail(node->sim, SIM_CORRECTNESS, "shard %u on node %u does not open: %s", r->group,
+                 node->number + 1, error);
     }
-    sim->shards[shard] = shard_open(&options, sim->unix_ms, sim->mono_ms, error, error_bytes);
-    sim->shard_due_ms[shard] = sim->mono_ms;
-#ifdef JUMUN_DEBUG_CHECKS
-    if (sim->shards[shard] != NULL) {
-        sim->shards[shard]->replies_early = o->canary == SIM_CANARY_GATE_OPEN;
-    }
-#endif
-}
-
-bool node_start(struct sim *sim) {
-    const struct sim_options *o = &sim->options;
-    sim->totals.restarts++;
-    sim->dying = false;
-    if (!sim->calm && chance(sim, o->clock_back_per_restart)) {
-        sim->unix_ms -= prng_between(&sim->prng, 0, 5000);
-    }
-    for (uint32_t i = 0; i < o->shards_count; i++) {
-        char error[256] = "";
-        node_open_one(sim, i, error, sizeof error);
-        if (sim->shards[i] != NULL) continue;
-        if (!storage_memory_is_crashed(sim->disks[i])) {
-            sim_fail(sim, SIM_CORRECTNESS, "shard %u does not open: %s", i, error);
-        }
-        /* Died while it started: the disks opened so far die with it. */
-        for (uint32_t k = 0; k <= i; k++) storage_memory_crash(sim->disks[k]);
-        for (uint32_t k = 0; k < i; k++) {
-            shard_close(sim->shards[k]);
-            sim->shards[k] = NULL;
-        }
-        sim->totals.crashes_starting++;
-        sim->restart_ms = sim->mono_ms + 1;
-        return false;
-    }
-    sim->up = true;
+    storage_memory_crash(r->disk);
     return true;
 }
 
-void node_crash(struct sim *sim) {
+bool node_start(struct sim_node *node) {
+    struct sim *sim = node->sim;
+    sim->totals.restarts++;
+    node->dying = false;
+    if (!sim->calm && sim_chance(sim, sim->options.clock_back_per_restart)) {
+        int64_t back_ms = prng_between(&sim->prng, 0, 5000);
+        if (sim_is_cluster(sim)) node->skew_ms -= back_ms;
+        else sim->unix_ms -= back_ms;
+    }
+    node->up = true;
+    for (uint32_t g = 0; g < sim->options.shards_count; g++) {
+        struct sim_replica *r = node->replicas[g];
+        if (r == NULL || node_open_replica(node, r)) continue;
+        /* Died while it started: the disks opened so far die with it. */
+        for (uint32_t k = 0; k <= g; k++) {
+            struct sim_replica *opened = node->replicas[k];
+            if (opened == NULL) continue;
+            if (k == g || opened->shard != NULL) storage_memory_crash(opened->disk);
+        }
+        node->dying = true;
+        for (uint32_t k = 0; k < g; k++) {
+            if (node->replicas[k] != NULL && node->replicas[k]->shard != NULL) {
+                replica_close(node->replicas[k]);
+            }
+        }
+        sim->totals.crashes_starting++;
+        node->up = false;
+        node->restart_ms = sim->mono_ms + 1;
+        return false;
+    }
+    return true;
+}
+
+void node_crash(struct sim_node *node) {
+    struct sim *sim = node->sim;
     sim->totals.crashes++;
-    sim->dying = true;
-    for (uint32_t i = 0; i < sim->options.shards_count; i++) {
-        storage_memory_crash(sim->disks[i]);
-        storage_memory_set_slow(sim->disks[i], 0);
-        storage_memory_set_stuck(sim->disks[i], 0);
+    node->dying = true;
+    for (uint32_t g = 0; g < sim->options.shards_count; g++) {
+        struct sim_replica *r = node->replicas[g];
+        if (r != NULL && r->shard != NULL) storage_memory_crash(r->disk);
     }
-    sim->up = false;
-    for (uint32_t i = 0; i < sim->options.shards_count; i++) {
-        shard_close(sim->shards[i]);
-        sim->shards[i] = NULL;
+    node->up = false;
+    for (uint32_t g = 0; g < sim->options.shards_count; g++) {
+        struct sim_replica *r = node->replicas[g];
+        if (r == NULL || r->shard == NULL) continue;
+        replica_close(r);
+        audit_after_crash(r);
     }
-    while (sim->open != NULL) {
-        struct sim_request *r = sim->open;
-        auditor_unknown(sim, r);
-        request_forget(sim, r);
+    client_node_died(node);
+    transfers_drop(sim, node->number);
+    if (sim->network != NULL) network_forget(sim->network, node->number);
+    /* Some of what was under way arrives after the restart: a courier between nodes does that. */
+    if (prng_chance(&sim->prng, 1, 2)) courier_drop(sim, node->number);
+    for (uint32_t g = 0; g < SIM_SHARDS_MAX; g++) {
+        node->routes[g] = (struct sim_route){.node = SIM_NODES_MAX};
     }
-    /* Some of what was under way arrives after the restart: a courier between nodes will do that.
-     */
-    if (prng_chance(&sim->prng, 1, 2)) courier_drop_all(sim);
-    for (uint32_t i = 0; i < sim->options.shards_count; i++) audit_after_crash(sim, i);
-    auditor_crashed(sim);
-    sim->restart_ms = sim->mono_ms + prng_between(&sim->prng, 0, sim->options.down_ms_max);
+    sim->undecided = true;
+    node->frozen_until_ms = 0;
+    node->restart_ms = sim->mono_ms + prng_between(&sim->prng, 0, sim->options.down_ms_max);
 }
 
-void node_fini(struct sim *sim) {
-    if (sim->up) node_crash(sim);
-    courier_drop_all(sim);
+void sim_crash_all(struct sim *sim) {
+    for (uint32_t n = 0; n < sim->options.nodes; n++) {
+        if (sim->nodes[n].up) node_crash(&sim->nodes[n]);
+    }
+}
+
+void sim_fini(struct sim *sim) {
+    sim_crash_all(sim);
+    for (uint32_t n = 0; n < sim->options.nodes; n++) {
+        courier_drop(sim, n);
+        for (uint32_t g = 0; g < sim->options.shards_count; g++) {
+            if (sim->nodes[n].replicas[g] != NULL) replica_free(sim->nodes[n].replicas[g]);
+        }
+    }
     free(sim->flights);
-    for (uint32_t i = 0; i < sim->options.shards_count; i++) {
-        struct storage_memory_counters c = storage_memory_counters(sim->disks[i]);
-        sim->totals.lost_appends += c.lost_appends;
-        sim->totals.survived_appends += c.survived_appends;
-        sim->totals.torn_records += c.torn_records;
-        sim->totals.checkpoints += c.checkpoints;
-        storage_memory_free(sim->disks[i]);
-    }
-}
-
-void node_calm(struct sim *sim) {
-    sim->calm = true;
-    for (uint32_t i = 0; i < sim->options.shards_count; i++) {
-        storage_memory_set_full(sim->disks[i], false);
-        storage_memory_set_slow(sim->disks[i], 0);
-        storage_memory_set_stuck(sim->disks[i], 0);
-        storage_memory_crash_in(sim->disks[i], 0);
-        if (sim->up) sim->shards[i]->memory.fail_countdown = 0;
-    }
-}
-
-void node_inject(struct sim *sim) {
-    const struct sim_options *o = &sim->options;
-    uint32_t i = (uint32_t)prng_below(&sim->prng, o->shards_count);
-    if (!sim->up) return;
-    if (chance(sim, o->crash_in_per_step)) {
-        storage_memory_crash_in(sim->disks[i], 1 + prng_below(&sim->prng, 60));
-    }
-    if (chance(sim, o->full_per_step)) {
-        storage_memory_set_full(sim->disks[i], true);
-        sim->full_until_ms[i] = sim->mono_ms + prng_between(&sim->prng, 1, 3000);
-        sim->totals.fulls++;
-    }
-    if (chance(sim, o->slow_per_step)) {
-        storage_memory_set_slow(sim->disks[i], prng_between(&sim->prng, 1, 500));
-        sim->slow_until_ms[i] = sim->mono_ms + prng_between(&sim->prng, 1, 3000);
-        sim->totals.slows++;
-    }
-    if (chance(sim, o->stuck_per_step)) {
-        storage_memory_set_stuck(sim->disks[i], sim->mono_ms + prng_between(&sim->prng, 1, 3000));
-        sim->totals.stucks++;
-    }
-    /* Recovery without memory gives up by design: a restart tries again. */
-    if (chance(sim, o->no_memory_per_step) && sim->shards[i]->phase == SHARD_SERVING) {
-        sim->shards[i]->memory.fail_countdown = 1 + prng_below(&sim->prng, 5);
-        sim->totals.no_memory++;
-    }
-    if (chance(sim, o->crash_per_step)) node_crash(sim);
+    transfers_drop(sim, SIM_NODES_MAX);
+    if (sim->network == NULL) return;
+    struct network_counters c = network_counters(sim->network);
+    sim->totals.net_sent += c.sent;
+    sim->totals.net_lost += c.lost;
+    sim->totals.net_doubled += c.doubled;
+    sim->totals.net_late += c.late;
+    sim->totals.net_cut += c.cut;
+    network_free(sim->network);
 }
 
 /* -- time -------------------------------------------------------------------------------------- */
 
-static int64_t earliest(const struct sim *sim) {
-    int64_t next = sim->up ? INT64_MAX : sim->restart_ms;
-    for (uint32_t i = 0; i < sim->options.shards_count; i++) {
-        int64_t disk = storage_memory_next_ms(sim->disks[i]);
-        if (disk < next) next = disk;
-        if (sim->up && sim->shard_due_ms[i] < next) next = sim->shard_due_ms[i];
-        if (sim->full_until_ms[i] > sim->mono_ms && sim->full_until_ms[i] < next) {
-            next = sim->full_until_ms[i];
-        }
-    }
-    for (uint32_t i = 0; i < sim->flights_count; i++) {
-        if (sim->flights[i].due_ms < next) next = sim->flights[i].due_ms;
+static void at_the_earliest(int64_t *next, int64_t at) {
+    if (at < *next) *next = at;
+}
+
+static int64_t node_next_ms(const struct sim_node *node) {
+    const struct sim *sim = node->sim;
+    int64_t next = INT64_MAX;
+    if (!node->up) return node->restart_ms;
+    if (node_is_frozen(node)) return node->frozen_until_ms;
+    for (uint32_t g = 0; g < sim->options.shards_count; g++) {
+        const struct sim_replica *r = node->replicas[g];
+        if (r == NULL || r->shard == NULL) continue;
+        at_the_earliest(&next, storage_memory_next_ms(r->disk));
+        at_the_earliest(&next, r->woken ? sim->mono_ms : r->due_ms);
+        if (r->full_until_ms > sim->mono_ms) at_the_earliest(&next, r->full_until_ms);
     }
     return next;
 }
 
-static void disks_work(struct sim *sim) {
-    for (uint32_t i = 0; i < sim->options.shards_count; i++) {
-        if (sim->full_until_ms[i] != 0 && sim->mono_ms >= sim->full_until_ms[i]) {
-            storage_memory_set_full(sim->disks[i], false);
-            sim->full_until_ms[i] = 0;
-        }
-        if (sim->slow_until_ms[i] != 0 && sim->mono_ms >= sim->slow_until_ms[i]) {
-            storage_memory_set_slow(sim->disks[i], 0);
-            sim->slow_until_ms[i] = 0;
-        }
-        storage_memory_advance(sim->disks[i], sim->mono_ms);
-        audit_log(sim, i);
-        const char *fault = storage_memory_fault(sim->disks[i]);
-        if (fault != NULL) sim_fail(sim, SIM_CORRECTNESS, "disk %u: %s", i, fault);
+static int64_t earliest(const struct sim *sim) {
+    int64_t next = courier_next_ms(sim);
+    for (uint32_t n = 0; n < sim->options.nodes; n++) {
+        at_the_earliest(&next, node_next_ms(&sim->nodes[n]));
+    }
+    if (sim->network == NULL) return next;
+    at_the_earliest(&next, network_next_ms(sim->network));
+    at_the_earliest(&next, network_hellos_next_ms(sim));
+    at_the_earliest(&next, transfers_next_ms(sim));
+    at_the_earliest(&next, operator_next_ms(sim));
+    return next;
+}
+
+static void node_work(struct sim_node *node) {
+    struct sim *sim = node->sim;
+    uint32_t count = sim->options.shards_count;
+    for (uint32_t g = 0; g < count; g++) {
+        struct sim_replica *r = node->replicas[g];
+        if (r != NULL && r->shard != NULL) replica_disk_work(r);
+    }
+    uint32_t first = (uint32_t)prng_below(&sim->prng, count);
+    for (uint32_t k = 0; k < count && !node_is_dead(node) && sim->verdict == SIM_OK; k++) {
+        struct sim_replica *r = node->replicas[(first + k) % count];
+        if (r != NULL && r->shard != NULL) replica_work(r);
+    }
+    if (node_is_dead(node)) {
+        sim->totals.crashes_inside++;
+        node_crash(node);
     }
 }
 
-static void shards_work(struct sim *sim) {
-    uint32_t first = (uint32_t)prng_below(&sim->prng, sim->options.shards_count);
-    for (uint32_t k = 0; k < sim->options.shards_count && !node_is_dead(sim); k++) {
-        uint32_t i = (first + k) % sim->options.shards_count;
-        int64_t next_ms = INT64_MAX;
-        uint32_t rounds = 0;
-        while (rounds < SIM_ROUNDS_MAX && !node_is_dead(sim) &&
-               shard_work(sim->shards[i], sim->unix_ms, sim->mono_ms, &next_ms) > 0) {
-            rounds++;
-        }
-        if (rounds == SIM_ROUNDS_MAX) {
-            sim_fail(sim, SIM_LIVENESS, "shard %u has work for ever", i);
-        }
-        sim->shard_due_ms[i] = next_ms > sim->mono_ms ? next_ms : sim->mono_ms + 1;
-        if (sim->shards[i]->failed && !node_is_dead(sim)) {
-            sim_fail(sim, SIM_CORRECTNESS, "shard %u gave up: its log or state is damaged", i);
-        }
+/* A node alone that serves again has committed all that it has: nothing else will ever be. */
+static void decide(struct sim *sim) {
+    const struct sim_node *node = &sim->nodes[0];
+    if (sim_is_cluster(sim) || !sim->undecided || !node->up) return;
+    for (uint32_t g = 0; g < sim->options.shards_count; g++) {
+        if (!replica_serves(node->replicas[g])) return;
     }
+    sim->undecided = false;
+    auditor_crashed(sim);
 }
 
 static void tick(struct sim *sim) {
-    disks_work(sim);
-    courier_deliver(sim);
-    if (!sim->up && sim->mono_ms >= sim->restart_ms) node_start(sim);
-    if (sim->up) shards_work(sim);
-    if (sim->up && node_is_dead(sim)) {
-        sim->totals.crashes_inside++;
-        node_crash(sim);
+    uint32_t count = sim->options.nodes;
+    if (sim->network != NULL) {
+        network_advance(sim->network, sim->mono_ms);
+        network_hellos(sim);
+        transfers_work(sim);
+        operator_work(sim);
     }
+    courier_deliver(sim);
+    uint32_t first = count > 1 ? (uint32_t)prng_below(&sim->prng, count) : 0;
+    for (uint32_t k = 0; k < count && sim->verdict == SIM_OK; k++) {
+        struct sim_node *node = &sim->nodes[(first + k) % count];
+        if (!node->up && sim->mono_ms >= node->restart_ms) node_start(node);
+        if (node->up && !node_is_frozen(node)) node_work(node);
+    }
+    decide(sim);
 }
 
-void node_run(struct sim *sim, int64_t for_ms) {
+void sim_run(struct sim *sim, int64_t for_ms) {
     int64_t until = sim->mono_ms + for_ms;
     while (sim->verdict == SIM_OK) {
         tick(sim);
@@ -422,10 +260,9 @@ void node_run(struct sim *sim, int64_t for_ms) {
     sim->totals.simulated_ms += (uint64_t)for_ms;
 }
 
-void node_jump(struct sim *sim, int64_t by_ms) {
+void sim_jump(struct sim *sim, int64_t by_ms) {
     sim->unix_ms += by_ms;
     sim->mono_ms += by_ms;
     sim->totals.simulated_ms += (uint64_t)by_ms;
     sim->totals.jumps++;
-    for (uint32_t i = 0; i < sim->options.shards_count; i++) sim->shard_due_ms[i] = sim->mono_ms;
 }

@@ -1,4 +1,5 @@
 #include <stdio.h>
+#include <stdlib.h>
 
 #include "tests/sim/sim.h"
 
@@ -8,12 +9,53 @@ static uint32_t draw(struct prng *p, uint32_t most) {
     return 1 + (uint32_t)prng_below(p, most);
 }
 
-void sim_options_draw(struct sim_options *o, uint64_t seed) {
+static void draw_clients(struct sim_options *o, struct prng *p) {
+    o->reply_loss = draw(p, 1000);
+    o->retry = draw(p, 2000);
+    o->overtake = draw(p, 3000);
+    o->store_switch = draw(p, 800);
+    o->read = draw(p, 2000);
+    o->deadline = draw(p, 500);
+    o->new_order = 500 + (uint32_t)prng_below(p, 3500);
+    o->patience_ms = INT64_MAX;
+}
+
+static void draw_cluster(struct sim_options *o, struct prng *p) {
+    static const uint32_t trailing[] = {8, 64, 512, 100000};
+    uint32_t spare = prng_chance(p, 1, 2) ? 0 : (uint32_t)prng_between(p, 1, 2);
+    o->voters = o->nodes;
+    o->nodes += spare;
+    o->trailing_entries = trailing[prng_below(p, 4)];
+    o->append_ms_max = prng_between(p, 0, 20);
+    o->no_memory_per_step = 0;
+    o->crash_all_per_step = draw(p, 80);
+    o->rot_per_step = draw(p, 100);
+    o->wipe_per_step = draw(p, 60);
+    o->net_loss = draw(p, 1000);
+    o->net_double = draw(p, 1000);
+    o->net_late = draw(p, 500);
+    o->net_latency_ms_max = prng_between(p, 0, 20);
+    o->net_late_ms_max = prng_between(p, 1, 1500);
+    o->cut_per_step = draw(p, 300);
+    o->freeze_per_step = draw(p, 200);
+    o->cut_ms_max = prng_between(p, 100, 5000);
+    o->move_per_step = draw(p, 300);
+    o->transfer_per_step = draw(p, 300);
+    o->skew_per_step = draw(p, 200);
+    o->skew_ms_max = prng_between(p, 1, 30000);
+    o->gap_ms_max = prng_between(p, 20, 200);
+    o->astray = draw(p, 1000);
+    o->patience_ms = prng_between(p, 200, 2000);
+    o->move_per_step = o->rot_per_step = o->wipe_per_step = 0;
+}
+
+void sim_options_draw(struct sim_options *o, uint64_t seed, uint32_t nodes) {
     struct prng p;
     static const int64_t retentions[] = {0, 60000, 600000, 86400000};
     static const int64_t jumps[] = {60000, 1200000, 14400000, 86400000, 40LL * 86400000};
     prng_seed(&p, seed * 2 + 1);
     *o = (struct sim_options){.seed = seed, .steps = (uint32_t)prng_between(&p, 100, 400)};
+    o->nodes = o->voters = nodes;
     o->shards_count = (uint32_t)prng_between(&p, 1, 3);
     o->mailbox_commands_max = prng_chance(&p, 1, 3) ? (uint32_t)prng_between(&p, 8, 64) : 0;
     o->memory_bytes_max = prng_chance(&p, 1, 3) ? (uint64_t)prng_between(&p, 2000, 50000) : 0;
@@ -39,31 +81,32 @@ void sim_options_draw(struct sim_options *o, uint64_t seed) {
     o->jump_ms_max = jumps[prng_below(&p, 5)];
     o->clock_back_per_restart = draw(&p, 5000);
     o->gap_ms_max = prng_between(&p, 1, 60);
-    o->reply_loss = draw(&p, 1000);
-    o->retry = draw(&p, 2000);
-    o->overtake = draw(&p, 3000);
-    o->store_switch = draw(&p, 800);
-    o->read = draw(&p, 2000);
-    o->deadline = draw(&p, 500);
-    o->new_order = 500 + (uint32_t)prng_below(&p, 3500);
+    draw_clients(o, &p);
+    if (nodes > 1) draw_cluster(o, &p);
 }
 
 void sim_options_print(const struct sim_options *o) {
-    printf("seed %lu: shards %u, steps %u, hours %g, mailbox %u, memory %lu, "
-           "checkpoint %ld/%ld ms, append %ld ms, load %ld ms, resend %ld ms, retention %ld ms\n",
-           (unsigned long)o->seed, o->shards_count, o->steps, o->hours, o->mailbox_commands_max,
-           (unsigned long)o->memory_bytes_max, (long)o->checkpoint_age_ms,
-           (long)o->checkpoint_ms_max, (long)o->append_ms_max, (long)o->load_ms_max,
-           (long)o->resend_after_ms, (long)o->retention_ms);
-    printf("  per 10,000: crash %u, crash inside %u, full %u, slow %u, stuck %u, no memory %u, "
-           "torn %u%%; message loss %u, double %u, delay %u (%ld ms); jump %u (%ld ms), "
-           "clock back %u\n",
-           o->crash_per_step, o->crash_in_per_step, o->full_per_step, o->slow_per_step,
-           o->stuck_per_step, o->no_memory_per_step, o->torn_percent, o->message_loss,
-           o->message_double, o->message_delay, (long)o->message_delay_ms_max, o->jump_per_step,
-           (long)o->jump_ms_max, o->clock_back_per_restart);
-    printf("  clients per 10,000: reply loss %u, retry %u, overtake %u, store switch %u, read %u, "
-           "deadline %u, new order %u; gap %ld ms\n",
-           o->reply_loss, o->retry, o->overtake, o->store_switch, o->read, o->deadline,
-           o->new_order, (long)o->gap_ms_max);
+    printf("seed %lu, commit %s, hours %g:", (unsigned long)o->seed, sim_commit, o->hours);
+#define X(type, name)                                                                              \
+    if (o->name != 0 && (int64_t)o->name != INT64_MAX) printf(" %s=%ld", #name, (long)o->name);
+    SIM_OPTIONS(X)
+#undef X
+    printf("\n");
+}
+
+bool sim_options_set(struct sim_options *o, const char *text) {
+    const char *equals = strchr(text, '=');
+    char *end;
+    if (equals == NULL) return false;
+    size_t bytes = (size_t)(equals - text);
+    long value = strtol(equals + 1, &end, 10);
+    if (end == equals + 1 || *end != 0) return false;
+#define X(type, name)                                                                              \
+    if (bytes == strlen(#name) && memcmp(text, #name, bytes) == 0) {                               \
+        o->name = (type)value;                                                                     \
+        return true;                                                                               \
+    }
+    SIM_OPTIONS(X)
+#undef X
+    return false;
 }

@@ -9,10 +9,6 @@
 #include "engine/wire/routing.h"
 #include "tests/sim/sim.h"
 
-static bool chance(struct sim *sim, uint32_t of_10000) {
-    return of_10000 > 0 && prng_chance(&sim->prng, of_10000, 10000);
-}
-
 static uint32_t shard_of_key(const struct sim *sim, const struct id128 *key) {
     struct routing_epoch epoch = {0, sim->options.shards_count};
     return routing_shard_of_key(&epoch, 1, key);
@@ -246,20 +242,20 @@ static struct sim_command *pick_retry(struct sim *sim) {
 static struct sim_command *choose(struct sim *sim) {
     const struct sim_options *o = &sim->options;
     struct sim_command *m = NULL;
-    if (chance(sim, o->retry) && (m = pick_retry(sim)) != NULL) return m;
+    if (sim_chance(sim, o->retry) && (m = pick_retry(sim)) != NULL) return m;
     uint32_t store = (uint32_t)prng_below(&sim->prng, SIM_STORES);
-    if (chance(sim, o->store_switch)) {
+    if (sim_chance(sim, o->store_switch)) {
         bool pause = prng_chance(&sim->prng, 1, 2);
         return workload_command(sim, pause ? COMMAND_STORE_PAUSE : COMMAND_STORE_RESUME, UINT32_MAX,
                                 store);
     }
-    if (sim->orders_count == 0 || chance(sim, o->new_order)) {
+    if (sim->orders_count == 0 || sim_chance(sim, o->new_order)) {
         uint32_t order = workload_new_order(sim, store);
-        bool overtakes = chance(sim, o->overtake);
+        bool overtakes = sim_chance(sim, o->overtake);
         uint8_t first = prng_chance(&sim->prng, 1, 2) ? COMMAND_PAY : COMMAND_CANCEL;
         return workload_command(sim, overtakes ? first : COMMAND_PLACE, order, store);
     }
-    if (chance(sim, o->read)) {
+    if (sim_chance(sim, o->read)) {
         static const uint8_t reads[] = {COMMAND_GET, COMMAND_HISTORY, COMMAND_STORE_GET};
         uint8_t kind = reads[prng_below(&sim->prng, 3)];
         return workload_command(sim, kind, kind == COMMAND_STORE_GET ? UINT32_MAX : pick_order(sim),
@@ -269,39 +265,28 @@ static struct sim_command *choose(struct sim *sim) {
     return workload_command(sim, next_kind(sim, &sim->orders[order]), order, 0);
 }
 
-void workload_send(struct sim *sim, struct sim_command *const *commands, uint32_t count,
-                   void (*seen)(struct sim *sim, struct sim_request *request, uint32_t i)) {
-    struct sim_request *r = calloc(1, sizeof *r);
-    require(r != NULL && count > 0 && count <= SIM_BATCH_MAX);
-    r->count = count;
-    r->seen = seen;
-    if (!sim->calm && chance(sim, sim->options.deadline)) {
-        r->request.deadline_ms = sim->unix_ms + prng_between(&sim->prng, 0, 20);
+/* Clients of a cluster ask again soon for what they know nothing about. */
+static uint32_t pick_unsure(struct sim *sim, struct sim_command *batch[SIM_BATCH_MAX]) {
+    uint32_t count = 0;
+    uint64_t recent = sim->commands_count < 300 ? sim->commands_count : 300;
+    for (uint64_t i = sim->commands_count - recent; i < sim->commands_count; i++) {
+        struct sim_command *m = sim->commands[i];
+        if (!m->unsure || command_is_read(m->c.kind) || forgotten_by_store(sim, m)) continue;
+        if (count == SIM_BATCH_MAX || !prng_chance(&sim->prng, 1, 3)) continue;
+        batch[count++] = m;
     }
-    for (uint32_t i = 0; i < count; i++) {
-        struct sim_command *m = commands[i];
-        r->origin[i] = m;
-        r->commands[i] = m->c;
-        r->acted_before[i] = m->acted_index != 0;
-        if (m->order != UINT32_MAX) {
-            r->known_version[i] = sim->orders[m->order].acknowledged_version;
-        }
-        if (m->sent && sim->options.canary == SIM_CANARY_NEW_IDS && m->acted_index != 0) {
-            r->commands[i].id.bytes[0] ^= 0x80;
-        }
-        m->sent = true;
-        m->open++;
-        sim->totals.commands++;
-        if (command_is_read(m->c.kind)) sim->totals.reads++;
-    }
-    node_offer(sim, r);
+    return count;
 }
 
 void workload_step(struct sim *sim) {
     struct sim_command *batch[SIM_BATCH_MAX];
     uint32_t count = (uint32_t)prng_between(&sim->prng, 1, SIM_BATCH_MAX);
     for (uint32_t i = 0; i < count; i++) batch[i] = choose(sim);
-    workload_send(sim, batch, count, NULL);
+    client_send(sim, batch, count, NULL);
+    if (!sim_is_cluster(sim)) return;
+    client_patience(sim);
+    count = pick_unsure(sim, batch);
+    if (count > 0) client_send(sim, batch, count, NULL);
 }
 
 /* One batch at a time, so that the smallest mailbox has room for it. */
@@ -318,5 +303,5 @@ void workload_retry_some(struct sim *sim) {
         }
         batch[count++] = m;
     }
-    if (count > 0) workload_send(sim, batch, count, NULL);
+    if (count > 0) client_send(sim, batch, count, NULL);
 }
