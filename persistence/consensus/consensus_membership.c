@@ -98,8 +98,9 @@ static const char *consensus_rule_m3_voters(const struct consensus *c,
     return NULL;
 }
 
-static void consensus_submit_change(struct consensus *c, const struct raft_configuration *next,
-                                    struct consensus_update *update) {
+static const char *consensus_submit_change(struct consensus *c,
+                                           const struct raft_configuration *next,
+                                           struct consensus_update *update) {
     struct raft_buffer encoded;
     require(raft_configuration_encode(next, &encoded) == 0);
     struct record *record = record_new((uint32_t)encoded.len);
@@ -117,7 +118,9 @@ static void consensus_submit_change(struct consensus *c, const struct raft_confi
     struct raft_event event = consensus_event(c, RAFT_SUBMIT);
     event.submit.entries = entry;
     event.submit.n = 1;
-    if (consensus_step(c, &event, &record, update) != 0) record_release(record);
+    if (consensus_step(c, &event, &record, update) == 0) return NULL;
+    record_release(record);
+    return "the library refuses the change";
 }
 
 int consensus_change(struct consensus *c, uint8_t change, uint64_t id, const char *address,
@@ -132,10 +135,8 @@ int consensus_change(struct consensus *c, uint8_t change, uint64_t id, const cha
     if (why == NULL && (why = consensus_rule_m2_next(c, change, id, address, &next)) == NULL) {
         why = consensus_rule_m3_voters(c, &next);
         if (why == NULL) why = consensus_rule_m7_laggards(c, change, id);
-        if (why == NULL) {
-            consensus_submit_change(c, &next, update);
-            rv = 0;
-        }
+        if (why == NULL) why = consensus_submit_change(c, &next, update);
+        rv = why == NULL ? 0 : -1;
         raft_configuration_close(&next);
     }
     consensus_end(c, update);

@@ -14,6 +14,9 @@ static bool consensus_install_is_sane(const struct consensus *c, uint64_t from,
     if (s->index == 0 || s->term == 0 || s->term > leader_term) return false;
     if (s->configuration_index == 0 || s->configuration_index > s->index) return false;
     if (leader_term < raft_current_term(&c->raft)) return false;
+    /* What is committed here and the snapshot must agree, else it is of another group. */
+    uint64_t known = s->index <= c->commit_index ? consensus_term_of(c, s->index) : 0;
+    if (known != 0 && known != s->term) return false;
     /* One leader a term. */
     return c->raft.state != RAFT_LEADER || leader_term > raft_current_term(&c->raft);
 }

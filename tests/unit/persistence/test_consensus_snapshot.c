@@ -143,6 +143,7 @@ static void unwanted_ones_are_thrown_away(void **state) {
     refused(&s, snapshot_at(3, 1, 1, 3), 3); /* committed here: only acknowledged */
     refused(&s, snapshot_at(2, 1, 1, 3), 2);
     refused(&s, snapshot_at(4, 1, 1, 3), 4);  /* the same record is in the log */
+    refused(&s, snapshot_at(3, 2, 2, 3), 0);  /* contradicts what is committed here */
     refused(&s, snapshot_at(50, 9, 8, 3), 0); /* of a later term than its leader */
     refused(&s, snapshot_at(0, 1, 1, 3), 0);
     bad = snapshot_at(50, 1, 1, 3);
