@@ -8,8 +8,8 @@
 
 #include "engine/base/bytes.h"
 
-/* X(name, number): frozen numbers, also used on the wire. 1..49 are for orders, 50..59 for stores.
- * Numbers from 100 on are for the node and never reach an actor. */
+/* X(name, number): frozen numbers, also used on the wire. 1..49 are for orders, 50..59 for stores,
+ * 110..139 for the cluster document. 100..109 are for the node and never reach an actor. */
 #define COMMAND_KINDS(X)  \
     X(PLACE, 1)           \
     X(PAY, 2)             \
@@ -32,11 +32,27 @@
     X(STORE_GET, 52)      \
     X(TIMER_DUE, 90)      \
     X(RESOLVE_HELD, 91)   \
-    X(STORE_MESSAGE, 92)
+    X(STORE_MESSAGE, 92)  \
+    X(CLUSTER_FORM, 110)           \
+    X(CLUSTER_ADD_NODE, 111)       \
+    X(CLUSTER_REMOVE_NODE, 112)    \
+    X(CLUSTER_REPLACE_NODE, 113)   \
+    X(CLUSTER_READDRESS_NODE, 114) \
+    X(CLUSTER_DRAIN, 115)          \
+    X(CLUSTER_UNDRAIN, 116)        \
+    X(CLUSTER_MOVE_REPLICA, 117)   \
+    X(CLUSTER_PREFER, 118)         \
+    X(CLUSTER_BALANCE, 119)        \
+    X(CLUSTER_GROW, 120)           \
+    X(CLUSTER_CANCEL_GROW, 121)    \
+    X(CLUSTER_RETIRE_SHARD, 122)   \
+    X(CLUSTER_MOVE_STORES, 123)    \
+    X(CLUSTER_GET, 124)
 
-/* GET, HISTORY and STORE_GET are reads. TIMER_DUE (a deadline of the order has passed),
- * RESOLVE_HELD (the order was just placed: act on its oldest held command) and STORE_MESSAGE (a
- * message from another shard) come from the engine itself and are refused on the wire. */
+/* GET, HISTORY, STORE_GET and CLUSTER_GET are reads. TIMER_DUE (a deadline of the order has
+ * passed), RESOLVE_HELD (the order was just placed: act on its oldest held command) and
+ * STORE_MESSAGE (a message from another shard) come from the engine itself and are refused on the
+ * wire. */
 enum command_kind {
 #define X(name, number) COMMAND_##name = number,
     COMMAND_KINDS(X)
@@ -116,11 +132,32 @@ struct command_store_message {
     struct bytes payload;      /* msgpack, exactly as it came over nng */
 };
 
+/* One node of a cluster that is being formed. */
+struct cluster_founder {
+    uint32_t node;             /* its number, > 0 */
+    struct bytes peer, client; /* 1..ENDPOINT_BYTES_MAX - 1: its nng addresses */
+};
+
+/* Of all commands for the cluster document; each uses the fields named after it. */
+struct command_cluster {
+    struct id128 cluster_id;               /* form */
+    const struct cluster_founder *nodes;   /* form */
+    uint32_t nodes_count;                  /* form */
+    bool seeded;                           /* form: the shards' orders are there already */
+    uint32_t shards;                       /* form, grow: how many */
+    uint32_t replicas;                     /* form */
+    uint32_t node;      /* remove, replace, readdress, drain, undrain, prefer; move: from there */
+    uint32_t to;                           /* move: to this node */
+    uint32_t shard;                        /* move, prefer, retire */
+    int64_t from_ms;                       /* grow: birth of the first key */
+    struct bytes peer, client;             /* add, replace, readdress: the (new) node's addresses */
+};
+
 struct command {
     uint8_t kind;              /* enum command_kind */
     uint16_t malformed;        /* 0, or the code that decoding found: nothing else counts */
     uint32_t expected_version; /* 0 = none */
-    struct id128 subject;      /* order key; for stores store_key(id) */
+    struct id128 subject;      /* order key; store_key(id); cluster_key() */
     struct id128 id;           /* command id; zero for reads and the engine's own */
     struct id128 trace;        /* zero = none */
     union {
@@ -136,6 +173,7 @@ struct command {
         struct { uint32_t limit; } history;  /* newest events wanted; 0 = HISTORY_EVENTS_MAX */
         struct { struct bytes store; struct bytes reason; } store; /* pause, resume, get */
         struct command_store_message store_message;
+        struct command_cluster cluster;
     };
 };
 
@@ -143,7 +181,13 @@ struct command {
 const char *command_kind_name(uint32_t kind);
 
 static inline bool command_is_read(uint8_t kind) {
-    return kind == COMMAND_GET || kind == COMMAND_HISTORY || kind == COMMAND_STORE_GET;
+    return kind == COMMAND_GET || kind == COMMAND_HISTORY || kind == COMMAND_STORE_GET ||
+           kind == COMMAND_CLUSTER_GET;
+}
+
+/* Whether it is for the cluster document, at the meta group's shard. */
+static inline bool command_is_for_cluster(uint8_t kind) {
+    return kind >= COMMAND_CLUSTER_FORM && kind <= COMMAND_CLUSTER_GET;
 }
 
 #endif

@@ -1,9 +1,9 @@
 /* Events: what happened, as it lies in the log, in memory and in the feed. One form everywhere: the
  * bytes that decide writes are the bytes on disk, and apply reads them in place.
  *
- * Layout: little endian, 8-byte aligned, `struct event` followed by the payload of its kind
- * (actors/order/order_event.h, actors/store/store_event.h), padded with zeros to 8 bytes. Texts lie
- * behind the fixed payload; their sizes stand in it. docs/formats.md shows each by example. */
+ * Layout: little endian, 8-byte aligned, `struct event` followed by the payload of its kind (see
+ * order_event.h, store_event.h, cluster_event.h of actors/), padded with zeros to 8 bytes. Texts
+ * lie behind the fixed payload; their sizes stand in it. docs/formats.md shows each by example. */
 #ifndef JUMUN_ACTORS_EVENT_H
 #define JUMUN_ACTORS_EVENT_H
 
@@ -13,8 +13,9 @@
 #include "engine/base/check.h"
 
 /* X(name, number): frozen; verbs in the past tense. 1..63 orders, 64..79 stores (at the store's own
- * shard), 90..99 between shards. 80..89 are reserved: the board (what each shard notes of all
- * stores) changes by MESSAGE_SEEN, and no number of it will ever mean anything else. */
+ * shard), 90..99 between shards, 100..109 the cluster document. 80..89 are reserved: the board
+ * (what each shard notes of all stores) changes by MESSAGE_SEEN, and no number of it will ever mean
+ * anything else. */
 #define EVENT_KINDS(X)         \
     X(ORDER_PLACED, 1)         \
     X(PAYMENT_RECORDED, 2)     \
@@ -39,7 +40,8 @@
     X(STORE_PAUSED, 64)        \
     X(STORE_RESUMED, 65)       \
     X(MESSAGE_SENT, 90)        \
-    X(MESSAGE_SEEN, 91)
+    X(MESSAGE_SEEN, 91)        \
+    X(CLUSTER_CHANGED, 100)
 
 enum event_kind {
 #define X(name, number) EVENT_##name = number,
@@ -58,7 +60,7 @@ struct event {
     uint8_t state_before;  /* the subject's state before; 0 = there was none. Set by the runner */
     uint8_t spare;         /* 0 */
     uint64_t prev_index;   /* log index of the subject's previous event, 0 = this is the first */
-    struct id128 subject;  /* order key or store_key(id); zero for events between shards */
+    struct id128 subject;  /* order key, store_key(id) or cluster_key(); zero between shards */
     struct id128 cause;    /* command id; zero when a deadline caused it */
 };
 static_assert(sizeof(struct event) == 56, "event header is frozen");

@@ -16,6 +16,35 @@ const char *result_code_text(uint32_t code) {
     }
 }
 
+static const char *cluster_code_name(uint32_t code) {
+    switch (code) {
+    case RESULT_CLUSTER_NOT_FORMED: return "cluster_not_formed";
+    case RESULT_CLUSTER_FORMED_ALREADY: return "cluster_formed_already";
+    case RESULT_CLUSTER_NODES_TOO_FEW: return "cluster_nodes_too_few";
+    case RESULT_CLUSTER_NODES_TOO_MANY: return "cluster_nodes_too_many";
+    case RESULT_CLUSTER_NODE_TWICE: return "cluster_node_twice";
+    case RESULT_CLUSTER_NODE_UNKNOWN: return "cluster_node_unknown";
+    case RESULT_CLUSTER_NODE_IS_REMOVED: return "cluster_node_is_removed";
+    case RESULT_CLUSTER_ENDPOINT_INVALID: return "cluster_endpoint_invalid";
+    case RESULT_CLUSTER_REPLICAS_INVALID: return "cluster_replicas_invalid";
+    case RESULT_CLUSTER_SHARDS_INVALID: return "cluster_shards_invalid";
+    case RESULT_CLUSTER_SHARD_UNKNOWN: return "cluster_shard_unknown";
+    case RESULT_CLUSTER_SHARD_IS_RETIRED: return "cluster_shard_is_retired";
+    case RESULT_CLUSTER_NO_REPLICA_THERE: return "cluster_no_replica_there";
+    case RESULT_CLUSTER_REPLICA_THERE: return "cluster_replica_there";
+    case RESULT_CLUSTER_NODE_NOT_ACTIVE: return "cluster_node_not_active";
+    case RESULT_CLUSTER_NODE_NOT_DRAINING: return "cluster_node_not_draining";
+    case RESULT_CLUSTER_LAST_ACTIVE: return "cluster_last_active";
+    case RESULT_CLUSTER_EPOCH_TOO_SOON: return "cluster_epoch_too_soon";
+    case RESULT_CLUSTER_EPOCHS_LIMIT: return "cluster_epochs_limit";
+    case RESULT_CLUSTER_NO_EPOCH_AHEAD: return "cluster_no_epoch_ahead";
+    case RESULT_CLUSTER_SHARD_IN_USE: return "cluster_shard_in_use";
+    case RESULT_CLUSTER_SHARD_LOST: return "cluster_shard_lost";
+    case RESULT_CLUSTER_NOTHING_TO_DO: return "cluster_nothing_to_do";
+    default: return "unknown";
+    }
+}
+
 /* Those of the machine and of malformed messages; NULL = another. A test compares all names with
  * the table. */
 static const char *machine_name(uint32_t code) {
@@ -99,7 +128,7 @@ static const char *rule_name(uint32_t code) {
     case RESULT_STORE_ALREADY_PAUSED: return "store_already_paused";
     case RESULT_STORE_NOT_PAUSED: return "store_not_paused";
     case RESULT_STORES_LIMIT_REACHED: return "stores_limit_reached";
-    default: return "unknown";
+    default: return cluster_code_name(code);
     }
 }
 

@@ -9,7 +9,8 @@
  *   50 .. 99   the message or the command is malformed (a retry of the same bytes never helps);
  *              here the first fault met while reading is the answer, not the first in the table
  *   100 .. 299 the order rules refuse
- *   300 .. 399 the store rules refuse
+ *   300 .. 349 the store rules refuse
+ *   350 .. 399 the rules of the cluster document refuse
  *
  * X(name, number, sentence) */
 #ifndef JUMUN_ACTORS_RESULT_CODES_H
@@ -89,7 +90,30 @@
     X(STORE_NOT_FOUND, 300, "no store with this id is known")                                      \
     X(STORE_ALREADY_PAUSED, 301, "the store is paused already")                                    \
     X(STORE_NOT_PAUSED, 302, "the store is not paused")                                            \
-    X(STORES_LIMIT_REACHED, 303, "the shard holds as many stores as it can")
+    X(STORES_LIMIT_REACHED, 303, "the shard holds as many stores as it can")                       \
+    X(CLUSTER_NOT_FORMED, 350, "this node belongs to no cluster yet: form one, or join")           \
+    X(CLUSTER_FORMED_ALREADY, 351, "the cluster is formed already")                                \
+    X(CLUSTER_NODES_TOO_FEW, 352, "too few nodes: each replica of a shard needs its own")          \
+    X(CLUSTER_NODES_TOO_MANY, 353, "the cluster has as many nodes as it can")                      \
+    X(CLUSTER_NODE_TWICE, 354, "a node or an address is named twice")                              \
+    X(CLUSTER_NODE_UNKNOWN, 355, "the cluster has no such node")                                   \
+    X(CLUSTER_NODE_IS_REMOVED, 356, "the node was removed; its number never returns")              \
+    X(CLUSTER_ENDPOINT_INVALID, 357, "an address is not of the form tcp://host:port")              \
+    X(CLUSTER_REPLICAS_INVALID, 358, "this number of replicas is not possible: 3, 5 or 7")         \
+    X(CLUSTER_SHARDS_INVALID, 359, "the number of shards is 0 or over the limit")                  \
+    X(CLUSTER_SHARD_UNKNOWN, 360, "the cluster has no such shard")                                 \
+    X(CLUSTER_SHARD_IS_RETIRED, 361, "the shard is retired")                                       \
+    X(CLUSTER_NO_REPLICA_THERE, 362, "the node has no replica of this shard")                      \
+    X(CLUSTER_REPLICA_THERE, 363, "the node has a replica of this shard already")                  \
+    X(CLUSTER_NODE_NOT_ACTIVE, 364, "the node is being drained")                                   \
+    X(CLUSTER_NODE_NOT_DRAINING, 365, "the node is not being drained")                             \
+    X(CLUSTER_LAST_ACTIVE, 366, "a shard would have no node left that may lead it")                \
+    X(CLUSTER_EPOCH_TOO_SOON, 367, "the time is less than 70 s ahead, or before an epoch")         \
+    X(CLUSTER_EPOCHS_LIMIT, 368, "the cluster has as many epochs as it can")                       \
+    X(CLUSTER_NO_EPOCH_AHEAD, 369, "no growth is 70 s or more ahead: none can be cancelled")       \
+    X(CLUSTER_SHARD_IN_USE, 370, "orders or stores of this shard may still be there")              \
+    X(CLUSTER_SHARD_LOST, 371, "a retired shard is needed whose nodes were removed")               \
+    X(CLUSTER_NOTHING_TO_DO, 372, "there is nothing to change")
 
 enum result_code {
 #define X(name, number, text) RESULT_##name = number,

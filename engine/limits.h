@@ -74,6 +74,12 @@
 #define FOLLOW_BYTES_PER_ROUND (512u << 10) /* applied at a time by a replica with peers ... */
 #define FOLLOW_LOADS_PER_ROUND 256u    /* ... or so many orders read from the disk for it */
 #define NODES_MAX 64                  /* of a cluster */
+/* An epoch is announced so long before it begins: keys may be born KEY_FUTURE_MS_MAX ahead of the
+ * clock, and none of its keys may be routed by the list without it; the rest is for the list to get
+ * to every node. For the same reason it cannot be called off any later. */
+#define CLUSTER_EPOCH_AHEAD_MS_MIN (KEY_FUTURE_MS_MAX + 10000LL)
+/* After this long no order can be placed under a key of an epoch that has ended. */
+#define CLUSTER_SHARD_LIFETIME_MS (KEY_PAST_MS_MAX + KEY_FUTURE_MS_MAX)
 #define REPLICAS_MAX 7                /* voters of a group */
 
 /* -- the node ------------------------------------------------------------------------------- */

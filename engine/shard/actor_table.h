@@ -43,7 +43,7 @@ struct actor_table {
     uint32_t free_slot;      /* head of the free list; 0 = empty */
     struct actor_index index, old; /* `old` is being moved into `index` */
     uint64_t old_position;
-    uint64_t count[4];       /* by enum actor_kind, placeholders included */
+    uint64_t count[ACTOR_CLUSTER + 1];       /* by enum actor_kind, placeholders included */
 };
 
 /* False without memory. */

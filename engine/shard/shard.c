@@ -41,7 +41,8 @@ static bool shard_alloc(struct shard *s) {
 struct shard *shard_open(const struct shard_options *options, int64_t now_ms, int64_t mono_ms,
                          char *error, size_t error_bytes) {
     require(options->shards_count >= 1 && options->shards_count <= SHARDS_MAX);
-    require(options->id < options->shards_count && options->server_id > 0);
+    require(options->id < options->shards_count || options->id == SHARD_META);
+    require(options->server_id > 0);
     struct shard *s = aligned_alloc(64, (sizeof *s + 63) & ~(size_t)63);
     if (!s) {
         snprintf(error, error_bytes, "no memory for shard %u", options->id);

@@ -4,11 +4,28 @@
 enum actor_kind shard_actor_kind(uint8_t event_kind) {
     if (event_kind >= 1 && event_kind <= 63) return ACTOR_ORDER;
     if (event_kind >= 64 && event_kind <= 79) return ACTOR_STORE;
+    if (event_kind >= 100 && event_kind <= 109) return ACTOR_CLUSTER;
     return 0;
+}
+
+enum actor_kind shard_command_kind(uint8_t command_kind) {
+    if (command_is_for_cluster(command_kind)) return ACTOR_CLUSTER;
+    bool store = command_kind >= COMMAND_STORE_PAUSE && command_kind <= COMMAND_STORE_GET;
+    return store ? ACTOR_STORE : ACTOR_ORDER;
+}
+
+bool shard_event_is_well_formed(const struct event *e) {
+    switch (shard_actor_kind(e->kind)) {
+    case ACTOR_ORDER: return order_event_is_well_formed(e);
+    case ACTOR_STORE: return store_event_is_well_formed(e);
+    case ACTOR_CLUSTER: return cluster_event_is_well_formed(e);
+    default: return false;
+    }
 }
 
 static uint32_t event_bytes_after(enum actor_kind kind, const struct actor *a,
                                   const struct event *e) {
+    if (kind == ACTOR_CLUSTER) return cluster_bytes_after(a, e);
     return kind == ACTOR_ORDER ? order_bytes_after(a, e) : store_bytes_after(a, e);
 }
 
@@ -67,8 +84,10 @@ void shard_apply_event(struct shard *s, uint32_t slot, const struct event *e,
         order_apply(a, e, context);
         if (context->index > s->stores_index) shard_count_states(s, e);
         timer_heap_set(&s->timers, slot, a->next_deadline_ms);
-    } else {
+    } else if (kind == ACTOR_STORE) {
         store_apply(a, e, context);
+    } else {
+        cluster_apply(a, e, context);
     }
     require(a->bytes <= sl->capacity && a->version == e->version);
     require(a->last_index == context->index);

@@ -19,6 +19,7 @@
 
 #include <pthread.h>
 
+#include "actors/cluster/cluster.h"
 #include "actors/order/order.h"
 #include "actors/store/store.h"
 #include "engine/limits.h"
@@ -293,6 +294,8 @@ struct decision shard_decide(struct shard *s, const struct command *command, uin
 
 /* -- shard_apply.c */
 enum actor_kind shard_actor_kind(uint8_t event_kind); /* 0 = belongs to no actor */
+enum actor_kind shard_command_kind(uint8_t command_kind);
+bool shard_event_is_well_formed(const struct event *e);
 /* Sees to memory for the events in [from, sink end) for one subject. False = no memory. */
 bool shard_make_room(struct shard *s, enum actor_kind kind, uint32_t *slot, const uint8_t *events,
                      uint32_t bytes);

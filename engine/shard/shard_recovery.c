@@ -54,7 +54,7 @@ static const char *replay_actor_event(struct shard *s, const struct event *e,
                                       const struct apply_context *context) {
     enum actor_kind kind = shard_actor_kind(e->kind);
     bool order = kind == ACTOR_ORDER;
-    if (!kind || !(order ? order_event_is_well_formed(e) : store_event_is_well_formed(e)))
+    if (!shard_event_is_well_formed(e))
         return "an event does not have the shape of its kind";
     uint32_t slot;
     if (order) {

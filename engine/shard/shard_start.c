@@ -39,8 +39,11 @@ static bool load_cursor(void *arg, const struct checkpoint_cursor *c) {
 static bool load_store(void *arg, const void *block, uint32_t bytes) {
     struct shard *s = arg;
     const struct actor *a = block;
-    if (!store_is_well_formed(block, bytes)) {
-        log_error("shard %u: a stored store or board note is malformed", s->options.id);
+    bool whole = a->kind == ACTOR_CLUSTER ? cluster_is_well_formed(block, bytes)
+                                          : store_is_well_formed(block, bytes);
+    if (!whole) {
+        log_error("shard %u: a stored store, board note or cluster document is malformed",
+                  s->options.id);
         return false;
     }
     uint32_t n = actor_table_add(&s->table, a->kind, &a->key, bytes);
@@ -201,7 +204,9 @@ static bool load_state(struct shard *s, const struct storage_meta *meta, char *e
     error[0] = 0;
     if (storage->ops->visit_cursors(storage, load_cursor, s, error, error_bytes) != 0 ||
         storage->ops->visit_actors(storage, ACTOR_STORE, load_store, s, error, error_bytes) != 0 ||
-        storage->ops->visit_actors(storage, ACTOR_BOARD, load_store, s, error, error_bytes) != 0) {
+        storage->ops->visit_actors(storage, ACTOR_BOARD, load_store, s, error, error_bytes) != 0 ||
+        storage->ops->visit_actors(storage, ACTOR_CLUSTER, load_store, s, error, error_bytes) !=
+            0) {
         if (!error[0]) snprintf(error, error_bytes, "the stored state cannot be read");
         return false;
     }

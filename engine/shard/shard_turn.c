@@ -143,8 +143,9 @@ static struct decision decide_once(struct shard *s, const struct command *comman
     struct decide_context context = {.index = t->index, .now_ms = t->time_ms};
     if (command->kind == COMMAND_PLACE)
         context.store_paused = shard_store_is_paused(s, command->place.store);
-    struct decision d = kind == ACTOR_ORDER ? order_decide(a, command, &context, &t->sink)
-                                            : store_decide(a, command, &context, &t->sink);
+    struct decision d = kind == ACTOR_ORDER   ? order_decide(a, command, &context, &t->sink)
+                        : kind == ACTOR_STORE ? store_decide(a, command, &context, &t->sink)
+                                              : cluster_decide(a, command, &context, &t->sink);
     if (t->sink.size == mark) return d;
     if (kind == ACTOR_STORE && !a && s->table.count[ACTOR_STORE] >= STORES_PER_SHARD_MAX)
         return undo(s, mark, events, RESULT_STORES_LIMIT_REACHED, 0);
@@ -169,8 +170,7 @@ static void resolve_held(struct shard *s, uint32_t *slot) {
 
 struct decision shard_decide(struct shard *s, const struct command *command, uint32_t slot,
                              uint32_t *slot_after) {
-    enum actor_kind kind = command->kind >= COMMAND_STORE_PAUSE &&
-                                   command->kind <= COMMAND_STORE_GET ? ACTOR_STORE : ACTOR_ORDER;
+    enum actor_kind kind = shard_command_kind(command->kind);
     if (kind == ACTOR_ORDER) resolve_held(s, &slot);
     struct decision d = decide_once(s, command, kind, &slot);
     if (command->kind == COMMAND_PLACE) resolve_held(s, &slot);
@@ -203,13 +203,17 @@ static void read_value(struct shard *s, const struct command *command, const str
     }
     memcpy(r->value, a, a->bytes);
     r->value_bytes = a->bytes;
-    r->value_kind =
-        command->kind == COMMAND_STORE_GET ? RESULT_VALUE_STORE : RESULT_VALUE_ORDER;
+    r->value_kind = command->kind == COMMAND_STORE_GET     ? RESULT_VALUE_STORE
+                    : command->kind == COMMAND_CLUSTER_GET ? RESULT_VALUE_CLUSTER
+                                                           : RESULT_VALUE_ORDER;
 }
 
 static uint16_t early_answer(const struct shard *s, const struct request *request,
                              const struct command *command) {
     if (command->malformed) return command->malformed;
+    /* The meta group has the cluster document and nothing else. */
+    if (command_is_for_cluster(command->kind) != (s->options.id == SHARD_META))
+        return RESULT_WRONG_SHARD;
     if (s->draining) return RESULT_SHUTTING_DOWN;
     if (request->deadline_ms && s->now_ms > request->deadline_ms) return RESULT_DEADLINE_PASSED;
     if (s->disk_full && !command_is_read(command->kind)) return RESULT_DISK_FULL;
@@ -226,7 +230,7 @@ static void turn_command(struct shard *s, struct request_part *part, uint32_t po
     s->turn.commands++;
     r->code = early_answer(s, request, command);
     if (r->code == RESULT_OK) {
-        enum actor_kind kind = command->kind >= COMMAND_STORE_PAUSE ? ACTOR_STORE : ACTOR_ORDER;
+        enum actor_kind kind = shard_command_kind(command->kind);
         uint32_t slot = actor_table_find(&s->table, (uint8_t)kind, &command->subject);
         bool loading =
             slot != SLOT_NONE && (actor_table_slot(&s->table, slot)->flags & SLOT_LOADING);

@@ -1,5 +1,6 @@
 #include "engine/wire/event_encode.h"
 
+#include "actors/cluster/cluster_event.h"
 #include "actors/command.h"
 #include "actors/message_event.h"
 #include "actors/order/order.h"
@@ -8,6 +9,7 @@
 #include "actors/result_codes.h"
 #include "actors/store/store.h"
 #include "actors/store/store_event.h"
+#include "engine/wire/cluster_encode.h"
 #include "engine/wire/msgpack_pairs.h"
 #include "engine/wire/order_encode.h"
 
@@ -222,6 +224,27 @@ static void event_encode_message(struct msgpack_writer *w, const struct event *e
     msgpack_pair_bin(w, "payload", message_event_payload(e));
 }
 
+static void event_encode_cluster(struct msgpack_writer *w, const struct cluster_changed *p) {
+    msgpack_write_map(w, 8);
+    msgpack_pair_id(w, "cluster_id", &p->cluster_id);
+    msgpack_pair_uint(w, "node_last", p->node_last);
+    msgpack_pair_uint(w, "replicas", p->replicas);
+    msgpack_pair_uint(w, "stores_shards", p->stores_shards);
+    msgpack_pair_uint(w, "node_gone", p->node_gone);
+    msgpack_write_text(w, "nodes");
+    msgpack_write_array(w, p->nodes_count);
+    for (uint32_t i = 0; i < p->nodes_count; i++)
+        cluster_encode_member(w, &cluster_changed_nodes(p)[i]);
+    msgpack_write_text(w, "epochs");
+    msgpack_write_array(w, p->epochs_count);
+    for (uint32_t i = 0; i < p->epochs_count; i++)
+        cluster_encode_epoch(w, &cluster_changed_epochs(p)[i]);
+    msgpack_write_text(w, "shards");
+    msgpack_write_array(w, p->shards_count);
+    for (uint32_t i = 0; i < p->shards_count; i++)
+        cluster_encode_shard(w, &cluster_changed_shards(p)[i]);
+}
+
 /* All kinds stand at schema 1 so far. */
 static void event_encode_info(struct msgpack_writer *w, const struct event *e) {
     const void *p = event_payload(e);
@@ -242,6 +265,7 @@ static void event_encode_info(struct msgpack_writer *w, const struct event *e) {
     case EVENT_HELD_COMMANDS_EXPIRED: event_encode_held_expired(w, p); break;
     case EVENT_STORE_PAUSED: case EVENT_STORE_RESUMED: event_encode_store(w, p); break;
     case EVENT_MESSAGE_SENT: case EVENT_MESSAGE_SEEN: event_encode_message(w, e); break;
+    case EVENT_CLUSTER_CHANGED: event_encode_cluster(w, p); break;
     default: msgpack_write_map(w, 0); break;
     }
 }

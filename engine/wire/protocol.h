@@ -5,7 +5,7 @@
  *   command = [kind, subject, id, expected_version, body, trace?]
  *     kind              uint, see COMMAND_KINDS (actors/command.h) and NODE_COMMANDS
  *     subject           order commands: bin 16, the key. store commands: str, the store id.
- *                       node commands: nil
+ *                       node and cluster commands: nil
  *     id                bin 16, the command id; nil for reads and node commands
  *     expected_version  uint; 0 or nil = none
  *     body              array, by kind, fields by position (below); nil = empty
@@ -29,6 +29,14 @@
  *   annotate        [note]
  *   get             []        history [limit?]
  *   store_pause     [reason?]  store_resume []   store_get []
+ *   cluster_form            [cluster_id (bin 16), nodes, shards, replicas, seeded?]
+ *                           nodes = [[node, peer address, client address], ...]
+ *   cluster_add_node        [peer, client]
+ *   cluster_replace_node    [node, peer, client]    cluster_readdress_node [node, peer, client]
+ *   cluster_remove_node     [node]   cluster_drain [node]   cluster_undrain [node]
+ *   cluster_move_replica    [shard, from node, to node]     cluster_prefer [shard, node]
+ *   cluster_balance []      cluster_grow [shards, from_ms]  cluster_cancel_grow []
+ *   cluster_retire_shard    [shard]  cluster_move_stores [] cluster_get []
  *
  * reply  = [version, code, results]            code 0
  *        | [version, code, "sentence"]         the whole message was refused
@@ -47,6 +55,7 @@
  *                   16, state and currency str, fulfilment / payment_timing / ended_by numbers,
  *                   "lines": [[sku, quantity, cancelled, unit_price, name?], ...],
  *                   "payments": [[method, reference, amount, state (str)], ...]
+ *   CLUSTER_GET     map of the cluster document, see cluster_encode.h
  */
 #ifndef JUMUN_WIRE_PROTOCOL_H
 #define JUMUN_WIRE_PROTOCOL_H

@@ -2,6 +2,7 @@
 
 #include "engine/base/check.h"
 #include "engine/limits.h"
+#include "engine/wire/cluster_encode.h"
 #include "engine/wire/event_encode.h"
 #include "engine/wire/order_encode.h"
 #include "engine/wire/protocol.h"
@@ -44,6 +45,7 @@ static size_t reply_value_bytes_max(const struct result *r) {
     case RESULT_VALUE_ORDER: return order_encode_bytes_max(r->value);
     case RESULT_VALUE_STORE: return store_encode_bytes_max(r->value);
     case RESULT_VALUE_MSGPACK: return r->value_bytes;
+    case RESULT_VALUE_CLUSTER: return CLUSTER_ENCODED_BYTES_MAX;
     case RESULT_VALUE_HISTORY: {
         size_t bytes = MSGPACK_HEADER_BYTES_MAX;
         struct history_item item;
@@ -66,11 +68,16 @@ static void reply_encode_history(struct msgpack_writer *w, const struct result *
         event_encode(w, item.index, item.time_ms, e);
 }
 
+static void reply_encode_cluster(struct msgpack_writer *w, const struct actor *cluster) {
+    cluster_encode(w, cluster->version, cluster_document_of(cluster));
+}
+
 static void reply_encode_value(struct msgpack_writer *w, const struct result *r) {
     switch (r->value_kind) {
     case RESULT_VALUE_ORDER: order_encode(w, r->value); break;
     case RESULT_VALUE_STORE: store_encode(w, r->value); break;
     case RESULT_VALUE_HISTORY: reply_encode_history(w, r); break;
+    case RESULT_VALUE_CLUSTER: reply_encode_cluster(w, r->value); break;
     case RESULT_VALUE_MSGPACK: msgpack_write_raw(w, r->value, r->value_bytes); break;
     default: msgpack_write_nil(w); break;
     }

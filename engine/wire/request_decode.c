@@ -1,5 +1,6 @@
 #include "engine/wire/request_decode.h"
 
+#include "actors/cluster/cluster.h"
 #include "engine/base/utf8.h"
 #include "engine/limits.h"
 #include "engine/wire/msgpack_reader.h"
@@ -7,7 +8,8 @@
 
 enum {
     DECODE_LINE_BYTES_MIN = 1 + 2 + 1 + 1,     /* array, sku of one byte, quantity, unit price */
-    DECODE_CANCELLATION_BYTES_MIN = 1 + 1 + 1  /* array, line, quantity */
+    DECODE_CANCELLATION_BYTES_MIN = 1 + 1 + 1, /* array, line, quantity */
+    DECODE_FOUNDER_BYTES_MIN = 1 + 1 + 2 + 2   /* array, node, two addresses of one byte */
 };
 /* A list at fault gives its memory back; a chunk is left with less than one list unused. */
 static_assert(BATCH_COMMANDS_MAX * sizeof(struct command) +
@@ -15,6 +17,9 @@ static_assert(BATCH_COMMANDS_MAX * sizeof(struct command) +
                       WIRE_ARENA_CHUNKS_MAX * ORDER_LINES_MAX * sizeof(struct order_line) <=
                   WIRE_ARENA_BYTES_MAX,
               "the lines of a message that is right fit its arena");
+static_assert(sizeof(struct cluster_founder) * DECODE_LINE_BYTES_MIN <=
+                  sizeof(struct order_line) * DECODE_FOUNDER_BYTES_MIN,
+              "nodes take less memory per byte than lines");
 static_assert(sizeof(struct line_cancellation) * DECODE_LINE_BYTES_MIN <=
                   sizeof(struct order_line) * DECODE_CANCELLATION_BYTES_MIN,
               "cancellations take less memory per byte than lines");
@@ -257,7 +262,65 @@ static void decode_amend(struct decode_fields *f, struct command_amend *amend) {
     amend->total = decode_int(f);
 }
 
+static const struct cluster_founder *decode_founders(struct decode_fields *f, uint32_t *count) {
+    if (!decode_required(f)) return NULL;
+    struct cluster_founder *nodes =
+        decode_list_room(f, DECODE_FOUNDER_BYTES_MIN, sizeof *nodes, count);
+    if (nodes == NULL) return NULL;
+    if (*count > NODES_MAX) f->fault = RESULT_TOO_MANY_ITEMS;
+    for (uint32_t i = 0; i < *count && f->fault == 0; i++) {
+        struct decode_fields node = decode_open(f);
+        nodes[i].node = (uint32_t)decode_uint(&node, UINT32_MAX);
+        nodes[i].peer = decode_text(&node, ENDPOINT_BYTES_MAX - 1);
+        nodes[i].client = decode_text(&node, ENDPOINT_BYTES_MAX - 1);
+        decode_close(f, &node);
+    }
+    if (f->fault == 0) return nodes;
+    wire_arena_give_back(f->arena, nodes);
+    *count = 0;
+    return NULL;
+}
+
+static void decode_form(struct decode_fields *f, struct command_cluster *c) {
+    if (decode_required(f)) decode_id_value(f, &c->cluster_id);
+    c->nodes = decode_founders(f, &c->nodes_count);
+    c->shards = (uint32_t)decode_uint(f, UINT32_MAX);
+    c->replicas = (uint32_t)decode_uint(f, UINT32_MAX);
+    c->seeded = decode_uint_optional(f, 1) == 1;
+}
+
+static void decode_cluster(struct decode_fields *f, uint8_t kind, struct command_cluster *c) {
+    switch (kind) {
+    case COMMAND_CLUSTER_FORM: decode_form(f, c); return;
+    case COMMAND_CLUSTER_GROW:
+        c->shards = (uint32_t)decode_uint(f, UINT32_MAX);
+        c->from_ms = (int64_t)decode_uint(f, INT64_MAX);
+        return;
+    case COMMAND_CLUSTER_MOVE_REPLICA: case COMMAND_CLUSTER_PREFER:
+    case COMMAND_CLUSTER_RETIRE_SHARD:
+        c->shard = (uint32_t)decode_uint(f, UINT32_MAX);
+        if (kind == COMMAND_CLUSTER_RETIRE_SHARD) return;
+        c->node = (uint32_t)decode_uint(f, UINT32_MAX);
+        if (kind == COMMAND_CLUSTER_MOVE_REPLICA) c->to = (uint32_t)decode_uint(f, UINT32_MAX);
+        return;
+    case COMMAND_CLUSTER_REMOVE_NODE: case COMMAND_CLUSTER_DRAIN: case COMMAND_CLUSTER_UNDRAIN:
+        c->node = (uint32_t)decode_uint(f, UINT32_MAX);
+        return;
+    case COMMAND_CLUSTER_REPLACE_NODE: case COMMAND_CLUSTER_READDRESS_NODE:
+    case COMMAND_CLUSTER_ADD_NODE:
+        if (kind != COMMAND_CLUSTER_ADD_NODE) c->node = (uint32_t)decode_uint(f, UINT32_MAX);
+        c->peer = decode_text(f, ENDPOINT_BYTES_MAX - 1);
+        c->client = decode_text(f, ENDPOINT_BYTES_MAX - 1);
+        return;
+    default: return; /* the others have an empty body */
+    }
+}
+
 static void decode_body(struct decode_fields *f, struct command *command) {
+    if (command_is_for_cluster(command->kind)) {
+        decode_cluster(f, command->kind, &command->cluster);
+        return;
+    }
     switch (command->kind) {
     case COMMAND_PLACE: decode_place(f, &command->place); break;
     case COMMAND_PAY: decode_pay(f, &command->pay); break;
@@ -287,9 +350,11 @@ static void decode_body(struct decode_fields *f, struct command *command) {
 }
 
 /* Who may be asked for: 0 = nobody, the kind is unknown. */
-enum decode_subject { DECODE_UNKNOWN = 0, DECODE_ORDER, DECODE_STORE, DECODE_NODE };
+enum decode_subject { DECODE_UNKNOWN = 0, DECODE_ORDER, DECODE_STORE, DECODE_NODE,
+                      DECODE_CLUSTER };
 
 static enum decode_subject decode_subject_of(uint64_t kind) {
+    if (kind <= UINT8_MAX && command_is_for_cluster((uint8_t)kind)) return DECODE_CLUSTER;
     switch (kind) {
     case COMMAND_PLACE: case COMMAND_PAY: case COMMAND_ACCEPT: case COMMAND_REJECT:
     case COMMAND_MARK_READY: case COMMAND_ASSIGN_RIDER: case COMMAND_UNASSIGN_RIDER:
@@ -314,6 +379,7 @@ static void decode_subject(struct decode_fields *f, enum decode_subject subject,
     } else if (decode_present(f)) {
         f->fault = RESULT_MALFORMED_COMMAND;
     }
+    if (subject == DECODE_CLUSTER) command->subject = cluster_key();
 }
 
 static void decode_command_fields(struct decode_fields *f, struct command *command) {

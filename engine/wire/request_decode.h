@@ -31,7 +31,8 @@ struct wire_request {
  *              NUMBER_OUT_OF_RANGE, TOO_MANY_ITEMS, KEY_MISSING, COMMAND_ID_MISSING,
  *              COMMAND_TOO_LARGE, MALFORMED_COMMAND, OUT_OF_MEMORY
  *   subject    the key of order commands. For store commands it stays zero: the caller sets it to
- *              store_key(command->store.store, false), which also holds for those
+ *              store_key(command->store.store, false), which also holds for those.
+ *              cluster_key() of commands for the cluster document
  *   id         zero for reads and node commands, even when one was sent
  * Node commands (NODE_COMMANDS of protocol.h) have nothing but their kind. */
 enum result_code request_decode(const void *message, size_t size, struct wire_arena *arena,

@@ -109,8 +109,8 @@ struct log_writer {
 
 /* -- checkpoints and loads (state.c, checkpoint.c, loader.c) ------------------------------- */
 
-enum state_table { STATE_ORDERS, STATE_STORES, STATE_BOARDS, STATE_TIMERS, STATE_CURSORS,
-                   STATE_META, STATE_TABLES };
+enum state_table { STATE_ORDERS, STATE_STORES, STATE_BOARDS, STATE_CLUSTER, STATE_TIMERS,
+                   STATE_CURSORS, STATE_META, STATE_TABLES };
 
 struct checkpoint_thread {
     pthread_t thread;

@@ -10,8 +10,8 @@
 #include "engine/base/log.h"
 #include "persistence/lmdb/internal.h"
 
-const char *const state_table_names[STATE_TABLES] = {"orders", "stores",  "boards",
-                                                            "timers", "cursors", "meta"};
+const char *const state_table_names[STATE_TABLES] = {
+    "orders", "stores", "boards", "cluster", "timers", "cursors", "meta"};
 
 /* -- open ----------------------------------------------------------------------------------- */
 

@@ -14,6 +14,7 @@ int state_table_of(uint8_t actor_kind) {
     case ACTOR_ORDER: return STATE_ORDERS;
     case ACTOR_STORE: return STATE_STORES;
     case ACTOR_BOARD: return STATE_BOARDS;
+    case ACTOR_CLUSTER: return STATE_CLUSTER;
     default: return -1;
     }
 }

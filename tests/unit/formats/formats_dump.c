@@ -60,6 +60,7 @@ void dump_table(struct dump *d, const char *table, const char *prefix) {
         } else if (strcmp(f->type, "text") == 0) {
             dump_text(d, f->bytes, name);
         } else if (strcmp(f->type, "id") == 0 || strcmp(f->type, "bytes") == 0 ||
+                   strcmp(f->type, "u64 list") == 0 ||
                    strcmp(f->name, "checksum") == 0 || strcmp(f->name, "spare") == 0) {
             dump_bytes(d, f->bytes, name);
         } else {

@@ -1,4 +1,5 @@
 /* The events and the blocks of the actors, piece by piece: the layout in code that reads it. */
+#include "actors/cluster/cluster_event.h"
 #include "actors/message_event.h"
 #include "actors/order/order_layout.h"
 #include "actors/store/store_layout.h"
@@ -30,7 +31,8 @@
     X(STORE_PAUSED, "store_switched", "id, reason")                                             \
     X(STORE_RESUMED, "store_switched", "id")                                                    \
     X(MESSAGE_SENT, "message_event", "the message")                                             \
-    X(MESSAGE_SEEN, "message_event", "the message")
+    X(MESSAGE_SEEN, "message_event", "the message")                                             \
+    X(CLUSTER_CHANGED, "cluster_changed", "nodes, epochs, shards")
 
 const char *dump_event_table(uint8_t kind) {
     switch ((enum event_kind)kind) {
@@ -86,6 +88,12 @@ static void dump_behind_store(struct dump *d, const struct store_switched *p) {
     dump_text(d, p->reason_bytes, "reason");
 }
 
+static void dump_behind_cluster(struct dump *d, const struct cluster_changed *c) {
+    for (uint32_t i = 0; i < c->nodes_count; i++) dump_table(d, "cluster_member", "node.");
+    for (uint32_t i = 0; i < c->epochs_count; i++) dump_table(d, "cluster_epoch", "epoch.");
+    for (uint32_t i = 0; i < c->shards_count; i++) dump_table(d, "cluster_shard", "shard.");
+}
+
 static void dump_behind(struct dump *d, const struct event *e) {
     const void *p = event_payload(e);
     switch ((enum event_kind)e->kind) {
@@ -114,6 +122,7 @@ static void dump_behind(struct dump *d, const struct event *e) {
     case EVENT_MESSAGE_SENT: case EVENT_MESSAGE_SEEN:
         dump_bytes(d, message_event_payload(e).size, "the message");
         break;
+    case EVENT_CLUSTER_CHANGED: dump_behind_cluster(d, p); break;
     case EVENT_ORDER_ACCEPTED: case EVENT_ORDER_READY: case EVENT_RIDER_UNASSIGNED:
     case EVENT_ORDER_PICKED_UP: case EVENT_ORDER_DELIVERED: case EVENT_HELD_COMMAND_RESOLVED:
     case EVENT_ORDER_RETIRED: break;

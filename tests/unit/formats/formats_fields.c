@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include "actors/cluster/cluster_event.h"
 #include "actors/message_event.h"
 #include "actors/order/order_layout.h"
 #include "actors/store/store_layout.h"
@@ -12,7 +13,7 @@
     _Generic((x), uint8_t: "u8", uint16_t: "u16", uint32_t: "u32", uint64_t: "u64",             \
              int64_t: "i64", struct id128: "id", char *: "text", uint8_t *: "bytes",            \
              struct order_after: "order_after", struct order_held: "order_held",                \
-             struct actor: "actor")
+             uint64_t *: "u64 list", struct actor: "actor")
 #define F(field, meaning)                                                                       \
     {#field, offsetof(struct S, field), sizeof(((struct S *)0)->field),                         \
      TYPE_OF(((struct S *)0)->field), meaning}
@@ -143,9 +144,36 @@ static const struct format_field message_fields[] = {
     F(peer, "sent: the receiver; seen: the sender"), F(payload_bytes, "of the msgpack behind")};
 #undef S
 
+#define S cluster_changed
+static const struct format_field changed_fields[] = {
+    F(cluster_id, ""), F(node_last, "newest number given to a node"),
+    F(stores_shards, "stores are spread over so many shards"),
+    F(nodes_count, "records behind it; 0 = none changed"), F(epochs_count, "0 = unchanged"),
+    F(shards_count, ""), F(replicas, "of each shard"), SPARE,
+    F(node_gone, "dropped from a full list; 0 = none"), F(spare_2, "0")};
+#undef S
+#define S cluster_member
+static const struct format_field member_fields[] = {
+    F(node, ""), F(state, "1 active, 2 draining, 3 removed"), SPARE,
+    F(peer, "address for nodes, zeros behind it"), F(client, "address for clients")};
+#undef S
+#define S cluster_epoch
+static const struct format_field epoch_fields[] = {
+    F(from_ms, "birth of its first key, Unix ms"), F(shards_count, ""), SPARE};
+#undef S
+#define S cluster_shard
+static const struct format_field shard_fields[] = {
+    F(shard, "65535 = the meta group"), F(preferred, "the node that shall lead"),
+    F(incarnation_last, "newest one given to a server"), F(state, "1 active, 2 retired"),
+    F(servers_count, ""), F(first_count, "0 = founded from data that was there"), SPARE,
+    F(servers, "where it shall be: incarnation << 32, node; 0 behind the last"),
+    F(first, "those that the group began with")};
+#undef S
+
 #define S actor
 static const struct format_field actor_fields[] = {
-    F(bytes, "of the whole block, this head included"), F(kind, "1 order, 2 store, 3 board note"),
+    F(bytes, "of the whole block, this head included"),
+    F(kind, "1 order, 2 store, 3 board note, 4 cluster"),
     F(schema, "version of the kind's layout, 1"), F(state, "of an order or a store, see below"),
     F(flags, "1 open, 2 closed, 4 retired"), F(key, "as in the events"),
     F(last_index, "log index of the newest applied event"),
@@ -225,7 +253,9 @@ const struct format_table format_tables[] = {
     T(order_refunded, refunded_fields), T(order_annotated, annotated_fields),
     T(order_held, held_fields), T(order_command_held, command_held_fields),
     T(order_held_resolved, resolved_fields), T(order_held_expired, held_expired_fields),
-    T(store_switched, switched_fields), T(message_event, message_fields), T(actor, actor_fields),
+    T(store_switched, switched_fields), T(message_event, message_fields),
+    T(cluster_changed, changed_fields), T(cluster_member, member_fields),
+    T(cluster_epoch, epoch_fields), T(cluster_shard, shard_fields), T(actor, actor_fields),
     T(order, order_fields), T(order_command_record, command_record_fields),
     T(store, store_fields), T(store_command_record, store_record_fields),
     T(identity_row, identity_fields), T(vote_row, vote_fields),

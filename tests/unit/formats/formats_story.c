@@ -1,5 +1,6 @@
 #include "tests/unit/formats/formats_story.h"
 
+#include "actors/cluster/cluster_layout.h"
 #include "actors/message_event.h"
 #include "actors/store/store_layout.h"
 #include "engine/limits.h"
@@ -153,8 +154,41 @@ static const struct event *message_make(uint8_t kind) {
     return e;
 }
 
+/* Two shards on three nodes are to become three. */
+static const struct event *cluster_make(void) {
+    static _Alignas(8) uint8_t made[1 << 14];
+    static _Alignas(8) uint8_t block[sizeof(struct cluster) + 1024];
+    struct actor *actor = (void *)block;
+    if (actor->bytes != 0) return (const struct event *)(const void *)made;
+    struct cluster_founder nodes[3];
+    const char *const addresses[] = {"tcp://10.0.0.1:7300", "tcp://10.0.0.1:7400",
+                                     "tcp://10.0.0.2:7300", "tcp://10.0.0.2:7400",
+                                     "tcp://10.0.0.3:7300", "tcp://10.0.0.3:7400"};
+    for (uint32_t i = 0; i < 3; i++)
+        nodes[i] = (struct cluster_founder){i + 1, bytes_of_text(addresses[2 * i]),
+                                            bytes_of_text(addresses[2 * i + 1])};
+    struct command c = {.kind = COMMAND_CLUSTER_FORM, .subject = cluster_key(),
+                        .id = wire_example_command_id};
+    c.cluster = (struct command_cluster){.cluster_id = {{0xc1, [15] = 1}}, .nodes = nodes,
+                                         .nodes_count = 3, .shards = 2, .replicas = 3};
+    struct decide_context decide = {.index = 2, .now_ms = 1767225600000};
+    struct event_sink sink = {made, 0, sizeof made, 0};
+    require(cluster_decide(NULL, &c, &decide, &sink).code == RESULT_OK);
+    cluster_apply(actor, (const struct event *)(const void *)made,
+                  &(struct apply_context){2, decide.now_ms});
+    c.kind = COMMAND_CLUSTER_GROW;
+    c.id.bytes[15] = 2;
+    c.cluster = (struct command_cluster){.shards = 3, .from_ms = decide.now_ms + 300000};
+    sink = (struct event_sink){made, 0, sizeof made, 0};
+    decide.index = 3;
+    require(cluster_decide(actor, &c, &decide, &sink).code == RESULT_OK);
+    require(cluster_event_is_well_formed((const struct event *)(const void *)made));
+    return (const struct event *)(const void *)made;
+}
+
 const struct event *formats_event(uint8_t kind) {
     struct apply_context context;
+    if (kind == EVENT_CLUSTER_CHANGED) return cluster_make();
     if (kind == EVENT_MESSAGE_SENT || kind == EVENT_MESSAGE_SEEN) return message_make(kind);
     const struct event *e = story_find(kind, &context);
     require(e != NULL);

@@ -1,3 +1,6 @@
+#include <stdio.h>
+
+#include "actors/cluster/cluster_layout.h"
 #include "engine/wire/reply_encode.h"
 #include "tests/unit/wire/wire_examples.h"
 #include "tests/unit/wire/wire_story.h"
@@ -102,6 +105,33 @@ static void example_store(struct msgpack_writer *w) {
     example_results(w, &r, 1);
 }
 
+static void example_cluster(struct msgpack_writer *w) {
+    static struct cluster cluster;
+    struct cluster_document *d = &cluster.document;
+    cluster.actor.version = 2;
+    d->cluster_id = (struct id128){{0xc1, [15] = 1}};
+    d->replicas = 3;
+    d->nodes_count = (uint16_t)(d->node_last = 3);
+    for (uint32_t i = 0; i < 3; i++) {
+        struct cluster_member *m = &d->nodes[i];
+        *m = (struct cluster_member){.node = i + 1, .state = CLUSTER_MEMBER_ACTIVE};
+        snprintf(m->peer, sizeof m->peer, "tcp://10.0.0.%u:7300", i + 1);
+        snprintf(m->client, sizeof m->client, "tcp://10.0.0.%u:7400", i + 1);
+    }
+    d->nodes[2].state = CLUSTER_MEMBER_DRAINING;
+    d->epochs_count = 1;
+    d->epochs[0].shards_count = d->stores_shards = 1;
+    d->shards_count = 2;
+    for (uint32_t i = 0; i < 2; i++)
+        d->shards[i] = (struct cluster_shard){
+            .shard = i == 0 ? 0 : SHARD_META, .preferred = i + 1, .state = CLUSTER_SHARD_ACTIVE,
+            .servers_count = 3, .first_count = 3, .servers = {1, 2, 3}, .first = {1, 2, 3}};
+    require(cluster_document_fault(d) == NULL);
+    struct result r = {.code = RESULT_OK, .version = 2, .shard = SHARD_META, .index = 4,
+                       .value_kind = RESULT_VALUE_CLUSTER, .value = &cluster};
+    example_results(w, &r, 1);
+}
+
 const struct wire_example wire_examples_replies[] = {
     {"reply: done", example_done},
     {"reply: repeated", example_repeated},
@@ -115,6 +145,7 @@ const struct wire_example wire_examples_replies[] = {
     {"reply: get", example_order},
     {"reply: history", example_history},
     {"reply: store_get", example_store},
+    {"reply: cluster_get", example_cluster},
 };
 const unsigned wire_examples_replies_count =
     sizeof wire_examples_replies / sizeof *wire_examples_replies;

@@ -206,6 +206,53 @@ static void example_store_get(struct msgpack_writer *w) {
     example_alone(w, 2, COMMAND_STORE_GET, "store-7");
 }
 
+static void example_cluster(struct msgpack_writer *w, unsigned kind, unsigned fields) {
+    wire_example_open(w, 1);
+    msgpack_write_array(w, 5);
+    msgpack_write_uint(w, kind);
+    msgpack_write_nil(w);
+    msgpack_write_bin(w, wire_example_command_id.bytes, 16);
+    msgpack_write_nil(w);
+    msgpack_write_array(w, fields);
+}
+
+static void example_cluster_form(struct msgpack_writer *w) {
+    static const char *const addresses[] = {"tcp://10.0.0.1:7300", "tcp://10.0.0.1:7400",
+                                            "tcp://10.0.0.2:7300", "tcp://10.0.0.2:7400",
+                                            "tcp://10.0.0.3:7300", "tcp://10.0.0.3:7400"};
+    static const uint8_t id[16] = {0xc1, [15] = 1};
+    example_cluster(w, COMMAND_CLUSTER_FORM, 4);
+    msgpack_write_bin(w, id, sizeof id);
+    msgpack_write_array(w, 3);
+    for (unsigned i = 0; i < 3; i++) {
+        msgpack_write_array(w, 3);
+        msgpack_write_uint(w, i + 1);
+        msgpack_write_text(w, addresses[2 * i]);
+        msgpack_write_text(w, addresses[2 * i + 1]);
+    }
+    msgpack_write_uint(w, 2);
+    msgpack_write_uint(w, 3);
+}
+
+static void example_cluster_move(struct msgpack_writer *w) {
+    example_cluster(w, COMMAND_CLUSTER_MOVE_REPLICA, 3);
+    msgpack_write_uint(w, 1);
+    msgpack_write_uint(w, 2);
+    msgpack_write_uint(w, 4);
+}
+
+static void example_cluster_grow(struct msgpack_writer *w) {
+    example_cluster(w, COMMAND_CLUSTER_GROW, 2);
+    msgpack_write_uint(w, 6);
+    msgpack_write_uint(w, 1767225900000);
+}
+
+static void example_cluster_get(struct msgpack_writer *w) {
+    wire_example_open(w, 1);
+    msgpack_write_array(w, 1);
+    msgpack_write_uint(w, COMMAND_CLUSTER_GET);
+}
+
 static void example_node(struct msgpack_writer *w, unsigned kind) {
     wire_example_open(w, 1);
     msgpack_write_array(w, 1);
@@ -246,6 +293,10 @@ const struct wire_example wire_examples_requests[] = {
     {"store_pause", example_store_pause},
     {"store_resume", example_store_resume},
     {"store_get", example_store_get},
+    {"cluster_form", example_cluster_form},
+    {"cluster_move_replica", example_cluster_move},
+    {"cluster_grow", example_cluster_grow},
+    {"cluster_get", example_cluster_get},
     {"ping", example_ping},
     {"shard_map", example_shard_map},
     {"status", example_status},
