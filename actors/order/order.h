@@ -50,9 +50,19 @@ uint32_t order_bytes_after(const struct actor *order, const struct event *event)
 void order_apply(struct actor *order, const struct event *event,
                  const struct apply_context *context);
 
+/* As order_apply(), for a log that nobody vouches for: the event has the shape of its kind
+ * (order_event_is_well_formed) and may say anything else. NULL, or what is wrong: a sentence, or
+ * the invariant that no longer holds; then the block is not to be used any more. Never aborts. */
+const char *order_apply_checked(struct actor *order, const struct event *event,
+                                const struct apply_context *context);
+
 /* Aborts with the broken invariant's text if the block does not hold together. For blocks that were
  * built by order_apply. */
 void order_check_invariants(const struct actor *order);
+/* The same as an answer: NULL, or the text of the broken invariant. The second one walks over lines
+ * and payment parts. */
+const char *order_invariant_fault(const struct actor *order);
+const char *order_lists_fault(const struct actor *order);
 
 /* Whether `bytes` bytes at `block` are a well-formed order: sizes, offsets, ranges, UTF-8 excepted.
  * For blocks from disk or a peer, whose checksum is right already. Never aborts. */

@@ -152,6 +152,10 @@ static inline int64_t order_owed(int64_t captured, int64_t refunded, int64_t cla
 /* The record of a command id: its offset in the block, 0 if the order does not know it. */
 uint32_t order_find_command(const struct order *order, const struct id128 *id);
 
+/* order_apply() without the look at the invariants; for order_apply_checked(). */
+void order_apply_plainly(struct actor *actor, const struct event *event,
+                         const struct apply_context *context);
+
 static inline struct order_command_record order_command_get(const struct order *o,
                                                             uint32_t offset) {
     struct order_command_record record;

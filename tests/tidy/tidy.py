@@ -50,6 +50,11 @@ PROJECT_INCLUDES = {
                      'persistence/consensus.h', 'persistence/lmdb/storage_lmdb.h'),
     'clients/': ('clients/', 'engine/wire/', 'engine/base/', 'engine/limits.h', 'actors/'),
     'clients/sdk/jumun.h': (),
+    # The tool for logs reads and writes what the engine stores.
+    'clients/replay/': ('clients/', 'engine/wire/', 'engine/base/', 'engine/limits.h', 'actors/',
+                        'persistence/log_source.h', 'persistence/state_source.h',
+                        'persistence/record.h', 'persistence/storage.h',
+                        'persistence/lmdb/storage_lmdb.h'),
     'tests/': ('',),
 }
 # Who may include a library: header pattern, path prefixes.

@@ -1,0 +1,310 @@
+#include "clients/replay/replay.h"
+
+#include <errno.h>
+#include <locale.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "clients/cli/progress.h"
+#include "clients/cli/text.h"
+#include "engine/base/ulid.h"
+
+void replay_error(const struct replay *r, const char *format, ...) {
+    va_list args;
+    fputs(r->color_errors ? "\x1b[31mjumun-replay:\x1b[0m " : "jumun-replay: ", stderr);
+    va_start(args, format);
+    vfprintf(stderr, format, args);
+    va_end(args);
+    fputc('\n', stderr);
+}
+
+int replay_usage(const struct replay *r, const char *format, ...) {
+    char sentence[512];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(sentence, sizeof sentence, format, args);
+    va_end(args);
+    replay_error(r, "%s", sentence);
+    fprintf(stderr, "Try: jumun-replay %s%s--help\n", r->command ? r->command->name : "",
+            r->command ? " " : "");
+    return REPLAY_USAGE;
+}
+
+const char *replay_word(const struct replay *r, int i) {
+    return i < r->args.positionals_count ? r->args.positionals[i] : NULL;
+}
+
+int replay_open_source(struct replay *r) {
+    char error[1200];
+    int64_t only = -1;
+    if (!replay_int(r, "shard", &only)) return REPLAY_USAGE;
+    if (source_open(&r->source, replay_word(r, 0), only, error, sizeof error) == 0) {
+        return REPLAY_DONE;
+    }
+    replay_error(r, "%s", error);
+    return REPLAY_FAILED;
+}
+
+bool replay_moment(const struct replay *r, const char *name, struct moment *moment) {
+    const char *text = args_value(&r->args, name);
+    char error[256];
+    *moment = (struct moment){.kind = MOMENT_NONE};
+    if (!text || moment_parse(text, text_now_ms(), moment, error, sizeof error)) return true;
+    replay_usage(r, "--%s: %s", name, error);
+    return false;
+}
+
+bool replay_int(const struct replay *r, const char *name, int64_t *value) {
+    const char *text = args_value(&r->args, name);
+    if (!text || (text_parse_int64(text, value) && *value >= 0)) return true;
+    replay_usage(r, "--%s: \"%.60s\" is not a whole number", name, text);
+    return false;
+}
+
+bool replay_key(const struct replay *r, const char *text, struct id128 *key) {
+    if (ulid_parse(text, strlen(text), key)) return true;
+    replay_usage(r, "\"%.60s\" is not a key: 26 characters of Crockford base32", text);
+    return false;
+}
+
+int replay_print_json(json_t *json, int status) {
+    size_t flags = isatty(STDOUT_FILENO) ? JSON_INDENT(2) : JSON_COMPACT;
+    json_dumpf(json, stdout, flags | JSON_ENCODE_ANY | JSON_REAL_PRECISION(15));
+    fputc('\n', stdout);
+    json_decref(json);
+    return status;
+}
+
+const char *replay_key_text(const struct id128 *key, char text[27]) {
+    text[0] = 0;
+    if (!id128_is_zero(key)) ulid_format(key, text);
+    return text;
+}
+
+/* -- work by shards ------------------------------------------------------------------------- */
+
+static volatile sig_atomic_t replay_signalled;
+
+static void replay_on_signal(int number) {
+    (void)number;
+    if (replay_signalled) _exit(REPLAY_STOPPED); /* the second one does not wait */
+    replay_signalled = 1;
+}
+
+bool replay_interrupted(void) { return replay_signalled != 0; }
+
+struct replay_pool {
+    struct replay_work work;
+    int (*run)(struct replay_work *work, uint32_t i);
+    uint32_t count;
+    atomic_uint next, finished;
+    atomic_int status;
+};
+
+static void *pool_run(void *arg) {
+    struct replay_pool *pool = arg;
+    uint32_t i;
+    while ((i = atomic_fetch_add(&pool->next, 1)) < pool->count) {
+        int status = pool->run(&pool->work, i), worst = atomic_load(&pool->status);
+        while (status > worst && !atomic_compare_exchange_weak(&pool->status, &worst, status)) {
+        }
+    }
+    atomic_fetch_add(&pool->finished, 1);
+    return NULL;
+}
+
+bool replay_progress(struct replay_work *work, uint64_t n) {
+    atomic_fetch_add_explicit(&work->done, n, memory_order_relaxed);
+    return !replay_signalled && !atomic_load_explicit(&work->stop, memory_order_relaxed);
+}
+
+static void pool_watch(struct replay *r, struct replay_pool *pool, uint32_t threads,
+                       const char *label, const char *unit) {
+    struct progress p;
+    bool shown = !r->quiet && isatty(STDERR_FILENO);
+    progress_start(&p, shown ? stderr : NULL, label, unit, r->color_errors);
+    uint32_t waited_us = 200; /* little work ends at once */
+    while (atomic_load(&pool->finished) < threads) {
+        usleep(waited_us);
+        if (waited_us < 50000) waited_us *= 2;
+        uint64_t done = atomic_load(&pool->work.done), total = atomic_load(&pool->work.total);
+        progress_update(&p, total ? (double)done / (double)total : -1, done, "");
+    }
+    uint64_t done = atomic_load(&pool->work.done), total = atomic_load(&pool->work.total);
+    progress_end(&p, total && done < total ? (double)done / (double)total : 1, done, "");
+}
+
+int replay_run(struct replay *r, uint32_t count, const char *label, const char *unit,
+               uint64_t total, int (*run)(struct replay_work *work, uint32_t i), void *arg) {
+    struct replay_pool pool = {.run = run, .count = count};
+    pthread_t threads[SHARDS_MAX];
+    pool.work.replay = r;
+    pool.work.arg = arg;
+    atomic_store(&pool.work.total, total);
+    uint32_t wanted = count < r->threads ? count : r->threads, started = 0;
+    if (wanted > SHARDS_MAX) wanted = SHARDS_MAX;
+    while (started < wanted && pthread_create(&threads[started], NULL, pool_run, &pool) == 0) {
+        started++;
+    }
+    if (started == 0) {
+        started = 1;
+        pool_run(&pool);
+        atomic_store(&pool.finished, 1);
+        wanted = 0;
+    }
+    pool_watch(r, &pool, started, label, unit);
+    for (uint32_t i = 0; i < started && wanted > 0; i++) pthread_join(threads[i], NULL);
+    return replay_signalled ? REPLAY_STOPPED : atomic_load(&pool.status);
+}
+
+bool replay_log_is_cut(const struct source_shard *shard) {
+    uint64_t first, last;
+    log_source_range(shard->log, &first, &last);
+    return first > 1;
+}
+
+struct fold_options replay_fold_options(const struct replay *r, const struct source_shard *shard) {
+    uint32_t at_once = r->source.count < r->threads ? r->source.count : r->threads;
+    return (struct fold_options){.shard = shard->number,
+                                 .shards_count = r->source.shards_told,
+                                 .memory_bytes_max = r->memory_bytes_max / (at_once ? at_once : 1),
+                                 .scratch = r->scratch,
+                                 .unknown_allowed = replay_log_is_cut(shard)};
+}
+
+int replay_fold(struct replay_work *work, const struct source_shard *shard, struct fold *fold,
+                uint64_t upto) {
+    enum { STEPS = 256 };
+    uint64_t first, last, steps = 0;
+    struct log_item item;
+    enum log_step step;
+    log_source_range(shard->log, &first, &last);
+    if (upto > last) upto = last;
+    uint64_t from = fold->index ? fold->index + 1 : first;
+    struct log_cursor *c = log_cursor_open(shard->log, from, upto, true);
+    if (!c) {
+        replay_error(work->replay, "shard %u: no memory", shard->number);
+        return REPLAY_FAILED;
+    }
+    int status = REPLAY_DONE;
+    while ((step = log_cursor_next(c, &item)) != LOG_END) {
+        if (!fold_take(fold, step, &item)) break;
+        if (++steps % STEPS == 0 && !replay_progress(work, STEPS)) {
+            status = REPLAY_STOPPED;
+            break;
+        }
+    }
+    replay_progress(work, steps % STEPS);
+    log_cursor_close(c);
+    if (fold_table_error(fold->orders)[0]) {
+        replay_error(work->replay, "%s", fold_table_error(fold->orders));
+        status = REPLAY_FAILED;
+    }
+    return status;
+}
+
+/* -- the program ---------------------------------------------------------------------------- */
+
+static bool replay_colors(struct replay *r) {
+    const char *when = args_value(&r->args, "color"), *no_color = getenv("NO_COLOR");
+    bool allowed = !(no_color && *no_color);
+    r->color = allowed && isatty(STDOUT_FILENO);
+    r->color_errors = allowed && isatty(STDERR_FILENO);
+    if (!when || strcmp(when, "auto") == 0) return true;
+    if (strcmp(when, "always") != 0 && strcmp(when, "never") != 0) return false;
+    r->color = r->color_errors = strcmp(when, "always") == 0;
+    return true;
+}
+
+/* REPLAY_DONE, or the status to leave with. */
+static int replay_globals(struct replay *r) {
+    /* Called twice, for options before the command's name and behind it: what was given stays. */
+    int64_t threads = r->threads ? r->threads : (int64_t)sysconf(_SC_NPROCESSORS_ONLN);
+    int64_t memory_mib = r->memory_bytes_max ? (int64_t)(r->memory_bytes_max >> 20) : 256;
+    r->json |= args_flag(&r->args, "json");
+    r->quiet |= args_flag(&r->args, "quiet");
+    if (args_value(&r->args, "scratch")) r->scratch = args_value(&r->args, "scratch");
+    if (!r->scratch) r->scratch = getenv("TMPDIR");
+    if (!r->scratch) r->scratch = "/tmp";
+    if (!replay_colors(r)) return replay_usage(r, "--color: is auto, always or never");
+    if (!replay_int(r, "threads", &threads) || !replay_int(r, "memory", &memory_mib)) {
+        return REPLAY_USAGE;
+    }
+    r->threads = threads < 1 ? 1 : threads > SHARDS_MAX ? SHARDS_MAX : (uint32_t)threads;
+    r->memory_bytes_max = (uint64_t)memory_mib << 20;
+    return REPLAY_DONE;
+}
+
+static const struct replay_command *replay_find(const char *name) {
+    for (const struct replay_command *c = replay_commands; c->name; c++) {
+        if (strcmp(c->name, name) == 0) return c;
+    }
+    return NULL;
+}
+
+static bool replay_wants_help(const struct replay *r) { return args_flag(&r->args, "help"); }
+
+static int replay_run_command(struct replay *r, int argc, char **argv) {
+    char error[256];
+    r->command = replay_find(argv[0]);
+    if (!r->command) return replay_usage(r, "\"%.60s\" is not a command", argv[0]);
+    const struct replay_command *c = r->command;
+    const struct args_option *tables[3] = {c->options, NULL, replay_global_options};
+    if (!args_parse(&r->args, argc, argv, tables, false, error, sizeof error)) {
+        return replay_usage(r, "%s", error);
+    }
+    if (replay_wants_help(r)) {
+        replay_print_help(r, c, stdout);
+        return REPLAY_DONE;
+    }
+    int status = replay_globals(r);
+    if (status != REPLAY_DONE) return status;
+    if (r->args.positionals_count < c->positionals_min) {
+        return replay_usage(r, "%s needs %s", c->name, c->arguments);
+    }
+    if (r->args.positionals_count > c->positionals_max) {
+        return replay_usage(r, "\"%.60s\" is one word too many",
+                            r->args.positionals[c->positionals_max]);
+    }
+    return c->run(r);
+}
+
+int replay_main(int argc, char **argv) {
+    struct replay *r = calloc(1, sizeof *r);
+    char error[256];
+    if (!r) return REPLAY_FAILED;
+    setlocale(LC_CTYPE, "");
+    signal(SIGPIPE, SIG_IGN);
+    const struct sigaction on_signal = {.sa_handler = replay_on_signal};
+    sigaction(SIGINT, &on_signal, NULL);
+    sigaction(SIGTERM, &on_signal, NULL);
+    const struct args_option *tables[3] = {replay_global_options, NULL, NULL};
+    int status;
+    if (!args_parse(&r->args, argc, argv, tables, true, error, sizeof error)) {
+        status = replay_usage(r, "%s", error);
+    } else if (replay_wants_help(r)) {
+        replay_colors(r);
+        replay_print_overview(r, stdout);
+        status = REPLAY_DONE;
+    } else if (args_flag(&r->args, "version")) {
+        puts("jumun-replay " JUMUN_VERSION);
+        status = REPLAY_DONE;
+    } else if ((status = replay_globals(r)) == REPLAY_DONE) {
+        if (r->args.positionals_count == 0) {
+            replay_print_overview(r, stderr);
+            status = REPLAY_USAGE;
+        } else {
+            status = replay_run_command(r, r->args.positionals_count, r->args.positionals);
+        }
+    }
+    if ((fflush(stdout) != 0 || ferror(stdout)) && errno != EPIPE && status == REPLAY_DONE) {
+        replay_error(r, "standard output: %s", strerror(errno));
+        status = REPLAY_FAILED;
+    }
+    source_close(&r->source);
+    free(r);
+    return status;
+}

@@ -1,0 +1,296 @@
+#include "clients/replay/source.h"
+
+#include <ctype.h>
+#include <dirent.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "clients/cli/text.h"
+#include "engine/wire/routing.h"
+
+static bool path_exists(const char *directory, const char *name) {
+    char path[SOURCE_PATH_BYTES + 300];
+    snprintf(path, sizeof path, "%s/%s", directory, name);
+    return access(path, F_OK) == 0;
+}
+
+/* node.json of a directory, backup.json of a backup. */
+static int source_read_identity(struct source *s, const char *name, char *error,
+                                size_t error_bytes) {
+    char path[SOURCE_PATH_BYTES + 32];
+    json_error_t fault;
+    const char *cluster_id = "";
+    json_int_t node_id = 0, shards = 0, created_ms = 0;
+    snprintf(path, sizeof path, "%s/%s", s->path, name);
+    json_t *json = json_load_file(path, 0, &fault);
+    int rc = json ? json_unpack_ex(json, &fault, 0, "{s?s, s?I, s?I, s?I}", "cluster_id",
+                                   &cluster_id, "node_id", &node_id, "shards", &shards,
+                                   "created_ms", &created_ms)
+                  : -1;
+    if (rc != 0) {
+        snprintf(error, error_bytes, "%s: %s", path, fault.text);
+    } else {
+        snprintf(s->cluster_id, sizeof s->cluster_id, "%s", cluster_id);
+        s->node_id = (uint64_t)node_id;
+        s->shards_told = (uint32_t)shards;
+        s->created_ms = created_ms;
+    }
+    json_decref(json);
+    return rc;
+}
+
+static int shard_compare(const void *a, const void *b) {
+    const struct source_shard *x = a, *y = b;
+    return x->number < y->number ? -1 : x->number > y->number;
+}
+
+/* The newest "base-<index>" directory, if there is one. */
+static void shard_find_base(struct source_shard *shard) {
+    unsigned long long newest = 0, index;
+    DIR *d = opendir(shard->directory);
+    if (!d) return;
+    for (struct dirent *entry; (entry = readdir(d));) {
+        int end = 0;
+        if (sscanf(entry->d_name, "base-%20llu%n", &index, &end) != 1 || entry->d_name[end]) {
+            continue;
+        }
+        if (shard->base[0] && index < newest) continue;
+        newest = index;
+        snprintf(shard->base, sizeof shard->base, "%s/base-%020llu", shard->directory, index);
+    }
+    closedir(d);
+}
+
+static int source_add(struct source *s, const char *directory, uint32_t number, char *error,
+                      size_t error_bytes) {
+    struct source_shard *shards = realloc(s->shards, (s->count + 1) * sizeof *shards);
+    if (!shards) {
+        snprintf(error, error_bytes, "no memory");
+        return -1;
+    }
+    s->shards = shards;
+    struct source_shard *shard = &shards[s->count];
+    *shard = (struct source_shard){.number = number};
+    snprintf(shard->directory, sizeof shard->directory, "%s", directory);
+    shard->log = log_source_open(directory, error, error_bytes);
+    if (!shard->log) return -1;
+    s->count++;
+    if (path_exists(directory, "state/data.mdb")) {
+        snprintf(shard->state, sizeof shard->state, "%s/state", shard->directory);
+    }
+    shard_find_base(shard);
+    return 0;
+}
+
+static int source_add_all(struct source *s, int64_t only, char *error, size_t error_bytes) {
+    DIR *d = opendir(s->path);
+    int rc = 0;
+    if (!d) {
+        snprintf(error, error_bytes, "%s: %s", s->path, strerror(errno));
+        return -1;
+    }
+    for (struct dirent *entry; rc == 0 && (entry = readdir(d));) {
+        unsigned number;
+        int end = 0;
+        char path[SOURCE_PATH_BYTES];
+        if (sscanf(entry->d_name, "shard-%u%n", &number, &end) != 1 || entry->d_name[end]) continue;
+        if (number >= SHARDS_MAX || (only >= 0 && number != (uint32_t)only)) continue;
+        if (strlen(s->path) + strlen(entry->d_name) + 2 > sizeof path) continue;
+        snprintf(path, sizeof path, "%.900s/%.40s", s->path, entry->d_name);
+        rc = source_add(s, path, number, error, error_bytes);
+    }
+    closedir(d);
+    if (s->count > 0) qsort(s->shards, s->count, sizeof *s->shards, shard_compare);
+    return rc;
+}
+
+/* The shard of a directory that stands alone: its entries tell. */
+static uint32_t source_shard_number(const char *directory) {
+    uint32_t number = 0;
+    struct log_source *log = log_source_open(directory, (char[160]){0}, 160);
+    uint64_t first, last;
+    struct log_item item;
+    if (!log) return 0;
+    log_source_range(log, &first, &last);
+    struct log_cursor *c = log_cursor_open(log, first, last, false);
+    for (enum log_step step; c && (step = log_cursor_next(c, &item)) != LOG_END;) {
+        if (step != LOG_RECORD || item.header->type != RECORD_EVENTS) continue;
+        if (item.header->payload_bytes < sizeof(struct entry_header)) continue;
+        number = ((const struct entry_header *)item.payload)->shard;
+        break;
+    }
+    log_cursor_close(c);
+    log_source_close(log);
+    return number < SHARDS_MAX ? number : 0;
+}
+
+static bool directory_has_segments(const char *path) {
+    DIR *d = opendir(path);
+    bool found = false;
+    for (struct dirent *entry; d && !found && (entry = readdir(d));) {
+        found = strncmp(entry->d_name, "log-", 4) == 0 && strlen(entry->d_name) == 24;
+    }
+    if (d) closedir(d);
+    return found;
+}
+
+int source_open(struct source *s, const char *path, int64_t only, char *error,
+                size_t error_bytes) {
+    *s = (struct source){.kind = SOURCE_DATA};
+    struct stat st;
+    if (strlen(path) >= sizeof s->path - 64) {
+        snprintf(error, error_bytes, "%.100s...: the path is too long", path);
+        return -1;
+    }
+    snprintf(s->path, sizeof s->path, "%s", path);
+    for (size_t n = strlen(s->path); n > 1 && s->path[n - 1] == '/';) s->path[--n] = 0;
+    if (stat(path, &st) != 0 || !S_ISDIR(st.st_mode)) {
+        snprintf(error, error_bytes, "%s: %s", path,
+                 errno && stat(path, &st) != 0 ? strerror(errno) : "is not a directory");
+        return -1;
+    }
+    int rc = 0;
+    if (path_exists(s->path, "backup.json") || path_exists(s->path, "node.json")) {
+        bool backup = path_exists(s->path, "backup.json");
+        s->kind = backup ? SOURCE_BACKUP : SOURCE_DATA;
+        rc = source_read_identity(s, backup ? "backup.json" : "node.json", error, error_bytes);
+        if (rc == 0) rc = source_add_all(s, only, error, error_bytes);
+    } else if (path_exists(s->path, "data.mdb")) {
+        s->kind = SOURCE_SEGMENT;
+        rc = source_add(s, s->path, source_shard_number(s->path), error, error_bytes);
+    } else if (directory_has_segments(s->path)) {
+        s->kind = SOURCE_SHARD;
+        rc = source_add(s, s->path, source_shard_number(s->path), error, error_bytes);
+    } else { /* shards of a directory whose node.json was lost */
+        rc = source_add_all(s, only, error, error_bytes);
+    }
+    if (rc == 0 && s->count == 0) {
+        if (only >= 0) snprintf(error, error_bytes, "%s has no shard %d", path, (int)only);
+        else snprintf(error, error_bytes, "%s holds no log: give the data directory of a node, a "
+                      "backup, a shard's directory or a segment", path);
+        rc = -1;
+    }
+    if (rc != 0) source_close(s);
+    return rc;
+}
+
+void source_close(struct source *s) {
+    for (uint32_t i = 0; i < s->count; i++) log_source_close(s->shards[i].log);
+    free(s->shards);
+    s->shards = NULL;
+    s->count = 0;
+}
+
+struct source_shard *source_shard_of(struct source *s, uint32_t number) {
+    for (uint32_t i = 0; i < s->count; i++) {
+        if (s->shards[i].number == number) return &s->shards[i];
+    }
+    return NULL;
+}
+
+struct source_shard *source_shard_of_key(struct source *s, const struct id128 *key) {
+    const struct routing_epoch epoch = {0, s->shards_told};
+    if (s->count == 1) return &s->shards[0];
+    if (s->shards_told == 0) return NULL;
+    return source_shard_of(s, routing_shard_of_key(&epoch, 1, key));
+}
+
+/* -- moments -------------------------------------------------------------------------------- */
+
+static bool moment_indices(const char *text, struct moment *m) {
+    for (const char *at = text;;) {
+        char *end;
+        if (!isdigit((unsigned char)*at)) return false;
+        errno = 0;
+        unsigned long long n = strtoull(at, &end, 10);
+        if (errno) return false;
+        if (*end == ':') {
+            if (n >= SHARDS_MAX || m->named_count == SHARDS_MAX) return false;
+            at = end + 1;
+            if (!isdigit((unsigned char)*at)) return false;
+            m->named[m->named_count].shard = (uint32_t)n;
+            m->named[m->named_count++].index = strtoull(at, &end, 10);
+        } else {
+            m->index = n;
+            m->indexed = true;
+        }
+        if (*end == 0) return true;
+        if (*end != ',') return false;
+        at = end + 1;
+    }
+}
+
+/* A date and time of day, or a time of today; local, or UTC with a Z. */
+static bool moment_clock(const char *text, int64_t now_ms, int64_t *time_ms) {
+    struct tm tm;
+    time_t now = (time_t)(now_ms / 1000);
+    int ms = 0;
+    localtime_r(&now, &tm);
+    tm.tm_isdst = -1;
+    tm.tm_sec = 0;
+    const char *rest = NULL;
+    static const char *const formats[] = {"%Y-%m-%dT%H:%M:%S", "%Y-%m-%d %H:%M:%S",
+                                          "%Y-%m-%dT%H:%M",    "%Y-%m-%d %H:%M", "%H:%M:%S",
+                                          "%H:%M"};
+    for (size_t i = 0; i < sizeof formats / sizeof *formats; i++) {
+        struct tm one = tm;
+        rest = strptime(text, formats[i], &one);
+        if (!rest || !(*rest == 0 || *rest == '.' || *rest == 'Z')) continue;
+        tm = one;
+        break;
+    }
+    if (!rest) {
+        tm.tm_hour = tm.tm_min = 0;
+        rest = strptime(text, "%Y-%m-%d", &tm);
+    }
+    if (!rest) return false;
+    if (*rest == '.') {
+        char *end;
+        ms = (int)strtol(rest + 1, &end, 10);
+        if (end - rest != 4) return false;
+        rest = end;
+    }
+    bool utc = *rest == 'Z';
+    if (rest[utc ? 1 : 0] != 0) return false;
+    *time_ms = (int64_t)(utc ? timegm(&tm) : mktime(&tm)) * 1000 + ms;
+    return true;
+}
+
+bool moment_parse(const char *text, int64_t now_ms, struct moment *m, char *error,
+                  size_t error_bytes) {
+    *m = (struct moment){.kind = MOMENT_TIME};
+    int64_t ms;
+    if (*text == '@' && text_parse_int64(text + 1, &m->time_ms)) return true;
+    if (*text == '-' && text_parse_span(text + 1, &ms)) {
+        m->time_ms = now_ms - ms;
+        return true;
+    }
+    if (strcmp(text, "now") == 0) {
+        m->time_ms = INT64_MAX;
+        return true;
+    }
+    if (moment_clock(text, now_ms, &m->time_ms)) return true;
+    *m = (struct moment){.kind = MOMENT_INDEX};
+    if (moment_indices(text, m)) return true;
+    snprintf(error, error_bytes, "\"%.60s\" is neither an index (1234, or 0:1234,1:999 by shard) "
+             "nor a time (2026-11-21T06:00:00, 06:30, @UNIX_MS, -10m)", text);
+    return false;
+}
+
+uint64_t moment_index(const struct moment *m, const struct source_shard *shard, uint64_t none) {
+    if (m->kind == MOMENT_NONE) return none;
+    if (m->kind == MOMENT_TIME) {
+        return m->time_ms == INT64_MAX ? UINT64_MAX
+                                       : log_source_index_at(shard->log, m->time_ms);
+    }
+    for (uint32_t i = 0; i < m->named_count; i++) {
+        if (m->named[i].shard == shard->number) return m->named[i].index;
+    }
+    return m->indexed ? m->index : none;
+}

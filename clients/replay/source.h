@@ -1,0 +1,62 @@
+/* What a command reads from: the data directory of a node (running or not), a backup, one shard's
+ * directory, or one segment. Which of these it is, the directory itself tells. */
+#ifndef JUMUN_REPLAY_SOURCE_H
+#define JUMUN_REPLAY_SOURCE_H
+
+#include "engine/base/bytes.h"
+#include "engine/limits.h"
+#include "persistence/log_source.h"
+#include "persistence/state_source.h"
+
+enum { SOURCE_PATH_BYTES = 960 };
+
+struct source_shard {
+    uint32_t number;
+    char directory[SOURCE_PATH_BYTES];
+    struct log_source *log;
+    char state[SOURCE_PATH_BYTES + 16]; /* directory of the stored state; "" = there is none */
+    char base[SOURCE_PATH_BYTES + 32];  /* of a backup: a stored state that the log goes on from */
+};
+
+enum source_kind { SOURCE_DATA = 1, SOURCE_BACKUP, SOURCE_SHARD, SOURCE_SEGMENT };
+
+struct source {
+    char path[SOURCE_PATH_BYTES];
+    enum source_kind kind;
+    char cluster_id[33];       /* "" = not told */
+    uint64_t node_id;          /* 0 = not told */
+    uint32_t shards_told;      /* by node.json; 0 = not told */
+    int64_t created_ms;
+    struct source_shard *shards;
+    uint32_t count;
+};
+
+/* Opens it; `only` >= 0: that shard alone. 0, or -1 with a sentence. */
+int source_open(struct source *source, const char *path, int64_t only, char *error,
+                size_t error_bytes);
+void source_close(struct source *source);
+
+/* The place of a shard in source->shards; NULL = it is not there. */
+struct source_shard *source_shard_of(struct source *source, uint32_t number);
+/* The shard that an order's key routes to, as far as the source tells; NULL = not known. */
+struct source_shard *source_shard_of_key(struct source *source, const struct id128 *key);
+
+/* A point in the log as people write it. */
+enum moment_kind { MOMENT_NONE = 0, MOMENT_TIME, MOMENT_INDEX };
+struct moment {
+    enum moment_kind kind;
+    int64_t time_ms;
+    uint64_t index;            /* of every shard that is not named apart */
+    bool indexed;              /* `index` was given */
+    uint32_t named_count;
+    struct { uint32_t shard; uint64_t index; } named[SHARDS_MAX];
+};
+
+/* "1234", "0:1234,1:999", "2026-11-21T06:00:00", "06:30", "@1774353600000", "-10m". False with a
+ * sentence. */
+bool moment_parse(const char *text, int64_t now_ms, struct moment *moment, char *error,
+                  size_t error_bytes);
+/* The last record that belongs to it; `none` for MOMENT_NONE. */
+uint64_t moment_index(const struct moment *moment, const struct source_shard *shard, uint64_t none);
+
+#endif

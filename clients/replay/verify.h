@@ -1,0 +1,64 @@
+/* What the files of `jumun-replay verify` share. */
+#ifndef JUMUN_REPLAY_VERIFY_H
+#define JUMUN_REPLAY_VERIFY_H
+
+#include <pthread.h>
+
+#include "clients/replay/replay.h"
+
+/* Stores, board notes and cursors reflect one entry exactly: taken before the log is read, compared
+ * when the fold comes to that entry. */
+struct verify_row { struct id128 key; uint64_t digest; uint64_t offset; };
+struct verify_rows { struct verify_row *rows; uint32_t count, capacity; };
+
+struct verify_cursors {
+    uint64_t stores_index;
+    int64_t stores_time_ms;
+    uint64_t totals[FOLD_STATES_MAX];
+    struct { bool found; uint64_t value[5]; } peers[SHARDS_MAX];
+    bool found;
+};
+
+struct verify_shard {
+    struct verify *verify;
+    struct source_shard *source;
+    struct fold *fold;
+    struct state_source *state;        /* NULL = none is stored */
+    struct state_source_marker marker;
+    struct verify_cursors cursors;
+    struct verify_rows stores, boards;
+    uint64_t upto;                     /* the cut: newest record when the work began */
+    uint64_t snapshots, snapshots_unjudged, timers;
+    struct fold_hash hash;
+};
+
+struct verify {
+    struct replay *replay;
+    struct verify_shard *shards;       /* as in replay->source */
+    uint32_t count;
+    bool with_hash, with_state;
+    int64_t faults_shown_max;
+    pthread_mutex_t lock;              /* guards what is below */
+    uint64_t faults, messages;
+    json_t *json;                      /* array of faults; NULL = printed as they come */
+};
+
+/* Tells a fault: printed or put into the list. Any thread. */
+void verify_tell(struct verify *v, const struct fold_fault *fault);
+/* A fault of the stored state: `table` and offset name the row. */
+void verify_tell_state(struct verify_shard *s, uint32_t kind, const struct id128 *key,
+                       uint32_t version, const char *table, uint64_t offset, const char *format,
+                       ...) __attribute__((format(printf, 7, 8)));
+
+/* Before the log is read: marker, cursors, stores, boards of one moment. */
+void verify_state_capture(struct verify_shard *s);
+/* When the fold stands at cursors.stores_index. */
+void verify_state_exact(struct verify_shard *s);
+/* Behind the fold: every snapshot of an order, and the timers. */
+void verify_state_orders(struct verify_shard *s);
+void verify_state_free(struct verify_shard *s);
+
+/* Behind all folds: what each shard sent the others have seen, once and as it was. */
+void verify_messages(struct verify *v);
+
+#endif

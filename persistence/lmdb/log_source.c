@@ -1,0 +1,496 @@
+/* The list of segments, and cursors over them. See persistence/log_source.h. */
+#include "persistence/log_source.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "engine/base/check.h"
+#include "engine/limits.h"
+#include "persistence/lmdb/internal.h"
+#include "persistence/lmdb/page_tree.h"
+
+enum {
+    SOURCE_NAME_CHARACTERS = 24,   /* "log-" and 20 digits */
+    SOURCE_TIME_RECORDS = 64       /* looked at for one that carries a time */
+};
+/* What a cursor may have touched before the kernel gets it back, and how long a view may last. */
+static const uint64_t source_touched_bytes_max = 32u << 20;
+enum { SOURCE_VIEW_RECORDS_MAX = 8192 };
+
+struct source_env {            /* a segment that the node may be writing */
+    uint64_t first;
+    MDB_env *env;
+};
+
+struct log_source {
+    char directory[LMDB_PATH_BYTES_MAX];
+    bool single;               /* `directory` is a segment, not a shard's */
+    struct log_source_segment *list;
+    uint32_t count, capacity;
+    uint64_t first, last, bytes;
+    pthread_mutex_t lock;      /* guards envs: one environment is opened once per process */
+    struct source_env *envs;
+    uint32_t envs_count;
+};
+
+struct log_cursor {
+    struct log_source *source;
+    struct log_source_segment *list; /* its own copy */
+    uint32_t count, position;
+    uint64_t next, last;
+    bool checked, open, ended;
+    struct page_tree tree;
+    struct page_cursor cursor;
+    uint32_t view_records;
+    uint64_t *scratch;         /* an aligned copy of a record; grows */
+    size_t scratch_bytes;
+};
+
+const char *log_fault_name(uint32_t kind) {
+    static const char *const names[] = {"none", "record_damaged", "record_missing", "record_order",
+                                        "page_damaged", "segment_unreadable"};
+    return kind < sizeof names / sizeof *names ? names[kind] : "unknown";
+}
+
+/* -- the list ------------------------------------------------------------------------------- */
+
+static bool source_name_first(const char *name, uint64_t *first) {
+    int end = 0;
+    unsigned long long n;
+    if (strlen(name) != SOURCE_NAME_CHARACTERS) return false;
+    if (sscanf(name, "log-%20llu%n", &n, &end) != 1 || end != SOURCE_NAME_CHARACTERS) return false;
+    *first = n;
+    return true;
+}
+
+static void source_path(const struct log_source *s, const struct log_source_segment *g,
+                        char path[PAGE_TREE_PATH_BYTES_MAX]) {
+    if (s->single) snprintf(path, PAGE_TREE_PATH_BYTES_MAX, "%s", s->directory);
+    else snprintf(path, PAGE_TREE_PATH_BYTES_MAX, "%.980s/%s", s->directory, g->name);
+}
+
+static bool source_add(struct log_source *s, uint64_t first, const char *name) {
+    if (s->count == s->capacity) {
+        uint32_t capacity = s->capacity ? s->capacity * 2 : 64;
+        struct log_source_segment *list = realloc(s->list, capacity * sizeof *list);
+        if (!list) return false;
+        s->list = list;
+        s->capacity = capacity;
+    }
+    struct log_source_segment *g = &s->list[s->count++];
+    *g = (struct log_source_segment){.first = first};
+    snprintf(g->name, sizeof g->name, "%s", name);
+    return true;
+}
+
+static int source_compare(const void *a, const void *b) {
+    const struct log_source_segment *x = a, *y = b;
+    return x->first < y->first ? -1 : x->first > y->first;
+}
+
+static int source_scan(struct log_source *s, char *error, size_t error_bytes) {
+    uint64_t first;
+    const char *name = strrchr(s->directory, '/');
+    name = name ? name + 1 : s->directory;
+    s->count = 0;
+    s->single = source_name_first(name, &first);
+    if (s->single) {
+        if (source_add(s, first, name)) return 0;
+        return lmdb_error(error, error_bytes, "%s: no memory", s->directory);
+    }
+    DIR *d = opendir(s->directory);
+    if (!d) return lmdb_error(error, error_bytes, "%s: %s", s->directory, strerror(errno));
+    bool memory = true;
+    for (struct dirent *entry; memory && (entry = readdir(d));) {
+        if (source_name_first(entry->d_name, &first)) memory = source_add(s, first, entry->d_name);
+    }
+    closedir(d);
+    if (!memory) return lmdb_error(error, error_bytes, "%s: no memory", s->directory);
+    if (s->count > 0) qsort(s->list, s->count, sizeof *s->list, source_compare);
+    return 0;
+}
+
+/* Only a directory that a node has (or had) open has a table of readers. */
+static MDB_env *source_env(struct log_source *s, const struct log_source_segment *g,
+                           const char *path) {
+    MDB_env *env = NULL;
+    char lock[PAGE_TREE_PATH_BYTES_MAX + 16];
+    snprintf(lock, sizeof lock, "%s/lock.mdb", path);
+    pthread_mutex_lock(&s->lock);
+    uint32_t i = 0;
+    while (i < s->envs_count && s->envs[i].first != g->first) i++;
+    if (i < s->envs_count) {
+        env = s->envs[i].env;
+    } else if (g->is_newest && access(lock, F_OK) == 0) {
+        struct source_env *envs = realloc(s->envs, (s->envs_count + 1) * sizeof *envs);
+        if (envs) s->envs = envs;
+        env = envs ? page_env_open(path) : NULL;
+        if (env) s->envs[s->envs_count++] = (struct source_env){g->first, env};
+    }
+    pthread_mutex_unlock(&s->lock);
+    return env;
+}
+
+static int source_open_tree(struct log_source *s, const struct log_source_segment *g,
+                            struct page_tree *tree, bool sequential, char *error,
+                            size_t error_bytes) {
+    char path[PAGE_TREE_PATH_BYTES_MAX];
+    source_path(s, g, path);
+    return page_tree_open(tree, path, source_env(s, g, path), sequential, error, error_bytes);
+}
+
+/* The time of an entry; 0 when the record is not a sound entry. */
+static int64_t row_time(const struct page_row *row) {
+    struct record_header header;
+    struct entry_header entry;
+    if (row->key_bytes != 8 || row->value_bytes < sizeof header + sizeof entry) return 0;
+    memcpy(&header, row->value, sizeof header);
+    memcpy(&entry, row->value + sizeof header, sizeof entry);
+    return header.type == RECORD_EVENTS ? entry.time_ms : 0;
+}
+
+/* First entry time and, of the newest, the last index. What cannot be read is left as it is: the
+ * cursor will name it. */
+static void source_look_into(struct log_source *s, struct log_source_segment *g) {
+    struct page_tree tree;
+    struct page_cursor c;
+    struct page_row row;
+    if (source_open_tree(s, g, &tree, false, NULL, 0) != 0) return;
+    g->bytes = tree.bytes;
+    page_cursor_seek(&c, &tree, tree.root, NULL, 0);
+    for (int i = 0; i < SOURCE_TIME_RECORDS && g->first_ms == 0; i++) {
+        int step = page_cursor_next(&c, &row);
+        if (step == 0) break;
+        if (step > 0) g->first_ms = row_time(&row);
+    }
+    if (g->is_newest) {
+        int step;
+        page_cursor_seek_last(&c, &tree, tree.root);
+        if (page_cursor_next(&c, &row) == 1 && row.key_bytes == 8) {
+            g->last = storage_from_be64(row.key);
+        } else { /* the way to the end is damaged: the end is what is left of it */
+            page_cursor_seek(&c, &tree, tree.root, NULL, 0);
+            while ((step = page_cursor_next(&c, &row)) != 0) {
+                if (step == 1 && row.key_bytes == 8) g->last = storage_from_be64(row.key);
+            }
+        }
+    }
+    page_tree_close(&tree);
+}
+
+int log_source_refresh(struct log_source *s, char *error, size_t error_bytes) {
+    if (source_scan(s, error, error_bytes) != 0) return -1;
+    s->first = s->last = s->bytes = 0;
+    for (uint32_t i = 0; i < s->count; i++) {
+        struct log_source_segment *g = &s->list[i];
+        g->is_newest = i + 1 == s->count;
+        g->last = g->is_newest ? g->first - 1 : s->list[i + 1].first - 1;
+        source_look_into(s, g);
+        s->bytes += g->bytes;
+    }
+    /* A newest one that is still empty says nothing. */
+    if (s->count > 0 && s->list[s->count - 1].last >= s->list[0].first) {
+        s->first = s->list[0].first;
+        s->last = s->list[s->count - 1].last;
+    }
+    return 0;
+}
+
+struct log_source *log_source_open(const char *directory, char *error, size_t error_bytes) {
+    if (strlen(directory) + 64 >= LMDB_PATH_BYTES_MAX) {
+        lmdb_error(error, error_bytes, "%.200s...: the path is too long", directory);
+        return NULL;
+    }
+    struct log_source *s = calloc(1, sizeof *s);
+    if (!s) {
+        lmdb_error(error, error_bytes, "%s: no memory", directory);
+        return NULL;
+    }
+    pthread_mutex_init(&s->lock, NULL);
+    snprintf(s->directory, sizeof s->directory, "%s", directory);
+    for (size_t n = strlen(s->directory); n > 1 && s->directory[n - 1] == '/';) {
+        s->directory[--n] = 0;
+    }
+    if (log_source_refresh(s, error, error_bytes) == 0) return s;
+    log_source_close(s);
+    return NULL;
+}
+
+void log_source_close(struct log_source *s) {
+    if (!s) return;
+    for (uint32_t i = 0; i < s->envs_count; i++) mdb_env_close(s->envs[i].env);
+    pthread_mutex_destroy(&s->lock);
+    free(s->envs);
+    free(s->list);
+    free(s);
+}
+
+const char *log_source_directory(const struct log_source *s) { return s->directory; }
+
+uint32_t log_source_segments(const struct log_source *s, const struct log_source_segment **list) {
+    *list = s->list;
+    return s->count;
+}
+
+void log_source_range(const struct log_source *s, uint64_t *first, uint64_t *last) {
+    *first = s->first;
+    *last = s->last;
+}
+
+uint64_t log_source_bytes(const struct log_source *s) { return s->bytes; }
+
+/* -- cursors -------------------------------------------------------------------------------- */
+
+struct log_cursor *log_cursor_open(struct log_source *s, uint64_t first, uint64_t last,
+                                   bool checked) {
+    struct log_cursor *c = calloc(1, sizeof *c);
+    if (!c) return NULL;
+    c->list = malloc((s->count + 1) * sizeof *c->list);
+    if (!c->list) {
+        free(c);
+        return NULL;
+    }
+    if (s->count > 0) memcpy(c->list, s->list, s->count * sizeof *c->list);
+    c->count = s->count;
+    c->source = s;
+    c->checked = checked;
+    c->tree.fd = -1;
+    log_cursor_seek(c, first, last);
+    return c;
+}
+
+static void cursor_leave(struct log_cursor *c) {
+    if (c->open) page_tree_close(&c->tree);
+    c->open = false;
+}
+
+void log_cursor_close(struct log_cursor *c) {
+    if (!c) return;
+    cursor_leave(c);
+    free(c->scratch);
+    free(c->list);
+    free(c);
+}
+
+static void cursor_place(struct log_cursor *c) {
+    uint8_t key[8];
+    storage_be64(key, c->next);
+    page_cursor_seek(&c->cursor, &c->tree, c->tree.root, key, sizeof key);
+    c->view_records = 0;
+}
+
+void log_cursor_seek(struct log_cursor *c, uint64_t first, uint64_t last) {
+    uint32_t position = 0;
+    while (position + 1 < c->count && c->list[position + 1].first <= first) position++;
+    if (position != c->position) cursor_leave(c);
+    c->position = position;
+    c->next = first;
+    c->last = last;
+    c->ended = c->count == 0 || first > last;
+    if (!c->ended && c->next < c->list[position].first) c->next = c->list[position].first;
+    if (c->open) {
+        if (c->tree.env && page_tree_pin(&c->tree, NULL, 0) != 0) cursor_leave(c);
+        else cursor_place(c);
+    }
+}
+
+static enum log_step cursor_fault(struct log_cursor *c, struct log_item *item, uint8_t kind,
+                                  uint64_t from, uint64_t upto, const char *what) {
+    const struct log_source_segment *g = &c->list[c->position];
+    *item = (struct log_item){.index = from, .upto = upto, .segment = g->name,
+                              .offset = item->offset, .fault = kind};
+    snprintf(item->what, sizeof item->what, "%s", what);
+    return LOG_FAULT;
+}
+
+/* The directory is gone: taken by retention, or never copied? The list of now tells. */
+static enum log_step cursor_cannot_open(struct log_cursor *c, struct log_item *item,
+                                        const char *error) {
+    const struct log_source_segment *g = &c->list[c->position];
+    uint64_t from = c->next, upto = g->last < c->last ? g->last : c->last;
+    char path[PAGE_TREE_PATH_BYTES_MAX];
+    source_path(c->source, g, path);
+    bool gone = access(path, F_OK) != 0 && errno == ENOENT;
+    *item = (struct log_item){.offset = 0};
+    cursor_fault(c, item, LOG_FAULT_SEGMENT, from, upto, error);
+    c->next = upto + 1;
+    c->position++;
+    return gone ? LOG_DROPPED : LOG_FAULT;
+}
+
+/* Behind the end of a segment (or of the part wanted). */
+static enum log_step cursor_segment_end(struct log_cursor *c, struct log_item *item) {
+    const struct log_source_segment *g = &c->list[c->position];
+    uint64_t upto = g->last < c->last ? g->last : c->last, from = c->next;
+    bool missing = from <= upto;
+    char what[128];
+    if (missing) {
+        item->offset = 0;
+        snprintf(what, sizeof what, "records %" PRIu64 " to %" PRIu64 " are missing: the segment "
+                 "ends before them", from, upto);
+        cursor_fault(c, item, LOG_FAULT_MISSING, from, upto, what);
+        c->next = upto + 1;
+    }
+    cursor_leave(c);
+    c->position++;
+    c->ended = c->position >= c->count || c->next > c->last;
+    return missing ? LOG_FAULT : LOG_RECORD;
+}
+
+/* A copy at an 8-byte boundary, when the record does not lie at one. NULL without memory. */
+static const void *cursor_align(struct log_cursor *c, const struct page_row *row) {
+    if ((uintptr_t)row->value % 8 == 0) return row->value;
+    if (row->value_bytes > c->scratch_bytes) {
+        free(c->scratch);
+        c->scratch_bytes = (row->value_bytes + 4095) & ~(size_t)4095;
+        c->scratch = malloc(c->scratch_bytes);
+        if (!c->scratch) {
+            c->scratch_bytes = 0;
+            return NULL;
+        }
+    }
+    memcpy(c->scratch, row->value, row->value_bytes);
+    return c->scratch;
+}
+
+static const char *shape_fault(const void *data, uint64_t bytes, uint64_t index) {
+    const struct record_header *h = data;
+    if (bytes < sizeof *h || bytes - sizeof *h != h->payload_bytes) return "cut short";
+    return h->index != index ? "holds another index" : NULL;
+}
+
+static enum log_step cursor_record(struct log_cursor *c, const struct page_row *row,
+                                   struct log_item *item) {
+    uint64_t index = c->next++;
+    const void *data = NULL;
+    const char *fault = "longer than any record may be";
+    item->offset = row->offset;
+    if (row->value_bytes <= sizeof(struct record_header) + LOG_BATCH_BYTES_MAX) {
+        data = cursor_align(c, row);
+        fault = !data ? "no memory to read it"
+                : c->checked ? record_fault(data, row->value_bytes, index)
+                             : shape_fault(data, row->value_bytes, index);
+    }
+    if (fault) return cursor_fault(c, item, LOG_FAULT_DAMAGED, index, index, fault);
+    item->index = item->upto = index;
+    item->segment = c->list[c->position].name;
+    item->header = data;
+    item->payload = item->header + 1;
+    return LOG_RECORD;
+}
+
+/* A page is lost: what stood on it shows only by the index that comes next. */
+static enum log_step cursor_page_fault(struct log_cursor *c, struct log_item *item) {
+    char what[128];
+    snprintf(what, sizeof what, "page %" PRIu64 " %s", c->cursor.fault.page, c->cursor.fault.what);
+    item->offset = c->cursor.fault.offset;
+    return cursor_fault(c, item, LOG_FAULT_PAGE, c->next, c->next, what);
+}
+
+/* The row that came next does not have the index that was to come. */
+static enum log_step cursor_gap(struct log_cursor *c, const struct page_row *row,
+                                struct log_item *item) {
+    char what[128];
+    item->offset = row->offset;
+    if (row->key_bytes != 8) {
+        return cursor_fault(c, item, LOG_FAULT_ORDER, c->next, c->next,
+                            "a row's key is not an index of 8 bytes");
+    }
+    uint64_t index = storage_from_be64(row->key), from = c->next;
+    if (index < from) {
+        snprintf(what, sizeof what, "record %" PRIu64 " stands behind record %" PRIu64, index,
+                 from - 1);
+        return cursor_fault(c, item, LOG_FAULT_ORDER, index, index, what);
+    }
+    if (index - 1 == from) snprintf(what, sizeof what, "record %" PRIu64 " is missing", from);
+    else snprintf(what, sizeof what, "records %" PRIu64 " to %" PRIu64 " are missing", from,
+                  index - 1);
+    c->next = index;
+    /* The row itself comes with the next step. */
+    if (c->cursor.depth > 0) c->cursor.level[c->cursor.depth - 1].slot--;
+    return cursor_fault(c, item, LOG_FAULT_MISSING, from, index - 1, what);
+}
+
+static enum log_step cursor_step(struct log_cursor *c, struct log_item *item) {
+    struct page_row row;
+    if (c->view_records >= SOURCE_VIEW_RECORDS_MAX ||
+        c->tree.touched_bytes >= source_touched_bytes_max) {
+        page_tree_forget(&c->tree);
+        if (c->tree.env && page_tree_pin(&c->tree, NULL, 0) != 0) cursor_leave(c);
+        else if (c->tree.env) cursor_place(c);
+        c->view_records = 0;
+        if (!c->open) return LOG_RECORD;
+    }
+    int step = page_cursor_next(&c->cursor, &row);
+    if (step == 0) return cursor_segment_end(c, item);
+    if (step < 0) return cursor_page_fault(c, item);
+    c->view_records++;
+    c->tree.touched_bytes += row.value_bytes;
+    if (row.key_bytes != 8 || storage_from_be64(row.key) != c->next) {
+        return cursor_gap(c, &row, item);
+    }
+    return cursor_record(c, &row, item);
+}
+
+enum log_step log_cursor_next(struct log_cursor *c, struct log_item *item) {
+    char error[160];
+    for (;;) {
+        item->header = NULL;
+        item->offset = 0;
+        if (c->ended || c->next > c->last || c->position >= c->count) return LOG_END;
+        if (!c->open) {
+            const struct log_source_segment *g = &c->list[c->position];
+            if (c->next < g->first) c->next = g->first;
+            if (c->next > c->last) return LOG_END;
+            if (source_open_tree(c->source, g, &c->tree, true, error, sizeof error) != 0) {
+                return cursor_cannot_open(c, item, error);
+            }
+            c->open = true;
+            cursor_place(c);
+        }
+        enum log_step step = cursor_step(c, item);
+        if (step != LOG_RECORD || item->header) return step;
+    }
+}
+
+/* -- times ---------------------------------------------------------------------------------- */
+
+/* Time of the first entry at or behind `index` in a segment; INT64_MAX = none. */
+static int64_t tree_time_from(struct page_tree *tree, uint64_t index, uint64_t upto) {
+    struct page_cursor c;
+    struct page_row row;
+    uint8_t key[8];
+    storage_be64(key, index);
+    page_cursor_seek(&c, tree, tree->root, key, sizeof key);
+    for (;;) {
+        int step = page_cursor_next(&c, &row);
+        if (step == 0) return INT64_MAX;
+        if (step < 0) continue;
+        if (row.key_bytes == 8 && storage_from_be64(row.key) > upto) return INT64_MAX;
+        int64_t time_ms = row_time(&row);
+        if (time_ms != 0) return time_ms;
+    }
+}
+
+uint64_t log_source_index_at(struct log_source *s, int64_t time_ms) {
+    uint32_t i = s->count;
+    while (i > 0 && (s->list[i - 1].first_ms == 0 || s->list[i - 1].first_ms > time_ms)) i--;
+    if (i == 0) return 0;
+    const struct log_source_segment *g = &s->list[i - 1];
+    struct page_tree tree;
+    uint64_t low = g->first, high = g->last; /* the answer lies in [first - 1, last] */
+    if (source_open_tree(s, g, &tree, false, NULL, 0) != 0) return g->first - 1;
+    while (low <= high && high >= g->first) {
+        uint64_t middle = low + (high - low) / 2;
+        if (tree_time_from(&tree, middle, g->last) <= time_ms) low = middle + 1;
+        else high = middle - 1;
+    }
+    page_tree_close(&tree);
+    return low - 1;
+}
