@@ -167,7 +167,9 @@ bool consensus_rule_r4_vote_result_late(const struct consensus *c,
                                         const struct consensus_message *m);
 uint64_t consensus_rule_r5_commit(const struct consensus *c, uint64_t commit_index, uint64_t last);
 void consensus_rule_r6_snapshot_asked(struct consensus *c, const struct consensus_message *out);
-void consensus_rule_r6_snapshot_refused(struct consensus *c, struct consensus_message *m);
+bool consensus_rule_r6_snapshot_refused(struct consensus *c, struct consensus_message *m,
+                                        uint32_t messages_before);
+void consensus_rule_r3_late_hint(const struct consensus *c, struct consensus_message *m);
 bool consensus_rule_q1_majority_answered(struct consensus *c);
 bool consensus_rule_q2_same_term(const struct consensus *c, const struct consensus_message *ping);
 void consensus_rule_e1_refusal_term(const struct consensus *c, struct consensus_message *out);

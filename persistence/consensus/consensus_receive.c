@@ -128,28 +128,41 @@ static void consensus_receive_vote(struct consensus *c, const struct consensus_m
     if (lent != NULL) lent->role = RAFT_STANDBY;
 }
 
-static void consensus_receive_result(struct consensus *c, const struct consensus_message *message,
-                                     struct consensus_update *update) {
-    struct consensus_message result = *message, *m = &result;
+static void consensus_feed_append_result(struct consensus *c, const struct consensus_message *m,
+                                         struct consensus_update *update) {
     struct raft_message in = consensus_incoming(m);
-    if (m->kind == CONSENSUS_APPEND_RESULT) {
-        if (consensus_rule_r3_stale_rejection(c, m)) return;
-        consensus_rule_r6_snapshot_refused(c, m);
-        in.append_entries_result.version = m->version;
-        in.append_entries_result.term = m->term;
-        in.append_entries_result.rejected = m->rejected;
-        in.append_entries_result.last_log_index = m->last_index;
-        in.append_entries_result.features = m->features;
-        in.append_entries_result.capacity = m->capacity;
-    } else {
-        if (consensus_rule_r4_vote_result_late(c, m)) return;
-        in.request_vote_result.version = m->version;
-        in.request_vote_result.term = m->term;
-        in.request_vote_result.vote_granted = m->granted;
-        in.request_vote_result.pre_vote = m->pre_vote;
-        in.request_vote_result.features = m->features;
-        in.request_vote_result.capacity = m->capacity;
+    in.append_entries_result.version = m->version;
+    in.append_entries_result.term = m->term;
+    in.append_entries_result.rejected = m->rejected;
+    in.append_entries_result.last_log_index = m->last_index;
+    in.append_entries_result.features = m->features;
+    in.append_entries_result.capacity = m->capacity;
+    consensus_feed(c, &in, NULL, update);
+}
+
+static void consensus_receive_append_result(struct consensus *c,
+                                            const struct consensus_message *message,
+                                            struct consensus_update *update) {
+    struct consensus_message m = *message;
+    if (consensus_rule_r3_stale_rejection(c, &m)) return;
+    consensus_rule_r3_late_hint(c, &m);
+    uint32_t messages_before = c->messages_count;
+    consensus_feed_append_result(c, &m, update);
+    if (consensus_rule_r6_snapshot_refused(c, &m, messages_before)) {
+        consensus_feed_append_result(c, &m, update);
     }
+}
+
+static void consensus_receive_vote_result(struct consensus *c, const struct consensus_message *m,
+                                          struct consensus_update *update) {
+    struct raft_message in = consensus_incoming(m);
+    if (consensus_rule_r4_vote_result_late(c, m)) return;
+    in.request_vote_result.version = m->version;
+    in.request_vote_result.term = m->term;
+    in.request_vote_result.vote_granted = m->granted;
+    in.request_vote_result.pre_vote = m->pre_vote;
+    in.request_vote_result.features = m->features;
+    in.request_vote_result.capacity = m->capacity;
     consensus_feed(c, &in, NULL, update);
 }
 
@@ -179,8 +192,10 @@ void consensus_receive(struct consensus *c, const struct consensus_message *mess
             consensus_receive_vote(c, message, update);
             break;
         case CONSENSUS_APPEND_RESULT:
+            consensus_receive_append_result(c, message, update);
+            break;
         case CONSENSUS_VOTE_RESULT:
-            consensus_receive_result(c, message, update);
+            consensus_receive_vote_result(c, message, update);
             break;
         case CONSENSUS_TIMEOUT_NOW:
             consensus_receive_timeout_now(c, message, update);

@@ -85,10 +85,24 @@ uint64_t consensus_rule_r5_commit(const struct consensus *c, uint64_t commit_ind
     return last > raft_commit_index(&c->raft) ? commit_index : 0;
 }
 
+/* R3, second half: what a follower has acknowledged it still has, whatever a late rejection that
+ * names a higher index hints at. The library needs next above match, and checks it only in a build
+ * with assertions. */
+void consensus_rule_r3_late_hint(const struct consensus *c, struct consensus_message *m) {
+    raft_index match = 0;
+    if (!consensus_rule(c, CONSENSUS_RULE_R3) || c->raft.state != RAFT_LEADER ||
+        m->term != raft_current_term(&c->raft) || m->rejected == 0 ||
+        raft_match_index(&c->raft, m->from, &match) != 0) {
+        return;
+    }
+    if (m->last_index < match) m->last_index = match; /* below `rejected`: R3 drops the others */
+}
+
 /* R6 (liveness): a leader that has asked a follower to install the snapshot at S, and has taken a
  * newer one since, anchors its heartbeats at the newer one; the refusals name that, and the library
  * ignores them as stale, because they do not name S: it asks no more, for as long as the timeout of
- * an install is. Such a refusal is told as one of S: the library asks again, for the newer one. */
+ * an install is. A refusal that the library left without an answer is told again as one of S: it
+ * asks again, for the newer one. */
 void consensus_rule_r6_snapshot_asked(struct consensus *c, const struct consensus_message *out) {
     struct consensus_peer *peer = consensus_peer(c, out->to);
     if (peer == NULL) return;
@@ -96,19 +110,26 @@ void consensus_rule_r6_snapshot_asked(struct consensus *c, const struct consensu
     peer->snapshot_term = out->term;
 }
 
-void consensus_rule_r6_snapshot_refused(struct consensus *c, struct consensus_message *m) {
+bool consensus_rule_r6_snapshot_refused(struct consensus *c, struct consensus_message *m,
+                                        uint32_t messages_before) {
     if (!consensus_rule(c, CONSENSUS_RULE_R6) || c->raft.state != RAFT_LEADER ||
         m->term != raft_current_term(&c->raft) || m->rejected == 0) {
-        return;
+        return false;
+    }
+    /* In another state than that of an install the library takes it as it is: each refusal that it
+     * takes, it answers at once. */
+    for (uint32_t i = messages_before; i < c->messages_count; i++) {
+        if (c->messages[i].to == m->from) return false;
     }
     raft_index match = 0;
     struct consensus_peer *peer = consensus_peer(c, m->from);
-    if (peer == NULL || raft_match_index(&c->raft, m->from, &match) != 0) return;
+    if (peer == NULL || raft_match_index(&c->raft, m->from, &match) != 0) return false;
     uint64_t asked = peer->snapshot_term == m->term ? peer->snapshot_index : 0;
-    if (asked <= match || m->rejected <= asked) return;
-    if (m->rejected != c->raft.trail.snapshot.index) return;
+    if (asked <= match || m->rejected <= asked) return false;
+    if (m->rejected != c->raft.trail.snapshot.index) return false;
     m->rejected = asked;
     if (m->last_index >= asked) m->last_index = asked - 1;
+    return true;
 }
 
 /* E1 (liveness): a pre-vote refused because of its low term is answered by the library with that

@@ -236,6 +236,40 @@ static void r6_a_newer_snapshot_is_asked_for(void **state) {
     assert_false(asked_again(CONSENSUS_RULE_R6));
 }
 
+/* The follower that was asked falls silent, the library gives the install up, and the follower
+ * comes back after a newer snapshot. */
+static void r6_a_follower_that_was_away_is_asked(void **state) {
+    struct world_server s;
+    int64_t now = elect(&s, 0);
+    for (int i = 0; i < 20; i++) {
+        world_submit(&s, 1, ++now);
+        world_settle(&s, now);
+        result(&s, 2, 0, consensus_last_index(s.c), ++now);
+    }
+    world_apply(&s, now);
+    world_checkpoint(&s, 10, 0, ++now);
+    result(&s, 3, 1, 0, ++now);
+    assert_non_null(world_last_sent(&s, 3, CONSENSUS_INSTALL_SNAPSHOT));
+    for (int i = 0; i < 30; i++) {
+        if (i == 15) world_checkpoint(&s, 20, 0, ++now);
+        world_clear_out(&s);
+        result(&s, 2, 0, consensus_last_index(s.c), ++now);
+        world_tick(&s, now += 60);
+    }
+    bool asked = false;
+    for (int i = 0; i < 30 && !asked; i++) {
+        result(&s, 2, 0, consensus_last_index(s.c), ++now);
+        world_tick(&s, now += 60);
+        const struct world_sent *beat = world_last_sent(&s, 3, CONSENSUS_APPEND);
+        if (beat != NULL) result(&s, 3, beat->m.previous_index, 0, ++now);
+        const struct world_sent *ask = world_last_sent(&s, 3, CONSENSUS_INSTALL_SNAPSHOT);
+        asked = ask != NULL && ask->m.last_index == 20;
+        world_clear_out(&s);
+    }
+    assert_true(asked);
+    world_free(&s);
+}
+
 /* -- markers, starts, members ------------------------------------------------------------------ */
 
 static uint64_t marker_configuration(const struct world_server *s, uint64_t index) {
@@ -398,6 +432,7 @@ int main(void) {
         cmocka_unit_test(unwanted_ones_are_thrown_away),
         cmocka_unit_test(messages_are_lost_during_the_switch),
         cmocka_unit_test(r6_a_newer_snapshot_is_asked_for),
+        cmocka_unit_test(r6_a_follower_that_was_away_is_asked),
         cmocka_unit_test(markers_have_the_configuration_of_their_index),
         cmocka_unit_test(a_start_keeps_entries_before_the_marker),
         cmocka_unit_test(a_marker_that_cannot_be_is_refused),
