@@ -83,6 +83,27 @@ static void batches_in_flight_count_no_more(void **state) {
     world_free(&s);
 }
 
+/* And not when they are reported after the switch, even if they reached further than it. */
+static void late_reports_count_no_more(void **state) {
+    struct world_server s;
+    follow(&s, 0);
+    struct record *records[60];
+    for (uint64_t i = 0; i < 60; i++) records[i] = events(1, i + 2);
+    append(&s, 1, 1, 1, records, 60, 1, 10);
+    uint64_t number = s.queue[s.queue_head].number;
+    struct world_snapshot w = snapshot_at(50, 2, 3, 3);
+    struct consensus_snapshot in = {w.index, w.term, w.configuration_index, w.configuration,
+                                    w.configuration_bytes};
+    struct consensus_update update;
+    assert_int_equal(consensus_install(s.c, 2, 3, &in, 20, &update), 0);
+    consensus_installed(s.c, 21, &update);
+    consensus_persisted_batch(s.c, number, 22, &update);
+    assert_int_equal(update.messages_count, 0);
+    assert_int_equal(consensus_durable_index(s.c), 50);
+    assert_int_equal(update.commit_index, 50);
+    world_free(&s);
+}
+
 static void a_crash_before_the_switch_changes_nothing(void **state) {
     struct world_server s;
     three_records(&s);
@@ -426,6 +447,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_snapshot_takes_the_place_of_the_log),
         cmocka_unit_test(batches_in_flight_count_no_more),
+        cmocka_unit_test(late_reports_count_no_more),
         cmocka_unit_test(a_crash_before_the_switch_changes_nothing),
         cmocka_unit_test(a_crash_after_the_switch_starts_from_it),
         cmocka_unit_test(a_server_that_joins_installs),
