@@ -74,6 +74,9 @@ static void part_await_commit(struct shard *s, struct request_part *part) {
  * waits until a majority has said that it still leads. The commit of an entry that was submitted
  * after the decision says the same. */
 static bool part_needs_read(const struct shard *s, const struct request_part *part) {
+#ifdef JUMUN_DEBUG_CHECKS
+    if (s->reads_alone) return false;
+#endif
     if (s->alone || s->phase != SHARD_SERVING) return false;
     return s->turn.submitted == 0 || part->gate_index < s->turn.submitted;
 }

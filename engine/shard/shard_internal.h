@@ -143,7 +143,8 @@ struct shard {
     bool alone;                  /* the group's only server: nobody else can lead */
     bool deposed;                /* led until now, and has not begun to forget yet */
 #ifdef JUMUN_DEBUG_CHECKS
-    bool replies_early;          /* a fault that the simulator plants: the gate stands open */
+    /* Faults that the simulator plants: the gate stands open; reads ask nobody. */
+    bool replies_early, reads_alone;
 #endif
     int64_t now_ms, mono_ms;     /* of this round */
     int64_t last_time_ms;        /* newest entry time: the log's time never goes back */

@@ -45,7 +45,8 @@ uint32_t shard_refuse_mailbox(struct shard *s, uint16_t code,
 /* Decided and not known to be committed: nobody here can say what becomes of it. What only shows
  * something changed nothing, and can be asked anew; what was refused for its form stays refused. */
 static void lose_result(struct shard *s, const struct command *command, struct result *r) {
-    bool form = r->code != RESULT_OK && r->code != RESULT_HELD && r->code < RESULT_ORDER_NOT_FOUND;
+    bool form = r->code != RESULT_OK && r->code != RESULT_HELD &&
+                r->code < RESULT_ORDER_NOT_FOUND && r->index == 0;
     if (form) return;
     bool acted = !command_is_read(command->kind) && r->code <= RESULT_HELD;
     free(r->value);

@@ -54,7 +54,13 @@ enum sim_exit { SIM_OK = 0, SIM_CRASH = 127, SIM_LIVENESS = 128, SIM_CORRECTNESS
     X(MESSAGE_TWICE, "message-twice")         /* a message is delivered again as the next one */   \
     X(REPLAY_SKIPS, "replay-skips")           /* recovery misses one log entry */                  \
     X(LOSES_CHECKPOINTS, "loses-checkpoints") /* snapshots said to be durable are not */           \
-    X(NEW_IDS, "new-ids")                     /* retries reach the shard under an id of their own */
+    X(NEW_IDS, "new-ids")                     /* retries reach the shard under ids of their own */ \
+    /* of a cluster */                                                                             \
+    X(VOTES_FORGOTTEN, "votes-forgotten")     /* a restart does not know whom it voted for */      \
+    X(TAIL_KEPT, "tail-kept")                 /* what a new leader truncated survives on disk */   \
+    X(READS_ALONE, "reads-alone")             /* a leader asks nobody whether it still leads */    \
+    X(STALE_PERSISTED, "stale-persisted")     /* truncated entries count as durable */             \
+    X(NO_BARRIER, "no-barrier")               /* rule L1 off */
 
 enum sim_canary {
 #define X(name, text) SIM_CANARY_##name,

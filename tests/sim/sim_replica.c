@@ -26,6 +26,9 @@ struct sim_replica *replica_new(struct sim *sim, uint32_t group, uint32_t node, 
                                           .lone_voter = !sim_is_cluster(sim),
                                           .acks_early = o->canary == SIM_CANARY_ACKS_EARLY,
                                           .skips_one = o->canary == SIM_CANARY_REPLAY_SKIPS,
+                                          .forgets_votes =
+                                              o->canary == SIM_CANARY_VOTES_FORGOTTEN,
+                                          .keeps_tail = o->canary == SIM_CANARY_TAIL_KEPT,
                                           .loses_checkpoints =
                                               o->canary == SIM_CANARY_LOSES_CHECKPOINTS};
     r->disk = storage_memory_new(&disk);
@@ -98,6 +101,10 @@ bool replica_open(struct sim_replica *r, char *error, size_t error_bytes) {
     shard_on_wake(r->shard, replica_wake, r);
 #ifdef JUMUN_DEBUG_CHECKS
     r->shard->replies_early = o->canary == SIM_CANARY_GATE_OPEN;
+    r->shard->reads_alone = o->canary == SIM_CANARY_READS_ALONE;
+    uint32_t rules = o->canary == SIM_CANARY_STALE_PERSISTED ? CONSENSUS_RULE_TRUNCATED : 0;
+    if (o->canary == SIM_CANARY_NO_BARRIER) rules = CONSENSUS_RULE_L1;
+    if (rules != 0) consensus_rules_off(r->shard->consensus, rules);
 #endif
     return true;
 }

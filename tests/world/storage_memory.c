@@ -126,7 +126,7 @@ static void memory_save_vote(struct storage *s, uint64_t term, uint64_t voted_fo
     if (!disk_operation(d)) return;
     if (term < d->term) disk_fault(d, "the term goes back");
     d->term = term;
-    d->voted_for = voted_for;
+    d->voted_for = d->options.forgets_votes ? 0 : voted_for;
     d->counters.votes++;
 }
 

@@ -49,6 +49,8 @@ struct storage_memory_options {
                                events) */
     bool skips_one;         /* each read() leaves out one record of events */
     bool loses_checkpoints; /* says that they are durable, and throws actors away */
+    bool forgets_votes;     /* keeps the term, and not whom it voted for */
+    bool keeps_tail;        /* a rewrite of the log leaves what lies behind it */
 };
 
 struct storage_memory_counters {

@@ -52,7 +52,26 @@ void append_release(struct memory_append *a) {
     }
 }
 
+/* The planted fault: what a rewrite replaces is taken out, what lies behind it stays. */
+static struct record *tail_keep(const struct storage_memory *d, const struct memory_append *a) {
+    uint64_t last = a->records->header.index;
+    struct record *kept = NULL, **end = &kept;
+    for (const struct record *r = a->records; r != NULL; r = r->next) last = r->header.index;
+    for (uint64_t index = last + 1; d->options.keeps_tail && index <= log_last(d); index++) {
+        const struct memory_record *m = log_find(d, index);
+        const struct record_header *h = (const void *)m->data;
+        struct record *copy = record_new(h->payload_bytes);
+        require(copy != NULL);
+        copy->header = *h;
+        memcpy(copy->payload, h + 1, h->payload_bytes);
+        *end = copy;
+        end = &copy->next;
+    }
+    return kept;
+}
+
 void append_make_durable(struct storage_memory *d, struct memory_append *a) {
+    struct record *kept = tail_keep(d, a);
     log_cut(d, a->records->header.index);
     for (struct record *r = a->records; r != NULL; r = r->next) {
         if (log_last(d) > 0 && r->header.index != log_last(d) + 1) {
@@ -63,6 +82,10 @@ void append_make_durable(struct storage_memory *d, struct memory_append *a) {
         log_put(d, r, (uint32_t)sizeof r->header + r->header.payload_bytes);
         d->counters.records++;
     }
+    for (struct record *r = kept; r != NULL; r = r->next) {
+        log_put(d, r, (uint32_t)sizeof r->header + r->header.payload_bytes);
+    }
+    append_release(&(struct memory_append){.records = kept});
     append_release(a);
 }
 
