@@ -105,6 +105,17 @@
 #define QUERY_WAIT_MS_MAX 60000       /* a query waits so long at most */
 #define QUERY_CURSOR_BYTES_MAX 511    /* a row's key, as LMDB bounds it */
 
+/* -- a stored state on its way to another replica -------------------------------------------- */
+#define SNAPSHOT_CHUNK_BYTES_MAX (1u << 20)
+#define SNAPSHOT_WINDOW_CHUNKS 8      /* sent and not acknowledged */
+#define SNAPSHOT_BYTES_PER_SECOND (32ULL << 20) /* of one transfer: a quarter of a 1 Gbit/s line */
+#define SNAPSHOT_FILE_BYTES_MAX (1ULL << 42)
+#define SNAPSHOT_RETRY_MS 1000        /* without an answer the header goes out again, then after */
+#define SNAPSHOT_RETRY_MS_MAX 8000    /* ... twice as long each time, up to this */
+#define SNAPSHOT_REST_MS 10000        /* between a transfer that is done or failed and the next */
+#define SNAPSHOT_IDLE_MS 60000        /* neither asked for nor answered: given up */
+#define SNAPSHOT_SYNC_BYTES (32u << 20) /* written before the receiver waits for its disk */
+
 /* -- the log -------------------------------------------------------------------------------- */
 #define LOG_BATCH_BYTES_MAX (8u << 20)     /* one LMDB transaction of the log writer */
 #define SEGMENT_BYTES_MAX (4ULL << 30)     /* a log segment is closed at this size ... */

@@ -1,6 +1,6 @@
-/* fuzz_corpus FOLDER: writes FOLDER/request, reply, value, block, event, record, consensus: real
- * bytes, from the examples of the protocol and the life of a real order. The fuzzers start from
- * them. */
+/* fuzz_corpus FOLDER: writes FOLDER/request, reply, value, block, event, record, consensus,
+ * snapshot: real bytes, from the examples of the protocol and the life of a real order. The fuzzers
+ * start from them. */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -8,6 +8,7 @@
 
 #include "engine/limits.h"
 #include "engine/peers/consensus_codec.h"
+#include "engine/peers/snapshot_frame.h"
 #include "engine/wire/order_encode.h"
 #include "persistence/record.h"
 #include "tests/unit/wire/wire_examples.h"
@@ -133,6 +134,22 @@ static void write_stories(void) {
     write_file("event", "message", message, size);
 }
 
+/* A frame of each kind; without its checksum, as below. */
+static void write_snapshots(void) {
+    uint8_t bytes[SNAPSHOT_FRAME_HEAD_BYTES_MAX + 100], data[100] = {1, 2, 3};
+    for (uint8_t kind = SNAPSHOT_HEADER; kind <= SNAPSHOT_REFUSE; kind++) {
+        char name[32];
+        struct snapshot_frame f = {.kind = kind, .shard = 3, .from = 1ULL << 32 | 2, .to = 1,
+                                   .transfer = 0x1122334455667788, .term = 7, .index = 5000,
+                                   .bytes = 3 << 20, .chunk_bytes = 1 << 20, .offset = 2 << 20,
+                                   .data = {data, sizeof data}, .state = SNAPSHOT_ACK_HEADER,
+                                   .reason = SNAPSHOT_UNKNOWN};
+        snprintf(name, sizeof name, "%u", kind);
+        size_t size = snapshot_frame_encode(&f, bytes, sizeof bytes);
+        write_file("snapshot", name, bytes, size - MSGPACK_INT_BYTES_MAX);
+    }
+}
+
 /* A message of each kind; the appends with and without records. The checksum is left out: the
  * harness puts the right one behind whatever it gets. */
 static void write_consensus(void) {
@@ -178,5 +195,6 @@ int main(int argc, char **argv) {
     write_examples("reply", wire_examples_replies, wire_examples_replies_count);
     write_stories();
     write_consensus();
+    write_snapshots();
     return 0;
 }
