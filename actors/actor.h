@@ -15,7 +15,11 @@
 #include "actors/event.h"
 #include "actors/result_codes.h"
 
-enum actor_kind { ACTOR_ORDER = 1, ACTOR_STORE = 2, ACTOR_BOARD = 3, ACTOR_CLUSTER = 4 };
+/* ACTOR_MESSAGE is none: the name under which messages of the outbox lie in the stored state, see
+ * actors/message_event.h. */
+enum actor_kind {
+    ACTOR_ORDER = 1, ACTOR_STORE = 2, ACTOR_BOARD = 3, ACTOR_CLUSTER = 4, ACTOR_MESSAGE = 5
+};
 
 enum actor_flags {
     ACTOR_OPEN = 1,    /* an order that its store has to work on: counted by the store actor */

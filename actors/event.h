@@ -41,6 +41,7 @@
     X(STORE_RESUMED, 65)       \
     X(MESSAGE_SENT, 90)        \
     X(MESSAGE_SEEN, 91)        \
+    X(MESSAGE_ACKNOWLEDGED, 92) \
     X(CLUSTER_CHANGED, 100)
 
 enum event_kind {

@@ -334,6 +334,7 @@ static bool fold_event(struct fold *f, const struct event *e,
                        const struct apply_context *context) {
     bool order = e->kind >= 1 && e->kind <= 63, store = e->kind >= 64 && e->kind <= 79;
     bool message = e->kind == EVENT_MESSAGE_SENT || e->kind == EVENT_MESSAGE_SEEN;
+    bool noted = e->kind == EVENT_MESSAGE_ACKNOWLEDGED; /* changes no actor */
     f->events++;
     if (strcmp(event_kind_name(e->kind), "unknown") == 0) {
         fold_tell(f, FOLD_FAULT_EVENT_UNKNOWN, &e->subject, e->version,
@@ -341,10 +342,10 @@ static bool fold_event(struct fold *f, const struct event *e,
                   e->schema);
         return true;
     }
-    bool shaped = order     ? order_event_is_well_formed(e)
-                  : store   ? store_event_is_well_formed(e)
-                  : message ? message_event_is_well_formed(e)
-                            : true;
+    bool shaped = order              ? order_event_is_well_formed(e)
+                  : store            ? store_event_is_well_formed(e)
+                  : message || noted ? message_event_is_well_formed(e)
+                                     : true;
     if (!shaped) {
         fold_tell(f, FOLD_FAULT_EVENT, &e->subject, e->version,
                   "%s (schema %u, version %u) does not have the shape of its kind",

@@ -2,6 +2,7 @@
 
 #include <stdio.h>
 
+#include "actors/cluster/cluster.h"
 #include "actors/message_event.h"
 #include "actors/order/order.h"
 #include "actors/store/store.h"
@@ -21,6 +22,7 @@ struct batch_walk {
 static bool event_is_known(const struct event *e) {
     if (e->kind >= 1 && e->kind <= 63) return order_event_is_well_formed(e);
     if (e->kind >= 64 && e->kind <= 79) return store_event_is_well_formed(e);
+    if (e->kind >= 100) return cluster_event_is_well_formed(e);
     return e->kind >= EVENT_MESSAGE_SENT && message_event_is_well_formed(e);
 }
 

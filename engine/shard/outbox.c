@@ -28,26 +28,51 @@ void outbox_forget(struct outbox *o) {
     }
 }
 
+/* Puts a message behind `before` (NULL = first). */
+static bool outbox_insert(struct outbox *o, struct outbox_peer *peer, struct outbox_message *before,
+                          uint64_t sequence, uint64_t index, struct bytes payload) {
+    struct outbox_message *message = malloc(sizeof *message + payload.size);
+    if (!message) return false;
+    *message = (struct outbox_message){
+        .sequence = sequence, .index = index, .bytes = payload.size};
+    if (payload.size) memcpy(message->payload, payload.data, payload.size);
+    struct outbox_message **link = before ? &before->next : &peer->first;
+    message->next = *link;
+    *link = message;
+    if (!message->next) peer->last = message;
+    if (!peer->unsent) peer->unsent = message;
+    if (peer->sequence_last < sequence) peer->sequence_last = sequence;
+    o->messages_waiting++;
+    o->bytes_waiting += payload.size;
+    return true;
+}
+
 bool outbox_note_sent(struct outbox *o, const struct event *e, uint64_t index) {
     const struct message_event *m = event_payload(e);
     require(m->peer < o->peers_count);
     struct outbox_peer *peer = &o->peers[m->peer];
     if (m->sequence <= peer->acknowledged) return true;
     if (peer->last && m->sequence <= peer->last->sequence) return true;
-    struct outbox_message *message = malloc(sizeof *message + m->payload_bytes);
-    if (!message) return false;
-    struct bytes payload = message_event_payload(e);
-    *message = (struct outbox_message){
-        .sequence = m->sequence, .index = index, .bytes = payload.size};
-    memcpy(message->payload, payload.data, payload.size);
     require(implies(peer->last, peer->last->sequence + 1 == m->sequence));
-    if (peer->last) peer->last->next = message;
-    else peer->first = message;
-    peer->last = message;
-    if (!peer->unsent) peer->unsent = message;
-    if (peer->sequence_last < m->sequence) peer->sequence_last = m->sequence;
-    o->messages_waiting++;
-    o->bytes_waiting += payload.size;
+    return outbox_insert(o, peer, peer->last, m->sequence, index, message_event_payload(e));
+}
+
+bool outbox_load(struct outbox *o, uint32_t peer_id, uint64_t sequence, uint64_t index,
+                 struct bytes payload) {
+    require(peer_id < o->peers_count);
+    struct outbox_peer *peer = &o->peers[peer_id];
+    if (peer->stored_first == 0 || sequence < peer->stored_first) peer->stored_first = sequence;
+    if (sequence > peer->stored_last) peer->stored_last = sequence;
+    if (sequence <= peer->acknowledged) return true;
+    struct outbox_message *before = NULL;
+    if (peer->last && peer->last->sequence < sequence) {
+        before = peer->last; /* as a rule they come in order */
+    } else {
+        for (struct outbox_message *m = peer->first; m && m->sequence < sequence; m = m->next)
+            before = m;
+    }
+    if (!outbox_insert(o, peer, before, sequence, index, payload)) return false;
+    peer->unsent = peer->first;
     return true;
 }
 
@@ -67,6 +92,15 @@ void outbox_acknowledge(struct outbox *o, uint32_t peer_id, uint64_t sequence) {
     }
     if (peer->sent < peer->acknowledged) peer->sent = peer->acknowledged;
     peer->sent_ms = 0; /* progress: the clock of the rest starts anew with the next send */
+}
+
+void outbox_note_acknowledged(struct outbox *o, uint32_t peer_id, uint64_t sequence) {
+    if (peer_id >= o->peers_count) return;
+    struct outbox_peer *peer = &o->peers[peer_id];
+    if (peer->logged < sequence) peer->logged = sequence;
+    outbox_acknowledge(o, peer_id, sequence);
+    if (peer->acknowledged < sequence) peer->acknowledged = peer->sent = sequence;
+    if (peer->sequence_last < sequence) peer->sequence_last = sequence;
 }
 
 static uint32_t peer_send(struct outbox *o, uint32_t peer_id, struct courier *courier,
@@ -106,5 +140,7 @@ uint32_t outbox_send(struct outbox *o, struct courier *courier, uint64_t commit_
 }
 
 uint64_t outbox_oldest_index(const struct outbox *o, uint32_t peer) {
-    return o->peers[peer].first ? o->peers[peer].first->index : 0;
+    for (const struct outbox_message *m = o->peers[peer].first; m; m = m->next)
+        if (m->sequence > o->peers[peer].stored_last) return m->index;
+    return 0;
 }

@@ -19,6 +19,8 @@ struct outbox_message {
     uint8_t payload[];
 };
 
+/* Unacknowledged messages are stored with each checkpoint, so that a state is whole without the log
+ * in front of it. */
 struct outbox_peer {
     uint64_t sequence_last;     /* highest assigned to a message for this peer */
     uint64_t acknowledged;      /* highest that the peer has committed */
@@ -26,6 +28,8 @@ struct outbox_peer {
     int64_t sent_ms;            /* monotonic: of the oldest send that is not acknowledged */
     uint64_t seen;              /* highest taken from this peer ... */
     uint64_t seen_index;        /* ... and the entry that holds it */
+    uint64_t logged;            /* acknowledgements up to here are noted in the log */
+    uint64_t stored_first, stored_last; /* sequences that are in the state; 0 = none */
     struct outbox_message *first, *last; /* unacknowledged, in sequence */
     struct outbox_message *unsent;       /* first of them with sequence > sent */
 };
@@ -35,6 +39,7 @@ struct outbox {
     struct outbox_peer *peers;  /* by shard id */
     uint64_t messages_waiting, bytes_waiting;
     uint64_t acknowledged;      /* messages, counted: tells a checkpoint that cursors have moved */
+    uint64_t acknowledged_logged; /* ... as of the newest note of it in the log */
     uint64_t sent, resent, seen, repeated; /* counters */
 };
 
@@ -46,15 +51,23 @@ void outbox_forget(struct outbox *o); /* all but the counters */
  * the acknowledged sequence are skipped. False without memory. */
 bool outbox_note_sent(struct outbox *o, const struct event *e, uint64_t index);
 
+/* Takes a message that was stored. Any order. Acknowledged ones are skipped. False without
+ * memory. */
+bool outbox_load(struct outbox *o, uint32_t peer, uint64_t sequence, uint64_t index,
+                 struct bytes payload);
+
 /* The peer has committed everything up to `sequence`. */
 void outbox_acknowledge(struct outbox *o, uint32_t peer, uint64_t sequence);
+
+/* The same, met in the log: noted there, and known even before the messages are. */
+void outbox_note_acknowledged(struct outbox *o, uint32_t peer, uint64_t sequence);
 
 /* Sends what is committed and not sent yet, and again what waits too long. Returns messages sent;
  * *next_ms gets the moment of the next resend if earlier. */
 uint32_t outbox_send(struct outbox *o, struct courier *courier, uint64_t commit_index,
                      int64_t mono_ms, int64_t resend_after_ms, int64_t *next_ms);
 
-/* Oldest entry that holds an unacknowledged message for `peer`; 0 = none. */
+/* Oldest entry that holds an unacknowledged message for `peer` which is in no state; 0 = none. */
 uint64_t outbox_oldest_index(const struct outbox *o, uint32_t peer);
 
 #endif

@@ -12,7 +12,7 @@
 enum { COPY_BYTES_PER_ROUND = 256 << 10, CHECKPOINT_ITEMS_MAX = 32768, RETRY_MS = 1000,
        CURSORS_FIXED = 3 };
 
-static bool checkpoint_reserve(struct checkpoint_work *w, uint32_t bytes) {
+bool shard_checkpoint_reserve(struct checkpoint_work *w, uint32_t bytes) {
     if (w->data.items_count == w->items_capacity) {
         uint32_t wanted = w->items_capacity ? w->items_capacity * 2 : 1024;
         struct checkpoint_item *items = realloc(w->data.items, wanted * sizeof *items);
@@ -40,7 +40,7 @@ static bool checkpoint_copy(struct shard *s, uint32_t number) {
     struct slot *slot = actor_table_slot(&s->table, number);
     const struct actor *a = slot->block;
     uint32_t padded = (a->bytes + 7) & ~7u;
-    if (!checkpoint_reserve(w, padded)) return false;
+    if (!shard_checkpoint_reserve(w, padded)) return false;
     /* A snapshot may go only when no restart can replay an event of its order any more: while the
      * marker is behind, the order is stored once more and looked at again after this checkpoint. */
     bool remove = a->flags & ACTOR_RETIRED && a->last_index <= s->checkpoint_index;
@@ -103,7 +103,8 @@ static bool checkpoint_close(struct shard *s) {
     for (uint32_t i = 0; i < s->dirty_stores_count; i++)
         if (!checkpoint_copy(s, s->dirty_stores[i])) s->dirty_stores[kept++] = s->dirty_stores[i];
     s->dirty_stores_count = kept;
-    if (kept > 0) return false; /* without memory: their cursor must not move; later */
+    /* Without memory: their cursors must not move; later. */
+    if (kept > 0 || !shard_store_messages(s)) return false;
     /* The newest entry's time too: the log's time must not go back when the clock did. */
     uint64_t stores[2] = {s->applied_index, (uint64_t)s->last_time_ms};
     w->data.cursors = w->cursors;
@@ -213,6 +214,7 @@ void shard_on_checkpointed(struct shard *s, const struct storage_event *event) {
     }
     for (uint32_t i = 0; i < w->data.items_count && s->phase != SHARD_FORGETTING; i++) {
         const struct checkpoint_item *item = &w->data.items[i];
+        if (w->slots[i] == SLOT_NONE) continue;
         struct slot *slot = actor_table_slot(&s->table, w->slots[i]);
         /* Nobody has touched these for seconds: ask for the next ones in time. */
         if (i + 16 < w->data.items_count)

@@ -12,6 +12,7 @@
  *   shard_load.c        actors that are not in memory; leaving memory again
  *   shard_checkpoint.c  the dirty list -> background state transactions
  *   shard_start.c       the stored state and consensus, at the start and after forgetting
+ *   shard_outbox.c      unacknowledged messages <-> the stored state
  *   shard_recovery.c    the log behind the state: at the start, and as long as it follows
  *   shard_stats.c       the published numbers */
 #ifndef JUMUN_SHARD_INTERNAL_H
@@ -107,7 +108,7 @@ enum checkpoint_phase { CHECKPOINT_IDLE = 0, CHECKPOINT_FILLING, CHECKPOINT_WAIT
 
 struct checkpoint_work {
     struct checkpoint data;
-    uint32_t *slots;             /* of each item */
+    uint32_t *slots;             /* of each item; SLOT_NONE = a message */
     uint32_t items_capacity, blocks_capacity;
     uint64_t copy_index;         /* newest entry that any copy may reflect */
     int64_t retry_ms;            /* monotonic */
@@ -176,6 +177,7 @@ struct shard {
     int64_t install_retry_ms;       /* monotonic */
     int64_t inbox_since_ms;         /* when the first of them came, monotonic */
     int64_t outbox_sent_ms;         /* when the outbox was last looked at, monotonic */
+    int64_t acknowledged_ms;        /* when acknowledgements were last logged, monotonic */
     struct shard_memory memory;
     struct actor_table table;
     struct timer_heap timers;
@@ -334,9 +336,15 @@ void shard_on_timer_loaded(struct shard *s, const struct storage_event *event);
 uint32_t shard_start_load(struct shard *s, const struct id128 *key);
 
 /* -- shard_checkpoint.c */
+/* Room for one more item with `bytes` of block. False without memory. */
+bool shard_checkpoint_reserve(struct checkpoint_work *w, uint32_t bytes);
 uint32_t shard_checkpoint(struct shard *s, int64_t *next_ms);
 void shard_on_checkpointed(struct shard *s, const struct storage_event *event);
 bool shard_checkpoint_is_clean(const struct shard *s);
+
+/* -- shard_outbox.c */
+bool shard_store_messages(struct shard *s);    /* into the checkpoint that is being closed */
+bool shard_load_messages(struct shard *s, char *error, size_t error_bytes);
 
 /* -- shard_start.c */
 bool shard_start(struct shard *s, char *error, size_t error_bytes);

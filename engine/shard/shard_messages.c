@@ -5,6 +5,8 @@
 #include "engine/shard/shard_internal.h"
 #include "engine/wire/routing.h"
 
+enum { ACKNOWLEDGED_MESSAGES = 1000, ACKNOWLEDGED_MS = 1000 };
+
 bool shard_news_has_room(const struct shard *s) {
     uint32_t statuses = s->turn.news.status_count + 1;
     return s->turn.news.count + ORDER_HELD_MAX + 2 < TURN_NEWS_MAX && statuses <= TURN_STATUS_MAX &&
@@ -61,6 +63,23 @@ static void message_add(struct shard *s, uint8_t kind, uint32_t peer, uint64_t s
     else require(shard_apply_message(s, e, &context));
 }
 
+/* How far the other shards have taken what was sent to them; see actors/message_event.h. */
+static void log_acknowledgements(struct shard *s) {
+    uint64_t since = s->outbox.acknowledged - s->outbox.acknowledged_logged;
+    if (since == 0) return;
+    if (since < ACKNOWLEDGED_MESSAGES && s->mono_ms - s->acknowledged_ms < ACKNOWLEDGED_MS) return;
+    s->outbox.acknowledged_logged = s->outbox.acknowledged;
+    s->acknowledged_ms = s->mono_ms;
+    for (uint32_t p = 0; p < s->options.shards_count; p++) {
+        struct outbox_peer *peer = &s->outbox.peers[p];
+        if (peer->acknowledged <= peer->logged) continue;
+        peer->logged = peer->acknowledged;
+        struct event *e = event_sink_add(&s->turn.sink, EVENT_MESSAGE_ACKNOWLEDGED,
+                                         MESSAGE_EVENT_SCHEMA, sizeof(struct message_event), NULL);
+        *(struct message_event *)(void *)(e + 1) = (struct message_event){peer->logged, p, 0};
+    }
+}
+
 static void message_send(struct shard *s, uint32_t to, uint8_t kind, const struct store_news *items,
                          uint32_t count) {
     uint8_t *scratch = s->message_buffer;
@@ -107,6 +126,7 @@ void shard_news_finish(struct shard *s) {
             message_send(s, to, STORE_MESSAGE_STATUS, s->news_picked, n->status_count);
         n->status_count = 0;
     }
+    if (s->turn.sink.events_count > 0) log_acknowledgements(s);
 }
 
 struct news_visit {

@@ -77,13 +77,17 @@ static const char *replay_actor_event(struct shard *s, const struct event *e,
 
 static const char *replay_event(struct shard *s, const struct event *e,
                                 const struct apply_context *context) {
-    if (e->kind != EVENT_MESSAGE_SENT && e->kind != EVENT_MESSAGE_SEEN)
+    if (e->kind < EVENT_MESSAGE_SENT || e->kind > EVENT_MESSAGE_ACKNOWLEDGED)
         return context->index > s->checkpoint_index ? replay_actor_event(s, e, context) : NULL;
     if (!message_event_is_well_formed(e)) return "a message does not have its shape";
     const struct message_event *m = event_payload(e);
     if (m->peer >= s->options.shards_count) return "a message names a shard that does not exist";
     if (e->kind == EVENT_MESSAGE_SENT)
         return outbox_note_sent(&s->outbox, e, context->index) ? NULL : no_memory;
+    if (e->kind == EVENT_MESSAGE_ACKNOWLEDGED) {
+        outbox_note_acknowledged(&s->outbox, m->peer, m->sequence);
+        return NULL;
+    }
     if (context->index <= s->stores_index) return NULL;
     return shard_apply_message(s, e, context) ? NULL : "a message cannot be applied";
 }

@@ -23,11 +23,11 @@ static bool load_cursor(void *arg, const struct checkpoint_cursor *c) {
         uint64_t v[5];
         memcpy(v, c->value, sizeof v);
         struct outbox_peer *peer = &s->outbox.peers[p];
-        peer->acknowledged = peer->sent = v[0];
+        peer->acknowledged = peer->sent = peer->logged = v[0];
         peer->sequence_last = v[1];
         peer->seen = v[2];
         peer->seen_index = v[4];
-        /* Messages that were not acknowledged are read from the log again. */
+        /* Messages that are not in the state (of an earlier version) are read from the log. */
         if (v[3] && (s->replay_index == 0 || v[3] < s->replay_index)) s->replay_index = v[3];
     } else {
         log_error("shard %u: unknown cursor \"%.24s\" in the state", s->options.id, c->name);
@@ -210,6 +210,7 @@ static bool load_state(struct shard *s, const struct storage_meta *meta, char *e
         if (!error[0]) snprintf(error, error_bytes, "the stored state cannot be read");
         return false;
     }
+    if (!shard_load_messages(s, error, error_bytes)) return false;
     s->checkpoint_index = s->applied_index = meta->applied_index;
     s->checkpoint_term = meta->applied_term;
     if (s->commit_index < meta->applied_index) s->commit_index = meta->applied_index;

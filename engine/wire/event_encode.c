@@ -264,7 +264,9 @@ static void event_encode_info(struct msgpack_writer *w, const struct event *e) {
     case EVENT_HELD_COMMAND_RESOLVED: event_encode_held_resolved(w, p); break;
     case EVENT_HELD_COMMANDS_EXPIRED: event_encode_held_expired(w, p); break;
     case EVENT_STORE_PAUSED: case EVENT_STORE_RESUMED: event_encode_store(w, p); break;
-    case EVENT_MESSAGE_SENT: case EVENT_MESSAGE_SEEN: event_encode_message(w, e); break;
+    case EVENT_MESSAGE_SENT: case EVENT_MESSAGE_SEEN: case EVENT_MESSAGE_ACKNOWLEDGED:
+        event_encode_message(w, e);
+        break;
     case EVENT_CLUSTER_CHANGED: event_encode_cluster(w, p); break;
     default: msgpack_write_map(w, 0); break;
     }

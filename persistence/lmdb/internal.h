@@ -291,6 +291,7 @@ int state_open_tables(struct storage_lmdb *s, MDB_txn *txn, unsigned flags);
 int state_meta_of(struct storage_lmdb *s, MDB_txn *txn, struct storage_meta *meta);
 int state_meta(struct storage_lmdb *s, struct storage_meta *meta, char *error, size_t error_bytes);
 int state_table_of(uint8_t actor_kind);   /* enum state_table; -1 = no such kind */
+uint8_t state_row_kind(int table, MDB_val value); /* kind of actor that a row should hold */
 /* What is wrong with a stored snapshot; NULL = nothing. */
 const char *state_snapshot_fault(MDB_val value, uint8_t kind, const void *key);
 int state_visit_actors(struct storage *base, uint8_t actor_kind,

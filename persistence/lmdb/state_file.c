@@ -75,9 +75,6 @@ void exports_grown(struct storage_lmdb *s) {
 
 /* -- rows ------------------------------------------------------------------------------------ */
 
-static const uint8_t table_kinds[STATE_TABLES] = {
-    [STATE_ORDERS] = ACTOR_ORDER, [STATE_STORES] = ACTOR_STORE, [STATE_BOARDS] = ACTOR_BOARD};
-
 static const char *row_fault(int table, MDB_val key, MDB_val value) {
     struct checkpoint_cursor cursor;
     if (table == STATE_CURSORS) return state_cursor_fault(key, value, &cursor);
@@ -86,7 +83,7 @@ static const char *row_fault(int table, MDB_val key, MDB_val value) {
         return state_table_of(*(const uint8_t *)value.mv_data) < 0 ? "of no kind of actor" : NULL;
     }
     if (key.mv_size != 16) return "its key is not 16 bytes";
-    return state_snapshot_fault(value, table_kinds[table], key.mv_data);
+    return state_snapshot_fault(value, state_row_kind(table, value), key.mv_data);
 }
 
 struct rows {

@@ -13,7 +13,7 @@ int state_table_of(uint8_t actor_kind) {
     switch (actor_kind) {
     case ACTOR_ORDER: return STATE_ORDERS;
     case ACTOR_STORE: return STATE_STORES;
-    case ACTOR_BOARD: return STATE_BOARDS;
+    case ACTOR_BOARD: case ACTOR_MESSAGE: return STATE_BOARDS;
     case ACTOR_CLUSTER: return STATE_CLUSTER;
     default: return -1;
     }
@@ -99,7 +99,19 @@ struct state_visit {
     size_t error_bytes;
 };
 
+/* What a row of a table says that it is; the checksum covers it. */
+uint8_t state_row_kind(int table, MDB_val value) {
+    static const uint8_t kinds[STATE_TABLES] = {
+        [STATE_ORDERS] = ACTOR_ORDER, [STATE_STORES] = ACTOR_STORE, [STATE_BOARDS] = ACTOR_BOARD,
+        [STATE_CLUSTER] = ACTOR_CLUSTER};
+    struct snapshot_header header;
+    if (table != STATE_BOARDS || value.mv_size < sizeof header) return kinds[table];
+    memcpy(&header, value.mv_data, sizeof header);
+    return header.kind == ACTOR_MESSAGE ? ACTOR_MESSAGE : ACTOR_BOARD;
+}
+
 static int state_visit_actor(struct state_visit *v, MDB_val key, MDB_val value) {
+    if (state_row_kind(v->table, value) != v->kind) return 0;
     const char *fault = key.mv_size != 16
                             ? "its key is not 16 bytes"
                             : state_snapshot_fault(value, v->kind, key.mv_data);

@@ -1,6 +1,7 @@
 /* Any bytes as events of a log entry: what passes the check of form can be shown. */
 #include <stdlib.h>
 
+#include "actors/cluster/cluster.h"
 #include "actors/message_event.h"
 #include "actors/order/order.h"
 #include "actors/store/store.h"
@@ -10,6 +11,7 @@
 #include "tests/fuzz/fuzz_harness.h"
 
 static bool is_well_formed(const struct event *e) {
+    if (e->kind >= EVENT_CLUSTER_CHANGED) return cluster_event_is_well_formed(e);
     if (e->kind >= EVENT_MESSAGE_SENT) return message_event_is_well_formed(e);
     if (e->kind >= EVENT_STORE_PAUSED) return store_event_is_well_formed(e);
     return order_event_is_well_formed(e);

@@ -32,6 +32,7 @@
     X(STORE_RESUMED, "store_switched", "id")                                                    \
     X(MESSAGE_SENT, "message_event", "the message")                                             \
     X(MESSAGE_SEEN, "message_event", "the message")                                             \
+    X(MESSAGE_ACKNOWLEDGED, "message_event", "")                                        \
     X(CLUSTER_CHANGED, "cluster_changed", "nodes, epochs, shards")
 
 const char *dump_event_table(uint8_t kind) {
@@ -119,7 +120,7 @@ static void dump_behind(struct dump *d, const struct event *e) {
         break;
     case EVENT_HELD_COMMANDS_EXPIRED: dump_behind_expired(d, p); break;
     case EVENT_STORE_PAUSED: case EVENT_STORE_RESUMED: dump_behind_store(d, p); break;
-    case EVENT_MESSAGE_SENT: case EVENT_MESSAGE_SEEN:
+    case EVENT_MESSAGE_SENT: case EVENT_MESSAGE_SEEN: case EVENT_MESSAGE_ACKNOWLEDGED:
         dump_bytes(d, message_event_payload(e).size, "the message");
         break;
     case EVENT_CLUSTER_CHANGED: dump_behind_cluster(d, p); break;

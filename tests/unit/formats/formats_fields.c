@@ -173,7 +173,7 @@ static const struct format_field shard_fields[] = {
 #define S actor
 static const struct format_field actor_fields[] = {
     F(bytes, "of the whole block, this head included"),
-    F(kind, "1 order, 2 store, 3 board note, 4 cluster"),
+    F(kind, "1 order, 2 store, 3 board note, 4 cluster, 5 message"),
     F(schema, "version of the kind's layout, 1"), F(state, "of an order or a store, see below"),
     F(flags, "1 open, 2 closed, 4 retired"), F(key, "as in the events"),
     F(last_index, "log index of the newest applied event"),

@@ -141,14 +141,15 @@ struct bytes formats_message(uint8_t kind) {
 }
 
 static const struct event *message_make(uint8_t kind) {
-    static _Alignas(8) uint8_t made[2][512];
+    static _Alignas(8) uint8_t made[3][512];
     struct bytes message =
         formats_message(kind == EVENT_MESSAGE_SENT ? STORE_MESSAGE_COUNTS : STORE_MESSAGE_STATUS);
-    struct event_sink sink = {made[kind == EVENT_MESSAGE_SEEN], 0, sizeof made[0], 0};
+    if (kind == EVENT_MESSAGE_ACKNOWLEDGED) message.size = 0;
+    struct event_sink sink = {made[kind - EVENT_MESSAGE_SENT], 0, sizeof made[0], 0};
     struct event *e = event_sink_add(&sink, kind, MESSAGE_EVENT_SCHEMA,
                                      (uint32_t)sizeof(struct message_event) + message.size, NULL);
     struct message_event *m = (struct message_event *)(void *)(e + 1);
-    *m = (struct message_event){kind == EVENT_MESSAGE_SENT ? 4 : 0, 1, message.size};
+    *m = (struct message_event){kind == EVENT_MESSAGE_SEEN ? 0 : 4, 1, message.size};
     memcpy(m + 1, message.data, message.size);
     require(message_event_is_well_formed(e));
     return e;
@@ -189,7 +190,7 @@ static const struct event *cluster_make(void) {
 const struct event *formats_event(uint8_t kind) {
     struct apply_context context;
     if (kind == EVENT_CLUSTER_CHANGED) return cluster_make();
-    if (kind == EVENT_MESSAGE_SENT || kind == EVENT_MESSAGE_SEEN) return message_make(kind);
+    if (kind >= EVENT_MESSAGE_SENT) return message_make(kind);
     const struct event *e = story_find(kind, &context);
     require(e != NULL);
     return e;
