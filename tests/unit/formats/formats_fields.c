@@ -242,6 +242,18 @@ static const struct format_field marker_fields[] = {
     F(configuration_bytes, "behind this row: as in a record of type 3"), SPARE};
 #undef S
 
+#define S export_row
+static const struct format_field export_fields[] = {
+    F(checksum, "of the 24 bytes behind it"), F(rows, "of all tables but `meta`"),
+    F(digest, "of all these rows"), F(exported_ms, "Unix ms")};
+#undef S
+#define S gap_row
+static const struct format_field gap_fields[] = {
+    F(checksum, "of the 24 bytes behind it"), F(first, "index that is not stored"),
+    F(last, "index that is not stored: the marker of the installed state"),
+    F(installed_ms, "Unix ms")};
+#undef S
+
 #define T(name, fields) {#name, sizeof(struct name), fields, sizeof fields / sizeof *fields}
 const struct format_table format_tables[] = {
     T(record_header, record_fields), T(entry_header, entry_fields), T(event, event_fields),
@@ -260,6 +272,7 @@ const struct format_table format_tables[] = {
     T(store, store_fields), T(store_command_record, store_record_fields),
     T(identity_row, identity_fields), T(vote_row, vote_fields),
     T(snapshot_header, snapshot_fields), T(timer_row, timer_fields), T(marker_row, marker_fields),
+    T(export_row, export_fields), T(gap_row, gap_fields),
 };
 const unsigned format_tables_count = sizeof format_tables / sizeof *format_tables;
 

@@ -2,9 +2,10 @@
  * retains, readers read, segments roll and drop, maps grow. */
 #include <pthread.h>
 #include <stdatomic.h>
+#include <stdio.h>
 #include <stdlib.h>
 
-#include "storage_fixture.h"
+#include "storage_install_fixture.h"
 
 enum { READERS = 3, STEPS = 300 };
 
@@ -92,9 +93,77 @@ static void everything_at_once(void **state) {
     free(r);
 }
 
+/* -- exports and an install beside all that ------------------------------------------------- */
+
+struct exporter {
+    struct fixture *f;
+    atomic_bool stop;
+    atomic_uint exports, ended;
+};
+
+static void *exporter(void *arg) {
+    struct exporter *x = arg;
+    struct storage *s = x->f->storage;
+    struct storage_meta *meta = calloc(1, sizeof *meta);
+    char path[200], error[512];
+    snprintf(path, sizeof path, "%s/out", x->f->directory);
+    while (!atomic_load(&x->stop)) {
+        if (s->ops->export_state(s, path, &x->stop, meta, error, sizeof error) != 0) {
+            atomic_fetch_add(&x->ended, 1); /* an install comes first */
+        } else if (s->ops->check_state(s, path, meta, error, sizeof error) == 0) {
+            atomic_fetch_add(&x->exports, 1);
+        }
+    }
+    free(meta);
+    return NULL;
+}
+
+/* Checkpoints let the map grow while exports run and loads go on; then a state is installed. */
+static void exports_and_an_install(void **state) {
+    struct fixture *f = *state;
+    pthread_t threads[2];
+    struct readers *r = calloc(1, sizeof *r);
+    struct exporter x = {.f = f};
+    const struct id128 key = fixture_key(1, 1);
+    f->options.state_map_bytes = 1 << 20;
+    make_file(f, file_path(f, "in"), 600, 'n');
+    fixture_open(f);
+    r->storage = f->storage;
+    vote(f, 9);
+    fixture_append(f, 1, 400, 1, 100, 1000);
+    pthread_create(&threads[0], NULL, reader, r);
+    pthread_create(&threads[1], NULL, exporter, &x);
+    atomic_store(&r->durable, 400);
+    for (uint64_t i = 1; i <= 150; i++) {
+        struct draft *d = draft_new(i);
+        draft_put(d, ACTOR_ORDER, fixture_key(i, i), 60000, 'x');
+        f->storage->ops->load(f->storage, ACTOR_ORDER, &key);
+        draft_do(f, d);
+    }
+    fixture_wait(f, &f->loaded_count, 150);
+    for (unsigned i = 0; i < 150; i++) {
+        f->storage->ops->release_block(f->storage, f->loaded[i].block);
+    }
+    while (atomic_load(&x.exports) == 0) fixture_poll(f);
+    f->storage->ops->load(f->storage, ACTOR_ORDER, &key);
+    assert_int_equal(install(f, file_path(f, "in"), 400), 0);
+    unsigned exports = atomic_load(&x.exports);
+    expect_installed(f, 600, 'n');
+    fixture_append(f, 601, 650, 2, 100, 1000);
+    while (atomic_load(&x.exports) < exports + 2) fixture_poll(f);
+    atomic_store(&r->stop, true);
+    atomic_store(&x.stop, true);
+    for (int i = 0; i < 2; i++) pthread_join(threads[i], NULL);
+    assert_int_equal(atomic_load(&r->unsound), 0);
+    assert_int_equal(atomic_load(&r->faults), 0);
+    assert_int_equal(f->loaded_count, 150);
+    free(r);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(everything_at_once, fixture_setup, fixture_teardown),
+        cmocka_unit_test_setup_teardown(exports_and_an_install, fixture_setup, fixture_teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
