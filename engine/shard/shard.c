@@ -218,6 +218,7 @@ static uint32_t work_started(struct shard *s, int64_t *next_ms) {
     uint32_t done = work_consensus(s);
     if (s->failed) return done;
     done += shard_recover(s);
+    shard_steward(s);
     done += shard_turns(s);
     if (s->phase == SHARD_SERVING) {
         done += send_messages(s, next_ms);
@@ -247,6 +248,9 @@ static void next_look(struct shard *s, uint32_t done, int64_t *next_ms) {
     }
     if (s->phase == SHARD_FORGETTING && s->forget_ms > s->mono_ms && s->forget_ms < *next_ms)
         *next_ms = s->forget_ms;
+    if (s->steward.target != 0 && s->steward.pause_until_ms > s->mono_ms &&
+        s->steward.pause_until_ms < *next_ms)
+        *next_ms = s->steward.pause_until_ms;
     if (s->phase == SHARD_INSTALLING && s->install_retry_ms < *next_ms)
         *next_ms = s->install_retry_ms;
     if (s->unpublished && s->published_ms + 20 < *next_ms) *next_ms = s->published_ms + 20;

@@ -70,7 +70,7 @@ struct shard_stats {                 /* a consistent enough copy; counters only 
     uint64_t leader;                 /* server id; 0 = not known, or no peers */
     uint64_t servers;                /* of the group; 0 = no peers */
     uint64_t lag_entries_max;        /* at the leader: of the replica that lags most */
-    uint64_t snapshots_installed;
+    uint64_t snapshots_installed, changes, transfers; /* of this replica, as leader the latter */
     bool failed;                     /* log or state is damaged: nothing is served; see the log */
     uint64_t recovery_events; int64_t recovery_ms;
 };

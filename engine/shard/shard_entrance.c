@@ -107,6 +107,23 @@ void shard_group(const struct shard *shard, struct consensus_group *group, uint6
     pthread_mutex_unlock(&s->published_lock);
 }
 
+void shard_place(struct shard *s, const struct shard_placement *placement) {
+    require(placement->count <= CONSENSUS_SERVERS_MAX);
+    require(placement->drained_count <= CONSENSUS_SERVERS_MAX);
+    pthread_mutex_lock(&s->published_lock);
+    bool newer = placement->version > s->placement.version;
+    if (newer) s->placement = *placement;
+    pthread_mutex_unlock(&s->published_lock);
+    if (!newer) return;
+    atomic_store_explicit(&s->placement_offered, true, memory_order_release);
+    wake(s);
+}
+
+void shard_hand_over(struct shard *s) {
+    atomic_store(&s->hand_over, true);
+    wake(s);
+}
+
 /* -- the end ----------------------------------------------------------------------------------- */
 
 void shard_drain(struct shard *s) {

@@ -5,6 +5,7 @@
  *   shard_entrance.c    the way in from other threads
  *   shard_consensus.c   updates of consensus -> storage, peers; commit -> reply gate
  *   shard_group.c       messages of peers, who leads, snapshots of a peer
+ *   shard_steward.c     who shall belong to the group, who shall lead it
  *   shard_role.c        a lead that is lost: answering, forgetting
  *   shard_turn.c        one turn: commands -> decisions -> one log entry
  *   shard_apply.c       events -> actors (turns and recovery alike)
@@ -126,6 +127,16 @@ struct peer_message {
 
 enum snapshot_state { SNAPSHOT_NONE = 0, SNAPSHOT_COMES = 1, SNAPSHOT_OFFERED = 2 };
 
+struct steward {
+    struct shard_placement placement;
+    int64_t look_ms;             /* all times monotonic */
+    uint64_t target;             /* that the lead is being given to; turns wait. 0 = none */
+    bool asked;                  /* it has been asked */
+    int64_t pause_until_ms, next_transfer_ms;
+    int64_t blocked_ms;          /* since when its disk keeps this leader from work; 0 = not */
+    struct { uint64_t id; int64_t since_ms; } silent[CONSENSUS_SERVERS_MAX];
+};
+
 struct inbox_message {
     struct inbox_message *next;
     uint32_t from;
@@ -151,6 +162,8 @@ struct shard {
     int64_t last_time_ms;        /* newest entry time: the log's time never goes back */
     int64_t consensus_timeout_ms;
     uint64_t serving_term;       /* in which it serves, or served last */
+    int64_t serving_since_ms;    /* monotonic */
+    struct steward steward;
     uint64_t appends_before;     /* appends to the storage that consensus knows nothing of */
     int64_t forget_ms;           /* monotonic: not before */
     int64_t draining_since_ms;   /* monotonic; 0 = not draining */
@@ -165,6 +178,8 @@ struct shard {
     atomic_ullong peers_bytes;
     atomic_uint snapshot_state;     /* enum snapshot_state: who owns `snapshot` */
     struct shard_snapshot snapshot;
+    struct shard_placement placement; /* under published_lock */
+    atomic_bool placement_offered, hand_over;
     atomic_uint_fast64_t commit_published; /* commit_index for other threads; never goes back */
     atomic_bool closed_for_commands, drained;
     atomic_uint drain_per_second;   /* commands; for retry-after estimates */
@@ -274,6 +289,9 @@ void shard_commit_configuration(struct shard *s);
 void shard_tell_leader(struct shard *s);
 uint32_t shard_install(struct shard *s);
 uint32_t shard_leader_node(const struct shard *s); /* 0 = not known, or this one */
+
+/* -- shard_steward.c */
+void shard_steward(struct shard *s);
 
 /* -- shard_role.c */
 uint32_t shard_check_role(struct shard *s);

@@ -190,6 +190,7 @@ static void serve(struct shard *s) {
     require(s->applied_index == s->commit_index);
     s->phase = SHARD_SERVING;
     s->serving_term = consensus_term(s->consensus);
+    s->serving_since_ms = s->mono_ms;
     s->deposed = false;
     s->stores_index = 0; /* from here on every event counts */
     if (s->alone) s->stats.recovery_ms = s->mono_ms - s->recovery_started_ms;

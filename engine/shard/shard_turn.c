@@ -362,7 +362,8 @@ static uint32_t turn_mailbox(struct shard *s) {
 }
 
 uint32_t shard_turns(struct shard *s) {
-    if (s->phase != SHARD_SERVING || consensus_transferee(s->consensus) != 0) return 0;
+    if (s->phase != SHARD_SERVING) return 0;
+    if (s->steward.target != 0 || consensus_transferee(s->consensus) != 0) return 0;
     uint32_t done = shard_run_loaded(s);
     done += turn_timers(s);
     uint32_t commands = turn_mailbox(s);
