@@ -112,7 +112,7 @@ static bool snapshot_take_on(struct shard *s) {
     if (unwanted) return false;
     s->phase = SHARD_INSTALLING;
     s->install_committed = committed;
-    s->install_retry_ms = s->mono_ms;
+    s->install_since_ms = s->install_retry_ms = s->mono_ms;
     return true;
 }
 
@@ -121,8 +121,9 @@ static void snapshot_install(struct shard *s) {
     char error[256] = "";
     if (storage->ops->install_state(storage, s->snapshot.path, s->install_committed, error,
                                     sizeof error) != 0) {
-        log_warn("shard %u: the state of node %u waits to be installed: %s", s->options.id,
-                 consensus_server_node(s->snapshot.from), error);
+        if (s->install_retry_ms == s->install_since_ms)
+            log_warn("shard %u: the state of node %u waits to be installed: %s", s->options.id,
+                     consensus_server_node(s->snapshot.from), error);
         s->install_retry_ms = s->mono_ms + INSTALL_RETRY_MS;
         return;
     }

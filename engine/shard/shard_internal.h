@@ -189,7 +189,7 @@ struct shard {
     struct inbox_message *inbox, *inbox_last; /* taken, in order */
     struct peer_message *peers, *peers_last; /* taken, in order */
     uint64_t install_committed;     /* commit index when the snapshot was taken on */
-    int64_t install_retry_ms;       /* monotonic */
+    int64_t install_since_ms, install_retry_ms; /* monotonic */
     int64_t inbox_since_ms;         /* when the first of them came, monotonic */
     int64_t outbox_sent_ms;         /* when the outbox was last looked at, monotonic */
     int64_t acknowledged_ms;        /* when acknowledgements were last logged, monotonic */

@@ -52,7 +52,7 @@ static void take_placement(struct shard *s) {
     pthread_mutex_unlock(&s->published_lock);
 }
 
-/* -- who has not been heard of for long --------------------------------------------------------- */
+/* -- who has not been heard of for long -------------------------------------------------------- */
 
 static void note_silence(struct shard *s, const struct consensus_group *g) {
     struct steward *w = &s->steward;
@@ -69,7 +69,7 @@ static bool is_dead(const struct shard *s, const struct consensus_group *g, uint
            s->mono_ms - s->steward.silent[i].since_ms >= SILENT_MS_MAX;
 }
 
-/* -- the lead ----------------------------------------------------------------------------------- */
+/* -- the lead ---------------------------------------------------------------------------------- */
 
 static bool can_lead(const struct shard *s, const struct consensus_server *m) {
     const struct shard_placement *p = &s->steward.placement;
@@ -137,7 +137,7 @@ static void transfer_go_on(struct shard *s) {
     w->next_transfer_ms = s->mono_ms + TRANSFER_RETRY_MS;
 }
 
-/* -- who belongs to the group ------------------------------------------------------------------- */
+/* -- who belongs to the group ------------------------------------------------------------------ */
 
 static void change(struct shard *s, uint8_t what, uint64_t id) {
     char address[SHARD_ADDRESS_BYTES], error[128];
@@ -170,14 +170,15 @@ static bool remove_one(struct shard *s, const struct consensus_group *g, uint32_
 static void change_step(struct shard *s, const struct consensus_group *g) {
     const struct shard_placement *p = &s->steward.placement;
     if (p->count < 2 || consensus_open_change(s->consensus) != 0) return;
+    /* Nothing else is allowed while a dead one has not got the last change (M7). */
+    for (uint32_t i = 0; i < g->count; i++)
+        if (!is_placed(p, g->servers[i].id) && is_dead(s, g, i) && remove_one(s, g, i)) return;
     for (uint32_t i = 0; i < g->count; i++) {
         const struct consensus_server *m = &g->servers[i];
         if (m->role != CONSENSUS_STANDBY) continue;
         change(s, is_placed(p, m->id) ? CONSENSUS_PROMOTE : CONSENSUS_REMOVE, m->id);
         return;
     }
-    for (uint32_t i = 0; i < g->count; i++)
-        if (!is_placed(p, g->servers[i].id) && is_dead(s, g, i) && remove_one(s, g, i)) return;
     for (uint32_t i = 0; i < p->count; i++) {
         if (member(g, p->servers[i])) continue;
         if (g->count < CONSENSUS_SERVERS_MAX) change(s, CONSENSUS_ADD_STANDBY, p->servers[i]);
@@ -189,7 +190,7 @@ static void change_step(struct shard *s, const struct consensus_group *g) {
             return;
 }
 
-/* -- the round ---------------------------------------------------------------------------------- */
+/* -- the round --------------------------------------------------------------------------------- */
 
 /* Since when nothing more can be written here, or this leader cannot begin to serve. */
 static void note_blocked(struct shard *s) {

@@ -7,7 +7,7 @@
 #include <cmocka.h>
 
 #include "engine/base/prng.h"
-#include "tests/unit/shard/group_world.h"
+#include "tests/unit/shard/group_orders.h"
 
 static const struct group_setup calm = {
     .disk = {.seed = 21, .append_ms_max = 3, .checkpoint_ms_max = 5, .load_ms_max = 2},
@@ -18,89 +18,22 @@ static const struct group_setup rough = {
                 .late_ms_max = 60},
     .checkpoint_age_ms = 200};
 
-enum { ORDERS_MAX = 600 };
 static struct group_world world;
-static struct id128 keys[ORDERS_MAX];
-static uint32_t versions[ORDERS_MAX];
-static uint32_t orders;
+static struct group_orders done;
 
 static void open_world(const struct group_setup *setup) {
-    orders = 0;
+    done.count = 0;
     group_open(&world, setup);
-}
-
-static struct result place_one(struct group_world *w, uint32_t shard, const char *store) {
-    struct command c = world_place(&w->names, world_key(&w->names, shard), store);
-    struct result r = group_ask(w, &c);
-    assert_int_equal(r.code, RESULT_OK);
-    keys[orders] = c.subject;
-    versions[orders++] = r.version;
-    return r;
-}
-
-static void change_one(struct group_world *w, uint32_t n) {
-    struct command c = world_command(&w->names, COMMAND_ANNOTATE, keys[n]);
-    c.annotate.note = bytes_of_text("late");
-    struct result r = group_ask(w, &c);
-    assert_int_equal(r.code, RESULT_OK);
-    assert_int_equal(r.version, versions[n] + 1);
-    versions[n] = r.version;
-}
-
-static void place_some(struct group_world *w, uint32_t count) {
-    for (uint32_t i = 0; i < count; i++) place_one(w, i % GROUP_SHARDS, i % 3 ? "s1" : "s2");
-}
-
-/* Every acknowledged version is there. */
-static void assert_orders(struct group_world *w) {
-    for (uint32_t n = 0; n < orders; n++) {
-        struct command get = world_command(&w->names, COMMAND_GET, keys[n]);
-        struct result r = group_ask(w, &get);
-        assert_int_equal(r.code, RESULT_OK);
-        assert_int_equal(r.version, versions[n]);
-    }
-}
-
-/* The network overtakes, so that what was lost comes piece by piece. */
-static void await_outboxes(struct group_world *w) {
-    for (int i = 0; i < 120; i++) {
-        uint64_t waiting = 0;
-        group_run(w, 1000);
-        for (uint32_t s = 0; s < GROUP_SHARDS; s++)
-            waiting += group_shard(w, group_await_leader(w, s), s)->outbox.messages_waiting;
-        if (waiting == 0) return;
-    }
-    fail_msg("messages between the shards do not arrive");
-}
-
-/* The stores have heard of each order once: the messages between the shards. */
-static void assert_stores(struct group_world *w) {
-    uint64_t placed = 0;
-    await_outboxes(w);
-    for (uint32_t s = 0; s < GROUP_SHARDS; s++) {
-        const char *what = group_difference(w, s);
-        if (what) print_message("shard %u differs in %s\n", s, what);
-        assert_null(what);
-        struct shard *leader = group_shard(w, group_await_leader(w, s), s);
-        for (uint32_t n = 1; n < leader->table.slots_used; n++) {
-            const struct actor *a = shard_actor(leader, n);
-            if (!a || a->kind != ACTOR_STORE) continue;
-            struct store_view view;
-            store_view(a, &view);
-            placed += view.placed_orders;
-        }
-    }
-    assert_int_equal(placed, orders);
 }
 
 static void test_three_replicas_hold_the_same(void **state) {
     (void)state;
     struct group_world *w = &world;
     open_world(&calm);
-    place_some(w, 60);
-    for (uint32_t n = 0; n < 60; n += 2) change_one(w, n);
-    assert_orders(w);
-    assert_stores(w);
+    orders_place_some(w, &done, 60);
+    for (uint32_t n = 0; n < 60; n += 2) orders_change(w, &done, n);
+    orders_assert(w, &done);
+    orders_assert_stores(w, &done);
     group_close(w);
 }
 
@@ -125,15 +58,15 @@ static void test_another_leads_when_the_leader_dies(void **state) {
     struct group_world *w = &world;
     open_world(&calm);
     for (int round = 0; round < 6; round++) {
-        place_some(w, 10);
-        for (uint32_t n = 0; n < orders; n += 3) change_one(w, n);
+        orders_place_some(w, &done, 10);
+        for (uint32_t n = 0; n < done.count; n += 3) orders_change(w, &done, n);
         uint32_t leader = group_await_leader(w, (uint32_t)round % 2);
         group_crash_node(w, leader);
-        place_some(w, 10);
-        assert_orders(w);
+        orders_place_some(w, &done, 10);
+        orders_assert(w, &done);
         group_start_node(w, leader);
     }
-    assert_stores(w);
+    orders_assert_stores(w, &done);
     group_close(w);
 }
 
@@ -142,7 +75,7 @@ static void test_a_leader_that_is_cut_off_forgets(void **state) {
     (void)state;
     struct group_world *w = &world;
     open_world(&calm);
-    place_some(w, 20);
+    orders_place_some(w, &done, 20);
     for (int round = 0; round < 4; round++) {
         uint32_t leader = group_await_leader(w, 0);
         struct ask asks[8], read;
@@ -153,8 +86,8 @@ static void test_a_leader_that_is_cut_off_forgets(void **state) {
             assert_true(group_offer(w, leader, &asks[i], &commands[i]));
             group_run(w, 5);
         }
-        struct command get = world_command(&w->names, COMMAND_GET, keys[0]);
-        if (world_shard_of(&get) != 0) get.subject = keys[1];
+        struct command get = world_command(&w->names, COMMAND_GET, done.keys[0]);
+        if (world_shard_of(&get) != 0) get.subject = done.keys[1];
         assert_int_equal(world_shard_of(&get), 0);
         assert_true(group_offer(w, leader, &read, &get));
         group_run(w, 100);
@@ -170,14 +103,14 @@ static void test_a_leader_that_is_cut_off_forgets(void **state) {
         for (int i = 0; i < 8; i++) { /* the same ids, at the new one */
             struct result r = group_ask(w, &commands[i]);
             assert_int_equal(r.code, RESULT_OK);
-            keys[orders] = commands[i].subject;
-            versions[orders++] = r.version;
+            done.keys[done.count] = commands[i].subject;
+            done.versions[done.count++] = r.version;
         }
         group_run(w, 2500);
         assert_int_equal(group_shard(w, leader, 0)->phase, SHARD_FOLLOWING);
     }
-    assert_orders(w);
-    assert_stores(w);
+    orders_assert(w, &done);
+    orders_assert_stores(w, &done);
     group_close(w);
 }
 
@@ -194,8 +127,8 @@ static void run_rough(uint64_t seed, uint32_t nodes) {
     open_world(&setup);
     int down = -1;
     for (int round = 0; round < 40; round++) {
-        place_some(w, 4);
-        change_one(w, (uint32_t)prng_below(&prng, orders));
+        orders_place_some(w, &done, 4);
+        orders_change(w, &done, (uint32_t)prng_below(&prng, done.count));
         uint32_t node = (uint32_t)prng_below(&prng, nodes);
         if (down >= 0 && prng_chance(&prng, 1, 2)) {
             group_start_node(w, (uint32_t)down);
@@ -210,8 +143,8 @@ static void run_rough(uint64_t seed, uint32_t nodes) {
     }
     network_calm(w->network);
     if (down >= 0) group_start_node(w, (uint32_t)down);
-    assert_orders(w);
-    assert_stores(w);
+    orders_assert(w, &done);
+    orders_assert_stores(w, &done);
     group_close(w);
 }
 
