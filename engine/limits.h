@@ -143,6 +143,7 @@
 #define STORAGE_ROOM_FLOOR_BYTES (64u << 20) /* appends wait below this much free disk ... */
 #define STORAGE_GAPS_MAX 32                /* gaps that a log remembers; then the oldest two join */
 #define STORAGE_EXPORT_BYTES (4u << 20)    /* one transaction of an exported state */
+#define STORAGE_EXPORT_SYNC_BYTES (32u << 20) /* of it, written before the export waits for disk */
 #define STORAGE_ROOM_RETRY_MS 200          /* ... and look again after this long */
 
 /* -- relations ------------------------------------------------------------------------------ */

@@ -150,7 +150,7 @@ struct export {
     MDB_env *env;
     MDB_txn *txn;
     MDB_dbi tables[STATE_TABLES];
-    uint64_t txn_bytes;
+    uint64_t txn_bytes, unsynced_bytes;
     const char *path;
     const atomic_bool *stop;
     struct storage_lmdb *s;
@@ -169,8 +169,12 @@ static int export_commit(struct export *x) {
     if (rc != 0) return rc;
     rc = mdb_txn_commit(x->txn);
     x->txn = NULL;
+    x->unsynced_bytes += x->txn_bytes;
     x->txn_bytes = 0;
-    return rc;
+    if (rc != 0 || x->unsynced_bytes < STORAGE_EXPORT_SYNC_BYTES) return rc;
+    /* Else the kernel saves all of it up, and the log's next sync waits behind it. */
+    x->unsynced_bytes = 0;
+    return mdb_env_sync(x->env, 1);
 }
 
 static int export_failed(const struct rows *rows, int rc) {
