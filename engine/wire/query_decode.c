@@ -1,6 +1,7 @@
 #include "engine/wire/query_decode.h"
 
 #include "actors/command.h"
+#include "engine/base/clock.h"
 #include "engine/base/utf8.h"
 #include "engine/limits.h"
 #include "engine/wire/feed_protocol.h"
@@ -276,6 +277,8 @@ enum result_code query_decode(const void *message, size_t size, struct wire_aren
     if (items < 3 || items > 5) return RESULT_MALFORMED_MESSAGE;
     struct fields f = {.reader = &r, .arena = arena, .left = items - 1};
     q.deadline_ms = take_int_or(&f, 0);
+    if (q.deadline_ms < -QUERY_WAIT_MS_MAX) q.deadline_ms = -QUERY_WAIT_MS_MAX;
+    if (q.deadline_ms < 0) q.deadline_ms = clock_unix_ms() - q.deadline_ms;
     if (!required(&f) || msgpack_read_array(&r, &count) != MSGPACK_OK || count == 0)
         return RESULT_MALFORMED_MESSAGE;
     if (count > QUERY_BATCH_MAX) return RESULT_BATCH_TOO_LARGE;

@@ -33,7 +33,7 @@ struct query {
 };
 
 struct query_request {
-    int64_t deadline_ms;       /* Unix; 0 = do not wait */
+    int64_t deadline_ms;       /* Unix, told so or made from a span; 0 = do not wait */
     int64_t max_age_ms;        /* -1 = any */
     struct query *queries;     /* in the arena; texts point into the message */
     uint32_t queries_count;    /* 1..QUERY_BATCH_MAX */

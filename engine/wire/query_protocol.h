@@ -4,7 +4,8 @@
  *
  * request = [version, deadline_ms, [query, ...], at_least?, max_age_ms?]
  *   deadline_ms   Unix ms until which the replica may wait for at_least and max_age_ms, and WATCH
- *                 for a change; nil or 0 = it does not wait. At most QUERY_WAIT_MS_MAX ahead counts
+ *                 for a change; nil or 0 = it does not wait; negative: so many ms from its arrival
+ *                 on, which needs no clocks that agree. At most QUERY_WAIT_MS_MAX ahead counts
  *   at_least      [[shard, index], ...]: the state must contain these tokens (read your writes)
  *   max_age_ms    the state must not be older; nil = any age
  *   query = [kind, ...]
