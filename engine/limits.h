@@ -81,12 +81,20 @@
 /* After this long no order can be placed under a key of an epoch that has ended. */
 #define CLUSTER_SHARD_LIFETIME_MS (KEY_PAST_MS_MAX + KEY_FUTURE_MS_MAX)
 #define REPLICAS_MAX 7                /* voters of a group */
+#define PEER_QUEUE_MESSAGES 256       /* to one node, sent and not yet taken by the connection */
+#define PEER_HELLO_MS 200             /* a node says hello this often, and when something changes */
+#define PEER_SILENT_MS 1500           /* not heard for so long: nobody is sent there */
+#define PEER_REDIAL_MS 1000           /* a silent node is dialled anew this often */
+#define CATCH_UP_BYTES_PER_SECOND (32u << 20) /* default bound of what followers are sent from
+                                                 the log */
+#define SNAPSHOT_MESSAGE_BYTES_MAX (2u << 20) /* a piece of a stored state on its way */
 
 /* -- the node ------------------------------------------------------------------------------- */
 #define HISTORY_PARTS_MAX 1024        /* parts that wait for their histories to be read */
 #define INGRESS_CONTEXTS_MAX 65536    /* messages in the node at a time, per endpoint */
 #define INGRESS_CONTEXTS_DEFAULT 1024
 #define INGRESS_CONTEXTS_SPARE 64     /* of these: kept to answer OVERLOADED when all others wait */
+#define FORWARDS_MAX 4096             /* messages on their way to the leaders of other nodes */
 #define STATUS_BYTES_MAX (2u << 20) /* one STATUS or SHARD_MAP answer */
 #define EPOCHS_MAX 64
 #define ENDPOINT_BYTES_MAX 256        /* one nng address */
@@ -168,7 +176,8 @@ static_assert((ENTRY_BYTES_MAX / 56) * 80 + 4096 <= MESSAGE_BYTES_MAX, "an entry
 static_assert(FEED_BATCH_BYTES_MAX >= ENTRY_BYTES_MAX, "one entry always fits");
 static_assert(COMMAND_BYTES_MAX <= MESSAGE_BYTES_MAX, "a largest command fits a message");
 static_assert(INGRESS_CONTEXTS_DEFAULT > 2 * INGRESS_CONTEXTS_SPARE, "most contexts do work");
-static_assert(SHARDS_MAX * ENDPOINT_BYTES_MAX * 2 <= STATUS_BYTES_MAX, "the map fits its answer");
+static_assert((SHARDS_MAX + NODES_MAX) * ENDPOINT_BYTES_MAX * 2 <= STATUS_BYTES_MAX,
+              "the map fits its answer");
 static_assert(STATUS_BYTES_MAX + 1024 <= MESSAGE_BYTES_MAX, "a status fits a message");
 static_assert(BATCH_COMMANDS_MAX <= TURN_COMMANDS_MAX, "a largest message fits one turn");
 /* 2,048 items of a store id, two integers and msgpack's heads. */

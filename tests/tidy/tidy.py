@@ -62,7 +62,7 @@ LIBRARY_INCLUDES = [
     (r'lmdb\.h$', ('persistence/lmdb/', 'tests/')),
     (r'raft(\.h$|/)', ('persistence/consensus/', 'tests/')),
     (r'nng/', ('engine/node/', 'engine/ingress/', 'engine/egress/', 'engine/courier/',
-                'engine/feed/', 'engine/replica/',
+                'engine/feed/', 'engine/replica/', 'engine/peers/',
                 'clients/sdk/', 'tests/')),
     (r'msgpack(\.h$|/)', ('engine/wire/', 'clients/', 'tests/')),
     (r'jemalloc/', ('engine/base/', 'tests/')),

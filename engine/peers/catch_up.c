@@ -1,0 +1,236 @@
+#include "engine/peers/catch_up.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "engine/base/check.h"
+#include "engine/base/clock.h"
+#include "engine/base/log.h"
+
+enum { CATCH_UP_ENTRIES_MAX = CONSENSUS_MESSAGE_RECORDS_MAX, CATCH_UP_BURST_MS = 50 };
+
+struct catch_up_job {
+    uint32_t shard;
+    struct storage *storage;
+    uint64_t from;                   /* previous_index when it was asked for */
+    struct consensus_message next;   /* of what is still to be sent; without records */
+};
+
+struct catch_up {
+    struct catch_up_options options;
+    pthread_t thread;
+    pthread_mutex_t mutex;           /* guards all below */
+    pthread_cond_t changed;
+    bool stop;
+    bool reading;                    /* `now` is in the hands of the thread */
+    bool replaced;                   /* by a newer one of its follower, or unwanted */
+    struct catch_up_job now;
+    uint32_t count;
+    struct catch_up_job jobs[CATCH_UP_JOBS_MAX]; /* first come, first served */
+    struct catch_up_stats stats;
+    int64_t paid_until_ns;           /* monotonic: when all that was sent is within the bound */
+    /* the thread's own */
+    struct record *records[CATCH_UP_ENTRIES_MAX];
+    uint32_t records_count;
+    uint64_t records_bytes;
+};
+
+static bool catch_up_same(const struct catch_up_job *a, const struct catch_up_job *b) {
+    return a->shard == b->shard && a->next.to == b->next.to;
+}
+
+/* The leader repeats itself until it hears of progress: what is being sent goes on. */
+static bool catch_up_repeats(const struct catch_up_job *a, const struct catch_up_job *b) {
+    return catch_up_same(a, b) && a->from == b->from && a->next.term == b->next.term;
+}
+
+/* -- one message ------------------------------------------------------------------------------- */
+
+/* Takes records as long as the message has room; a first one always. */
+static bool catch_up_visit(void *arg, const struct record_header *header, const void *payload) {
+    struct catch_up *c = arg;
+    uint64_t bytes = c->records_bytes + header->payload_bytes;
+    if (c->records_count > 0 && bytes > CONSENSUS_MESSAGE_BYTES_MAX) return false;
+    if (c->records_count == CATCH_UP_ENTRIES_MAX) return false;
+    struct record *r = record_new(header->payload_bytes);
+    if (!r) return false;
+    r->header = *header;
+    memcpy(r->payload, payload, header->payload_bytes);
+    c->records[c->records_count++] = r;
+    c->records_bytes = bytes;
+    return true;
+}
+
+/* Sends the next message of the job and moves it on. False when there is nothing more to do. */
+static bool catch_up_step(struct catch_up *c, struct catch_up_job *job) {
+    char error[512];
+    struct consensus_message *next = &job->next;
+    uint64_t first = next->previous_index + 1, last = next->previous_index + next->records_count;
+    c->records_count = 0;
+    c->records_bytes = 0;
+    bool good = job->storage->ops->read(job->storage, first, last, catch_up_visit, c, error,
+                                        sizeof error) >= 0;
+    if (!good) log_warn("shard %u: what server %llu lacks cannot be read: %s", job->shard,
+                        (unsigned long long)next->to, error);
+    bool sent = false;
+    if (c->records_count > 0) {
+        struct consensus_message message = *next;
+        message.records = c->records;
+        message.records_count = c->records_count;
+        sent = c->options.send(c->options.arg, job->shard, &message);
+        const struct record_header *end = &c->records[c->records_count - 1]->header;
+        next->previous_index = end->index;
+        next->previous_term = end->term;
+        next->records_count -= c->records_count;
+    }
+    for (uint32_t i = 0; i < c->records_count; i++) record_release(c->records[i]);
+    pthread_mutex_lock(&c->mutex);
+    c->stats.failed += !good;
+    if (sent) {
+        c->stats.messages++;
+        c->stats.entries += c->records_count;
+        c->stats.bytes += c->records_bytes;
+    }
+    pthread_mutex_unlock(&c->mutex);
+    /* What comes behind a lost message would be refused: the leader asks again. */
+    return good && sent && next->records_count > 0;
+}
+
+/* -- the thread -------------------------------------------------------------------------------- */
+
+/* Waits until the bound allows more. The mutex is held. */
+static void catch_up_pay(struct catch_up *c) {
+    while (!c->stop) {
+        int64_t wait_ns = c->paid_until_ns - clock_mono_ns() - CATCH_UP_BURST_MS * 1000000LL;
+        if (wait_ns <= 0) return;
+        struct timespec until;
+        clock_gettime(CLOCK_MONOTONIC, &until);
+        int64_t ns = until.tv_nsec + wait_ns;
+        until.tv_sec += ns / 1000000000;
+        until.tv_nsec = ns % 1000000000;
+        pthread_cond_timedwait(&c->changed, &c->mutex, &until);
+    }
+}
+
+static void catch_up_charge(struct catch_up *c) {
+    if (c->options.bytes_per_second == 0) return;
+    int64_t now_ns = clock_mono_ns();
+    if (c->paid_until_ns < now_ns) c->paid_until_ns = now_ns;
+    c->paid_until_ns +=
+        (int64_t)((double)c->records_bytes * 1e9 / (double)c->options.bytes_per_second);
+}
+
+static void *catch_up_main(void *arg) {
+    struct catch_up *c = arg;
+    pthread_setname_np(pthread_self(), "catch-up");
+    pthread_mutex_lock(&c->mutex);
+    while (!c->stop) {
+        catch_up_pay(c);
+        if (c->stop) break;
+        if (c->count == 0) {
+            pthread_cond_wait(&c->changed, &c->mutex);
+            continue;
+        }
+        c->now = c->jobs[0];
+        c->count--;
+        memmove(&c->jobs[0], &c->jobs[1], c->count * sizeof c->jobs[0]);
+        c->reading = true;
+        c->replaced = false;
+        pthread_mutex_unlock(&c->mutex);
+        bool more = catch_up_step(c, &c->now);
+        pthread_mutex_lock(&c->mutex);
+        catch_up_charge(c);
+        c->reading = false;
+        if (more && !c->replaced && c->count < CATCH_UP_JOBS_MAX) c->jobs[c->count++] = c->now;
+        pthread_cond_broadcast(&c->changed); /* somebody may wait for the end of the read */
+    }
+    pthread_mutex_unlock(&c->mutex);
+    return NULL;
+}
+
+/* -- from outside ------------------------------------------------------------------------------ */
+
+struct catch_up *catch_up_start(const struct catch_up_options *options, char *error,
+                                size_t error_bytes) {
+    struct catch_up *c = calloc(1, sizeof *c);
+    pthread_condattr_t attributes;
+    if (!c) {
+        snprintf(error, error_bytes, "no memory for the catch-up of followers");
+        return NULL;
+    }
+    c->options = *options;
+    pthread_mutex_init(&c->mutex, NULL);
+    pthread_condattr_init(&attributes);
+    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+    pthread_cond_init(&c->changed, &attributes);
+    pthread_condattr_destroy(&attributes);
+    int rc = pthread_create(&c->thread, NULL, catch_up_main, c);
+    if (rc == 0) return c;
+    snprintf(error, error_bytes, "cannot start the catch-up of followers: %s", strerror(rc));
+    pthread_cond_destroy(&c->changed);
+    pthread_mutex_destroy(&c->mutex);
+    free(c);
+    return NULL;
+}
+
+bool catch_up_offer(struct catch_up *c, uint32_t shard, struct storage *storage,
+                    const struct consensus_message *message) {
+    struct catch_up_job job = {shard, storage, message->previous_index, *message};
+    bool taken = true;
+    job.next.records = NULL;
+    pthread_mutex_lock(&c->mutex);
+    uint32_t i = 0;
+    while (i < c->count && !catch_up_same(&c->jobs[i], &job)) i++;
+    if (c->reading && catch_up_repeats(&c->now, &job)) {
+        pthread_mutex_unlock(&c->mutex);
+        return true;
+    }
+    if (c->reading && catch_up_same(&c->now, &job)) c->replaced = true;
+    if (i < c->count && !catch_up_repeats(&c->jobs[i], &job)) c->jobs[i] = job;
+    else if (i == c->count && c->count < CATCH_UP_JOBS_MAX) c->jobs[c->count++] = job;
+    else if (i == c->count) taken = false;
+    pthread_cond_broadcast(&c->changed);
+    pthread_mutex_unlock(&c->mutex);
+    return taken;
+}
+
+bool catch_up_is_busy(struct catch_up *c) {
+    pthread_mutex_lock(&c->mutex);
+    bool busy = c->count > 0 || c->reading || c->paid_until_ns > clock_mono_ns();
+    pthread_mutex_unlock(&c->mutex);
+    return busy;
+}
+
+void catch_up_forget(struct catch_up *c, uint32_t shard) {
+    pthread_mutex_lock(&c->mutex);
+    uint32_t kept = 0;
+    for (uint32_t i = 0; i < c->count; i++) {
+        if (c->jobs[i].shard != shard) c->jobs[kept++] = c->jobs[i];
+    }
+    c->count = kept;
+    if (c->reading && c->now.shard == shard) c->replaced = true;
+    while (c->reading && c->now.shard == shard) pthread_cond_wait(&c->changed, &c->mutex);
+    pthread_mutex_unlock(&c->mutex);
+}
+
+void catch_up_stop(struct catch_up *c) {
+    pthread_mutex_lock(&c->mutex);
+    c->stop = true;
+    pthread_cond_broadcast(&c->changed);
+    pthread_mutex_unlock(&c->mutex);
+    int rc = pthread_join(c->thread, NULL);
+    require(rc == 0);
+    pthread_cond_destroy(&c->changed);
+    pthread_mutex_destroy(&c->mutex);
+    free(c);
+}
+
+void catch_up_stats(struct catch_up *c, struct catch_up_stats *stats) {
+    pthread_mutex_lock(&c->mutex);
+    *stats = c->stats;
+    stats->waiting = c->count;
+    pthread_mutex_unlock(&c->mutex);
+}

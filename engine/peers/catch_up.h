@@ -1,0 +1,49 @@
+/* The thread that reads what a follower lacks from the log, when the leader has it no longer in
+ * memory, and sends it: so that no shard waits for a disk. It goes round over all followers, one
+ * message each, and keeps to a bound of bytes a second, so that running traffic is not held up. */
+#ifndef JUMUN_PEERS_CATCH_UP_H
+#define JUMUN_PEERS_CATCH_UP_H
+
+#include "engine/limits.h"
+#include "engine/shard/peers.h"
+
+struct catch_up;
+
+enum { CATCH_UP_JOBS_MAX = SHARDS_MAX }; /* followers that lag at a time */
+
+struct catch_up_options {
+    uint64_t bytes_per_second;    /* 0 = no bound */
+    /* Sends an append with its records, which stay the caller's. On the thread of the catch-up;
+     * must not block. False = lost. */
+    bool (*send)(void *arg, uint32_t shard, const struct consensus_message *message);
+    void *arg;
+};
+
+struct catch_up_stats {
+    uint64_t messages, entries, bytes;  /* sent */
+    uint64_t failed;                    /* reads that the log could not serve */
+    uint64_t waiting;                   /* followers in the queue now */
+};
+
+/* NULL with a sentence in error. */
+struct catch_up *catch_up_start(const struct catch_up_options *options, char *error,
+                                size_t error_bytes);
+
+/* Takes an append without records over: all `records_count` behind previous_index are read from
+ * `storage` and sent, in as many messages as it takes. A newer one for the same follower takes the
+ * place of the older. False = no room; it is asked for again. Any thread; does not block. */
+bool catch_up_offer(struct catch_up *c, uint32_t shard, struct storage *storage,
+                    const struct consensus_message *message);
+
+/* Whether one more would have to wait. Any thread. */
+bool catch_up_is_busy(struct catch_up *c);
+
+/* Drops all of a shard, and waits until its storage is not read any more. */
+void catch_up_forget(struct catch_up *c, uint32_t shard);
+
+/* Drops all, joins and frees. */
+void catch_up_stop(struct catch_up *c);
+
+void catch_up_stats(struct catch_up *c, struct catch_up_stats *stats);
+
+#endif

@@ -1,0 +1,211 @@
+#include <stdio.h>
+#include <sys/random.h>
+
+#include "engine/base/check.h"
+#include "engine/base/clock.h"
+#include "engine/base/log.h"
+#include "engine/peers/node_peers_private.h"
+
+enum {
+    GREETING_SPACING_MS = 5,        /* between two hellos, however much changes */
+    GREETING_DUPLICATE_LOG_MS = 60000
+};
+
+void greeting_init(struct node_peers *p) {
+    p->started_ms = clock_unix_ms();
+    if (getrandom(&p->instance, sizeof p->instance, 0) != (ssize_t)sizeof p->instance)
+        p->instance = (uint64_t)clock_mono_ns();
+    p->instance >>= 1; /* fits a signed number anywhere */
+}
+
+/* The node's place; a new one if `make`. NULL = none. The seen_mutex is held. */
+static struct peer_seen *greeting_seen(struct node_peers *p, uint32_t node, bool make) {
+    struct peer_seen *unused = NULL;
+    for (uint32_t i = 0; i < NODES_MAX; i++) {
+        if (p->seen[i].node == node) return &p->seen[i];
+        if (p->seen[i].node == 0 && !unused) unused = &p->seen[i];
+    }
+    if (!make || !unused) return NULL;
+    *unused = (struct peer_seen){.node = node, .silent = true};
+    return unused;
+}
+
+/* -- in ---------------------------------------------------------------------------------------- */
+
+/* A hello under this node's own number. */
+static void greeting_from_self(struct node_peers *p, const struct hello *h) {
+    if (h->instance == p->instance) {
+        atomic_store(&p->self_heard, true);
+        return;
+    }
+    char sentence[512];
+    bool newer = p->started_ms > h->started_ms ||
+                 (p->started_ms == h->started_ms && p->instance > h->instance);
+    snprintf(sentence, sizeof sentence, "another process runs as node %u of this cluster, with "
+             "clients at %s: is the data directory a copy? %s", p->options.node, h->endpoint,
+             newer ? "This process is the newer one and stops"
+                   : "That process is the newer one and has to stop");
+    if (newer) {
+        if (!atomic_exchange(&p->duplicate_told, true))
+            p->options.duplicate(p->options.arg, sentence);
+        return;
+    }
+    int64_t now_ms = clock_mono_ms();
+    if (p->duplicate_logged_ms != 0 && now_ms - p->duplicate_logged_ms < GREETING_DUPLICATE_LOG_MS)
+        return;
+    p->duplicate_logged_ms = now_ms;
+    log_error("%s", sentence);
+}
+
+static bool greeting_lists(const struct hello *h, uint32_t shard) {
+    for (uint32_t i = 0; i < h->leads_count; i++) {
+        if (h->leads[i].shard == shard) return true;
+    }
+    return false;
+}
+
+/* What it leads, and what it leads no more. */
+static void greeting_note_leads(struct node_peers *p, uint32_t from, const struct hello *h) {
+    struct leaders *l = p->options.leaders;
+    for (uint32_t i = 0; i < h->leads_count; i++) {
+        const struct hello_lead *lead = &h->leads[i];
+        leaders_note(l, from, lead->shard, lead->term, lead->leader, lead->ready);
+    }
+    for (uint32_t slot = 0; slot < LOCAL_SHARDS_SLOTS; slot++) {
+        uint32_t shard = local_shards_number(slot);
+        if (leaders_route(l, shard).node != from || greeting_lists(h, shard)) continue;
+        leaders_note(l, from, shard, leaders_known(l, shard).term, 0, false);
+    }
+}
+
+static void greeting_note_seen(struct node_peers *p, uint32_t from, const struct hello *h) {
+    int64_t now_ms = clock_mono_ms();
+    pthread_mutex_lock(&p->seen_mutex);
+    struct peer_seen *s = greeting_seen(p, from, true);
+    bool back = s && s->silent;
+    if (s) {
+        s->instance = h->instance;
+        s->document = h->document;
+        s->heard_ms = now_ms;
+        s->silent = false;
+        memcpy(s->endpoint, h->endpoint, sizeof s->endpoint);
+        memcpy(s->version, h->version, sizeof s->version);
+        s->heard_us_ms = 0;
+        for (uint32_t i = 0; i < h->heard_count; i++) {
+            const struct hello_heard *heard = &h->heard[i];
+            if (heard->node == p->options.node && heard->instance == p->instance)
+                s->heard_us_ms = now_ms - (int64_t)(heard->age_ms & INT32_MAX);
+        }
+    }
+    pthread_mutex_unlock(&p->seen_mutex);
+    if (back) {
+        log_info("node %u (version %s) is heard", from, h->version);
+        doorbell_ring(&p->bell); /* it shall know at once that it is heard, and who leads */
+    }
+}
+
+void greeting_received(struct node_peers *p, uint32_t from, struct bytes body) {
+    struct hello *h = &p->incoming;
+    if (!hello_read(body, h)) return;
+    node_peers_count(&p->hellos_received);
+    if (from == p->options.node) {
+        greeting_from_self(p, h);
+        return;
+    }
+    greeting_note_seen(p, from, h);
+    greeting_note_leads(p, from, h);
+    p->options.hello_received(p->options.arg, from, h->document);
+}
+
+/* -- out --------------------------------------------------------------------------------------- */
+
+static void greeting_fill(struct node_peers *p, int64_t now_ms) {
+    struct hello *h = &p->outgoing;
+    struct leaders *l = p->options.leaders;
+    *h = (struct hello){.document = atomic_load(&p->document), .instance = p->instance,
+                        .started_ms = p->started_ms, .version = JUMUN_VERSION};
+    memcpy(h->endpoint, p->client_endpoint, sizeof h->endpoint);
+    for (uint32_t slot = 0; slot < LOCAL_SHARDS_SLOTS; slot++) {
+        uint32_t shard = local_shards_number(slot);
+        if (leaders_route(l, shard).node != p->options.node) continue;
+        struct leader_known known = leaders_known(l, shard);
+        if (consensus_server_node(known.server) != p->options.node) continue;
+        h->leads[h->leads_count++] =
+            (struct hello_lead){shard, known.term, known.server, known.ready};
+    }
+    pthread_mutex_lock(&p->seen_mutex);
+    for (uint32_t i = 0; i < NODES_MAX; i++) {
+        const struct peer_seen *s = &p->seen[i];
+        if (s->node == 0 || s->heard_ms == 0) continue;
+        h->heard[h->heard_count++] =
+            (struct hello_heard){s->node, s->instance, (uint64_t)(now_ms - s->heard_ms)};
+    }
+    pthread_mutex_unlock(&p->seen_mutex);
+}
+
+static void greeting_send(struct node_peers *p) {
+    struct transport_message m;
+    for (uint32_t i = 0; i < p->nodes_count; i++) {
+        if (!transport_begin(p->messages, p->nodes[i], PEER_HELLO, HELLO_BYTES_MAX, &m)) continue;
+        hello_write(&m.body, &p->outgoing);
+        if (transport_send(p->messages, &m)) node_peers_count(&p->hellos_sent);
+    }
+}
+
+/* A connection that was cut may wait for minutes before it notices, or tries again: a node that is
+ * not heard, or says that it does not hear us, is dialled anew. The nodes_mutex is held. */
+static void greeting_look_after(struct node_peers *p, uint32_t node, int64_t now_ms) {
+    pthread_mutex_lock(&p->seen_mutex);
+    struct peer_seen *s = greeting_seen(p, node, true);
+    bool silent = s && now_ms - s->heard_ms > PEER_SILENT_MS;
+    bool fell_silent = silent && !s->silent;
+    bool deaf = s && !silent && now_ms - s->heard_us_ms > PEER_SILENT_MS;
+    if (s && s->dialled_ms == 0) s->dialled_ms = now_ms; /* begun with set_nodes */
+    bool redial = (silent || deaf) && now_ms - s->dialled_ms >= PEER_REDIAL_MS;
+    if (redial) s->dialled_ms = now_ms;
+    if (silent) s->silent = true;
+    pthread_mutex_unlock(&p->seen_mutex);
+    if (fell_silent) {
+        log_warn("node %u has not been heard for %d ms", node, PEER_SILENT_MS);
+        leaders_forget_node(p->options.leaders, node);
+    }
+    if (!redial) return;
+    node_peers_count(&p->redials);
+    transport_redial(p->messages, node);
+    transport_redial(p->snapshots, node);
+}
+
+static void *greeting_main(void *arg) {
+    struct node_peers *p = arg;
+    pthread_setname_np(pthread_self(), "greeter");
+    while (!atomic_load(&p->stopping)) {
+        doorbell_hear(&p->bell);
+        int64_t now_ms = clock_mono_ms();
+        pthread_mutex_lock(&p->nodes_mutex);
+        greeting_fill(p, now_ms);
+        greeting_send(p);
+        for (uint32_t i = 0; i < p->nodes_count; i++) {
+            if (p->nodes[i] != p->options.node) greeting_look_after(p, p->nodes[i], now_ms);
+        }
+        pthread_mutex_unlock(&p->nodes_mutex);
+        doorbell_sleep(&p->bell, PEER_HELLO_MS);
+        const struct timespec spacing = {0, GREETING_SPACING_MS * 1000000L};
+        nanosleep(&spacing, NULL);
+    }
+    return NULL;
+}
+
+int greeting_start(struct node_peers *p) {
+    int rc = pthread_create(&p->greeter, NULL, greeting_main, p);
+    p->greeter_runs = rc == 0;
+    return rc;
+}
+
+void greeting_stop(struct node_peers *p) {
+    atomic_store(&p->stopping, true);
+    if (!p->greeter_runs) return;
+    doorbell_ring(&p->bell);
+    int rc = pthread_join(p->greeter, NULL);
+    require(rc == 0);
+    p->greeter_runs = false;
+}

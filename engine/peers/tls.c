@@ -1,0 +1,122 @@
+#include "engine/peers/tls.h"
+
+#include <nng/supplemental/tls/tls.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { TLS_FILE_BYTES_MAX = 1 << 20 };
+
+bool tls_is_wanted(const char *url) { return strncmp(url, "tls+tcp", 7) == 0; }
+
+/* "tls+tcp://host:port" -> "host". */
+static void tls_host_of(const char *url, char *host, size_t host_bytes) {
+    const char *from = strstr(url, "://");
+    from = from ? from + 3 : url;
+    const char *colon = strrchr(from, ':');
+    int bytes = (int)(colon ? colon - from : (ptrdiff_t)strlen(from));
+    snprintf(host, host_bytes, "%.*s", bytes, from);
+}
+
+/* The whole file as a text, malloc'ed; NULL with a sentence. */
+static char *tls_read_file(const char *path, char *error, size_t error_bytes) {
+    FILE *f = fopen(path, "re");
+    char *text = f ? calloc(1, TLS_FILE_BYTES_MAX + 1) : NULL;
+    size_t bytes = text ? fread(text, 1, TLS_FILE_BYTES_MAX, f) : 0;
+    if (f) fclose(f);
+    if (bytes > 0) return text;
+    free(text);
+    snprintf(error, error_bytes, "cannot read %s: %s", path, strerror(errno));
+    return NULL;
+}
+
+static int tls_load_own(nng_tls_config *config, const struct tls_options *tls, char *error,
+                        size_t error_bytes) {
+    char *certificate = tls_read_file(tls->certificate, error, error_bytes);
+    char *key = certificate ? tls_read_file(tls->key, error, error_bytes) : NULL;
+    int rc = key ? nng_tls_config_own_cert(config, certificate, key, NULL) : NNG_ENOENT;
+    if (key && rc != 0)
+        snprintf(error, error_bytes, "cannot use the certificate in %s with the key in %s: %s",
+                 tls->certificate, tls->key, nng_strerror(rc));
+    free(certificate);
+    free(key);
+    return rc;
+}
+
+/* 0, or an error number with a sentence. */
+static int tls_load(nng_tls_config *config, const struct tls_options *tls, char *error,
+                    size_t error_bytes) {
+    int rc = tls->certificate[0] != 0 ? tls_load_own(config, tls, error, error_bytes) : 0;
+    if (rc != 0 || tls->authority[0] == 0) return rc;
+    rc = nng_tls_config_ca_file(config, tls->authority);
+    if (rc != 0)
+        snprintf(error, error_bytes, "cannot use the authority's certificates in %s: %s",
+                 tls->authority, nng_strerror(rc));
+    return rc;
+}
+
+static int tls_config(const char *url, const struct tls_options *tls, bool server,
+                      nng_tls_config **config, char *error, size_t error_bytes) {
+    char host[256];
+    const char *need = server ? tls->certificate : tls->authority;
+    if (need[0] == 0) {
+        snprintf(error, error_bytes, "%s needs %s", url,
+                 server ? "--tls-cert and --tls-key" : "--tls-ca");
+        return NNG_EINVAL;
+    }
+    int rc = nng_tls_config_alloc(config, server ? NNG_TLS_MODE_SERVER : NNG_TLS_MODE_CLIENT);
+    if (rc == NNG_ENOTSUP) {
+        snprintf(error, error_bytes, "%s: this nng was built without TLS", url);
+        return rc;
+    }
+    if (rc != 0) {
+        snprintf(error, error_bytes, "%s: %s", url, nng_strerror(rc));
+        return rc;
+    }
+    rc = tls_load(*config, tls, error, error_bytes);
+    if (rc == 0 && tls->authority[0] != 0)
+        rc = nng_tls_config_auth_mode(*config, NNG_TLS_AUTH_MODE_REQUIRED);
+    tls_host_of(url, host, sizeof host);
+    if (rc == 0 && !server) rc = nng_tls_config_server_name(*config, host);
+    if (rc == 0) return 0;
+    if (error[0] == 0) snprintf(error, error_bytes, "%s: %s", url, nng_strerror(rc));
+    nng_tls_config_free(*config);
+    return rc;
+}
+
+int tls_listen(nng_socket socket, const char *url, const struct tls_options *tls,
+               nng_listener *listener, char *error, size_t error_bytes) {
+    static const struct tls_options none;
+    nng_tls_config *config = NULL;
+    int rc = nng_listener_create(listener, socket, url);
+    error[0] = 0;
+    if (rc == 0 && tls_is_wanted(url)) {
+        rc = tls_config(url, tls ? tls : &none, true, &config, error, error_bytes);
+        if (rc == 0) rc = nng_listener_set_ptr(*listener, NNG_OPT_TLS_CONFIG, config);
+        if (config && rc == 0) nng_tls_config_free(config); /* the listener holds it */
+    }
+    if (rc == 0) rc = nng_listener_start(*listener, 0);
+    if (rc == NNG_EADDRINUSE)
+        snprintf(error, error_bytes, "cannot listen on %s: another program uses this address", url);
+    else if (rc != 0 && error[0] == 0)
+        snprintf(error, error_bytes, "cannot listen on %s: %s", url, nng_strerror(rc));
+    return rc;
+}
+
+int tls_dial(nng_socket socket, const char *url, const struct tls_options *tls,
+             nng_dialer *dialer, char *error, size_t error_bytes) {
+    static const struct tls_options none;
+    nng_tls_config *config = NULL;
+    int rc = nng_dialer_create(dialer, socket, url);
+    error[0] = 0;
+    if (rc == 0 && tls_is_wanted(url)) {
+        rc = tls_config(url, tls ? tls : &none, false, &config, error, error_bytes);
+        if (rc == 0) rc = nng_dialer_set_ptr(*dialer, NNG_OPT_TLS_CONFIG, config);
+        if (config && rc == 0) nng_tls_config_free(config);
+    }
+    if (rc == 0) rc = nng_dialer_start(*dialer, NNG_FLAG_NONBLOCK);
+    if (rc != 0 && error[0] == 0)
+        snprintf(error, error_bytes, "cannot use the address %s: %s", url, nng_strerror(rc));
+    return rc;
+}

@@ -1,0 +1,30 @@
+/* Encryption of connections, for addresses that begin with tls+tcp://. Everything given as files in
+ * PEM form, read when a listener or a dialer starts. */
+#ifndef JUMUN_PEERS_TLS_H
+#define JUMUN_PEERS_TLS_H
+
+#include <nng/nng.h>
+#include <stdbool.h>
+
+struct tls_options {
+    char certificate[4096]; /* own one, and its key; "" = none */
+    char key[4096];
+    char authority[4096];   /* certificates of those who sign; "" = none */
+};
+
+/* Whether the address asks for encryption. */
+bool tls_is_wanted(const char *url);
+
+/* Starts to listen at `url`, with encryption where it asks for it: then `tls` must have a
+ * certificate and its key; with an authority, only those are let in who have a certificate signed
+ * by it. 0, or nng's error number with a sentence in error. */
+int tls_listen(nng_socket socket, const char *url, const struct tls_options *tls,
+               nng_listener *listener, char *error, size_t error_bytes);
+
+/* Dials `url` for as long as the dialer lives, and returns at once. With encryption `tls` must have
+ * an authority; the certificate of the other side must be signed by it and name the host of the
+ * address. */
+int tls_dial(nng_socket socket, const char *url, const struct tls_options *tls,
+             nng_dialer *dialer, char *error, size_t error_bytes);
+
+#endif
