@@ -7,70 +7,99 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#include "engine/courier/envelope.h"
-#include "engine/limits.h"
+#include "engine/base/check.h"
 
 enum { COURIER_QUEUE_MESSAGES = 128 };
 
-/* The way to one shard. */
+/* The way to one shard of this node. */
 struct courier_lane {
     struct node_courier *courier;
-    uint32_t shard_id;
-    struct shard *shard;      /* set by start */
+    uint32_t shard;
+    atomic_bool open;
     nng_socket pull, push;    /* id 0 = not open */
     nng_aio *aio;             /* receives on `pull` */
 };
 
 struct node_courier {
     struct courier interface; /* first: the callbacks come back here */
-    uint32_t shards_count;
+    struct node_courier_options options;
+    unsigned number;          /* of the couriers of this process */
     atomic_bool stopped;
     atomic_ullong sent, acknowledged, dropped, refused;
-    struct courier_lane lanes[];
+    struct courier_lane lanes[LOCAL_SHARDS_SLOTS];
 };
 
 static void courier_count(atomic_ullong *counter) {
     atomic_fetch_add_explicit(counter, 1, memory_order_relaxed);
 }
 
-static void courier_deliver(struct courier_lane *lane, const void *data, size_t bytes) {
-    struct node_courier *c = lane->courier;
-    struct envelope e;
-    if (!envelope_decode(data, bytes, &e) || e.to != lane->shard_id || e.from >= c->shards_count) {
-        courier_count(&c->refused);
-        return;
+/* -- in ---------------------------------------------------------------------------------------- */
+
+static void courier_deliver(struct node_courier *c, const struct envelope *e) {
+    struct shard *shard = local_shards_enter(c->options.shards, e->to);
+    bool taken = false;
+    if (shard) {
+        taken = e->kind == ENVELOPE_MESSAGE
+                    ? shard_offer_message(shard, e->from, e->sequence, e->payload)
+                    : shard_offer_acknowledgement(shard, e->from, e->sequence);
+        local_shards_leave(c->options.shards, e->to);
     }
-    bool taken = e.kind == ENVELOPE_MESSAGE
-                     ? shard_offer_message(lane->shard, e.from, e.sequence, e.payload)
-                     : shard_offer_acknowledgement(lane->shard, e.from, e.sequence);
     if (!taken) courier_count(&c->dropped);
+}
+
+static bool courier_decode(const void *data, size_t bytes, struct envelope *e) {
+    return envelope_decode(data, bytes, e) && local_shards_slot(e->from) != LOCAL_SHARDS_NONE &&
+           local_shards_slot(e->to) != LOCAL_SHARDS_NONE;
 }
 
 /* On an nng thread. */
 static void courier_received(void *arg) {
     struct courier_lane *lane = arg;
+    struct node_courier *c = lane->courier;
+    struct envelope e;
     if (nng_aio_result(lane->aio) != 0) return; /* closed */
     nng_msg *message = nng_aio_get_msg(lane->aio);
-    courier_deliver(lane, nng_msg_body(message), nng_msg_len(message));
+    if (courier_decode(nng_msg_body(message), nng_msg_len(message), &e) && e.to == lane->shard)
+        courier_deliver(c, &e);
+    else
+        courier_count(&c->refused);
     nng_msg_free(message);
     nng_recv_aio(lane->pull, lane->aio);
 }
 
-static void courier_post(struct node_courier *c, const struct envelope *e, atomic_ullong *counter) {
+void node_courier_receive(struct node_courier *c, struct bytes envelope) {
+    struct envelope e;
+    if (courier_decode(envelope.data, envelope.size, &e)) courier_deliver(c, &e);
+    else courier_count(&c->refused);
+}
+
+/* -- out --------------------------------------------------------------------------------------- */
+
+static bool courier_send_here(struct node_courier *c, const struct envelope *e) {
+    struct courier_lane *lane = &c->lanes[local_shards_slot(e->to)];
     nng_msg *message;
-    if (atomic_load_explicit(&c->stopped, memory_order_relaxed)) return;
-    if (nng_msg_alloc(&message, envelope_bytes_max(e)) != 0) {
-        courier_count(&c->dropped);
-        return;
-    }
-    size_t bytes = envelope_encode(e, nng_msg_body(message), nng_msg_len(message));
-    nng_msg_chop(message, nng_msg_len(message) - bytes);
-    if (nng_sendmsg(c->lanes[e->to].push, message, NNG_FLAG_NONBLOCK) != 0) {
-        nng_msg_free(message);
-        courier_count(&c->dropped);
-        return;
-    }
-    courier_count(counter);
+    size_t room = envelope_bytes_max(e);
+    if (!atomic_load_explicit(&lane->open, memory_order_acquire)) return false;
+    if (nng_msg_alloc(&message, room) != 0) return false;
+    size_t used = envelope_encode(e, nng_msg_body(message), room);
+    nng_msg_chop(message, room - used);
+    if (nng_sendmsg(lane->push, message, NNG_FLAG_NONBLOCK) == 0) return true;
+    nng_msg_free(message);
+    return false;
+}
+
+static void courier_post(struct node_courier *c, const struct envelope *e, atomic_ullong *counter) {
+    uint32_t node = c->options.node;
+    bool sent = false;
+    if (c->options.leaders) node = leaders_route(c->options.leaders, e->to).node;
+    if (atomic_load_explicit(&c->stopped, memory_order_relaxed) ||
+        local_shards_slot(e->to) == LOCAL_SHARDS_NONE)
+        sent = false;
+    else if (node == c->options.node)
+        sent = courier_send_here(c, e);
+    else if (node != 0 && c->options.send)
+        sent = c->options.send(c->options.arg, node, e);
+    courier_count(sent ? counter : &c->dropped);
 }
 
 static void courier_send(struct courier *courier, uint32_t from, uint32_t to, uint64_t sequence,
@@ -87,6 +116,25 @@ static void courier_acknowledge(struct courier *courier, uint32_t from, uint32_t
     courier_post(c, &e, &c->acknowledged);
 }
 
+/* -- life -------------------------------------------------------------------------------------- */
+
+struct node_courier *node_courier_open(const struct node_courier_options *options, char *error,
+                                       size_t error_bytes) {
+    /* Several nodes may live in one process (tests): their inproc names must differ. */
+    static atomic_uint couriers;
+    struct node_courier *c = calloc(1, sizeof *c);
+    if (!c) {
+        snprintf(error, error_bytes, "no memory for the courier between shards");
+        return NULL;
+    }
+    c->interface = (struct courier){courier_send, courier_acknowledge};
+    c->options = *options;
+    c->number = atomic_fetch_add(&couriers, 1);
+    return c;
+}
+
+struct courier *node_courier_interface(struct node_courier *courier) { return &courier->interface; }
+
 static int courier_lane_open(struct courier_lane *lane, const char *url) {
     int rc = nng_pull0_open(&lane->pull);
     if (rc == 0) rc = nng_push0_open(&lane->push);
@@ -98,55 +146,45 @@ static int courier_lane_open(struct courier_lane *lane, const char *url) {
     return rc;
 }
 
-struct node_courier *node_courier_open(uint32_t shards_count, char *error, size_t error_bytes) {
-    /* Several nodes may live in one process (tests): their inproc names must differ. */
-    static atomic_uint couriers;
-    unsigned number = atomic_fetch_add(&couriers, 1);
-    struct node_courier *c = calloc(1, sizeof *c + shards_count * sizeof c->lanes[0]);
-    if (!c) {
-        snprintf(error, error_bytes, "no memory for the courier between shards");
-        return NULL;
-    }
-    c->interface = (struct courier){courier_send, courier_acknowledge};
-    c->shards_count = shards_count;
-    for (uint32_t i = 0; i < shards_count; i++) {
-        char url[64];
-        struct courier_lane *lane = &c->lanes[i];
-        lane->courier = c;
-        lane->shard_id = i;
-        snprintf(url, sizeof url, "inproc://jumun-%d-%u-shard-%u", (int)getpid(), number, i);
-        int rc = courier_lane_open(lane, url);
-        if (rc == 0) continue;
-        snprintf(error, error_bytes, "cannot open %s: %s", url, nng_strerror(rc));
-        node_courier_close(c);
-        return NULL;
-    }
-    return c;
+static void courier_lane_close(struct courier_lane *lane) {
+    if (lane->push.id != 0) nng_close(lane->push);
+    if (lane->pull.id != 0) nng_close(lane->pull);
+    if (lane->aio) nng_aio_free(lane->aio);
+    lane->push.id = lane->pull.id = 0;
+    lane->aio = NULL;
 }
 
-struct courier *node_courier_interface(struct node_courier *courier) { return &courier->interface; }
-
-void node_courier_start(struct node_courier *c, struct shard *const *shards) {
-    for (uint32_t i = 0; i < c->shards_count; i++) {
-        c->lanes[i].shard = shards[i];
-        nng_recv_aio(c->lanes[i].pull, c->lanes[i].aio);
+bool node_courier_add(struct node_courier *c, uint32_t shard, char *error, size_t error_bytes) {
+    char url[64];
+    uint32_t slot = local_shards_slot(shard);
+    require(slot != LOCAL_SHARDS_NONE);
+    struct courier_lane *lane = &c->lanes[slot];
+    if (atomic_load(&lane->open)) return true;
+    lane->courier = c;
+    lane->shard = shard;
+    snprintf(url, sizeof url, "inproc://jumun-%d-%u-shard-%u", (int)getpid(), c->number, shard);
+    int rc = courier_lane_open(lane, url);
+    if (rc != 0) {
+        snprintf(error, error_bytes, "cannot open %s: %s", url, nng_strerror(rc));
+        courier_lane_close(lane);
+        return false;
     }
+    nng_recv_aio(lane->pull, lane->aio);
+    atomic_store_explicit(&lane->open, true, memory_order_release);
+    return true;
 }
 
 void node_courier_stop(struct node_courier *c) {
     atomic_store(&c->stopped, true);
-    for (uint32_t i = 0; i < c->shards_count; i++) {
-        if (c->lanes[i].aio) nng_aio_stop(c->lanes[i].aio);
+    for (uint32_t i = 0; i < LOCAL_SHARDS_SLOTS; i++) {
+        if (atomic_load(&c->lanes[i].open)) nng_aio_stop(c->lanes[i].aio);
     }
 }
 
 void node_courier_close(struct node_courier *c) {
     node_courier_stop(c);
-    for (uint32_t i = 0; i < c->shards_count; i++) {
-        struct courier_lane *lane = &c->lanes[i];
-        if (lane->push.id != 0) nng_close(lane->push);
-        if (lane->pull.id != 0) nng_close(lane->pull);
-        if (lane->aio) nng_aio_free(lane->aio);
+    for (uint32_t i = 0; i < LOCAL_SHARDS_SLOTS; i++) {
+        if (atomic_load(&c->lanes[i].open)) courier_lane_close(&c->lanes[i]);
     }
     free(c);
 }

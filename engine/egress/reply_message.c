@@ -1,13 +1,11 @@
 #include "engine/egress/reply_message.h"
 
-#include "engine/wire/reply_encode.h"
-
-nng_msg *reply_message(const struct request *request) {
+nng_msg *reply_message(const struct request *request, const struct reply_hints *hints) {
     nng_msg *message;
     size_t room = reply_bytes_max(request->results, request->commands_count);
     if (nng_msg_alloc(&message, room) != 0) return NULL;
-    size_t used = reply_encode(request->results, request->commands_count, nng_msg_body(message),
-                               room);
+    size_t used = reply_encode(request->results, request->commands_count, hints,
+                               nng_msg_body(message), room);
     nng_msg_chop(message, room - used);
     return message;
 }

@@ -5,10 +5,11 @@
 #include <nng/nng.h>
 
 #include "engine/shard/request.h"
+#include "engine/wire/reply_encode.h"
 
 /* The reply to a request whose results are all final; NULL without memory. The values of the
- * results stay the request's. */
-nng_msg *reply_message(const struct request *request);
+ * results stay the request's. `hints` may be NULL. */
+nng_msg *reply_message(const struct request *request, const struct reply_hints *hints);
 
 /* The reply that refuses a whole message; NULL without memory. */
 nng_msg *reply_refusal(enum result_code code);

@@ -59,7 +59,7 @@ void exchange_pool_fini(struct exchange_pool *pool) {
 
 /* One piece of memory for all that goes with the commands. */
 static bool exchange_make_room(struct exchange *e, uint32_t commands, uint32_t shards_count) {
-    uint32_t parts = commands < shards_count ? commands : shards_count;
+    uint32_t parts = commands < shards_count + 1 ? commands : shards_count + 1; /* the meta group */
     size_t results = commands * sizeof(struct result);
     size_t bytes = results + parts * (sizeof(struct request_part) + sizeof(uint32_t)) +
                    2 * commands * sizeof(uint32_t);
@@ -86,6 +86,7 @@ enum result_code exchange_decode(struct exchange *e, nng_msg *message, uint32_t 
     e->request.commands = decoded.commands;
     e->request.commands_count = decoded.commands_count;
     e->request.deadline_ms = decoded.deadline_ms;
+    e->forwarded = decoded.flags & REQUEST_FLAG_FORWARDED;
     for (uint32_t i = 0; i < decoded.commands_count; i++) {
         struct command *c = &decoded.commands[i];
         if (c->malformed == 0 && command_is_for_store(c->kind))

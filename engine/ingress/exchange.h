@@ -26,6 +26,8 @@ struct exchange {
     nng_msg *message;            /* owned; the commands point into it */
     struct wire_arena arena;     /* of the commands, results and parts */
     struct split split;
+    bool forwarded;              /* another node has sent it on: it is not sent on once more */
+    const struct bytes *spans;   /* of the commands in the message; NULL = not asked for */
     /* Owned, by command; a result's RESULT_VALUE_MSGPACK points to one of them. */
     struct exchange_value node_values[EXCHANGE_NODE_VALUES];
 };

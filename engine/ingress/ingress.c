@@ -9,11 +9,13 @@
 #include "engine/base/clock.h"
 #include "engine/egress/reply_message.h"
 #include "engine/ingress/exchange.h"
+#include "engine/ingress/forwarding.h"
 #include "engine/wire/protocol.h"
 
 enum {
     INGRESS_SEND_TIMEOUT_MS = 10000, /* a client that does not read its replies is let go then */
     INGRESS_OVERLOADED_RETRY_MS = 50,
+    INGRESS_NOT_LEADER_RETRY_MS = 20, /* a new leader is there within some hundred ms */
     INGRESS_WINDOWS = 2
 };
 
@@ -36,7 +38,8 @@ struct ingress_context {
 
 struct ingress {
     struct ingress_options options;
-    struct shard *const *shards;
+    _Atomic(const struct shard_map *) map;
+    struct forwarder *forwarder;     /* NULL = a node alone */
     atomic_bool draining, halted;
     struct exchange_pool pool;
     struct egress *egress;
@@ -44,9 +47,10 @@ struct ingress {
     atomic_uint window;
     _Alignas(64) atomic_ullong received;
     atomic_ullong replied, refused, overloaded, commands, node_commands, stray_commands;
-    atomic_ullong replies_dropped, bytes_in, bytes_out, opened, closed;
+    atomic_ullong replies_dropped, bytes_in, bytes_out, opened, closed, not_led;
     atomic_ullong malformed[INGRESS_CODES];
-    uint32_t endpoints_count;
+    bool started;
+    atomic_uint endpoints_count;
     struct ingress_endpoint endpoints[SHARDS_MAX + 1];
 };
 
@@ -93,13 +97,22 @@ static void ingress_done(struct request *request) {
     egress_offer(c->endpoint->ingress->egress, &e->reply);
 }
 
+/* reply_hints.leader */
+static bool ingress_leader_of(void *arg, uint32_t shard, uint32_t node, char *endpoint) {
+    struct ingress *g = arg;
+    const struct shard_map *map = atomic_load(&g->map);
+    if (node == 0 && g->options.leaders) node = leaders_route(g->options.leaders, shard).node;
+    return shard_map_endpoint_at(map, node, shard, endpoint);
+}
+
 /* On the thread of the egress. */
 static void ingress_send(struct egress_item *item) {
     struct exchange *e =
         (struct exchange *)(void *)((char *)item - offsetof(struct exchange, reply));
     struct ingress_context *c = e->context;
     struct ingress *g = c->endpoint->ingress;
-    nng_msg *reply = reply_message(&e->request);
+    const struct reply_hints hints = {ingress_leader_of, g};
+    nng_msg *reply = reply_message(&e->request, &hints);
     ingress_record_latency(g, e->request.received_ns);
     exchange_give(&g->pool, e);
     ingress_reply(c, reply);
@@ -116,7 +129,7 @@ static struct exchange_value ingress_node_value(struct ingress *g, uint32_t kind
         if (value.data) memcpy(value.data, pong, sizeof pong);
         break;
     case NODE_COMMAND_SHARD_MAP:
-        value.data = shard_map_encode(g->options.map, &value.bytes);
+        value.data = shard_map_encode(atomic_load(&g->map), g->options.leaders, &value.bytes);
         break;
     case NODE_COMMAND_STATUS:
         value.data = g->options.status(g->options.status_arg, &value.bytes);
@@ -175,14 +188,44 @@ static enum result_code ingress_admit(struct ingress *g, const struct ingress_en
     return RESULT_OK;
 }
 
-static void ingress_offer_parts(struct ingress *g, struct exchange *e, enum result_code refusal) {
+/* Offers a part to its shard here. RESULT_OK = taken. */
+static enum result_code ingress_offer(struct ingress *g, uint32_t number,
+                                      struct request_part *part, uint32_t *retry_after_ms) {
+    struct shard *shard = local_shards_enter(g->options.shards, number);
+    if (!shard && number == SHARD_META && !g->options.leaders) return RESULT_CLUSTER_NOT_FORMED;
+    if (!shard) return RESULT_NOT_LEADER;
+    bool taken = shard_offer(shard, part, retry_after_ms);
+    local_shards_leave(g->options.shards, number);
+    return taken ? RESULT_OK : RESULT_OVERLOADED;
+}
+
+/* Gives a part to its shard, here or at the node that leads it. RESULT_OK = it will be answered. */
+static enum result_code ingress_pass_on(struct ingress *g, struct exchange *e, uint32_t part,
+                                        bool general, uint32_t *retry_after_ms) {
+    uint32_t shard = e->split.part_shards[part], node = g->options.node;
+    if (g->options.leaders) node = leaders_route(g->options.leaders, shard).node;
+    /* Where no leader is known, a replica that is here knows best: it may be about to lead. */
+    if (node == g->options.node || node == 0)
+        return ingress_offer(g, shard, &e->split.parts[part], retry_after_ms);
+    if (!general || e->forwarded || !g->forwarder) return RESULT_NOT_LEADER;
+    return forwarding_send(g->forwarder, e, part, node) ? RESULT_OK : RESULT_NOT_LEADER;
+}
+
+static void ingress_offer_parts(struct ingress *g, struct exchange *e, bool general,
+                                enum result_code refusal) {
     uint32_t refused = 0;
     for (uint32_t i = 0; i < e->split.parts_count; i++) {
         struct request_part *part = &e->split.parts[i];
+        uint32_t count = part->count; /* once it is given away it may be gone */
         uint32_t shard = e->split.part_shards[i], retry_after_ms = INGRESS_OVERLOADED_RETRY_MS;
-        if (refusal == RESULT_OK && shard_offer(g->shards[shard], part, &retry_after_ms)) continue;
-        ingress_refuse_part(e, part, refusal == RESULT_OK ? RESULT_OVERLOADED : refusal, shard,
-                            retry_after_ms);
+        enum result_code code =
+            refusal != RESULT_OK ? refusal : ingress_pass_on(g, e, i, general, &retry_after_ms);
+        if (code == RESULT_OK) continue;
+        if (code == RESULT_NOT_LEADER) {
+            ingress_add(&g->not_led, count);
+            retry_after_ms = INGRESS_NOT_LEADER_RETRY_MS;
+        }
+        ingress_refuse_part(e, part, code, shard, retry_after_ms);
         refused++;
     }
     atomic_fetch_sub_explicit(&e->request.parts_left, refused, memory_order_acq_rel);
@@ -197,6 +240,7 @@ static void ingress_take(struct ingress_context *c, nng_msg *message) {
     ingress_add(&g->received, 1);
     ingress_add(&g->bytes_in, bytes);
     c->pipe = nng_msg_get_pipe(message);
+    const struct shard_map *map = atomic_load_explicit(&g->map, memory_order_acquire);
     struct exchange *e = exchange_take(&g->pool);
     if (!e) {
         nng_msg_free(message);
@@ -204,7 +248,7 @@ static void ingress_take(struct ingress_context *c, nng_msg *message) {
         return;
     }
     e->context = c;
-    enum result_code code = exchange_decode(e, message, g->options.map->shards_count);
+    enum result_code code = exchange_decode(e, message, map->shards_count);
     if (code != RESULT_OK) {
         ingress_add(&g->refused, 1);
         ingress_count_malformed(g, code);
@@ -215,12 +259,12 @@ static void ingress_take(struct ingress_context *c, nng_msg *message) {
     e->request.received_ns = received_ns;
     e->request.done = ingress_done;
     ingress_add(&g->commands, e->request.commands_count);
-    split_request(g->options.map, &e->request, bytes, endpoint->expected_shard, &e->split);
+    split_request(map, &e->request, bytes, endpoint->expected_shard, &e->split);
     ingress_add(&g->stray_commands, e->split.stray_commands);
     ingress_answer_local(g, e);
     enum result_code refusal = ingress_admit(g, endpoint);
     if (refusal == RESULT_OVERLOADED) ingress_add(&g->overloaded, 1);
-    ingress_offer_parts(g, e, refusal);
+    ingress_offer_parts(g, e, endpoint->expected_shard == SPLIT_NO_SHARD, refusal);
 }
 
 static void ingress_sent(struct ingress_context *c, int rc) {
@@ -276,7 +320,7 @@ static void ingress_on_pipe(nng_pipe pipe, nng_pipe_ev event, void *arg) {
 static void ingress_bound_address(nng_listener listener, const char *url, char *out) {
     int port = 0;
     const char *colon = strrchr(url, ':');
-    if (strncmp(url, "tcp", 3) == 0 && colon &&
+    if (strncmp(url, "inproc", 6) != 0 && colon &&
         nng_listener_get_int(listener, NNG_OPT_TCP_BOUND_PORT, &port) == 0)
         snprintf(out, ENDPOINT_BYTES_MAX, "%.*s:%d", (int)(colon - url), url, port);
     else
@@ -295,16 +339,39 @@ static bool ingress_endpoint_open(struct ingress_endpoint *endpoint, const char 
     if (rc == 0)
         rc = nng_pipe_notify(endpoint->socket, NNG_PIPE_EV_REM_POST, ingress_on_pipe,
                              endpoint->ingress);
-    if (rc == 0) rc = nng_listen(endpoint->socket, url, &listener, 0);
-    if (rc == 0) {
-        ingress_bound_address(listener, url, bound);
-        return true;
-    }
-    if (rc == NNG_EADDRINUSE)
-        snprintf(error, error_bytes, "cannot listen on %s: another program uses this address", url);
-    else
+    if (rc != 0) {
         snprintf(error, error_bytes, "cannot listen on %s: %s", url, nng_strerror(rc));
-    return false;
+        return false;
+    }
+    rc = tls_listen(endpoint->socket, url, endpoint->ingress->options.tls, &listener, error,
+                    error_bytes);
+    if (rc == 0) ingress_bound_address(listener, url, bound);
+    return rc == 0;
+}
+
+/* Opens the sockets of the endpoints up to `count` that are not open yet; all addresses go into the
+ * map. */
+static bool ingress_open_endpoints(struct ingress *g, struct shard_map *map, uint32_t count,
+                                   char *error, size_t error_bytes) {
+    for (uint32_t i = atomic_load(&g->endpoints_count); i < count; i++) {
+        struct ingress_endpoint *endpoint = &g->endpoints[i];
+        char url[ENDPOINT_BYTES_MAX];
+        endpoint->ingress = g;
+        endpoint->expected_shard = i == 0 ? SPLIT_NO_SHARD : i - 1;
+        bool good = true;
+        if (i == 0) snprintf(url, sizeof url, "%s", g->options.listen);
+        else good = shard_map_endpoint_of(g->options.listen, i - 1, url, sizeof url, error,
+                                          error_bytes);
+        char *bound = i == 0 ? map->endpoint : map->shard_endpoints[i - 1];
+        if (good && ingress_endpoint_open(endpoint, url, bound, error, error_bytes)) {
+            atomic_store(&g->endpoints_count, i + 1);
+            continue;
+        }
+        if (endpoint->socket.id != 0) nng_close(endpoint->socket);
+        endpoint->socket.id = 0;
+        return false;
+    }
+    return true;
 }
 
 struct ingress *ingress_open(const struct ingress_options *options, char *error,
@@ -317,27 +384,16 @@ struct ingress *ingress_open(const struct ingress_options *options, char *error,
     memset(g, 0, sizeof *g);
     g->options = *options;
     struct shard_map *map = options->map;
-    g->endpoints_count = map->shards_count + 1;
+    atomic_store(&g->map, map);
     g->egress = egress_start(ingress_send, error, error_bytes);
-    if (!g->egress) {
-        ingress_close(g);
-        return NULL;
-    }
-    for (uint32_t i = 0; i < g->endpoints_count; i++) {
-        struct ingress_endpoint *endpoint = &g->endpoints[i];
-        char url[ENDPOINT_BYTES_MAX];
-        endpoint->ingress = g;
-        endpoint->expected_shard = i == 0 ? SPLIT_NO_SHARD : i - 1;
-        bool good = true;
-        if (i == 0) snprintf(url, sizeof url, "%s", options->listen);
-        else good = shard_map_endpoint_of(options->listen, i - 1, url, sizeof url, error,
-                                          error_bytes);
-        char *bound = i == 0 ? map->endpoint : map->shard_endpoints[i - 1];
-        if (good && ingress_endpoint_open(endpoint, url, bound, error, error_bytes)) continue;
-        ingress_close(g);
-        return NULL;
-    }
-    return g;
+    bool good = g->egress != NULL;
+    if (good && options->leaders)
+        good = (g->forwarder = forwarder_open(options->tls, error, error_bytes)) != NULL;
+    if (good) good = ingress_open_endpoints(g, map, map->shards_count + 1, error, error_bytes);
+    if (good && g->forwarder) good = forwarder_set_nodes(g->forwarder, map, error, error_bytes);
+    if (good) return g;
+    ingress_close(g);
+    return NULL;
 }
 
 static int ingress_endpoint_start(struct ingress_endpoint *endpoint, uint32_t contexts) {
@@ -355,10 +411,9 @@ static int ingress_endpoint_start(struct ingress_endpoint *endpoint, uint32_t co
     return 0;
 }
 
-bool ingress_start(struct ingress *g, struct shard *const *shards, char *error,
-                   size_t error_bytes) {
-    g->shards = shards;
-    for (uint32_t i = 0; i < g->endpoints_count; i++) {
+static bool ingress_start_endpoints(struct ingress *g, uint32_t from, char *error,
+                                    size_t error_bytes) {
+    for (uint32_t i = from; i < atomic_load(&g->endpoints_count); i++) {
         int rc = ingress_endpoint_start(&g->endpoints[i], g->options.contexts);
         if (rc == 0) continue;
         snprintf(error, error_bytes, "cannot make %u contexts for an endpoint: %s",
@@ -368,12 +423,28 @@ bool ingress_start(struct ingress *g, struct shard *const *shards, char *error,
     return true;
 }
 
+bool ingress_start(struct ingress *g, char *error, size_t error_bytes) {
+    g->started = true;
+    return ingress_start_endpoints(g, 0, error, error_bytes);
+}
+
+bool ingress_set_map(struct ingress *g, struct shard_map *map, char *error, size_t error_bytes) {
+    const struct shard_map *before = atomic_load(&g->map);
+    uint32_t had = atomic_load(&g->endpoints_count);
+    memcpy(map->endpoint, before->endpoint, sizeof map->endpoint);
+    memcpy(map->shard_endpoints, before->shard_endpoints, sizeof map->shard_endpoints);
+    if (!ingress_open_endpoints(g, map, map->shards_count + 1, error, error_bytes)) return false;
+    if (g->forwarder && !forwarder_set_nodes(g->forwarder, map, error, error_bytes)) return false;
+    atomic_store_explicit(&g->map, map, memory_order_release);
+    return !g->started || ingress_start_endpoints(g, had, error, error_bytes);
+}
+
 void ingress_drain(struct ingress *g) { atomic_store(&g->draining, true); }
 
 void ingress_halt(struct ingress *g) { atomic_store(&g->halted, true); }
 
 bool ingress_is_idle(const struct ingress *g) {
-    for (uint32_t i = 0; i < g->endpoints_count; i++) {
+    for (uint32_t i = 0; i < atomic_load(&g->endpoints_count); i++) {
         if (atomic_load(&g->endpoints[i].in_flight) != 0) return false;
     }
     return true;
@@ -388,8 +459,9 @@ static void ingress_endpoint_close(struct ingress_endpoint *endpoint, uint32_t c
 }
 
 void ingress_close(struct ingress *g) {
+    if (g->forwarder) forwarder_close(g->forwarder);
     if (g->egress) egress_stop(g->egress);
-    for (uint32_t i = 0; i < g->endpoints_count; i++)
+    for (uint32_t i = 0; i < atomic_load(&g->endpoints_count); i++)
         ingress_endpoint_close(&g->endpoints[i], g->options.contexts);
     exchange_pool_fini(&g->pool);
     free(g);
@@ -404,11 +476,13 @@ void ingress_stats(const struct ingress *g, struct ingress_stats *stats) {
                                     .node_commands = ingress_get(&g->node_commands),
                                     .stray_commands = ingress_get(&g->stray_commands),
                                     .replies_dropped = ingress_get(&g->replies_dropped),
+                                    .not_led = ingress_get(&g->not_led),
                                     .bytes_in = ingress_get(&g->bytes_in),
                                     .bytes_out = ingress_get(&g->bytes_out),
                                     .connections_opened = ingress_get(&g->opened),
                                     .connections_closed = ingress_get(&g->closed)};
-    for (uint32_t i = 0; i < g->endpoints_count; i++)
+    if (g->forwarder) forwarder_stats(g->forwarder, &stats->forwarded);
+    for (uint32_t i = 0; i < atomic_load(&g->endpoints_count); i++)
         stats->in_flight += atomic_load(&g->endpoints[i].in_flight);
     for (uint32_t i = 0; i < INGRESS_CODES; i++)
         stats->malformed[i] = ingress_get(&g->malformed[i]);

@@ -1,7 +1,8 @@
 /* The way in: messages of clients over nng REP, and the way of their replies out.
  *
- * One socket for the general endpoint and one for each shard; any endpoint takes any command. Each
- * socket has many contexts, each of which carries one message at a time:
+ * One socket for the general endpoint and one for each shard; any endpoint takes any command. What
+ * another node leads is sent on to it from the general endpoint, once, and answered NOT_LEADER at
+ * the others. Each socket has many contexts, each of which carries one message at a time:
  *
  *   receiving -> (decode, split, offer to the shards) -> deciding -> replying -> receiving
  *
@@ -11,6 +12,8 @@
 #define JUMUN_INGRESS_INGRESS_H
 
 #include "engine/base/histogram.h"
+#include "engine/ingress/forwarder.h"
+#include "engine/router/local_shards.h"
 #include "engine/router/shard_map.h"
 #include "engine/shard/shard.h"
 
@@ -23,6 +26,8 @@ struct ingress_stats {
     uint64_t received, replied, refused, overloaded;
     uint64_t commands, node_commands, stray_commands, replies_dropped;
     uint64_t bytes_in, bytes_out, in_flight;
+    uint64_t not_led;                       /* commands answered NOT_LEADER by the node itself */
+    struct forwarder_stats forwarded;
     uint64_t connections_opened, connections_closed;
     uint64_t malformed[INGRESS_CODES];      /* by result code */
 };
@@ -30,6 +35,10 @@ struct ingress_stats {
 struct ingress_options {
     const char *listen;          /* nng address of the general endpoint */
     struct shard_map *map;       /* gets the endpoints; read from then on, outlives the ingress */
+    struct local_shards *shards; /* outlives it */
+    uint32_t node;               /* own number */
+    const struct leaders *leaders; /* who leads what; NULL = this node leads all. Outlives it */
+    const struct tls_options *tls; /* for tls+tcp://; NULL = none. Outlives it */
     uint32_t contexts;           /* per endpoint */
     /* The answer to STATUS: malloc'ed msgpack, *bytes long, or NULL without memory. Any thread. */
     void *(*status)(void *arg, uint32_t *bytes);
@@ -41,9 +50,14 @@ struct ingress_options {
 struct ingress *ingress_open(const struct ingress_options *options, char *error,
                              size_t error_bytes);
 
-/* Begins to take messages for the shards (by id). False with a sentence in error. */
-bool ingress_start(struct ingress *ingress, struct shard *const *shards, char *error,
-                   size_t error_bytes);
+/* Begins to take messages. False with a sentence in error. */
+bool ingress_start(struct ingress *ingress, char *error, size_t error_bytes);
+
+/* A newer map takes the place of the one before, which is not touched but may still be read until
+ * the ingress is closed. Gets the endpoints; sockets are opened for shards that are new. One thread
+ * at a time. False with a sentence in error, and then the map before stays. */
+bool ingress_set_map(struct ingress *ingress, struct shard_map *map, char *error,
+                     size_t error_bytes);
 
 /* From now on every command is answered SHUTTING_DOWN without visiting its shard. */
 void ingress_drain(struct ingress *ingress);

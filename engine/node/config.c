@@ -26,7 +26,9 @@ static const char config_doc[] =
 enum {
     OPTION_DATA = 'd', OPTION_LISTEN = 'l', OPTION_SHARDS = 's', OPTION_NO_PIN = 256,
     OPTION_NODE_ID, OPTION_MAILBOX, OPTION_CONTEXTS, OPTION_MEMORY, OPTION_CHECKPOINT_AGE,
-    OPTION_FEED, OPTION_NOTIFY, OPTION_RETENTION, OPTION_SEGMENT, OPTION_LOG_LEVEL, OPTION_READY_FD
+    OPTION_FEED, OPTION_NOTIFY, OPTION_CLUSTER, OPTION_PEER_LISTEN, OPTION_TLS_CERT,
+    OPTION_TLS_KEY, OPTION_TLS_CA, OPTION_CATCH_UP, OPTION_RETENTION, OPTION_SEGMENT,
+    OPTION_LOG_LEVEL, OPTION_READY_FD
 };
 
 static const struct argp_option config_options[] = {
@@ -42,6 +44,17 @@ static const struct argp_option config_options[] = {
      "number that it was made with (default: one per core)", 0},
     {"no-pin", OPTION_NO_PIN, NULL, 0, "Let the system choose the cores of the shards' threads", 0},
     {"node-id", OPTION_NODE_ID, "N", 0, "Number of this node in its cluster (default: 1)", 0},
+    {"cluster", OPTION_CLUSTER, "FILE", 0, "Run as a node of the cluster that this JSON file "
+     "describes (docs/operations.md); needs --node-id in a new directory", 0},
+    {"peer-listen", OPTION_PEER_LISTEN, "URL", 0, "Address for other nodes, which takes this port "
+     "and the next one (default: as the cluster's file has it)", 0},
+    {"catch-up-rate", OPTION_CATCH_UP, "BYTES", 0, "Bytes a second that followers which lag are "
+     "sent from the log at most (default: 32M)", 0},
+    {"tls-cert", OPTION_TLS_CERT, "FILE", 0, "Certificate of this node (PEM), for addresses with "
+     "tls+tcp://", 0},
+    {"tls-key", OPTION_TLS_KEY, "FILE", 0, "Key of that certificate (PEM)", 0},
+    {"tls-ca", OPTION_TLS_CA, "FILE", 0, "Certificates of those who sign (PEM): whoever connects "
+     "must have a certificate of theirs", 0},
     {"mailbox-commands", OPTION_MAILBOX, "N", 0, "Commands that may wait at a shard; more are "
      "answered \"overloaded\" (default: 65536)", 0},
     {"contexts", OPTION_CONTEXTS, "N", 0, "Messages in the node at a time, per endpoint "
@@ -143,7 +156,7 @@ static error_t config_option_number(struct config_state *s, int key, const char 
         c->shards = (uint32_t)v;
         return rc;
     case OPTION_NODE_ID:
-        rc = config_number(s, "node-id", arg, 1, INT64_MAX, &v);
+        rc = config_number(s, "node-id", arg, 1, UINT32_MAX, &v);
         c->node_id = v;
         return rc;
     case OPTION_MAILBOX:
@@ -171,13 +184,45 @@ static error_t config_option_number(struct config_state *s, int key, const char 
     }
 }
 
+/* Options of a cluster whose value is a text. */
+static error_t config_option_cluster(struct config_state *s, int key, const char *arg) {
+    struct config *c = s->config;
+    switch (key) {
+    case OPTION_CLUSTER: return config_text(s, "cluster", arg, c->cluster, sizeof c->cluster);
+    case OPTION_PEER_LISTEN:
+        return config_text(s, "peer-listen", arg, c->peer_listen, sizeof c->peer_listen);
+    case OPTION_TLS_CERT:
+        return config_text(s, "tls-cert", arg, c->tls_certificate, sizeof c->tls_certificate);
+    case OPTION_TLS_KEY: return config_text(s, "tls-key", arg, c->tls_key, sizeof c->tls_key);
+    case OPTION_TLS_CA:
+        return config_text(s, "tls-ca", arg, c->tls_authority, sizeof c->tls_authority);
+    default: return config_option_number(s, key, arg);
+    }
+}
+
+/* What makes no sense together. */
+static error_t config_check(struct config_state *s) {
+    const struct config *c = s->config;
+    if ((c->tls_certificate[0] != 0) != (c->tls_key[0] != 0))
+        return config_refuse(s, "--tls-cert and --tls-key go together");
+    if (c->cluster[0] != 0 && c->shards != 0)
+        return config_refuse(s, "--shards is told by the cluster's file: leave it away");
+    if (c->cluster[0] == 0 && c->peer_listen[0] != 0)
+        return config_refuse(s, "--peer-listen is for a node of a cluster: see --cluster");
+    return 0;
+}
+
 static error_t config_option(int key, char *arg, struct argp_state *state) {
     struct config_state *s = state->input;
     struct config *c = s->config;
     error_t rc;
     switch (key) {
+    case ARGP_KEY_END: rc = config_check(s); break;
     case OPTION_DATA: rc = config_text(s, "data", arg, c->data, sizeof c->data); break;
-    case OPTION_LISTEN: rc = config_text(s, "listen", arg, c->listen, sizeof c->listen); break;
+    case OPTION_LISTEN:
+        c->listen_given = true;
+        rc = config_text(s, "listen", arg, c->listen, sizeof c->listen);
+        break;
     case OPTION_FEED:
         rc = config_text(s, "feed-listen", arg, c->feed_listen, sizeof c->feed_listen);
         break;
@@ -185,6 +230,9 @@ static error_t config_option(int key, char *arg, struct argp_state *state) {
         rc = config_text(s, "notify-listen", arg, c->notify_listen, sizeof c->notify_listen);
         break;
     case OPTION_NO_PIN: c->pin = false; return 0;
+    case OPTION_CATCH_UP:
+        rc = config_bytes(s, "catch-up-rate", arg, 64u << 10, &c->catch_up_bytes_per_second);
+        break;
     case OPTION_MEMORY:
         rc = config_bytes(s, "memory-max", arg, 16u << 20, &c->memory_bytes_max);
         break;
@@ -195,7 +243,7 @@ static error_t config_option(int key, char *arg, struct argp_state *state) {
     case ARGP_KEY_ARG:
         rc = config_refuse(s, "\"%s\" is not an option; see --help", arg);
         break;
-    default: rc = config_option_number(s, key, arg); break;
+    default: rc = config_option_cluster(s, key, arg); break;
     }
     if (rc == EINVAL && !s->quiet) {
         fprintf(stderr, "jumund: %s\n", s->error);
@@ -213,6 +261,7 @@ static void config_defaults(struct config *config) {
                               .checkpoint_age_ms = CHECKPOINT_AGE_MS,
                               .retention_ms = RETENTION_MS,
                               .segment_bytes = SEGMENT_BYTES_MAX,
+                              .catch_up_bytes_per_second = CATCH_UP_BYTES_PER_SECOND,
                               .log_level = LOG_LEVEL_INFO,
                               .ready_fd = 1};
 }

@@ -19,6 +19,11 @@ enum {
 struct config {
     char data[4096];                  /* directory */
     char listen[ENDPOINT_BYTES_MAX];  /* nng address of the general endpoint */
+    bool listen_given;                /* on the command line; else a cluster's file tells it */
+    char cluster[4096];               /* file that describes the cluster; "" = a node alone */
+    char peer_listen[ENDPOINT_BYTES_MAX]; /* for other nodes; "" = as the file has it */
+    char tls_certificate[4096], tls_key[4096], tls_authority[4096]; /* PEM files; "" = none */
+    uint64_t catch_up_bytes_per_second;   /* bound of what followers that lag are sent */
     char feed_listen[ENDPOINT_BYTES_MAX];   /* of the feed; "" = by `listen`, "none" = no feed */
     char notify_listen[ENDPOINT_BYTES_MAX]; /* of its notifications; likewise */
     uint32_t shards;                  /* 0 = as the directory has, or one per core for a new one */

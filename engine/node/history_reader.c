@@ -7,7 +7,7 @@
 
 #include "engine/base/check.h"
 #include "engine/base/clock.h"
-#include "engine/limits.h"
+#include "engine/router/local_shards.h"
 #include "engine/shard/history.h"
 
 struct history_reader {
@@ -17,6 +17,7 @@ struct history_reader {
     pthread_cond_t changed;
     struct request_part *first, **last;
     bool stop;
+    uint64_t offered, finished;      /* parts */
     struct history_reader_stats stats;
 };
 
@@ -28,7 +29,7 @@ static uint64_t history_reader_read(struct history_reader *h, struct request_par
         uint32_t position = request_part_position(part, i);
         struct result *result = &r->results[position];
         if (result->value_kind != RESULT_VALUE_HISTORY || result->code != RESULT_OK) continue;
-        history_read(h->storages[result->shard], part, position);
+        history_read(h->storages[local_shards_slot(result->shard)], part, position);
         reads++;
     }
     return reads;
@@ -51,6 +52,8 @@ static void *history_reader_main(void *arg) {
         request_part_done(part);
         int64_t took_ns = clock_mono_ns() - began_ns;
         pthread_mutex_lock(&h->mutex);
+        h->finished++;
+        pthread_cond_broadcast(&h->changed);
         h->stats.reads += reads;
         h->stats.read_ns += (uint64_t)took_ns;
     }
@@ -87,7 +90,8 @@ bool history_reader_offer(void *reader, struct shard *shard, struct request_part
         *h->last = part;
         h->last = &part->next;
         h->stats.waiting++;
-        pthread_cond_signal(&h->changed);
+        h->offered++;
+        pthread_cond_broadcast(&h->changed);
     } else {
         h->stats.refused++;
     }
@@ -95,10 +99,17 @@ bool history_reader_offer(void *reader, struct shard *shard, struct request_part
     return taken;
 }
 
+void history_reader_flush(struct history_reader *h) {
+    pthread_mutex_lock(&h->mutex);
+    uint64_t upto = h->offered; /* first come, first served */
+    while (h->finished < upto) pthread_cond_wait(&h->changed, &h->mutex);
+    pthread_mutex_unlock(&h->mutex);
+}
+
 void history_reader_stop(struct history_reader *h) {
     pthread_mutex_lock(&h->mutex);
     h->stop = true;
-    pthread_cond_signal(&h->changed);
+    pthread_cond_broadcast(&h->changed);
     pthread_mutex_unlock(&h->mutex);
     int rc = pthread_join(h->thread, NULL);
     require(rc == 0);

@@ -15,13 +15,17 @@ struct history_reader_stats {
     uint64_t read_ns;          /* time spent, summed */
 };
 
-/* `storages` by shard id; outlive the reader. NULL with a sentence in error. */
+/* `storages` by local_shards_slot(); a storage is only closed after history_reader_flush(). NULL
+ * with a sentence in error. */
 struct history_reader *history_reader_start(struct storage *const *storages, char *error,
                                             size_t error_bytes);
 
 /* Takes over the part. False = queue full, or stopped. Any thread; never blocks on a disk. Fits
  * shard_options.read_history with the reader as its arg. */
 bool history_reader_offer(void *reader, struct shard *shard, struct request_part *part);
+
+/* Waits until everything that was offered before is read. Any thread but the reader's. */
+void history_reader_flush(struct history_reader *reader);
 
 /* Finishes what is queued, then joins and frees. */
 void history_reader_stop(struct history_reader *reader);

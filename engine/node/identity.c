@@ -66,16 +66,18 @@ static int identity_read(const char *path, struct identity *identity, char *erro
     int format = 0, rc = 1;
     const char *cluster_id = NULL;
     json_int_t node_id = 0, shards = 0, created_ms = 0;
-    if (json_unpack_ex(json, &fault, 0, "{s:i, s:s, s:I, s:I, s:I}", "format", &format,
+    int clustered = 0;
+    if (json_unpack_ex(json, &fault, 0, "{s:i, s:s, s:I, s:I, s:I, s?b}", "format", &format,
                        "cluster_id", &cluster_id, "node_id", &node_id, "shards", &shards,
-                       "created_ms", &created_ms) != 0) {
+                       "created_ms", &created_ms, "clustered", &clustered) != 0) {
         snprintf(error, error_bytes, "%s is damaged: %s", path, fault.text);
         rc = -1;
     } else if (format != IDENTITY_FORMAT) {
         snprintf(error, error_bytes, "%s has format %d; this program knows format %d", path, format,
                  IDENTITY_FORMAT);
         rc = -1;
-    } else if (strlen(cluster_id) != 32 || node_id < 1 || shards < 1 || shards > SHARDS_MAX) {
+    } else if (strlen(cluster_id) != 32 || node_id < 1 || node_id > UINT32_MAX || shards < 1 ||
+               shards > SHARDS_MAX) {
         snprintf(error, error_bytes, "%s is damaged: a value is outside its range", path);
         rc = -1;
     } else {
@@ -83,9 +85,17 @@ static int identity_read(const char *path, struct identity *identity, char *erro
         identity->node_id = (uint64_t)node_id;
         identity->shards = (uint32_t)shards;
         identity->created_ms = created_ms;
+        identity->clustered = clustered != 0;
     }
     json_decref(json);
     return rc;
+}
+
+int identity_peek(const char *directory, struct identity *identity, char *error,
+                  size_t error_bytes) {
+    char path[4150];
+    snprintf(path, sizeof path, "%s/node.json", directory);
+    return identity_read(path, identity, error, error_bytes);
 }
 
 static int identity_sync_directory(const char *directory) {
@@ -102,9 +112,11 @@ static int identity_write(const char *directory, const char *path,
     char beside[4200], text[512];
     int bytes = snprintf(text, sizeof text,
                          "{\"format\": %d, \"cluster_id\": \"%s\", \"node_id\": %" PRIu64
-                         ", \"shards\": %u, \"created_ms\": %" PRId64 "}\n",
+                         ", \"shards\": %u, \"created_ms\": %" PRId64
+                         ", \"clustered\": %s}\n",
                          IDENTITY_FORMAT, identity->cluster_id, identity->node_id,
-                         identity->shards, identity->created_ms);
+                         identity->shards, identity->created_ms,
+                         identity->clustered ? "true" : "false");
     snprintf(beside, sizeof beside, "%s.new", path);
     int fd = open(beside, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
     if (fd < 0) return -1;
@@ -120,10 +132,40 @@ static int identity_create(const char *directory, const char *path, const struct
     if (getrandom(random, sizeof random, 0) != (ssize_t)sizeof random) return -1;
     for (size_t i = 0; i < sizeof random; i++)
         snprintf(identity->cluster_id + 2 * i, 3, "%02x", random[i]);
+    if (wanted->cluster_id[0] != 0)
+        memcpy(identity->cluster_id, wanted->cluster_id, sizeof identity->cluster_id);
+    identity->clustered = wanted->clustered;
     identity->node_id = wanted->node_id ? wanted->node_id : 1;
     identity->shards = wanted->shards ? wanted->shards : default_shards;
     identity->created_ms = clock_unix_ms();
     return identity_write(directory, path, identity);
+}
+
+/* Whether the directory is what is wanted of it; else a sentence. */
+static bool identity_fits(const char *directory, const struct identity *wanted,
+                          const struct identity *identity, char *error, size_t error_bytes) {
+    if (wanted->shards != 0 && wanted->shards != identity->shards && !identity->clustered) {
+        snprintf(error, error_bytes, "the data directory %s was made with %u shards, not %u; its "
+                 "orders are spread over them. Leave --shards away, or use another directory",
+                 directory, identity->shards, wanted->shards);
+    } else if (wanted->node_id != 0 && wanted->node_id != identity->node_id) {
+        snprintf(error, error_bytes, "the data directory %s belongs to node %" PRIu64 ", not %"
+                 PRIu64, directory, identity->node_id, wanted->node_id);
+    } else if (wanted->cluster_id[0] != 0 &&
+               strcmp(wanted->cluster_id, identity->cluster_id) != 0) {
+        snprintf(error, error_bytes, "the data directory %s belongs to the cluster %s, not to %s",
+                 directory, identity->cluster_id, wanted->cluster_id);
+    } else if (wanted->clustered && !identity->clustered) {
+        snprintf(error, error_bytes, "the data directory %s is that of a node alone: its log has "
+                 "no replicas. Make a cluster of it first (jumun cluster form)", directory);
+    } else if (!wanted->clustered && identity->clustered) {
+        snprintf(error, error_bytes, "the data directory %s is that of node %" PRIu64 " of the "
+                 "cluster %s: start it with --cluster", directory, identity->node_id,
+                 identity->cluster_id);
+    } else {
+        return true;
+    }
+    return false;
 }
 
 int identity_open(const char *directory, const struct identity *wanted, uint32_t default_shards,
@@ -134,18 +176,16 @@ int identity_open(const char *directory, const struct identity *wanted, uint32_t
     snprintf(path, sizeof path, "%s/node.json", directory);
     int found = identity_read(path, identity, error, error_bytes);
     bool good = found >= 0;
-    if (found == 0 && identity_create(directory, path, wanted, default_shards, identity) != 0) {
+    if (found == 0 && wanted->clustered && wanted->node_id == 0) {
+        snprintf(error, error_bytes, "the data directory %s is new: give --node-id, the number "
+                 "that the cluster's file has for this node", directory);
+        good = false;
+    } else if (found == 0 &&
+               identity_create(directory, path, wanted, default_shards, identity) != 0) {
         snprintf(error, error_bytes, "cannot write %s: %s", path, strerror(errno));
         good = false;
-    } else if (found == 1 && wanted->shards != 0 && wanted->shards != identity->shards) {
-        snprintf(error, error_bytes, "the data directory %s was made with %u shards, not %u; its "
-                 "orders are spread over them. Leave --shards away, or use another directory",
-                 directory, identity->shards, wanted->shards);
-        good = false;
-    } else if (found == 1 && wanted->node_id != 0 && wanted->node_id != identity->node_id) {
-        snprintf(error, error_bytes, "the data directory %s belongs to node %" PRIu64 ", not %"
-                 PRIu64, directory, identity->node_id, wanted->node_id);
-        good = false;
+    } else if (found == 1) {
+        good = identity_fits(directory, wanted, identity, error, error_bytes);
     }
     if (good) return fd;
     close(fd);

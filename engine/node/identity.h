@@ -1,11 +1,15 @@
 /* Who a data directory belongs to: the file `node.json` in it, written once.
  *
- *   {"format": 1, "cluster_id": "5d2f...", "node_id": 1, "shards": 2, "created_ms": 1774353600000}
+ *   {"format": 1, "cluster_id": "5d2f...", "node_id": 1, "shards": 2, "created_ms": 1774353600000,
+ *    "clustered": false}
  *
- * The number of shards is part of it: the keys of stored orders are spread by it. */
+ * The number of shards is part of it: the keys of stored orders are spread by it; in a cluster it
+ * is only the one that the directory was made with. `clustered`: whether its groups have replicas
+ * on other nodes; where it is missing they have not. */
 #ifndef JUMUN_NODE_IDENTITY_H
 #define JUMUN_NODE_IDENTITY_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -16,12 +20,20 @@ struct identity {
     uint64_t node_id;
     uint32_t shards;
     int64_t created_ms;
+    bool clustered;
 };
 
+/* Reads who a directory belongs to, without a lock: 1 read, 0 there is nobody yet, -1 with a
+ * sentence in error. */
+int identity_peek(const char *directory, struct identity *identity, char *error,
+                  size_t error_bytes);
+
 /* Makes `directory` when it is not there, locks it against a second process, and reads who it is;
- * an empty one becomes what `wanted` says (cluster id and created_ms are filled in).
+ * an empty one becomes what `wanted` says (created_ms is filled in, and the cluster id when it is
+ * empty).
  *
  * wanted->node_id and wanted->shards: 0 = as it is; default_shards is for a new directory then.
+ * wanted->clustered: the directory of a node of the cluster wanted->cluster_id.
  * Returns the descriptor that holds the lock, to be closed at the end; -1 with a sentence in error
  * when the directory cannot be used or was made otherwise than wanted. */
 int identity_open(const char *directory, const struct identity *wanted, uint32_t default_shards,

@@ -49,6 +49,9 @@ static int main_serve(struct node *n, const sigset_t *signals) {
     while (got == 0) {
         got = main_await_signal(signals, MAIN_TICK_MS);
         node_tick(n);
+        if (!atomic_load(&n->must_stop)) continue;
+        fprintf(stderr, "jumund: %s\n", n->must_stop_because);
+        return EXIT_DATA;
     }
     log_info("%s: finishing what was taken; once more ends at once", strsignal(got));
     return EXIT_DONE;

@@ -1,98 +1,51 @@
 #include "engine/node/node.h"
 
-#include <errno.h>
-#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "engine/base/clock.h"
 #include "engine/base/log.h"
-#include "persistence/lmdb/storage_lmdb.h"
 
 enum {
     NODE_WINDOW_MS = 10000,
-    NODE_SPIN_NS = 20000,
     NODE_REPLIES_PATIENCE_MS = 2000
 };
 
-/* The cores that this process may use, in order. Returns their number, at least 1. */
-static uint32_t node_cpus(int *cpus, uint32_t max) {
-    cpu_set_t set;
-    uint32_t count = 0;
-    CPU_ZERO(&set);
-    if (sched_getaffinity(0, sizeof set, &set) == 0) {
-        for (int i = 0; i < CPU_SETSIZE && count < max; i++) {
-            if (CPU_ISSET((unsigned)i, &set)) cpus[count++] = i;
-        }
-    }
-    if (count == 0) cpus[count++] = 0;
-    return count;
+/* A node alone: it leads all its shards, each a group of one. */
+static int node_start_alone(struct node *n, char *error, size_t error_bytes) {
+    struct replica_wanted wanted[SHARDS_MAX];
+    for (uint32_t i = 0; i < n->shards_count; i++)
+        wanted[i] = (struct replica_wanted){.shard = i, .server_id = n->identity.node_id};
+    return replicas_start(n, wanted, n->shards_count, error, error_bytes);
 }
 
-static bool node_open_storages(struct node *n, char *error, size_t error_bytes) {
-    for (uint32_t i = 0; i < n->shards_count; i++) {
-        char directory[sizeof n->config.data + 32];
-        snprintf(directory, sizeof directory, "%s/shard-%u", n->config.data, i);
-        const struct storage_lmdb_options options = {.directory = directory, .shard = i,
-                                                     .segment_bytes_max = n->config.segment_bytes};
-        n->storages[i] = storage_lmdb_open(&options, error, error_bytes);
-        if (!n->storages[i]) return false;
-    }
-    return true;
-}
-
-static bool node_start_threads(struct node *n, const int *cpus, uint32_t cpus_count, char *error,
-                               size_t error_bytes) {
-    for (uint32_t i = 0; i < n->shards_count; i++) {
-        struct shard_thread_options options = {
-            .clock = &n->clock,
-            .cpu = n->config.pin ? cpus[i % cpus_count] : -1,
-            /* Each shard has a log writer, and nng has its threads: spinning only pays where all of
-             * them have a core. */
-            .spin_ns = cpus_count > 2 * n->shards_count + 2 ? NODE_SPIN_NS : 0,
-            .shard = {.id = i,
-                      .shards_count = n->shards_count,
-                      .server_id = n->identity.node_id,
-                      .storage = n->storages[i],
-                      .courier = node_courier_interface(n->courier),
-                      .mailbox_commands_max = n->config.mailbox_commands,
-                      .memory_bytes_max = n->config.memory_bytes_max / n->shards_count,
-                      .checkpoint_age_ms = n->config.checkpoint_age_ms,
-                      .retention_ms = n->config.retention_ms,
-                      .seed = (uint32_t)clock_mono_ns(),
-                      .read_history = history_reader_offer,
-                      .read_history_arg = n->history}};
-        n->threads[i] = shard_thread_start(&options, error, error_bytes);
-        if (!n->threads[i]) return false;
-    }
-    for (uint32_t i = 0; i < n->shards_count; i++) {
-        n->shards[i] = shard_thread_await(n->threads[i], error, error_bytes);
-        if (!n->shards[i]) return false;
-    }
-    return true;
-}
-
-/* Everything but the data directory. Returns an exit code. */
-static int node_open(struct node *n, char *error, size_t error_bytes) {
-    int cpus[SHARDS_MAX];
-    uint32_t cpus_count = node_cpus(cpus, SHARDS_MAX);
-    const struct ingress_options ingress = {.listen = n->config.listen, .map = &n->map,
-                                            .contexts = n->config.contexts,
-                                            .status = node_status, .status_arg = n};
+/* Everything but the data directory. `topology`: NULL = a node alone. Returns an exit code. */
+static int node_open(struct node *n, struct cluster_topology *topology, char *error,
+                     size_t error_bytes) {
     /* The addresses first: a port in use is found before anything else is touched. */
+    int code = topology ? node_cluster_open(n, topology, error, error_bytes) : EXIT_DONE;
+    if (code != EXIT_DONE) return code;
+    const struct ingress_options ingress = {.listen = n->config.listen, .map = &n->map,
+                                            .contexts = n->config.contexts, .shards = &n->local,
+                                            .node = (uint32_t)n->identity.node_id,
+                                            .leaders = topology ? &n->leaders : NULL,
+                                            .tls = &n->tls, .status = node_status,
+                                            .status_arg = n};
+    const struct node_courier_options courier = node_courier_options_of(n);
     n->ingress = ingress_open(&ingress, error, error_bytes);
     if (!n->ingress) return EXIT_RUNTIME;
     if (!node_feed_open(n, error, error_bytes)) return EXIT_RUNTIME;
-    n->courier = node_courier_open(n->shards_count, error, error_bytes);
+    n->courier = node_courier_open(&courier, error, error_bytes);
     if (!n->courier) return EXIT_RUNTIME;
-    if (!node_open_storages(n, error, error_bytes)) return EXIT_DATA;
     n->history = history_reader_start(n->storages, error, error_bytes);
     if (!n->history) return EXIT_RUNTIME;
-    if (!node_start_threads(n, cpus, cpus_count, error, error_bytes)) return EXIT_DATA;
-    node_courier_start(n->courier, n->shards);
+    code = topology ? node_cluster_start(n, topology, error, error_bytes)
+                    : node_start_alone(n, error, error_bytes);
+    if (code != EXIT_DONE) return code;
     if (!node_feed_start(n, error, error_bytes)) return EXIT_RUNTIME;
-    if (!ingress_start(n->ingress, n->shards, error, error_bytes)) return EXIT_RUNTIME;
+    if (!ingress_start(n->ingress, error, error_bytes)) return EXIT_RUNTIME;
     return EXIT_DONE;
 }
 
@@ -104,61 +57,121 @@ static void node_close(struct node *n, bool exiting) {
     while (n->ingress && !ingress_is_idle(n->ingress) && clock_mono_ms() < until_ms) usleep(1000);
     if (n->courier) node_courier_stop(n->courier);
     if (n->feed) feed_stop(n->feed);
-    for (uint32_t i = 0; i < n->shards_count; i++) {
-        if (n->threads[i]) shard_thread_stop(n->threads[i]);
-    }
+    replicas_stop_threads(n);
+    if (n->peers) node_peers_stop(n->peers);
     if (n->history) history_reader_stop(n->history);
     if (n->courier) node_courier_close(n->courier);
-    for (uint32_t i = 0; i < n->shards_count; i++) {
-        if (n->storages[i]) n->storages[i]->ops->close(n->storages[i]);
-        if (n->threads[i]) shard_thread_free(n->threads[i]);
-    }
+    replicas_close_storages(n);
     if (n->lock_fd >= 0) close(n->lock_fd);
     if (exiting) return;
     if (n->ingress) ingress_close(n->ingress);
     if (n->feed) feed_close(n->feed);
+    if (n->peers) node_peers_close(n->peers, false);
+    while (n->maps) {
+        struct shard_map_newer *older = n->maps->older;
+        free(n->maps);
+        n->maps = older;
+    }
+    free(n->topology);
+    leaders_fini(&n->leaders);
+    pthread_mutex_destroy(&n->topology_mutex);
     pthread_mutex_destroy(&n->status_mutex);
     free(n);
 }
 
-int node_start(struct node **node, const struct config *config, char *error, size_t error_bytes) {
-    int cpus[SHARDS_MAX];
-    struct node *n = calloc(1, sizeof *n);
-    if (!n) {
-        snprintf(error, error_bytes, "no memory for the node");
-        return EXIT_RUNTIME;
-    }
+static struct node *node_new(const struct config *config) {
+    struct node *n = aligned_alloc(64, (sizeof *n + 63) / 64 * 64);
+    if (!n) return NULL;
+    memset(n, 0, sizeof *n);
     n->config = *config;
+    n->lock_fd = -1;
+    memcpy(n->tls.certificate, config->tls_certificate, sizeof n->tls.certificate);
+    memcpy(n->tls.key, config->tls_key, sizeof n->tls.key);
+    memcpy(n->tls.authority, config->tls_authority, sizeof n->tls.authority);
     node_clock_init(&n->clock);
     n->started_ms = node_clock_ms(&n->clock);
     n->started_mono_ms = clock_mono_ms();
     pthread_mutex_init(&n->status_mutex, NULL);
-    const struct identity wanted = {.node_id = config->node_id, .shards = config->shards};
-    n->lock_fd = identity_open(config->data, &wanted, node_cpus(cpus, SHARDS_MAX), &n->identity,
-                               error, error_bytes);
-    int code = EXIT_DATA;
-    if (n->lock_fd >= 0) {
-        n->shards_count = n->identity.shards;
-        shard_map_init(&n->map, n->shards_count);
-        code = node_open(n, error, error_bytes);
+    pthread_mutex_init(&n->topology_mutex, NULL);
+    leaders_init(&n->leaders);
+    return n;
+}
+
+/* Reads the cluster's file, for the number that the directory or the command line gives. */
+static int node_read_topology(struct node *n, struct cluster_topology **topology, char *error,
+                              size_t error_bytes) {
+    struct identity identity = {.node_id = n->config.node_id};
+    *topology = NULL;
+    if (n->config.cluster[0] == 0) return EXIT_DONE;
+    if (identity.node_id == 0 &&
+        identity_peek(n->config.data, &identity, error, error_bytes) < 0)
+        return EXIT_DATA;
+    if (identity.node_id == 0) {
+        snprintf(error, error_bytes, "the data directory %s is new: give --node-id, the number "
+                 "that the cluster's file has for this node", n->config.data);
+        return EXIT_USAGE;
     }
-    if (code != EXIT_DONE) {
-        node_close(n, false);
-        return code;
+    *topology = topology_read(n->config.cluster, (uint32_t)identity.node_id, error, error_bytes);
+    return *topology ? EXIT_DONE : EXIT_USAGE;
+}
+
+/* The data directory, and all that lies in it. Returns an exit code. */
+static int node_open_all(struct node *n, struct cluster_topology *topology, char *error,
+                         size_t error_bytes) {
+    int cpus[SHARDS_MAX];
+    struct identity wanted = {.node_id = n->config.node_id, .shards = n->config.shards};
+    uint32_t default_shards = node_cpus(cpus, SHARDS_MAX);
+    if (topology) {
+        wanted.clustered = true;
+        wanted.node_id = topology->node;
+        memcpy(wanted.cluster_id, topology->cluster_id, sizeof wanted.cluster_id);
+        default_shards = topology_shards_count(topology);
     }
-    *node = n;
-    return EXIT_DONE;
+    n->lock_fd = identity_open(n->config.data, &wanted, default_shards, &n->identity, error,
+                               error_bytes);
+    if (n->lock_fd < 0) return EXIT_DATA;
+    n->shards_count = topology ? default_shards : n->identity.shards;
+    shard_map_init(&n->map, n->shards_count);
+    return node_open(n, topology, error, error_bytes);
+}
+
+int node_start(struct node **node, const struct config *config, char *error, size_t error_bytes) {
+    struct cluster_topology *topology = NULL;
+    struct node *n = node_new(config);
+    if (!n) {
+        snprintf(error, error_bytes, "no memory for the node");
+        return EXIT_RUNTIME;
+    }
+    int code = node_read_topology(n, &topology, error, error_bytes);
+    if (code == EXIT_DONE) code = node_open_all(n, topology, error, error_bytes);
+    if (code == EXIT_DONE) {
+        *node = n;
+        return EXIT_DONE;
+    }
+    if (n->topology != topology) free(topology);
+    node_close(n, false);
+    return code;
+}
+
+/* Whether a shard takes commands or follows one that does. The status_mutex is held. */
+static bool node_shard_is_ready(struct node *n, const struct shard_stats *t) {
+    if (t->ready || !n->peers) return t->ready;
+    return t->leader != 0 && consensus_server_node(t->leader) != n->identity.node_id;
 }
 
 enum node_state node_state(struct node *n, uint32_t *shard) {
     enum node_state state = NODE_READY;
     pthread_mutex_lock(&n->status_mutex);
-    for (uint32_t i = 0; i < n->shards_count && state != NODE_DAMAGED; i++) {
-        shard_stats(n->shards[i], &n->status_scratch);
-        if (!n->status_scratch.ready) state = NODE_RECOVERING;
+    for (uint32_t i = 0; i < LOCAL_SHARDS_SLOTS && state != NODE_DAMAGED; i++) {
+        uint32_t number = local_shards_number(i);
+        struct shard *s = local_shards_enter(&n->local, number);
+        if (!s) continue;
+        shard_stats(s, &n->status_scratch);
+        local_shards_leave(&n->local, number);
+        if (!node_shard_is_ready(n, &n->status_scratch)) state = NODE_RECOVERING;
         if (!n->status_scratch.failed) continue;
         state = NODE_DAMAGED;
-        *shard = i;
+        *shard = number;
     }
     pthread_mutex_unlock(&n->status_mutex);
     return state;
@@ -166,21 +179,26 @@ enum node_state node_state(struct node *n, uint32_t *shard) {
 
 void node_tick(struct node *n) {
     int64_t now_ms = clock_mono_ms();
+    if (n->peers) node_cluster_tick(n);
     if (now_ms - n->window_mono_ms < NODE_WINDOW_MS) return;
     n->window_mono_ms = now_ms;
     ingress_latency_turn(n->ingress);
 }
 
 void node_stop(struct node *n, int64_t patience_ms, bool exiting) {
+    if (n->peers) node_cluster_hand_over(n);
     atomic_store(&n->draining, true);
     ingress_drain(n->ingress);
-    for (uint32_t i = 0; i < n->shards_count; i++) shard_thread_drain(n->threads[i]);
     int64_t until_ms = clock_mono_ms() + patience_ms;
-    for (uint32_t i = 0; i < n->shards_count; i++) {
+    for (uint32_t i = 0; i < LOCAL_SHARDS_SLOTS; i++) {
+        if (n->threads[i]) shard_thread_drain(n->threads[i]);
+    }
+    for (uint32_t i = 0; i < LOCAL_SHARDS_SLOTS; i++) {
+        if (!n->threads[i]) continue;
         while (!shard_thread_is_drained(n->threads[i]) && clock_mono_ms() < until_ms) usleep(1000);
         if (!shard_thread_is_drained(n->threads[i]))
             log_warn("shard %u did not store everything in %lld ms: the next start replays its log",
-                     i, (long long)patience_ms);
+                     local_shards_number(i), (long long)patience_ms);
     }
     node_close(n, exiting);
 }

@@ -1,5 +1,11 @@
-/* A node: shards with their threads and storages, the courier between them, the history reader, and
- * the endpoints in front. One process may hold several (tests do). */
+/* A node: shards with their threads and storages, the courier between them, the history reader, the
+ * way to other nodes, and the endpoints in front. One process may hold several (tests do).
+ *
+ *   node.c           start, stop, housekeeping
+ *   node_cluster.c   in a cluster: what a topology says is done
+ *   replicas.c       storages and threads of the shards
+ *   node_feed.c      the feed
+ *   node_status.c    the answer to STATUS */
 #ifndef JUMUN_NODE_NODE_H
 #define JUMUN_NODE_NODE_H
 
@@ -12,6 +18,9 @@
 #include "engine/node/history_reader.h"
 #include "engine/node/identity.h"
 #include "engine/node/node_feed.h"
+#include "engine/node/replicas.h"
+#include "engine/node/topology.h"
+#include "engine/peers/node_peers.h"
 #include "engine/router/shard_map.h"
 #include "engine/shard/shard_thread.h"
 #include "persistence/storage.h"
@@ -23,28 +32,66 @@ struct node {
     struct node_clock clock;
     int64_t started_ms, started_mono_ms;
     int64_t window_mono_ms;            /* when the latency window was turned; node_tick()'s */
-    struct shard_map map;
+    struct shard_map map;              /* the first one; its endpoints are those of the sockets */
+    struct shard_map_newer {           /* those that took its place, for ingress_set_map() */
+        struct shard_map_newer *older;
+        struct shard_map map;
+    } *maps;
     struct ingress *ingress;
     struct node_courier *courier;
     struct history_reader *history;
     struct feed *feed;                 /* NULL = none */
     atomic_bool draining;
-    uint32_t shards_count;
-    struct storage *storages[SHARDS_MAX];
-    struct shard_thread *threads[SHARDS_MAX];
-    struct shard *shards[SHARDS_MAX];
+    uint32_t shards_count;             /* that the newest orders are spread over */
+    struct local_shards local;         /* the replicas' shards, for whoever uses them */
+    uint64_t server_ids[LOCAL_SHARDS_SLOTS];       /* these by local_shards_slot(); replicas.c */
+    uint64_t first_servers[LOCAL_SHARDS_SLOTS][CONSENSUS_SERVERS_MAX];
+    struct storage *storages[LOCAL_SHARDS_SLOTS];
+    struct shard_thread *threads[LOCAL_SHARDS_SLOTS];
+
+    /* In a cluster; else NULL and unused. */
+    struct node_peers *peers;
+    struct leaders leaders;
+    struct tls_options tls;
+    pthread_mutex_t topology_mutex;    /* guards `topology` and the coming and going of replicas */
+    struct cluster_topology *topology; /* as applied last */
+    int64_t unplaced_since_ms[LOCAL_SHARDS_SLOTS]; /* monotonic; 0 = the topology has it here */
+    atomic_bool must_stop;             /* another process has this node's place */
+    char must_stop_because[512];
+
     pthread_mutex_t status_mutex;      /* one STATUS at a time: guards `status_scratch` */
     struct shard_stats status_scratch;
 };
 
 /* Opens everything and begins to serve; commands are decided once node_state() says ready. Returns
  * EXIT_DONE with a malloc'ed *node; or the exit code that fits, with a sentence in error, and then
- * nothing is left open. */
+ * nothing is left open. With config->cluster the topology comes from that file. */
 int node_start(struct node **node, const struct config *config, char *error, size_t error_bytes);
+
+/* node_cluster.c. Makes true what the topology says, as far as it is this node's work: knows the
+ * nodes, routes by the epochs, starts replicas that it shall have, tells all of them where their
+ * group shall be. A replica that it shall not have any more stays until the group has let go of it.
+ * Takes the topology over (malloc'ed) unless it fails. An older version than the last changes
+ * nothing. Any thread. EXIT_DONE, or an exit code with a sentence in error. */
+int node_apply(struct node *node, struct cluster_topology *topology, char *error,
+               size_t error_bytes);
+
+/* Inside: what node_start(), node_tick() and node_stop() do in a cluster only. */
+struct node_courier_options node_courier_options_of(struct node *node);
+int node_cluster_open(struct node *node, struct cluster_topology *topology, char *error,
+                      size_t error_bytes);
+int node_cluster_start(struct node *node, struct cluster_topology *topology, char *error,
+                       size_t error_bytes);
+void node_cluster_tick(struct node *node);
+void node_cluster_hand_over(struct node *node);
+
+/* The cores that this process may use, in order. Returns their number, at least 1. */
+uint32_t node_cpus(int *cpus, uint32_t max);
 
 enum node_state { NODE_RECOVERING, NODE_READY, NODE_DAMAGED };
 
-/* NODE_READY: every shard has recovered and takes commands. NODE_DAMAGED: a shard's log or state is
+/* NODE_READY: every shard here has recovered, and takes commands or follows one that does.
+ * NODE_DAMAGED: a shard's log or state is
  * damaged (*shard says which, and the log what); its commands are refused. */
 enum node_state node_state(struct node *node, uint32_t *shard);
 

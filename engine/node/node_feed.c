@@ -73,11 +73,12 @@ bool node_feed_open(struct node *n, char *error, size_t error_bytes) {
 
 static uint64_t shard_committed(void *arg) { return shard_commit_index(arg); }
 
+void node_feed_add(struct node *n, uint32_t shard, struct shard *s) {
+    if (!n->feed || shard == SHARD_META) return;
+    const struct feed_source source = {n->storages[shard], shard_committed, s};
+    feed_add(n->feed, shard, &source);
+}
+
 bool node_feed_start(struct node *n, char *error, size_t error_bytes) {
-    if (!n->feed) return true;
-    for (uint32_t i = 0; i < n->shards_count; i++) {
-        const struct feed_source source = {n->storages[i], shard_committed, n->shards[i]};
-        feed_add(n->feed, i, &source);
-    }
-    return feed_start(n->feed, error, error_bytes);
+    return !n->feed || feed_start(n->feed, error, error_bytes);
 }

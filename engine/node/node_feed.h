@@ -12,8 +12,11 @@ struct node;
  * NULL when none is wanted. */
 bool node_feed_open(struct node *node, char *error, size_t error_bytes);
 
-/* Begins to serve the node's shards. False with a sentence in error. */
+/* Begins to serve. False with a sentence in error. */
 bool node_feed_start(struct node *node, char *error, size_t error_bytes);
+
+/* A shard of the node is served from now on, but for the meta group, until feed_remove(). */
+void node_feed_add(struct node *node, uint32_t shard, struct shard *s);
 
 /* Where clients find the feed: `base`, an nng address, with its port plus `more` (0 stays 0: any
  * free one), or with "-name" for other transports than tcp. False when that is no address. */

@@ -128,21 +128,33 @@ static void status_storage(struct status *s, const struct storage_stats *t) {
         status_uint(s, counts[i].key, counts[i].value);
 }
 
+/* Where the group of the shard is, as this replica sees it. */
+static void status_group(struct status *s, const struct node *n, uint32_t slot,
+                         const struct shard_stats *t) {
+    if (!n->peers) return;
+    status_uint(s, "server", n->server_ids[slot]);
+    status_uint(s, "leader_node", consensus_server_node(t->leader));
+    status_uint(s, "servers", t->servers);
+    status_uint(s, "lag_entries_max", t->lag_entries_max);
+    status_uint(s, "snapshots_installed", t->snapshots_installed);
+}
+
 /* Returns the bytes that the shard has on disk. */
-static uint64_t status_shard(struct status *s, struct node *n, uint32_t id) {
+static uint64_t status_shard(struct status *s, struct node *n, uint32_t slot) {
     struct shard_stats *t = &n->status_scratch;
     struct storage_stats storage;
     struct shard_thread_stats thread;
-    shard_stats(n->shards[id], t);
-    n->storages[id]->ops->stats(n->storages[id], &storage);
-    shard_thread_stats(n->threads[id], &thread);
+    uint32_t id = local_shards_number(slot);
+    n->storages[slot]->ops->stats(n->storages[slot], &storage);
+    shard_thread_stats(n->threads[slot], &thread);
     struct status_map outer = status_begin(s);
     status_uint(s, "shard", id);
-    status_text(s, "endpoint", n->map.shard_endpoints[id]);
+    status_text(s, "endpoint", id < SHARDS_MAX ? n->map.shard_endpoints[id] : "");
     status_text(s, "role", status_role(t->role));
     status_bool(s, "ready", t->ready);
     status_bool(s, "failed", t->failed);
     status_bool(s, "disk_full", t->disk_full || storage.full);
+    status_group(s, n, slot, t);
     status_shard_counts(s, t);
     status_storage(s, &storage);
     status_uint(s, "rounds", thread.rounds);
@@ -152,6 +164,32 @@ static uint64_t status_shard(struct status *s, struct node *n, uint32_t id) {
     return storage.log_bytes + storage.state_bytes;
 }
 
+/* Returns the bytes that all shards have on disk. */
+static uint64_t status_shards(struct status *s, struct node *n) {
+    static const uint8_t head[] = {0xdc, 0, 0}; /* array 16 */
+    uint64_t used_bytes = 0;
+    uint32_t count = 0;
+    status_key(s, "shards");
+    size_t at = msgpack_writer_size(&s->w);
+    msgpack_write_raw(&s->w, head, sizeof head);
+    pthread_mutex_lock(&n->status_mutex); /* nothing is closed meanwhile */
+    for (uint32_t slot = 0; slot < LOCAL_SHARDS_SLOTS; slot++) {
+        uint32_t number = local_shards_number(slot);
+        struct shard *shard = local_shards_enter(&n->local, number);
+        if (!shard) continue;
+        shard_stats(shard, &n->status_scratch);
+        local_shards_leave(&n->local, number);
+        used_bytes += status_shard(s, n, slot);
+        count++;
+    }
+    pthread_mutex_unlock(&n->status_mutex);
+    if (msgpack_writer_ok(&s->w)) {
+        s->w.start[at + 1] = (uint8_t)(count >> 8);
+        s->w.start[at + 2] = (uint8_t)count;
+    }
+    return used_bytes;
+}
+
 static void status_messages(struct status *s, const struct ingress_stats *t) {
     struct status_map outer = status_map(s, "messages");
     const struct { const char *key; uint64_t value; } counts[] = {
@@ -159,7 +197,9 @@ static void status_messages(struct status *s, const struct ingress_stats *t) {
         {"overloaded", t->overloaded}, {"commands", t->commands},
         {"node_commands", t->node_commands}, {"stray_commands", t->stray_commands},
         {"replies_dropped", t->replies_dropped}, {"bytes_in", t->bytes_in},
-        {"bytes_out", t->bytes_out}, {"in_flight", t->in_flight}};
+        {"bytes_out", t->bytes_out}, {"in_flight", t->in_flight}, {"not_led", t->not_led},
+        {"forwarded", t->forwarded.messages}, {"forwarded_commands", t->forwarded.commands},
+        {"forwards_unanswered", t->forwarded.unanswered}};
     for (size_t i = 0; i < sizeof counts / sizeof counts[0]; i++)
         status_uint(s, counts[i].key, counts[i].value);
     status_end(s, outer);
@@ -220,6 +260,47 @@ static void status_feed(struct status *s, struct node *n) {
     status_end(s, outer);
 }
 
+static void status_peers(struct status *s, const struct node_peers_stats *t) {
+    const struct { const char *key; uint64_t value; } counts[] = {
+        {"sent", t->messages.sent}, {"sent_bytes", t->messages.sent_bytes},
+        {"lost", t->messages.lost}, {"received", t->messages.received},
+        {"received_bytes", t->messages.received_bytes}, {"foreign", t->messages.foreign},
+        {"stray", t->messages.stray}, {"malformed", t->messages.malformed},
+        {"connects", t->messages.connects}, {"redials", t->redials},
+        {"unwanted", t->unwanted}, {"refused", t->refused},
+        {"snapshot_sent_bytes", t->snapshots.sent_bytes},
+        {"snapshot_received_bytes", t->snapshots.received_bytes},
+        {"catch_up_messages", t->catch_up.messages}, {"catch_up_entries", t->catch_up.entries},
+        {"catch_up_bytes", t->catch_up.bytes}, {"catch_up_waiting", t->catch_up.waiting}};
+    struct status_map outer = status_map(s, "peers");
+    for (size_t i = 0; i < sizeof counts / sizeof counts[0]; i++)
+        status_uint(s, counts[i].key, counts[i].value);
+    status_end(s, outer);
+}
+
+/* The cluster as this node sees it: the other nodes, and what travels between them. */
+static void status_cluster(struct status *s, struct node *n) {
+    struct node_peers_stats stats;
+    if (!n->peers) return;
+    struct node_peers_seen *seen = calloc(NODES_MAX, sizeof *seen);
+    uint32_t count = seen ? node_peers_seen(n->peers, seen, NODES_MAX) : 0;
+    status_key(s, "nodes");
+    msgpack_write_array(&s->w, count);
+    for (uint32_t i = 0; i < count; i++) {
+        struct status_map outer = status_begin(s);
+        status_uint(s, "node", seen[i].node);
+        status_bool(s, "connected", seen[i].up);
+        status_int(s, "silent_ms", seen[i].silent_ms);
+        status_text(s, "endpoint", seen[i].endpoint);
+        status_text(s, "version", seen[i].version);
+        status_uint(s, "document", seen[i].document);
+        status_end(s, outer);
+    }
+    free(seen);
+    node_peers_stats(n->peers, &stats);
+    status_peers(s, &stats);
+}
+
 static void status_machine(struct status *s, struct node *n, uint64_t used_bytes) {
     struct memory_stats memory;
     struct statvfs disk = {0};
@@ -266,11 +347,8 @@ void *node_status(void *arg, uint32_t *bytes) {
     status_ingress(&s, n->ingress);
     status_courier_and_history(&s, n);
     status_feed(&s, n);
-    status_key(&s, "shards");
-    msgpack_write_array(&s.w, n->shards_count);
-    pthread_mutex_lock(&n->status_mutex);
-    for (uint32_t i = 0; i < n->shards_count; i++) used_bytes += status_shard(&s, n, i);
-    pthread_mutex_unlock(&n->status_mutex);
+    status_cluster(&s, n);
+    used_bytes = status_shards(&s, n);
     status_machine(&s, n, used_bytes);
     status_end(&s, outer);
     require(msgpack_writer_ok(&s.w)); /* SHARDS_MAX times what a shard's map can take */

@@ -21,34 +21,90 @@ uint32_t shard_map_route(const struct shard_map *map, const struct command *comm
     case COMMAND_STORE_GET:
         return routing_shard_of_store(map->epochs, map->epochs_count, command->store.store);
     default:
+        if (command_is_for_cluster(command->kind)) return SHARD_META;
         return routing_shard_of_key(map->epochs, map->epochs_count, &command->subject);
     }
 }
 
-void *shard_map_encode(const struct shard_map *map, uint32_t *bytes) {
+const char *shard_map_node_endpoint(const struct shard_map *map, uint32_t node) {
+    for (uint32_t i = 0; i < map->nodes_count; i++) {
+        if (map->nodes[i].node == node) return map->nodes[i].endpoint;
+    }
+    return NULL;
+}
+
+bool shard_map_endpoint_at(const struct shard_map *map, uint32_t node, uint32_t shard,
+                           char out[ENDPOINT_BYTES_MAX]) {
+    char error[256];
+    const char *general = node ? shard_map_node_endpoint(map, node) : NULL;
+    if (general && shard == SHARD_META) {
+        memcpy(out, general, ENDPOINT_BYTES_MAX); /* it has no endpoint of its own */
+        return true;
+    }
+    return general && shard < SHARDS_MAX &&
+           shard_map_endpoint_of(general, shard, out, ENDPOINT_BYTES_MAX, error, sizeof error);
+}
+
+bool shard_map_leader_endpoint(const struct shard_map *map, const struct leaders *leaders,
+                               uint32_t shard, char out[ENDPOINT_BYTES_MAX]) {
+    if (leaders && map->nodes_count > 0)
+        return shard_map_endpoint_at(map, leaders_route(leaders, shard).node, shard, out);
+    if (shard >= map->shards_count) return false;
+    memcpy(out, map->shard_endpoints[shard], ENDPOINT_BYTES_MAX);
+    return true;
+}
+
+static void shard_map_encode_epochs(struct msgpack_writer *w, const struct shard_map *map) {
+    msgpack_write_text(w, "epochs");
+    msgpack_write_array(w, map->epochs_count);
+    for (uint32_t i = 0; i < map->epochs_count; i++) {
+        msgpack_write_array(w, 2);
+        msgpack_write_int(w, map->epochs[i].from_ms);
+        msgpack_write_uint(w, map->epochs[i].shards_count);
+    }
+}
+
+/* A shard whose leader is not known is told without an endpoint: the general one takes its
+ * commands, as soon as there is somebody to take them. */
+static void shard_map_encode_shards(struct msgpack_writer *w, const struct shard_map *map,
+                                    const struct leaders *leaders) {
+    msgpack_write_text(w, "shards");
+    msgpack_write_array(w, map->shards_count);
+    for (uint32_t i = 0; i < map->shards_count; i++) {
+        char endpoint[ENDPOINT_BYTES_MAX] = "";
+        if (!shard_map_leader_endpoint(map, leaders, i, endpoint)) endpoint[0] = 0;
+        msgpack_write_array(w, 2);
+        msgpack_write_uint(w, i);
+        msgpack_write_text(w, endpoint);
+    }
+}
+
+static void shard_map_encode_nodes(struct msgpack_writer *w, const struct shard_map *map) {
+    msgpack_write_text(w, "nodes");
+    msgpack_write_array(w, map->nodes_count);
+    for (uint32_t i = 0; i < map->nodes_count; i++) {
+        msgpack_write_array(w, 2);
+        msgpack_write_uint(w, map->nodes[i].node);
+        msgpack_write_text(w, map->nodes[i].endpoint);
+    }
+    msgpack_write_text(w, "version");
+    msgpack_write_uint(w, map->version);
+}
+
+void *shard_map_encode(const struct shard_map *map, const struct leaders *leaders,
+                       uint32_t *bytes) {
     void *buffer = malloc(STATUS_BYTES_MAX);
     struct msgpack_writer w;
     if (!buffer) return NULL;
     msgpack_writer_init(&w, buffer, STATUS_BYTES_MAX);
-    msgpack_write_map(&w, 4);
-    msgpack_write_text(&w, "epochs");
-    msgpack_write_array(&w, map->epochs_count);
-    for (uint32_t i = 0; i < map->epochs_count; i++) {
-        msgpack_write_array(&w, 2);
-        msgpack_write_int(&w, map->epochs[i].from_ms);
-        msgpack_write_uint(&w, map->epochs[i].shards_count);
-    }
-    msgpack_write_text(&w, "shards");
-    msgpack_write_array(&w, map->shards_count);
-    for (uint32_t i = 0; i < map->shards_count; i++) {
-        msgpack_write_array(&w, 2);
-        msgpack_write_uint(&w, i);
-        msgpack_write_text(&w, map->shard_endpoints[i]);
-    }
+    msgpack_write_map(&w, map->nodes_count ? 6 : 4);
+    shard_map_encode_epochs(&w, map);
+    shard_map_encode_shards(&w, map, leaders);
     msgpack_write_text(&w, "feed");
     msgpack_write_text(&w, map->feed_endpoint);
     msgpack_write_text(&w, "notify");
     msgpack_write_text(&w, map->notify_endpoint);
+    if (map->nodes_count) shard_map_encode_nodes(&w, map);
     require(msgpack_writer_ok(&w)); /* see the relations in engine/limits.h */
     *bytes = (uint32_t)msgpack_writer_size(&w);
     return buffer;
@@ -68,7 +124,7 @@ static long shard_map_port(const char *base, size_t *before) {
 bool shard_map_endpoint_of(const char *base, uint32_t shard, char *out, size_t out_bytes,
                            char *error, size_t error_bytes) {
     int used;
-    if (strncmp(base, "tcp", 3) == 0) {
+    if (strncmp(base, "tcp", 3) == 0 || strncmp(base, "tls+tcp", 7) == 0) {
         size_t before = 0;
         long port = shard_map_port(base, &before);
         if (port < 0) {

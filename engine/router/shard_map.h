@@ -1,5 +1,6 @@
-/* The shard map of a node: the epochs that say which shard owns a key, and the endpoint of each
- * shard. Written before the node serves, read by everybody, never changed: any thread. */
+/* The shard map of a node: the epochs that say which shard owns a key, the endpoints of this node,
+ * one for each shard, and those of the other nodes. Never changed once it is read by others: a
+ * newer one takes its place. Any thread. */
 #ifndef JUMUN_ROUTER_SHARD_MAP_H
 #define JUMUN_ROUTER_SHARD_MAP_H
 
@@ -7,12 +8,20 @@
 
 #include "actors/command.h"
 #include "engine/limits.h"
+#include "engine/router/leaders.h"
 #include "engine/wire/routing.h"
 
 struct shard_map {
     struct routing_epoch epochs[EPOCHS_MAX];
     uint32_t epochs_count;
-    uint32_t shards_count;
+    uint32_t shards_count;                                 /* most of any epoch */
+    uint64_t version;                                      /* grows with what a client must know */
+    uint32_t node;                                         /* own number */
+    uint32_t nodes_count;                                  /* 0 = a node alone */
+    struct shard_map_node {
+        uint32_t node;
+        char endpoint[ENDPOINT_BYTES_MAX];                 /* general one, as clients reach it */
+    } nodes[NODES_MAX];
     char endpoint[ENDPOINT_BYTES_MAX];                     /* the general one */
     char shard_endpoints[SHARDS_MAX][ENDPOINT_BYTES_MAX];
     char feed_endpoint[ENDPOINT_BYTES_MAX];                /* of this node's feed; "" = none */
@@ -22,13 +31,26 @@ struct shard_map {
 /* One epoch from the beginning of time with `shards_count` shards; no endpoints yet. */
 void shard_map_init(struct shard_map *map, uint32_t shards_count);
 
-/* The shard that decides the command: by key, or by store id for the commands of stores. Not for
- * malformed commands and those of the node. */
+/* The shard that decides the command: by key, by store id for the commands of stores, SHARD_META
+ * for those of the cluster. Not for malformed commands and those of the node. */
 uint32_t shard_map_route(const struct shard_map *map, const struct command *command);
+
+/* The endpoint of a shard at the node that leads it, as clients reach it. False when no leader is
+ * known. `leaders` NULL: this node leads all. */
+bool shard_map_leader_endpoint(const struct shard_map *map, const struct leaders *leaders,
+                               uint32_t shard, char out[ENDPOINT_BYTES_MAX]);
+
+/* The endpoint of a shard at a node of the cluster. False when the map does not know the node. */
+bool shard_map_endpoint_at(const struct shard_map *map, uint32_t node, uint32_t shard,
+                           char out[ENDPOINT_BYTES_MAX]);
+
+/* The general endpoint of a node of the cluster; NULL = not known. */
+const char *shard_map_node_endpoint(const struct shard_map *map, uint32_t node);
 
 /* Writes the answer to SHARD_MAP (engine/wire/protocol.h): malloc'ed msgpack, *bytes long. NULL
  * without memory. */
-void *shard_map_encode(const struct shard_map *map, uint32_t *bytes);
+void *shard_map_encode(const struct shard_map *map, const struct leaders *leaders,
+                       uint32_t *bytes);
 
 /* The endpoint of a shard that belongs to the general endpoint `base`: for "tcp://host:port" the
  * port + 1 + shard (port 0 stays 0: any free one), for other transports base-shard-<n>. False when

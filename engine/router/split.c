@@ -4,14 +4,15 @@
 
 #include "engine/base/check.h"
 
-/* Commands from 100 on are for the node, see actors/command.h. */
-enum { SPLIT_NODE_COMMANDS_FROM = 100 };
+/* Commands from 100 on are for the node, but for those of the cluster, see actors/command.h. */
+enum { SPLIT_NODE_COMMANDS_FROM = 100, SPLIT_META_SLOT = SHARDS_MAX };
 
 bool split_is_local(const struct command *command) {
-    return command->malformed != 0 || command->kind >= SPLIT_NODE_COMMANDS_FROM;
+    return command->malformed != 0 || (command->kind >= SPLIT_NODE_COMMANDS_FROM &&
+                                       !command_is_for_cluster(command->kind));
 }
 
-/* Notes the shard of each command and counts them by shard. Returns the commands that go to one. */
+/* Notes the shard of each command and counts them by slot. Returns the commands that go to one. */
 static uint32_t split_route(const struct shard_map *map, const struct request *request,
                             uint32_t *counts, struct split *split) {
     uint32_t routed = 0;
@@ -23,7 +24,7 @@ static uint32_t split_route(const struct shard_map *map, const struct request *r
         }
         uint32_t shard = shard_map_route(map, c);
         split->shard_of[i] = shard;
-        counts[shard]++;
+        counts[local_shards_slot(shard)]++;
         routed++;
     }
     return routed;
@@ -39,23 +40,25 @@ static void split_part_init(struct request_part *part, struct request *request,
 
 void split_request(const struct shard_map *map, struct request *request, uint64_t message_bytes,
                    uint32_t expected_shard, struct split *split) {
-    uint32_t counts[SHARDS_MAX], next[SHARDS_MAX];
+    uint32_t counts[LOCAL_SHARDS_SLOTS], next[LOCAL_SHARDS_SLOTS];
     memset(counts, 0, map->shards_count * sizeof counts[0]);
+    counts[SPLIT_META_SLOT] = 0;
     uint32_t routed = split_route(map, request, counts, split);
     uint32_t parts = 0, position = 0;
-    for (uint32_t shard = 0; shard < map->shards_count; shard++) {
-        if (counts[shard] == 0) continue;
-        bool whole = counts[shard] == request->commands_count;
-        next[shard] = position;
-        split->part_shards[parts] = shard;
+    for (uint32_t i = 0; i <= map->shards_count; i++) {
+        uint32_t slot = i < map->shards_count ? i : SPLIT_META_SLOT;
+        if (counts[slot] == 0) continue;
+        bool whole = counts[slot] == request->commands_count;
+        next[slot] = position;
+        split->part_shards[parts] = local_shards_number(slot);
         split_part_init(&split->parts[parts++], request,
-                        whole ? NULL : split->positions + position, counts[shard], message_bytes);
-        position += counts[shard];
+                        whole ? NULL : split->positions + position, counts[slot], message_bytes);
+        position += counts[slot];
     }
     require(position == routed);
     for (uint32_t i = 0; i < request->commands_count && parts > 0; i++) {
         if (split->shard_of[i] != SPLIT_NO_SHARD)
-            split->positions[next[split->shard_of[i]]++] = i;
+            split->positions[next[local_shards_slot(split->shard_of[i])]++] = i;
     }
     split->parts_count = parts;
     split->stray_commands = 0;

@@ -6,8 +6,8 @@
 #include "engine/shard/request.h"
 
 /* Memory of a split, of the caller: `positions` and `shard_of` have room for all commands of the
- * request, `parts` for as many as the request has commands or the map has shards, whichever is
- * less. */
+ * request, `parts` for as many as the request has commands or the map has shards, the meta group's
+ * counted, whichever is less. */
 struct split {
     struct request_part *parts;
     uint32_t *part_shards;     /* by part: the shard that it goes to; room as for `parts` */

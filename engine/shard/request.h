@@ -37,7 +37,8 @@ enum result_value {
     RESULT_VALUE_STORE = 2,    /* a copy of the store's block */
     RESULT_VALUE_HISTORY = 3,  /* history_item + event, repeated; oldest first */
     RESULT_VALUE_MSGPACK = 4,  /* ready to send */
-    RESULT_VALUE_CLUSTER = 5   /* a copy of the cluster document's block */
+    RESULT_VALUE_CLUSTER = 5,  /* a copy of the cluster document's block */
+    RESULT_VALUE_RESULT = 6    /* the whole result, ready to send: another node's answer */
 };
 
 /* Stands before each event of a RESULT_VALUE_HISTORY. */

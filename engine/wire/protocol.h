@@ -1,7 +1,8 @@
 /* The wire protocol's numbers: msgpack over nng REQ/REP. docs/protocol.md is the manual by example.
  *
- * request = [version, deadline_ms, [command, ...]]
+ * request = [version, deadline_ms, [command, ...], flags?]
  *   deadline_ms   Unix ms after which the commands are not decided any more; 0 = none
+ *   flags         uint, REQUEST_FLAG_*; may be absent or nil. Unknown ones: MALFORMED_MESSAGE
  *   command = [kind, subject, id, expected_version, body, trace?]
  *     kind              uint, see COMMAND_KINDS (actors/command.h) and NODE_COMMANDS
  *     subject           order commands: bin 16, the key. store commands: str, the store id.
@@ -44,12 +45,16 @@
  *          | [code, order_version, shard, index, flags]                 flags: 1 = repeated
  *          | [code, order_version, shard, index, flags, value]          reads: the answer
  *          | [code, order_version, shard, index, flags, "sentence", retry_after_ms]   refused
+ *          | [the same 7, "tcp://host:port"]     NOT_LEADER, when it is known where the leader is
  *   (shard, index) is a token: a state that has applied it contains the command's effect.
  *
  * values (maps may grow: a reader skips keys that it does not know):
  *   PING            "pong"
  *   SHARD_MAP       {"epochs": [[from_ms, shards_count], ...],   sorted, the first from 0
- *                    "shards": [[shard, "tcp://host:port"], ...]} the endpoint that owns the shard;
+ *                    "shards": [[shard, "tcp://host:port"], ...], the endpoint of its leader;
+ *                                "" = no leader is known now, the general endpoint takes it
+ *                    "nodes": [[node, "tcp://host:port"], ...],   in a cluster: general endpoints
+ *                    "version": number}                           grows when nodes or epochs change
  *                   a host of "0.0.0.0" or "*" stands for the host that the client asked
  *   GET             map of the fields of struct order_view (actors/order/order.h) by name: key bin
  *                   16, state and currency str, fulfilment / payment_timing / ended_by numbers,
@@ -63,6 +68,9 @@
 enum { PROTOCOL_VERSION = 1 };
 
 enum { RESULT_FLAG_REPEATED = 1 };
+
+/* Another node sends it on for a client: it is not sent on once more. */
+enum { REQUEST_FLAG_FORWARDED = 1, REQUEST_FLAGS_KNOWN = 1 };
 
 /* Answered by the node itself. X(name, number) */
 #define NODE_COMMANDS(X)                                                                           \

@@ -11,9 +11,10 @@
 enum {
     REPLY_HEAD_BYTES_MAX = 8,
     RESULT_DONE_BYTES_MAX = 1 + 3 + 5 + 5 + 9 + 1,    /* code, version, shard, index, flags */
-    RESULT_REFUSED_BYTES_MAX = RESULT_DONE_BYTES_MAX + 128 + 5 /* sentence, retry after */
+    RESULT_REFUSED_BYTES_MAX = RESULT_DONE_BYTES_MAX + 128 + 5, /* sentence, retry after */
+    RESULT_HINTED_BYTES_MAX = RESULT_REFUSED_BYTES_MAX + 3 + ENDPOINT_BYTES_MAX /* leader's place */
 };
-static_assert(REPLY_HEAD_BYTES_MAX + BATCH_COMMANDS_MAX * RESULT_REFUSED_BYTES_MAX <
+static_assert(REPLY_HEAD_BYTES_MAX + BATCH_COMMANDS_MAX * RESULT_HINTED_BYTES_MAX <
                   MESSAGE_BYTES_MAX,
               "the results of a largest batch fit a message, if not their values");
 
@@ -44,7 +45,7 @@ static size_t reply_value_bytes_max(const struct result *r) {
     switch (r->value_kind) {
     case RESULT_VALUE_ORDER: return order_encode_bytes_max(r->value);
     case RESULT_VALUE_STORE: return store_encode_bytes_max(r->value);
-    case RESULT_VALUE_MSGPACK: return r->value_bytes;
+    case RESULT_VALUE_MSGPACK: case RESULT_VALUE_RESULT: return r->value_bytes;
     case RESULT_VALUE_CLUSTER: return CLUSTER_ENCODED_BYTES_MAX;
     case RESULT_VALUE_HISTORY: {
         size_t bytes = MSGPACK_HEADER_BYTES_MAX;
@@ -78,7 +79,9 @@ static void reply_encode_value(struct msgpack_writer *w, const struct result *r)
     case RESULT_VALUE_STORE: store_encode(w, r->value); break;
     case RESULT_VALUE_HISTORY: reply_encode_history(w, r); break;
     case RESULT_VALUE_CLUSTER: reply_encode_cluster(w, r->value); break;
-    case RESULT_VALUE_MSGPACK: msgpack_write_raw(w, r->value, r->value_bytes); break;
+    case RESULT_VALUE_MSGPACK: case RESULT_VALUE_RESULT:
+        msgpack_write_raw(w, r->value, r->value_bytes);
+        break;
     default: msgpack_write_nil(w); break;
     }
 }
@@ -93,14 +96,24 @@ static inline void reply_encode_head(struct msgpack_writer *w, uint32_t fields, 
     if (fields > 4) msgpack_write_uint(w, r->flags & RESULT_FLAG_REPEATED);
 }
 
-static void reply_encode_refusal(struct msgpack_writer *w, uint32_t code, const struct result *r) {
-    reply_encode_head(w, 7, code, r);
+static void reply_encode_refusal(struct msgpack_writer *w, uint32_t code, const struct result *r,
+                                 const char *leader) {
+    reply_encode_head(w, leader ? 8 : 7, code, r);
     msgpack_write_text(w, result_code_text(code));
     msgpack_write_uint(w, r->retry_after_ms);
+    if (leader) msgpack_write_text(w, leader);
+}
+
+static void reply_encode_not_leader(struct msgpack_writer *w, const struct result *r,
+                                    const struct reply_hints *hints) {
+    char endpoint[ENDPOINT_BYTES_MAX];
+    bool known = hints && hints->leader(hints->arg, r->shard, r->leader_node, endpoint);
+    reply_encode_refusal(w, r->code, r, known ? endpoint : NULL);
 }
 
 /* What a result needs at least; a value comes on top, if there is room. */
 static size_t reply_bytes_least(const struct result *r) {
+    if (r->code == RESULT_NOT_LEADER) return RESULT_HINTED_BYTES_MAX;
     return reply_is_done(r) && !reply_has_value(r) ? RESULT_DONE_BYTES_MAX
                                                    : RESULT_REFUSED_BYTES_MAX;
 }
@@ -111,13 +124,13 @@ static void reply_encode_with_value(struct msgpack_writer *w, const struct resul
     size_t before = msgpack_writer_size(w);
     uint8_t *end = w->end;
     w->end -= reserve;
-    reply_encode_head(w, 6, r->code, r);
+    if (r->value_kind != RESULT_VALUE_RESULT) reply_encode_head(w, 6, r->code, r);
     reply_encode_value(w, r);
     bool fits = msgpack_writer_ok(w);
     w->end = end;
     if (fits) return;
     msgpack_writer_rewind(w, before);
-    reply_encode_refusal(w, RESULT_MESSAGE_TOO_LARGE, r);
+    reply_encode_refusal(w, RESULT_MESSAGE_TOO_LARGE, r, NULL);
 }
 
 size_t reply_bytes_max(const struct result *results, uint32_t count) {
@@ -130,7 +143,8 @@ size_t reply_bytes_max(const struct result *results, uint32_t count) {
     return bytes < MESSAGE_BYTES_MAX ? bytes : MESSAGE_BYTES_MAX;
 }
 
-size_t reply_encode(const struct result *results, uint32_t count, void *buffer, size_t capacity) {
+size_t reply_encode(const struct result *results, uint32_t count, const struct reply_hints *hints,
+                    void *buffer, size_t capacity) {
     struct msgpack_writer w;
     msgpack_writer_init(&w, buffer, capacity);
     msgpack_write_array(&w, 3);
@@ -142,7 +156,8 @@ size_t reply_encode(const struct result *results, uint32_t count, void *buffer, 
     for (uint32_t i = 0; i < count; i++) {
         const struct result *r = &results[i];
         reserve -= reply_bytes_least(r);
-        if (!reply_is_done(r)) reply_encode_refusal(&w, r->code, r);
+        if (r->code == RESULT_NOT_LEADER) reply_encode_not_leader(&w, r, hints);
+        else if (!reply_is_done(r)) reply_encode_refusal(&w, r->code, r, NULL);
         else if (reply_has_value(r)) reply_encode_with_value(&w, r, reserve);
         else reply_encode_head(&w, r->flags & RESULT_FLAG_REPEATED ? 5 : 4, r->code, r);
     }

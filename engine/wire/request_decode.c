@@ -1,6 +1,7 @@
 #include "engine/wire/request_decode.h"
 
 #include "actors/cluster/cluster.h"
+#include "engine/base/check.h"
 #include "engine/base/utf8.h"
 #include "engine/limits.h"
 #include "engine/wire/msgpack_reader.h"
@@ -425,17 +426,23 @@ static bool decode_command(struct msgpack_reader *reader, struct wire_arena *are
     return true;
 }
 
+/* What stands behind the commands, if anything. */
+static bool decode_flags(struct msgpack_reader *reader, uint32_t fields, uint64_t *flags) {
+    if (fields == 3 || msgpack_take_nil(reader)) return true;
+    return msgpack_read_uint(reader, flags) == MSGPACK_OK && (*flags & ~REQUEST_FLAGS_KNOWN) == 0;
+}
+
 enum result_code request_decode(const void *message, size_t size, struct wire_arena *arena,
                                 struct wire_request *request) {
     if (size > MESSAGE_BYTES_MAX) return RESULT_MESSAGE_TOO_LARGE;
     struct msgpack_reader reader;
     msgpack_reader_init(&reader, message, size);
     uint32_t fields, count;
-    uint64_t version, deadline_ms = 0;
+    uint64_t version, deadline_ms = 0, flags = 0;
     if (msgpack_read_array(&reader, &fields) != MSGPACK_OK) return RESULT_MALFORMED_MESSAGE;
     if (msgpack_read_uint(&reader, &version) != MSGPACK_OK) return RESULT_MALFORMED_MESSAGE;
     if (version != PROTOCOL_VERSION) return RESULT_UNSUPPORTED_VERSION;
-    if (fields != 3) return RESULT_MALFORMED_MESSAGE;
+    if (fields != 3 && fields != 4) return RESULT_MALFORMED_MESSAGE;
     if (!msgpack_take_nil(&reader) &&
         msgpack_read_uint_upto(&reader, INT64_MAX, &deadline_ms) != MSGPACK_OK)
         return RESULT_MALFORMED_MESSAGE;
@@ -449,7 +456,23 @@ enum result_code request_decode(const void *message, size_t size, struct wire_ar
     if (commands == NULL) return RESULT_OUT_OF_MEMORY;
     for (uint32_t i = 0; i < count; i++)
         if (!decode_command(&reader, arena, &commands[i])) return RESULT_MALFORMED_MESSAGE;
+    if (!decode_flags(&reader, fields, &flags)) return RESULT_MALFORMED_MESSAGE;
     if (msgpack_reader_left(&reader) != 0) return RESULT_MALFORMED_MESSAGE;
-    *request = (struct wire_request){(int64_t)deadline_ms, commands, count};
+    *request = (struct wire_request){(int64_t)deadline_ms, commands, count, (uint32_t)flags};
     return RESULT_OK;
+}
+
+void request_spans(const void *message, size_t size, struct bytes *spans) {
+    struct msgpack_reader reader;
+    uint32_t fields, count;
+    msgpack_reader_init(&reader, message, size);
+    bool good = msgpack_read_array(&reader, &fields) == MSGPACK_OK &&
+                msgpack_skip(&reader) == MSGPACK_OK && msgpack_skip(&reader) == MSGPACK_OK &&
+                msgpack_read_array(&reader, &count) == MSGPACK_OK;
+    for (uint32_t i = 0; good && i < count; i++) {
+        const uint8_t *from = reader.at;
+        good = msgpack_skip(&reader) == MSGPACK_OK;
+        spans[i] = bytes_of(from, (size_t)(reader.at - from));
+    }
+    require(good);
 }

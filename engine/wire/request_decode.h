@@ -16,6 +16,7 @@ struct wire_request {
     int64_t deadline_ms;      /* Unix; 0 = none */
     struct command *commands; /* in the arena; texts point into the message */
     uint32_t commands_count;  /* 1..BATCH_COMMANDS_MAX */
+    uint32_t flags;           /* REQUEST_FLAG_* */
 };
 
 /* Decodes a whole message of `size` bytes, which must outlive the commands.
@@ -37,6 +38,10 @@ struct wire_request {
  * Node commands (NODE_COMMANDS of protocol.h) have nothing but their kind. */
 enum result_code request_decode(const void *message, size_t size, struct wire_arena *arena,
                                 struct wire_request *request);
+
+/* Where the commands of a message that request_decode() has accepted stand in it: `spans` gets
+ * wire_request.commands_count of them, in order. */
+void request_spans(const void *message, size_t size, struct bytes *spans);
 
 /* Of a command without a fault: whether its subject is a store. */
 static inline bool command_is_for_store(uint8_t kind) {

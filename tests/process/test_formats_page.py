@@ -77,7 +77,8 @@ def check_log(scope, data, small, large, total):
             lines += printed.stdout
     check(kinds[small] == [1, 2, 15], 'the small order: placed, paid, annotated')
     check(kinds[large] == [1], 'the large order: placed')
-    check(sorted(set(kinds[bytes(16)])) == [90, 91], 'shards told each other')
+    # 92, that a message was acknowledged, is logged now and then.
+    check(set(kinds[bytes(16)]) - {92} == {90, 91}, 'shards told each other')
     check('placed in store-7 for 19000\n' in lines, 'the page prints the small order')
     check('placed in store-8 for %d\n' % total in lines, 'and the large one')
     check(re.search(r'kind 2 %s version 2 state 3\n' % small.hex(), lines), 'and the payment')

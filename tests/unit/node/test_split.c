@@ -98,6 +98,20 @@ static void malformed_and_node_commands_visit_no_shard(void **state) {
     assert_int_equal(done_calls, 1);
 }
 
+static void commands_of_the_cluster_go_to_its_group(void **state) {
+    shard_map_init(&map, SHARDS);
+    fill_keys(COMMANDS);
+    commands[3].kind = COMMAND_CLUSTER_GET;
+    commands[9].kind = COMMAND_CLUSTER_DRAIN;
+    struct request r = request_of(COMMANDS);
+    split_request(&map, &r, 10000, SPLIT_NO_SHARD, &split);
+    assert_int_equal(split.parts_count, SHARDS + 1);
+    assert_int_equal(part_shards[SHARDS], SHARD_META);
+    assert_int_equal(parts[SHARDS].count, 2);
+    assert_int_equal(request_part_position(&parts[SHARDS], 1), 9);
+    check_parts(&r);
+}
+
 static void strays_are_counted(void **state) {
     shard_map_init(&map, SHARDS);
     fill_keys(COMMANDS);
@@ -151,19 +165,55 @@ static void endpoints_of_shards(void **state) {
     assert_false(shard_map_endpoint_of("tcp://h:70000", 0, out, sizeof out, error, 256));
 }
 
-static void the_map_on_the_wire(void **state) {
+static void expect_map(const struct leaders *leaders, const uint8_t *expected, size_t size) {
     uint32_t bytes = 0;
+    void *encoded = shard_map_encode(&map, leaders, &bytes);
+    assert_non_null(encoded);
+    assert_int_equal(bytes, size);
+    assert_memory_equal(encoded, expected, size);
+    free(encoded);
+}
+
+static void the_map_on_the_wire(void **state) {
     shard_map_init(&map, 2);
     map.shard_endpoints[0][0] = 'a';
     map.shard_endpoints[1][0] = 'b';
-    void *encoded = shard_map_encode(&map, &bytes);
-    static const uint8_t expected[] = {0x82, 0xa6, 'e', 'p', 'o', 'c', 'h', 's', 0x91, 0x92, 0, 2,
+    map.feed_endpoint[0] = 'f';
+    static const uint8_t expected[] = {0x84, 0xa6, 'e', 'p', 'o', 'c', 'h', 's', 0x91, 0x92, 0, 2,
                                        0xa6, 's', 'h', 'a', 'r', 'd', 's', 0x92, 0x92, 0, 0xa1,
-                                       'a', 0x92, 1, 0xa1, 'b'};
-    assert_non_null(encoded);
-    assert_int_equal(bytes, sizeof expected);
-    assert_memory_equal(encoded, expected, sizeof expected);
-    free(encoded);
+                                       'a', 0x92, 1, 0xa1, 'b', 0xa4, 'f', 'e', 'e', 'd', 0xa1,
+                                       'f', 0xa6, 'n', 'o', 't', 'i', 'f', 'y', 0xa0};
+    expect_map(NULL, expected, sizeof expected);
+}
+
+/* Of a cluster: each shard at the node that leads it; nothing where nobody is known to. */
+static void the_map_of_a_cluster(void **state) {
+    static struct leaders leaders;
+    char endpoint[ENDPOINT_BYTES_MAX];
+    leaders_init(&leaders);
+    shard_map_init(&map, 2);
+    map.node = 1;
+    map.version = 9;
+    map.nodes_count = 1;
+    map.nodes[0] = (struct shard_map_node){.node = 7, .endpoint = "tcp://h:1"};
+    leaders_note(&leaders, 7, 1, 3, 7, true);
+    leaders_note(&leaders, 8, 0, 3, 8, true); /* a node that the map does not have */
+    static const uint8_t expected[] = {0x86, 0xa6, 'e', 'p', 'o', 'c', 'h', 's', 0x91, 0x92, 0, 2,
+                                       0xa6, 's', 'h', 'a', 'r', 'd', 's', 0x92, 0x92, 0, 0xa0,
+                                       0x92, 1, 0xa9, 't', 'c', 'p', ':', '/', '/', 'h', ':', '3',
+                                       0xa4, 'f', 'e', 'e', 'd', 0xa0, 0xa6, 'n', 'o', 't', 'i',
+                                       'f', 'y', 0xa0, 0xa5, 'n', 'o', 'd', 'e', 's', 0x91, 0x92,
+                                       7, 0xa9, 't', 'c', 'p', ':', '/', '/', 'h', ':', '1', 0xa7,
+                                       'v', 'e', 'r', 's', 'i', 'o', 'n', 9};
+    expect_map(&leaders, expected, sizeof expected);
+    assert_true(shard_map_endpoint_at(&map, 7, 0, endpoint));
+    assert_string_equal(endpoint, "tcp://h:2");
+    assert_false(shard_map_endpoint_at(&map, 8, 0, endpoint));
+    assert_false(shard_map_endpoint_at(&map, 0, 0, endpoint));
+    assert_false(shard_map_endpoint_at(&map, 7, SHARDS_MAX, endpoint));
+    assert_true(shard_map_endpoint_at(&map, 7, SHARD_META, endpoint));
+    assert_string_equal(endpoint, "tcp://h:1");
+    leaders_fini(&leaders);
 }
 
 int main(void) {
@@ -171,11 +221,13 @@ int main(void) {
         cmocka_unit_test(commands_go_to_the_shards_of_their_keys),
         cmocka_unit_test(one_shard_needs_no_positions),
         cmocka_unit_test(malformed_and_node_commands_visit_no_shard),
+        cmocka_unit_test(commands_of_the_cluster_go_to_its_group),
         cmocka_unit_test(strays_are_counted),
         cmocka_unit_test(stores_go_by_their_id),
         cmocka_unit_test(done_comes_after_the_last_part_and_the_release),
         cmocka_unit_test(endpoints_of_shards),
         cmocka_unit_test(the_map_on_the_wire),
+        cmocka_unit_test(the_map_of_a_cluster),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -80,7 +80,7 @@ static void assert_id(const msgpack_object *o, const struct id128 *id) {
 static const msgpack_object *encode(const struct result *results, uint32_t count) {
     size_t max = reply_bytes_max(results, count);
     assert_true(max <= sizeof buffer);
-    size_t size = reply_encode(results, count, buffer, max);
+    size_t size = reply_encode(results, count, NULL, buffer, max);
     assert_true(size <= max);
     const msgpack_object *reply = unpack(size);
     assert_int_equal(reply->via.array.size, 3);

@@ -190,11 +190,28 @@ static void messages_of_another_shape_are_malformed(void **state) {
         {"\x93\x01\xcf\x80\0\0\0\0\0\0\0\x90", 12}, /* a deadline of 2^63 */
         {"\x93\x01\xc0\x80", 4},              /* commands as a map */
         {"\x93\x01\xc0\x90", 4},              /* no commands */
-        {"\x94\x01\xc0\x91\x91\x64\xc0", 7},  /* a fourth field */
+        {"\x94\x01\xc0\x91\x91\x64\xa0", 7},  /* flags as a text */
+        {"\x94\x01\xc0\x91\x91\x64\x02", 7},  /* a flag that nobody knows */
+        {"\x95\x01\xc0\x91\x91\x64\x01\xc0", 8}, /* a fifth field */
         {"\x93\x01\xc0\x91\xc1", 5},          /* never used by msgpack */
         {"GET / HTTP/1.1\r\n\r\n", 18}};
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++)
         assert_int_equal(decode_bytes(wrong[i].bytes, wrong[i].size), RESULT_MALFORMED_MESSAGE);
+}
+
+static void flags_may_follow_the_commands(void **state) {
+    static const struct { const char *bytes; size_t size; uint32_t flags; } right[] = {
+        {"\x93\x01\xc0\x91\x91\x64", 6, 0}, {"\x94\x01\xc0\x91\x91\x64\xc0", 7, 0},
+        {"\x94\x01\xc0\x91\x91\x64\x00", 7, 0},
+        {"\x94\x01\xc0\x91\x91\x64\x01", 7, REQUEST_FLAG_FORWARDED}};
+    for (size_t i = 0; i < sizeof right / sizeof *right; i++) {
+        struct bytes span = {NULL, 0};
+        assert_int_equal(decode_bytes(right[i].bytes, right[i].size), RESULT_OK);
+        assert_int_equal(request.flags, right[i].flags);
+        request_spans(right[i].bytes, right[i].size, &span);
+        assert_ptr_equal(span.data, right[i].bytes + 4); /* the one command: \x91\x64 */
+        assert_int_equal(span.size, 2);
+    }
 }
 
 static void another_version_is_told_whatever_follows(void **state) {
@@ -593,6 +610,7 @@ int main(void) {
         cmocka_unit_test(a_read_drops_the_id_that_it_was_sent),
         cmocka_unit_test(every_example_cut_anywhere_is_malformed),
         cmocka_unit_test(messages_of_another_shape_are_malformed),
+        cmocka_unit_test(flags_may_follow_the_commands),
         cmocka_unit_test(another_version_is_told_whatever_follows),
         cmocka_unit_test(sizes_and_batches_end_at_their_limits),
         cmocka_unit_test(nesting_without_end_is_malformed),

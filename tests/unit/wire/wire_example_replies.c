@@ -7,7 +7,7 @@
 
 static void example_results(struct msgpack_writer *w, const struct result *results,
                             uint32_t count) {
-    size_t size = reply_encode(results, count, w->at, (size_t)(w->end - w->at));
+    size_t size = reply_encode(results, count, NULL, w->at, (size_t)(w->end - w->at));
     w->at += size;
 }
 

@@ -1,0 +1,276 @@
+/* What a node does in a cluster only: makes true what the topology says. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "engine/base/clock.h"
+#include "engine/base/log.h"
+#include "engine/node/node.h"
+
+enum {
+    CLUSTER_SELF_PATIENCE_MS = 3000,     /* for the own hello to come back */
+    CLUSTER_HAND_OVER_PATIENCE_MS = 3000,
+    /* A replica that the topology has elsewhere and that no leader counts among its group any more
+     * is closed; also when it hears of no leader for so long: a removed server is told nothing. */
+    CLUSTER_UNPLACED_MS = 30000
+};
+
+/* -- callbacks of the way to other nodes ------------------------------------------------------- */
+
+static void cluster_on_courier(void *arg, struct bytes envelope) {
+    struct node *n = arg;
+    node_courier_receive(n->courier, envelope);
+}
+
+static void cluster_on_hello(void *arg, uint32_t from, uint64_t document) {}
+
+static void cluster_on_duplicate(void *arg, const char *sentence) {
+    struct node *n = arg;
+    log_error("%s", sentence);
+    snprintf(n->must_stop_because, sizeof n->must_stop_because, "%s", sentence);
+    atomic_store(&n->must_stop, true);
+}
+
+static bool cluster_courier_send(void *arg, uint32_t node, const struct envelope *envelope) {
+    struct node *n = arg;
+    return node_peers_send_envelope(n->peers, node, envelope);
+}
+
+/* -- open -------------------------------------------------------------------------------------- */
+
+/* What the clients' map says of the cluster. */
+static void cluster_fill_map(struct shard_map *map, const struct cluster_topology *t) {
+    map->shards_count = topology_shards_count(t);
+    map->epochs_count = t->epochs_count;
+    memcpy(map->epochs, t->epochs, sizeof map->epochs);
+    map->version = t->version;
+    map->node = t->node;
+    map->nodes_count = t->nodes_count;
+    for (uint32_t i = 0; i < t->nodes_count; i++) {
+        map->nodes[i].node = t->nodes[i].node;
+        memcpy(map->nodes[i].endpoint, t->nodes[i].client_endpoint, ENDPOINT_BYTES_MAX);
+    }
+}
+
+static bool cluster_set_nodes(struct node *n, const struct cluster_topology *t, char *error,
+                              size_t error_bytes) {
+    struct transport_peer peers[NODES_MAX];
+    for (uint32_t i = 0; i < t->nodes_count; i++)
+        peers[i] = (struct transport_peer){t->nodes[i].node, t->nodes[i].peer_endpoint};
+    return node_peers_set_nodes(n->peers, peers, t->nodes_count, error, error_bytes);
+}
+
+int node_cluster_open(struct node *n, struct cluster_topology *t, char *error,
+                      size_t error_bytes) {
+    const struct cluster_node *self = topology_node(t, t->node);
+    struct config *c = &n->config;
+    if (!c->listen_given) memcpy(c->listen, self->client_endpoint, sizeof c->listen);
+    if (c->peer_listen[0] == 0) memcpy(c->peer_listen, self->peer_endpoint, sizeof c->peer_listen);
+    cluster_fill_map(&n->map, t);
+    const struct node_peers_options options = {
+        .node = t->node, .listen = c->peer_listen, .client_endpoint = self->client_endpoint,
+        .tls = &n->tls, .catch_up_bytes_per_second = c->catch_up_bytes_per_second,
+        .leaders = &n->leaders, .shards = &n->local, .courier_received = cluster_on_courier,
+        .hello_received = cluster_on_hello, .duplicate = cluster_on_duplicate, .arg = n};
+    struct node_peers_options with_cluster = options;
+    if (!peer_cluster_of(t->cluster_id, &with_cluster.cluster)) {
+        snprintf(error, error_bytes, "\"%s\" is no cluster id", t->cluster_id);
+        return EXIT_DATA;
+    }
+    n->peers = node_peers_open(&with_cluster, error, error_bytes);
+    return n->peers ? EXIT_DONE : EXIT_RUNTIME;
+}
+
+struct node_courier_options node_courier_options_of(struct node *n) {
+    struct node_courier_options options = {.node = (uint32_t)n->identity.node_id,
+                                           .shards = &n->local, .arg = n};
+    if (!n->peers) return options;
+    options.leaders = &n->leaders;
+    options.send = cluster_courier_send;
+    return options;
+}
+
+/* -- apply ------------------------------------------------------------------------------------- */
+
+static bool cluster_take_map(struct node *n, const struct cluster_topology *t, char *error,
+                             size_t error_bytes) {
+    struct shard_map_newer *newer = calloc(1, sizeof *newer);
+    if (!newer) {
+        snprintf(error, error_bytes, "no memory for the shard map");
+        return false;
+    }
+    cluster_fill_map(&newer->map, t);
+    memcpy(newer->map.feed_endpoint, n->map.feed_endpoint, sizeof newer->map.feed_endpoint);
+    memcpy(newer->map.notify_endpoint, n->map.notify_endpoint, sizeof newer->map.notify_endpoint);
+    newer->older = n->maps; /* even if it fails: somebody may have seen it */
+    n->maps = newer;
+    if (!ingress_set_map(n->ingress, &newer->map, error, error_bytes)) return false;
+    n->shards_count = newer->map.shards_count;
+    return true;
+}
+
+/* The replicas that are missing here. Returns their number. */
+static uint32_t cluster_missing(struct node *n, const struct cluster_topology *t,
+                                struct replica_wanted *wanted) {
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < t->groups_count; i++) {
+        const struct cluster_group *g = &t->groups[i];
+        uint64_t own = topology_own_server(t, g);
+        uint32_t slot = local_shards_slot(g->shard);
+        if (own == 0 || n->server_ids[slot] == own) continue;
+        struct replica_wanted *w = &wanted[count++];
+        *w = (struct replica_wanted){.shard = g->shard, .server_id = own};
+        for (uint32_t k = 0; k < g->first_servers_count; k++) {
+            if (g->first_servers[k] != own) continue;
+            w->first_servers = g->first_servers;
+            w->first_servers_count = g->first_servers_count;
+        }
+    }
+    return count;
+}
+
+static void cluster_place(struct node *n, const struct cluster_topology *t) {
+    int64_t now_ms = clock_mono_ms();
+    for (uint32_t slot = 0; slot < LOCAL_SHARDS_SLOTS; slot++) {
+        uint32_t number = local_shards_number(slot);
+        const struct cluster_group *g = topology_group(t, number);
+        bool here = g && topology_own_server(t, g) != 0;
+        struct shard *shard = local_shards_enter(&n->local, number);
+        if (!shard) continue;
+        if (g) shard_place(shard, &g->placement);
+        local_shards_leave(&n->local, number);
+        if (here) n->unplaced_since_ms[slot] = 0;
+        else if (n->unplaced_since_ms[slot] == 0) n->unplaced_since_ms[slot] = now_ms;
+    }
+}
+
+/* Starts what is missing, tells all where they belong. The topology_mutex is held. */
+static int cluster_take_replicas(struct node *n, const struct cluster_topology *t, char *error,
+                                 size_t error_bytes) {
+    static const struct replica_wanted none;
+    struct replica_wanted *wanted = calloc(TOPOLOGY_GROUPS_MAX, sizeof none);
+    if (!wanted) {
+        snprintf(error, error_bytes, "no memory for the list of replicas");
+        return EXIT_RUNTIME;
+    }
+    uint32_t count = cluster_missing(n, t, wanted);
+    for (uint32_t i = 0; i < count; i++) replicas_stop(n, wanted[i].shard); /* an earlier one */
+    int code = replicas_start(n, wanted, count, error, error_bytes);
+    free(wanted);
+    if (code == EXIT_DONE) cluster_place(n, t);
+    return code;
+}
+
+int node_cluster_start(struct node *n, struct cluster_topology *t, char *error,
+                       size_t error_bytes) {
+    node_peers_start(n->peers);
+    if (!cluster_set_nodes(n, t, error, error_bytes)) return EXIT_USAGE;
+    if (!node_peers_await_self(n->peers, CLUSTER_SELF_PATIENCE_MS)) {
+        snprintf(error, error_bytes, "another process answers at %s, where the cluster has node "
+                 "%u: is the data directory %s a copy?", topology_node(t, t->node)->peer_endpoint,
+                 t->node, n->config.data);
+        return EXIT_DATA;
+    }
+    if (atomic_load(&n->must_stop)) {
+        snprintf(error, error_bytes, "%s", n->must_stop_because);
+        return EXIT_DATA;
+    }
+    pthread_mutex_lock(&n->topology_mutex);
+    int code = cluster_take_replicas(n, t, error, error_bytes);
+    if (code == EXIT_DONE) n->topology = t;
+    pthread_mutex_unlock(&n->topology_mutex);
+    node_peers_set_document(n->peers, t->version);
+    return code;
+}
+
+static int cluster_apply(struct node *n, struct cluster_topology *t, char *error,
+                         size_t error_bytes) {
+    if (strcmp(t->cluster_id, n->identity.cluster_id) != 0 || t->node != n->identity.node_id) {
+        snprintf(error, error_bytes, "a topology of cluster %s for node %u came to node %llu of "
+                 "cluster %s", t->cluster_id, t->node, (unsigned long long)n->identity.node_id,
+                 n->identity.cluster_id);
+        return EXIT_DATA;
+    }
+    if (!topology_check(t, error, error_bytes)) return EXIT_DATA;
+    if (!cluster_take_map(n, t, error, error_bytes)) return EXIT_RUNTIME;
+    if (!cluster_set_nodes(n, t, error, error_bytes)) return EXIT_RUNTIME;
+    return cluster_take_replicas(n, t, error, error_bytes);
+}
+
+int node_apply(struct node *n, struct cluster_topology *t, char *error, size_t error_bytes) {
+    int code = EXIT_DONE;
+    pthread_mutex_lock(&n->topology_mutex);
+    struct cluster_topology *unused = t;
+    if (!n->topology || t->version > n->topology->version) {
+        code = cluster_apply(n, t, error, error_bytes);
+        if (code == EXIT_DONE) {
+            unused = n->topology;
+            n->topology = t;
+            node_peers_set_document(n->peers, t->version);
+        } else {
+            unused = NULL; /* stays the caller's */
+        }
+    }
+    free(unused);
+    pthread_mutex_unlock(&n->topology_mutex);
+    return code;
+}
+
+/* -- housekeeping ------------------------------------------------------------------------------ */
+
+/* Whether the group has let go of a replica that the topology does not have here. */
+static bool cluster_is_let_go(struct node *n, uint32_t slot, int64_t now_ms) {
+    uint32_t number = local_shards_number(slot);
+    struct consensus_group group;
+    uint64_t term;
+    struct shard *shard = local_shards_enter(&n->local, number);
+    if (!shard) return false;
+    shard_group(shard, &group, &term);
+    local_shards_leave(&n->local, number);
+    for (uint32_t i = 0; i < group.count; i++) {
+        if (group.servers[i].id != n->server_ids[slot]) continue;
+        return group.leader == 0 && now_ms - n->unplaced_since_ms[slot] > CLUSTER_UNPLACED_MS &&
+               leaders_route(&n->leaders, number).node != 0;
+    }
+    return true;
+}
+
+void node_cluster_tick(struct node *n) {
+    int64_t now_ms = clock_mono_ms();
+    pthread_mutex_lock(&n->topology_mutex);
+    for (uint32_t slot = 0; slot < LOCAL_SHARDS_SLOTS; slot++) {
+        if (n->unplaced_since_ms[slot] == 0 || !cluster_is_let_go(n, slot, now_ms)) continue;
+        uint32_t number = local_shards_number(slot);
+        char directory[sizeof n->config.data + 48];
+        replicas_directory(n, number, n->server_ids[slot], directory, sizeof directory);
+        log_info("shard %u has moved away: its replica here is closed, %s is not needed any more",
+                 number, directory);
+        replicas_stop(n, number);
+        n->unplaced_since_ms[slot] = 0;
+    }
+    pthread_mutex_unlock(&n->topology_mutex);
+}
+
+static uint32_t cluster_led(struct node *n) {
+    uint32_t led = 0;
+    for (uint32_t slot = 0; slot < LOCAL_SHARDS_SLOTS; slot++) {
+        uint32_t number = local_shards_number(slot);
+        if (leaders_route(&n->leaders, number).node == n->identity.node_id) led++;
+    }
+    return led;
+}
+
+/* Clients notice nothing when another one leads before this one stops answering. */
+void node_cluster_hand_over(struct node *n) {
+    int64_t until_ms = clock_mono_ms() + CLUSTER_HAND_OVER_PATIENCE_MS;
+    for (uint32_t slot = 0; slot < LOCAL_SHARDS_SLOTS; slot++) {
+        uint32_t number = local_shards_number(slot);
+        struct shard *shard = local_shards_enter(&n->local, number);
+        if (!shard) continue;
+        shard_hand_over(shard);
+        local_shards_leave(&n->local, number);
+    }
+    while (cluster_led(n) > 0 && clock_mono_ms() < until_ms) usleep(2000);
+    uint32_t led = cluster_led(n);
+    if (led > 0) log_warn("nobody has taken over %u shards that this node leads", led);
+}
