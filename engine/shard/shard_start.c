@@ -74,7 +74,7 @@ static bool collect_entry(void *arg, const struct record_header *h, const void *
     }
     struct consensus_entry *e = &c->entries[c->count++];
     *e = (struct consensus_entry){h->term, h->type, NULL, 0};
-    if (h->type != RECORD_CONFIGURATION) return true;
+    if (h->type != RECORD_CONFIGURATION || !payload) return true;
     void *copy = malloc(h->payload_bytes);
     if (!copy) {
         c->no_memory = true;
