@@ -39,7 +39,8 @@ static bool is_final_answer(const struct sim *sim, const struct sim_command *m,
            r->version == o->held_expired_version;
 }
 
-static void judge_done(struct sim *sim, struct sim_command *m, const struct result *r) {
+static void judge_done(struct sim *sim, struct sim_command *m, const struct result *r,
+                       uint32_t known_version, uint32_t node) {
     bool repeated = r->flags & RESULT_FLAG_REPEATED;
     m->unsure = false;
     if (m->acted_index == 0) {
@@ -56,6 +57,9 @@ static void judge_done(struct sim *sim, struct sim_command *m, const struct resu
         complain(sim, m, r, "not the first answer");
     }
     if (!repeated && m->told_first) complain(sim, m, r, "done twice");
+    if (!repeated && r->version <= known_version) {
+        complain(sim, m, r, "ordered before what was acknowledged before it was asked");
+    }
     if (!repeated && r->index != m->acted_index) complain(sim, m, r, "another entry is named");
     if (repeated)
         sim->totals.repeated++;
@@ -65,9 +69,15 @@ static void judge_done(struct sim *sim, struct sim_command *m, const struct resu
     m->code = r->code;
     m->version = r->version;
     sim->totals.acknowledged++;
-    if (m->order == UINT32_MAX) return;
-    struct sim_order *o = &sim->orders[m->order];
-    if (r->version > o->acknowledged_version) o->acknowledged_version = r->version;
+    uint32_t *known = m->order == UINT32_MAX ? &sim->stores[m->store].acknowledged_version
+                                             : &sim->orders[m->order].acknowledged_version;
+    if (r->version > *known) *known = r->version;
+    if (repeated || m->order == UINT32_MAX) return;
+    sim->fresh_order = m->order;
+    sim->fresh = true;
+    if (sim->led[r->shard] == node) return;
+    sim->led_before[r->shard] = sim->led[r->shard];
+    sim->led[r->shard] = node;
 }
 
 static void judge_refused(struct sim *sim, struct sim_command *m, const struct result *r,
@@ -149,6 +159,8 @@ static void judge_read(struct sim *sim, struct sim_command *m, const struct resu
             complain(sim, m, r, "a store cannot be read");
         } else if (r->code == RESULT_OK && !store_is_well_formed(r->value, r->value_bytes)) {
             complain(sim, m, r, "the store read is malformed");
+        } else if (r->version < known_version) {
+            complain(sim, m, r, "older than what was acknowledged before");
         }
         return;
     }
@@ -189,7 +201,7 @@ static void judge(struct sim *sim, struct sim_request *request, uint32_t i) {
     else if (is_final_answer(sim, m, r))
         m->unsure = false;
     else if (r->code == RESULT_OK || r->code == RESULT_HELD)
-        judge_done(sim, m, r);
+        judge_done(sim, m, r, known_version, request->node);
     else
         judge_refused(sim, m, r, request->acted_before[i], known_version,
                       replica != NULL && replica->rotten);

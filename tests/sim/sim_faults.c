@@ -36,11 +36,15 @@ static void inject_disk(struct sim *sim, struct sim_replica *r) {
 static void inject_rot(struct sim *sim, struct sim_replica *r) {
     if (!operator_may_lose_one(sim, r->group) || r->rotten || r->agreed == 0) return;
     uint64_t first = storage_memory_durable_first(r->disk);
-    if (first == 0 || first > r->agreed) return;
-    if (!storage_memory_corrupt_record(
-            r->disk, (uint64_t)prng_between(&sim->prng, (int64_t)first, (int64_t)r->agreed))) {
-        return;
+    bool done = false;
+    if (prng_chance(&sim->prng, 1, 2) && sim->orders_count > 0) {
+        const struct sim_order *o = &sim->orders[prng_below(&sim->prng, sim->orders_count)];
+        done = storage_memory_corrupt_actor(r->disk, ACTOR_ORDER, &o->key);
+    } else if (first != 0 && first <= r->agreed) {
+        done = storage_memory_corrupt_record(
+            r->disk, (uint64_t)prng_between(&sim->prng, (int64_t)first, (int64_t)r->agreed));
     }
+    if (!done) return;
     r->rotten = true;
     sim->groups[r->group].lost++;
     sim->totals.damaged++;
@@ -119,6 +123,8 @@ static void inject_cluster(struct sim *sim, struct sim_node *node, struct sim_re
     if (r != NULL && r->shard != NULL && sim_chance(sim, o->rot_per_step)) inject_rot(sim, r);
     if (sim_chance(sim, o->freeze_per_step)) inject_freeze(sim, node);
     else if (sim_chance(sim, o->wipe_per_step)) inject_wipe(sim, node);
+    else if (sim_chance(sim, o->stop_per_step) && node->stop_ms == 0)
+        node_stop(node, prng_between(&sim->prng, 0, 3000));
 }
 
 void faults_inject(struct sim *sim) {
