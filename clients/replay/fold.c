@@ -175,6 +175,7 @@ static bool fold_order(struct fold *f, const struct event *e,
         return fold_observe(f, e, NULL, 0, true);
     }
     if (context->index > f->base_stores_index) fold_count(f, e);
+    if (f->options.before) f->options.before(f->options.arg, e, b);
     int64_t entered_ms = b ? b->entered_ms : 0;
     uint64_t faults = f->faults;
     bool born_before = !b && e->version > 1 && f->options.unknown_allowed &&

@@ -93,6 +93,10 @@ bool replay_interrupted(void);
  * progress in records. REPLAY_DONE, or the status to leave with (told). */
 int replay_fold(struct replay_work *work, const struct source_shard *shard, struct fold *fold,
                 uint64_t upto);
+/* A fold that begins where it can: with the log's first record, or, where the log was cut, with a
+ * stored state that is exact at `upto` or earlier. NULL after the error was told (*status). */
+struct fold *replay_fold_begin(struct replay *r, const struct source_shard *shard,
+                               const struct fold_options *options, uint64_t upto, int *status);
 /* Options of a fold for one of several shards at a time. */
 struct fold_options replay_fold_options(const struct replay *r, const struct source_shard *shard);
 /* Whether a log does not begin with its first record. */
@@ -138,5 +142,11 @@ int replay_find_order(struct replay *r, const struct id128 *key, uint64_t upto_n
 /* -- the commands, by file ------------------------------------------------------------------- */
 int replay_verify(struct replay *r);
 int replay_hash(struct replay *r);
+int replay_show(struct replay *r);
+int replay_history(struct replay *r);
+int replay_state(struct replay *r);
+int replay_diff(struct replay *r);
+int replay_export(struct replay *r);
+int replay_republish(struct replay *r);
 
 #endif

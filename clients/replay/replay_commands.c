@@ -27,6 +27,43 @@ static const struct args_option hash_options[] = {
     {"at", 0, "MOMENT", "at this moment (default: the newest record)", NULL},
     {NULL, 0, NULL, NULL, NULL}};
 
+static const struct args_option history_options[] = {
+    {"at", 0, "MOMENT", "only what had happened by then", NULL},
+    {"timeline", 't', NULL, "drawn as a line of time", NULL},
+    {NULL, 0, NULL, NULL, NULL}};
+
+static const struct args_option state_options[] = {
+    {"at", 0, "MOMENT", "at this moment (default: the newest record)", NULL},
+    {"all", 'a', NULL, "all orders; with --json one a line", NULL},
+    {"stores", 0, NULL, "all stores, with their counts", NULL},
+    {"state", 0, "STATE", "with --all: only orders in this state; may be given again",
+     "awaited|placed|paid|accepted|ready|picked_up|delivered|completed|rejected|cancelled|expired"},
+    {NULL, 0, NULL, NULL, NULL}};
+
+static const struct args_option diff_options[] = {
+    {"from", 0, "MOMENT", "with one source: from here", NULL},
+    {"to", 0, "MOMENT", "to here (default: the newest record)", NULL},
+    {"at", 0, "MOMENT", "with two sources: at this moment (default: the newest record of both)",
+     NULL},
+    {"limit", 'n', "N", "show so many at most; all are counted", NULL},
+    {NULL, 0, NULL, NULL, NULL}};
+
+static const struct args_option export_options[] = {
+    {"format", 'f', "FORMAT", "jsonl (default), csv or msgpack", "jsonl|csv|msgpack"},
+    {"output", 'o', "FILE", "instead of standard output", "@file"},
+    {"from", 0, "MOMENT", "from here (a time: what came behind it)", NULL},
+    {"to", 0, "MOMENT", "up to here", NULL},
+    {"kind", 'k', "KIND", "only these kinds of events (order_placed,...); may be given again", NULL},
+    {"order", 0, "KEY", "only this order; may be given again", NULL},
+    {"store", 0, "ID", "only orders of this store; may be given again", NULL},
+    {"customer", 0, "ID", "only orders of this customer; may be given again", NULL},
+    {"fields", 0, "LIST", "only these fields: index,time_ms,action,info.total,...; store and "
+     "customer tell the order's", NULL},
+    {"messages", 0, NULL, "messages between shards as well", NULL},
+    {"continue", 0, "FILE", "go on where the run before stopped: FILE keeps the place, and --output "
+     "is appended to", "@file"},
+    {NULL, 0, NULL, NULL, NULL}};
+
 const struct replay_command replay_commands[] = {
     {"verify", "SOURCE", "Proves the log, the state and what shards told each other",
      "Checks every record's checksum, that indices, versions and the links between events have no\n"
@@ -43,4 +80,38 @@ const struct replay_command replay_commands[] = {
      "jumun-replay hash jumun-data --json > here.json\n"
      "jumun-replay verify jumun-data --against here.json",
      hash_options, 1, 1, replay_hash},
+    {"show", "SOURCE ORDER", "Tells one order's whole story",
+     "The order as it is, and each of its steps: what was asked (and when, as the command's id\n"
+     "tells), what was decided, where it is durable, and when its store's shard had the news.",
+     "jumun-replay show jumun-data 01M7YE3TV54T2E6M385315KQAF",
+     history_options, 2, 2, replay_show},
+    {"history", "SOURCE ORDER", "Lists the events of one order",
+     "With --json also the place of each in the log. Where a state is stored, the events are found\n"
+     "by their links; else the log is read through.",
+     "jumun-replay history jumun-data 01M7YE3TV54T2E6M385315KQAF --timeline",
+     history_options, 2, 2, replay_history},
+    {"state", "SOURCE [ORDER]...", "Shows orders as they were at a moment",
+     "Keys of orders, or --all: then every order is a line.",
+     "jumun-replay state jumun-data 01M7YE3TV54T2E6M385315KQAF --at 06:30\n"
+     "jumun-replay state jumun-data --all --at -1h --state paid\n"
+     "jumun-replay state backup --all --json > orders.jsonl",
+     state_options, 1, 1000000, replay_state},
+    {"diff", "SOURCE [OTHER]", "Lists the orders that differ between moments or sources",
+     "One source: what changed between --from and --to. Two: what differs at the newest record that\n"
+     "both have. With --json one difference a line, then their number. Exit 1 when there are any.",
+     "jumun-replay diff jumun-data --from -10m\n"
+     "jumun-replay diff node-a/jumun-data node-b/jumun-data",
+     diff_options, 1, 2, replay_diff},
+    {"export", "SOURCE", "Writes events as JSON lines, CSV or msgpack",
+     "All shards together, by time. Filters add up; several of one kind are alternatives.",
+     "jumun-replay export jumun-data --from -1h > events.jsonl\n"
+     "jumun-replay export jumun-data -f csv --store store-7 --kind order_placed -o placed.csv\n"
+     "jumun-replay export jumun-data --fields time_ms,action,store,info.total\n"
+     "jumun-replay export jumun-data --continue place.json -o all.jsonl",
+     export_options, 1, 1, replay_export},
+    {"republish", "SOURCE", "Writes events again, marked as republished",
+     "As export, with \"republished\": true in each event, so that whoever reads them knows that\n"
+     "they are told a second time.",
+     "jumun-replay republish jumun-data --order 01M7YE3TV54T2E6M385315KQAF -f msgpack -o again.mp",
+     export_options, 1, 1, replay_republish},
     {NULL, NULL, NULL, NULL, NULL, NULL, 0, 0, NULL}};

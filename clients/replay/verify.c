@@ -178,28 +178,8 @@ struct verify_other {
 static int hash_shard(struct replay_work *work, const struct source_shard *shard, uint64_t upto,
                       struct fold_hash *hash) {
     struct fold_options options = replay_fold_options(work->replay, shard);
-    struct fold *f = fold_open(&options);
-    int status = f ? REPLAY_DONE : REPLAY_FAILED;
-    char error[1200];
-    if (f && replay_log_is_cut(shard)) { /* what came before stands in the stored state */
-        struct state_source_marker marker;
-        uint64_t exact = 0;
-        const char *path = shard->base[0] ? shard->base : shard->state;
-        struct state_source *state = *path ? state_source_open(path, error, sizeof error) : NULL;
-        f->options.unknown_allowed = false;
-        if (!*path) snprintf(error, sizeof error, "the log does not reach back to record 1 and no "
-                             "state is stored");
-        if (!state || fold_begin_with(f, state, &marker, &exact, error, sizeof error) != 0 ||
-            exact > upto) {
-            if (state && exact > upto) {
-                snprintf(error, sizeof error, "the log begins later than record 1; with the stored "
-                         "state it can be folded to record %" PRIu64 " at the earliest", exact);
-            }
-            replay_error(work->replay, "shard %u: %s", shard->number, error);
-            status = REPLAY_NOT_THERE;
-        }
-        state_source_close(state);
-    }
+    int status;
+    struct fold *f = replay_fold_begin(work->replay, shard, &options, upto, &status);
     if (status == REPLAY_DONE) status = replay_fold(work, shard, f, upto);
     if (status == REPLAY_DONE) *hash = fold_hash(f);
     fold_close(f);
