@@ -49,7 +49,8 @@ static json_t *side_json(const struct side *s) {
 
 static void put_money(const char *name, int64_t a, int64_t b, const char *currency) {
     char x[TEXT_BYTES], y[TEXT_BYTES];
-    if (a != b) printf("  %s %s -> %s", name, text_money(x, a, currency), text_money(y, b, currency));
+    if (a == b) return;
+    printf("  %s %s -> %s", name, text_money(x, a, currency), text_money(y, b, currency));
 }
 
 static void diff_tell(struct diff *d, uint32_t shard, const struct id128 *key,
@@ -81,7 +82,7 @@ static void diff_tell(struct diff *d, uint32_t shard, const struct id128 *key,
     pthread_mutex_unlock(&d->lock);
 }
 
-/* -- two moments -------------------------------------------------------------------------------- */
+/* -- two moments -------------------------------------------------------------------------- */
 
 /* What an order was before the first event behind `from`, kept as the "block" of a table. */
 struct before { struct actor actor; struct side side; };
@@ -137,7 +138,7 @@ static int moments_shard(struct replay_work *work, uint32_t i) {
     return status;
 }
 
-/* -- two sources -------------------------------------------------------------------------------- */
+/* -- two sources -------------------------------------------------------------------------- */
 
 struct sources { struct diff *diff; struct fold *a, *b; uint32_t shard; bool second; };
 
@@ -184,7 +185,7 @@ static int sources_shard(struct replay_work *work, uint32_t i) {
     return status;
 }
 
-/* -- the command -------------------------------------------------------------------------------- */
+/* -- the command -------------------------------------------------------------------------- */
 
 static int diff_report(struct diff *d, int status) {
     char count[TEXT_BYTES];

@@ -28,7 +28,7 @@ struct export {
     uint64_t events, faults;
 };
 
-/* -- filters ------------------------------------------------------------------------------------ */
+/* -- filters ------------------------------------------------------------------------------ */
 
 static bool filter_kind(struct export *x, const char *word) {
     for (uint32_t kind = 1; kind < 256; kind++) {
@@ -91,7 +91,7 @@ static bool shape_is_right(const struct event *e) {
     return false;
 }
 
-/* -- one event ---------------------------------------------------------------------------------- */
+/* -- one event ---------------------------------------------------------------------------- */
 
 static bool export_event(struct export *x, const struct event *e, uint64_t index, int64_t time_ms,
                          const struct actor *order) {
@@ -138,7 +138,7 @@ static bool export_record(struct export *x, const struct log_item *item) {
     return true;
 }
 
-/* -- where a run before this one came to -------------------------------------------------------- */
+/* -- where a run before this one came to -------------------------------------------------- */
 
 static bool position_read(struct export *x, const char *path) {
     json_error_t fault;
@@ -178,7 +178,7 @@ static bool position_write(struct export *x, const char *path) {
     return written;
 }
 
-/* -- the run ------------------------------------------------------------------------------------ */
+/* -- the run ------------------------------------------------------------------------------ */
 
 static int export_stream(struct export *x, struct merge *m, uint64_t total) {
     struct log_item item;

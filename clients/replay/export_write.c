@@ -82,7 +82,7 @@ bool export_writer_needs_orders(const struct export_writer *w) {
     return false;
 }
 
-/* -- taking apart ---------------------------------------------------------------------------- */
+/* -- taking apart ------------------------------------------------------------------------- */
 
 static bool writer_take(struct export_writer *w, struct msgpack_reader *r, const char *prefix) {
     uint32_t count, size;
@@ -169,7 +169,7 @@ static uint32_t writer_chosen(const struct export_writer *w,
     return w->wanted_count;
 }
 
-/* -- JSON ------------------------------------------------------------------------------------ */
+/* -- JSON --------------------------------------------------------------------------------- */
 
 static void json_text(FILE *out, const uint8_t *text, uint32_t size) {
     putc_unlocked('"', out);
@@ -262,7 +262,7 @@ static void write_json(struct export_writer *w, const struct export_field *const
     fputs(info ? "}}\n" : "}\n", w->out);
 }
 
-/* -- CSV (RFC 4180) -------------------------------------------------------------------------- */
+/* -- CSV (RFC 4180) ----------------------------------------------------------------------- */
 
 static void csv_text(FILE *out, const char *text, size_t size) {
     bool quoted = false;
@@ -323,7 +323,7 @@ static void write_csv(struct export_writer *w, const struct export_field *const 
     fputs("\r\n", w->out);
 }
 
-/* -- msgpack --------------------------------------------------------------------------------- */
+/* -- msgpack ------------------------------------------------------------------------------ */
 
 static void write_msgpack(struct export_writer *w, const struct export_field *const *chosen,
                           uint32_t count) {

@@ -84,7 +84,7 @@ const char *replay_key_text(const struct id128 *key, char text[27]) {
     return text;
 }
 
-/* -- work by shards ------------------------------------------------------------------------- */
+/* -- work by shards ----------------------------------------------------------------------- */
 
 static volatile sig_atomic_t replay_signalled;
 
@@ -199,8 +199,8 @@ struct fold *replay_fold_begin(struct replay *r, const struct source_shard *shar
             return f;
         }
         if (begun) {
-            snprintf(error, sizeof error, "the log does not reach back to record 1; with the stored "
-                     "state it can be folded to record %llu at the earliest",
+            snprintf(error, sizeof error, "the log does not reach back to record 1; with the "
+                     "stored state it can be folded to record %llu at the earliest",
                      (unsigned long long)exact);
         }
     }
@@ -240,7 +240,7 @@ int replay_fold(struct replay_work *work, const struct source_shard *shard, stru
     return status;
 }
 
-/* -- the program ---------------------------------------------------------------------------- */
+/* -- the program -------------------------------------------------------------------------- */
 
 static bool replay_colors(struct replay *r) {
     const char *when = args_value(&r->args, "color"), *no_color = getenv("NO_COLOR");

@@ -70,7 +70,7 @@ int replay_print_json(json_t *json, int status);
 /* The name of a key for people and scripts: 26 characters; "" for zero. */
 const char *replay_key_text(const struct id128 *key, char text[27]);
 
-/* -- work that goes by shards ------------------------------------------------------------------ */
+/* -- work that goes by shards ------------------------------------------------------------- */
 
 /* What all threads of a piece of work share. */
 struct replay_work {
@@ -102,7 +102,7 @@ struct fold_options replay_fold_options(const struct replay *r, const struct sou
 /* Whether a log does not begin with its first record. */
 bool replay_log_is_cut(const struct source_shard *shard);
 
-/* -- orders out of the log --------------------------------------------------------------------- */
+/* -- orders out of the log ---------------------------------------------------------------- */
 
 /* An event of one order or store, copied. */
 struct replay_event {
@@ -139,7 +139,7 @@ int replay_find_order(struct replay *r, const struct id128 *key, uint64_t upto_n
                       const struct moment *at, struct source_shard **shard,
                       struct replay_history *history);
 
-/* -- the commands, by file ------------------------------------------------------------------- */
+/* -- the commands, by file ---------------------------------------------------------------- */
 int replay_verify(struct replay *r);
 int replay_hash(struct replay *r);
 int replay_show(struct replay *r);
@@ -148,5 +148,8 @@ int replay_state(struct replay *r);
 int replay_diff(struct replay *r);
 int replay_export(struct replay *r);
 int replay_republish(struct replay *r);
+int replay_stats(struct replay *r);
+int replay_build(struct replay *r);  /* rebuild and restore */
+int replay_backup(struct replay *r);
 
 #endif

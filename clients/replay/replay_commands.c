@@ -53,15 +53,33 @@ static const struct args_option export_options[] = {
     {"output", 'o', "FILE", "instead of standard output", "@file"},
     {"from", 0, "MOMENT", "from here (a time: what came behind it)", NULL},
     {"to", 0, "MOMENT", "up to here", NULL},
-    {"kind", 'k', "KIND", "only these kinds of events (order_placed,...); may be given again", NULL},
+    {"kind", 'k', "KIND", "only these kinds of events (order_placed,...); may be given again",
+     NULL},
     {"order", 0, "KEY", "only this order; may be given again", NULL},
     {"store", 0, "ID", "only orders of this store; may be given again", NULL},
     {"customer", 0, "ID", "only orders of this customer; may be given again", NULL},
     {"fields", 0, "LIST", "only these fields: index,time_ms,action,info.total,...; store and "
      "customer tell the order's", NULL},
     {"messages", 0, NULL, "messages between shards as well", NULL},
-    {"continue", 0, "FILE", "go on where the run before stopped: FILE keeps the place, and --output "
-     "is appended to", "@file"},
+    {"continue", 0, "FILE", "go on where the run before stopped: FILE keeps the place, and "
+     "--output is appended to", "@file"},
+    {NULL, 0, NULL, NULL, NULL}};
+
+static const struct args_option stats_options[] = {
+    {"from", 0, "TIME", "count what came at or behind this time", NULL},
+    {"to", 0, "MOMENT", "up to here", NULL},
+    {"bucket", 0, "TIME", "width of the series (default 1s for up to ten minutes, else 1m)", NULL},
+    {"stores", 0, "N", "tell of so many stores (default 10)", NULL},
+    {"plot", 'p', "FILE", "draw rates and durations into a .png or .svg file (gnuplot)", "@file"},
+    {NULL, 0, NULL, NULL, NULL}};
+
+static const struct args_option build_options[] = {
+    {"to", 0, "MOMENT", "as it was then; shards are cut so that they fit together", NULL},
+    {"node-id", 0, "N", "number of the node, when node.json is lost", NULL},
+    {NULL, 0, NULL, NULL, NULL}};
+
+static const struct args_option backup_options[] = {
+    {"base", 0, NULL, "copy the stored state too: restores then need no older log", NULL},
     {NULL, 0, NULL, NULL, NULL}};
 
 const struct replay_command replay_commands[] = {
@@ -86,8 +104,8 @@ const struct replay_command replay_commands[] = {
      "jumun-replay show jumun-data 01M7YE3TV54T2E6M385315KQAF",
      history_options, 2, 2, replay_show},
     {"history", "SOURCE ORDER", "Lists the events of one order",
-     "With --json also the place of each in the log. Where a state is stored, the events are found\n"
-     "by their links; else the log is read through.",
+     "With --json also the place of each in the log. Where a state is stored, the events are\n"
+     "found by their links; else the log is read through.",
      "jumun-replay history jumun-data 01M7YE3TV54T2E6M385315KQAF --timeline",
      history_options, 2, 2, replay_history},
     {"state", "SOURCE [ORDER]...", "Shows orders as they were at a moment",
@@ -97,8 +115,9 @@ const struct replay_command replay_commands[] = {
      "jumun-replay state backup --all --json > orders.jsonl",
      state_options, 1, 1000000, replay_state},
     {"diff", "SOURCE [OTHER]", "Lists the orders that differ between moments or sources",
-     "One source: what changed between --from and --to. Two: what differs at the newest record that\n"
-     "both have. With --json one difference a line, then their number. Exit 1 when there are any.",
+     "One source: what changed between --from and --to. Two: what differs at the newest record\n"
+     "that both have. With --json one difference a line, then their number. Exit 1 when there\n"
+     "are any.",
      "jumun-replay diff jumun-data --from -10m\n"
      "jumun-replay diff node-a/jumun-data node-b/jumun-data",
      diff_options, 1, 2, replay_diff},
@@ -114,4 +133,27 @@ const struct replay_command replay_commands[] = {
      "they are told a second time.",
      "jumun-replay republish jumun-data --order 01M7YE3TV54T2E6M385315KQAF -f msgpack -o again.mp",
      export_options, 1, 1, replay_republish},
+    {"stats", "SOURCE", "Tells rates, how far orders came, and how long they stayed where",
+     "Rates over time with the busiest stretch, the funnel of states, money by currency, and\n"
+     "percentiles of the time in each state, for all and by store.",
+     "jumun-replay stats jumun-data --plot year.svg\n"
+     "jumun-replay stats jumun-data --json --stores 1000 | jq '.stores[].in_state.paid'",
+     stats_options, 1, 1, replay_stats},
+    {"backup", "SOURCE TARGET", "Copies all that is new in a node's logs into a backup",
+     "Works beside the running node. The first run copies everything, each later one only what\n"
+     "came since, so that TARGET becomes an archive that outlives the node's retention. A run\n"
+     "that was stopped is gone on with.",
+     "jumun-replay backup jumun-data backup\njumun-replay verify backup",
+     backup_options, 2, 2, replay_backup},
+    {"restore", "BACKUP TARGET", "Makes a data directory of a backup, as it was at a moment",
+     "All shards at that moment together: what one had seen, the other had sent; what was on its\n"
+     "way is sent again by the engine. TARGET is a new directory that jumund starts from.",
+     "jumun-replay restore backup jumun-data --to 2026-11-21T06:00:00",
+     build_options, 2, 2, replay_build},
+    {"rebuild", "SOURCE TARGET", "Makes a data directory from logs alone",
+     "For a node whose stored state, vote or node.json is lost: the log is copied, and all else\n"
+     "is made from it, each shard in a thread. Where a record is damaged, the sentence tells how\n"
+     "to take what came before it.",
+     "jumun-replay rebuild broken/jumun-data jumun-data --node-id 1",
+     build_options, 2, 2, replay_build},
     {NULL, NULL, NULL, NULL, NULL, NULL, 0, 0, NULL}};

@@ -9,7 +9,7 @@
 
 enum { SHOW_BAR_COLUMNS = 64, SHOW_NEWS_RECORDS_MAX = 200000, SHOW_ASKED_MS_MAX = 86400000 };
 
-/* -- where the news of an event went ----------------------------------------------------------- */
+/* -- where the news of an event went ------------------------------------------------------ */
 
 /* A message to the order's store that an event's entry carried, and where it arrived. */
 struct delivery {
@@ -103,7 +103,7 @@ static struct delivery *deliveries(struct replay *r, const struct source_shard *
     return all;
 }
 
-/* -- drawing ----------------------------------------------------------------------------------- */
+/* -- drawing ------------------------------------------------------------------------------ */
 
 static const char *state_style(uint8_t state) {
     static const char *const styles[] = {"0", "33", "33", "36", "36", "36", "34", "32", "32",
@@ -126,7 +126,9 @@ static void put_asked(const struct event *e, int64_t time_ms) {
     int64_t asked_ms = routing_birth_ms(&e->cause), before = time_ms - asked_ms;
     printf("asked: %s", command_kind_name(e->cause_kind));
     if (e->flags & EVENT_FLAG_FROM_HELD) fputs(", held until now", stdout);
-    else if (before >= 0 && before < SHOW_ASKED_MS_MAX) printf(" %s before", text_span(span, before));
+    else if (before >= 0 && before < SHOW_ASKED_MS_MAX) {
+        printf(" %s before", text_span(span, before));
+    }
     printf("  %s", replay_key_text(&e->cause, id));
 }
 
@@ -162,7 +164,8 @@ static void draw_bar(const struct replay *r, const struct replay_history *h) {
     for (uint32_t i = 0; i < h->count; i++) {
         int64_t until = i + 1 < h->count ? h->events[i + 1].time_ms : end;
         int upto = (int)((double)(until - begin) / (double)(end - begin) * SHOW_BAR_COLUMNS + 0.5);
-        for (; used < upto; used++) put_styled(r, state_style(h->events[i].event->state_after), "█");
+        const char *style = state_style(h->events[i].event->state_after);
+        for (; used < upto; used++) put_styled(r, style, "█");
     }
     printf("  %s\n", text_span(span, end - begin));
     for (uint32_t i = 0; i < h->count; i++) { /* the legend: each state once, with its time */
@@ -195,7 +198,7 @@ static void draw_timeline(struct replay *r, const struct source_shard *shard,
     draw_bar(r, h);
 }
 
-/* -- the commands -------------------------------------------------------------------------------- */
+/* -- the commands ------------------------------------------------------------------------- */
 
 static json_t *delivery_json(const struct delivery *d) {
     json_t *json = json_pack("{s:i, s:I, s:b}", "to_shard", (int)d->to, "message",
@@ -221,7 +224,9 @@ static json_t *history_json(const struct source_shard *shard, const struct repla
         json_object_set_new(e, "from_held", json_boolean(one->event->flags & EVENT_FLAG_FROM_HELD));
         int64_t asked_ms = routing_birth_ms(&one->event->cause);
         /* An id need not be a ULID that tells when it was made. */
-        if (asked_ms <= one->time_ms && one->time_ms - asked_ms < SHOW_ASKED_MS_MAX) json_object_set_new(e, "asked_ms", json_integer(asked_ms));
+        if (asked_ms <= one->time_ms && one->time_ms - asked_ms < SHOW_ASKED_MS_MAX) {
+            json_object_set_new(e, "asked_ms", json_integer(asked_ms));
+        }
         if (d && d[i].index) json_object_set_new(e, "delivered", delivery_json(&d[i]));
         json_array_append_new(events, e);
     }

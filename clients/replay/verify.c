@@ -8,7 +8,7 @@
 #include "clients/cli/table.h"
 #include "clients/cli/text.h"
 
-/* -- telling -------------------------------------------------------------------------------- */
+/* -- telling ------------------------------------------------------------------------------ */
 
 static json_t *fault_json(const struct fold_fault *f) {
     char key[27];
@@ -67,7 +67,7 @@ void verify_tell_state(struct verify_shard *s, uint32_t kind, const struct id128
     verify_tell(s->verify, &fault);
 }
 
-/* -- one shard ------------------------------------------------------------------------------ */
+/* -- one shard ---------------------------------------------------------------------------- */
 
 static int verify_shard(struct replay_work *work, uint32_t i) {
     struct verify *v = work->arg;
@@ -140,7 +140,7 @@ static const char *hash_text(const struct fold_hash *h, char text[33]) {
     return text;
 }
 
-/* -- against another ------------------------------------------------------------------------- */
+/* -- against another ---------------------------------------------------------------------- */
 
 /* The first record in which two logs differ; 0 = none up to `upto`. */
 static uint64_t logs_differ(const struct source_shard *a, const struct source_shard *b,
@@ -301,7 +301,7 @@ static int verify_against(struct verify *v, const char *other, json_t *told) {
     return status;
 }
 
-/* -- reports -------------------------------------------------------------------------------- */
+/* -- reports ------------------------------------------------------------------------------ */
 
 static json_t *verify_shard_json(const struct verify_shard *s, bool with_hash) {
     uint64_t first, last;
@@ -415,7 +415,7 @@ int replay_verify(struct replay *r) {
     return status;
 }
 
-/* -- hash ----------------------------------------------------------------------------------- */
+/* -- hash --------------------------------------------------------------------------------- */
 
 struct hash_all { uint64_t upto[SHARDS_MAX]; struct fold_hash hash[SHARDS_MAX]; };
 
