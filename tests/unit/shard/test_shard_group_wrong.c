@@ -71,8 +71,8 @@ static void test_what_waits_is_answered_when_the_lead_is_lost(void **state) {
     free(asks);
 }
 
-/* What it had decided stands nowhere, and others have filled the same places of the log: it hears of
- * the new leader, of its entries and of their commit in one message. */
+/* What it had decided stands nowhere, and others have filled the same places of the log: it hears
+ * of the new leader, of its entries and of their commit in one message. */
 static void test_a_frozen_leader_does_not_mistake_the_entries_of_others(void **state) {
     (void)state;
     struct group_world *w = &world;
