@@ -151,5 +151,7 @@ int replay_republish(struct replay *r);
 int replay_stats(struct replay *r);
 int replay_build(struct replay *r);  /* rebuild and restore */
 int replay_backup(struct replay *r);
+int replay_what_if(struct replay *r);
+int replay_play(struct replay *r);
 
 #endif

@@ -82,6 +82,23 @@ static const struct args_option backup_options[] = {
     {"base", 0, NULL, "copy the stored state too: restores then need no older log", NULL},
     {NULL, 0, NULL, NULL, NULL}};
 
+static const struct args_option what_if_options[] = {
+    {"rules", 'r', "FILE", "the other build's libjumun_rules.so", "@file"},
+    {"to", 0, "MOMENT", "only the log up to here", NULL},
+    {"limit", 'n', "N", "show so many orders at most; all are counted", NULL},
+    {NULL, 0, NULL, NULL, NULL}};
+
+static const struct args_option play_options[] = {
+    {"into", 'e', "ENDPOINT", "of the other cluster, such as tcp://127.0.0.1:7400", NULL},
+    {"speed", 'x', "N", "times real time, such as 100x or 0.5x (default 1x); max: no waiting",
+     NULL},
+    {"from", 0, "MOMENT", "from here", NULL},
+    {"to", 0, "MOMENT", "up to here", NULL},
+    {"in-flight", 0, "N", "commands on their way at a time (default 4096)", NULL},
+    {"keep-keys", 0, NULL, "keep the orders' keys (default: born anew, on the same shards)", NULL},
+    {"scale-timeouts", 0, NULL, "divide the orders' timeouts by the speed", NULL},
+    {NULL, 0, NULL, NULL, NULL}};
+
 const struct replay_command replay_commands[] = {
     {"verify", "SOURCE", "Proves the log, the state and what shards told each other",
      "Checks every record's checksum, that indices, versions and the links between events have no\n"
@@ -156,4 +173,16 @@ const struct replay_command replay_commands[] = {
      "to take what came before it.",
      "jumun-replay rebuild broken/jumun-data jumun-data --node-id 1",
      build_options, 2, 2, replay_build},
+    {"what-if", "SOURCE", "Tries other rules on the causes of a log",
+     "Runs every command and deadline of the log through the rules of another build and lists\n"
+     "each order whose state, money or refusals would differ: first where, then how it ends. Exit\n"
+     "1 when there are any. The other build's rules are its target jumun_rules.",
+     "ninja -C build actors/libjumun_rules.so\n"
+     "jumun-replay what-if jumun-data --rules build/actors/libjumun_rules.so",
+     what_if_options, 1, 1, replay_what_if},
+    {"play", "SOURCE", "Sends the commands of a log to another cluster",
+     "For staging and load tests with the shape of production: the order of commands by key and\n"
+     "the distances in time are kept, divided by the speed. A log holds only what was accepted.",
+     "jumun-replay play backup --speed 100x --into tcp://127.0.0.1:7500",
+     play_options, 1, 1, replay_play},
     {NULL, NULL, NULL, NULL, NULL, NULL, 0, 0, NULL}};
