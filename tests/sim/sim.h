@@ -370,7 +370,7 @@ struct sim_transfer {
     uint64_t from_server, to_server, leader_term;
     char path[64];            /* "" = not exported yet */
     uint32_t pieces, arrived; /* in order */
-    bool in_flight;
+    bool in_flight, again;    /* again: it has arrived once, and is offered a second time */
     int64_t due_ms;           /* when the next piece is sent (again) */
     uint64_t number;
 };

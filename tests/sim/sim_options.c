@@ -36,10 +36,10 @@ static void draw_cluster(struct sim_options *o, struct prng *p) {
     o->net_double = draw(p, 1000);
     o->net_late = draw(p, 500);
     o->net_latency_ms_max = prng_between(p, 0, 20);
-    o->net_late_ms_max = prng_between(p, 1, 1500);
+    o->net_late_ms_max = prng_between(p, 1, prng_chance(p, 1, 4) ? 10000 : 1500);
     o->cut_per_step = draw(p, 300);
     o->freeze_per_step = draw(p, 200);
-    o->cut_ms_max = prng_between(p, 100, 5000);
+    o->cut_ms_max = prng_between(p, 100, prng_chance(p, 1, 4) ? 20000 : 5000);
     o->move_per_step = draw(p, 300);
     o->transfer_per_step = draw(p, 300);
     o->skew_per_step = draw(p, 200);
