@@ -84,6 +84,30 @@ static const struct args_option key_new_options[] = {{"count", 'n', "N", "print 
 #define ONE_KEY_WRITE(name, summary, details, examples, options, run)                              \
     { name, "KEY", summary, details, examples, options, 1, 1, true, run }
 
+static const struct args_option form_options[] = {
+    {"node", 'n', "URL", "a node that waits, as clients will reach it; three at least", NULL},
+    {"shards", 's', "N", "default: two per node; with orders: as many as there are", NULL},
+    {"replicas", 'r', "N", "of each shard: 3 (default), 5 or 7", "3|5|7"},
+    {"wait", 'w', "TIME", "how long to wait until all is in place (default 10m)", NULL},
+    {"no-wait", 0, NULL, "return once it is decided", NULL},
+    {NULL}};
+static const struct args_option wait_options[] = {
+    {"wait", 'w', "TIME", "how long to wait until all is in place (default 10m)", NULL},
+    {"no-wait", 0, NULL, "return once it is decided", NULL},
+    {NULL}};
+static const struct args_option grow_options[] = {
+    {"shards", 's', "N", "over how many shards new orders are spread", NULL},
+    {"in", 'i', "TIME", "from when: 70 s from now at least (default 5m)", NULL},
+    {"from-ms", 0, "MS", "the same as a moment, in Unix milliseconds", NULL},
+    {"wait", 'w', "TIME", "how long to wait until all is in place (default 10m)", NULL},
+    {"no-wait", 0, NULL, "return once it is decided", NULL},
+    {NULL}};
+static const struct args_option recover_options[] = {
+    {"data", 'd', "DIR", "the data directory of the node that is left", "@file"},
+    {"force", 0, NULL, "do it; without this only what would be lost is told", NULL},
+    {"program", 0, "PATH", "the jumund to run (default: the one beside this program)", "@file"},
+    {NULL}};
+
 const struct cli_command cli_commands[] = {
     {"place", "", "place an order, or all orders of a file",
      "Amounts are whole numbers of minor units: 9500 is 9,500 KRW, but 95.00 GBP. A file goes on\n"
@@ -150,6 +174,59 @@ const struct cli_command cli_commands[] = {
      cli_store_resume},
     {"store get", "STORE", "show a store", NULL, "jumun store get s1", NULL, 1, 1, false,
      cli_store_get},
+    {"cluster status", "", "show nodes, shards, leaders and what moves",
+     "Asks every node, so it also works while most of them are down.",
+     "jumun cluster status\njumun cluster status --json | jq '.shards[].leader'", NULL, 0, 0, false,
+     cli_cluster_status},
+    {"cluster form", "", "make a cluster of nodes that wait",
+     "Each node is started with jumund --cluster-wait. All on empty directories; or one on the\n"
+     "directory of a node that was alone, stopped in order before: its orders are copied to the\n"
+     "others, and it does not serve meanwhile. Broken off, the same command goes on.",
+     "jumun cluster form --node tcp://10.0.0.1:7400 --node tcp://10.0.0.2:7400 \\\n"
+     "                   --node tcp://10.0.0.3:7400 --shards 6",
+     form_options, 0, 0, false, cli_cluster_form},
+    {"cluster join", "URL", "take a waiting node in, without replicas yet", NULL,
+     "jumun cluster join tcp://10.0.0.4:7400", NULL, 1, 1, false, cli_cluster_join},
+    {"cluster add", "URL", "take a waiting node in and give it its share of the replicas", NULL,
+     "jumun cluster add tcp://10.0.0.4:7400", wait_options, 1, 1, false, cli_cluster_add},
+    {"cluster remove", "NODE", "move all replicas off a node and forget it",
+     "Stop it once this has returned. Its number never returns.", "jumun cluster remove 2",
+     wait_options, 1, 1, false, cli_cluster_remove},
+    {"cluster replace", "NODE URL", "give the place of a lost node to a waiting one",
+     "For a node that will not come back, or whose disk is lost.",
+     "jumun cluster replace 2 tcp://10.0.0.4:7400", wait_options, 2, 2, false,
+     cli_cluster_replace},
+    {"cluster readdress", "NODE PEERS CLIENTS", "tell where a node is to be found now",
+     "PEERS is its address for other nodes, CLIENTS the general endpoint.",
+     "jumun cluster readdress 2 tcp://10.0.0.9:7300 tcp://10.0.0.9:7400", NULL, 3, 3, false,
+     cli_cluster_readdress},
+    {"cluster move", "SHARD FROM TO", "move a replica from one node to another", NULL,
+     "jumun cluster move 3 1 4\njumun cluster move meta 1 4", wait_options, 3, 3, false,
+     cli_cluster_move},
+    {"cluster transfer", "SHARD NODE", "let another node lead a shard", NULL,
+     "jumun cluster transfer 3 2", wait_options, 2, 2, false, cli_cluster_transfer},
+    {"cluster balance", "", "spread replicas and leads evenly", NULL, "jumun cluster balance",
+     wait_options, 0, 0, false, cli_cluster_balance},
+    {"cluster drain", "NODE", "let a node lead nothing, before maintenance",
+     "It keeps its replicas. When this returns, stopping it costs clients nothing.",
+     "jumun cluster drain 2 && systemctl restart jumund && jumun cluster undrain 2", wait_options,
+     1, 1, false, cli_cluster_drain},
+    {"cluster undrain", "NODE", "end a drain", NULL, "jumun cluster undrain 2", wait_options, 1, 1,
+     false, cli_cluster_undrain},
+    {"cluster grow", "", "spread new orders over another number of shards",
+     "Orders that are there stay where they are.", "jumun cluster grow --shards 12 --in 10m",
+     grow_options, 0, 0, false, cli_cluster_grow},
+    {"cluster cancel-grow", "", "call the newest growth off, until 70 s before it begins", NULL,
+     "jumun cluster cancel-grow", NULL, 0, 0, false, cli_cluster_cancel_grow},
+    {"cluster retire", "SHARD", "stop a shard that no order can belong to any more", NULL,
+     "jumun cluster retire 5", NULL, 1, 1, false, cli_cluster_retire},
+    {"cluster recover", "", "go on alone with what one node has: orders may be lost",
+     "Only when most nodes of a cluster are lost for good. Works on the directory of a node that\n"
+     "is stopped, and makes it a node alone again; jumun cluster form then makes a cluster of it.\n"
+     "Whatever was acknowledged and had not reached this node is lost. See docs/cluster.md.",
+     "jumun cluster recover --data /var/lib/jumun\n"
+     "jumun cluster recover --data /var/lib/jumun --force",
+     recover_options, 0, 0, false, cli_cluster_recover},
     {"status", "", "show how the node is", NULL,
      "jumun status\njumun status --interval 10s\n"
      "jumun status --json",

@@ -16,7 +16,7 @@ struct exchange_value {
     uint32_t bytes;
 };
 
-enum { EXCHANGE_NODE_VALUES = NODE_COMMAND_STATUS - NODE_COMMAND_PING + 1 };
+enum { EXCHANGE_NODE_VALUES = NODE_COMMAND_CLUSTER_DOCUMENT - NODE_COMMAND_PING + 1 };
 
 struct exchange {
     struct request request;      /* first: request->done comes back here */

@@ -134,6 +134,9 @@ static struct exchange_value ingress_node_value(struct ingress *g, uint32_t kind
     case NODE_COMMAND_STATUS:
         value.data = g->options.status(g->options.status_arg, &value.bytes);
         break;
+    case NODE_COMMAND_CLUSTER_DOCUMENT:
+        value.data = g->options.document(g->options.status_arg, &value.bytes);
+        break;
     default: impossible("the decoder lets no other node command through");
     }
     return value;
@@ -145,6 +148,10 @@ static struct exchange_value ingress_node_value(struct ingress *g, uint32_t kind
 static void ingress_answer_node_command(struct ingress *g, struct exchange *e, uint32_t kind,
                                         struct result *r) {
     struct exchange_value *value = &e->node_values[kind - NODE_COMMAND_PING];
+    if (kind == NODE_COMMAND_CLUSTER_DOCUMENT && !g->options.document) {
+        r->code = RESULT_CLUSTER_NOT_FORMED;
+        return;
+    }
     if (!value->data) *value = ingress_node_value(g, kind);
     if (value->data) {
         r->value_kind = RESULT_VALUE_MSGPACK;

@@ -42,6 +42,8 @@ struct ingress_options {
     uint32_t contexts;           /* per endpoint */
     /* The answer to STATUS: malloc'ed msgpack, *bytes long, or NULL without memory. Any thread. */
     void *(*status)(void *arg, uint32_t *bytes);
+    /* Likewise to CLUSTER_DOCUMENT; NULL = the node belongs to no cluster with a document. */
+    void *(*document)(void *arg, uint32_t *bytes);
     void *status_arg;
 };
 

@@ -28,7 +28,7 @@ enum {
     OPTION_NODE_ID, OPTION_MAILBOX, OPTION_CONTEXTS, OPTION_MEMORY, OPTION_CHECKPOINT_AGE,
     OPTION_FEED, OPTION_NOTIFY, OPTION_CLUSTER, OPTION_PEER_LISTEN, OPTION_TLS_CERT,
     OPTION_TLS_KEY, OPTION_TLS_CA, OPTION_CATCH_UP, OPTION_RETENTION, OPTION_SEGMENT,
-    OPTION_LOG_LEVEL, OPTION_READY_FD
+    OPTION_LOG_LEVEL, OPTION_READY_FD, OPTION_CLUSTER_WAIT, OPTION_RECOVER, OPTION_RECOVER_DRY
 };
 
 static const struct argp_option config_options[] = {
@@ -46,8 +46,14 @@ static const struct argp_option config_options[] = {
     {"node-id", OPTION_NODE_ID, "N", 0, "Number of this node in its cluster (default: 1)", 0},
     {"cluster", OPTION_CLUSTER, "FILE", 0, "Run as a node of the cluster that this JSON file "
      "describes (docs/operations.md); needs --node-id in a new directory", 0},
+    {"cluster-wait", OPTION_CLUSTER_WAIT, NULL, 0, "Serve nothing until the node is taken into a "
+     "cluster (jumun cluster form, join, add, replace); without effect from then on", 0},
+    {"recover-alone", OPTION_RECOVER, NULL, 0, "Make a node alone of what this directory of a lost "
+     "cluster has, and exit: see jumun cluster recover", 0},
+    {"recover-alone-dry", OPTION_RECOVER_DRY, NULL, 0, "Only tell what it has", 0},
     {"peer-listen", OPTION_PEER_LISTEN, "URL", 0, "Address for other nodes, which takes this port "
-     "and the next one (default: as the cluster's file has it)", 0},
+     "and the next one (default: as the cluster has it; with --cluster-wait 100 ports below "
+     "--listen)", 0},
     {"catch-up-rate", OPTION_CATCH_UP, "BYTES", 0, "Bytes a second that followers which lag are "
      "sent from the log at most (default: 32M)", 0},
     {"tls-cert", OPTION_TLS_CERT, "FILE", 0, "Certificate of this node (PEM), for addresses with "
@@ -189,6 +195,9 @@ static error_t config_option_cluster(struct config_state *s, int key, const char
     struct config *c = s->config;
     switch (key) {
     case OPTION_CLUSTER: return config_text(s, "cluster", arg, c->cluster, sizeof c->cluster);
+    case OPTION_CLUSTER_WAIT: c->cluster_wait = true; return 0;
+    case OPTION_RECOVER_DRY: c->recover_dry = true; /* fall through */
+    case OPTION_RECOVER: c->recover_alone = true; return 0;
     case OPTION_PEER_LISTEN:
         return config_text(s, "peer-listen", arg, c->peer_listen, sizeof c->peer_listen);
     case OPTION_TLS_CERT:
@@ -207,8 +216,10 @@ static error_t config_check(struct config_state *s) {
         return config_refuse(s, "--tls-cert and --tls-key go together");
     if (c->cluster[0] != 0 && c->shards != 0)
         return config_refuse(s, "--shards is told by the cluster's file: leave it away");
-    if (c->cluster[0] == 0 && c->peer_listen[0] != 0)
-        return config_refuse(s, "--peer-listen is for a node of a cluster: see --cluster");
+    if (c->cluster[0] == 0 && !c->cluster_wait && c->peer_listen[0] != 0)
+        return config_refuse(s, "--peer-listen is for a node of a cluster: see --cluster-wait");
+    if (c->cluster[0] != 0 && c->cluster_wait)
+        return config_refuse(s, "--cluster and --cluster-wait exclude each other");
     return 0;
 }
 

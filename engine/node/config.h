@@ -20,7 +20,9 @@ struct config {
     char data[4096];                  /* directory */
     char listen[ENDPOINT_BYTES_MAX];  /* nng address of the general endpoint */
     bool listen_given;                /* on the command line; else a cluster's file tells it */
-    char cluster[4096];               /* file that describes the cluster; "" = a node alone */
+    char cluster[4096];               /* describes the cluster; "" = as the directory is */
+    bool cluster_wait;                /* an unformed directory waits for its cluster */
+    bool recover_alone, recover_dry;  /* make (or only look at) a node alone, and exit */
     char peer_listen[ENDPOINT_BYTES_MAX]; /* for other nodes; "" = as the file has it */
     char tls_certificate[4096], tls_key[4096], tls_authority[4096]; /* PEM files; "" = none */
     uint64_t catch_up_bytes_per_second;   /* bound of what followers that lag are sent */

@@ -35,12 +35,6 @@ static int identity_make_directory(const char *path) {
 
 static int identity_lock(const char *directory, char *error, size_t error_bytes) {
     char path[4096];
-    snprintf(path, sizeof path, "%s/backup.json", directory);
-    if (access(path, F_OK) == 0) {
-        snprintf(error, error_bytes, "%s is a backup: make a data directory of it with "
-                 "jumun-replay restore", directory);
-        return -1;
-    }
     if (identity_make_directory(directory) != 0) {
         snprintf(error, error_bytes, "cannot make the data directory %s: %s", directory,
                  strerror(errno));
@@ -130,6 +124,19 @@ static int identity_write(const char *directory, const char *path,
     if (close(fd) != 0 || !written) return -1;
     if (rename(beside, path) != 0) return -1;
     return identity_sync_directory(directory);
+}
+
+int identity_hold(const char *directory, char *error, size_t error_bytes) {
+    return identity_lock(directory, error, error_bytes);
+}
+
+int identity_become(const char *directory, const struct identity *identity, char *error,
+                 size_t error_bytes) {
+    char path[4150];
+    snprintf(path, sizeof path, "%s/node.json", directory);
+    if (identity_write(directory, path, identity) == 0) return 0;
+    snprintf(error, error_bytes, "cannot write %s: %s", path, strerror(errno));
+    return -1;
 }
 
 static int identity_create(const char *directory, const char *path, const struct identity *wanted,

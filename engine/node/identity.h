@@ -28,6 +28,15 @@ struct identity {
 int identity_peek(const char *directory, struct identity *identity, char *error,
                   size_t error_bytes);
 
+/* Makes `directory` when it is not there and locks it, whoever it belongs to. The descriptor that
+ * holds the lock, or -1 with a sentence. */
+int identity_hold(const char *directory, char *error, size_t error_bytes);
+
+/* Writes who a held directory belongs to from now on. 0, or -1 with a sentence: then it is as it
+ * was. */
+int identity_become(const char *directory, const struct identity *identity, char *error,
+                 size_t error_bytes);
+
 /* Makes `directory` when it is not there, locks it against a second process, and reads who it is;
  * an empty one becomes what `wanted` says (created_ms is filled in, and the cluster id when it is
  * empty).

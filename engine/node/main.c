@@ -8,6 +8,7 @@
 
 #include "engine/base/log.h"
 #include "engine/node/node.h"
+#include "engine/node/node_waiting.h"
 
 enum { MAIN_TICK_MS = 1000, MAIN_READY_LOOK_MS = 2, MAIN_STOP_PATIENCE_MS = 30000 };
 
@@ -57,6 +58,23 @@ static int main_serve(struct node *n, const sigset_t *signals) {
     return EXIT_DONE;
 }
 
+static bool main_is_stopped(void *signals) { return main_await_signal(signals, 0) != 0; }
+
+/* What is to be done instead of serving, or before it. True = exit with *code. */
+static bool main_prepare(const struct config *config, sigset_t *signals, int *code) {
+    char error[1024] = "";
+    bool adopted = true;
+    if (config->recover_alone) {
+        *code = node_recover_alone(config, config->recover_dry, error, sizeof error);
+    } else if (config->cluster_wait && !node_is_adopted(config)) {
+        *code = node_wait(config, main_is_stopped, signals, &adopted, error, sizeof error);
+    } else {
+        return false;
+    }
+    if (*code != EXIT_DONE) fprintf(stderr, "jumund: %s\n", error);
+    return *code != EXIT_DONE || config->recover_alone || !adopted;
+}
+
 int main(int argc, char **argv) {
     struct config config;
     struct node *node;
@@ -70,7 +88,9 @@ int main(int argc, char **argv) {
     sigaddset(&signals, SIGTERM);
     sigaddset(&signals, SIGINT);
     pthread_sigmask(SIG_BLOCK, &signals, NULL);
-    int code = node_start(&node, &config, error, sizeof error);
+    int code = EXIT_DONE;
+    if (main_prepare(&config, &signals, &code)) return code;
+    code = node_start(&node, &config, error, sizeof error);
     if (code != EXIT_DONE) {
         fprintf(stderr, "jumund: %s\n", error);
         return code;

@@ -32,6 +32,8 @@ static int node_open(struct node *n, struct cluster_topology *topology, char *er
                                             .node = (uint32_t)n->identity.node_id,
                                             .leaders = topology ? &n->leaders : NULL,
                                             .tls = &n->tls, .status = node_status,
+                                            .document = n->cluster_cache ? node_cluster_document
+                                                                         : NULL,
                                             .status_arg = n};
     const struct node_courier_options courier = node_courier_options_of(n);
     n->ingress = ingress_open(&ingress, error, error_bytes);
@@ -55,6 +57,7 @@ static void node_close(struct node *n, bool exiting) {
     int64_t until_ms = clock_mono_ms() + NODE_REPLIES_PATIENCE_MS;
     if (n->ingress) ingress_halt(n->ingress);
     while (n->ingress && !ingress_is_idle(n->ingress) && clock_mono_ms() < until_ms) usleep(1000);
+    if (n->keeper) cluster_keeper_stop(n->keeper);
     if (n->courier) node_courier_stop(n->courier);
     if (n->feed) feed_stop(n->feed);
     replicas_stop_threads(n);
@@ -67,6 +70,8 @@ static void node_close(struct node *n, bool exiting) {
     if (n->ingress) ingress_close(n->ingress);
     if (n->feed) feed_close(n->feed);
     if (n->peers) node_peers_close(n->peers, false);
+    if (n->keeper) cluster_keeper_free(n->keeper);
+    free(n->cluster_cache);
     while (n->maps) {
         struct shard_map_newer *older = n->maps->older;
         free(n->maps);
@@ -102,7 +107,7 @@ static int node_read_topology(struct node *n, struct cluster_topology **topology
                               size_t error_bytes) {
     struct identity identity = {.node_id = n->config.node_id};
     *topology = NULL;
-    if (n->config.cluster[0] == 0) return EXIT_DONE;
+    if (n->config.cluster[0] == 0) return node_cluster_read(n, topology, error, error_bytes);
     if (identity.node_id == 0 &&
         identity_peek(n->config.data, &identity, error, error_bytes) < 0)
         return EXIT_DATA;

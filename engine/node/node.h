@@ -12,6 +12,7 @@
 #include <pthread.h>
 
 #include "engine/base/node_clock.h"
+#include "engine/cluster/cluster_keeper.h"
 #include "engine/courier/courier.h"
 #include "engine/ingress/ingress.h"
 #include "engine/node/config.h"
@@ -49,6 +50,10 @@ struct node {
     struct storage *storages[LOCAL_SHARDS_SLOTS];
     struct shard_thread *threads[LOCAL_SHARDS_SLOTS];
 
+    /* In a cluster that a document describes; else NULL. */
+    struct cluster_cache *cluster_cache;   /* as at the start */
+    struct cluster_keeper *keeper;
+
     /* In a cluster; else NULL and unused. */
     struct node_peers *peers;
     struct leaders leaders;
@@ -75,6 +80,14 @@ int node_start(struct node **node, const struct config *config, char *error, siz
  * nothing. Any thread. EXIT_DONE, or an exit code with a sentence in error. */
 int node_apply(struct node *node, struct cluster_topology *topology, char *error,
                size_t error_bytes);
+
+/* node_cluster.c: reads the directory's cluster document and makes the first topology of it; there
+ * is none: *topology NULL. An exit code, with a sentence in error. */
+int node_cluster_read(struct node *node, struct cluster_topology **topology, char *error,
+                      size_t error_bytes);
+
+/* The answer to CLUSTER_DOCUMENT; fits ingress_options. Any thread. */
+void *node_cluster_document(void *node, uint32_t *bytes);
 
 /* Inside: what node_start(), node_tick() and node_stop() do in a cluster only. */
 struct node_courier_options node_courier_options_of(struct node *node);

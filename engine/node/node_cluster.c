@@ -1,10 +1,12 @@
 /* What a node does in a cluster only: makes true what the topology says. */
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "engine/base/clock.h"
 #include "engine/base/log.h"
+#include "engine/cluster/cluster_topology.h"
 #include "engine/node/node.h"
 
 enum {
@@ -22,7 +24,17 @@ static void cluster_on_courier(void *arg, struct bytes envelope) {
     node_courier_receive(n->courier, envelope);
 }
 
-static void cluster_on_hello(void *arg, uint32_t from, uint64_t document) {}
+static void cluster_on_hello(void *arg, uint32_t from, uint64_t document) {
+    struct node *n = arg;
+    if (n->keeper) cluster_keeper_hello(n->keeper, from, document);
+}
+
+static_assert((int)CLUSTER_KIND_ASK == (int)PEER_CLUSTER_FIRST, "the keeper's kinds are its own");
+
+static void cluster_on_message(void *arg, uint32_t from, uint32_t kind, struct bytes body) {
+    struct node *n = arg;
+    if (n->keeper) cluster_keeper_received(n->keeper, from, kind, body);
+}
 
 static void cluster_on_duplicate(void *arg, const char *sentence) {
     struct node *n = arg;
@@ -34,6 +46,69 @@ static void cluster_on_duplicate(void *arg, const char *sentence) {
 static bool cluster_courier_send(void *arg, uint32_t node, const struct envelope *envelope) {
     struct node *n = arg;
     return node_peers_send_envelope(n->peers, node, envelope);
+}
+
+/* -- the cluster document ---------------------------------------------------------------------- */
+
+static int cluster_keeper_apply(void *arg, struct cluster_topology *t, char *error,
+                                size_t error_bytes) {
+    return node_apply(arg, t, error, error_bytes);
+}
+
+static bool cluster_keeper_send(void *arg, uint32_t node, uint32_t kind, struct bytes body) {
+    struct node *n = arg;
+    return node_peers_send(n->peers, node, kind, body);
+}
+
+void *node_cluster_document(void *arg, uint32_t *bytes) {
+    struct node *n = arg;
+    return cluster_keeper_encode(n->keeper, bytes);
+}
+
+/* A replica that has run here and whose directory is gone would vote as if it had promised
+ * nothing. */
+static bool cluster_has_lost(const struct node *n, char *error, size_t error_bytes) {
+    const struct cluster_cache *c = n->cluster_cache;
+    for (uint32_t i = 0; i < c->replicas_count; i++) {
+        char directory[sizeof n->config.data + 48];
+        struct stat st;
+        replicas_directory(n, c->replicas[i].shard, c->replicas[i].server, directory,
+                           sizeof directory);
+        if (stat(directory, &st) == 0) continue;
+        snprintf(error, error_bytes, "%s is gone: the replica in it has made promises that it "
+                 "cannot keep any more. Replace this node: start one with --cluster-wait on an "
+                 "empty directory, then jumun cluster replace %u URL", directory, c->node);
+        return true;
+    }
+    return false;
+}
+
+int node_cluster_read(struct node *n, struct cluster_topology **topology, char *error,
+                      size_t error_bytes) {
+    n->cluster_cache = calloc(1, sizeof *n->cluster_cache);
+    *topology = calloc(1, sizeof **topology);
+    int found = n->cluster_cache && *topology
+                    ? cluster_cache_load(n->config.data, n->cluster_cache, error, error_bytes)
+                    : -1;
+    if (found == 1 && !cluster_has_lost(n, error, error_bytes)) {
+        const struct cluster_cache *c = n->cluster_cache;
+        cluster_topology_fill(*topology, c->version, &c->document, c->node);
+        return EXIT_DONE;
+    }
+    free(n->cluster_cache);
+    free(*topology);
+    n->cluster_cache = NULL;
+    *topology = NULL;
+    return found == 0 ? EXIT_DONE : EXIT_DATA;
+}
+
+static bool cluster_make_keeper(struct node *n) {
+    const struct cluster_keeper_options options = {
+        .directory = n->config.data, .shards = &n->local, .apply = cluster_keeper_apply,
+        .send = cluster_keeper_send, .arg = n};
+    if (!n->cluster_cache) return true;
+    n->keeper = cluster_keeper_new(&options, n->cluster_cache);
+    return n->keeper != NULL;
 }
 
 /* -- open -------------------------------------------------------------------------------------- */
@@ -71,11 +146,16 @@ int node_cluster_open(struct node *n, struct cluster_topology *t, char *error,
         .node = t->node, .listen = c->peer_listen, .client_endpoint = self->client_endpoint,
         .tls = &n->tls, .catch_up_bytes_per_second = c->catch_up_bytes_per_second,
         .leaders = &n->leaders, .shards = &n->local, .courier_received = cluster_on_courier,
-        .hello_received = cluster_on_hello, .duplicate = cluster_on_duplicate, .arg = n};
+        .hello_received = cluster_on_hello, .cluster_received = cluster_on_message,
+        .duplicate = cluster_on_duplicate, .arg = n};
     struct node_peers_options with_cluster = options;
     if (!peer_cluster_of(t->cluster_id, &with_cluster.cluster)) {
         snprintf(error, error_bytes, "\"%s\" is no cluster id", t->cluster_id);
         return EXIT_DATA;
+    }
+    if (!cluster_make_keeper(n)) {
+        snprintf(error, error_bytes, "no memory for the cluster document");
+        return EXIT_RUNTIME;
     }
     n->peers = node_peers_open(&with_cluster, error, error_bytes);
     return n->peers ? EXIT_DONE : EXIT_RUNTIME;
@@ -180,10 +260,12 @@ int node_cluster_start(struct node *n, struct cluster_topology *t, char *error,
     if (code == EXIT_DONE) n->topology = t;
     pthread_mutex_unlock(&n->topology_mutex);
     node_peers_set_document(n->peers, t->version);
+    if (code == EXIT_DONE && n->keeper && cluster_keeper_start(n->keeper, error, error_bytes) != 0)
+        code = EXIT_RUNTIME;
     return code;
 }
 
-static int cluster_apply(struct node *n, struct cluster_topology *t, char *error,
+static int cluster_take(struct node *n, struct cluster_topology *t, char *error,
                          size_t error_bytes) {
     if (strcmp(t->cluster_id, n->identity.cluster_id) != 0 || t->node != n->identity.node_id) {
         snprintf(error, error_bytes, "a topology of cluster %s for node %u came to node %llu of "
@@ -202,7 +284,7 @@ int node_apply(struct node *n, struct cluster_topology *t, char *error, size_t e
     pthread_mutex_lock(&n->topology_mutex);
     struct cluster_topology *unused = t;
     if (!n->topology || t->version > n->topology->version) {
-        code = cluster_apply(n, t, error, error_bytes);
+        code = cluster_take(n, t, error, error_bytes);
         if (code == EXIT_DONE) {
             unused = n->topology;
             n->topology = t;

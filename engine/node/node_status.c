@@ -135,6 +135,24 @@ static void status_group(struct status *s, const struct node *n, uint32_t slot,
     status_uint(s, "server", n->server_ids[slot]);
     status_uint(s, "leader_node", consensus_server_node(t->leader));
     status_uint(s, "servers", t->servers);
+    struct consensus_group group = {0};
+    uint64_t term;
+    struct local_shards *local = &((struct node *)(uintptr_t)n)->local;
+    uint32_t number = local_shards_number(slot);
+    struct shard *shard = local_shards_enter(local, number);
+    if (shard) {
+        shard_group(shard, &group, &term);
+        local_shards_leave(local, number);
+    }
+    status_key(s, "group");
+    msgpack_write_array(&s->w, group.count);
+    for (uint32_t i = 0; i < group.count; i++) {
+        msgpack_write_array(&s->w, 4);
+        msgpack_write_uint(&s->w, group.servers[i].id);
+        msgpack_write_uint(&s->w, group.servers[i].role);
+        msgpack_write_uint(&s->w, group.servers[i].match_index);
+        msgpack_write_bool(&s->w, group.servers[i].recent);
+    }
     status_uint(s, "lag_entries_max", t->lag_entries_max);
     status_uint(s, "snapshots_installed", t->snapshots_installed);
 }
@@ -284,6 +302,9 @@ static void status_cluster(struct status *s, struct node *n) {
     if (!n->peers) return;
     struct node_peers_seen *seen = calloc(NODES_MAX, sizeof *seen);
     uint32_t count = seen ? node_peers_seen(n->peers, seen, NODES_MAX) : 0;
+    pthread_mutex_lock(&n->topology_mutex);
+    status_uint(s, "document", n->topology ? n->topology->version : 0);
+    pthread_mutex_unlock(&n->topology_mutex);
     status_key(s, "nodes");
     msgpack_write_array(&s->w, count);
     for (uint32_t i = 0; i < count; i++) {

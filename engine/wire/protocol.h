@@ -76,7 +76,8 @@ enum { REQUEST_FLAG_FORWARDED = 1, REQUEST_FLAGS_KNOWN = 1 };
 #define NODE_COMMANDS(X)                                                                           \
     X(PING, 100)       /* -> "pong" */                                                             \
     X(SHARD_MAP, 101)  /* -> map: who owns which keys, and where */                                \
-    X(STATUS, 102)     /* -> map: everything `jumun status` shows */
+    X(STATUS, 102)     /* -> map: everything `jumun status` shows */                              \
+    X(CLUSTER_DOCUMENT, 103) /* -> the node's own copy of what CLUSTER_GET answers */
 
 enum node_command {
 #define X(name, number) NODE_COMMAND_##name = number,

@@ -365,7 +365,7 @@ static enum decode_subject decode_subject_of(uint64_t kind) {
     case COMMAND_STORE_PAUSE: case COMMAND_STORE_RESUME: case COMMAND_STORE_GET:
         return DECODE_STORE;
     case NODE_COMMAND_PING: case NODE_COMMAND_SHARD_MAP: case NODE_COMMAND_STATUS:
-        return DECODE_NODE;
+    case NODE_COMMAND_CLUSTER_DOCUMENT: return DECODE_NODE;
     default: return DECODE_UNKNOWN; /* the engine's own kinds among them */
     }
 }

@@ -59,10 +59,10 @@ PROJECT_INCLUDES = {
 }
 # Who may include a library: header pattern, path prefixes.
 LIBRARY_INCLUDES = [
-    (r'lmdb\.h$', ('persistence/lmdb/', 'engine/replica/', 'tests/')),
+    (r'lmdb\.h$', ('persistence/lmdb/', 'tests/')),
     (r'raft(\.h$|/)', ('persistence/consensus/', 'tests/')),
     (r'nng/', ('engine/node/', 'engine/ingress/', 'engine/egress/', 'engine/courier/',
-                'engine/feed/', 'engine/replica/', 'engine/peers/',
+                'engine/cluster/', 'engine/feed/', 'engine/replica/', 'engine/peers/',
                 'clients/sdk/', 'tests/')),
     (r'msgpack(\.h$|/)', ('engine/wire/', 'clients/', 'tests/')),
     (r'jemalloc/', ('engine/base/', 'tests/')),

@@ -339,7 +339,7 @@ static void heads_of_the_wrong_shape_get_their_code(void **state) {
         {RAW("\x91\x5a"), RESULT_UNKNOWN_COMMAND}, /* 90..92 are the engine's own */
         {RAW("\x91\x5b"), RESULT_UNKNOWN_COMMAND},
         {RAW("\x91\x5c"), RESULT_UNKNOWN_COMMAND},
-        {RAW("\x91\x67"), RESULT_UNKNOWN_COMMAND},
+        {RAW("\x91\x68"), RESULT_UNKNOWN_COMMAND},
         {RAW("\x91\xcd\x01\x01"), RESULT_UNKNOWN_COMMAND}, /* 257 is not 1 */
         {RAW("\x91\xcf\xff\xff\xff\xff\xff\xff\xff\xff"), RESULT_UNKNOWN_COMMAND},
         {RAW("\x91\x05"), RESULT_KEY_MISSING},

@@ -265,6 +265,10 @@ static void example_shard_map(struct msgpack_writer *w) { example_node(w, NODE_C
 
 static void example_status(struct msgpack_writer *w) { example_node(w, NODE_COMMAND_STATUS); }
 
+static void example_cluster_document(struct msgpack_writer *w) {
+    example_node(w, NODE_COMMAND_CLUSTER_DOCUMENT);
+}
+
 static void example_batch(struct msgpack_writer *w) {
     wire_example_open(w, 2);
     wire_example_command(w, 3, COMMAND_MARK_READY, NULL);
@@ -300,6 +304,7 @@ const struct wire_example wire_examples_requests[] = {
     {"ping", example_ping},
     {"shard_map", example_shard_map},
     {"status", example_status},
+    {"cluster_document", example_cluster_document},
     {"batch", example_batch},
 };
 const unsigned wire_examples_requests_count =

@@ -1,0 +1,291 @@
+/* Talking to the nodes of a cluster by hand: requests, answers, the document, the status. */
+#include "clients/cli/cli_cluster.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <unistd.h>
+
+#include "actors/command.h"
+#include "actors/result_codes.h"
+#include "clients/cli/text.h"
+#include "clients/sdk/raw_call.h"
+#include "engine/wire/cluster_encode.h"
+#include "engine/wire/msgpack_reader.h"
+#include "engine/wire/protocol.h"
+
+enum { ASK_MS = 1500, TURN_MS = 100 };
+
+static struct cluster_known known;
+static uint64_t version_wanted;
+
+/* -- one question ------------------------------------------------------------------------------ */
+
+bool cluster_begin(struct cluster_call *call, uint32_t kind, bool writes, uint32_t fields) {
+    uint8_t id[16];
+    struct msgpack_writer *w = &call->w;
+    call->kind = kind;
+    call->buffer = malloc(CLUSTER_REQUEST_BYTES_MAX);
+    if (!call->buffer || getrandom(id, sizeof id, 0) != (ssize_t)sizeof id) return false;
+    msgpack_writer_init(w, call->buffer, CLUSTER_REQUEST_BYTES_MAX);
+    msgpack_write_array(w, 3);
+    msgpack_write_uint(w, PROTOCOL_VERSION);
+    msgpack_write_nil(w);
+    msgpack_write_array(w, 1);
+    msgpack_write_array(w, 5);
+    msgpack_write_uint(w, kind);
+    msgpack_write_nil(w);
+    if (writes) msgpack_write_bin(w, id, sizeof id);
+    else msgpack_write_nil(w);
+    msgpack_write_nil(w);
+    msgpack_write_array(w, fields);
+    return true;
+}
+
+void cluster_end(struct cluster_call *call) {
+    free(call->buffer);
+    call->buffer = NULL;
+}
+
+void cluster_answer_free(struct cluster_answer *a) {
+    free(a->bytes);
+    *a = (struct cluster_answer){0};
+}
+
+static bool read_text(struct msgpack_reader *r, char *out, size_t bytes) {
+    const void *text;
+    uint32_t size;
+    if (msgpack_read_str(r, &text, &size) != MSGPACK_OK) return false;
+    text_printable(out, bytes, text, size);
+    return true;
+}
+
+/* One result; the message holds no other. */
+static bool read_result(struct msgpack_reader *r, struct cluster_answer *a) {
+    uint32_t count, fields;
+    uint64_t numbers[5] = {0}, retry = 0;
+    if (msgpack_read_array(r, &count) != MSGPACK_OK || count != 1 ||
+        msgpack_read_array(r, &fields) != MSGPACK_OK || fields < 4)
+        return false;
+    for (uint32_t i = 0; i < 5 && i < fields; i++)
+        if (msgpack_read_uint(r, &numbers[i]) != MSGPACK_OK) return false;
+    a->code = (uint32_t)numbers[0];
+    a->version = (uint32_t)numbers[1];
+    a->repeated = numbers[4] & RESULT_FLAG_REPEATED;
+    if (a->code == RESULT_OK) {
+        if (fields > 5) a->value = bytes_of(r->at, msgpack_reader_left(r));
+        return true;
+    }
+    if (fields < 7 || !read_text(r, a->sentence, sizeof a->sentence)) return false;
+    if (msgpack_read_uint(r, &retry) == MSGPACK_OK) a->retry_after_ms = (uint32_t)retry;
+    return true;
+}
+
+static bool read_reply(struct cluster_answer *a, size_t bytes) {
+    struct msgpack_reader r;
+    uint32_t fields;
+    uint64_t version, code;
+    msgpack_reader_init(&r, a->bytes, bytes);
+    if (msgpack_read_array(&r, &fields) != MSGPACK_OK || fields != 3 ||
+        msgpack_read_uint(&r, &version) != MSGPACK_OK || msgpack_read_uint(&r, &code) != MSGPACK_OK)
+        return false;
+    a->code = (uint32_t)code;
+    if (code != 0) return read_text(&r, a->sentence, sizeof a->sentence);
+    return read_result(&r, a);
+}
+
+bool cluster_ask(struct cli *cli, const char *address, const struct cluster_call *call,
+                 uint32_t timeout_ms, struct cluster_answer *a) {
+    size_t bytes = 0;
+    bool sent;
+    *a = (struct cluster_answer){.code = UINT32_MAX};
+    if (!msgpack_writer_ok(&call->w)) {
+        snprintf(a->sentence, sizeof a->sentence, "the request is too large");
+        return false;
+    }
+    if (!raw_call(address, timeout_ms, call->buffer, msgpack_writer_size(&call->w), &a->bytes,
+                  &bytes, &sent, a->sentence, sizeof a->sentence))
+        return false;
+    if (read_reply(a, bytes)) return true;
+    cluster_answer_free(a);
+    a->code = UINT32_MAX;
+    snprintf(a->sentence, sizeof a->sentence, "the answer is not understood");
+    return false;
+}
+
+/* -- any node ---------------------------------------------------------------------------------- */
+
+const char *cluster_address(struct cli *cli, uint32_t i) {
+    static char address[ENDPOINT_BYTES_MAX];
+    const char *at = cli->endpoint;
+    for (; *at; i--) {
+        size_t size = strcspn(at, ",");
+        if (i == 0) {
+            snprintf(address, sizeof address, "%.*s", (int)size, at);
+            return address;
+        }
+        at += size + (at[size] == ',');
+    }
+    for (uint32_t n = 0; n < known.document.nodes_count; n++) {
+        if (known.document.nodes[n].state == CLUSTER_MEMBER_REMOVED) continue;
+        if (i-- == 0) return known.document.nodes[n].client;
+    }
+    return NULL;
+}
+
+/* Another node, or the same one a moment later, may give another answer. */
+static bool may_pass(const struct cluster_answer *a) {
+    return a->code == UINT32_MAX ||
+           (a->code >= RESULT_OVERLOADED && a->code <= RESULT_LEADERSHIP_LOST);
+}
+
+int cluster_send(struct cli *cli, const struct cluster_call *call, struct cluster_answer *a) {
+    int64_t until_ms = text_now_ms() + cli->timeout_ms;
+    char from[ENDPOINT_BYTES_MAX] = "";
+    *a = (struct cluster_answer){.code = UINT32_MAX};
+    for (uint32_t i = 0;; i++) {
+        const char *address = cluster_address(cli, i);
+        int64_t left_ms = until_ms - text_now_ms();
+        if (left_ms <= 0 && i > 0) break;
+        if (!address) {
+            usleep(TURN_MS * 1000);
+            i = UINT32_MAX; /* from the first one again */
+            continue;
+        }
+        cluster_answer_free(a);
+        snprintf(from, sizeof from, "%s", address);
+        cluster_ask(cli, from, call, left_ms < ASK_MS ? (uint32_t)(left_ms > 1 ? left_ms : 1)
+                                                      : ASK_MS, a);
+        if (!may_pass(a)) break;
+    }
+    if (a->code == RESULT_OK) {
+        if (a->version > version_wanted) version_wanted = a->version;
+        return CLI_DONE;
+    }
+    if (a->code == UINT32_MAX) {
+        cli_error(cli, "%s: %s", from, a->sentence);
+    } else {
+        cli_error(cli, "refused [%u %s]: %s", a->code, result_code_name(a->code), a->sentence);
+    }
+    int status = may_pass(a) ? CLI_NO_ANSWER : CLI_REFUSED;
+    cluster_answer_free(a);
+    return status;
+}
+
+/* -- the document ------------------------------------------------------------------------------ */
+
+const struct cluster_known *cluster_known(void) { return &known; }
+
+uint64_t cluster_version_wanted(void) { return version_wanted; }
+
+bool cluster_learn(const void *data, size_t bytes, char *sentence, size_t sentence_bytes) {
+    static struct cluster_known next;
+    const char *fault = cluster_decode(data, bytes, &next.version, &next.document);
+    if (fault) snprintf(sentence, sentence_bytes, "the cluster document is wrong: %s", fault);
+    else known = next;
+    return fault == NULL;
+}
+
+/* A node's own copy. */
+static bool fetch_copy(struct cli *cli) {
+    struct cluster_call call;
+    struct cluster_answer a;
+    char sentence[CLUSTER_SENTENCE_BYTES];
+    bool good = false;
+    if (!cluster_begin(&call, NODE_COMMAND_CLUSTER_DOCUMENT, false, 0)) return false;
+    for (uint32_t i = 0; !good && cluster_address(cli, i); i++) {
+        char address[ENDPOINT_BYTES_MAX];
+        snprintf(address, sizeof address, "%s", cluster_address(cli, i));
+        good = cluster_ask(cli, address, &call, ASK_MS, &a) && a.code == RESULT_OK &&
+               cluster_learn(a.value.data, a.value.size, sentence, sizeof sentence);
+        cluster_answer_free(&a);
+    }
+    cluster_end(&call);
+    return good;
+}
+
+int cluster_fetch(struct cli *cli, bool any, const struct cluster_known **out) {
+    struct cluster_call call;
+    struct cluster_answer a;
+    char sentence[CLUSTER_SENTENCE_BYTES] = "";
+    *out = &known;
+    if (any && fetch_copy(cli)) return CLI_DONE;
+    if (!cluster_begin(&call, COMMAND_CLUSTER_GET, false, 0)) return CLI_NO_ANSWER;
+    int status = cluster_send(cli, &call, &a);
+    if (status == CLI_DONE &&
+        !cluster_learn(a.value.data, a.value.size, sentence, sizeof sentence)) {
+        cli_error(cli, "%s", sentence);
+        status = CLI_NO_ANSWER;
+    }
+    cluster_answer_free(&a);
+    cluster_end(&call);
+    return status;
+}
+
+/* -- a node's status --------------------------------------------------------------------------- */
+
+bool cluster_status_of(struct cli *cli, const char *address, struct cluster_status *s) {
+    struct cluster_call call;
+    memset(s, 0, sizeof *s);
+    if (!cluster_begin(&call, NODE_COMMAND_STATUS, false, 0)) return false;
+    bool good = cluster_ask(cli, address, &call, ASK_MS, &s->answer) && s->answer.code == 0;
+    cluster_end(&call);
+    size_t offset = 0;
+    msgpack_unpacked_init(&s->unpacked);
+    if (good)
+        good = msgpack_unpack_next(&s->unpacked, s->answer.value.data, s->answer.value.size,
+                                   &offset) == MSGPACK_UNPACK_SUCCESS;
+    if (good) {
+        s->map = &s->unpacked.data;
+        return true;
+    }
+    snprintf(s->error, sizeof s->error, "%s", s->answer.sentence);
+    cluster_status_free(s);
+    return false;
+}
+
+void cluster_status_free(struct cluster_status *s) {
+    msgpack_unpacked_destroy(&s->unpacked);
+    cluster_answer_free(&s->answer);
+    s->map = NULL;
+}
+
+const msgpack_object *cluster_status_shard(const struct cluster_status *s, uint32_t shard) {
+    const msgpack_object *rows = value_at(s->map, "shards");
+    for (uint32_t i = 0; i < value_count(rows); i++) {
+        const msgpack_object *row = value_item(rows, i);
+        if (value_int(row, "shard", value_int(row, "id", -1)) == (int64_t)shard) return row;
+    }
+    return NULL;
+}
+
+/* -- words ------------------------------------------------------------------------------------- */
+
+const char *cluster_shard_name(uint32_t shard, char buffer[16]) {
+    if (shard == SHARD_META) return "meta";
+    snprintf(buffer, 16, "%u", shard);
+    return buffer;
+}
+
+bool cluster_shard_word(struct cli *cli, const char *text, uint32_t *shard) {
+    int64_t number = 0;
+    *shard = SHARD_META;
+    if (strcmp(text, "meta") == 0) return true;
+    if (!text_parse_int64(text, &number) || number < 0 || number >= SHARDS_MAX) {
+        cli_usage(cli, "\"%.40s\" is no shard: a number from 0 to %d, or meta", text,
+                  SHARDS_MAX - 1);
+        return false;
+    }
+    *shard = (uint32_t)number;
+    return true;
+}
+
+bool cluster_node_word(struct cli *cli, const char *text, uint32_t *node) {
+    int64_t number = 0;
+    if (!text_parse_int64(text, &number) || number < 1 || number > UINT32_MAX) {
+        cli_usage(cli, "\"%.40s\" is no node: a number from 1 on (see jumun cluster status)", text);
+        return false;
+    }
+    *node = (uint32_t)number;
+    return true;
+}

@@ -1,0 +1,95 @@
+/* What the commands of `jumun cluster` share: talking to nodes by hand, the cluster document, and
+ * waiting until the groups are where the document has them. */
+#ifndef JUMUN_CLI_CLI_CLUSTER_H
+#define JUMUN_CLI_CLI_CLUSTER_H
+
+#include "actors/cluster/cluster.h"
+#include "clients/cli/cli.h"
+#include "engine/wire/msgpack_writer.h"
+
+enum { CLUSTER_REQUEST_BYTES_MAX = 2 << 20, CLUSTER_SENTENCE_BYTES = 512 };
+
+/* One answer; the value points into `bytes`. All zero is none. */
+struct cluster_answer {
+    uint32_t code;             /* enum result_code; UINT32_MAX = no answer */
+    uint32_t version;
+    bool repeated;
+    uint32_t retry_after_ms;
+    struct bytes value;        /* one msgpack value; of a done one */
+    char sentence[CLUSTER_SENTENCE_BYTES]; /* of a refusal, or why there is no answer */
+    void *bytes;
+};
+void cluster_answer_free(struct cluster_answer *answer);
+
+/* A request message in the making: cluster_begin(), then as many values of the body as announced.
+ * */
+struct cluster_call {
+    struct msgpack_writer w;
+    uint8_t *buffer;
+    uint32_t kind;
+};
+bool cluster_begin(struct cluster_call *call, uint32_t kind, bool writes, uint32_t fields);
+void cluster_end(struct cluster_call *call);
+
+/* Asks one address, once. True = it answered (done or refused). */
+bool cluster_ask(struct cli *cli, const char *address, const struct cluster_call *call,
+                 uint32_t timeout_ms, struct cluster_answer *answer);
+
+/* Asks the nodes in turn, under the same id, until one has done or refused it for good or the
+ * command's time is up. CLI_DONE with the answer to be freed; else the error was printed. */
+int cluster_send(struct cli *cli, const struct cluster_call *call, struct cluster_answer *answer);
+
+/* Nodes of the list --endpoint, and those of the last document. Address i; NULL behind the last. */
+const char *cluster_address(struct cli *cli, uint32_t i);
+
+struct cluster_known {
+    uint64_t version;          /* 0 = none yet */
+    struct cluster_document document;
+};
+
+/* Fetches the newest document: from the meta group, or, with `any`, from a node's own copy when the
+ * group does not answer. CLI_DONE, or the error was printed. The document stays in memory of this
+ * file until the next call. */
+int cluster_fetch(struct cli *cli, bool any, const struct cluster_known **known);
+const struct cluster_known *cluster_known(void);
+/* The newest version that a command of this run has led to. */
+uint64_t cluster_version_wanted(void);
+/* Takes one over that came by another way. */
+bool cluster_learn(const void *data, size_t bytes, char *sentence, size_t sentence_bytes);
+
+/* A node's STATUS, unpacked; NULL when it does not answer. Free with cluster_status_free(). */
+struct cluster_status {
+    msgpack_unpacked unpacked;
+    const msgpack_object *map;
+    struct cluster_answer answer;
+    char error[CLUSTER_SENTENCE_BYTES];
+};
+bool cluster_status_of(struct cli *cli, const char *address, struct cluster_status *status);
+void cluster_status_free(struct cluster_status *status);
+
+/* The row of a shard in a node's status; NULL = it has no replica. */
+const msgpack_object *cluster_status_shard(const struct cluster_status *status, uint32_t shard);
+
+/* "3", "meta". */
+const char *cluster_shard_name(uint32_t shard, char buffer[16]);
+/* Reads one; false after a usage error was printed. */
+bool cluster_shard_word(struct cli *cli, const char *text, uint32_t *shard);
+bool cluster_node_word(struct cli *cli, const char *text, uint32_t *node);
+
+/* cli_cluster_wait.c: waits until all groups are where the document has them, and says what goes
+ * on; at once with --no-wait. CLI_DONE, or CLI_NO_ANSWER after a sentence when --wait is over. */
+int cluster_wait(struct cli *cli);
+
+/* cli_cluster_form.c: has a waiting node taken into the cluster of the known document. */
+int cluster_adopt(struct cli *cli, const char *address, uint32_t node);
+/* The addresses of a waiting node: `client` as given, `peer` as it says, at the same host.
+ * CLI_DONE, or the error was printed. */
+struct cluster_waiting {
+    char client[ENDPOINT_BYTES_MAX], peer[ENDPOINT_BYTES_MAX];
+    char cluster_id[33];
+    uint32_t shards, node;     /* of data that is there; 0 = none */
+    bool waits;                /* else it belongs to a cluster already */
+};
+int cluster_look_at(struct cli *cli, const char *address, struct cluster_waiting *waiting);
+
+#endif

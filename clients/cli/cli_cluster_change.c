@@ -1,0 +1,112 @@
+/* The commands that change where replicas and leads are, and how many shards there are. */
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "actors/command.h"
+#include "clients/cli/cli_cluster.h"
+#include "clients/cli/text.h"
+
+/* Sends a command whose body is these numbers, and waits for its effect. */
+static int change(struct cli *cli, uint32_t kind, const uint64_t *numbers, uint32_t count,
+                  bool waits) {
+    struct cluster_call call;
+    struct cluster_answer a;
+    if (!cluster_begin(&call, kind, true, count)) return CLI_NO_ANSWER;
+    for (uint32_t i = 0; i < count; i++) msgpack_write_uint(&call.w, numbers[i]);
+    int status = cluster_send(cli, &call, &a);
+    uint32_t version = a.version;
+    cluster_answer_free(&a);
+    cluster_end(&call);
+    if (status != CLI_DONE) return status;
+    if (cli->json && (!waits || args_flag(&cli->args, "no-wait"))) {
+        json_t *out = json_pack("{s:i, s:s, s:I}", "code", 0, "name", "ok", "version",
+                                (json_int_t)version);
+        return cli_print_json(out);
+    }
+    if (!cli->quiet && !cli->json) printf("done: the cluster document is at version %u\n", version);
+    return waits ? cluster_wait(cli) : CLI_DONE;
+}
+
+static int change_node(struct cli *cli, uint32_t kind, bool waits) {
+    uint32_t node;
+    if (!cluster_node_word(cli, cli_word(cli, 0), &node)) return CLI_USAGE;
+    uint64_t numbers[] = {node};
+    return change(cli, kind, numbers, 1, waits);
+}
+
+int cli_cluster_remove(struct cli *cli) {
+    return change_node(cli, COMMAND_CLUSTER_REMOVE_NODE, true);
+}
+int cli_cluster_drain(struct cli *cli) { return change_node(cli, COMMAND_CLUSTER_DRAIN, true); }
+int cli_cluster_undrain(struct cli *cli) { return change_node(cli, COMMAND_CLUSTER_UNDRAIN, true); }
+
+int cli_cluster_move(struct cli *cli) {
+    uint32_t shard, from, to;
+    if (!cluster_shard_word(cli, cli_word(cli, 0), &shard) ||
+        !cluster_node_word(cli, cli_word(cli, 1), &from) ||
+        !cluster_node_word(cli, cli_word(cli, 2), &to))
+        return CLI_USAGE;
+    uint64_t numbers[] = {shard, from, to};
+    return change(cli, COMMAND_CLUSTER_MOVE_REPLICA, numbers, 3, true);
+}
+
+int cli_cluster_transfer(struct cli *cli) {
+    uint32_t shard, node;
+    if (!cluster_shard_word(cli, cli_word(cli, 0), &shard) ||
+        !cluster_node_word(cli, cli_word(cli, 1), &node))
+        return CLI_USAGE;
+    uint64_t numbers[] = {shard, node};
+    return change(cli, COMMAND_CLUSTER_PREFER, numbers, 2, true);
+}
+
+int cli_cluster_balance(struct cli *cli) {
+    return change(cli, COMMAND_CLUSTER_BALANCE, NULL, 0, true);
+}
+
+int cli_cluster_readdress(struct cli *cli) {
+    struct cluster_call call;
+    struct cluster_answer a;
+    uint32_t node;
+    if (!cluster_node_word(cli, cli_word(cli, 0), &node)) return CLI_USAGE;
+    if (!cluster_begin(&call, COMMAND_CLUSTER_READDRESS_NODE, true, 3)) return CLI_NO_ANSWER;
+    msgpack_write_uint(&call.w, node);
+    msgpack_write_text(&call.w, cli_word(cli, 1));
+    msgpack_write_text(&call.w, cli_word(cli, 2));
+    int status = cluster_send(cli, &call, &a);
+    if (status == CLI_DONE && !cli->quiet)
+        printf("done: the cluster document is at version %u\n", a.version);
+    cluster_answer_free(&a);
+    cluster_end(&call);
+    return status;
+}
+
+int cli_cluster_grow(struct cli *cli) {
+    int64_t shards = 0, in_ms = 300000, from_ms = 0;
+    if (!cli_int_option(cli, "shards", &shards) || !cli_span_option(cli, "in", &in_ms) ||
+        !cli_int_option(cli, "from-ms", &from_ms))
+        return CLI_USAGE;
+    if (shards < 1 || shards > SHARDS_MAX)
+        return cli_usage(cli, "--shards: from 1 to %d", SHARDS_MAX);
+    if (from_ms == 0) from_ms = text_now_ms() + in_ms;
+    if (from_ms < 0) return cli_usage(cli, "--from-ms: a time in Unix milliseconds");
+    uint64_t numbers[] = {(uint64_t)shards, (uint64_t)from_ms};
+    int status = change(cli, COMMAND_CLUSTER_GROW, numbers, 2, true);
+    char when[TEXT_BYTES];
+    if (status == CLI_DONE && !cli->quiet && !cli->json)
+        printf("orders born from %s on are spread over %" PRId64 " shards; until %d s before that, "
+               "jumun cluster cancel-grow calls it off\n",
+               text_time(when, from_ms), shards, (int)(CLUSTER_EPOCH_AHEAD_MS_MIN / 1000));
+    return status;
+}
+
+int cli_cluster_cancel_grow(struct cli *cli) {
+    return change(cli, COMMAND_CLUSTER_CANCEL_GROW, NULL, 0, false);
+}
+
+int cli_cluster_retire(struct cli *cli) {
+    uint32_t shard;
+    if (!cluster_shard_word(cli, cli_word(cli, 0), &shard)) return CLI_USAGE;
+    uint64_t numbers[] = {shard};
+    return change(cli, COMMAND_CLUSTER_RETIRE_SHARD, numbers, 1, false);
+}

@@ -1,0 +1,238 @@
+/* jumun cluster status: nodes, shards, epochs and what is going on, from all nodes that answer. */
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "clients/cli/cli_cluster.h"
+#include "clients/cli/table.h"
+#include "clients/cli/text.h"
+
+enum { STATUS_VOTER = 2, STATUS_REPLICAS_BYTES = 256 };
+
+struct view {
+    struct cli *cli;
+    const struct cluster_known *known;
+    struct cluster_status *statuses;   /* by position in the document */
+    bool *reached;
+};
+
+/* What the leader of a shard says; NULL = no leader was heard. */
+static const msgpack_object *leader_of(const struct view *v, uint32_t shard, uint32_t *node) {
+    const struct cluster_document *d = &v->known->document;
+    const msgpack_object *best = NULL;
+    *node = 0;
+    for (uint32_t i = 0; i < d->nodes_count; i++) {
+        if (!v->reached[i]) continue;
+        const msgpack_object *row = cluster_status_shard(&v->statuses[i], shard);
+        if (!row || value_int(row, "leader_node", 0) != d->nodes[i].node) continue;
+        if (best && value_int(row, "term", 0) <= value_int(best, "term", 0)) continue;
+        best = row;
+        *node = d->nodes[i].node;
+    }
+    return best;
+}
+
+static void show_nodes(const struct view *v) {
+    const struct cluster_document *d = &v->known->document;
+    struct table *t = table_new("rlllrrl", v->cli->color);
+    table_heading(t);
+    static const char *const heads[] = {"node", "state", "version", "clients", "replicas", "leads",
+                                        "document"};
+    for (uint32_t i = 0; i < 7; i++) table_cell(t, NULL, "%s", heads[i]);
+    for (uint32_t i = 0; i < d->nodes_count; i++) {
+        const struct cluster_member *m = &d->nodes[i];
+        char program[48] = "-", document[48] = "-";
+        uint32_t replicas = 0, leads = 0, leader;
+        if (m->state == CLUSTER_MEMBER_REMOVED) continue;
+        for (uint32_t s = 0; s < d->shards_count; s++) {
+            replicas += cluster_server_on(&d->shards[s], m->node) != 0;
+            leads += leader_of(v, d->shards[s].shard, &leader) != NULL && leader == m->node;
+        }
+        if (v->reached[i]) {
+            value_text(v->statuses[i].map, "version", program, sizeof program);
+            int64_t version = value_int(v->statuses[i].map, "document", 0);
+            if (version) snprintf(document, sizeof document, "version %" PRId64, version);
+        }
+        bool up = v->reached[i];
+        table_cell(t, "1", "%u", m->node);
+        table_cell(t, !up ? "31" : m->state == CLUSTER_MEMBER_ACTIVE ? "32" : "33", "%s",
+                   !up ? "does not answer" : cluster_member_state_name(m->state));
+        table_cell(t, NULL, "%s", program);
+        table_cell(t, NULL, "%s", m->client);
+        table_cell(t, NULL, "%u", replicas);
+        table_cell(t, NULL, "%u", leads);
+        table_cell(t, NULL, "%s", document);
+    }
+    table_print(t, stdout, 2);
+    table_delete(t);
+}
+
+static uint64_t group_uint(const msgpack_object *item, uint32_t i) {
+    const msgpack_object *value = value_item(item, i);
+    return value && value->type == MSGPACK_OBJECT_POSITIVE_INTEGER ? value->via.u64 : 0;
+}
+
+/* "1 2 3", a voter that lags with how far, a standby with a plus, what is on its way out with a
+ * minus. Returns the largest lag. */
+static uint64_t list_replicas(const struct cluster_shard *s, const msgpack_object *row,
+                              uint32_t leader, char *out, size_t bytes, bool *moves) {
+    const msgpack_object *group = value_at(row, "group");
+    uint64_t last = (uint64_t)value_int(row, "last_index", 0), lag_max = 0;
+    size_t used = 0;
+    *moves = false;
+    out[0] = 0;
+    for (uint32_t i = 0; i < value_count(group) && used < bytes; i++) {
+        const msgpack_object *item = value_item(group, i);
+        uint64_t server = group_uint(item, 0), match = group_uint(item, 2);
+        uint32_t node = cluster_server_node(server);
+        bool wanted = cluster_server_on(s, node) == server;
+        bool voter = group_uint(item, 1) == STATUS_VOTER;
+        uint64_t lag = node != leader && last > match ? last - match : 0;
+        if (lag > lag_max) lag_max = lag;
+        *moves = *moves || !wanted || !voter;
+        used += (size_t)snprintf(out + used, bytes - used, "%s%s%u%s", used ? " " : "",
+                                 !wanted ? "-" : !voter ? "+" : "", node,
+                                 node == leader ? "*" : "");
+    }
+    for (uint32_t i = 0; i < s->servers_count && used < bytes; i++) {
+        bool found = false;
+        for (uint32_t k = 0; k < value_count(group); k++)
+            found = found || group_uint(value_item(group, k), 0) == s->servers[i];
+        if (found) continue;
+        *moves = *moves || row != NULL;
+        used += (size_t)snprintf(out + used, bytes - used, "%s%s%u", used ? " " : "",
+                                 row ? "+" : "", cluster_server_node(s->servers[i]));
+    }
+    return lag_max;
+}
+
+static void show_shards(const struct view *v) {
+    const struct cluster_document *d = &v->known->document;
+    struct table *t = table_new("lrrlrrl", v->cli->color);
+    table_heading(t);
+    static const char *const heads[] = {"shard", "leader", "term", "replicas", "lag", "index", ""};
+    for (uint32_t i = 0; i < 7; i++) table_cell(t, NULL, "%s", heads[i]);
+    for (uint32_t i = 0; i < d->shards_count; i++) {
+        const struct cluster_shard *s = &d->shards[i];
+        char name[16], replicas[STATUS_REPLICAS_BYTES], count[TEXT_BYTES];
+        uint32_t leader;
+        bool moves;
+        const msgpack_object *row = leader_of(v, s->shard, &leader);
+        uint64_t lag = list_replicas(s, row, leader, replicas, sizeof replicas, &moves);
+        bool active = s->state == CLUSTER_SHARD_ACTIVE;
+        table_cell(t, "1", "%s", cluster_shard_name(s->shard, name));
+        if (row) table_cell(t, NULL, "%u", leader);
+        else table_cell(t, active ? "31" : NULL, "%s", active ? "none" : "-");
+        table_cell(t, NULL, "%" PRId64, value_int(row, "term", 0));
+        table_cell(t, NULL, "%s", replicas);
+        table_cell(t, NULL, "%s", row ? text_count(count, lag) : "-");
+        table_cell(t, NULL, "%" PRId64, value_int(row, "last_index", 0));
+        table_cell(t, "33", "%s",
+                   !active                               ? "retired"
+                   : moves                               ? "moving"
+                   : row && leader != s->preferred       ? "not where it is preferred"
+                                                         : "");
+    }
+    table_print(t, stdout, 2);
+    table_delete(t);
+}
+
+static void show_epochs(const struct view *v) {
+    const struct cluster_document *d = &v->known->document;
+    char when[TEXT_BYTES], relative[TEXT_BYTES];
+    int64_t now_ms = text_now_ms();
+    for (uint32_t i = 0; i < d->epochs_count; i++) {
+        const struct cluster_epoch *e = &d->epochs[i];
+        if (i == 0) printf("  from the beginning     %u shards\n", e->shards_count);
+        else printf("  from %s  %u shards, %s\n", text_time(when, e->from_ms), e->shards_count,
+                    text_relative(relative, e->from_ms, now_ms));
+    }
+    if (d->stores_shards != d->epochs[d->epochs_count - 1].shards_count)
+        printf("  stores are spread over %u shards\n", d->stores_shards);
+}
+
+static void show(const struct view *v) {
+    const struct cluster_document *d = &v->known->document;
+    char id[33];
+    for (uint32_t i = 0; i < 16; i++) snprintf(id + 2 * i, 3, "%02x", d->cluster_id.bytes[i]);
+    printf("%scluster%s %s, document version %" PRIu64 ", %u replicas of each shard\n\n",
+           CLI_STYLE(v->cli, "1"), CLI_PLAIN(v->cli), id, v->known->version, d->replicas);
+    show_nodes(v);
+    putchar('\n');
+    show_shards(v);
+    printf("  %s* leads, + comes, - goes; lag in entries%s\n\n", CLI_STYLE(v->cli, "2"),
+           CLI_PLAIN(v->cli));
+    show_epochs(v);
+}
+
+/* -- JSON -------------------------------------------------------------------------------------- */
+
+static json_t *shard_json(const struct view *v, const struct cluster_shard *s) {
+    char replicas[STATUS_REPLICAS_BYTES];
+    uint32_t leader;
+    bool moves;
+    const msgpack_object *row = leader_of(v, s->shard, &leader);
+    uint64_t lag = list_replicas(s, row, leader, replicas, sizeof replicas, &moves);
+    json_t *out = json_pack(
+        "{s:I, s:b, s:s, s:I, s:I, s:I, s:I, s:I, s:b, s:o}", "shard", (json_int_t)s->shard, "meta",
+        s->shard == SHARD_META, "state", cluster_shard_state_name(s->state), "leader",
+        (json_int_t)leader, "preferred", (json_int_t)s->preferred, "term",
+        (json_int_t)value_int(row, "term", 0), "last_index",
+        (json_int_t)value_int(row, "last_index", 0), "lag", (json_int_t)lag, "moving", moves,
+        "nodes", json_array());
+    for (uint32_t i = 0; i < s->servers_count; i++)
+        json_array_append_new(json_object_get(out, "nodes"),
+                              json_integer(cluster_server_node(s->servers[i])));
+    const msgpack_object *group = value_at(row, "group");
+    if (group) json_object_set_new(out, "group", value_to_json(group));
+    return out;
+}
+
+static json_t *node_json(const struct view *v, uint32_t i) {
+    const struct cluster_member *m = &v->known->document.nodes[i];
+    char program[48] = "";
+    if (v->reached[i]) value_text(v->statuses[i].map, "version", program, sizeof program);
+    int64_t document = v->reached[i] ? value_int(v->statuses[i].map, "document", 0) : 0;
+    return json_pack("{s:I, s:s, s:b, s:s, s:s, s:s, s:I}", "node", (json_int_t)m->node, "state",
+                     cluster_member_state_name(m->state), "answers", v->reached[i], "version",
+                     program, "peers", m->peer, "clients", m->client, "document",
+                     (json_int_t)document);
+}
+
+static int show_json(const struct view *v) {
+    const struct cluster_document *d = &v->known->document;
+    char id[33];
+    for (uint32_t i = 0; i < 16; i++) snprintf(id + 2 * i, 3, "%02x", d->cluster_id.bytes[i]);
+    json_t *nodes = json_array(), *shards = json_array(), *epochs = json_array();
+    for (uint32_t i = 0; i < d->nodes_count; i++) json_array_append_new(nodes, node_json(v, i));
+    for (uint32_t i = 0; i < d->shards_count; i++)
+        json_array_append_new(shards, shard_json(v, &d->shards[i]));
+    for (uint32_t i = 0; i < d->epochs_count; i++)
+        json_array_append_new(epochs, json_pack("{s:I, s:I}", "from_ms",
+                                                (json_int_t)d->epochs[i].from_ms, "shards",
+                                                (json_int_t)d->epochs[i].shards_count));
+    return cli_print_json(json_pack(
+        "{s:s, s:I, s:I, s:I, s:o, s:o, s:o}", "cluster_id", id, "version",
+        (json_int_t)v->known->version, "replicas", (json_int_t)d->replicas, "stores_shards",
+        (json_int_t)d->stores_shards, "nodes", nodes, "shards", shards, "epochs", epochs));
+}
+
+int cli_cluster_status(struct cli *cli) {
+    struct view v = {.cli = cli};
+    int status = cluster_fetch(cli, true, &v.known);
+    if (status != CLI_DONE) return status;
+    const struct cluster_document *d = &v.known->document;
+    v.statuses = calloc(NODES_MAX, sizeof *v.statuses);
+    v.reached = calloc(NODES_MAX, sizeof *v.reached);
+    if (!v.statuses || !v.reached) return CLI_NO_ANSWER;
+    for (uint32_t i = 0; i < d->nodes_count; i++)
+        v.reached[i] = d->nodes[i].state != CLUSTER_MEMBER_REMOVED &&
+                       cluster_status_of(cli, d->nodes[i].client, &v.statuses[i]);
+    if (cli->json) status = show_json(&v);
+    else show(&v);
+    for (uint32_t i = 0; i < d->nodes_count; i++)
+        if (v.reached[i]) cluster_status_free(&v.statuses[i]);
+    free(v.statuses);
+    free(v.reached);
+    return status;
+}

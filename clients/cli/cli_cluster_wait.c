@@ -1,0 +1,171 @@
+/* Waiting until every group is where the document has it, with a line for each thing that goes on.
+ * */
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "clients/cli/cli_cluster.h"
+#include "clients/cli/text.h"
+
+enum { WAIT_LOOK_MS = 400, WAIT_LINE_BYTES = 160, WAIT_DEFAULT_MS = 600000, STANDBY = 1,
+       VOTER = 2 };
+
+struct wait_shard { char line[WAIT_LINE_BYTES]; };
+
+struct wait {
+    struct cli *cli;
+    struct cluster_status *statuses;       /* by position in the document */
+    bool *reached;
+    struct wait_shard last[SHARDS_MAX + 1]; /* what was told of each shard */
+    uint32_t open;                          /* shards that are not there yet */
+};
+
+/* The leader's row of a shard, and its node. NULL = nobody says that it leads. */
+static const msgpack_object *leader_row(const struct wait *w, uint32_t shard, uint32_t *node) {
+    const struct cluster_document *d = &cluster_known()->document;
+    const msgpack_object *best = NULL;
+    int64_t best_term = -1;
+    for (uint32_t i = 0; i < d->nodes_count; i++) {
+        if (!w->reached[i]) continue;
+        const msgpack_object *row = cluster_status_shard(&w->statuses[i], shard);
+        int64_t term = value_int(row, "term", 0);
+        if (!row || value_int(row, "leader_node", 0) != d->nodes[i].node || term <= best_term)
+            continue;
+        best = row;
+        best_term = term;
+        *node = d->nodes[i].node;
+    }
+    return best;
+}
+
+static const msgpack_object *group_server(const msgpack_object *row, uint64_t server) {
+    const msgpack_object *group = value_at(row, "group");
+    for (uint32_t i = 0; i < value_count(group); i++) {
+        const msgpack_object *item = value_item(group, i), *id = value_item(item, 0);
+        if (id && id->type == MSGPACK_OBJECT_POSITIVE_INTEGER && id->via.u64 == server) return item;
+    }
+    return NULL;
+}
+
+static uint64_t item_uint(const msgpack_object *item, uint32_t i) {
+    const msgpack_object *value = value_item(item, i);
+    return value && value->type == MSGPACK_OBJECT_POSITIVE_INTEGER ? value->via.u64 : 0;
+}
+
+/* What a group still has to do; "" = it is where it shall be. */
+static void describe(const struct wait *w, const struct cluster_shard *s, char line[]) {
+    const struct cluster_document *d = &cluster_known()->document;
+    char name[16];
+    uint32_t leader = 0;
+    const msgpack_object *row = leader_row(w, s->shard, &leader);
+    const char *shard = cluster_shard_name(s->shard, name);
+    line[0] = 0;
+    if (!row) {
+        snprintf(line, WAIT_LINE_BYTES, "shard %s: no leader is known", shard);
+        return;
+    }
+    uint64_t last = (uint64_t)value_int(row, "last_index", 0);
+    for (uint32_t i = 0; i < s->servers_count; i++) {
+        const msgpack_object *item = group_server(row, s->servers[i]);
+        uint64_t match = item_uint(item, 2);
+        if (item && item_uint(item, 1) == VOTER) continue;
+        snprintf(line, WAIT_LINE_BYTES, "shard %s: adding node %u (%s %" PRIu64 " %%)", shard,
+                 cluster_server_node(s->servers[i]), "catching up",
+                 item && last > 0 ? 100 * (match < last ? match : last) / last : 0);
+        return;
+    }
+    const msgpack_object *group = value_at(row, "group");
+    for (uint32_t i = 0; i < value_count(group); i++) {
+        uint64_t server = item_uint(value_item(group, i), 0);
+        if (cluster_server_on(s, cluster_server_node(server)) == server) continue;
+        snprintf(line, WAIT_LINE_BYTES, "shard %s: removing node %u", shard,
+                 cluster_server_node(server));
+        return;
+    }
+    const struct cluster_member *wanted = cluster_member_find(d, s->preferred);
+    const struct cluster_member *leads = cluster_member_find(d, leader);
+    bool preferred = wanted && wanted->state == CLUSTER_MEMBER_ACTIVE;
+    bool drained = leads && leads->state != CLUSTER_MEMBER_ACTIVE;
+    if ((preferred && leader != s->preferred) || drained)
+        snprintf(line, WAIT_LINE_BYTES, "shard %s: node %u hands over%s", shard, leader,
+                 preferred ? "" : " to another");
+}
+
+static void look(struct wait *w) {
+    const struct cluster_document *d = &cluster_known()->document;
+    for (uint32_t i = 0; i < d->nodes_count; i++)
+        w->reached[i] = d->nodes[i].state != CLUSTER_MEMBER_REMOVED &&
+                        cluster_status_of(w->cli, d->nodes[i].client, &w->statuses[i]);
+    /* One that is being removed may lead until the last moment. */
+    for (uint32_t i = 0; i < d->nodes_count; i++)
+        if (d->nodes[i].state == CLUSTER_MEMBER_REMOVED)
+            w->reached[i] = cluster_status_of(w->cli, d->nodes[i].client, &w->statuses[i]);
+    w->open = 0;
+    for (uint32_t i = 0; i < d->shards_count; i++) {
+        char line[WAIT_LINE_BYTES];
+        if (d->shards[i].state != CLUSTER_SHARD_ACTIVE) continue;
+        describe(w, &d->shards[i], line);
+        if (line[0]) w->open++;
+        if (strcmp(line, w->last[i].line) == 0) continue;
+        memcpy(w->last[i].line, line, sizeof line);
+        if (line[0] && !w->cli->quiet && !w->cli->json) {
+            printf("%s\n", line);
+            fflush(stdout);
+        }
+    }
+    for (uint32_t i = 0; i < d->nodes_count; i++)
+        if (w->reached[i]) cluster_status_free(&w->statuses[i]);
+}
+
+static int report(struct cli *cli, const struct wait *w, int64_t took_ms) {
+    const struct cluster_known *k = cluster_known();
+    if (cli->json) {
+        json_t *out = json_pack("{s:b, s:I, s:I, s:I}", "done", w->open == 0, "version",
+                                (json_int_t)k->version, "open", (json_int_t)w->open, "took_ms",
+                                (json_int_t)took_ms);
+        cli_print_json(out);
+    }
+    if (w->open == 0) {
+        char span[TEXT_BYTES];
+        if (!cli->quiet && !cli->json)
+            printf("all %u groups are where they shall be (%s)\n", k->document.shards_count,
+                   text_span(span, took_ms));
+        return CLI_DONE;
+    }
+    cli_error(cli, "%u groups are not there yet: it goes on by itself (see jumun cluster status)",
+              w->open);
+    return CLI_NO_ANSWER;
+}
+
+int cluster_wait(struct cli *cli) {
+    int64_t patience_ms = WAIT_DEFAULT_MS, began_ms = text_now_ms();
+    if (!cli_span_option(cli, "wait", &patience_ms)) return CLI_USAGE;
+    if (args_flag(&cli->args, "no-wait")) return CLI_DONE;
+    struct wait *w = calloc(1, sizeof *w);
+    if (!w) return CLI_NO_ANSWER;
+    w->cli = cli;
+    w->statuses = calloc(NODES_MAX, sizeof *w->statuses);
+    w->reached = calloc(NODES_MAX, sizeof *w->reached);
+    /* A group that has just begun to change may look settled for a moment: seen twice, it is. */
+    uint32_t settled = 0;
+    uint64_t version = 0;
+    while (w->statuses && w->reached && settled < 2) {
+        const struct cluster_known *k;
+        bool quiet = cli->quiet;
+        if (cluster_fetch(cli, true, &k) == CLI_DONE) {
+            look(w);
+            bool there = w->open == 0 && k->version >= cluster_version_wanted();
+            settled = there && k->version == version ? settled + 1 : 0;
+            version = k->version;
+        }
+        cli->quiet = quiet;
+        if (text_now_ms() - began_ms > patience_ms) break;
+        if (settled < 2) usleep(WAIT_LOOK_MS * 1000);
+    }
+    int status = report(cli, w, text_now_ms() - began_ms);
+    free(w->statuses);
+    free(w->reached);
+    free(w);
+    return status;
+}

@@ -1,0 +1,316 @@
+#include "engine/cluster/cluster_keeper.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "engine/base/check.h"
+#include "engine/base/clock.h"
+#include "engine/base/doorbell.h"
+#include "engine/base/log.h"
+#include "engine/cluster/cluster_topology.h"
+#include "engine/shard/shard.h"
+#include "engine/wire/cluster_encode.h"
+#include "engine/wire/msgpack_reader.h"
+
+enum { KEEPER_ASK_META_MS = 100, KEEPER_ASK_PEER_MS = 200, KEEPER_RETRY_MS = 1000 };
+
+/* A question to the meta group's shard on this node; one at a time. */
+struct keeper_question {
+    struct request request;        /* first: request->done comes back here */
+    struct request_part part;
+    struct command command;
+    struct result result;
+    struct cluster_keeper *keeper;
+};
+
+struct cluster_keeper {
+    _Alignas(64) struct doorbell bell;
+    struct cluster_keeper_options options;
+    pthread_t thread;
+    bool runs;
+    atomic_bool stop;
+    struct cluster_cache cache;    /* the thread's; what the disk has */
+    bool applied;                  /* the cache's document is made true */
+    int64_t retry_ms;              /* monotonic */
+
+    pthread_mutex_t mutex;         /* guards what stands below */
+    uint64_t version;              /* of the cache's document */
+    void *encoded;                 /* the cache's document on the wire */
+    uint32_t encoded_bytes;
+    uint64_t newer_version;        /* a document that came in; 0 = none */
+    struct cluster_document newer;
+    uint32_t peer;                 /* has a newer one; 0 = nobody */
+    uint64_t peer_version;
+
+    atomic_bool asking;            /* the question is under way */
+    atomic_bool found_it;          /* the meta group has no document yet */
+    struct keeper_question question;
+    struct cluster_founder founders[NODES_MAX]; /* of a question that forms */
+    int64_t asked_meta_ms, asked_peer_ms;
+};
+
+/* -- what comes in: any thread ----------------------------------------------------------------- */
+
+static void keeper_offer(struct cluster_keeper *k, uint64_t version,
+                         const struct cluster_document *document) {
+    pthread_mutex_lock(&k->mutex);
+    bool newer = version > k->version && version > k->newer_version;
+    if (newer) {
+        k->newer_version = version;
+        k->newer = *document;
+    }
+    pthread_mutex_unlock(&k->mutex);
+    if (newer) doorbell_ring(&k->bell);
+}
+
+void cluster_keeper_hello(struct cluster_keeper *k, uint32_t from, uint64_t version) {
+    bool newer = false;
+    pthread_mutex_lock(&k->mutex);
+    if (version > k->version && version > k->newer_version && version >= k->peer_version) {
+        newer = k->peer == 0;
+        k->peer = from;
+        k->peer_version = version;
+    }
+    pthread_mutex_unlock(&k->mutex);
+    if (newer) doorbell_ring(&k->bell);
+}
+
+static void keeper_answer(struct cluster_keeper *k, uint32_t from, struct bytes body) {
+    struct msgpack_reader r;
+    uint64_t has = 0;
+    msgpack_reader_init(&r, body.data, body.size);
+    if (msgpack_read_uint(&r, &has) != MSGPACK_OK) return;
+    pthread_mutex_lock(&k->mutex);
+    if (k->version > has)
+        k->options.send(k->options.arg, from, CLUSTER_KIND_DOCUMENT,
+                        bytes_of(k->encoded, k->encoded_bytes));
+    pthread_mutex_unlock(&k->mutex);
+}
+
+void cluster_keeper_received(struct cluster_keeper *k, uint32_t from, uint32_t kind,
+                             struct bytes body) {
+    if (kind == CLUSTER_KIND_ASK) keeper_answer(k, from, body);
+    if (kind != CLUSTER_KIND_DOCUMENT) return;
+    struct cluster_document *document = malloc(sizeof *document);
+    if (!document) return; /* the hello comes again */
+    uint64_t version;
+    const char *fault = cluster_decode(body.data, body.size, &version, document);
+    if (fault) log_warn("node %u sent a cluster document that is wrong: %s", from, fault);
+    else keeper_offer(k, version, document);
+    free(document);
+}
+
+void *cluster_keeper_encode(struct cluster_keeper *k, uint32_t *bytes) {
+    pthread_mutex_lock(&k->mutex);
+    void *copy = malloc(k->encoded_bytes);
+    if (copy) memcpy(copy, k->encoded, k->encoded_bytes);
+    *bytes = copy ? k->encoded_bytes : 0;
+    pthread_mutex_unlock(&k->mutex);
+    return copy;
+}
+
+/* -- the meta group on this node --------------------------------------------------------------- */
+
+/* On the shard's thread, or on ours. */
+static void keeper_answered(struct request *request) {
+    struct keeper_question *q = (struct keeper_question *)(void *)request;
+    struct cluster_keeper *k = q->keeper;
+    if (q->result.code == RESULT_OK && q->result.value_kind == RESULT_VALUE_CLUSTER) {
+        const struct actor *cluster = q->result.value;
+        keeper_offer(k, cluster->version, cluster_document_of(cluster));
+    }
+    if (q->command.kind == COMMAND_CLUSTER_GET)
+        atomic_store(&k->found_it, q->result.code == RESULT_CLUSTER_NOT_FORMED);
+    free(q->result.value);
+    q->result.value = NULL;
+    bool found = atomic_load(&k->found_it);
+    atomic_store(&k->asking, false); /* from here on the question may be asked anew */
+    if (found) doorbell_ring(&k->bell);
+}
+
+/* The document that the founders were given, as the command that it came from. Its id is the same
+ * on all of them, so it is done once whoever leads. */
+static void keeper_form(struct cluster_keeper *k, struct command *command) {
+    const struct cluster_document *d = &k->cache.document;
+    command->kind = COMMAND_CLUSTER_FORM;
+    command->id = d->cluster_id;
+    for (uint32_t i = 0; i < d->nodes_count; i++)
+        k->founders[i] = (struct cluster_founder){d->nodes[i].node,
+                                                  bytes_of_text(d->nodes[i].peer),
+                                                  bytes_of_text(d->nodes[i].client)};
+    command->cluster = (struct command_cluster){
+        .cluster_id = d->cluster_id, .nodes = k->founders, .nodes_count = d->nodes_count,
+        .shards = d->shards_count - 1u, .replicas = d->replicas,
+        .seeded = d->shards[0].first_count == 0};
+}
+
+static void keeper_ask_meta(struct cluster_keeper *k, int64_t now_ms) {
+    bool form = atomic_load(&k->found_it) && k->cache.version == 1;
+    if (atomic_load(&k->asking) || (!form && now_ms - k->asked_meta_ms < KEEPER_ASK_META_MS))
+        return;
+    struct shard *meta = local_shards_enter(k->options.shards, SHARD_META);
+    if (!meta) return;
+    struct keeper_question *q = &k->question;
+    k->asked_meta_ms = now_ms;
+    *q = (struct keeper_question){.keeper = k,
+                                  .command = {.kind = COMMAND_CLUSTER_GET,
+                                              .subject = cluster_key()}};
+    if (form) keeper_form(k, &q->command);
+    q->request = (struct request){.commands_count = 1, .commands = &q->command,
+                                  .results = &q->result, .done = keeper_answered};
+    atomic_init(&q->request.parts_left, 1);
+    q->part = (struct request_part){.request = &q->request, .count = 1, .bytes = sizeof *q};
+    atomic_store(&k->found_it, false);
+    atomic_store(&k->asking, true);
+    uint32_t retry_after_ms;
+    if (!shard_offer(meta, &q->part, &retry_after_ms)) atomic_store(&k->asking, false);
+    local_shards_leave(k->options.shards, SHARD_META);
+}
+
+/* -- the thread -------------------------------------------------------------------------------- */
+
+static void keeper_ask_peer(struct cluster_keeper *k, int64_t now_ms) {
+    pthread_mutex_lock(&k->mutex);
+    uint32_t peer = k->peer_version > k->version ? k->peer : 0;
+    k->peer = 0;
+    k->peer_version = 0;
+    uint64_t version = k->version;
+    pthread_mutex_unlock(&k->mutex);
+    if (peer == 0) return;
+    uint8_t body[16];
+    struct msgpack_writer w;
+    msgpack_writer_init(&w, body, sizeof body);
+    msgpack_write_uint(&w, version);
+    k->asked_peer_ms = now_ms;
+    k->options.send(k->options.arg, peer, CLUSTER_KIND_ASK,
+                    bytes_of(body, msgpack_writer_size(&w)));
+}
+
+/* Encodes the cache's document for those who ask. The old one stays without memory. */
+static bool keeper_publish(struct cluster_keeper *k) {
+    uint8_t *encoded = malloc(CLUSTER_ENCODED_BYTES_MAX);
+    if (!encoded) return false;
+    struct msgpack_writer w;
+    msgpack_writer_init(&w, encoded, CLUSTER_ENCODED_BYTES_MAX);
+    cluster_encode(&w, k->cache.version, &k->cache.document);
+    require(msgpack_writer_ok(&w));
+    pthread_mutex_lock(&k->mutex);
+    free(k->encoded);
+    k->encoded = encoded;
+    k->encoded_bytes = (uint32_t)msgpack_writer_size(&w);
+    k->version = k->cache.version;
+    pthread_mutex_unlock(&k->mutex);
+    return true;
+}
+
+/* Whether it can be a later one of this node's cluster. */
+static bool keeper_believes(struct cluster_keeper *k, const struct cluster_document *d) {
+    if (!id128_equal(&d->cluster_id, &k->cache.document.cluster_id)) {
+        log_error("a document of another cluster came in: not taken");
+        return false;
+    }
+    return true;
+}
+
+static void keeper_apply(struct cluster_keeper *k, int64_t now_ms) {
+    char error[512] = "";
+    struct cluster_topology *t = malloc(sizeof *t);
+    k->retry_ms = now_ms + KEEPER_RETRY_MS;
+    if (!t) return;
+    cluster_topology_fill(t, k->cache.version, &k->cache.document, k->cache.node);
+    if (k->options.apply(k->options.arg, t, error, sizeof error) != 0) {
+        log_error("version %llu of the cluster document: %s",
+                  (unsigned long long)k->cache.version, error);
+        free(t);
+        return;
+    }
+    if (cluster_cache_note_running(&k->cache) &&
+        cluster_cache_save(k->options.directory, &k->cache, error, sizeof error) != 0) {
+        log_error("%s", error);
+        return; /* applied again, and noted then */
+    }
+    k->applied = true;
+}
+
+/* Takes a newer document over: on disk first, then for others, then made true. */
+static void keeper_take(struct cluster_keeper *k) {
+    char error[512] = "";
+    struct cluster_cache *next = malloc(sizeof *next);
+    if (!next) return;
+    *next = k->cache;
+    pthread_mutex_lock(&k->mutex);
+    uint64_t version = k->newer_version;
+    if (version != 0) cluster_cache_take(next, version, &k->newer);
+    k->newer_version = 0;
+    pthread_mutex_unlock(&k->mutex);
+    if (version > k->cache.version && keeper_believes(k, &next->document)) {
+        if (cluster_cache_save(k->options.directory, next, error, sizeof error) == 0) {
+            k->cache = *next;
+            k->applied = false;
+            k->retry_ms = 0;
+            keeper_publish(k);
+            log_info("the cluster document is at version %llu", (unsigned long long)version);
+        } else {
+            log_error("%s", error); /* it is heard of again */
+        }
+    }
+    free(next);
+}
+
+static void *keeper_main(void *arg) {
+    struct cluster_keeper *k = arg;
+    pthread_setname_np(pthread_self(), "cluster");
+    while (!atomic_load(&k->stop)) {
+        doorbell_hear(&k->bell);
+        int64_t now_ms = clock_mono_ms();
+        keeper_take(k);
+        if (!k->applied && now_ms >= k->retry_ms) keeper_apply(k, now_ms);
+        if (now_ms - k->asked_peer_ms >= KEEPER_ASK_PEER_MS) keeper_ask_peer(k, now_ms);
+        keeper_ask_meta(k, now_ms);
+        doorbell_sleep(&k->bell, KEEPER_ASK_META_MS);
+    }
+    return NULL;
+}
+
+/* -- life -------------------------------------------------------------------------------------- */
+
+struct cluster_keeper *cluster_keeper_new(const struct cluster_keeper_options *options,
+                                          const struct cluster_cache *cache) {
+    struct cluster_keeper *k = aligned_alloc(64, (sizeof *k + 63) / 64 * 64);
+    if (!k) return NULL;
+    memset(k, 0, sizeof *k);
+    k->options = *options;
+    k->cache = *cache;
+    /* What runs already is only noted as running: applying the same version again does nothing. */
+    pthread_mutex_init(&k->mutex, NULL);
+    if (keeper_publish(k)) return k;
+    cluster_keeper_free(k);
+    return NULL;
+}
+
+int cluster_keeper_start(struct cluster_keeper *k, char *error, size_t error_bytes) {
+    int rc = pthread_create(&k->thread, NULL, keeper_main, k);
+    if (rc != 0) snprintf(error, error_bytes, "cannot start the thread of the cluster document: %s",
+                          strerror(rc));
+    k->runs = rc == 0;
+    return k->runs ? 0 : -1;
+}
+
+void cluster_keeper_stop(struct cluster_keeper *k) {
+    if (!k->runs) return;
+    atomic_store(&k->stop, true);
+    doorbell_ring(&k->bell);
+    int rc = pthread_join(k->thread, NULL);
+    require(rc == 0);
+    k->runs = false;
+}
+
+void cluster_keeper_free(struct cluster_keeper *k) {
+    require(!k->runs);
+    pthread_mutex_destroy(&k->mutex);
+    free(k->question.result.value);
+    free(k->encoded);
+    free(k);
+}

@@ -1,0 +1,251 @@
+#include "engine/node/node_waiting.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "engine/base/clock.h"
+#include "engine/base/log.h"
+#include "engine/cluster/cluster_cache.h"
+#include "engine/cluster/waiting.h"
+#include "engine/node/identity.h"
+#include "engine/node/seed.h"
+
+struct wait_work {
+    const struct config *config;
+    struct identity identity;      /* shards 0 = an empty directory */
+    bool (*stopped)(void *arg);
+    void *arg;
+};
+
+bool node_is_adopted(const struct config *config) {
+    char path[sizeof config->data + 32];
+    snprintf(path, sizeof path, "%s/cluster.msgpack", config->data);
+    return access(path, F_OK) == 0;
+}
+
+/* -- waiting ----------------------------------------------------------------------------------- */
+
+static bool wait_stopped(void *arg) {
+    struct wait_work *w = arg;
+    return w->stopped(w->arg);
+}
+
+static int wait_seed_read(void *arg, uint32_t shard, uint64_t offset, void *buffer,
+                          uint32_t capacity, uint32_t *bytes, uint64_t *total, char *error,
+                          size_t error_bytes) {
+    struct wait_work *w = arg;
+    if (shard >= w->identity.shards) {
+        snprintf(error, error_bytes, "there is no shard %u here", shard);
+        return -1;
+    }
+    return seed_read(w->config->data, shard, offset, buffer, capacity, bytes, total, error,
+                     error_bytes);
+}
+
+static int wait_seed_write(void *arg, uint32_t shard, uint64_t offset, uint64_t total,
+                           struct bytes data, char *error, size_t error_bytes) {
+    struct wait_work *w = arg;
+    if (w->identity.shards > 0) {
+        snprintf(error, error_bytes, "the node has orders of its own");
+        return -1;
+    }
+    return seed_write(w->config->data, shard, offset, total, data, error, error_bytes);
+}
+
+static int wait_take_seeds(const struct wait_work *w, const struct cluster_cache *c, char *error,
+                           size_t error_bytes) {
+    const struct cluster_document *d = &c->document;
+    bool here = w->identity.shards > 0;
+    for (uint32_t i = 0; i < d->shards_count; i++) {
+        const struct cluster_shard *s = &d->shards[i];
+        /* Only the founders of version 1: whoever comes later learns all from the leaders. */
+        if (s->first_count != 0 || c->version != 1 || !cluster_server_on(s, c->node)) continue;
+        if (seed_adopt(w->config->data, s->shard, s->servers, s->servers_count, here, error,
+                       error_bytes) != 0)
+            return -1;
+    }
+    for (uint32_t s = 0; s < SHARDS_MAX; s++) seed_forget(w->config->data, s);
+    return 0;
+}
+
+static int wait_adopt(void *arg, const struct cluster_cache *c, char *error, size_t error_bytes) {
+    struct wait_work *w = arg;
+    struct identity identity = {.node_id = c->node, .shards = c->document.epochs[0].shards_count,
+                                .created_ms = clock_unix_ms(), .clustered = true};
+    for (uint32_t i = 0; i < 16; i++)
+        snprintf(identity.cluster_id + 2 * i, 3, "%02x", c->document.cluster_id.bytes[i]);
+    bool seeded = c->version == 1 && c->document.shards[0].first_count == 0;
+    if (w->identity.shards > 0 &&
+        (!seeded || strcmp(w->identity.cluster_id, identity.cluster_id) != 0 ||
+         w->identity.node_id != c->node || w->identity.shards != identity.shards)) {
+        snprintf(error, error_bytes, "the node has orders of its own, of which that cluster knows "
+                 "nothing");
+        return -1;
+    }
+    if (wait_take_seeds(w, c, error, error_bytes) != 0) return -1;
+    if (identity_become(w->config->data, &identity, error, error_bytes) != 0) return -1;
+    /* Last: with this it is done. */
+    return cluster_cache_save(w->config->data, c, error, error_bytes);
+}
+
+static void wait_ready(void *arg) {
+    struct wait_work *w = arg;
+    log_info("waiting for a cluster at %s: see jumun cluster form, join, add", w->config->listen);
+    dprintf(w->config->ready_fd, "jumund waiting: %s pid=%d\n", w->config->listen, (int)getpid());
+}
+
+/* The address for other nodes, unless it is given: a hundred ports below that for clients. */
+static void wait_peer_listen(const struct config *c, char *out, size_t bytes) {
+    const char *colon = strrchr(c->listen, ':');
+    long port = colon ? strtol(colon + 1, NULL, 10) : 0;
+    if (c->peer_listen[0] != 0 || port <= 100) snprintf(out, bytes, "%s", c->peer_listen);
+    else snprintf(out, bytes, "%.*s:%ld", (int)(colon - c->listen), c->listen, port - 100);
+}
+
+int node_wait(const struct config *config, bool (*stopped)(void *arg), void *arg, bool *adopted,
+              char *error, size_t error_bytes) {
+    char peer_listen[ENDPOINT_BYTES_MAX];
+    struct wait_work w = {.config = config, .stopped = stopped, .arg = arg};
+    *adopted = false;
+    int lock = identity_hold(config->data, error, error_bytes);
+    if (lock < 0) return EXIT_DATA;
+    int found = identity_peek(config->data, &w.identity, error, error_bytes);
+    int code = found < 0 ? EXIT_DATA : EXIT_DONE;
+    if (found == 1 && w.identity.clustered) {
+        snprintf(error, error_bytes, "the data directory %s is that of node %" PRIu64 " of the "
+                 "cluster %s, but its cluster document is gone: replace the node (jumun cluster "
+                 "replace), on an empty directory", config->data, w.identity.node_id,
+                 w.identity.cluster_id);
+        code = EXIT_DATA;
+    }
+    wait_peer_listen(config, peer_listen, sizeof peer_listen);
+    if (code == EXIT_DONE && peer_listen[0] == 0) {
+        snprintf(error, error_bytes, "--cluster-wait needs --peer-listen");
+        code = EXIT_USAGE;
+    }
+    if (code == EXIT_DONE) {
+        const struct waiting_options options = {
+            .listen = config->listen, .peer_listen = peer_listen, .node = w.identity.node_id,
+            .cluster_id = w.identity.cluster_id, .shards = w.identity.shards,
+            .stopped = wait_stopped, .adopt = wait_adopt, .seed_read = wait_seed_read,
+            .seed_write = wait_seed_write, .arg = &w};
+        int rc = waiting_run(&options, wait_ready, error, error_bytes);
+        *adopted = rc == 0;
+        if (rc < 0) code = EXIT_RUNTIME;
+    }
+    close(lock);
+    return code;
+}
+
+/* -- recovering -------------------------------------------------------------------------------- */
+
+static void recover_path(const struct config *c, uint32_t shard, uint64_t server, char *out,
+                         size_t bytes) {
+    uint32_t incarnation = (uint32_t)(server >> 32);
+    if (incarnation == 0) snprintf(out, bytes, "%s/shard-%u", c->data, shard);
+    else snprintf(out, bytes, "%s/shard-%u.%u", c->data, shard, incarnation);
+}
+
+/* Tells what is here of each shard. False with a sentence when it cannot be read. */
+static bool recover_tell(const struct config *c, const struct cluster_cache *cache, char *error,
+                         size_t error_bytes) {
+    const struct cluster_document *d = &cache->document;
+    printf("node %u of the cluster, document version %" PRIu64 "\n", cache->node, cache->version);
+    for (uint32_t i = 0; i + 1u < d->shards_count; i++) {
+        char path[sizeof c->data + 48];
+        struct seed_log log;
+        uint64_t server = cluster_server_on(&d->shards[i], cache->node);
+        struct stat st;
+        if (server != 0) recover_path(c, i, server, path, sizeof path);
+        if (server == 0 || stat(path, &st) != 0) {
+            printf("shard %u: no replica here: ALL its orders would be lost\n", i);
+            continue;
+        }
+        if (seed_look(path, i, &log, error, error_bytes) != 0) return false;
+        printf("shard %u: log up to index %" PRIu64 ", term %" PRIu64 "\n", i, log.last_index,
+               log.last_term);
+    }
+    printf("What was acknowledged and lies behind the end of these logs would be lost. Compare "
+           "with the other nodes that are left: the higher term, then the higher index, has "
+           "more.\n");
+    return true;
+}
+
+static int recover_shard(const struct config *c, const struct cluster_cache *cache, uint32_t shard,
+                         uint64_t node_id, char *error, size_t error_bytes) {
+    char path[sizeof c->data + 48], alone[sizeof c->data + 48], aside[sizeof c->data + 64];
+    struct stat st;
+    uint64_t server = cluster_server_on(&cache->document.shards[shard], cache->node);
+    snprintf(alone, sizeof alone, "%s/shard-%u", c->data, shard);
+    recover_path(c, shard, server, path, sizeof path);
+    if (server == 0 || stat(path, &st) != 0) return 0; /* it begins anew, empty */
+    if (strcmp(path, alone) != 0) {
+        /* An earlier replica of the same group may be in the way. */
+        snprintf(aside, sizeof aside, "%s.old", alone);
+        if (stat(alone, &st) == 0 && rename(alone, aside) != 0) {
+            snprintf(error, error_bytes, "cannot put %s aside", alone);
+            return -1;
+        }
+        if (rename(path, alone) != 0) {
+            snprintf(error, error_bytes, "cannot rename %s", path);
+            return -1;
+        }
+    }
+    return seed_alone(alone, shard, node_id, error, error_bytes);
+}
+
+static int recover_all(const struct config *c, const struct cluster_cache *cache, char *error,
+                       size_t error_bytes) {
+    uint8_t random[16];
+    struct identity identity = {.node_id = cache->node, .created_ms = clock_unix_ms(),
+                                .shards = cache->document.epochs[0].shards_count};
+    if (getrandom(random, sizeof random, 0) != (ssize_t)sizeof random) return EXIT_RUNTIME;
+    for (uint32_t i = 0; i < sizeof random; i++)
+        snprintf(identity.cluster_id + 2 * i, 3, "%02x", random[i]);
+    for (uint32_t i = 0; i < identity.shards; i++)
+        if (recover_shard(c, cache, i, cache->node, error, error_bytes) != 0) return EXIT_DATA;
+    /* A new cluster id: nodes that come back after all are strangers. */
+    char path[sizeof c->data + 32], aside[sizeof c->data + 48];
+    snprintf(path, sizeof path, "%s/cluster.msgpack", c->data);
+    snprintf(aside, sizeof aside, "%s.before", path);
+    if (identity_become(c->data, &identity, error, error_bytes) != 0) return EXIT_DATA;
+    if (rename(path, aside) != 0) {
+        snprintf(error, error_bytes, "cannot put %s aside", path);
+        return EXIT_DATA;
+    }
+    snprintf(path, sizeof path, "%s/meta", c->data);
+    snprintf(aside, sizeof aside, "%s.before", path);
+    (void)rename(path, aside); /* it may not be here */
+    return EXIT_DONE;
+}
+
+int node_recover_alone(const struct config *config, bool dry, char *error, size_t error_bytes) {
+    struct cluster_cache *cache = malloc(sizeof *cache);
+    int lock = cache ? identity_hold(config->data, error, error_bytes) : -1;
+    int code = lock < 0 ? EXIT_DATA : EXIT_DONE;
+    if (code == EXIT_DONE) {
+        int found = cluster_cache_load(config->data, cache, error, error_bytes);
+        if (found == 0)
+            snprintf(error, error_bytes, "%s is not the directory of a cluster's node",
+                     config->data);
+        if (found == 1 && cache->document.epochs_count > 1)
+            snprintf(error, error_bytes, "the cluster has grown: a node alone cannot route by %u "
+                     "epochs", cache->document.epochs_count);
+        if (found != 1 || cache->document.epochs_count > 1 ||
+            !recover_tell(config, cache, error, error_bytes))
+            code = EXIT_DATA;
+    }
+    if (code == EXIT_DONE && !dry) code = recover_all(config, cache, error, error_bytes);
+    if (code == EXIT_DONE)
+        printf(dry ? "Nothing was changed: --force does it.\n"
+                   : "Done: this is a node alone now, of a cluster of its own. Start it with "
+                     "jumund, or make a cluster of it with jumun cluster form.\n");
+    if (lock >= 0) close(lock);
+    free(cache);
+    return code;
+}

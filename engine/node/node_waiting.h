@@ -1,0 +1,26 @@
+/* The two things that jumund does instead of serving: waiting for a cluster (--cluster-wait), and
+ * making a node alone of what is left of one (--recover-alone). */
+#ifndef JUMUN_NODE_NODE_WAITING_H
+#define JUMUN_NODE_NODE_WAITING_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "engine/node/config.h"
+
+/* Whether the directory belongs to a cluster that a document describes: then there is nothing to
+ * wait for. */
+bool node_is_adopted(const struct config *config);
+
+/* Listens until the node is taken into a cluster: EXIT_DONE with *adopted, and node_start() makes
+ * it serve; EXIT_DONE without, when `stopped` said so; or another exit code with a sentence in
+ * error. */
+int node_wait(const struct config *config, bool (*stopped)(void *arg), void *arg, bool *adopted,
+              char *error, size_t error_bytes);
+
+/* Tells on stdout what the directory of a cluster's node has and what it lacks; and unless `dry`
+ * makes it the directory of a node alone, of a cluster of its own. An exit code, with a sentence in
+ * error when it is not EXIT_DONE. */
+int node_recover_alone(const struct config *config, bool dry, char *error, size_t error_bytes);
+
+#endif
