@@ -21,7 +21,7 @@ struct forwarder_lane {
     struct forwarder *forwarder;
     _Alignas(64) atomic_uint node;    /* 0 = not in use */
     atomic_uint users;
-    atomic_int pipes;
+    atomic_int pipe_id;               /* of the connection that stands; 0 = none */
     atomic_uint socket_id;
     nng_socket socket;
     char endpoint[ENDPOINT_BYTES_MAX];
@@ -141,7 +141,7 @@ static struct forwarder_lane *forwarder_enter(struct forwarder *f, uint32_t node
         struct forwarder_lane *lane = &f->lanes[i];
         if (atomic_load_explicit(&lane->node, memory_order_relaxed) != node) continue;
         atomic_fetch_add(&lane->users, 1); /* in one order with the store in forwarder_lane_close */
-        if (atomic_load(&lane->node) == node && atomic_load(&lane->pipes) > 0) return lane;
+        if (atomic_load(&lane->node) == node && atomic_load(&lane->pipe_id) != 0) return lane;
         atomic_fetch_sub(&lane->users, 1);
     }
     return NULL;
@@ -177,7 +177,10 @@ bool forwarder_send(struct forwarder *f, uint32_t node, int64_t deadline_ms,
 static void forwarder_on_pipe(nng_pipe pipe, nng_pipe_ev event, void *arg) {
     struct forwarder_lane *lane = arg;
     if ((uint32_t)nng_socket_id(nng_pipe_socket(pipe)) != atomic_load(&lane->socket_id)) return;
-    atomic_fetch_add(&lane->pipes, event == NNG_PIPE_EV_ADD_POST ? 1 : -1);
+    int id = nng_pipe_id(pipe);
+    /* One that fails early goes without ever having come: counting them would go wrong. */
+    if (event == NNG_PIPE_EV_ADD_POST) atomic_store(&lane->pipe_id, id);
+    else atomic_compare_exchange_strong(&lane->pipe_id, &id, 0);
 }
 
 static int forwarder_lane_open(struct forwarder_lane *lane, uint32_t node, const char *endpoint,
@@ -189,7 +192,7 @@ static int forwarder_lane_open(struct forwarder_lane *lane, uint32_t node, const
         return rc;
     }
     nng_socket s = lane->socket;
-    atomic_store(&lane->pipes, 0);
+    atomic_store(&lane->pipe_id, 0);
     atomic_store(&lane->socket_id, (unsigned)nng_socket_id(s));
     snprintf(lane->endpoint, sizeof lane->endpoint, "%s", endpoint);
     atomic_store(&lane->node, node);

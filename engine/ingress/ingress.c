@@ -189,7 +189,9 @@ static void ingress_refuse_part(struct exchange *e, const struct request_part *p
 
 /* Why no part of this message may go to a shard now; RESULT_OK if they may. */
 static enum result_code ingress_admit(struct ingress *g, const struct ingress_endpoint *endpoint) {
-    if (atomic_load_explicit(&g->draining, memory_order_relaxed)) return RESULT_SHUTTING_DOWN;
+    /* In a cluster what others lead goes on to them until the end, see ingress_pass_on(). */
+    if (!g->options.leaders && atomic_load_explicit(&g->draining, memory_order_relaxed))
+        return RESULT_SHUTTING_DOWN;
     uint32_t in_flight = atomic_load_explicit(&endpoint->in_flight, memory_order_relaxed);
     if (in_flight > g->options.contexts - INGRESS_CONTEXTS_SPARE) return RESULT_OVERLOADED;
     return RESULT_OK;
@@ -212,6 +214,8 @@ static enum result_code ingress_pass_on(struct ingress *g, struct exchange *e, u
     uint32_t shard = e->split.part_shards[part], node = g->options.node;
     if (g->options.leaders) node = leaders_route(g->options.leaders, shard).node;
     /* Where no leader is known, a replica that is here knows best: it may be about to lead. */
+    bool draining = atomic_load_explicit(&g->draining, memory_order_relaxed);
+    if (draining && (node == g->options.node || node == 0)) return RESULT_SHUTTING_DOWN;
     if (node == g->options.node || node == 0)
         return ingress_offer(g, shard, &e->split.parts[part], retry_after_ms);
     if (!general || e->forwarded || !g->forwarder) return RESULT_NOT_LEADER;

@@ -61,7 +61,8 @@ bool ingress_start(struct ingress *ingress, char *error, size_t error_bytes);
 bool ingress_set_map(struct ingress *ingress, struct shard_map *map, char *error,
                      size_t error_bytes);
 
-/* From now on every command is answered SHUTTING_DOWN without visiting its shard. */
+/* From now on every command is answered SHUTTING_DOWN without visiting its shard; in a cluster, but
+ * for those that another node leads. */
 void ingress_drain(struct ingress *ingress);
 
 /* From now on nothing is answered any more, and no shard and no status is touched once

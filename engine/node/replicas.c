@@ -84,6 +84,13 @@ static bool replica_start_thread(struct node *n, const struct replica_wanted *w,
 static bool replica_put(struct node *n, uint32_t slot, struct shard *shard, char *error,
                         size_t error_bytes) {
     uint32_t number = local_shards_number(slot);
+    char directory[sizeof n->config.data + 48];
+    replicas_directory(n, number, n->server_ids[slot], directory, sizeof directory);
+    if (n->peers && !node_peers_add_shard(n->peers, number, n->server_ids[slot],
+                                          n->storages[slot], directory)) {
+        snprintf(error, error_bytes, "cannot prepare %s for states of other nodes", directory);
+        return false;
+    }
     if (!node_courier_add(n->courier, number, error, error_bytes)) return false;
     local_shards_put(&n->local, number, shard);
     node_feed_add(n, number, shard);

@@ -44,7 +44,10 @@ static void node_peers_send_consensus(struct peers *peers, uint32_t shard, struc
     struct node_peers *p = (struct node_peers *)peers;
     uint32_t node = consensus_server_node(message->to);
     if (!transport_is_up(p->messages, node)) return;
-    if (message->kind == CONSENSUS_INSTALL_SNAPSHOT) return;
+    if (message->kind == CONSENSUS_INSTALL_SNAPSHOT) {
+        snapshots_want(p->states, shard, message);
+        return;
+    }
     if (message->kind == CONSENSUS_APPEND && message->records_count > 0 && !message->records) {
         if (catch_up_is_busy(p->catch_up)) node_peers_post_sign_of_life(p, shard, message);
         catch_up_offer(p->catch_up, shard, storage, message);
@@ -57,6 +60,7 @@ static void node_peers_send_consensus(struct peers *peers, uint32_t shard, struc
 static void node_peers_on_leader(struct peers *peers, uint32_t shard, uint64_t term,
                                  uint64_t leader, bool ready) {
     struct node_peers *p = (struct node_peers *)peers;
+    if (consensus_server_node(leader) != p->options.node) snapshots_lead_lost(p->states, shard);
     if (leaders_note(p->options.leaders, p->options.node, shard, term, leader, ready))
         doorbell_ring(&p->bell);
 }
@@ -70,6 +74,15 @@ bool node_peers_send_envelope(struct node_peers *p, uint32_t node,
     require(used > 0);
     m.body.at += used;
     return transport_send(p->messages, &m);
+}
+
+/* snapshots_options.send */
+static bool node_peers_send_state(void *arg, uint32_t node, uint32_t kind, struct bytes frame) {
+    struct node_peers *p = arg;
+    struct transport_message m;
+    if (!transport_begin(p->snapshots, node, kind, frame.size, &m)) return false;
+    msgpack_write_raw(&m.body, frame.data, frame.size);
+    return transport_send(p->snapshots, &m);
 }
 
 bool node_peers_send(struct node_peers *p, uint32_t node, uint32_t kind, struct bytes body) {
@@ -115,11 +128,16 @@ static void node_peers_received(void *arg, uint32_t from, uint32_t kind, struct 
 
 static void node_peers_snapshot_received(void *arg, uint32_t from, uint32_t kind,
                                          struct bytes body) {
+    struct node_peers *p = arg;
+    if (kind >= PEER_SNAPSHOT_FIRST && kind <= PEER_SNAPSHOT_LAST)
+        snapshots_receive(p->states, kind, body);
 }
 
-/* A connection came up: whoever is there shall hear from us at once. */
+/* A connection came up: whoever is there shall hear from us at once. One that the other side ended:
+ * it has gone, most likely, and leads nothing until it is heard again. */
 static void node_peers_changed(void *arg, uint32_t node, bool up) {
     struct node_peers *p = arg;
+    if (!up && node != p->options.node) leaders_forget_node(p->options.leaders, node);
     if (up) doorbell_ring(&p->bell);
 }
 
@@ -152,7 +170,12 @@ static bool node_peers_listen_all(struct node_peers *p, char *error, size_t erro
         .bytes_per_second = p->options.catch_up_bytes_per_second,
         .send = node_peers_post_caught_up, .arg = p};
     p->catch_up = catch_up_start(&catch_up, error, error_bytes);
-    return p->catch_up != NULL;
+    if (!p->catch_up) return false;
+    const struct snapshots_options states = {
+        .shards = p->options.shards, .send = node_peers_send_state, .arg = p,
+        .bytes_per_second = p->options.catch_up_bytes_per_second};
+    p->states = snapshots_start(&states, error, error_bytes);
+    return p->states != NULL;
 }
 
 struct node_peers *node_peers_open(const struct node_peers_options *options, char *error,
@@ -243,7 +266,13 @@ bool node_peers_await_self(struct node_peers *p, int64_t patience_ms) {
     return atomic_load(&p->self_heard) || !transport_is_up(p->messages, p->options.node);
 }
 
+bool node_peers_add_shard(struct node_peers *p, uint32_t shard, uint64_t server,
+                          struct storage *storage, const char *directory) {
+    return snapshots_add(p->states, shard, server, storage, directory);
+}
+
 void node_peers_forget_shard(struct node_peers *p, uint32_t shard) {
+    snapshots_remove(p->states, shard);
     catch_up_forget(p->catch_up, shard);
 }
 
@@ -253,6 +282,8 @@ void node_peers_stop(struct node_peers *p) {
     if (p->snapshots) transport_stop(p->snapshots);
     if (p->catch_up) catch_up_stop(p->catch_up);
     p->catch_up = NULL;
+    if (p->states) snapshots_stop(p->states);
+    p->states = NULL;
 }
 
 void node_peers_close(struct node_peers *p, bool exiting) {
@@ -274,6 +305,7 @@ void node_peers_stats(struct node_peers *p, struct node_peers_stats *stats) {
     transport_stats(p->messages, &stats->messages);
     transport_stats(p->snapshots, &stats->snapshots);
     catch_up_stats(p->catch_up, &stats->catch_up);
+    snapshots_stats(p->states, &stats->states);
 }
 
 uint32_t node_peers_seen(struct node_peers *p, struct node_peers_seen *seen, uint32_t max) {

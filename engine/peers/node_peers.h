@@ -12,6 +12,7 @@
 #include "engine/courier/envelope.h"
 #include "engine/peers/catch_up.h"
 #include "engine/peers/hello.h"
+#include "engine/peers/snapshots.h"
 #include "engine/peers/transport.h"
 #include "engine/router/leaders.h"
 #include "engine/shard/peers.h"
@@ -42,6 +43,7 @@ struct node_peers_options {
 struct node_peers_stats {
     struct transport_stats messages, snapshots;
     struct catch_up_stats catch_up;
+    struct snapshots_stats states;
     uint64_t hellos_sent, hellos_received;
     uint64_t unwanted;                /* messages of consensus for a shard that is not here */
     uint64_t refused;                 /* ... that its inbox had no room for */
@@ -84,6 +86,11 @@ bool node_peers_send_envelope(struct node_peers *p, uint32_t node, const struct 
 
 /* Sends a body (one msgpack value) of a kind >= PEER_CLUSTER_FIRST. False = lost. Any thread. */
 bool node_peers_send(struct node_peers *p, uint32_t node, uint32_t kind, struct bytes body);
+
+/* A replica of this node is there, with its storage in `directory`: states can be sent from and to
+ * it. False without memory, or when nothing can be made in the directory. */
+bool node_peers_add_shard(struct node_peers *p, uint32_t shard, uint64_t server,
+                          struct storage *storage, const char *directory);
 
 /* A replica of this node is about to be closed: nothing touches its storage any more. Any thread
  * but the shard's. */

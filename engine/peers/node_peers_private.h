@@ -6,6 +6,7 @@
 
 #include "engine/base/doorbell.h"
 #include "engine/peers/node_peers.h"
+#include "engine/peers/snapshots.h"
 
 /* What is known of another node from its hellos. */
 struct peer_seen {
@@ -25,6 +26,7 @@ struct node_peers {
     char client_endpoint[ENDPOINT_BYTES_MAX];
     struct transport *messages, *snapshots;
     struct catch_up *catch_up;
+    struct snapshots *states;
     uint64_t instance;             /* of this run */
     int64_t started_ms;            /* Unix */
     atomic_ullong document;

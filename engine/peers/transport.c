@@ -18,7 +18,7 @@ struct transport_lane {
     struct transport *transport;
     _Alignas(64) atomic_uint node;        /* 0 = not in use */
     atomic_uint users;                    /* threads that are sending */
-    atomic_int pipes;                     /* connections that stand */
+    atomic_int pipe_id;                   /* of the connection that stands; 0 = none */
     atomic_uint socket_id;
     nng_socket socket;
     char endpoint[ENDPOINT_BYTES_MAX];
@@ -90,7 +90,7 @@ bool transport_begin(struct transport *t, uint32_t node, uint32_t kind, size_t b
         node == 0 || atomic_load(&t->stopped) ? NULL : transport_enter(t, node);
     nng_msg *message = NULL;
     size_t bytes = PEER_MESSAGE_HEAD_BYTES_MAX + body_bytes_max;
-    if (lane && (atomic_load_explicit(&lane->pipes, memory_order_relaxed) <= 0 ||
+    if (lane && (atomic_load_explicit(&lane->pipe_id, memory_order_relaxed) == 0 ||
                  nng_msg_alloc(&message, bytes) != 0)) {
         transport_leave(lane);
         lane = NULL;
@@ -134,7 +134,7 @@ void transport_drop(struct transport *t, struct transport_message *m) {
 
 bool transport_is_up(const struct transport *t, uint32_t node) {
     for (uint32_t i = 0; i < NODES_MAX; i++) {
-        if (atomic_load(&t->lanes[i].node) == node) return atomic_load(&t->lanes[i].pipes) > 0;
+        if (atomic_load(&t->lanes[i].node) == node) return atomic_load(&t->lanes[i].pipe_id) != 0;
     }
     return false;
 }
@@ -147,7 +147,10 @@ static void transport_on_pipe(nng_pipe pipe, nng_pipe_ev event, void *arg) {
     /* Of a socket that is closed already, and whose place another may have taken. */
     if ((uint32_t)nng_socket_id(nng_pipe_socket(pipe)) != atomic_load(&lane->socket_id)) return;
     bool up = event == NNG_PIPE_EV_ADD_POST;
-    atomic_fetch_add(&lane->pipes, up ? 1 : -1);
+    int id = nng_pipe_id(pipe);
+    /* One that fails early goes without ever having come: counting them would go wrong. */
+    if (up) atomic_store(&lane->pipe_id, id);
+    else if (!atomic_compare_exchange_strong(&lane->pipe_id, &id, 0)) return;
     if (up) transport_count(&t->connects, 1);
     uint32_t node = atomic_load(&lane->node);
     if (t->options.changed && node != 0) t->options.changed(t->options.arg, node, up);
@@ -163,7 +166,7 @@ static int transport_lane_open(struct transport_lane *lane, uint32_t node, const
         return rc;
     }
     nng_socket s = lane->socket;
-    atomic_store(&lane->pipes, 0);
+    atomic_store(&lane->pipe_id, 0);
     atomic_store(&lane->socket_id, (unsigned)nng_socket_id(s));
     snprintf(lane->endpoint, sizeof lane->endpoint, "%s", endpoint);
     atomic_store(&lane->node, node);
@@ -183,7 +186,7 @@ static void transport_lane_close(struct transport_lane *lane) {
     nng_close(lane->socket);
     lane->socket.id = 0;
     atomic_store(&lane->socket_id, 0);
-    atomic_store(&lane->pipes, 0);
+    atomic_store(&lane->pipe_id, 0);
 }
 
 static const struct transport_peer *transport_find(const struct transport_peer *peers,

@@ -28,10 +28,15 @@ bool leaders_note(struct leaders *l, uint32_t speaker, uint32_t shard, uint64_t 
     uint32_t node = consensus_server_node(server);
     bool changed = false;
     pthread_mutex_lock(&l->mutex);
-    if (term > known->term || (term == known->term && known->server == 0)) {
+    bool itself = server != 0 && speaker == node;
+    if (term > known->term || (term == known->term && !known->confirmed)) {
+        /* A follower may take the leader of the term before for that of the new one, for a moment:
+         * until one claims the term for itself, the last word counts. */
+        if (term == known->term && server == 0) server = known->server;
         known->term = term;
         known->server = server;
-        changed = leaders_set_route(l, known, node, ready && speaker == node);
+        known->confirmed = itself;
+        changed = leaders_set_route(l, known, consensus_server_node(server), ready && itself);
     } else if (term == known->term && speaker == consensus_server_node(known->server)) {
         /* It leads and says so again, or it has stepped down. Another leader of one term there
          * cannot be: whoever names one is not followed. */

@@ -14,6 +14,7 @@ struct leaders {
     atomic_ullong changes;         /* grows with each change of a route */
     struct leader {
         uint64_t term, server;     /* server 0 = none known in that term */
+        bool confirmed;            /* the server has said itself that it leads */
         atomic_ullong route;       /* node << 1 | ready */
     } shards[LOCAL_SHARDS_SLOTS];
 };
@@ -27,8 +28,8 @@ void leaders_init(struct leaders *l);
 void leaders_fini(struct leaders *l);
 
 /* Node `speaker` says that `server` leads the shard in `term` (0: that it knows of nobody). What is
- * older than what is known changes nothing. In the term that is known already only the leader
- * itself is believed: that it is ready, or that it leads no more. True when a route changed. */
+ * older than what is known changes nothing. Once a leader has spoken for itself, nobody else is
+ * believed in its term: that it is ready, or that it leads no more. True when a route changed. */
 bool leaders_note(struct leaders *l, uint32_t speaker, uint32_t shard, uint64_t term,
                   uint64_t server, bool ready);
 

@@ -205,7 +205,7 @@ struct raw_result raw_result(const struct raw_reply *reply, uint32_t i) {
         if (size > 5) result.value = &fields[5];
         return result;
     }
-    RAW_REQUIRE(size == 7 && fields[5].type == MSGPACK_OBJECT_STR);
+    RAW_REQUIRE((size == 7 || size == 8) && fields[5].type == MSGPACK_OBJECT_STR);
     RAW_REQUIRE(fields[6].type == MSGPACK_OBJECT_POSITIVE_INTEGER);
     result.retry_after_ms = fields[6].via.u64;
     return result;

@@ -56,6 +56,20 @@ static void test_only_the_leader_speaks_for_its_term(void **state) {
     assert_int_equal(leaders_known(&leaders, 0).server, consensus_server_id(3, 2));
 }
 
+/* Right after a term has begun a follower may still name the leader of the one before. */
+static void test_the_last_word_counts_until_one_claims_the_term(void **state) {
+    leaders_note(&leaders, 2, 0, 5, 2, true);
+    assert_true(leaders_note(&leaders, 3, 0, 6, 2, false)); /* mistaken */
+    expect_route(0, 2, false);
+    assert_true(leaders_note(&leaders, 3, 0, 6, 1, false));
+    expect_route(0, 1, false);
+    assert_false(leaders_note(&leaders, 3, 0, 6, 0, false));
+    expect_route(0, 1, false);
+    assert_true(leaders_note(&leaders, 1, 0, 6, 1, true));
+    assert_false(leaders_note(&leaders, 3, 0, 6, 2, false)); /* too late */
+    expect_route(0, 1, true);
+}
+
 static void test_a_silent_node_leads_nothing(void **state) {
     leaders_note(&leaders, 2, 0, 5, 2, true);
     leaders_note(&leaders, 2, SHARD_META, 9, 2, true);
@@ -113,6 +127,8 @@ int main(void) {
         cmocka_unit_test_setup_teardown(test_newer_terms_win, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_only_the_leader_speaks_for_its_term, set_up,
                                         tear_down),
+        cmocka_unit_test_setup_teardown(test_the_last_word_counts_until_one_claims_the_term,
+                                        set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_a_silent_node_leads_nothing, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_numbers_of_no_shard, set_up, tear_down),
         cmocka_unit_test(test_nobody_is_inside_what_was_taken_out),
