@@ -28,7 +28,7 @@ enum call_wait { CALL_WAIT_RUNNING = 0, CALL_WAIT_ENDED = 1, CALL_WAIT_SLEEPING 
 /* What the shard follows from: see engine/wire/routing.h. */
 struct call_route {
     uint64_t hash;             /* of the key's random bytes, or of the store's id */
-    int64_t birth_ms;          /* of the key; INT64_MAX for stores: the newest epoch */
+    int64_t birth_ms;          /* of the key; INT64_MAX for stores */
 };
 
 struct call {

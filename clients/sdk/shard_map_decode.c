@@ -89,6 +89,14 @@ static const char *map_read_nodes(struct msgpack_reader *r, const char *asked,
     return NULL;
 }
 
+static const char *map_read_stores(struct msgpack_reader *r, struct shard_map *map) {
+    uint64_t shards;
+    if (msgpack_read_uint_upto(r, SHARDS_MAX, &shards) != MSGPACK_OK || shards == 0)
+        return "stores_shards is no number of shards";
+    map->stores_shards = (uint32_t)shards;
+    return NULL;
+}
+
 const char *shard_map_decode(const void *value, size_t bytes, const char *asked,
                              struct shard_map *map) {
     struct msgpack_reader r;
@@ -104,8 +112,12 @@ const char *shard_map_decode(const void *value, size_t bytes, const char *asked,
         if (text_is(name, size, "epochs")) fault = map_read_epochs(&r, map);
         else if (text_is(name, size, "shards")) fault = map_read_shards(&r, asked, map);
         else if (text_is(name, size, "nodes")) fault = map_read_nodes(&r, asked, map);
+        else if (text_is(name, size, "stores_shards")) fault = map_read_stores(&r, map);
         else if (msgpack_skip(&r) != MSGPACK_OK) fault = "the shard map is cut off";
     }
     if (fault) return fault;
-    return map->epochs_count ? NULL : "the shard map has no epochs";
+    if (map->epochs_count == 0) return "the shard map has no epochs";
+    if (map->stores_shards == 0)
+        map->stores_shards = map->epochs[map->epochs_count - 1].shards_count;
+    return map->stores_shards <= map->shards_count ? NULL : "stores on shards that are not there";
 }

@@ -53,8 +53,9 @@ static struct lane *router_lane(struct shard_router *r, const struct shard_map *
                                 const struct call_route *route) {
     uint32_t e = map->epochs_count - 1;
     while (e > 0 && map->epochs[e].from_ms > route->birth_ms) e--;
-    return atomic_load_explicit(&r->lanes[route->hash % map->epochs[e].shards_count],
-                                memory_order_acquire);
+    bool store = route->birth_ms == INT64_MAX;
+    uint32_t shards = store ? map->stores_shards : map->epochs[e].shards_count;
+    return atomic_load_explicit(&r->lanes[route->hash % shards], memory_order_acquire);
 }
 
 static void router_push_to_lane(struct shard_router *r, const struct shard_map *map,
@@ -71,6 +72,7 @@ static bool router_replace_map(struct shard_router *r, struct shard_map *map) {
     if (!router_set_lanes(r, map)) return false;
     map->older = atomic_load(&r->map);
     if (map->older && map->older->epochs_count == map->epochs_count &&
+        map->older->stores_shards == map->stores_shards &&
         memcmp(map->older->epochs, map->epochs, sizeof map->epochs) == 0) {
         free(map); /* only addresses changed, and those are with the lanes */
         return true;
@@ -90,7 +92,7 @@ bool shard_router_install(struct shard_router *r, const void *value, size_t byte
         return false;
     }
     if (!value) {
-        map->epochs_count = map->shards_count = 1;
+        map->epochs_count = map->shards_count = map->stores_shards = 1;
         map->epochs[0] = (struct routing_epoch){0, 1};
     }
     pthread_mutex_lock(&r->mutex);

@@ -17,7 +17,7 @@ enum { SHARD_MAP_EPOCHS_MAX = 64, SHARD_MAP_ADDRESS_BYTES = 256 };
 /* The map as it came. */
 struct shard_map {
     struct shard_map *older;   /* replaced by this one */
-    uint32_t epochs_count, shards_count;
+    uint32_t epochs_count, shards_count, stores_shards;
     struct routing_epoch epochs[SHARD_MAP_EPOCHS_MAX];
     char addresses[SHARDS_MAX][SHARD_MAP_ADDRESS_BYTES]; /* "" = not told, or no leader */
     uint32_t nodes_count;

@@ -37,6 +37,7 @@ void cluster_topology_fill(struct cluster_topology *t, uint64_t version,
     memset(t, 0, sizeof *t);
     t->version = version;
     t->node = node;
+    t->stores_shards = d->stores_shards;
     for (uint32_t i = 0; i < sizeof d->cluster_id.bytes; i++)
         snprintf(t->cluster_id + 2 * i, 3, "%02x", d->cluster_id.bytes[i]);
     for (uint32_t i = 0; i < d->nodes_count; i++) {

@@ -113,10 +113,24 @@ static bool cluster_make_keeper(struct node *n) {
 
 /* -- open -------------------------------------------------------------------------------------- */
 
+static uint32_t cluster_stores_shards(const struct cluster_topology *t) {
+    return t->stores_shards ? t->stores_shards : t->epochs[t->epochs_count - 1].shards_count;
+}
+
+/* The shards that there are: 0 .. this - 1. Some of growth that was called off are among them. */
+static uint32_t cluster_spread(const struct cluster_topology *t) {
+    uint32_t shards = topology_shards_count(t);
+    for (uint32_t i = 0; i < t->groups_count; i++)
+        if (t->groups[i].shard != SHARD_META && t->groups[i].shard >= shards)
+            shards = t->groups[i].shard + 1;
+    return shards;
+}
+
 /* What the clients' map says of the cluster. */
 static void cluster_fill_map(struct shard_map *map, const struct cluster_topology *t) {
     map->shards_count = topology_shards_count(t);
     map->epochs_count = t->epochs_count;
+    map->stores_shards = cluster_stores_shards(t);
     memcpy(map->epochs, t->epochs, sizeof map->epochs);
     map->version = t->version;
     map->node = t->node;
@@ -218,6 +232,7 @@ static void cluster_place(struct node *n, const struct cluster_topology *t) {
         struct shard *shard = local_shards_enter(&n->local, number);
         if (!shard) continue;
         if (g) shard_place(shard, &g->placement);
+        shard_spread(shard, cluster_spread(t), cluster_stores_shards(t));
         local_shards_leave(&n->local, number);
         if (here) n->unplaced_since_ms[slot] = 0;
         else if (n->unplaced_since_ms[slot] == 0) n->unplaced_since_ms[slot] = now_ms;
@@ -233,6 +248,8 @@ static int cluster_take_replicas(struct node *n, const struct cluster_topology *
         snprintf(error, error_bytes, "no memory for the list of replicas");
         return EXIT_RUNTIME;
     }
+    n->spread_shards = cluster_spread(t);
+    n->stores_shards = cluster_stores_shards(t);
     uint32_t count = cluster_missing(n, t, wanted);
     for (uint32_t i = 0; i < count; i++) replicas_stop(n, wanted[i].shard); /* an earlier one */
     int code = replicas_start(n, wanted, count, error, error_bytes);

@@ -11,7 +11,7 @@ void shard_map_init(struct shard_map *map, uint32_t shards_count) {
     memset(map, 0, sizeof *map);
     map->epochs[0] = (struct routing_epoch){.from_ms = 0, .shards_count = shards_count};
     map->epochs_count = 1;
-    map->shards_count = shards_count;
+    map->shards_count = map->stores_shards = shards_count;
 }
 
 uint32_t shard_map_route(const struct shard_map *map, const struct command *command) {
@@ -19,7 +19,7 @@ uint32_t shard_map_route(const struct shard_map *map, const struct command *comm
     case COMMAND_STORE_PAUSE:
     case COMMAND_STORE_RESUME:
     case COMMAND_STORE_GET:
-        return routing_shard_of_store(map->epochs, map->epochs_count, command->store.store);
+        return routing_shard_of_store(map->stores_shards, command->store.store);
     default:
         if (command_is_for_cluster(command->kind)) return SHARD_META;
         return routing_shard_of_key(map->epochs, map->epochs_count, &command->subject);
@@ -97,7 +97,8 @@ void *shard_map_encode(const struct shard_map *map, const struct leaders *leader
     struct msgpack_writer w;
     if (!buffer) return NULL;
     msgpack_writer_init(&w, buffer, STATUS_BYTES_MAX);
-    msgpack_write_map(&w, map->nodes_count ? 6 : 4);
+    bool stores = map->stores_shards != map->epochs[map->epochs_count - 1].shards_count;
+    msgpack_write_map(&w, (map->nodes_count ? 6 : 4) + stores);
     shard_map_encode_epochs(&w, map);
     shard_map_encode_shards(&w, map, leaders);
     msgpack_write_text(&w, "feed");
@@ -105,6 +106,10 @@ void *shard_map_encode(const struct shard_map *map, const struct leaders *leader
     msgpack_write_text(&w, "notify");
     msgpack_write_text(&w, map->notify_endpoint);
     if (map->nodes_count) shard_map_encode_nodes(&w, map);
+    if (stores) {
+        msgpack_write_text(&w, "stores_shards");
+        msgpack_write_uint(&w, map->stores_shards);
+    }
     require(msgpack_writer_ok(&w)); /* see the relations in engine/limits.h */
     *bytes = (uint32_t)msgpack_writer_size(&w);
     return buffer;

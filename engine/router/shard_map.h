@@ -15,6 +15,7 @@ struct shard_map {
     struct routing_epoch epochs[EPOCHS_MAX];
     uint32_t epochs_count;
     uint32_t shards_count;                                 /* most of any epoch */
+    uint32_t stores_shards;                                /* that stores are spread over */
     uint64_t version;                                      /* grows with what a client must know */
     uint32_t node;                                         /* own number */
     uint32_t nodes_count;                                  /* 0 = a node alone */

@@ -28,7 +28,8 @@ struct courier {
 
 struct shard_options {
     uint32_t id;                     /* 0-based */
-    uint32_t shards_count;
+    uint32_t shards_count;           /* that pauses are told to */
+    uint32_t stores_shards;          /* that stores are spread over; 0 = shards_count */
     uint64_t server_id;              /* of this replica, see consensus_server_id() */
     struct peers *peers;             /* NULL = a group of one, without peers */
     /* What an empty storage becomes: the first replicas of a group are all given the same list of
@@ -99,6 +100,11 @@ bool shard_offer_snapshot(struct shard *shard, const struct shard_snapshot *snap
 
 /* Where the group shall be. Any thread; copied. */
 void shard_place(struct shard *shard, const struct shard_placement *placement);
+
+/* The cluster has grown (or shrunk): pauses are told to shards 0 .. shards_count - 1 from now on,
+ * and stores are spread over stores_shards. A shard that is new is told what is paused. Any
+ * thread. */
+void shard_spread(struct shard *shard, uint32_t shards_count, uint32_t stores_shards);
 
 /* The group as this replica saw it last. Any thread. */
 void shard_group(const struct shard *shard, struct consensus_group *group, uint64_t *term);

@@ -112,7 +112,7 @@ static bool checkpoint_close(struct shard *s) {
     cursor_put(w, "stores", stores, sizeof stores);
     cursor_put(w, "totals.0", s->totals, 8 * sizeof *s->totals);
     cursor_put(w, "totals.1", s->totals + 8, 8 * sizeof *s->totals);
-    for (uint32_t p = 0; p < s->options.shards_count; p++) {
+    for (uint32_t p = 0; p < s->peers_known; p++) {
         const struct outbox_peer *peer = &s->outbox.peers[p];
         uint64_t value[5] = {peer->acknowledged, peer->sequence_last, peer->seen,
                              outbox_oldest_index(&s->outbox, p), peer->seen_index};
@@ -190,7 +190,7 @@ static void retain(struct shard *s) {
     if (s->mono_ms < s->retain_ms) return;
     s->retain_ms = s->mono_ms + 60000;
     uint64_t upto = s->checkpoint_index;
-    for (uint32_t p = 0; p < s->options.shards_count; p++) {
+    for (uint32_t p = 0; p < s->peers_known; p++) {
         uint64_t oldest = outbox_oldest_index(&s->outbox, p);
         if (oldest && oldest <= upto) upto = oldest - 1;
     }

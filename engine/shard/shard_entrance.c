@@ -119,6 +119,14 @@ void shard_place(struct shard *s, const struct shard_placement *placement) {
     wake(s);
 }
 
+void shard_spread(struct shard *s, uint32_t shards_count, uint32_t stores_shards) {
+    require(shards_count >= 1 && shards_count <= SHARDS_MAX);
+    require(stores_shards >= 1 && stores_shards <= shards_count);
+    atomic_store(&s->spread_shards, shards_count);
+    atomic_store(&s->spread_stores, stores_shards);
+    wake(s);
+}
+
 void shard_hand_over(struct shard *s) {
     atomic_store(&s->hand_over, true);
     wake(s);

@@ -158,6 +158,9 @@ struct shard {
     /* Faults that the simulator plants: the gate stands open; reads ask nobody. */
     bool replies_early, reads_alone;
 #endif
+    uint32_t shards_count, stores_shards; /* of this round, see shard_options */
+    uint32_t peers_known;        /* shards that messages went to or came from: cursors to keep */
+    uint32_t greeted;            /* shards that have been told what is paused, since it leads */
     int64_t now_ms, mono_ms;     /* of this round */
     int64_t last_time_ms;        /* newest entry time: the log's time never goes back */
     int64_t consensus_timeout_ms;
@@ -182,6 +185,7 @@ struct shard {
     atomic_bool placement_offered, hand_over;
     atomic_uint_fast64_t commit_published; /* commit_index for other threads; never goes back */
     atomic_bool closed_for_commands, drained;
+    atomic_uint spread_shards, spread_stores; /* see shard_spread() */
     atomic_uint drain_per_second;   /* commands; for retry-after estimates */
     void (*wake)(void *arg);
     void *wake_arg;
@@ -325,8 +329,16 @@ void shard_apply_event(struct shard *s, uint32_t slot, const struct event *e,
 void shard_count_states(struct shard *s, const struct event *e);
 void shard_mark_dirty(struct shard *s, uint32_t slot, uint64_t index);
 
+/* Notes that there is such a shard. False = no shard can have this number. */
+static inline bool shard_know_peer(struct shard *s, uint32_t peer) {
+    if (peer >= SHARDS_MAX) return false;
+    if (peer >= s->peers_known) s->peers_known = peer + 1;
+    return true;
+}
+
 /* -- shard_messages.c */
 uint32_t shard_messages(struct shard *s);
+void shard_greet(struct shard *s);
 void shard_news_add_order(struct shard *s, const struct actor *order, bool opened);
 void shard_news_add_status(struct shard *s, struct bytes store, bool paused, uint32_t version);
 bool shard_news_has_room(const struct shard *s);

@@ -5,17 +5,17 @@
 #include "engine/shard/shard_internal.h"
 #include "engine/wire/routing.h"
 
-enum { ACKNOWLEDGED_MESSAGES = 1000, ACKNOWLEDGED_MS = 1000 };
+enum { ACKNOWLEDGED_MESSAGES = 1000, ACKNOWLEDGED_MS = 1000,
+       GREET_MESSAGES_MAX = 4 /* of 2,048 paused stores each, in one turn */ };
 
 bool shard_news_has_room(const struct shard *s) {
     uint32_t statuses = s->turn.news.status_count + 1;
     return s->turn.news.count + ORDER_HELD_MAX + 2 < TURN_NEWS_MAX && statuses <= TURN_STATUS_MAX &&
-           statuses * s->options.shards_count * STATUS_BYTES <= TURN_STATUS_BYTES_MAX;
+           statuses * s->shards_count * STATUS_BYTES <= TURN_STATUS_BYTES_MAX;
 }
 
 static uint32_t store_shard(const struct shard *s, struct bytes store) {
-    const struct routing_epoch epoch = {0, s->options.shards_count};
-    return routing_shard_of_store(&epoch, 1, store);
+    return routing_shard_of_store(s->stores_shards, store);
 }
 
 void shard_news_add_order(struct shard *s, const struct actor *order, bool opened) {
@@ -70,7 +70,7 @@ static void log_acknowledgements(struct shard *s) {
     if (since < ACKNOWLEDGED_MESSAGES && s->mono_ms - s->acknowledged_ms < ACKNOWLEDGED_MS) return;
     s->outbox.acknowledged_logged = s->outbox.acknowledged;
     s->acknowledged_ms = s->mono_ms;
-    for (uint32_t p = 0; p < s->options.shards_count; p++) {
+    for (uint32_t p = 0; p < s->peers_known; p++) {
         struct outbox_peer *peer = &s->outbox.peers[p];
         if (peer->acknowledged <= peer->logged) continue;
         peer->logged = peer->acknowledged;
@@ -90,6 +90,7 @@ static void message_send(struct shard *s, uint32_t to, uint8_t kind, const struc
         struct bytes payload = bytes_of(scratch, bytes);
         if (to == s->options.id) message_add(s, EVENT_MESSAGE_SEEN, to, 0, payload);
         else message_add(s, EVENT_MESSAGE_SENT, to, ++s->outbox.peers[to].sequence_last, payload);
+        shard_know_peer(s, to);
         items += n;
         count -= n;
     }
@@ -98,7 +99,7 @@ static void message_send(struct shard *s, uint32_t to, uint8_t kind, const struc
 static void news_send_counts(struct shard *s) {
     struct turn_news *n = &s->turn.news;
     struct store_news *picked = s->news_picked;
-    for (uint32_t to = 0; to < s->options.shards_count; to++) {
+    for (uint32_t to = 0; to < s->stores_shards; to++) {
         uint32_t count = 0;
         for (uint32_t i = 0; i < n->count; i++) {
             const struct store_news *item = &n->items[i];
@@ -122,11 +123,44 @@ void shard_news_finish(struct shard *s) {
             s->news_picked[i] = (struct store_news){
                 .store = bytes_of(n->status[i].text, n->status[i].bytes),
                 .paused = n->status[i].paused, .version = n->status[i].version};
-        for (uint32_t to = 0; to < s->options.shards_count; to++)
+        for (uint32_t to = 0; to < s->shards_count; to++)
             message_send(s, to, STORE_MESSAGE_STATUS, s->news_picked, n->status_count);
         n->status_count = 0;
     }
     if (s->turn.sink.events_count > 0) log_acknowledgements(s);
+}
+
+/* The paused stores that live here, from slot *slot on. */
+static uint32_t pick_paused(struct shard *s, uint32_t *slot) {
+    uint32_t count = 0;
+    for (; *slot < s->table.slots_used && count < STORE_MESSAGE_ITEMS_MAX; ++*slot) {
+        const struct actor *a = actor_table_slot(&s->table, *slot)->block;
+        struct store_view view;
+        if (!a || a->kind != ACTOR_STORE || a->version == 0 || a->state != STORE_IS_PAUSED)
+            continue;
+        store_view(a, &view);
+        s->news_picked[count++] = (struct store_news){.store = view.id, .paused = true,
+                                                      .version = a->version};
+    }
+    return count;
+}
+
+/* A shard that this one has never sent anything to is a new one, and knows of no pause. */
+void shard_greet(struct shard *s) {
+    for (; s->greeted < s->shards_count; s->greeted++) {
+        uint32_t to = s->greeted, slot = 1, count;
+        if (to == s->options.id || s->outbox.peers[to].sequence_last != 0) continue;
+        for (uint32_t i = 0; i < GREET_MESSAGES_MAX; i++) {
+            /* All in one turn: who leads next would take the first one for all of them. */
+            if (i == 0 && (s->disk_full || !shard_turn_has_room(s))) return;
+            if ((count = pick_paused(s, &slot)) == 0) break;
+            shard_turn_begin(s);
+            message_send(s, to, STORE_MESSAGE_STATUS, s->news_picked, count);
+        }
+        if (slot < s->table.slots_used)
+            log_error("shard %u: more paused stores than one turn can tell shard %u of: the others "
+                      "take orders there until they are paused anew", s->options.id, to);
+    }
 }
 
 struct news_visit {
@@ -223,7 +257,7 @@ bool shard_apply_message(struct shard *s, const struct event *e,
     if (!store_message_decode(message_event_payload(e), &v.message_kind, news_visit_item, &v))
         return false;
     if (m->sequence != 0) {
-        require(m->peer < s->options.shards_count);
+        require(shard_know_peer(s, m->peer));
         s->outbox.peers[m->peer].seen = m->sequence;
         s->outbox.peers[m->peer].seen_index = context->index;
     }
@@ -299,7 +333,7 @@ static void inbox_take(struct shard *s) {
     while ((m = first)) {
         first = m->next;
         m->next = NULL;
-        if (m->from >= s->options.shards_count || m->acknowledgement) {
+        if (!shard_know_peer(s, m->from) || m->acknowledgement) {
             if (m->acknowledgement) outbox_acknowledge(&s->outbox, m->from, m->sequence);
             atomic_fetch_sub_explicit(&s->inbox_count, 1, memory_order_relaxed);
             free(m);

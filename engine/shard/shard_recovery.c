@@ -81,7 +81,7 @@ static const char *replay_event(struct shard *s, const struct event *e,
         return context->index > s->checkpoint_index ? replay_actor_event(s, e, context) : NULL;
     if (!message_event_is_well_formed(e)) return "a message does not have its shape";
     const struct message_event *m = event_payload(e);
-    if (m->peer >= s->options.shards_count) return "a message names a shard that does not exist";
+    if (!shard_know_peer(s, m->peer)) return "a message names a shard that does not exist";
     if (e->kind == EVENT_MESSAGE_SENT)
         return outbox_note_sent(&s->outbox, e, context->index) ? NULL : no_memory;
     if (e->kind == EVENT_MESSAGE_ACKNOWLEDGED) {
@@ -193,6 +193,7 @@ static void serve(struct shard *s) {
     s->serving_since_ms = s->mono_ms;
     s->deposed = false;
     s->stores_index = 0; /* from here on every event counts */
+    s->greeted = 0;
     if (s->alone) s->stats.recovery_ms = s->mono_ms - s->recovery_started_ms;
     else log_info("shard %u: leads and serves, term %" PRIu64, s->options.id, s->serving_term);
     if (s->now_ms + CLOCK_BEHIND_MS < s->last_time_ms)

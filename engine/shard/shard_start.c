@@ -18,7 +18,7 @@ static bool load_cursor(void *arg, const struct checkpoint_cursor *c) {
         memcpy(s->totals, c->value, 64);
     } else if (strcmp(c->name, "totals.1") == 0 && c->bytes == 64) {
         memcpy(s->totals + 8, c->value, 64);
-    } else if (sscanf(c->name, "peer.%u", &p) == 1 && p < s->options.shards_count &&
+    } else if (sscanf(c->name, "peer.%u", &p) == 1 && shard_know_peer(s, p) &&
                c->bytes == 40) {
         uint64_t v[5];
         memcpy(v, c->value, sizeof v);

@@ -368,6 +368,7 @@ uint32_t shard_turns(struct shard *s) {
     done += turn_timers(s);
     uint32_t commands = turn_mailbox(s);
     done += shard_messages(s);
+    shard_greet(s);
     shard_turn_end(s);
     return done + commands;
 }

@@ -54,7 +54,8 @@
  *                    "shards": [[shard, "tcp://host:port"], ...], the endpoint of its leader;
  *                                "" = no leader is known now, the general endpoint takes it
  *                    "nodes": [[node, "tcp://host:port"], ...],   in a cluster: general endpoints
- *                    "version": number}                           grows when nodes or epochs change
+ *                    "version": number,                           grows when nodes or epochs change
+ *                    "stores_shards": number}                     if not that of the newest epoch
  *                   a host of "0.0.0.0" or "*" stands for the host that the client asked
  *   GET             map of the fields of struct order_view (actors/order/order.h) by name: key bin
  *                   16, state and currency str, fulfilment / payment_timing / ended_by numbers,

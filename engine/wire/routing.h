@@ -1,7 +1,8 @@
 /* Which shard owns a key or a store: the one rule that engine and clients share.
  *
  * An order's key carries all that routing needs: the birth time picks the epoch, a hash of the ten
- * random bytes picks the shard among that epoch's. Stores are hashed by id over the newest epoch.
+ * random bytes picks the shard among that epoch's. Stores are hashed by id over a number of shards
+ * of their own, that of the first epoch until they are moved.
  * The hash is FNV-1a 64 (http://www.isthe.com/chongo/tech/comp/fnv/), so that a client in any
  * language has it in three lines. */
 #ifndef JUMUN_WIRE_ROUTING_H
@@ -37,9 +38,9 @@ static inline uint32_t routing_shard_of_key(const struct routing_epoch *epochs, 
     return (uint32_t)(routing_hash(key->bytes + 6, 10) % epochs[e].shards_count);
 }
 
-static inline uint32_t routing_shard_of_store(const struct routing_epoch *epochs, uint32_t count,
-                                              struct bytes store) {
-    return (uint32_t)(routing_hash(store.data, store.size) % epochs[count - 1].shards_count);
+/* `stores_shards`: the number of shards over which stores are spread. */
+static inline uint32_t routing_shard_of_store(uint32_t stores_shards, struct bytes store) {
+    return (uint32_t)(routing_hash(store.data, store.size) % stores_shards);
 }
 
 #endif

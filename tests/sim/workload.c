@@ -20,14 +20,13 @@ uint32_t sim_shard_of(const struct sim *sim, const struct sim_command *command) 
 }
 
 void workload_init(struct sim *sim) {
-    struct routing_epoch epoch = {0, sim->options.shards_count};
     sim->commands = calloc(SIM_COMMANDS_MAX, sizeof(struct sim_command *));
     sim->orders = calloc(SIM_ORDERS_MAX, sizeof *sim->orders);
     require(sim->commands != NULL && sim->orders != NULL);
     for (uint32_t i = 0; i < SIM_STORES; i++) {
         struct sim_store *s = &sim->stores[i];
         snprintf(s->id, sizeof s->id, "store-%u", i);
-        s->shard = routing_shard_of_store(&epoch, 1, bytes_of_text(s->id));
+        s->shard = routing_shard_of_store(sim->options.shards_count, bytes_of_text(s->id));
         s->key = store_key(bytes_of_text(s->id), false);
     }
 }

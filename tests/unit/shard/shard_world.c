@@ -117,11 +117,11 @@ struct id128 world_key(struct world *w, uint32_t shard) {
 void world_store(struct world *w, uint32_t shard, char store[16]) {
     do {
         snprintf(store, 16, "store-%u", (unsigned)(++w->ids % 100000));
-    } while (routing_shard_of_store(&epoch, 1, bytes_of_text(store)) != shard);
+    } while (routing_shard_of_store(WORLD_SHARDS, bytes_of_text(store)) != shard);
 }
 
 uint32_t world_shard_of(const struct command *c) {
-    if (c->kind >= COMMAND_STORE_PAUSE) return routing_shard_of_store(&epoch, 1, c->store.store);
+    if (c->kind >= COMMAND_STORE_PAUSE) return routing_shard_of_store(WORLD_SHARDS, c->store.store);
     return routing_shard_of_key(&epoch, 1, &c->subject);
 }
 
