@@ -62,7 +62,7 @@ void fold_tell(struct fold *f, uint32_t kind, const struct id128 *subject, uint3
     if (f->options.fault) f->options.fault(f->options.arg, &fault);
 }
 
-/* -- actors --------------------------------------------------------------------------------- */
+/* -- actors ------------------------------------------------------------------------------- */
 
 static void fold_count(struct fold *f, const struct event *e) {
     if (e->state_before && e->state_before < FOLD_STATES_MAX) f->totals[e->state_before]--;
@@ -175,6 +175,7 @@ static bool fold_order(struct fold *f, const struct event *e,
         return fold_observe(f, e, NULL, 0, true);
     }
     if (context->index > f->base_stores_index) fold_count(f, e);
+    if (f->options.before) f->options.before(f->options.arg, e, b);
     int64_t entered_ms = b ? b->entered_ms : 0;
     uint64_t faults = f->faults;
     bool born_before = !b && e->version > 1 && f->options.unknown_allowed &&
@@ -224,7 +225,7 @@ static bool fold_store(struct fold *f, const struct event *e, const struct apply
     return fold_observe(f, e, &b->actor, 0, f->faults == faults);
 }
 
-/* -- messages ------------------------------------------------------------------------------- */
+/* -- messages ----------------------------------------------------------------------------- */
 
 uint64_t message_digest(uint64_t sequence, struct bytes payload) {
     return XXH3_64bits_withSeed(payload.data, payload.size, sequence);
@@ -328,7 +329,7 @@ static bool fold_message(struct fold *f, const struct event *e,
     return fold_observe(f, e, NULL, 0, f->faults == faults);
 }
 
-/* -- entries -------------------------------------------------------------------------------- */
+/* -- entries ------------------------------------------------------------------------------ */
 
 static bool fold_event(struct fold *f, const struct event *e,
                        const struct apply_context *context) {
@@ -437,7 +438,7 @@ bool fold_take(struct fold *f, enum log_step step, const struct log_item *item) 
     return go_on && !f->stopped;
 }
 
-/* -- beginning with a stored state ----------------------------------------------------------- */
+/* -- beginning with a stored state -------------------------------------------------------- */
 
 struct fold_base {
     struct fold *f;
@@ -531,7 +532,7 @@ int fold_begin_with(struct fold *f, struct state_source *state, struct state_sou
     return rc;
 }
 
-/* -- the hash ------------------------------------------------------------------------------- */
+/* -- the hash ----------------------------------------------------------------------------- */
 
 void fold_hash_add(struct fold_hash *h, const struct actor *a) {
     XXH128_hash_t one = XXH3_128bits(a, a->bytes);

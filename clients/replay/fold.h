@@ -89,6 +89,8 @@ struct fold_options {
     const char *scratch;       /* directory; NULL = /tmp */
     bool unknown_allowed;      /* the log does not reach back to its first record */
     void (*fault)(void *arg, const struct fold_fault *fault);
+    /* Before an event of an order or a store; `block` NULL = it is its first. NULL = nobody. */
+    void (*before)(void *arg, const struct event *event, const struct fold_block *block);
     bool (*observe)(void *arg, const struct fold_event *event); /* NULL = nobody; false = stop */
     void *arg;
 };

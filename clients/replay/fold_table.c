@@ -86,7 +86,7 @@ void fold_table_close(struct fold_table *t) {
     free(t);
 }
 
-/* -- the file ------------------------------------------------------------------------------- */
+/* -- the file ----------------------------------------------------------------------------- */
 
 static bool spill_open(struct fold_table *t) {
     char path[600];
@@ -200,7 +200,7 @@ static struct fold_block *entry_load(struct fold_table *t, struct fold_entry *e,
     return b;
 }
 
-/* -- the table ------------------------------------------------------------------------------ */
+/* -- the table ---------------------------------------------------------------------------- */
 
 /* The entry of a key; NULL when there is none. What is in the file is read back. */
 static struct fold_entry *table_find(struct fold_table *t, const struct id128 *key) {

@@ -84,7 +84,7 @@ const char *replay_key_text(const struct id128 *key, char text[27]) {
     return text;
 }
 
-/* -- work by shards ------------------------------------------------------------------------- */
+/* -- work by shards ----------------------------------------------------------------------- */
 
 static volatile sig_atomic_t replay_signalled;
 
@@ -175,6 +175,40 @@ struct fold_options replay_fold_options(const struct replay *r, const struct sou
                                  .unknown_allowed = replay_log_is_cut(shard)};
 }
 
+struct fold *replay_fold_begin(struct replay *r, const struct source_shard *shard,
+                               const struct fold_options *options, uint64_t upto, int *status) {
+    struct fold *f = fold_open(options);
+    char error[1200] = "no memory";
+    *status = f ? REPLAY_DONE : REPLAY_FAILED;
+    if (f && !replay_log_is_cut(shard)) return f;
+    if (f) { /* what came before stands in a stored state */
+        struct state_source_marker marker;
+        uint64_t exact = 0;
+        const char *path = shard->base[0] ? shard->base : shard->state;
+        struct state_source *state = NULL;
+        f->options.unknown_allowed = false;
+        *status = REPLAY_NOT_THERE;
+        if (!*path) snprintf(error, sizeof error, "the log does not reach back to record 1, and no "
+                             "state is stored");
+        else state = state_source_open(path, error, sizeof error);
+        bool begun = state &&
+                     fold_begin_with(f, state, &marker, &exact, error, sizeof error) == 0;
+        state_source_close(state);
+        if (begun && exact <= upto) {
+            *status = REPLAY_DONE;
+            return f;
+        }
+        if (begun) {
+            snprintf(error, sizeof error, "the log does not reach back to record 1; with the "
+                     "stored state it can be folded to record %llu at the earliest",
+                     (unsigned long long)exact);
+        }
+    }
+    replay_error(r, "shard %u: %s", shard->number, error);
+    fold_close(f);
+    return NULL;
+}
+
 int replay_fold(struct replay_work *work, const struct source_shard *shard, struct fold *fold,
                 uint64_t upto) {
     enum { STEPS = 256 };
@@ -206,7 +240,7 @@ int replay_fold(struct replay_work *work, const struct source_shard *shard, stru
     return status;
 }
 
-/* -- the program ---------------------------------------------------------------------------- */
+/* -- the program -------------------------------------------------------------------------- */
 
 static bool replay_colors(struct replay *r) {
     const char *when = args_value(&r->args, "color"), *no_color = getenv("NO_COLOR");

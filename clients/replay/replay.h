@@ -70,7 +70,7 @@ int replay_print_json(json_t *json, int status);
 /* The name of a key for people and scripts: 26 characters; "" for zero. */
 const char *replay_key_text(const struct id128 *key, char text[27]);
 
-/* -- work that goes by shards ------------------------------------------------------------------ */
+/* -- work that goes by shards ------------------------------------------------------------- */
 
 /* What all threads of a piece of work share. */
 struct replay_work {
@@ -93,12 +93,16 @@ bool replay_interrupted(void);
  * progress in records. REPLAY_DONE, or the status to leave with (told). */
 int replay_fold(struct replay_work *work, const struct source_shard *shard, struct fold *fold,
                 uint64_t upto);
+/* A fold that begins where it can: with the log's first record, or, where the log was cut, with a
+ * stored state that is exact at `upto` or earlier. NULL after the error was told (*status). */
+struct fold *replay_fold_begin(struct replay *r, const struct source_shard *shard,
+                               const struct fold_options *options, uint64_t upto, int *status);
 /* Options of a fold for one of several shards at a time. */
 struct fold_options replay_fold_options(const struct replay *r, const struct source_shard *shard);
 /* Whether a log does not begin with its first record. */
 bool replay_log_is_cut(const struct source_shard *shard);
 
-/* -- orders out of the log --------------------------------------------------------------------- */
+/* -- orders out of the log ---------------------------------------------------------------- */
 
 /* An event of one order or store, copied. */
 struct replay_event {
@@ -135,8 +139,19 @@ int replay_find_order(struct replay *r, const struct id128 *key, uint64_t upto_n
                       const struct moment *at, struct source_shard **shard,
                       struct replay_history *history);
 
-/* -- the commands, by file ------------------------------------------------------------------- */
+/* -- the commands, by file ---------------------------------------------------------------- */
 int replay_verify(struct replay *r);
 int replay_hash(struct replay *r);
+int replay_show(struct replay *r);
+int replay_history(struct replay *r);
+int replay_state(struct replay *r);
+int replay_diff(struct replay *r);
+int replay_export(struct replay *r);
+int replay_republish(struct replay *r);
+int replay_stats(struct replay *r);
+int replay_build(struct replay *r);  /* rebuild and restore */
+int replay_backup(struct replay *r);
+int replay_what_if(struct replay *r);
+int replay_play(struct replay *r);
 
 #endif

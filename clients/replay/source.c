@@ -50,17 +50,17 @@ static int shard_compare(const void *a, const void *b) {
     return x->number < y->number ? -1 : x->number > y->number;
 }
 
-/* The newest "base-<index>" directory, if there is one. */
-static void shard_find_base(struct source_shard *shard) {
+void source_base_before(struct source_shard *shard, uint64_t upto) {
     unsigned long long newest = 0, index;
     DIR *d = opendir(shard->directory);
+    shard->base[0] = 0;
     if (!d) return;
     for (struct dirent *entry; (entry = readdir(d));) {
         int end = 0;
         if (sscanf(entry->d_name, "base-%20llu%n", &index, &end) != 1 || entry->d_name[end]) {
             continue;
         }
-        if (shard->base[0] && index < newest) continue;
+        if (index > upto || (shard->base[0] && index < newest)) continue;
         newest = index;
         snprintf(shard->base, sizeof shard->base, "%s/base-%020llu", shard->directory, index);
     }
@@ -84,7 +84,7 @@ static int source_add(struct source *s, const char *directory, uint32_t number, 
     if (path_exists(directory, "state/data.mdb")) {
         snprintf(shard->state, sizeof shard->state, "%s/state", shard->directory);
     }
-    shard_find_base(shard);
+    source_base_before(shard, UINT64_MAX);
     return 0;
 }
 
@@ -201,7 +201,7 @@ struct source_shard *source_shard_of_key(struct source *s, const struct id128 *k
     return source_shard_of(s, routing_shard_of_key(&epoch, 1, key));
 }
 
-/* -- moments -------------------------------------------------------------------------------- */
+/* -- moments ------------------------------------------------------------------------------ */
 
 static bool moment_indices(const char *text, struct moment *m) {
     for (const char *at = text;;) {

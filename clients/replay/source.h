@@ -41,6 +41,9 @@ struct source_shard *source_shard_of(struct source *source, uint32_t number);
 /* The shard that an order's key routes to, as far as the source tells; NULL = not known. */
 struct source_shard *source_shard_of_key(struct source *source, const struct id128 *key);
 
+/* Takes the newest base at or before record `upto` in the place of the one in shard->base. */
+void source_base_before(struct source_shard *shard, uint64_t upto);
+
 /* A point in the log as people write it. */
 enum moment_kind { MOMENT_NONE = 0, MOMENT_TIME, MOMENT_INDEX };
 struct moment {

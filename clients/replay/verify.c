@@ -8,7 +8,7 @@
 #include "clients/cli/table.h"
 #include "clients/cli/text.h"
 
-/* -- telling -------------------------------------------------------------------------------- */
+/* -- telling ------------------------------------------------------------------------------ */
 
 static json_t *fault_json(const struct fold_fault *f) {
     char key[27];
@@ -67,7 +67,7 @@ void verify_tell_state(struct verify_shard *s, uint32_t kind, const struct id128
     verify_tell(s->verify, &fault);
 }
 
-/* -- one shard ------------------------------------------------------------------------------ */
+/* -- one shard ---------------------------------------------------------------------------- */
 
 static int verify_shard(struct replay_work *work, uint32_t i) {
     struct verify *v = work->arg;
@@ -140,7 +140,7 @@ static const char *hash_text(const struct fold_hash *h, char text[33]) {
     return text;
 }
 
-/* -- against another ------------------------------------------------------------------------- */
+/* -- against another ---------------------------------------------------------------------- */
 
 /* The first record in which two logs differ; 0 = none up to `upto`. */
 static uint64_t logs_differ(const struct source_shard *a, const struct source_shard *b,
@@ -178,28 +178,8 @@ struct verify_other {
 static int hash_shard(struct replay_work *work, const struct source_shard *shard, uint64_t upto,
                       struct fold_hash *hash) {
     struct fold_options options = replay_fold_options(work->replay, shard);
-    struct fold *f = fold_open(&options);
-    int status = f ? REPLAY_DONE : REPLAY_FAILED;
-    char error[1200];
-    if (f && replay_log_is_cut(shard)) { /* what came before stands in the stored state */
-        struct state_source_marker marker;
-        uint64_t exact = 0;
-        const char *path = shard->base[0] ? shard->base : shard->state;
-        struct state_source *state = *path ? state_source_open(path, error, sizeof error) : NULL;
-        f->options.unknown_allowed = false;
-        if (!*path) snprintf(error, sizeof error, "the log does not reach back to record 1 and no "
-                             "state is stored");
-        if (!state || fold_begin_with(f, state, &marker, &exact, error, sizeof error) != 0 ||
-            exact > upto) {
-            if (state && exact > upto) {
-                snprintf(error, sizeof error, "the log begins later than record 1; with the stored "
-                         "state it can be folded to record %" PRIu64 " at the earliest", exact);
-            }
-            replay_error(work->replay, "shard %u: %s", shard->number, error);
-            status = REPLAY_NOT_THERE;
-        }
-        state_source_close(state);
-    }
+    int status;
+    struct fold *f = replay_fold_begin(work->replay, shard, &options, upto, &status);
     if (status == REPLAY_DONE) status = replay_fold(work, shard, f, upto);
     if (status == REPLAY_DONE) *hash = fold_hash(f);
     fold_close(f);
@@ -321,7 +301,7 @@ static int verify_against(struct verify *v, const char *other, json_t *told) {
     return status;
 }
 
-/* -- reports -------------------------------------------------------------------------------- */
+/* -- reports ------------------------------------------------------------------------------ */
 
 static json_t *verify_shard_json(const struct verify_shard *s, bool with_hash) {
     uint64_t first, last;
@@ -435,7 +415,7 @@ int replay_verify(struct replay *r) {
     return status;
 }
 
-/* -- hash ----------------------------------------------------------------------------------- */
+/* -- hash --------------------------------------------------------------------------------- */
 
 struct hash_all { uint64_t upto[SHARDS_MAX]; struct fold_hash hash[SHARDS_MAX]; };
 

@@ -8,7 +8,7 @@
 #include "actors/store/store_layout.h"
 #include "clients/replay/verify.h"
 
-/* -- stores, board notes, cursors ------------------------------------------------------------ */
+/* -- stores, board notes, cursors --------------------------------------------------------- */
 
 struct capture { struct verify_shard *s; struct verify_rows *rows; const char *table; };
 
@@ -192,7 +192,7 @@ void verify_state_exact(struct verify_shard *s) {
     exact_cursors(s);
 }
 
-/* -- orders --------------------------------------------------------------------------------- */
+/* -- orders ------------------------------------------------------------------------------- */
 
 /* The field that a byte of an order's block belongs to. */
 static const char *order_field_at(const struct order *o, uint32_t at) {
@@ -350,7 +350,7 @@ static bool missing_visit(void *arg, const struct fold_block *b) {
     return !replay_interrupted();
 }
 
-/* -- timers --------------------------------------------------------------------------------- */
+/* -- timers ------------------------------------------------------------------------------- */
 
 struct timers { struct verify_shard *s; uint64_t orders, rows; uint64_t sum_orders, sum_rows; };
 

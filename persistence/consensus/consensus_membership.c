@@ -59,11 +59,14 @@ static const char *consensus_rule_m2_next(const struct consensus *c, uint8_t cha
         raft_configuration_close(next);
         return "this address is in use";
     case CONSENSUS_PROMOTE:
-        /* M6: added as a standby, promoted when it has the log; no catch-up by the library. */
+        /* M6: added as a standby, promoted when it has the log; no catch-up by the library. At
+         * least it has to know that it is a member: in a short log "nearly all" may be nothing, and
+         * a voter without a configuration neither votes nor campaigns. */
         if (server == NULL || server->role != RAFT_STANDBY) return "this server is not a standby";
         if (consensus_voters(now) >= REPLICAS_MAX) return "the group has as many voters as it may";
         require(raft_match_index(&c->raft, id, &match) == 0);
-        if (match + CONSENSUS_INFLIGHT_ENTRIES < consensus_last_index(c) &&
+        if ((match + CONSENSUS_INFLIGHT_ENTRIES < consensus_last_index(c) ||
+             match < c->raft.configuration_committed_index) &&
             consensus_rule(c, CONSENSUS_RULE_M6)) {
             return "this server has not got enough of the log yet (M6)";
         }

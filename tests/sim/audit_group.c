@@ -4,6 +4,7 @@
  *
  * The group's log as the auditor keeps it is the committed one: an entry enters it when the first
  * replica says that it is committed, and is judged there and then. */
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "engine/shard/shard_internal.h"
@@ -56,7 +57,10 @@ static bool decode(const uint8_t *at, uint32_t bytes, struct audit_configuration
 static struct sim_replica *replica_of(const struct sim *sim, uint32_t group, uint64_t server) {
     uint32_t n = consensus_server_node(server) - 1;
     struct sim_replica *r = n < sim->options.nodes ? sim->nodes[n].replicas[group] : NULL;
-    return r != NULL && r->server_id == server ? r : NULL;
+    if (r != NULL && r->server_id == server) return r;
+    /* Its disk is lost, and what it had acknowledged may be counted yet. */
+    for (r = sim->groups[group].given_up; r != NULL && r->server_id != server;) r = r->next;
+    return r;
 }
 
 /* -- majorities -------------------------------------------------------------------------------- */
@@ -103,18 +107,37 @@ static const struct record_header *committed_record(const struct sim_replica *by
     const struct sim *sim = by->sim;
     struct audit_configuration newest;
     configuration_at(by, &newest);
+    const struct audit_configuration *committed = &sim->audit[by->group].configuration;
     for (uint32_t n = 0; n < sim->options.nodes; n++) {
         const struct sim_replica *r = sim->nodes[n].replicas[by->group];
         const struct record_header *h = r != NULL ? record_of(r, index, payload) : NULL;
-        if (h == NULL) continue;
+        if (h == NULL || r->rotten) continue;
         if (index == 1) return h; /* the founding one is the same everywhere, if need be again */
         if (is_majority(sim, by->group, &newest, index, h->checksum)) return h;
-        if (is_majority(sim, by->group, &sim->audit[by->group].configuration, index,
-                        h->checksum)) {
-            return h;
-        }
+        if (is_majority(sim, by->group, committed, index, h->checksum)) return h;
     }
     return NULL;
+}
+
+/* Who has what, for the report: "node 2/1 standby: log 5..19, marker 7, term 3 under it". */
+static void group_tell(const struct sim_replica *by, uint64_t index, char *text, size_t bytes) {
+    struct audit_configuration c;
+    size_t at = 0;
+    configuration_at(by, &c);
+    for (uint32_t i = 0; i < c.count && at < bytes; i++) {
+        const void *payload;
+        const struct sim_replica *r = replica_of(by->sim, by->group, c.servers[i]);
+        const struct record_header *h = r != NULL ? record_of(r, index, &payload) : NULL;
+        at += (size_t)snprintf(text + at, bytes - at, "; node %u/%u%s",
+                               consensus_server_node(c.servers[i]),
+                               (uint32_t)(c.servers[i] >> 32), c.voter[i] ? "" : " standby");
+        if (r == NULL || at >= bytes) continue;
+        at += (size_t)snprintf(text + at, bytes - at, ": log %lu..%lu, marker %lu, term %ld",
+                               (unsigned long)storage_memory_durable_first(r->disk),
+                               (unsigned long)storage_memory_durable_last(r->disk),
+                               (unsigned long)storage_memory_marker(r->disk),
+                               h != NULL ? (long)h->term : -1L);
+    }
 }
 
 static void audit_commit(struct sim_replica *by, uint64_t index) {
@@ -123,9 +146,11 @@ static void audit_commit(struct sim_replica *by, uint64_t index) {
     const void *payload = NULL;
     const struct record_header *h = committed_record(by, index, &payload);
     if (h == NULL || record_fault(h, sizeof *h + h->payload_bytes, index) != NULL) {
+        char text[256] = "";
+        group_tell(by, index, text, sizeof text);
         sim_fail(sim, SIM_CORRECTNESS,
-                 "shard %u, entry %lu is committed for node %u, and not on a majority of disks",
-                 by->group, (unsigned long)index, by->node + 1);
+                 "shard %u, entry %lu is committed for node %u, and not on a majority of disks%s",
+                 by->group, (unsigned long)index, by->node + 1, text);
         return;
     }
     if (h->term < a->term) {
@@ -145,6 +170,10 @@ static void audit_commit(struct sim_replica *by, uint64_t index) {
             return;
         }
         a->configuration = c;
+        for (uint32_t i = 0; i < c.count; i++) {
+            struct sim_replica *r = replica_of(sim, by->group, c.servers[i]);
+            if (r != NULL) r->was_member = true;
+        }
         sim->totals.configurations++;
     }
     audit_record(sim, by->group, h, payload);
@@ -188,7 +217,8 @@ void audit_replica(struct sim_replica *r) {
     struct audit_shard *a = &sim->audit[r->group];
     uint64_t commit = r->shard->commit_index;
     while (a->last < commit && sim->verdict == SIM_OK) audit_commit(r, a->last + 1);
-    if (sim->verdict != SIM_OK) return;
+    /* What it knew to be committed when it died, others may know from it; the rest dies with it. */
+    if (sim->verdict != SIM_OK || node_is_dead(&sim->nodes[r->node])) return;
     if (storage_memory_marker(r->disk) > a->last) {
         sim_fail(sim, SIM_CORRECTNESS, "shard %u on node %u stores a state of entry %lu, and %lu "
                  "is committed", r->group, r->node + 1,

@@ -25,6 +25,16 @@ static void complain(struct sim *sim, const struct sim_command *m, const struct 
              m->acted_version);
 }
 
+/* A part may have been answered by a replica that was given up before the whole request was. */
+static bool was_damaged(const struct sim *sim, uint32_t shard, uint32_t node) {
+    const struct sim_replica *r = sim->nodes[node].replicas[shard];
+    if (r != NULL && r->rotten) return true;
+    for (r = sim->groups[shard].given_up; r != NULL; r = r->next) {
+        if (r->node == node) return true;
+    }
+    return false;
+}
+
 /* -- changes ----------------------------------------------------------------------------------- */
 
 /* A held command has two answers: that it is held, and from its resolution on, how it ended. */
@@ -39,7 +49,8 @@ static bool is_final_answer(const struct sim *sim, const struct sim_command *m,
            r->version == o->held_expired_version;
 }
 
-static void judge_done(struct sim *sim, struct sim_command *m, const struct result *r) {
+static void judge_done(struct sim *sim, struct sim_command *m, const struct result *r,
+                       uint32_t known_version, uint32_t node) {
     bool repeated = r->flags & RESULT_FLAG_REPEATED;
     m->unsure = false;
     if (m->acted_index == 0) {
@@ -56,6 +67,9 @@ static void judge_done(struct sim *sim, struct sim_command *m, const struct resu
         complain(sim, m, r, "not the first answer");
     }
     if (!repeated && m->told_first) complain(sim, m, r, "done twice");
+    if (!repeated && r->version <= known_version) {
+        complain(sim, m, r, "ordered before what was acknowledged before it was asked");
+    }
     if (!repeated && r->index != m->acted_index) complain(sim, m, r, "another entry is named");
     if (repeated)
         sim->totals.repeated++;
@@ -65,9 +79,15 @@ static void judge_done(struct sim *sim, struct sim_command *m, const struct resu
     m->code = r->code;
     m->version = r->version;
     sim->totals.acknowledged++;
-    if (m->order == UINT32_MAX) return;
-    struct sim_order *o = &sim->orders[m->order];
-    if (r->version > o->acknowledged_version) o->acknowledged_version = r->version;
+    uint32_t *known = m->order == UINT32_MAX ? &sim->stores[m->store].acknowledged_version
+                                             : &sim->orders[m->order].acknowledged_version;
+    if (r->version > *known) *known = r->version;
+    if (repeated || m->order == UINT32_MAX) return;
+    sim->fresh_order = m->order;
+    sim->fresh = true;
+    if (sim->led[r->shard] == node) return;
+    sim->led_before[r->shard] = sim->led[r->shard];
+    sim->led[r->shard] = node;
 }
 
 static void judge_refused(struct sim *sim, struct sim_command *m, const struct result *r,
@@ -117,7 +137,7 @@ static void judge_order_block(struct sim *sim, struct sim_command *m, const stru
 }
 
 static void judge_history(struct sim *sim, struct sim_command *m, const struct result *r,
-                          const struct sim_replica *replica) {
+                          uint32_t node) {
     const struct sim_order *o = &sim->orders[m->order];
     const uint8_t *at = r->value, *end = at + r->value_bytes;
     uint32_t expected = 0;
@@ -133,7 +153,9 @@ static void judge_history(struct sim *sim, struct sim_command *m, const struct r
         expected = e->version + 1;
         at += sizeof *item + e->bytes;
     }
-    bool dropped = storage_memory_durable_first(replica->disk) > 1;
+    const struct sim_replica *replica = sim->nodes[node].replicas[o->shard];
+    bool dropped = replica == NULL || was_damaged(sim, o->shard, node) ||
+                   storage_memory_durable_first(replica->disk) > 1;
     /* It may go on to the end of the entry that holds the version told. */
     if (expected <= r->version && !(expected == 0 && dropped)) {
         complain(sim, m, r, "the history read does not reach the version told");
@@ -141,14 +163,16 @@ static void judge_history(struct sim *sim, struct sim_command *m, const struct r
 }
 
 static void judge_read(struct sim *sim, struct sim_command *m, const struct result *r,
-                       uint32_t known_version, const struct sim_replica *replica) {
+                       uint32_t known_version, uint32_t node) {
     if (auditor_is_no_answer(r->code)) return;
-    if (r->code == RESULT_STORAGE_FAILED && replica->rotten) return;
+    if (r->code == RESULT_STORAGE_FAILED && was_damaged(sim, r->shard, node)) return;
     if (m->order == UINT32_MAX) {
         if (r->code != RESULT_OK && r->code != RESULT_STORE_NOT_FOUND) {
             complain(sim, m, r, "a store cannot be read");
         } else if (r->code == RESULT_OK && !store_is_well_formed(r->value, r->value_bytes)) {
             complain(sim, m, r, "the store read is malformed");
+        } else if (r->version < known_version) {
+            complain(sim, m, r, "older than what was acknowledged before");
         }
         return;
     }
@@ -165,7 +189,7 @@ static void judge_read(struct sim *sim, struct sim_command *m, const struct resu
     if (m->c.kind == COMMAND_GET)
         judge_order_block(sim, m, r);
     else
-        judge_history(sim, m, r, replica);
+        judge_history(sim, m, r, node);
 }
 
 /* -- replies ----------------------------------------------------------------------------------- */
@@ -174,7 +198,6 @@ static void judge(struct sim *sim, struct sim_request *request, uint32_t i) {
     struct sim_command *m = request->origin[i];
     const struct result *r = &request->results[i];
     uint32_t shard = sim_shard_of(sim, m), known_version = request->known_version[i];
-    const struct sim_replica *replica = sim->nodes[request->node].replicas[shard];
     sim->totals.replies++;
     if (r->shard != shard) {
         complain(sim, m, r, "answered by a shard that does not own it");
@@ -185,14 +208,14 @@ static void judge(struct sim *sim, struct sim_request *request, uint32_t i) {
         return;
     }
     if (command_is_read(m->c.kind))
-        judge_read(sim, m, r, known_version, replica);
+        judge_read(sim, m, r, known_version, request->node);
     else if (is_final_answer(sim, m, r))
         m->unsure = false;
     else if (r->code == RESULT_OK || r->code == RESULT_HELD)
-        judge_done(sim, m, r);
+        judge_done(sim, m, r, known_version, request->node);
     else
         judge_refused(sim, m, r, request->acted_before[i], known_version,
-                      replica != NULL && replica->rotten);
+                      was_damaged(sim, shard, request->node));
 }
 
 void auditor_reply(struct sim *sim, struct sim_request *request, bool lost) {

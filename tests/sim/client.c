@@ -35,6 +35,16 @@ static void learn(struct sim *sim, const struct sim_request *r) {
     }
 }
 
+/* Somebody who still knows the former leader asks for what the new one has just acknowledged. */
+static void read_fresh(struct sim *sim) {
+    uint32_t order = sim->fresh_order;
+    sim->fresh = false;
+    if (!sim_is_cluster(sim) || sim->calm || sim->commands_count + 10000 > SIM_COMMANDS_MAX) return;
+    if (!sim_chance(sim, sim->options.fresh_read)) return;
+    struct sim_command *m = workload_command(sim, COMMAND_GET, order, 0);
+    client_send_to(sim, m, sim->led_before[sim_shard_of(sim, m)]);
+}
+
 /* A reply leaves the node: judged before anything else can become durable. */
 static void request_done(struct request *request) {
     struct sim_request *r = (struct sim_request *)(void *)request;
@@ -47,6 +57,7 @@ static void request_done(struct request *request) {
         if (lost) sim->totals.reply_losses++;
         else if (sim_is_cluster(sim)) learn(sim, r);
         auditor_reply(sim, r, lost);
+        if (sim->fresh) read_fresh(sim);
     }
     request_forget(sim, r);
 }
@@ -144,6 +155,8 @@ static void request_add(struct sim *sim, struct sim_request *r, struct sim_comma
     r->acted_before[i] = m->acted_index != 0;
     if (m->order != UINT32_MAX) {
         r->known_version[i] = sim->orders[m->order].acknowledged_version;
+    } else {
+        r->known_version[i] = sim->stores[m->store].acknowledged_version;
     }
     if (m->sent && sim->options.canary == SIM_CANARY_NEW_IDS && m->acted_index != 0) {
         r->commands[i].id.bytes[0] ^= 0x80;
@@ -162,6 +175,24 @@ static uint32_t choose_node(struct sim *sim, uint32_t shard) {
     return sim->believed[shard];
 }
 
+static struct sim_request *request_new(struct sim *sim, uint32_t node) {
+    struct sim_request *r = calloc(1, sizeof *r);
+    require(r != NULL);
+    r->sim = sim;
+    r->node = node;
+    r->sent_ms = sim->mono_ms;
+    return r;
+}
+
+static void request_send(struct sim *sim, struct sim_request *r) {
+    r->next = sim->open;
+    if (sim->open != NULL) sim->open->previous = r;
+    sim->open = r;
+    sim->open_count++;
+    if (sim_is_cluster(sim)) network_send_request(sim, r);
+    else client_request_arrived(r);
+}
+
 void client_send(struct sim *sim, struct sim_command *const *commands, uint32_t count,
                  void (*seen)(struct sim *sim, struct sim_request *request, uint32_t i)) {
     struct sim_request *by_node[SIM_NODES_MAX] = {NULL};
@@ -172,26 +203,20 @@ void client_send(struct sim *sim, struct sim_command *const *commands, uint32_t 
     }
     for (uint32_t i = 0; i < count; i++) {
         uint32_t n = choose_node(sim, sim_shard_of(sim, commands[i]));
-        struct sim_request *r = by_node[n];
-        if (r == NULL) {
-            r = by_node[n] = calloc(1, sizeof *r);
-            require(r != NULL);
-            r->sim = sim;
-            r->node = n;
-            r->seen = seen;
-            r->sent_ms = sim->mono_ms;
-            r->request.deadline_ms = deadline_ms;
+        if (by_node[n] == NULL) {
+            by_node[n] = request_new(sim, n);
+            by_node[n]->seen = seen;
+            by_node[n]->request.deadline_ms = deadline_ms;
         }
-        request_add(sim, r, commands[i]);
+        request_add(sim, by_node[n], commands[i]);
     }
     for (uint32_t n = 0; n < sim->options.nodes; n++) {
-        struct sim_request *r = by_node[n];
-        if (r == NULL) continue;
-        r->next = sim->open;
-        if (sim->open != NULL) sim->open->previous = r;
-        sim->open = r;
-        sim->open_count++;
-        if (sim_is_cluster(sim)) network_send_request(sim, r);
-        else client_request_arrived(r);
+        if (by_node[n] != NULL) request_send(sim, by_node[n]);
     }
+}
+
+void client_send_to(struct sim *sim, struct sim_command *command, uint32_t node) {
+    struct sim_request *r = request_new(sim, node);
+    request_add(sim, r, command);
+    request_send(sim, r);
 }

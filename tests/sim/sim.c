@@ -123,9 +123,9 @@ static void print_totals(const struct sim_totals *t) {
 #undef X
     };
     const uint64_t *values = (const uint64_t *)(const void *)t;
-    printf("%lu runs, %.1f simulated hours", (unsigned long)t->runs,
-           (double)t->simulated_ms / 3.6e6);
-    for (size_t i = 2; i < sizeof names / sizeof *names; i++) {
+    printf("%lu runs, %.1f simulated hours, %.1f hours jumped over", (unsigned long)t->runs,
+           (double)t->simulated_ms / 3.6e6, (double)t->jumped_ms / 3.6e6);
+    for (size_t i = 3; i < sizeof names / sizeof *names; i++) {
         if (values[i] > 0) printf(", %lu %s", (unsigned long)values[i], names[i]);
     }
     printf("\n");

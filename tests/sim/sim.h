@@ -110,6 +110,7 @@ enum sim_canary {
     X(int64_t, net_late_ms_max)                                                                    \
     X(uint32_t, cut_per_step)     /* a node, a link, one direction, or the cluster in two */       \
     X(uint32_t, freeze_per_step)  /* as by SIGSTOP */                                              \
+    X(uint32_t, stop_per_step)    /* as by SIGTERM: drained first */                               \
     X(int64_t, cut_ms_max)                                                                         \
     /* the operator */                                                                             \
     X(uint32_t, move_per_step)                                                                     \
@@ -130,6 +131,7 @@ enum sim_canary {
     X(uint32_t, deadline)                                                                          \
     X(uint32_t, new_order)                                                                         \
     X(uint32_t, astray)         /* asks any node */                                                \
+    X(uint32_t, fresh_read)     /* of what was acknowledged last, where it was led before */       \
     X(int64_t, patience_ms)     /* then it asks again, perhaps another node */
 
 struct sim_options {
@@ -146,6 +148,7 @@ struct sim_options {
 #define SIM_TOTALS(X)                                                                              \
     X(runs, "runs")                                                                                \
     X(simulated_ms, "ms")                                                                          \
+    X(jumped_ms, "ms")                                                                             \
     X(steps, "steps")                                                                              \
     X(commands, "commands")                                                                        \
     X(replies, "replies")                                                                          \
@@ -192,6 +195,7 @@ struct sim_options {
     X(net_cut, "packets on a cut link")                                                            \
     X(cuts, "partitions")                                                                          \
     X(freezes, "freezes")                                                                          \
+    X(stops, "stops")                                                                              \
     X(skews, "clock skews")                                                                        \
     X(jumps, "clock jumps")                                                                        \
     X(reply_losses, "replies lost")
@@ -285,6 +289,7 @@ struct sim_store {
     uint32_t shard;
     struct id128 key;
     uint32_t version; /* by the newest switch in the log */
+    uint32_t acknowledged_version;
     bool paused;
     uint64_t switches; /* events in the log */
 };
@@ -314,6 +319,7 @@ struct sim_request {
 
 /* One replica of one group, from its first start to the day when it is given up or removed. */
 struct sim_replica {
+    struct sim_replica *next;    /* of those given up */
     struct sim *sim;
     uint32_t group, node;
     uint64_t server_id;
@@ -339,6 +345,7 @@ struct sim_node {
     uint32_t number;        /* 0-based; the node's own number is one more */
     bool up, dying;
     int64_t restart_ms, frozen_until_ms, hello_ms;
+    int64_t stop_ms;        /* it drains, and ends then at the latest; 0 = it does not */
     int64_t skew_ms;        /* of its wall clock */
     struct sim_replica *replicas[SIM_SHARDS_MAX]; /* NULL = it has none of that group */
     struct sim_route {
@@ -353,6 +360,7 @@ struct sim_group {
     struct shard_placement placement;
     uint32_t incarnations[SIM_NODES_MAX];
     uint32_t lost;          /* replicas given up since the placement was last reached */
+    struct sim_replica *given_up; /* kept for the judge: what they had when they went */
 };
 
 /* A snapshot on its way. */
@@ -362,7 +370,7 @@ struct sim_transfer {
     uint64_t from_server, to_server, leader_term;
     char path[64];            /* "" = not exported yet */
     uint32_t pieces, arrived; /* in order */
-    bool in_flight;
+    bool in_flight, again;    /* again: it has arrived once, and is offered a second time */
     int64_t due_ms;           /* when the next piece is sent (again) */
     uint64_t number;
 };
@@ -384,6 +392,10 @@ struct sim {
     struct sim_request *open;
     uint32_t open_count;
     uint32_t believed[SIM_SHARDS_MAX]; /* by the clients: node that leads */
+    uint32_t led[SIM_SHARDS_MAX], led_before[SIM_SHARDS_MAX]; /* node that acknowledged last, and
+                                                                 the one before it */
+    uint32_t fresh_order; /* acknowledged last */
+    bool fresh;           /* and just now */
     struct sim_command **commands;
     uint64_t commands_count;
     struct sim_order *orders;
@@ -443,6 +455,7 @@ void node_crash(struct sim_node *node);
 void sim_crash_all(struct sim *sim);
 bool node_is_dead(const struct sim_node *node); /* it died in the midst of something */
 bool node_is_frozen(const struct sim_node *node);
+void node_stop(struct sim_node *node, int64_t within_ms); /* as it should be stopped */
 bool sim_all_up(const struct sim *sim);
 void sim_run(struct sim *sim, int64_t for_ms);  /* moves time on */
 void sim_jump(struct sim *sim, int64_t by_ms);  /* time passes while nothing runs */
@@ -495,6 +508,7 @@ uint32_t sim_shard_of(const struct sim *sim, const struct sim_command *command);
 /* -- client.c */
 void client_send(struct sim *sim, struct sim_command *const *commands, uint32_t count,
                  void (*seen)(struct sim *sim, struct sim_request *request, uint32_t i));
+void client_send_to(struct sim *sim, struct sim_command *command, uint32_t node);
 void client_request_arrived(struct sim_request *request); /* at its node */
 void client_request_lost(struct sim_request *request);    /* on the way: nothing was done */
 void client_node_died(struct sim_node *node);             /* what it had is of unknown fate */

@@ -5,16 +5,31 @@
 
 /* -- of one replica's disk --------------------------------------------------------------------- */
 
+static void fill(struct sim *sim, struct sim_replica *r, int64_t until_ms) {
+    if (r == NULL || r->shard == NULL) return;
+    storage_memory_set_full(r->disk, true);
+    r->full_until_ms = until_ms;
+    sim->totals.fulls++;
+}
+
+/* One disk, or those of a whole group. */
+static void inject_full(struct sim *sim, struct sim_replica *r) {
+    int64_t until_ms = sim->mono_ms + prng_between(&sim->prng, 1, 3000);
+    if (!sim_is_cluster(sim) || !prng_chance(&sim->prng, 1, 8)) {
+        fill(sim, r, until_ms);
+        return;
+    }
+    for (uint32_t n = 0; n < sim->options.nodes; n++) {
+        fill(sim, sim->nodes[n].replicas[r->group], until_ms);
+    }
+}
+
 static void inject_disk(struct sim *sim, struct sim_replica *r) {
     const struct sim_options *o = &sim->options;
     if (sim_chance(sim, o->crash_in_per_step)) {
         storage_memory_crash_in(r->disk, 1 + prng_below(&sim->prng, 60));
     }
-    if (sim_chance(sim, o->full_per_step)) {
-        storage_memory_set_full(r->disk, true);
-        r->full_until_ms = sim->mono_ms + prng_between(&sim->prng, 1, 3000);
-        sim->totals.fulls++;
-    }
+    if (sim_chance(sim, o->full_per_step)) inject_full(sim, r);
     if (sim_chance(sim, o->slow_per_step)) {
         storage_memory_set_slow(r->disk, prng_between(&sim->prng, 1, 500));
         r->slow_until_ms = sim->mono_ms + prng_between(&sim->prng, 1, 3000);
@@ -36,11 +51,18 @@ static void inject_disk(struct sim *sim, struct sim_replica *r) {
 static void inject_rot(struct sim *sim, struct sim_replica *r) {
     if (!operator_may_lose_one(sim, r->group) || r->rotten || r->agreed == 0) return;
     uint64_t first = storage_memory_durable_first(r->disk);
-    if (first == 0 || first > r->agreed) return;
-    if (!storage_memory_corrupt_record(
-            r->disk, (uint64_t)prng_between(&sim->prng, (int64_t)first, (int64_t)r->agreed))) {
-        return;
+    bool done = false;
+    if (prng_chance(&sim->prng, 1, 10)) {
+        const struct sim_store *s = &sim->stores[prng_below(&sim->prng, SIM_STORES)];
+        done = storage_memory_corrupt_actor(r->disk, ACTOR_STORE, &s->key);
+    } else if (prng_chance(&sim->prng, 1, 2) && sim->orders_count > 0) {
+        const struct sim_order *o = &sim->orders[prng_below(&sim->prng, sim->orders_count)];
+        done = storage_memory_corrupt_actor(r->disk, ACTOR_ORDER, &o->key);
+    } else if (first != 0 && first <= r->agreed) {
+        done = storage_memory_corrupt_record(
+            r->disk, (uint64_t)prng_between(&sim->prng, (int64_t)first, (int64_t)r->agreed));
     }
+    if (!done) return;
     r->rotten = true;
     sim->groups[r->group].lost++;
     sim->totals.damaged++;
@@ -119,6 +141,8 @@ static void inject_cluster(struct sim *sim, struct sim_node *node, struct sim_re
     if (r != NULL && r->shard != NULL && sim_chance(sim, o->rot_per_step)) inject_rot(sim, r);
     if (sim_chance(sim, o->freeze_per_step)) inject_freeze(sim, node);
     else if (sim_chance(sim, o->wipe_per_step)) inject_wipe(sim, node);
+    else if (sim_chance(sim, o->stop_per_step) && node->stop_ms == 0)
+        node_stop(node, prng_between(&sim->prng, 0, 3000));
 }
 
 void faults_inject(struct sim *sim) {

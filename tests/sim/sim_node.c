@@ -132,8 +132,31 @@ void node_crash(struct sim_node *node) {
         node->routes[g] = (struct sim_route){.node = SIM_NODES_MAX};
     }
     sim->undecided = true;
-    node->frozen_until_ms = 0;
+    node->frozen_until_ms = node->stop_ms = 0;
     node->restart_ms = sim->mono_ms + prng_between(&sim->prng, 0, sim->options.down_ms_max);
+}
+
+void node_stop(struct sim_node *node, int64_t within_ms) {
+    struct sim *sim = node->sim;
+    node->stop_ms = sim->mono_ms + within_ms;
+    sim->totals.stops++;
+    for (uint32_t g = 0; g < sim->options.shards_count; g++) {
+        struct sim_replica *r = node->replicas[g];
+        if (r == NULL || r->shard == NULL) continue;
+        shard_hand_over(r->shard);
+        shard_drain(r->shard);
+    }
+}
+
+/* What is closed must not be read by its storage any more. */
+static bool node_has_stopped(const struct sim_node *node) {
+    if (node->stop_ms == 0) return false;
+    if (node->sim->mono_ms >= node->stop_ms) return true;
+    for (uint32_t g = 0; g < node->sim->options.shards_count; g++) {
+        const struct sim_replica *r = node->replicas[g];
+        if (r != NULL && r->shard != NULL && !shard_is_drained(r->shard)) return false;
+    }
+    return true;
 }
 
 void sim_crash_all(struct sim *sim) {
@@ -148,6 +171,13 @@ void sim_fini(struct sim *sim) {
         courier_drop(sim, n);
         for (uint32_t g = 0; g < sim->options.shards_count; g++) {
             if (sim->nodes[n].replicas[g] != NULL) replica_free(sim->nodes[n].replicas[g]);
+        }
+    }
+    for (uint32_t g = 0; g < sim->options.shards_count; g++) {
+        while (sim->groups[g].given_up != NULL) {
+            struct sim_replica *r = sim->groups[g].given_up;
+            sim->groups[g].given_up = r->next;
+            replica_free(r);
         }
     }
     free(sim->flights);
@@ -173,6 +203,7 @@ static int64_t node_next_ms(const struct sim_node *node) {
     int64_t next = INT64_MAX;
     if (!node->up) return node->restart_ms;
     if (node_is_frozen(node)) return node->frozen_until_ms;
+    if (node->stop_ms != 0) next = node->stop_ms;
     for (uint32_t g = 0; g < sim->options.shards_count; g++) {
         const struct sim_replica *r = node->replicas[g];
         if (r == NULL || r->shard == NULL) continue;
@@ -210,6 +241,8 @@ static void node_work(struct sim_node *node) {
     }
     if (node_is_dead(node)) {
         sim->totals.crashes_inside++;
+        node_crash(node);
+    } else if (node_has_stopped(node)) {
         node_crash(node);
     }
 }
@@ -262,7 +295,8 @@ void sim_run(struct sim *sim, int64_t for_ms) {
 
 void sim_jump(struct sim *sim, int64_t by_ms) {
     sim->unix_ms += by_ms;
-    sim->mono_ms += by_ms;
-    sim->totals.simulated_ms += (uint64_t)by_ms;
+    /* Of a cluster: as if all had been suspended, or the wall clocks alone were set. */
+    if (!sim_is_cluster(sim) || prng_chance(&sim->prng, 1, 2)) sim->mono_ms += by_ms;
+    sim->totals.jumped_ms += (uint64_t)by_ms;
     sim->totals.jumps++;
 }

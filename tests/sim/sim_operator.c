@@ -10,8 +10,6 @@
 #include "engine/shard/shard_internal.h"
 #include "tests/sim/sim.h"
 
-#pragma weak shard_place
-
 enum { PLACE_MS_MAX = 500, REMOVE_MS_MAX = 3000 };
 
 static bool placement_has(const struct shard_placement *p, uint64_t server) {
@@ -175,7 +173,6 @@ static void replica_take_away(struct sim *sim, struct sim_replica *r) {
     }
     node->replicas[r->group] = NULL;
     if (node->routes[r->group].node == r->node) node->routes[r->group].node = SIM_NODES_MAX;
-    replica_free(r);
 }
 
 void operator_replace(struct sim *sim, struct sim_replica *r) {
@@ -188,6 +185,8 @@ void operator_replace(struct sim *sim, struct sim_replica *r) {
     group->lost++;
     sim->totals.replaced++;
     replica_take_away(sim, r);
+    r->next = group->given_up;
+    group->given_up = r;
     placement_changed(sim, number);
 }
 
@@ -215,7 +214,7 @@ static void place(struct sim *sim, struct sim_replica *r) {
         r->place_ms = sim->mono_ms + prng_between(&sim->prng, 0, PLACE_MS_MAX);
     }
     if (r->place_ms > sim->mono_ms) return;
-    if (shard_place != NULL) shard_place(r->shard, p);
+    shard_place(r->shard, p);
     r->placed_version = p->version;
     r->woken = true;
 }
@@ -223,7 +222,6 @@ static void place(struct sim *sim, struct sim_replica *r) {
 /* Removed, and that is committed: some time later its node hears of it. */
 static void look_at(struct sim *sim, struct sim_replica *r) {
     bool member = configuration_has(configuration_of(sim, r->group), r->server_id);
-    if (member) r->was_member = true;
     if (!member && r->was_member && r->remove_ms == 0 &&
         !placement_has(&sim->groups[r->group].placement, r->server_id)) {
         r->remove_ms = sim->mono_ms + 1 + prng_between(&sim->prng, 0, REMOVE_MS_MAX);
@@ -238,10 +236,12 @@ void operator_work(struct sim *sim) {
             struct sim_replica *r = node->replicas[g];
             if (r == NULL) continue;
             look_at(sim, r);
-            bool refused = r->shard == NULL && node->up;
-            if (r->rotten && (refused || replica_has_failed(r))) operator_replace(sim, r);
-            else if (r->remove_ms != 0 && r->remove_ms <= sim->mono_ms) replica_take_away(sim, r);
-            else place(sim, r);
+            bool told = storage_memory_damage_was_told(r->disk) || replica_has_failed(r);
+            if (r->rotten && told) operator_replace(sim, r);
+            else if (r->remove_ms != 0 && r->remove_ms <= sim->mono_ms) {
+                replica_take_away(sim, r);
+                replica_free(r);
+            } else place(sim, r);
         }
     }
     for (uint32_t g = 0; g < sim->options.shards_count; g++) {

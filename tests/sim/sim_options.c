@@ -27,26 +27,28 @@ static void draw_cluster(struct sim_options *o, struct prng *p) {
     o->nodes += spare;
     o->trailing_entries = trailing[prng_below(p, 4)];
     o->append_ms_max = prng_between(p, 0, 20);
-    o->no_memory_per_step = 0;
+    o->down_ms_max = prng_between(p, 1, prng_chance(p, 1, 3) ? 20000 : 2000);
     o->crash_all_per_step = draw(p, 80);
     o->rot_per_step = draw(p, 100);
     o->wipe_per_step = draw(p, 60);
-    o->net_loss = draw(p, 1000);
+    o->stop_per_step = draw(p, 100);
+    o->net_loss = draw(p, prng_chance(p, 1, 8) ? 4000 : 1000);
     o->net_double = draw(p, 1000);
     o->net_late = draw(p, 500);
     o->net_latency_ms_max = prng_between(p, 0, 20);
-    o->net_late_ms_max = prng_between(p, 1, 1500);
+    o->net_late_ms_max = prng_between(p, 1, prng_chance(p, 1, 4) ? 10000 : 1500);
     o->cut_per_step = draw(p, 300);
     o->freeze_per_step = draw(p, 200);
-    o->cut_ms_max = prng_between(p, 100, 5000);
+    o->cut_ms_max = prng_between(p, 100, prng_chance(p, 1, 4) ? 20000 : 5000);
     o->move_per_step = draw(p, 300);
     o->transfer_per_step = draw(p, 300);
     o->skew_per_step = draw(p, 200);
     o->skew_ms_max = prng_between(p, 1, 30000);
     o->gap_ms_max = prng_between(p, 20, 200);
     o->astray = draw(p, 1000);
+    o->fresh_read = draw(p, 8000);
     o->patience_ms = prng_between(p, 200, 2000);
-    o->move_per_step = o->rot_per_step = o->wipe_per_step = 0;
+    o->no_memory_per_step = 0;
 }
 
 void sim_options_draw(struct sim_options *o, uint64_t seed, uint32_t nodes) {

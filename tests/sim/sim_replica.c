@@ -43,6 +43,7 @@ void replica_free(struct sim_replica *r) {
     t->survived_appends += c.survived_appends;
     t->torn_records += c.torn_records;
     t->checkpoints += c.checkpoints;
+    t->installs += c.installs;
     storage_memory_free(r->disk);
     free(r);
 }
@@ -166,7 +167,7 @@ void replica_work(struct sim_replica *r) {
     while (rounds < SIM_ROUNDS_MAX && !node_is_dead(node)) {
         r->woken = false;
         uint32_t done = shard_work(r->shard, node_unix_ms(node), sim->mono_ms, &next_ms);
-        if (!node_is_dead(node)) audit_replica(r);
+        audit_replica(r);
         if (done == 0 && !r->woken) break;
         rounds++;
     }

@@ -5,7 +5,7 @@
 
 #include "tests/sim/sim.h"
 
-enum { PIECES_MAX = 6, RESEND_MS = 300, EXPORT_MS_MAX = 100 };
+enum { PIECES_MAX = 6, RESEND_MS = 300, EXPORT_MS_MAX = 100, AGAIN_MS_MAX = 8000 };
 
 static struct sim_transfer **transfer_find(struct sim *sim, uint64_t number) {
     struct sim_transfer **link = &sim->transfers;
@@ -25,7 +25,8 @@ static void transfer_end(struct sim *sim, struct sim_transfer *t) {
 void transfer_ask(struct sim_node *node, uint32_t group, const struct consensus_message *message) {
     struct sim *sim = node->sim;
     for (struct sim_transfer *t = sim->transfers; t != NULL; t = t->next) {
-        if (t->group == group && t->from == node->number && t->to_server == message->to) {
+        if (t->group == group && t->from == node->number && t->to_server == message->to &&
+            !t->again) {
             if (t->leader_term < message->term) t->leader_term = message->term;
             return;
         }
@@ -83,6 +84,11 @@ void transfer_arrived(struct sim *sim, uint64_t number, uint32_t piece) {
     t->arrived++;
     if (t->arrived < t->pieces) return;
     transfer_complete(sim, t);
+    if (!sim->calm && prng_chance(&sim->prng, 1, 10)) { /* once more, when it is old */
+        t->again = true;
+        t->due_ms = sim->mono_ms + prng_between(&sim->prng, 1, AGAIN_MS_MAX);
+        return;
+    }
     transfer_end(sim, t);
 }
 
@@ -114,6 +120,11 @@ void transfers_work(struct sim *sim) {
         next = t->next;
         struct sim_node *from = &sim->nodes[t->from];
         if (t->in_flight || t->due_ms > sim->mono_ms || node_is_frozen(from)) continue;
+        if (t->again) {
+            if (sim->nodes[t->to].up) transfer_complete(sim, t);
+            transfer_end(sim, t);
+            continue;
+        }
         /* The pieces that came lie at the receiver; a new leader begins anew. */
         bool gone = sim->nodes[t->to].replicas[t->group] == NULL ||
                     sim->nodes[t->to].replicas[t->group]->server_id != t->to_server;

@@ -59,7 +59,7 @@ PROJECT_INCLUDES = {
 }
 # Who may include a library: header pattern, path prefixes.
 LIBRARY_INCLUDES = [
-    (r'lmdb\.h$', ('persistence/lmdb/', 'tests/')),
+    (r'lmdb\.h$', ('persistence/lmdb/', 'engine/replica/', 'tests/')),
     (r'raft(\.h$|/)', ('persistence/consensus/', 'tests/')),
     (r'nng/', ('engine/node/', 'engine/ingress/', 'engine/egress/', 'engine/courier/',
                 'engine/cluster/', 'engine/feed/', 'engine/replica/', 'engine/peers/',

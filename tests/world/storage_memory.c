@@ -82,6 +82,7 @@ static int memory_visit_actors(struct storage *s, uint8_t actor_kind,
         for (const struct memory_actor *a = d->buckets[b]; a != NULL; a = a->next) {
             if (a->kind != actor_kind) continue;
             if (a->damaged) {
+                d->told_damaged = true;
                 snprintf(error, error_bytes, "a stored actor: checksum does not match");
                 return -1;
             }
@@ -109,6 +110,7 @@ static int memory_read_actor(struct storage *s, uint8_t actor_kind, const struct
     *bytes = 0;
     if (a == NULL) return 0;
     if (a->damaged) {
+        d->told_damaged = true;
         snprintf(error, error_bytes, "a stored actor: checksum does not match");
         return -1;
     }
@@ -401,6 +403,10 @@ const struct record_header *storage_memory_record(const struct storage_memory *d
     const struct record_header *h = (const void *)m->data;
     *payload = h + 1;
     return h;
+}
+
+bool storage_memory_damage_was_told(const struct storage_memory *d) {
+    return d->told_damaged;
 }
 
 const char *storage_memory_fault(const struct storage_memory *d) {

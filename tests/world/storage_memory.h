@@ -96,6 +96,8 @@ bool storage_memory_gap(const struct storage_memory *disk, uint64_t *first, uint
 /* Any stored record, in front of a gap too; NULL = it is not stored. */
 const struct record_header *storage_memory_record(const struct storage_memory *disk, uint64_t index,
                                                   const void **payload);
+/* Damage was met, and told to who asked: somebody reads that in the node's log. */
+bool storage_memory_damage_was_told(const struct storage_memory *disk);
 const char *storage_memory_fault(const struct storage_memory *disk); /* NULL = none */
 struct storage_memory_counters storage_memory_counters(const struct storage_memory *disk);
 

@@ -149,6 +149,7 @@ int memory_export_state(struct storage *s, const char *path, const atomic_bool *
     require(file != NULL);
     for (uint32_t b = 0; b < MEMORY_BUCKETS && fault == NULL; b++) {
         for (const struct memory_actor *a = d->buckets[b]; a != NULL; a = a->next) {
+            d->told_damaged |= a->damaged;
             if (a->damaged) fault = "a stored actor: checksum does not match";
             file->actors = actor_copy(a, file->actors);
         }

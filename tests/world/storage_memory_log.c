@@ -203,6 +203,7 @@ int memory_read(struct storage *s, uint64_t first, uint64_t last,
         if (m == NULL) return log_missing(d, index, error, error_bytes);
         const char *what = record_fault(m->data, m->bytes, index);
         if (what != NULL) {
+            d->told_damaged = true;
             snprintf(error, error_bytes, "log entry %lu: %s", (unsigned long)index, what);
             return -1;
         }

@@ -85,6 +85,7 @@ struct storage_memory {
     bool owns_files;
     struct storage_memory_counters counters;
     char fault[256];
+    bool told_damaged;
     /* durable */
     uint64_t term, voted_for;
     struct memory_record *log; /* log[i] has index log_first + i */

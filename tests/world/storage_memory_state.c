@@ -148,6 +148,7 @@ void load_finish(struct storage_memory *d, const struct memory_load *load) {
                                   .ok = a == NULL || !a->damaged,
                                   .actor_kind = load->kind,
                                   .key = load->key};
+    d->told_damaged |= a != NULL && a->damaged;
     if (a != NULL && !a->damaged) {
         event.block = block_copy(a);
         event.block_bytes = a->bytes;

@@ -482,6 +482,7 @@ static void m_changes_one_server_at_a_time(void **state) {
     result(&s, 2, 0, 3, ++now);
     world_apply(&s, ++now);
     assert_int_equal(consensus_open_change(s.c), 0);
+    result(&s, 4, 0, 3, ++now);
     forbidden(&s, CONSENSUS_PROMOTE, 4, NULL, ++now, "M7"); /* server 3 lags */
     allowed(&s, CONSENSUS_REMOVE, 3, NULL, ++now);          /* but may be removed */
     world_settle(&s, ++now);
@@ -576,6 +577,22 @@ static void m6_a_standby_catches_up_first(void **state) {
     world_free(&s);
 }
 
+/* In a log that is shorter than what may be in flight, nothing at all is "nearly all". */
+static void m6_a_standby_knows_at_least_that_it_is_one(void **state) {
+    struct world_server s;
+    int64_t now = elect(&s, 0);
+    result(&s, 3, 0, 2, ++now);
+    allowed(&s, CONSENSUS_ADD_STANDBY, 4, "s4", ++now);
+    world_settle(&s, ++now);
+    result(&s, 2, 0, consensus_last_index(s.c), ++now);
+    result(&s, 3, 0, consensus_last_index(s.c), ++now);
+    world_apply(&s, ++now);
+    forbidden(&s, CONSENSUS_PROMOTE, 4, NULL, ++now, "M6");
+    result(&s, 4, 0, consensus_last_index(s.c), ++now);
+    allowed(&s, CONSENSUS_PROMOTE, 4, NULL, ++now);
+    world_free(&s);
+}
+
 static void malformed_messages_are_dropped(void **state) {
     struct world_server s;
     follow(&s, 0);
@@ -627,6 +644,7 @@ int main(void) {
         cmocka_unit_test(t1_transfer_waits_for_the_whole_log),
         cmocka_unit_test(m_and_t_without_the_rules),
         cmocka_unit_test(m6_a_standby_catches_up_first),
+        cmocka_unit_test(m6_a_standby_knows_at_least_that_it_is_one),
         cmocka_unit_test(malformed_messages_are_dropped),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

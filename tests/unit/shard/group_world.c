@@ -251,7 +251,7 @@ static void step(struct group_world *w) {
     for (uint32_t n = 0; n < GROUP_NODES_MAX; n++)
         for (uint32_t s = 0; s < GROUP_SHARDS; s++) {
             struct replica *r = &w->replicas[n][s];
-            if (!r->shard) continue;
+            if (!r->shard || w->frozen[n]) continue;
             int64_t next;
             storage_memory_advance(r->disk, w->mono_ms);
             for (int round = 0; round < 64; round++)

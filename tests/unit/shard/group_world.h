@@ -35,6 +35,7 @@ struct group_world {
     struct shard_options options;
     int64_t mono_ms, now_ms;
     int64_t clock_off_ms[GROUP_NODES_MAX]; /* of a node's Unix clock */
+    bool frozen[GROUP_NODES_MAX]; /* its shards get no time; what comes for them waits */
     uint64_t snapshots;          /* sent */
     bool no_snapshots;
 };

@@ -132,11 +132,60 @@ static void test_a_lossy_courier_delivers_everything_once(void **state) {
     outbox_fini(&o);
 }
 
+/* A start from the state: any order, and then the log behind it says some of them again. */
+static void test_stored_messages_come_back_in_order(void **state) {
+    (void)state;
+    static const uint64_t order[] = {7, 5, 9, 6, 8};
+    struct outbox o;
+    struct test_courier t = {.courier = {.send = courier_send}};
+    int64_t next = INT64_MAX;
+    assert_true(outbox_init(&o, 0, 2));
+    o.peers[1].acknowledged = o.peers[1].sent = 4;
+    for (int i = 0; i < 5; i++)
+        assert_true(outbox_load(&o, 1, order[i], 20 + order[i],
+                                bytes_of(&order[i], sizeof order[i])));
+    assert_int_equal(o.peers[1].stored_first, 5);
+    assert_int_equal(o.peers[1].stored_last, 9);
+    assert_int_equal(outbox_oldest_index(&o, 1), 0); /* no log is needed for them */
+    note(&o, 8, 28);
+    note(&o, 9, 29);
+    note(&o, 10, 30);
+    assert_int_equal(outbox_oldest_index(&o, 1), 30);
+    assert_int_equal(o.messages_waiting, 6);
+    assert_int_equal(outbox_send(&o, &t.courier, 100, 1000, 500, &next), 6);
+    for (uint32_t i = 0; i < 6; i++) assert_int_equal(t.sequences[i], 5 + i);
+    outbox_fini(&o);
+}
+
+/* A follower hears of it in the log, before or after it has the messages. */
+static void test_acknowledgements_in_the_log_count(void **state) {
+    (void)state;
+    struct outbox o;
+    assert_true(outbox_init(&o, 0, 2));
+    for (uint64_t n = 1; n <= 5; n++) note(&o, n, 10 + n);
+    outbox_note_acknowledged(&o, 1, 3);
+    assert_int_equal(o.messages_waiting, 2);
+    outbox_note_acknowledged(&o, 1, 2); /* late */
+    assert_int_equal(o.peers[1].acknowledged, 3);
+    outbox_note_acknowledged(&o, 1, 8);
+    assert_int_equal(o.messages_waiting, 0);
+    note(&o, 7, 17);
+    assert_int_equal(o.messages_waiting, 0);
+    note(&o, 9, 19);
+    assert_int_equal(o.messages_waiting, 1);
+    outbox_forget(&o);
+    assert_int_equal(o.messages_waiting, 0);
+    assert_int_equal(o.peers[1].sequence_last, 0);
+    outbox_fini(&o);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_only_committed_messages_leave),
         cmocka_unit_test(test_silence_brings_all_of_them_again),
         cmocka_unit_test(test_a_replay_does_not_double_messages),
+        cmocka_unit_test(test_stored_messages_come_back_in_order),
+        cmocka_unit_test(test_acknowledgements_in_the_log_count),
         cmocka_unit_test(test_a_lossy_courier_delivers_everything_once),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -71,6 +71,33 @@ static void test_what_waits_is_answered_when_the_lead_is_lost(void **state) {
     free(asks);
 }
 
+/* What it had decided stands nowhere, and others have filled the same places of the log: it hears
+ * of the new leader, of its entries and of their commit in one message. */
+static void test_a_frozen_leader_does_not_mistake_the_entries_of_others(void **state) {
+    (void)state;
+    struct group_world *w = &world;
+    for (int round = 0; round < 3; round++) {
+        uint32_t leader = group_await_leader(w, 0);
+        struct ask asks[4];
+        group_cut_node(w, leader, 20);
+        for (int i = 0; i < 4; i++) {
+            struct command c = world_place(&w->names, world_key(&w->names, 0), "s1");
+            assert_true(group_offer(w, leader, &asks[i], &c));
+            group_run(w, 2);
+        }
+        w->frozen[leader] = true;
+        for (int i = 0; i < 3000 && group_leader(w, 0) == (int)leader; i++) group_run(w, 1);
+        orders_place_some(w, &done, 12);
+        w->frozen[leader] = false;
+        group_run(w, 300);
+        for (int i = 0; i < 4; i++) {
+            assert_true(asks[i].answered);
+            assert_int_equal(asks[i].result.code, RESULT_LEADERSHIP_LOST);
+        }
+        orders_assert_stores(w, &done); /* none of those was placed */
+    }
+}
+
 /* The storage reads for a leader that is none any more when the answer comes. */
 static void test_loads_under_way_are_awaited(void **state) {
     (void)state;
@@ -207,6 +234,7 @@ static void test_followers_learn_what_was_acknowledged(void **state) {
             const struct outbox *o = &group_shard(w, n, s)->outbox;
             sent += o->peers[1 - s].sequence_last;
             assert_true(o->messages_waiting <= 8);
+            assert_int_equal(atomic_load(&group_shard(w, n, s)->inbox_count), 0);
         }
         assert_true(sent >= 30);
     }
@@ -216,6 +244,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
         T(test_what_waits_is_answered_when_the_lead_is_lost),
+        T(test_a_frozen_leader_does_not_mistake_the_entries_of_others),
         T(test_loads_under_way_are_awaited),
         T(test_deadlines_fire_once_whoever_leads),
         T(test_time_does_not_go_back_with_the_leader),

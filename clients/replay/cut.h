@@ -1,0 +1,18 @@
+/* A moment of all shards at once: where each log is cut so that no message was seen that was not
+ * sent. (One that was sent and not seen is sent again by the engine.) */
+#ifndef JUMUN_REPLAY_CUT_H
+#define JUMUN_REPLAY_CUT_H
+
+#include "clients/replay/replay.h"
+
+struct cut_shard {
+    uint64_t index;            /* the last record that stays */
+    uint64_t sent[SHARDS_MAX], seen[SHARDS_MAX]; /* newest numbers up to there, by peer */
+};
+
+struct cut { uint32_t count; struct cut_shard *shards; }; /* as in replay->source */
+
+/* Lowers cut->shards[].index, which are given, until they fit together. REPLAY_DONE, or told. */
+int cut_settle(struct replay *r, struct cut *cut);
+
+#endif

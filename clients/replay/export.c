@@ -1,0 +1,321 @@
+/* export, republish: events out of the log, filtered, in other forms. */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "actors/order/order_layout.h"
+#include "clients/cli/progress.h"
+#include "clients/cli/text.h"
+#include "clients/replay/export_write.h"
+#include "clients/replay/merge.h"
+
+enum { EXPORT_FILTERS_MAX = 64, EXPORT_PROGRESS_RECORDS = 64 };
+
+struct export {
+    struct replay *replay;
+    struct export_writer *writer;
+    FILE *out;
+    uint64_t from[SHARDS_MAX], upto[SHARDS_MAX]; /* to be written: behind from .. upto */
+    uint64_t newest[SHARDS_MAX];                 /* written so far */
+    uint32_t kinds[8];         /* bits; all zero = all but messages */
+    bool any_kind, messages, republished, with_orders, failed;
+    const char *stores[EXPORT_FILTERS_MAX], *customers[EXPORT_FILTERS_MAX];
+    struct id128 orders[EXPORT_FILTERS_MAX];
+    uint32_t stores_count, customers_count, orders_count;
+    struct fold *folds[SHARDS_MAX];              /* where orders are needed */
+    uint32_t shard;            /* being taken */
+    uint64_t events, faults;
+};
+
+/* -- filters ------------------------------------------------------------------------------ */
+
+static bool filter_kind(struct export *x, const char *word) {
+    for (uint32_t kind = 1; kind < 256; kind++) {
+        if (strcmp(event_kind_name(kind), word) != 0) continue;
+        x->kinds[kind / 32] |= 1u << kind % 32;
+        x->any_kind = true;
+        return true;
+    }
+    replay_usage(x->replay, "--kind: \"%.40s\" is no kind of event", word);
+    return false;
+}
+
+static bool export_filters(struct export *x) {
+    struct replay *r = x->replay;
+    char *word;
+    for (size_t c = 0; (word = args_next(&r->args, "kind", &c));) {
+        char *rest = word, *one;
+        while ((one = strsep(&rest, ","))) {
+            if (!filter_kind(x, one)) return false;
+        }
+    }
+    for (size_t c = 0; (word = args_next(&r->args, "store", &c));) {
+        if (x->stores_count < EXPORT_FILTERS_MAX) x->stores[x->stores_count++] = word;
+    }
+    for (size_t c = 0; (word = args_next(&r->args, "customer", &c));) {
+        if (x->customers_count < EXPORT_FILTERS_MAX) x->customers[x->customers_count++] = word;
+    }
+    for (size_t c = 0; (word = args_next(&r->args, "order", &c));) {
+        if (x->orders_count == EXPORT_FILTERS_MAX) break;
+        if (!replay_key(r, word, &x->orders[x->orders_count++])) return false;
+    }
+    x->messages = args_flag(&r->args, "messages");
+    return true;
+}
+
+static bool text_is_one_of(struct bytes text, const char *const *words, uint32_t count) {
+    for (uint32_t i = 0; i < count; i++) {
+        if (bytes_equal(text, bytes_of_text(words[i]))) return true;
+    }
+    return count == 0;
+}
+
+static bool event_passes(const struct export *x, const struct event *e) {
+    bool message = e->kind == EVENT_MESSAGE_SENT || e->kind == EVENT_MESSAGE_SEEN;
+    if (x->any_kind ? !(x->kinds[e->kind / 32] & 1u << e->kind % 32) : message && !x->messages) {
+        return false;
+    }
+    for (uint32_t i = 0; i < x->orders_count; i++) {
+        if (id128_equal(&x->orders[i], &e->subject)) return true;
+    }
+    return x->orders_count == 0;
+}
+
+static bool shape_is_right(const struct event *e) {
+    if (e->kind >= 1 && e->kind <= 63) return order_event_is_well_formed(e);
+    if (e->kind >= 64 && e->kind <= 79) return store_event_is_well_formed(e);
+    if (e->kind == EVENT_MESSAGE_SENT || e->kind == EVENT_MESSAGE_SEEN) {
+        return message_event_is_well_formed(e);
+    }
+    return false;
+}
+
+/* -- one event ---------------------------------------------------------------------------- */
+
+static bool export_event(struct export *x, const struct event *e, uint64_t index, int64_t time_ms,
+                         const struct actor *order) {
+    struct export_context c = {.shard = x->replay->source.shards[x->shard].number,
+                               .index = index, .time_ms = time_ms,
+                               .republished = x->republished};
+    if (index <= x->from[x->shard] || !event_passes(x, e)) return true;
+    if (order && order->kind == ACTOR_ORDER && order->bytes >= sizeof(struct order)) {
+        const struct order *o = order_of(order);
+        c.store = order_text(o, sizeof *o, o->store_bytes);
+        c.customer = order_text(o, sizeof *o + o->store_bytes, o->customer_bytes);
+    } else if (order && order->kind == ACTOR_STORE) {
+        const struct store_switched *s = event_payload(e);
+        c.store = bytes_of(s + 1, s->id_bytes);
+    }
+    if (x->stores_count && !text_is_one_of(c.store, x->stores, x->stores_count)) return true;
+    if (x->customers_count && !text_is_one_of(c.customer, x->customers, x->customers_count)) {
+        return true;
+    }
+    x->events++;
+    if (export_write(x->writer, &c, e)) return true;
+    x->failed = true;
+    return false;
+}
+
+static bool export_observe(void *arg, const struct fold_event *seen) {
+    struct export *x = arg;
+    return export_event(x, seen->event, seen->context.index, seen->context.time_ms, seen->actor);
+}
+
+static bool export_record(struct export *x, const struct log_item *item) {
+    uint32_t offset = 0;
+    const struct event *e;
+    if (item->header->type != RECORD_EVENTS ||
+        item->header->payload_bytes < sizeof(struct entry_header)) {
+        return true;
+    }
+    const struct entry_header *entry = item->payload;
+    uint32_t size = item->header->payload_bytes - (uint32_t)sizeof *entry;
+    while ((e = event_next(entry + 1, size, &offset))) {
+        if (!shape_is_right(e)) continue;
+        if (!export_event(x, e, item->index, entry->time_ms, NULL)) return false;
+    }
+    return true;
+}
+
+/* -- where a run before this one came to -------------------------------------------------- */
+
+static bool position_read(struct export *x, const char *path) {
+    json_error_t fault;
+    size_t n;
+    json_t *one, *json = access(path, F_OK) == 0 ? json_load_file(path, 0, &fault) : json_object();
+    if (!json) {
+        replay_error(x->replay, "%s: %s", path, fault.text);
+        return false;
+    }
+    json_array_foreach(json_object_get(json, "shards"), n, one) {
+        json_int_t shard = -1, index = 0;
+        if (json_unpack(one, "{s:I, s:I}", "shard", &shard, "index", &index) != 0) continue;
+        for (uint32_t i = 0; i < x->replay->source.count; i++) {
+            if (x->replay->source.shards[i].number != (uint32_t)shard) continue;
+            if ((uint64_t)index > x->from[i]) x->from[i] = (uint64_t)index;
+        }
+    }
+    json_decref(json);
+    return true;
+}
+
+/* Written beside and renamed: a crash leaves the old one, and the events come once more. */
+static bool position_write(struct export *x, const char *path) {
+    char beside[1024];
+    json_t *shards = json_array();
+    for (uint32_t i = 0; i < x->replay->source.count; i++) {
+        uint64_t index = x->newest[i] > x->from[i] ? x->newest[i] : x->from[i];
+        json_array_append_new(shards, json_pack("{s:i, s:I}", "shard",
+                                                (int)x->replay->source.shards[i].number, "index",
+                                                (json_int_t)index));
+    }
+    json_t *json = json_pack("{s:o}", "shards", shards);
+    snprintf(beside, sizeof beside, "%s.new", path);
+    bool written = json_dump_file(json, beside, JSON_INDENT(2)) == 0 && rename(beside, path) == 0;
+    json_decref(json);
+    if (!written) replay_error(x->replay, "%s: %s", path, strerror(errno));
+    return written;
+}
+
+/* -- the run ------------------------------------------------------------------------------ */
+
+static int export_stream(struct export *x, struct merge *m, uint64_t total) {
+    struct log_item item;
+    struct progress p;
+    enum log_step step;
+    uint64_t records = 0;
+    int status = REPLAY_DONE;
+    bool shown = !x->replay->quiet && isatty(STDERR_FILENO) && !(x->out == stdout &&
+                                                                isatty(STDOUT_FILENO));
+    progress_start(&p, shown ? stderr : NULL, "exporting", "records", x->replay->color_errors);
+    while ((step = merge_next(m, &x->shard, &item)) != LOG_END && !replay_interrupted()) {
+        struct fold *f = x->folds[x->shard];
+        if (step == LOG_FAULT) {
+            x->faults++;
+            replay_error(x->replay, "shard %u, record %" PRIu64 ": %s",
+                         x->replay->source.shards[x->shard].number, item.index, item.what);
+        }
+        if (f ? !fold_take(f, step, &item) : step == LOG_RECORD && !export_record(x, &item)) break;
+        x->newest[x->shard] = item.upto;
+        if (++records % EXPORT_PROGRESS_RECORDS == 0) {
+            progress_update(&p, total ? (double)records / (double)total : -1, records, "");
+        }
+    }
+    progress_end(&p, 1, records, "");
+    if (fflush(x->out) != 0 || x->failed) {
+        if (errno != EPIPE) {
+            replay_error(x->replay, "the events cannot be written: %s", strerror(errno));
+        }
+        status = REPLAY_FAILED;
+    }
+    if (replay_interrupted()) status = REPLAY_STOPPED;
+    return status == REPLAY_DONE && x->faults ? REPLAY_FOUND : status;
+}
+
+/* Where orders are needed, the log is folded from its beginning. */
+static int export_begin(struct export *x, uint64_t start[SHARDS_MAX], uint64_t *total) {
+    struct replay *r = x->replay;
+    uint64_t first, last;
+    *total = 0;
+    for (uint32_t i = 0; i < r->source.count; i++) {
+        const struct source_shard *shard = &r->source.shards[i];
+        log_source_range(shard->log, &first, &last);
+        if (x->upto[i] > last) x->upto[i] = last;
+        start[i] = x->from[i] >= first ? x->from[i] : first ? first - 1 : 0;
+        if (x->with_orders) {
+            int status;
+            struct fold_options options = replay_fold_options(r, shard);
+            options.memory_bytes_max = r->memory_bytes_max / r->source.count;
+            options.observe = export_observe;
+            options.arg = x;
+            x->folds[i] = replay_fold_begin(r, shard, &options, UINT64_MAX, &status);
+            if (status != REPLAY_DONE) return status;
+            start[i] = x->folds[i]->index ? x->folds[i]->index : first ? first - 1 : 0;
+        }
+        if (x->upto[i] > start[i]) *total += x->upto[i] - start[i];
+    }
+    return REPLAY_DONE;
+}
+
+static int export_run(struct export *x) {
+    struct replay *r = x->replay;
+    uint64_t start[SHARDS_MAX], total;
+    const char *position = args_value(&r->args, "continue");
+    if (position && !position_read(x, position)) return REPLAY_FAILED;
+    x->with_orders = x->stores_count || x->customers_count ||
+                     export_writer_needs_orders(x->writer);
+    int status = export_begin(x, start, &total);
+    struct merge *m = status == REPLAY_DONE ? merge_open(r, start, x->upto) : NULL;
+    if (m) status = export_stream(x, m, total);
+    else if (status == REPLAY_DONE) status = REPLAY_FAILED;
+    merge_close(m);
+    if (position && status <= REPLAY_FOUND && !position_write(x, position)) status = REPLAY_FAILED;
+    for (uint32_t i = 0; i < r->source.count; i++) fold_close(x->folds[i]);
+    return status;
+}
+
+static bool export_format(struct export *x, enum export_format *format) {
+    static const char *const words[] = {"jsonl", "csv", "msgpack"};
+    const char *word = args_value(&x->replay->args, "format");
+    *format = EXPORT_JSONL;
+    if (!word) return true;
+    for (uint32_t i = 0; i < 3; i++) {
+        *format = (enum export_format)i;
+        if (strcmp(word, words[i]) == 0) return true;
+    }
+    replay_usage(x->replay, "--format: \"%.40s\" is not jsonl, csv or msgpack", word);
+    return false;
+}
+
+static int export_open(struct export *x, enum export_format format) {
+    struct replay *r = x->replay;
+    const char *path = args_value(&r->args, "output");
+    char error[256];
+    bool append = args_value(&r->args, "continue") != NULL;
+    x->out = path && strcmp(path, "-") != 0 ? fopen(path, append ? "ab" : "wb") : stdout;
+    if (!x->out) {
+        replay_error(r, "%s: %s", path, strerror(errno));
+        return REPLAY_FAILED;
+    }
+    setvbuf(x->out, NULL, _IOFBF, 1 << 18);
+    x->writer = export_writer_open(x->out, format, args_value(&r->args, "fields"), error,
+                                   sizeof error);
+    if (!x->writer) return replay_usage(r, "--fields: %s", error);
+    int status = export_run(x);
+    export_writer_close(x->writer);
+    if (x->out != stdout && fclose(x->out) != 0 && status == REPLAY_DONE) {
+        replay_error(r, "%s: %s", path, strerror(errno));
+        status = REPLAY_FAILED;
+    }
+    char count[TEXT_BYTES];
+    if (!r->quiet) fprintf(stderr, "%s event%s\n", text_count(count, x->events),
+                           text_plural(x->events));
+    return status;
+}
+
+static int export_main(struct replay *r, bool republished) {
+    struct export *x = calloc(1, sizeof *x);
+    struct moment from, to;
+    enum export_format format;
+    if (!x) return REPLAY_FAILED;
+    x->replay = r;
+    x->republished = republished;
+    int status = REPLAY_USAGE;
+    if (replay_moment(r, "from", &from) && replay_moment(r, "to", &to) && export_filters(x) &&
+        export_format(x, &format)) {
+        status = replay_open_source(r);
+        for (uint32_t i = 0; status == REPLAY_DONE && i < r->source.count; i++) {
+            x->from[i] = moment_index(&from, &r->source.shards[i], 0);
+            /* An index is meant with its record, a time with what came behind it. */
+            if (from.kind == MOMENT_INDEX && x->from[i] > 0) x->from[i]--;
+            x->upto[i] = moment_index(&to, &r->source.shards[i], UINT64_MAX);
+        }
+        if (status == REPLAY_DONE) status = export_open(x, format);
+    }
+    free(x);
+    return status;
+}
+
+int replay_export(struct replay *r) { return export_main(r, false); }
+int replay_republish(struct replay *r) { return export_main(r, true); }

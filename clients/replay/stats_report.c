@@ -1,0 +1,313 @@
+/* The report of `jumun-replay stats`: text, JSON, and a drawing. */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+
+#include "clients/cli/table.h"
+#include "clients/cli/text.h"
+#include "clients/replay/stats.h"
+
+enum { SPARK_COLUMNS = 72, FUNNEL_COLUMNS = 40 };
+
+static const char *const percentile_names[] = {"p50", "p90", "p99"};
+static const uint32_t percentiles[] = {500, 900, 990};
+
+static uint32_t stats_busiest(const struct stats *s) {
+    uint32_t best = 0;
+    for (uint32_t i = 1; i < s->buckets_count; i++) {
+        if (s->buckets[i].events > s->buckets[best].events) best = i;
+    }
+    return best;
+}
+
+static int store_compare(const void *a, const void *b) {
+    const struct stats_store *const *x = a, *const *y = b;
+    if ((*x)->orders != (*y)->orders) return (*x)->orders > (*y)->orders ? -1 : 1;
+    return strcmp((*x)->id, (*y)->id);
+}
+
+/* The stores by their orders; malloc'ed. */
+static const struct stats_store **stats_ranking(const struct stats *s) {
+    const struct stats_store **ranking = malloc((s->stores_count + 1) * sizeof *ranking);
+    for (uint32_t i = 0; ranking && i < s->stores_count; i++) ranking[i] = &s->stores[i];
+    if (ranking && s->stores_count) {
+        qsort(ranking, s->stores_count, sizeof *ranking, store_compare);
+    }
+    return ranking;
+}
+
+/* -- text --------------------------------------------------------------------------------- */
+
+/* Events over time on one line. */
+static void print_spark(const struct replay *r, const struct stats *s) {
+    static const char *const blocks[] = {" ", "▁", "▂", "▃", "▄", "▅", "▆", "▇", "█"};
+    uint64_t columns[SPARK_COLUMNS] = {0}, most = 1;
+    uint32_t used = s->buckets_count < SPARK_COLUMNS ? s->buckets_count : SPARK_COLUMNS;
+    char begin[TEXT_BYTES], end[TEXT_BYTES], rate[TEXT_BYTES];
+    for (uint32_t i = 0; i < s->buckets_count; i++) {
+        columns[(uint64_t)i * used / s->buckets_count] += s->buckets[i].events;
+    }
+    for (uint32_t i = 0; i < used; i++) most = columns[i] > most ? columns[i] : most;
+    double seconds = (double)s->bucket_ms / 1000 * (double)s->buckets_count / (double)used;
+    printf("\nevents over time, up to %s/s\n  %s",
+           text_count(rate, (uint64_t)((double)most / seconds)), REPLAY_STYLE(r, "36"));
+    for (uint32_t i = 0; i < used; i++) {
+        uint64_t height = columns[i] ? 1 + columns[i] * 7 / most : 0;
+        fputs(blocks[height], stdout);
+    }
+    printf("%s\n  %s -> %s\n", REPLAY_PLAIN(r), text_time(begin, s->begin_ms),
+           text_time(end, s->end_ms));
+}
+
+static void print_overview(const struct replay *r, const struct stats *s) {
+    char count[TEXT_BYTES], other[TEXT_BYTES], span[TEXT_BYTES], time[TEXT_BYTES];
+    const struct stats_bucket *busiest = &s->buckets[stats_busiest(s)];
+    double seconds = (double)(s->end_ms - s->begin_ms) / 1000;
+    printf("%s%s events%s of %s orders in %s, %s/s on average; %s messages between shards\n",
+           REPLAY_STYLE(r, "1"), text_count(count, s->events), REPLAY_PLAIN(r),
+           text_count(other, s->entered[ORDER_PLACED] + s->entered[ORDER_PAID] > 0
+                                 ? s->by_kind[EVENT_ORDER_PLACED] : 0),
+           text_span(span, s->end_ms - s->begin_ms),
+           text_count((char[TEXT_BYTES]){0},
+                      seconds > 0 ? (uint64_t)((double)s->events / seconds) : s->events),
+           text_count((char[TEXT_BYTES]){0}, s->messages));
+    printf("busiest %s: %s, %s events, %s orders placed\n", text_span(span, s->bucket_ms),
+           text_time(time, s->begin_ms + (int64_t)stats_busiest(s) * s->bucket_ms),
+           text_count(count, busiest->events), text_count(other, busiest->placed));
+    for (uint32_t i = 0; i < s->money_count; i++) {
+        const struct stats_money *m = &s->money[i];
+        char placed[TEXT_BYTES], captured[TEXT_BYTES], refunded[TEXT_BYTES];
+        printf("%s orders over %s placed, %s captured, %s refunded\n", text_count(count, m->orders),
+               text_money(placed, m->placed, m->currency),
+               text_money(captured, m->captured, m->currency),
+               text_money(refunded, m->refunded, m->currency));
+    }
+}
+
+/* How many orders came into each state. */
+static void print_funnel(const struct replay *r, const struct stats *s) {
+    static const uint8_t way[] = {ORDER_PLACED, ORDER_PAID, ORDER_ACCEPTED, ORDER_READY,
+                                  ORDER_PICKED_UP, ORDER_DELIVERED, ORDER_COMPLETED,
+                                  ORDER_REJECTED, ORDER_CANCELLED, ORDER_EXPIRED};
+    uint64_t most = s->by_kind[EVENT_ORDER_PLACED] ? s->by_kind[EVENT_ORDER_PLACED] : 1;
+    char count[TEXT_BYTES];
+    puts("\nhow far orders came");
+    for (size_t i = 0; i < sizeof way; i++) {
+        /* An order that is paid as it is placed has never been in the state "placed". */
+        uint64_t n = way[i] == ORDER_PLACED ? s->by_kind[EVENT_ORDER_PLACED] : s->entered[way[i]];
+        if (n == 0) continue;
+        int columns = (int)((double)n / (double)most * FUNNEL_COLUMNS + 0.5);
+        printf("  %-10s %12s %5.1f %%  %s", order_state_name(way[i]), text_count(count, n),
+               100.0 * (double)n / (double)most,
+               REPLAY_STYLE(r, "36"));
+        for (int c = 0; c < columns && c < FUNNEL_COLUMNS; c++) fputs("█", stdout);
+        printf("%s\n", REPLAY_PLAIN(r));
+    }
+}
+
+static void span_cells(struct table *t, const struct spans *spans) {
+    char text[TEXT_BYTES];
+    for (size_t p = 0; p < 3; p++) {
+        if (!spans || spans->count == 0) table_cell(t, "2", "-");
+        else table_cell(t, NULL, "%s", text_span(text, spans_percentile(spans, percentiles[p])));
+    }
+}
+
+static void print_durations(const struct replay *r, const struct stats *s) {
+    char text[TEXT_BYTES];
+    struct table *t = table_new("lrrrrr", r->color);
+    puts("\nhow long orders stayed");
+    table_heading(t);
+    table_cell(t, NULL, "in state");
+    table_cell(t, NULL, "orders");
+    for (size_t p = 0; p < 3; p++) table_cell(t, NULL, "%s", percentile_names[p]);
+    table_cell(t, NULL, "longest");
+    for (uint32_t state = 1; state < STATS_STATES; state++) {
+        const struct spans *spans = s->in_state[state];
+        if (!spans) continue;
+        table_cell(t, NULL, "%s", order_state_name(state));
+        table_cell(t, NULL, "%s", text_count(text, spans->count));
+        span_cells(t, spans);
+        table_cell(t, NULL, "%s", text_span(text, (int64_t)spans->max_ms));
+    }
+    table_print(t, stdout, 2);
+    table_delete(t);
+}
+
+static void print_stores(const struct replay *r, const struct stats *s, uint32_t shown) {
+    static const uint8_t states[] = {ORDER_PAID, ORDER_ACCEPTED, ORDER_PICKED_UP};
+    const struct stats_store **ranking = stats_ranking(s);
+    char text[TEXT_BYTES];
+    if (!ranking || s->stores_count == 0 || shown == 0) {
+        free(ranking);
+        return;
+    }
+    struct table *t = table_new("lrrrrrrrrrrr", r->color);
+    printf("\nstores by orders, with p50 / p90 / p99 of the time in a state\n");
+    table_heading(t);
+    table_cell(t, NULL, "store");
+    table_cell(t, NULL, "orders");
+    table_cell(t, NULL, "lost");
+    for (size_t i = 0; i < sizeof states; i++) {
+        table_cell(t, NULL, "%s", order_state_name(states[i]));
+        table_cell(t, NULL, "p90");
+        table_cell(t, NULL, "p99");
+    }
+    for (uint32_t i = 0; i < s->stores_count && i < shown; i++) {
+        const struct stats_store *store = ranking[i];
+        table_cell(t, NULL, "%s", store->id);
+        table_cell(t, NULL, "%s", text_count(text, store->orders));
+        table_cell(t, store->ended_badly ? "31" : "2", "%s", text_count(text, store->ended_badly));
+        for (size_t j = 0; j < sizeof states; j++) span_cells(t, store->in_state[states[j]]);
+        table_row_end(t);
+    }
+    table_print(t, stdout, 2);
+    table_delete(t);
+    free(ranking);
+}
+
+void stats_print(const struct replay *r, const struct stats *s, uint32_t stores_shown) {
+    print_overview(r, s);
+    print_spark(r, s);
+    print_funnel(r, s);
+    print_durations(r, s);
+    print_stores(r, s, stores_shown);
+}
+
+/* -- JSON --------------------------------------------------------------------------------- */
+
+static json_t *spans_json(const struct spans *spans) {
+    return json_pack("{s:I, s:I, s:I, s:I, s:I}", "orders", (json_int_t)spans->count, "p50_ms",
+                     (json_int_t)spans_percentile(spans, 500), "p90_ms",
+                     (json_int_t)spans_percentile(spans, 900), "p99_ms",
+                     (json_int_t)spans_percentile(spans, 990), "max_ms",
+                     (json_int_t)spans->max_ms);
+}
+
+static json_t *states_json(struct spans *const in_state[STATS_STATES]) {
+    json_t *json = json_object();
+    for (uint32_t i = 1; i < STATS_STATES; i++) {
+        if (in_state[i]) json_object_set_new(json, order_state_name(i), spans_json(in_state[i]));
+    }
+    return json;
+}
+
+static json_t *stores_json(const struct stats *s, uint32_t shown) {
+    json_t *stores = json_array();
+    const struct stats_store **ranking = stats_ranking(s);
+    for (uint32_t i = 0; ranking && i < s->stores_count && i < shown; i++) {
+        json_array_append_new(stores, json_pack("{s:s, s:I, s:I, s:o}", "store", ranking[i]->id,
+                              "orders", (json_int_t)ranking[i]->orders, "lost",
+                              (json_int_t)ranking[i]->ended_badly, "in_state",
+                              states_json(ranking[i]->in_state)));
+    }
+    free(ranking);
+    return stores;
+}
+
+json_t *stats_json(const struct stats *s, uint32_t stores_shown) {
+    json_t *series = json_array(), *kinds = json_object(), *funnel = json_object();
+    json_t *money = json_array();
+    uint32_t busiest = stats_busiest(s);
+    for (uint32_t i = 0; i < s->buckets_count; i++) {
+        const struct stats_bucket *b = &s->buckets[i];
+        if (b->events == 0) continue;
+        json_array_append_new(series, json_pack("[I, I, I, I]",
+                              (json_int_t)(s->begin_ms + (int64_t)i * s->bucket_ms),
+                              (json_int_t)b->events, (json_int_t)b->placed,
+                              (json_int_t)b->ended));
+    }
+    for (uint32_t i = 1; i < STATS_KINDS; i++) {
+        if (s->by_kind[i]) {
+            json_object_set_new(kinds, event_kind_name(i), json_integer((json_int_t)s->by_kind[i]));
+        }
+    }
+    for (uint32_t i = 1; i < STATS_STATES; i++) {
+        json_object_set_new(funnel, order_state_name(i), json_integer((json_int_t)s->entered[i]));
+    }
+    for (uint32_t i = 0; i < s->money_count; i++) {
+        const struct stats_money *m = &s->money[i];
+        json_array_append_new(money, json_pack("{s:s, s:I, s:I, s:I, s:I}", "currency",
+                              m->currency, "orders", (json_int_t)m->orders, "placed",
+                              (json_int_t)m->placed, "captured", (json_int_t)m->captured,
+                              "refunded", (json_int_t)m->refunded));
+    }
+    return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:o, s:o, s:o, s:{s:I, s:I, s:I}, s:o, s:o, "
+                     "s:I, s:o}",
+                     "begin_ms", (json_int_t)s->begin_ms, "end_ms", (json_int_t)s->end_ms,
+                     "bucket_ms", (json_int_t)s->bucket_ms, "events", (json_int_t)s->events,
+                     "messages", (json_int_t)s->messages, "deadlines", (json_int_t)s->deadlines,
+                     "kinds", kinds, "entered", funnel, "money", money, "busiest", "at_ms",
+                     (json_int_t)(s->begin_ms + (int64_t)busiest * s->bucket_ms), "events",
+                     (json_int_t)s->buckets[busiest].events, "placed",
+                     (json_int_t)s->buckets[busiest].placed, "in_state", states_json(s->in_state),
+                     "stores", stores_json(s, stores_shown), "stores_count",
+                     (json_int_t)s->stores_count, "series", series);
+}
+
+/* -- drawing ------------------------------------------------------------------------------ */
+
+static void plot_series(FILE *gnuplot, const struct stats *s, int column) {
+    enum { POINTS_MAX = 2000 };
+    uint32_t step = s->buckets_count / POINTS_MAX + 1;
+    for (uint32_t i = 0; i < s->buckets_count; i += step) {
+        uint64_t sum = 0;
+        for (uint32_t j = i; j < i + step && j < s->buckets_count; j++) {
+            sum += column == 0 ? s->buckets[j].events
+                   : column == 1 ? s->buckets[j].placed : s->buckets[j].ended;
+        }
+        fprintf(gnuplot, "%.3f %f\n",
+                (double)(s->begin_ms + (int64_t)i * s->bucket_ms) / 1000,
+                (double)sum * 1000 / (double)((int64_t)step * s->bucket_ms));
+    }
+    fputs("e\n", gnuplot);
+}
+
+static void plot_durations(FILE *gnuplot, const struct stats *s) {
+    bool first = true;
+    for (uint32_t i = 1; i < STATS_STATES; i++) {
+        if (!s->in_state[i]) continue;
+        fprintf(gnuplot, "%s '-' using 1:2 with lines lw 2 title '%s'", first ? "plot" : ",",
+                order_state_name(i));
+        first = false;
+    }
+    if (first) return;
+    fputc('\n', gnuplot);
+    for (uint32_t i = 1; i < STATS_STATES; i++) {
+        if (!s->in_state[i]) continue;
+        for (uint32_t of = 10; of <= 1000; of += 10) {
+            fprintf(gnuplot, "%f %f\n", of / 10.0,
+                    (double)(spans_percentile(s->in_state[i], of) + 1) / 1000);
+        }
+        fputs("e\n", gnuplot);
+    }
+}
+
+int stats_plot(const struct replay *r, const struct stats *s, const char *path) {
+    size_t n = strlen(path);
+    bool svg = n > 4 && strcmp(path + n - 4, ".svg") == 0;
+    if (strpbrk(path, "'\"\\\n")) {
+        replay_error(r, "--plot: the name of the file must not hold quotes");
+        return REPLAY_USAGE;
+    }
+    FILE *gnuplot = popen("gnuplot", "w");
+    if (!gnuplot) {
+        replay_error(r, "gnuplot cannot be started: %s", strerror(errno));
+        return REPLAY_FAILED;
+    }
+    fprintf(gnuplot, "set terminal %s\nset output '%s'\nset multiplot layout 2,1\nset grid\n"
+            "set xdata time\nset timefmt '%%s'\nset format x '%%H:%%M:%%S\\n%%d.%%m.'\n"
+            "set ylabel 'a second'\nset yrange [0:*]\nset title 'rates over time'\n"
+            "plot '-' using 1:2 with lines lw 2 title 'events', '-' using 1:2 with lines lw 2 "
+            "title 'orders placed', '-' using 1:2 with lines lw 2 title 'orders ended'\n",
+            svg ? "svg size 1200,900 dynamic" : "pngcairo size 1200,900", path);
+    for (int column = 0; column < 3; column++) plot_series(gnuplot, s, column);
+    fputs("set xdata\nset format x '%g %%'\nset xrange [0:100]\nset yrange [*:*]\nset logscale y\n"
+          "set ylabel 'seconds'\nset title 'time in a state: share of orders that left it'\n",
+          gnuplot);
+    plot_durations(gnuplot, s);
+    fputs("unset multiplot\n", gnuplot);
+    if (pclose(gnuplot) == 0) return REPLAY_DONE;
+    replay_error(r, "gnuplot failed (is it installed?)");
+    return REPLAY_FAILED;
+}

@@ -1,0 +1,40 @@
+/* Answers to queries, from one moment of the views. No sockets, no waiting: who asks again when the
+ * state has moved is the query server. Any thread; every call has its own transaction. */
+#ifndef JUMUN_REPLICA_ANSWER_H
+#define JUMUN_REPLICA_ANSWER_H
+
+#include "engine/replica/view_store.h"
+#include "engine/wire/msgpack_writer.h"
+#include "engine/wire/query_decode.h"
+
+enum { ANSWER_AGE_UNKNOWN = 0x7fffffff };
+
+/* What the views can be asked about beside their rows. */
+struct answer_source {
+    struct view_store *store;
+    /* How long ago the shard's rows were known to be the newest there is; ANSWER_AGE_UNKNOWN =
+     * never. */
+    uint32_t (*age_ms)(void *arg, uint32_t shard);
+    /* STATUS and SHARD_MAP: writes one value. */
+    void (*status)(void *arg, struct msgpack_writer *writer);
+    void (*shard_map)(void *arg, struct msgpack_writer *writer);
+    /* Whether rows of a shard may be missing altogether (it is being imported, it is damaged). */
+    bool (*is_partial)(void *arg, uint32_t shard);
+    void *arg;
+};
+
+struct answer {
+    bool reached;              /* at_least and max_age_ms hold */
+    bool changed;              /* some WATCH of the request has rows, or there is none */
+    size_t bytes;              /* of the reply in the buffer */
+};
+
+/* Writes the reply to a decoded request into `buffer` (MESSAGE_BYTES_MAX). False = no transaction
+ * could be had: OVERLOADED. */
+bool answer_request(const struct answer_source *source, const struct query_request *request,
+                    uint8_t *buffer, struct answer *answer);
+
+/* Refuses a whole message. Returns the bytes used. */
+size_t answer_refusal(enum result_code code, uint8_t *buffer, size_t capacity);
+
+#endif

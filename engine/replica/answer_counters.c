@@ -1,0 +1,110 @@
+/* Counters: buckets of time that hold the store, or all stores together. */
+#include "engine/replica/answer_internal.h"
+
+struct counting {
+    struct answering *a;
+    const struct query *query;
+    uint32_t rows;
+    bool more;
+    uint8_t last[VIEW_KEY_BYTES_MAX];
+    uint32_t last_bytes;
+};
+
+static void write_row(struct answering *a, const struct view_counters_row *row, MDB_val value) {
+    int64_t numbers[VIEW_NUMBERS] = {0};
+    if (value.mv_size == sizeof numbers) memcpy(numbers, value.mv_data, sizeof numbers);
+    msgpack_write_array(&a->w, 4 + VIEW_NUMBERS);
+    msgpack_write_int(&a->w, row->start_ms);
+    msgpack_write_str(&a->w, row->store.data, row->store.size);
+    msgpack_write_uint(&a->w, row->state);
+    msgpack_write_str(&a->w, row->currency, (uint32_t)strnlen(row->currency, 3));
+    for (int i = 0; i < VIEW_NUMBERS; i++) msgpack_write_int(&a->w, numbers[i]);
+}
+
+/* False: the page is full. */
+static bool add_row(struct counting *c, MDB_val key, MDB_val value,
+                    const struct view_counters_row *row) {
+    struct answering *a = c->a;
+    if (c->query->states && !(c->query->states >> row->state & 1)) return true;
+    size_t mark = msgpack_writer_size(&a->w);
+    bool full = c->rows == c->query->limit;
+    if (!full) write_row(a, row, value);
+    bool fits = !full && msgpack_writer_ok(&a->w) &&
+                (size_t)(a->w.end - a->w.at) >= VIEW_KEY_BYTES_MAX + MSGPACK_HEADER_BYTES_MAX;
+    if (!fits) {
+        if (c->rows > 0) msgpack_writer_rewind(&a->w, mark);
+        c->more = true;
+        return false;
+    }
+    c->rows++;
+    memcpy(c->last, key.mv_data, key.mv_size);
+    c->last_bytes = (uint32_t)key.mv_size;
+    return true;
+}
+
+/* Where the next row of the store may be: in the bucket of `key`, or in the one behind it. */
+static uint32_t seek_key(const struct query *q, int64_t bucket_start_ms, uint8_t *out) {
+    uint32_t prefix = view_counters_prefix(q->bucket_ms, bucket_start_ms, out);
+    return (uint32_t)(view_put_text(out + prefix, q->subject) - out);
+}
+
+static void count_rows(struct counting *c, MDB_cursor *cursor) {
+    const struct query *q = c->query;
+    uint8_t seek[VIEW_KEY_BYTES_MAX];
+    uint32_t seek_bytes = seek_key(q, q->from_ms, seek);
+    MDB_val key = view_val(seek, seek_bytes), value;
+    if (q->cursor.size != 0) key = view_val(q->cursor.data, q->cursor.size);
+    int rc = mdb_cursor_get(cursor, &key, &value, MDB_SET_RANGE);
+    if (rc == 0 && q->cursor.size != 0 && key.mv_size == q->cursor.size &&
+        memcmp(key.mv_data, q->cursor.data, key.mv_size) == 0)
+        rc = mdb_cursor_get(cursor, &key, &value, MDB_NEXT);
+    while (rc == 0) {
+        struct view_counters_row row;
+        if (!view_counters_read(bytes_of(key.mv_data, key.mv_size), &row)) break;
+        if (row.bucket_ms != q->bucket_ms || row.start_ms >= q->to_ms) break;
+        if (bytes_equal(row.store, q->subject)) {
+            if (!add_row(c, key, value, &row)) break;
+            rc = mdb_cursor_get(cursor, &key, &value, MDB_NEXT);
+            continue;
+        }
+        /* Another store's: ours is further on in this bucket, or in a later one. */
+        seek_bytes = seek_key(q, row.start_ms, seek);
+        size_t size = key.mv_size < seek_bytes ? key.mv_size : seek_bytes;
+        if (memcmp(key.mv_data, seek, size) >= 0)
+            seek_bytes = seek_key(q, row.start_ms + q->bucket_ms, seek);
+        key = view_val(seek, seek_bytes);
+        rc = mdb_cursor_get(cursor, &key, &value, MDB_SET_RANGE);
+    }
+}
+
+void answer_counters(struct answering *a, const struct query *q) {
+    struct counting c = {.a = a, .query = q};
+    struct view_counters_row row;
+    MDB_cursor *cursor;
+    MDB_dbi table;
+    if (!view_table_of(a->source->store, a->txn, VIEW_COUNTERS, &table)) {
+        answering_refuse(a, RESULT_VIEW_NOT_READY, 0, 0, 1000);
+        return;
+    }
+    if (q->cursor.size != 0 && (!view_counters_read(q->cursor, &row) ||
+                                row.bucket_ms != q->bucket_ms ||
+                                !bytes_equal(row.store, q->subject))) {
+        answering_refuse(a, RESULT_CURSOR_INVALID, 0, 0, 0);
+        return;
+    }
+    if (mdb_cursor_open(a->txn, table, &cursor) != 0) {
+        answering_refuse(a, RESULT_STORAGE_FAILED, 0, 0, 0);
+        return;
+    }
+    size_t start = msgpack_writer_size(&a->w);
+    answering_head(a, 0, 0, 0, true);
+    size_t head = msgpack_writer_size(&a->w);
+    msgpack_writer_tagged_(&a->w, 0xdc, 0, 2);
+    count_rows(&c, cursor);
+    mdb_cursor_close(cursor);
+    if (!msgpack_writer_ok(&a->w)) return;
+    a->w.start[head + 1] = (uint8_t)(c.rows >> 8);
+    a->w.start[head + 2] = (uint8_t)c.rows;
+    if (c.more) msgpack_write_bin(&a->w, c.last, c.last_bytes);
+    else a->w.start[start] = 0x96; /* no cursor */
+}

@@ -1,0 +1,206 @@
+/* WATCH: what changed of a topic since a token, each order once and as it is now. The answer's
+ * tokens are those to go on with: rows up to them are all there, and none behind. Orders that one
+ * entry changed are never torn apart, because a token cannot tell them apart. */
+#include <stdlib.h>
+
+#include "engine/base/ulid.h"
+#include "engine/replica/answer_internal.h"
+
+enum { WATCH_CUSTOMER_ORDERS_MAX = 100000 }; /* of one customer that are looked through */
+
+/* A changed order. */
+struct change { uint32_t shard; uint64_t index; struct id128 key; };
+
+struct watching {
+    struct answering *a;
+    const struct query *query;
+    uint64_t since[SHARDS_MAX];    /* by place in positions: in, and out */
+    struct change *changes;
+    uint32_t count, capacity;
+    bool failed;                   /* no memory, or the disk */
+};
+
+static bool add_change(struct watching *k, uint32_t shard, uint64_t index,
+                       const struct id128 *key) {
+    if (k->count == k->capacity) {
+        uint32_t capacity = k->capacity ? k->capacity * 2 : 64;
+        struct change *changes = realloc(k->changes, capacity * sizeof *changes);
+        if (!changes) {
+            k->failed = true;
+            return false;
+        }
+        k->changes = changes;
+        k->capacity = capacity;
+    }
+    k->changes[k->count++] = (struct change){shard, index, *key};
+    return true;
+}
+
+/* -- the three kinds of topics ----------------------------------------------------------------- */
+
+/* One shard's changes of a store: those behind the token, up to the limit and then to the end of
+ * the entry. */
+static void store_shard(struct watching *k, MDB_cursor *cursor, struct bytes store,
+                        uint32_t place) {
+    const struct view_position *p = &k->a->positions[place];
+    uint8_t prefix[VIEW_KEY_BYTES_MAX], seek[VIEW_KEY_BYTES_MAX];
+    uint8_t *end = view_put_u32(view_put_text(prefix, store), p->shard);
+    uint32_t prefix_bytes = (uint32_t)(end - prefix), first = k->count;
+    memcpy(seek, prefix, prefix_bytes);
+    view_put_u64(seek + prefix_bytes, k->since[place] + 1);
+    MDB_val key = view_val(seek, prefix_bytes + 8), value;
+    int rc = mdb_cursor_get(cursor, &key, &value, MDB_SET_RANGE);
+    for (; rc == 0; rc = mdb_cursor_get(cursor, &key, &value, MDB_NEXT)) {
+        struct id128 id;
+        if (key.mv_size != prefix_bytes + 24 || memcmp(key.mv_data, prefix, prefix_bytes) != 0)
+            break;
+        const uint8_t *at = (const uint8_t *)key.mv_data + prefix_bytes;
+        uint64_t index = view_get_u64(at);
+        if (k->count - first > k->query->limit && index != k->changes[k->count - 1].index) break;
+        memcpy(id.bytes, at + 8, 16);
+        if (!add_change(k, p->shard, index, &id)) break;
+    }
+}
+
+static bool walk_store(struct watching *k, struct bytes store) {
+    MDB_cursor *cursor;
+    MDB_dbi table;
+    if (!view_table_of(k->a->source->store, k->a->txn, VIEW_CHANGES, &table)) return false;
+    if (mdb_cursor_open(k->a->txn, table, &cursor) != 0) return false;
+    for (uint32_t i = 0; i < k->a->positions_count; i++) store_shard(k, cursor, store, i);
+    mdb_cursor_close(cursor);
+    return true;
+}
+
+static void take_if_changed(struct watching *k, const struct id128 *key) {
+    uint32_t shard;
+    const struct actor *order = answering_order(k->a, key, &shard);
+    if (!order) return;
+    int place = answering_place(k->a, shard);
+    if (place < 0 || order->last_index <= k->since[place]) return;
+    add_change(k, shard, order->last_index, key);
+}
+
+static int by_position(const void *a, const void *b) {
+    const struct change *x = a, *y = b;
+    if (x->shard != y->shard) return x->shard < y->shard ? -1 : 1;
+    return x->index < y->index ? -1 : x->index > y->index;
+}
+
+static bool walk_customer(struct watching *k, struct bytes customer) {
+    uint8_t prefix[VIEW_KEY_BYTES_MAX];
+    uint32_t prefix_bytes = (uint32_t)(view_put_text(prefix, customer) - prefix), seen = 0;
+    MDB_cursor *cursor;
+    MDB_dbi table;
+    if (!view_table_of(k->a->source->store, k->a->txn, VIEW_BY_CUSTOMER, &table)) return false;
+    if (mdb_cursor_open(k->a->txn, table, &cursor) != 0) return false;
+    MDB_val key = view_val(prefix, prefix_bytes), value;
+    int rc = mdb_cursor_get(cursor, &key, &value, MDB_SET_RANGE);
+    for (; rc == 0 && seen < WATCH_CUSTOMER_ORDERS_MAX; seen++) {
+        struct id128 id;
+        if (key.mv_size != prefix_bytes + 24 || memcmp(key.mv_data, prefix, prefix_bytes) != 0)
+            break;
+        memcpy(id.bytes, (uint8_t *)key.mv_data + prefix_bytes + 8, 16);
+        take_if_changed(k, &id);
+        rc = mdb_cursor_get(cursor, &key, &value, MDB_NEXT);
+    }
+    mdb_cursor_close(cursor);
+    if (k->count > 1) qsort(k->changes, k->count, sizeof *k->changes, by_position);
+    return true;
+}
+
+/* -- the answer -------------------------------------------------------------------------------- */
+
+/* Writes rows while there are changes, room and limit; whole entries only. Returns their number;
+ * *complete = false when some are left. The tokens of a shard that is cut end with its last row. */
+static uint32_t write_rows(struct watching *k, bool *complete) {
+    struct answering *a = k->a;
+    size_t tokens_bytes = (size_t)a->positions_count * 20 + 64;
+    uint32_t rows = 0, at = 0;
+    *complete = true;
+    while (at < k->count) {
+        const struct change *first = &k->changes[at];
+        size_t mark = msgpack_writer_size(&a->w);
+        uint32_t end = at, shard;
+        for (; end < k->count && by_position(&k->changes[end], first) == 0; end++)
+            answering_row(a, k->query, answering_order(a, &k->changes[end].key, &shard));
+        bool fits = msgpack_writer_ok(&a->w) && (size_t)(a->w.end - a->w.at) > tokens_bytes &&
+                    (rows < k->query->limit || rows == 0) && rows + (end - at) <= UINT16_MAX;
+        int place = answering_place(a, first->shard);
+        if (!fits) {
+            if (rows > 0) msgpack_writer_rewind(&a->w, mark);
+            else a->w.overflow = true;
+            *complete = false;
+            return rows;
+        }
+        k->since[place] = first->index;
+        rows += end - at;
+        at = end;
+    }
+    return rows;
+}
+
+static void since_of(struct watching *k) {
+    const struct query *q = k->query;
+    for (uint32_t i = 0; i < k->a->positions_count; i++) {
+        k->since[i] = q->has_since ? 0 : k->a->positions[i].index;
+        for (uint32_t t = 0; t < q->since_count; t++) {
+            if (q->since[t].shard == k->a->positions[i].shard) k->since[i] = q->since[t].index;
+        }
+    }
+}
+
+static void write_answer(struct watching *k) {
+    struct answering *a = k->a;
+    bool complete, cut[SHARDS_MAX] = {false};
+    uint64_t asked[SHARDS_MAX];
+    memcpy(asked, k->since, sizeof asked);
+    answering_head(a, 0, 0, 0, false);
+    msgpack_write_array(&a->w, 3);
+    size_t head = msgpack_writer_size(&a->w);
+    msgpack_writer_tagged_(&a->w, 0xdc, 0, 2);
+    uint32_t rows = write_rows(k, &complete);
+    if (!msgpack_writer_ok(&a->w)) return;
+    a->w.start[head + 1] = (uint8_t)(rows >> 8);
+    a->w.start[head + 2] = (uint8_t)rows;
+    for (uint32_t i = rows; i < k->count; i++) {
+        int place = answering_place(a, k->changes[i].shard);
+        if (place >= 0) cut[place] = true;
+    }
+    msgpack_write_array(&a->w, a->positions_count);
+    for (uint32_t i = 0; i < a->positions_count; i++) {
+        /* Never behind what was asked: another replica may have been further on. */
+        uint64_t index = cut[i] ? k->since[i] : a->positions[i].index;
+        if (index < asked[i]) index = asked[i];
+        msgpack_write_array(&a->w, 2);
+        msgpack_write_uint(&a->w, a->positions[i].shard);
+        msgpack_write_uint(&a->w, index);
+    }
+    msgpack_write_bool(&a->w, complete);
+    if (!k->query->has_since) return;
+    a->watched = true;
+    if (rows > 0) a->changed = true;
+}
+
+void answer_watch(struct answering *a, const struct query *q) {
+    struct watching k = {.a = a, .query = q};
+    const char *topic = q->subject.data;
+    struct id128 key;
+    bool built = true;
+    since_of(&k);
+    if (q->subject.size > 6 && memcmp(topic, "store/", 6) == 0) {
+        built = walk_store(&k, bytes_of(topic + 6, q->subject.size - 6));
+    } else if (q->subject.size > 9 && memcmp(topic, "customer/", 9) == 0) {
+        built = walk_customer(&k, bytes_of(topic + 9, q->subject.size - 9));
+    } else if (q->subject.size == 6 + ULID_TEXT_SIZE && memcmp(topic, "order/", 6) == 0 &&
+               ulid_parse(topic + 6, ULID_TEXT_SIZE, &key)) {
+        take_if_changed(&k, &key);
+    } else {
+        answering_refuse(a, RESULT_MALFORMED_COMMAND, 0, 0, 0);
+        return;
+    }
+    if (!built) answering_refuse(a, RESULT_VIEW_NOT_READY, 0, 0, 1000);
+    else if (k.failed) answering_refuse(a, RESULT_OUT_OF_MEMORY, 0, 0, 50);
+    else write_answer(&k);
+    free(k.changes);
+}

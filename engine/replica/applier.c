@@ -1,0 +1,266 @@
+#include "engine/replica/applier.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "engine/base/check.h"
+#include "engine/base/clock.h"
+#include "engine/base/ulid.h"
+#include "engine/replica/applier_internal.h"
+
+static const uint64_t applier_memory_bytes = 256ull << 20;
+static const int64_t applier_minutes_kept_ms = 8 * 86400000ll;
+
+static void load_positions(struct applier *a) {
+    const void *rows;
+    MDB_txn *txn = view_read_begin(a->store);
+    require(txn);
+    uint32_t count = view_positions(a->store, txn, &rows);
+    require(count <= SHARDS_MAX);
+    if (count != 0) memcpy(a->positions, rows, count * sizeof *a->positions);
+    view_read_end(a->store, txn);
+    a->positions_count = count;
+    for (uint32_t i = 0; i < count; i++) {
+        if (a->positions[i].time_ms > a->newest_ms) a->newest_ms = a->positions[i].time_ms;
+    }
+    memcpy(a->durable, a->positions, sizeof a->durable);
+    a->durable_count = count;
+}
+
+struct applier *applier_new(const struct applier_options *options, char *error,
+                            size_t error_bytes) {
+    struct applier *a = calloc(1, sizeof *a);
+    if (a) {
+        a->options = *options;
+        a->store = options->store;
+        if (a->options.memory_bytes == 0) a->options.memory_bytes = applier_memory_bytes;
+        if (a->options.minutes_kept_ms == 0) a->options.minutes_kept_ms = applier_minutes_kept_ms;
+        a->fold = fold_new(a->options.memory_bytes);
+        a->row = malloc(sizeof(struct view_order_row) + ACTOR_BYTES_MAX);
+    }
+    if (!a || !a->fold || !a->row) {
+        snprintf(error, error_bytes, "no memory for the applier");
+        if (a) applier_free(a);
+        return NULL;
+    }
+    load_positions(a);
+    for (int v = 0; v < VIEWS_COUNT; v++) {
+        if (a->store->tables[v].generation == 0 && views[v].key) a->scans[v].wanted = true;
+    }
+    return a;
+}
+
+void applier_free(struct applier *a) {
+    if (a->txn) view_write_abort(a->store, a->txn);
+    for (int v = 0; v < VIEWS_COUNT; v++) sums_fini(&a->sums[v]);
+    sums_fini(&a->rolled);
+    if (a->fold) fold_free(a->fold);
+    free(a->ops);
+    free(a->keys);
+    free(a->sorted);
+    free(a->row);
+    free(a);
+}
+
+uint32_t applier_positions(const struct applier *a, const struct view_position **positions) {
+    *positions = a->positions;
+    return a->positions_count;
+}
+
+static struct view_position *position_find(const struct applier *a, uint32_t shard) {
+    for (uint32_t i = 0; i < a->positions_count; i++) {
+        if (a->positions[i].shard == shard) return (struct view_position *)&a->positions[i];
+    }
+    return NULL;
+}
+
+/* The shard's position; a new one is put where it belongs. */
+static struct view_position *position_of(struct applier *a, uint32_t shard) {
+    struct view_position *p = position_find(a, shard);
+    if (p) return p;
+    require(a->positions_count < SHARDS_MAX);
+    uint32_t at = a->positions_count++;
+    while (at > 0 && a->positions[at - 1].shard > shard) {
+        a->positions[at] = a->positions[at - 1];
+        at--;
+    }
+    a->positions[at] = (struct view_position){.shard = shard, .counted_from = 1};
+    return &a->positions[at];
+}
+
+uint64_t applier_next(const struct applier *a, uint32_t shard) {
+    const struct view_position *p = position_find(a, shard);
+    return p ? p->index + 1 : 1;
+}
+
+uint64_t applier_taken(const struct applier *a) { return a->taken; }
+
+void applier_begin(struct applier *a) {
+    require(!a->txn);
+    a->txn = view_write_begin(a->store);
+    a->taken = 0;
+}
+
+void applier_identify(struct applier *a, const char *cluster_id) {
+    if (a->store->cluster_id[0] != 0 || cluster_id[0] == 0) return;
+    /* Lost with the transaction when that is: the next one tries again after a restart. */
+    view_put_cluster_id(a->store, a->txn, cluster_id);
+}
+
+static struct fold_order *order_of_key(struct applier *a, const struct id128 *key,
+                                       uint32_t shard) {
+    struct fold_order *o = fold_find(a->fold, key);
+    if (o) return o;
+    struct bytes block = {NULL, 0};
+    uint32_t stored_shard = shard;
+    if (view_order_get(a->store, a->txn, key, &block, &stored_shard)) a->stats.orders_read++;
+    return fold_put(a->fold, key, stored_shard, block);
+}
+
+static enum applier_outcome count_event(struct applier *a, const struct view_event *counted) {
+    struct view_sum sum;
+    for (int v = 0; v < VIEWS_COUNT; v++) {
+        if (!views[v].count || !views[v].count(counted, &sum)) continue;
+        if (!sums_add(&a->sums[v], &sum)) return APPLIER_NO_MEMORY;
+    }
+    return APPLIER_TAKEN;
+}
+
+static enum applier_outcome take_event(struct applier *a, const struct event *e,
+                                       const struct view_position *p, int64_t time_ms, char *error,
+                                       size_t error_bytes) {
+    struct view_event counted;
+    struct fold_order *o = order_of_key(a, &e->subject, p->shard);
+    enum fold_outcome outcome =
+        o ? fold_apply(a->fold, o, e, p->shard, p->index, time_ms, &counted) : FOLD_NO_MEMORY;
+    const char *what = outcome == FOLD_GAP ? "events before it are missing" : "it is malformed";
+    char key[ULID_TEXT_SIZE + 1];
+    switch (outcome) {
+    case FOLD_APPLIED:
+        a->stats.events++;
+        a->taken++;
+        return p->index < p->counted_from ? APPLIER_TAKEN : count_event(a, &counted);
+    case FOLD_KNOWN: a->stats.known++; return APPLIER_TAKEN;
+    case FOLD_NO_MEMORY: return APPLIER_NO_MEMORY;
+    case FOLD_GAP:
+    case FOLD_MALFORMED: break;
+    }
+    ulid_format(&e->subject, key);
+    snprintf(error, error_bytes, "shard %u, entry %llu: event %u of order %s (%s) cannot be "
+             "applied: %s", p->shard, (unsigned long long)p->index, e->version, key,
+             event_kind_name(e->kind), what);
+    return APPLIER_DAMAGED;
+}
+
+static enum applier_outcome take_record(struct applier *a, struct view_position *p,
+                                        const struct record_header *h, char *error,
+                                        size_t error_bytes) {
+    p->index = h->index;
+    a->stats.entries++;
+    if (h->type != RECORD_EVENTS || h->payload_bytes < sizeof(struct entry_header))
+        return APPLIER_TAKEN;
+    const struct entry_header *entry = (const void *)(h + 1);
+    uint32_t size = h->payload_bytes - (uint32_t)sizeof *entry, offset = 0;
+    const struct event *e;
+    p->time_ms = entry->time_ms;
+    if (p->time_ms > a->newest_ms) a->newest_ms = p->time_ms;
+    while ((e = event_next(entry + 1, size, &offset))) {
+        if (e->kind == 0 || e->kind > 63) continue; /* of stores, between shards */
+        enum applier_outcome outcome =
+            take_event(a, e, p, entry->time_ms, error, error_bytes);
+        if (outcome != APPLIER_TAKEN) return outcome;
+    }
+    if (offset == size) return APPLIER_TAKEN;
+    snprintf(error, error_bytes, "shard %u, entry %llu: its events do not fill it", p->shard,
+             (unsigned long long)p->index);
+    return APPLIER_DAMAGED;
+}
+
+enum applier_outcome applier_take(struct applier *a, uint32_t shard, const void *records,
+                                  size_t bytes, char *error, size_t error_bytes) {
+    struct view_position *p = position_of(a, shard);
+    const uint8_t *at = records, *end = at + bytes;
+    int64_t began_ns = clock_mono_ns();
+    enum applier_outcome outcome = APPLIER_TAKEN;
+    require(a->txn);
+    while (at < end && outcome == APPLIER_TAKEN) {
+        const struct record_header *h = (const void *)at;
+        at += (sizeof *h + h->payload_bytes + 7) & ~(size_t)7;
+        if (h->index <= p->index) continue;
+        if (h->index != p->index + 1) {
+            snprintf(error, error_bytes, "shard %u: entry %llu came instead of %llu", shard,
+                     (unsigned long long)h->index, (unsigned long long)(p->index + 1));
+            outcome = APPLIER_GAP;
+        } else {
+            outcome = take_record(a, p, h, error, error_bytes);
+        }
+    }
+    a->stats.fold_ns += (uint64_t)(clock_mono_ns() - began_ns);
+    return outcome;
+}
+
+static void forget(struct applier *a) {
+    for (int v = 0; v < VIEWS_COUNT; v++) {
+        sums_clear(&a->sums[v]);
+        /* What the transaction began or finished has not happened. */
+        struct applier_scan *scan = &a->scans[v];
+        if (scan->running) *scan = (struct applier_scan){.wanted = true};
+        a->store->tables[v].building = false;
+    }
+    fold_forget(a->fold);
+    memcpy(a->positions, a->durable, sizeof a->positions);
+    a->positions_count = a->durable_count;
+    a->txn = NULL;
+    a->taken = 0;
+}
+
+void applier_abort(struct applier *a) {
+    view_write_abort(a->store, a->txn);
+    forget(a);
+}
+
+enum applier_outcome applier_commit(struct applier *a) {
+    uint32_t generations[VIEWS_COUNT];
+    int64_t began_ns = clock_mono_ns();
+    for (int v = 0; v < VIEWS_COUNT; v++) generations[v] = a->store->tables[v].generation;
+    int rc = applier_flush(a);
+    if (rc == 0) rc = applier_build(a);
+    if (rc == 0) rc = applier_prune(a);
+    if (rc == 0)
+        rc = view_put_positions(a->store, a->txn, a->positions, a->positions_count);
+    if (rc == 0) rc = view_write_commit(a->store, a->txn);
+    else view_write_abort(a->store, a->txn);
+    if (rc != 0) {
+        for (int v = 0; v < VIEWS_COUNT; v++) a->store->tables[v].generation = generations[v];
+        forget(a);
+        return rc == ENOMEM ? APPLIER_NO_MEMORY : APPLIER_NO_ROOM;
+    }
+    a->txn = NULL;
+    a->stats.transactions++;
+    memcpy(a->durable, a->positions, sizeof a->durable);
+    a->durable_count = a->positions_count;
+    if (a->options.committed) a->options.committed(a->options.changed_arg);
+    for (struct fold_order *o = fold_dirty(a->fold); o && a->options.changed; o = o->next_dirty)
+        a->options.changed(a->options.changed_arg, o);
+    fold_clean(a->fold);
+    for (int v = 0; v < VIEWS_COUNT; v++) sums_clear(&a->sums[v]);
+    a->stats.flush_ns += (uint64_t)(clock_mono_ns() - began_ns);
+    return APPLIER_TAKEN;
+}
+
+void applier_rebuild(struct applier *a, enum view_number view) {
+    if (views[view].key && !a->scans[view].running) a->scans[view].wanted = true;
+}
+
+bool applier_is_building(const struct applier *a) {
+    for (int v = 0; v < VIEWS_COUNT; v++) {
+        if (a->scans[v].wanted || a->scans[v].running) return true;
+    }
+    return false;
+}
+
+void applier_stats(const struct applier *a, struct applier_stats *stats) {
+    *stats = a->stats;
+    stats->memory_bytes = fold_bytes(a->fold);
+}

@@ -1,0 +1,52 @@
+/* What the files of the applier share. */
+#ifndef JUMUN_REPLICA_APPLIER_INTERNAL_H
+#define JUMUN_REPLICA_APPLIER_INTERNAL_H
+
+#include "engine/replica/applier.h"
+#include "engine/replica/sums.h"
+
+/* A row to be put or deleted. */
+struct applier_op {
+    uint64_t prefix;           /* the key's first bytes, to sort by */
+    uint32_t key, key_bytes;   /* offset into applier.keys */
+    bool put;
+};
+
+/* An index that is being built: the slice goes on behind this order. */
+struct applier_scan {
+    bool wanted, running, first;
+    struct id128 after;
+};
+
+struct applier {
+    struct applier_options options;
+    struct view_store *store;
+    struct fold *fold;
+    struct sums sums[VIEWS_COUNT], rolled;
+    MDB_txn *txn;              /* NULL = none open */
+    struct view_position positions[SHARDS_MAX], durable[SHARDS_MAX];
+    uint32_t positions_count, durable_count;
+    uint64_t taken;
+    int64_t newest_ms, pruned_ms;
+    struct applier_op *ops;
+    uint32_t ops_count, ops_capacity;
+    uint8_t *keys;
+    size_t keys_bytes, keys_capacity;
+    struct fold_order **sorted;
+    uint32_t sorted_capacity;
+    uint8_t *row;              /* room for the largest order with its head */
+    struct applier_scan scans[VIEWS_COUNT];
+    struct applier_stats stats;
+};
+
+/* 0 or a code: everything that the fold and the sums hold goes into the open transaction.
+ * (applier_flush.c) */
+int applier_flush(struct applier *applier);
+
+/* 0 or a code: the next slice of each index that is being built. (applier_build.c) */
+int applier_build(struct applier *applier);
+
+/* 0 or a code: old rows of counters go. (applier_build.c) */
+int applier_prune(struct applier *applier);
+
+#endif

@@ -1,0 +1,28 @@
+/* Asks a feed, or a replica in the feed's words, one question at a time: discovery, HELLO,
+ * snapshots. Pulls are the follower's (follower.h). Blocks up to its timeout; any thread. */
+#ifndef JUMUN_REPLICA_FEED_CLIENT_H
+#define JUMUN_REPLICA_FEED_CLIENT_H
+
+#include <nng/nng.h>
+
+#include "engine/limits.h"
+#include "engine/wire/feed_decode.h"
+
+/* One question to `url`: sends the bytes, waits for the reply. 0 with *reply for nng_msg_free(), or
+ * -1 with a sentence. */
+int feed_ask(const char *url, const void *request, size_t bytes, uint32_t timeout_ms,
+             nng_msg **reply, char *error, size_t error_bytes);
+
+/* The feed of a node, found through its general endpoint. `node` may also be "feed:" and the feed's
+ * own address, which is then taken as it is. 0, or -1 with a sentence. */
+int feed_discover(const char *node, uint32_t timeout_ms, char feed[ENDPOINT_BYTES_MAX],
+                  char *error, size_t error_bytes);
+
+/* HELLO: *hello's views point into *reply. 0, or -1 with a sentence. */
+int feed_hello(const char *feed, uint32_t timeout_ms, struct feed_hello *hello, nng_msg **reply,
+               char *error, size_t error_bytes);
+
+/* A PULL of records as a message; NULL without memory. */
+nng_msg *feed_pull_message(uint32_t shard, uint64_t from, uint32_t wait_ms, uint32_t bytes_max);
+
+#endif

@@ -1,0 +1,68 @@
+/* The orders that the applier is at work on, in memory: events are folded into them one by one, and
+ * at the end of a transaction each order that changed is written once, with the rows of all views
+ * moved once. That is what makes a batch cheap: the disk sees orders, not events.
+ *
+ * Orders stay for the next batch in two halves, young and old: a touched order is young; when the
+ * young half is full, the old half is dropped and the young one becomes the old. One thread. */
+#ifndef JUMUN_REPLICA_FOLD_H
+#define JUMUN_REPLICA_FOLD_H
+
+#include "engine/replica/view.h"
+
+struct fold;
+
+/* An order in memory. Blocks and pointers are good until fold_clean(). */
+struct fold_order {
+    struct id128 key;
+    struct actor *block;       /* NULL = there is no such order (yet) */
+    uint32_t capacity;         /* of the block */
+    uint32_t shard;
+    bool dirty;
+    uint8_t newest_kind;       /* of the events in this batch */
+    uint8_t was_state;         /* before this batch: what the rows stand for */
+    bool was_there;            /* a row in `orders` */
+    bool was_placed, was_open;
+    uint64_t was_last_index;
+    uint64_t events;           /* kinds in this batch; bit = enum event_kind */
+    struct fold_order *next_dirty;
+};
+
+/* `bytes_max` bounds the blocks that are kept between batches. NULL without memory. */
+struct fold *fold_new(uint64_t bytes_max);
+void fold_free(struct fold *fold);
+
+/* The order, if it is in memory; NULL = it has to be put. */
+struct fold_order *fold_find(struct fold *fold, const struct id128 *key);
+
+/* Puts an order as the disk has it: `block` is copied, and may be unaligned; size 0 = there is
+ * none. NULL without memory. */
+struct fold_order *fold_put(struct fold *fold, const struct id128 *key, uint32_t shard,
+                            struct bytes block);
+
+enum fold_outcome {
+    FOLD_APPLIED,
+    FOLD_KNOWN,                /* the block has it already: nothing was done */
+    FOLD_GAP,                  /* events before it are missing */
+    FOLD_MALFORMED,
+    FOLD_NO_MEMORY
+};
+
+/* Applies an event of `order`. On FOLD_APPLIED *counted (if a view wants it) says what it means for
+ * sums; its texts point into the block. */
+enum fold_outcome fold_apply(struct fold *fold, struct fold_order *order, const struct event *event,
+                             uint32_t shard, uint64_t index, int64_t time_ms,
+                             struct view_event *counted);
+
+/* The orders that changed since the last fold_clean(), linked by next_dirty, in no order. */
+struct fold_order *fold_dirty(struct fold *fold);
+uint32_t fold_dirty_count(const struct fold *fold);
+
+/* What changed is written: it is what the disk has from now on. May drop orders from memory. */
+void fold_clean(struct fold *fold);
+
+/* Forgets everything (a transaction failed: the disk has not what memory believes). */
+void fold_forget(struct fold *fold);
+
+uint64_t fold_bytes(const struct fold *fold);
+
+#endif

@@ -1,0 +1,471 @@
+#include "engine/replica/follower.h"
+
+#include <nng/nng.h>
+#include <nng/protocol/reqrep0/req.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "engine/base/check.h"
+#include "engine/base/clock.h"
+#include "engine/base/log.h"
+#include "engine/replica/feed_client.h"
+#include "persistence/record.h"
+
+enum {
+    FOLLOWER_HEARTBEAT_MS = 100,
+    FOLLOWER_PATIENCE_MS = 2000,   /* for an answer, beyond what it may wait for */
+    FOLLOWER_HELLO_MS = 5000,      /* how often nodes are asked what they have */
+    FOLLOWER_RETRY_MS = 200,       /* a lane that failed waits so long */
+    FOLLOWER_ASK_MS = 1000,
+    FOLLOWER_LOOK_MS = 50
+};
+
+struct source {
+    char node[ENDPOINT_BYTES_MAX];
+    char feed[ENDPOINT_BYTES_MAX]; /* "" = not found yet */
+    nng_socket socket;             /* id 0 = none; dials the feed for as long as it lives */
+    bool told[SHARDS_MAX];         /* shards that it has */
+    int64_t hello_ms;              /* when it is asked next, monotonic */
+    bool complained;
+};
+
+enum lane_state { LANE_NONE, LANE_RESTING, LANE_SENDING, LANE_RECEIVING, LANE_FULL, LANE_STANDING };
+
+struct lane {
+    struct follower *follower;
+    uint32_t shard;
+    uint8_t state;                 /* enum lane_state */
+    bool restarted;                /* while a pull was on its way: its answer is thrown away */
+    bool standing;                 /* no further pull until it is restarted */
+    uint32_t source;
+    uint64_t next;
+    size_t held_bytes;             /* handed on, not consumed */
+    int64_t not_before_ms;         /* monotonic */
+    nng_ctx ctx;                   /* id 0 = none */
+    nng_aio *aio;
+};
+
+struct follower {
+    struct follower_options options;
+    pthread_t thread;
+    pthread_mutex_t lock;          /* guards lanes' fields, sources and what is below */
+    pthread_cond_t wake;
+    bool stop;
+    struct source sources[FOLLOWER_SOURCES_MAX];
+    uint32_t sources_count;
+    struct lane *lanes[SHARDS_MAX];
+    struct follower_stats stats;
+};
+
+/* -- lanes: all with the lock held unless it says otherwise ---------------------------------- */
+
+static void lane_rest(struct lane *l, int64_t for_ms) {
+    l->state = LANE_RESTING;
+    l->not_before_ms = clock_mono_ms() + for_ms;
+    pthread_cond_signal(&l->follower->wake);
+}
+
+static void lane_unbind(struct lane *l) {
+    if (l->ctx.id != 0) nng_ctx_close(l->ctx);
+    l->ctx.id = 0;
+}
+
+/* The next node that has the shard; the same one when it is the only one. */
+static void lane_fail(struct lane *l) {
+    struct follower *f = l->follower;
+    f->stats.failures++;
+    lane_unbind(l);
+    for (uint32_t i = 1; i <= f->sources_count; i++) {
+        uint32_t candidate = (l->source + i) % f->sources_count;
+        if (f->sources[candidate].socket.id == 0 || !f->sources[candidate].told[l->shard]) continue;
+        l->source = candidate;
+        break;
+    }
+    lane_rest(l, FOLLOWER_RETRY_MS);
+}
+
+static void lane_pull(struct lane *l) {
+    struct follower *f = l->follower;
+    struct source *s = &f->sources[l->source];
+    if (f->stop) return;
+    if (l->standing) {
+        l->state = LANE_STANDING;
+        return;
+    }
+    if (s->socket.id == 0 || !s->told[l->shard]) {
+        lane_fail(l);
+        return;
+    }
+    if (l->ctx.id == 0 && nng_ctx_open(&l->ctx, s->socket) != 0) {
+        l->ctx.id = 0;
+        lane_fail(l);
+        return;
+    }
+    nng_msg *message = feed_pull_message(l->shard, l->next, f->options.heartbeat_ms,
+                                         FEED_BATCH_BYTES_MAX);
+    if (!message) {
+        lane_rest(l, FOLLOWER_RETRY_MS);
+        return;
+    }
+    l->state = LANE_SENDING;
+    l->restarted = false;
+    nng_aio_set_timeout(l->aio, FOLLOWER_PATIENCE_MS);
+    nng_aio_set_msg(l->aio, message);
+    nng_ctx_send(l->ctx, l->aio);
+}
+
+/* -- answers (threads of nng) ---------------------------------------------------------------- */
+
+/* What is wrong with the records of an answer; NULL = nothing. `copy` is where they lie aligned. */
+static const char *records_fault(const uint8_t *copy, size_t bytes, uint64_t first, uint64_t next) {
+    size_t at = 0;
+    for (uint64_t index = first; index < next; index++) {
+        struct record_header h;
+        if (bytes - at < sizeof h) return "the batch is cut short";
+        memcpy(&h, copy + at, sizeof h);
+        size_t padded = (sizeof h + (size_t)h.payload_bytes + 7) & ~(size_t)7;
+        if (padded > bytes - at) return "the batch is cut short";
+        const char *fault = record_fault(copy + at, sizeof h + h.payload_bytes, index);
+        if (fault) return fault;
+        at += padded;
+    }
+    return at == bytes ? NULL : "the batch holds more than it says";
+}
+
+/* Without the lock. NULL: the answer is no good, or there is no memory. */
+static struct follower_batch *batch_of(const struct lane *l, const struct feed_reply *p) {
+    struct follower_batch *b = malloc(sizeof *b + p->records.size);
+    if (!b) return NULL;
+    *b = (struct follower_batch){.shard = l->shard, .first = p->from, .next = p->next,
+                                 .commit = p->commit, .received_ms = clock_mono_ms(),
+                                 .bytes = p->records.size};
+    if (b->bytes != 0) memcpy(b->records, p->records.data, b->bytes);
+    const char *fault = p->shard != l->shard ? "it is of another shard"
+                                             : records_fault(b->records, b->bytes, b->first,
+                                                             b->next);
+    if (!fault) return b;
+    log_warn("shard %u: what %s sent from entry %llu on is damaged: %s", l->shard,
+             l->follower->sources[l->source].feed, (unsigned long long)p->from, fault);
+    free(b);
+    return NULL;
+}
+
+static void lane_take(struct lane *l, const struct feed_reply *p) {
+    struct follower *f = l->follower;
+    struct follower_batch *b = batch_of(l, p);
+    pthread_mutex_lock(&f->lock);
+    bool damaged = !b, good = b && !l->restarted && b->first == l->next && !f->stop;
+    if (good) {
+        l->next = b->next;
+        l->held_bytes += b->bytes;
+        f->stats.batches++;
+        f->stats.bytes += b->bytes;
+        if (b->bytes == 0) f->stats.heartbeats++;
+    }
+    pthread_mutex_unlock(&f->lock);
+    /* Before the next pull goes out: a lane's batches are offered in their order. */
+    if (good) f->options.offer(f->options.arg, b);
+    else free(b);
+    pthread_mutex_lock(&f->lock);
+    if (f->stop) l->state = LANE_RESTING;
+    else if (damaged) lane_fail(l);
+    else if (l->held_bytes >= FOLLOWER_LANE_BYTES_MAX) l->state = LANE_FULL;
+    else lane_pull(l);
+    pthread_mutex_unlock(&f->lock);
+}
+
+static void lane_refused(struct lane *l, const struct feed_reply *p) {
+    struct follower *f = l->follower;
+    uint64_t detail = p->detail;
+    bool import = p->code == RESULT_IMPORT_REQUIRED;
+    pthread_mutex_lock(&f->lock);
+    if (l->restarted) lane_rest(l, 0);
+    else if (import) l->standing = true;
+    else if (p->code == RESULT_OVERLOADED) lane_rest(l, (int64_t)(detail < 1000 ? detail : 1000));
+    else lane_fail(l);
+    if (l->standing) l->state = LANE_STANDING;
+    import = import && l->standing;
+    pthread_mutex_unlock(&f->lock);
+    if (import) f->options.import_required(f->options.arg, l->shard, detail);
+}
+
+static void lane_received(struct lane *l) {
+    nng_msg *message = nng_aio_get_msg(l->aio);
+    struct feed_reply p;
+    nng_aio_set_msg(l->aio, NULL);
+    bool read = feed_reply_decode(nng_msg_body(message), nng_msg_len(message), FEED_PULL,
+                                  FEED_RECORDS, &p);
+    if (read && p.code == RESULT_OK) {
+        lane_take(l, &p);
+    } else if (read) {
+        lane_refused(l, &p);
+    } else {
+        pthread_mutex_lock(&l->follower->lock);
+        lane_fail(l);
+        pthread_mutex_unlock(&l->follower->lock);
+    }
+    nng_msg_free(message);
+}
+
+static void lane_on_aio(void *arg) {
+    struct lane *l = arg;
+    struct follower *f = l->follower;
+    int rc = nng_aio_result(l->aio);
+    pthread_mutex_lock(&f->lock);
+    uint8_t state = l->state;
+    if (rc == 0 && state == LANE_SENDING) {
+        l->state = LANE_RECEIVING;
+        nng_aio_set_timeout(l->aio, (nng_duration)f->options.heartbeat_ms + FOLLOWER_PATIENCE_MS);
+        nng_ctx_recv(l->ctx, l->aio);
+        pthread_mutex_unlock(&f->lock);
+        return;
+    }
+    if (rc != 0) {
+        if (state == LANE_SENDING) {
+            nng_msg_free(nng_aio_get_msg(l->aio));
+            nng_aio_set_msg(l->aio, NULL);
+        }
+        if (f->stop) l->state = LANE_RESTING;
+        else lane_fail(l);
+        pthread_mutex_unlock(&f->lock);
+        return;
+    }
+    pthread_mutex_unlock(&f->lock);
+    lane_received(l);
+}
+
+/* -- sources (the follower's thread) ----------------------------------------------------------- */
+
+static void source_complain(struct source *s, const char *error) {
+    if (!s->complained) log_warn("%s", error);
+    s->complained = true;
+}
+
+static bool source_open(struct source *s) {
+    nng_socket socket;
+    if (nng_req0_open(&socket) != 0) return false;
+    nng_socket_set_size(socket, NNG_OPT_RECVMAXSZ, MESSAGE_BYTES_MAX);
+    nng_socket_set_ms(socket, NNG_OPT_REQ_RESENDTIME, NNG_DURATION_INFINITE);
+    nng_socket_set_ms(socket, NNG_OPT_RECONNMINT, 20);
+    nng_socket_set_ms(socket, NNG_OPT_RECONNMAXT, 500);
+    if (nng_dial(socket, s->feed, NULL, NNG_FLAG_NONBLOCK) != 0) {
+        nng_close(socket);
+        return false;
+    }
+    s->socket = socket;
+    return true;
+}
+
+static struct lane *lane_add(struct follower *f, uint32_t shard, uint32_t source) {
+    struct lane *l = calloc(1, sizeof *l);
+    if (!l || nng_aio_alloc(&l->aio, lane_on_aio, l) != 0) {
+        free(l);
+        return NULL;
+    }
+    l->follower = f;
+    l->shard = shard;
+    l->source = source;
+    l->next = f->options.next(f->options.arg, shard);
+    l->state = LANE_RESTING;
+    return l;
+}
+
+static bool source_is_ours(struct follower *f, const struct feed_hello *hello) {
+    if (f->options.cluster_id[0] == 0)
+        memcpy(f->options.cluster_id, hello->cluster_id, sizeof f->options.cluster_id);
+    return strcmp(f->options.cluster_id, hello->cluster_id) == 0;
+}
+
+static void source_take(struct follower *f, uint32_t number, const struct feed_hello *hello,
+                        const char *feed) {
+    struct source *s = &f->sources[number];
+    pthread_mutex_lock(&f->lock);
+    nng_socket left = NNG_SOCKET_INITIALIZER;
+    if (strcmp(s->feed, feed) != 0) { /* it moved */
+        left = s->socket;
+        s->socket.id = 0;
+    }
+    snprintf(s->feed, sizeof s->feed, "%s", feed);
+    bool open = s->socket.id != 0 || source_open(s);
+    memset(s->told, 0, sizeof s->told);
+    for (uint32_t i = 0; open && i < hello->shards_held; i++) {
+        uint32_t shard = hello->shards[i].shard;
+        if (shard >= SHARDS_MAX) continue;
+        s->told[shard] = true;
+        if (!f->lanes[shard]) f->lanes[shard] = lane_add(f, shard, number);
+    }
+    s->complained = false;
+    pthread_mutex_unlock(&f->lock);
+    if (left.id != 0) nng_close(left); /* its lanes fail, and find the new one */
+    f->options.identified(f->options.arg, hello->cluster_id, hello->shards_count);
+}
+
+static void source_hello(struct follower *f, uint32_t number) {
+    struct source *s = &f->sources[number];
+    struct feed_hello_shard shards[SHARDS_MAX];
+    struct feed_hello hello = {.shards = shards, .shards_max = SHARDS_MAX};
+    char feed[ENDPOINT_BYTES_MAX], error[512];
+    nng_msg *reply;
+    int rc = feed_discover(s->node, FOLLOWER_ASK_MS, feed, error, sizeof error);
+    if (rc == 0) rc = feed_hello(feed, FOLLOWER_ASK_MS, &hello, &reply, error, sizeof error);
+    s->hello_ms = clock_mono_ms() + (rc == 0 ? FOLLOWER_HELLO_MS : FOLLOWER_RETRY_MS);
+    if (rc != 0) {
+        source_complain(s, error);
+        return;
+    }
+    if (source_is_ours(f, &hello)) {
+        source_take(f, number, &hello, feed);
+    } else {
+        snprintf(error, sizeof error, "%s is of cluster %s, this replica follows %s", s->node,
+                 hello.cluster_id, f->options.cluster_id);
+        source_complain(s, error);
+        s->hello_ms = clock_mono_ms() + FOLLOWER_HELLO_MS;
+    }
+    nng_msg_free(reply);
+}
+
+static void *follower_main(void *arg) {
+    struct follower *f = arg;
+    pthread_setname_np(pthread_self(), "follower");
+    pthread_mutex_lock(&f->lock);
+    while (!f->stop) {
+        int64_t now_ms = clock_mono_ms();
+        for (uint32_t i = 0; i < f->sources_count && !f->stop; i++) {
+            if (f->sources[i].hello_ms > now_ms) continue;
+            pthread_mutex_unlock(&f->lock);
+            source_hello(f, i);
+            pthread_mutex_lock(&f->lock);
+        }
+        for (uint32_t i = 0; i < SHARDS_MAX && !f->stop; i++) {
+            struct lane *l = f->lanes[i];
+            if (l && l->state == LANE_RESTING && l->not_before_ms <= now_ms) lane_pull(l);
+        }
+        struct timespec until;
+        clock_gettime(CLOCK_MONOTONIC, &until);
+        until.tv_nsec += FOLLOWER_LOOK_MS * 1000000;
+        if (until.tv_nsec >= 1000000000) {
+            until.tv_nsec -= 1000000000;
+            until.tv_sec++;
+        }
+        if (!f->stop) pthread_cond_timedwait(&f->wake, &f->lock, &until);
+    }
+    pthread_mutex_unlock(&f->lock);
+    return NULL;
+}
+
+/* -- life -------------------------------------------------------------------------------------- */
+
+static bool take_nodes(struct follower *f, const char *nodes, char *error, size_t error_bytes) {
+    while (*nodes) {
+        size_t size = strcspn(nodes, ",");
+        if (size != 0) {
+            if (f->sources_count == FOLLOWER_SOURCES_MAX || size >= ENDPOINT_BYTES_MAX) {
+                snprintf(error, error_bytes, "at most %d nodes, of at most %d bytes each",
+                         FOLLOWER_SOURCES_MAX, ENDPOINT_BYTES_MAX - 1);
+                return false;
+            }
+            memcpy(f->sources[f->sources_count++].node, nodes, size);
+        }
+        nodes += size + (nodes[size] == ',');
+    }
+    if (f->sources_count == 0) snprintf(error, error_bytes, "no node to follow");
+    return f->sources_count != 0;
+}
+
+struct follower *follower_start(const struct follower_options *options, char *error,
+                                size_t error_bytes) {
+    struct follower *f = calloc(1, sizeof *f);
+    if (!f) {
+        snprintf(error, error_bytes, "no memory for the follower");
+        return NULL;
+    }
+    f->options = *options;
+    f->options.nodes = NULL;
+    if (f->options.heartbeat_ms == 0) f->options.heartbeat_ms = FOLLOWER_HEARTBEAT_MS;
+    pthread_condattr_t attr;
+    pthread_condattr_init(&attr);
+    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+    pthread_cond_init(&f->wake, &attr);
+    pthread_condattr_destroy(&attr);
+    pthread_mutex_init(&f->lock, NULL);
+    int rc = 0;
+    if (take_nodes(f, options->nodes, error, error_bytes)) {
+        rc = pthread_create(&f->thread, NULL, follower_main, f);
+        if (rc == 0) return f;
+        snprintf(error, error_bytes, "cannot start the follower: %s", strerror(rc));
+    }
+    pthread_mutex_destroy(&f->lock);
+    pthread_cond_destroy(&f->wake);
+    free(f);
+    return NULL;
+}
+
+void follower_consumed(struct follower *f, struct follower_batch *batch) {
+    pthread_mutex_lock(&f->lock);
+    struct lane *l = f->lanes[batch->shard];
+    require(l && l->held_bytes >= batch->bytes);
+    l->held_bytes -= batch->bytes;
+    if (l->state == LANE_FULL && l->held_bytes < FOLLOWER_LANE_BYTES_MAX / 2) lane_pull(l);
+    pthread_mutex_unlock(&f->lock);
+    free(batch);
+}
+
+void follower_restart(struct follower *f, uint32_t shard, uint64_t next) {
+    pthread_mutex_lock(&f->lock);
+    struct lane *l = f->lanes[shard];
+    if (l) {
+        l->next = next;
+        l->restarted = true;
+        l->standing = false;
+        if (l->state == LANE_STANDING || l->state == LANE_FULL) lane_rest(l, 0);
+    }
+    pthread_mutex_unlock(&f->lock);
+}
+
+void follower_stand(struct follower *f, uint32_t shard) {
+    pthread_mutex_lock(&f->lock);
+    struct lane *l = f->lanes[shard];
+    if (l) {
+        l->restarted = true;
+        l->standing = true;
+        if (l->state == LANE_RESTING || l->state == LANE_FULL) l->state = LANE_STANDING;
+    }
+    pthread_mutex_unlock(&f->lock);
+}
+
+void follower_stats(struct follower *f, struct follower_stats *stats) {
+    pthread_mutex_lock(&f->lock);
+    *stats = f->stats;
+    for (uint32_t i = 0; i < SHARDS_MAX; i++) {
+        const struct lane *l = f->lanes[i];
+        if (!l) continue;
+        stats->lanes++;
+        if (l->state == LANE_STANDING) stats->lanes_standing++;
+        if (stats->source[0] == 0 && (l->state == LANE_RECEIVING || l->state == LANE_FULL))
+            snprintf(stats->source, sizeof stats->source, "%s", f->sources[l->source].feed);
+    }
+    pthread_mutex_unlock(&f->lock);
+}
+
+void follower_stop(struct follower *f) {
+    pthread_mutex_lock(&f->lock);
+    f->stop = true;
+    pthread_cond_signal(&f->wake);
+    pthread_mutex_unlock(&f->lock);
+    pthread_join(f->thread, NULL);
+    for (uint32_t i = 0; i < SHARDS_MAX; i++) {
+        if (!f->lanes[i]) continue;
+        nng_aio_stop(f->lanes[i]->aio);
+        nng_aio_free(f->lanes[i]->aio);
+        lane_unbind(f->lanes[i]);
+        free(f->lanes[i]);
+    }
+    for (uint32_t i = 0; i < f->sources_count; i++) {
+        if (f->sources[i].socket.id != 0) nng_close(f->sources[i].socket);
+    }
+    pthread_mutex_destroy(&f->lock);
+    pthread_cond_destroy(&f->wake);
+    free(f);
+}

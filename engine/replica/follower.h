@@ -1,0 +1,75 @@
+/* The follower: pulls the entries of all shards from the feeds of one or several nodes, checks them
+ * and hands them on in order. A shard is one lane: one pull on its way, the next one as soon as the
+ * answer is there. A node that fails, lags away or lacks the shard is left for the next one; a
+ * position is the same everywhere.
+ *
+ * What is handed on and not taken yet is bounded per lane (FOLLOWER_LANE_BYTES_MAX): then the lane
+ * pauses, and the log waits on the nodes' disks. */
+#ifndef JUMUN_REPLICA_FOLLOWER_H
+#define JUMUN_REPLICA_FOLLOWER_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define FOLLOWER_LANE_BYTES_MAX (8u << 20)
+enum { FOLLOWER_SOURCES_MAX = 16 };
+
+struct follower;
+
+/* Entries first..next-1 of a shard, checked: whole, gap-free, every checksum right. Empty when the
+ * node only says that there is nothing new. */
+struct follower_batch {
+    struct follower_batch *link; /* for whoever queues it */
+    uint32_t shard;
+    uint64_t first, next;
+    uint64_t commit;           /* newest that the node could give: next > commit = up to date */
+    int64_t received_ms;       /* monotonic */
+    size_t bytes;
+    _Alignas(8) uint8_t records[]; /* each padded to 8 bytes */
+};
+
+struct follower_options {
+    const char *nodes;         /* comma-separated: see feed_discover() */
+    uint32_t heartbeat_ms;     /* a pull that finds nothing comes back after so long; 0 = 100 */
+    /* The cluster that is followed; "" = any, the first one met. Others are refused. */
+    char cluster_id[33];
+    /* Where a shard that was just heard of begins. */
+    uint64_t (*next)(void *arg, uint32_t shard);
+    /* Takes over the batch, to be given back by follower_consumed(). Threads of nng; one at a time
+     * for a shard. */
+    void (*offer)(void *arg, struct follower_batch *batch);
+    /* The log has not got the shard's next entry any more; it can be followed from `from`. The lane
+     * stands until follower_restart(). */
+    void (*import_required)(void *arg, uint32_t shard, uint64_t from);
+    /* A node answered; shards that nobody told of before have lanes now. */
+    void (*identified)(void *arg, const char *cluster_id, uint32_t shards_count);
+    void *arg;
+};
+
+struct follower_stats {
+    uint32_t lanes, lanes_standing; /* standing: an import is required, or damaged */
+    uint64_t batches, bytes, failures, heartbeats;
+    char source[256];          /* the feed that the first lane follows; "" = none now */
+};
+
+/* Begins to follow. NULL with a sentence in error. */
+struct follower *follower_start(const struct follower_options *options, char *error,
+                                size_t error_bytes);
+
+/* The batch is done with: frees it, and lets its lane go on. Any thread. */
+void follower_consumed(struct follower *follower, struct follower_batch *batch);
+
+/* The lane begins anew at `next`: after an import, or after a batch that could not be taken. What
+ * it had handed on and is not consumed yet is still to be consumed. Any thread but an offer's. */
+void follower_restart(struct follower *follower, uint32_t shard, uint64_t next);
+/* The lane stands: what came last cannot be applied. */
+void follower_stand(struct follower *follower, uint32_t shard);
+
+void follower_stats(struct follower *follower, struct follower_stats *stats);
+
+/* Ends all lanes; no callback comes afterwards. Batches that were handed on stay the taker's, to be
+ * freed with free(). */
+void follower_stop(struct follower *follower);
+
+#endif

@@ -1,0 +1,50 @@
+/* A replica: a follower that pulls the logs, an applier that writes the views, a query server that
+ * answers from them, and a notifier that tells what has become visible. One process may hold
+ * several (tests do).
+ *
+ *   follower (threads of nng) --batches--> applier's thread --commits--> query server, notifier */
+#ifndef JUMUN_REPLICA_REPLICA_H
+#define JUMUN_REPLICA_REPLICA_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "engine/base/histogram.h"
+#include "engine/limits.h"
+
+struct replica;
+
+struct replica_config {
+    char data[1024];                  /* directory */
+    char nodes[2048];                 /* general endpoints, comma-separated */
+    char listen[ENDPOINT_BYTES_MAX];  /* of the queries */
+    char notify_listen[ENDPOINT_BYTES_MAX]; /* "" = by `listen`; "none" */
+    uint32_t contexts;                /* 0 = the query server's default */
+    uint32_t heartbeat_ms;            /* 0 = the follower's default */
+    uint64_t memory_bytes;            /* of orders kept by the applier; 0 = its default */
+    uint64_t map_bytes;               /* 0 = the view store's default */
+    bool synced;                      /* every transaction durable at once */
+    int log_level;
+    int ready_fd;
+};
+
+/* Opens everything and begins to follow and to answer. NULL with a sentence in error. */
+struct replica *replica_start(const struct replica_config *config, char *error,
+                              size_t error_bytes);
+
+const char *replica_endpoint(const struct replica *replica);
+const char *replica_notify_endpoint(const struct replica *replica); /* "" = none */
+
+/* Whether it has met its cluster and every shard that it follows has been up to date at least once
+ * since the start. Any thread. */
+bool replica_is_caught_up(const struct replica *replica);
+
+/* Time from an event's decision at its shard to its visibility here, while up to date: by the
+ * clocks of both machines, so an upper bound of the lag where they agree. */
+const struct histogram *replica_lag(const struct replica *replica);
+
+/* Stops following, finishes the transaction at hand, closes. `exiting`: the process ends right
+ * after this; the sockets are left to the kernel and the replica is not freed. */
+void replica_stop(struct replica *replica, bool exiting);
+
+#endif

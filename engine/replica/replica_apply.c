@@ -1,0 +1,219 @@
+/* The applier's thread: batches -> transactions. Under load a transaction takes all that came while
+ * the last one was written; at rest it takes one batch. Nothing is tuned by timers. */
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "engine/base/check.h"
+#include "engine/base/clock.h"
+#include "engine/base/log.h"
+#include "engine/replica/replica_internal.h"
+
+enum {
+    APPLY_EVENTS_LIVE = 20000,     /* in one transaction, while up to date: short ones */
+    APPLY_EVENTS_BEHIND = 1000000, /* while behind: large ones, an order is written once */
+    APPLY_BEHIND_MS_MAX = 2000,    /* a large one is committed after so long all the same */
+    APPLY_GATHER_MS = 20,          /* how long a large one waits for the next batch */
+    APPLY_NO_ROOM_MS = 500
+};
+
+/* A batch that its node could give more after: the replica is behind. */
+static bool is_behind(const struct follower_batch *b) { return b->next <= b->commit; }
+
+/* All that waits, in order; NULL after timeout_ms (< 0: none) or when there is nothing. */
+static struct follower_batch *take_batches(struct replica *r, int64_t timeout_ms) {
+    struct timespec until;
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    until.tv_nsec += timeout_ms % 1000 * 1000000;
+    until.tv_sec += timeout_ms / 1000 + until.tv_nsec / 1000000000;
+    until.tv_nsec %= 1000000000;
+    pthread_mutex_lock(&r->lock);
+    while (!r->first && !r->stop) {
+        if (pthread_cond_timedwait(&r->wake, &r->lock, &until) != 0) break;
+    }
+    struct follower_batch *batches = r->first;
+    r->first = NULL;
+    r->last = &r->first;
+    pthread_mutex_unlock(&r->lock);
+    return batches;
+}
+
+static void put_back(struct replica *r, struct follower_batch *batches) {
+    if (!batches) return;
+    struct follower_batch *end = batches;
+    while (end->link) end = end->link;
+    pthread_mutex_lock(&r->lock);
+    end->link = r->first;
+    if (!r->first) r->last = &end->link;
+    r->first = batches;
+    pthread_mutex_unlock(&r->lock);
+}
+
+static void set_partial(struct replica *r, uint32_t shard, const char *why) {
+    if (!atomic_exchange(&r->shards[shard].partial, true))
+        log_error("%s: the shard stands still, answers say that they are partial", why);
+}
+
+/* -- what a transaction leaves behind ---------------------------------------------------------- */
+
+/* The newest of a shard's batches in the transaction. */
+struct applied { bool any, up_to_date; int64_t received_ms; uint64_t commit; };
+
+static void publish(struct replica *r, const struct applied *applied) {
+    const struct view_position *positions;
+    uint32_t count = applier_positions(r->applier, &positions);
+    int64_t now_ms = clock_unix_ms();
+    for (uint32_t i = 0; i < count; i++) {
+        const struct view_position *p = &positions[i];
+        struct replica_shard *s = &r->shards[p->shard];
+        const struct applied *a = &applied[p->shard];
+        bool moved = atomic_exchange(&s->index, p->index) != p->index;
+        atomic_store(&s->time_ms, p->time_ms);
+        if (!a->any) continue;
+        atomic_store(&s->commit, a->commit);
+        atomic_store(&s->followed, true);
+        if (!a->up_to_date) continue;
+        /* Not what was caught up with: only what came while it was up to date. */
+        bool followed = atomic_exchange(&s->fresh_ms, a->received_ms) != 0;
+        if (moved && followed && p->time_ms != 0)
+            histogram_record(&r->lag, (now_ms - p->time_ms) * 1000000);
+    }
+    pthread_mutex_lock(&r->lock);
+    applier_stats(r->applier, &r->applier_stats);
+    pthread_mutex_unlock(&r->lock);
+    query_server_committed(r->queries);
+}
+
+/* What memory took from the follower is lost with the transaction: it is pulled again. */
+static void restart_all(struct replica *r) {
+    for (uint32_t shard = 0; shard < SHARDS_MAX; shard++) {
+        if (atomic_load(&r->shards[shard].partial)) continue;
+        follower_restart(r->follower, shard, applier_next(r->applier, shard));
+    }
+}
+
+static void commit(struct replica *r, struct applied *applied) {
+    enum applier_outcome outcome = applier_commit(r->applier);
+    if (outcome == APPLIER_TAKEN) {
+        if (atomic_exchange(&r->no_room, false)) log_info("there is room again");
+        publish(r, applied);
+        return;
+    }
+    if (!atomic_exchange(&r->no_room, true))
+        log_error("%s: no room for the views, on disk or in their map: the replica stands still "
+                  "and answers what it has", r->config.data);
+    restart_all(r);
+    usleep(APPLY_NO_ROOM_MS * 1000);
+}
+
+/* -- taking ------------------------------------------------------------------------------------ */
+
+/* True: taken or to be left out. False: the transaction is lost. */
+static bool take_one(struct replica *r, struct follower_batch *b, struct applied *applied) {
+    char error[512];
+    uint64_t next = applier_next(r->applier, b->shard);
+    if (b->bytes != 0 && b->first > next) return true; /* of before a restart */
+    if (b->bytes != 0 && b->next > next) {
+        enum applier_outcome outcome =
+            applier_take(r->applier, b->shard, b->records, b->bytes, error, sizeof error);
+        if (outcome == APPLIER_DAMAGED) {
+            set_partial(r, b->shard, error);
+            follower_stand(r->follower, b->shard);
+        }
+        if (outcome != APPLIER_TAKEN) return false;
+    }
+    bool at_end = applier_next(r->applier, b->shard) > b->commit;
+    applied[b->shard] = (struct applied){true, at_end, b->received_ms, b->commit};
+    return true;
+}
+
+/* Takes batches until the transaction is large enough. Returns what is left over; *lost = the
+ * transaction cannot be committed. */
+static struct follower_batch *take_all(struct replica *r, struct follower_batch *batches,
+                                       struct applied *applied, uint64_t events_max, bool *lost) {
+    while (batches && applier_taken(r->applier) < events_max && !*lost) {
+        struct follower_batch *b = batches;
+        batches = b->link;
+        *lost = !take_one(r, b, applied);
+        follower_consumed(r->follower, b);
+    }
+    return batches;
+}
+
+static bool any_behind(const struct follower_batch *b) {
+    for (; b; b = b->link) {
+        if (is_behind(b)) return true;
+    }
+    return false;
+}
+
+static void identify(struct replica *r) {
+    char cluster_id[sizeof r->cluster_id];
+    pthread_mutex_lock(&r->lock);
+    memcpy(cluster_id, r->cluster_id, sizeof cluster_id);
+    pthread_mutex_unlock(&r->lock);
+    applier_identify(r->applier, cluster_id);
+}
+
+/* One transaction, with `batches` and, while behind, with what comes meanwhile. */
+static void apply(struct replica *r, struct follower_batch *batches) {
+    static _Thread_local struct applied applied[SHARDS_MAX];
+    int64_t began_ms = clock_mono_ms();
+    bool behind = any_behind(batches), lost = false;
+    uint64_t events_max = behind ? APPLY_EVENTS_BEHIND : APPLY_EVENTS_LIVE;
+    memset(applied, 0, sizeof applied);
+    applier_begin(r->applier);
+    identify(r);
+    batches = take_all(r, batches, applied, events_max, &lost);
+    while (behind && !batches && !lost && applier_taken(r->applier) < events_max &&
+           clock_mono_ms() - began_ms < APPLY_BEHIND_MS_MAX) {
+        batches = take_batches(r, APPLY_GATHER_MS);
+        if (!batches) break;
+        behind = any_behind(batches);
+        batches = take_all(r, batches, applied, events_max, &lost);
+    }
+    put_back(r, batches);
+    if (!lost) {
+        commit(r, applied);
+    } else {
+        applier_abort(r->applier);
+        restart_all(r);
+    }
+}
+
+/* Batches that only say that there is nothing new: no transaction for them. */
+static bool only_heartbeats(struct replica *r, const struct follower_batch *batches) {
+    if (applier_is_building(r->applier)) return false;
+    for (; batches; batches = batches->link) {
+        /* The first one of a shard gives it a position. */
+        if (batches->bytes != 0 || !atomic_load(&r->shards[batches->shard].followed)) return false;
+    }
+    return true;
+}
+
+static void take_heartbeats(struct replica *r, struct follower_batch *batches) {
+    for (struct follower_batch *next; batches; batches = next) {
+        struct replica_shard *s = &r->shards[batches->shard];
+        next = batches->link;
+        atomic_store(&s->commit, batches->commit);
+        if (applier_next(r->applier, batches->shard) > batches->commit)
+            atomic_store(&s->fresh_ms, batches->received_ms);
+        follower_consumed(r->follower, batches);
+    }
+    query_server_committed(r->queries);
+}
+
+void *replica_apply_main(void *arg) {
+    struct replica *r = arg;
+    pthread_setname_np(pthread_self(), "applier");
+    for (;;) {
+        pthread_mutex_lock(&r->lock);
+        bool stop = r->stop;
+        pthread_mutex_unlock(&r->lock);
+        if (stop) break;
+        struct follower_batch *batches =
+            take_batches(r, applier_is_building(r->applier) ? 1 : 1000);
+        if (batches && only_heartbeats(r, batches)) take_heartbeats(r, batches);
+        else if (batches || applier_is_building(r->applier)) apply(r, batches);
+    }
+    return NULL;
+}

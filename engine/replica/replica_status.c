@@ -1,0 +1,200 @@
+/* What a replica says about itself. docs/replicas.md has the table. */
+#include <unistd.h>
+
+#include "engine/base/clock.h"
+#include "engine/base/memory.h"
+#include "engine/replica/replica_internal.h"
+#include "engine/wire/msgpack_pairs.h"
+
+/* A map whose number of pairs is known at its end. */
+struct counted_map { size_t head; uint32_t pairs; };
+
+static struct counted_map map_begin(struct msgpack_writer *w) {
+    struct counted_map map = {msgpack_writer_size(w), 0};
+    msgpack_writer_tagged_(w, 0xde, 0, 2);
+    return map;
+}
+
+static void map_end(struct msgpack_writer *w, const struct counted_map *map) {
+    if (!msgpack_writer_ok(w)) return;
+    w->start[map->head + 1] = (uint8_t)(map->pairs >> 8);
+    w->start[map->head + 2] = (uint8_t)map->pairs;
+}
+
+static void put_uint(struct msgpack_writer *w, struct counted_map *m, const char *name,
+                     uint64_t value) {
+    m->pairs++;
+    msgpack_pair_uint(w, name, value);
+}
+
+static void put_text(struct msgpack_writer *w, struct counted_map *m, const char *name,
+                     const char *value) {
+    m->pairs++;
+    msgpack_pair_text(w, name, value);
+}
+
+static struct counted_map put_map(struct msgpack_writer *w, struct counted_map *m,
+                                  const char *name) {
+    m->pairs++;
+    msgpack_write_text(w, name);
+    return map_begin(w);
+}
+
+static void put_histogram(struct msgpack_writer *w, struct counted_map *m, const char *name,
+                          const struct histogram *h) {
+    struct counted_map map = put_map(w, m, name);
+    put_uint(w, &map, "count", histogram_count(h));
+    put_uint(w, &map, "p50", histogram_percentile_ns(h, 50000) / 1000);
+    put_uint(w, &map, "p90", histogram_percentile_ns(h, 90000) / 1000);
+    put_uint(w, &map, "p99", histogram_percentile_ns(h, 99000) / 1000);
+    put_uint(w, &map, "p999", histogram_percentile_ns(h, 99900) / 1000);
+    put_uint(w, &map, "max", atomic_load(&h->max_ns) / 1000);
+    map_end(w, &map);
+}
+
+static void put_shard(struct replica *r, struct msgpack_writer *w, uint32_t shard) {
+    const struct replica_shard *s = &r->shards[shard];
+    int64_t fresh_ms = atomic_load(&s->fresh_ms);
+    struct counted_map map = map_begin(w);
+    put_uint(w, &map, "shard", shard);
+    put_uint(w, &map, "index", atomic_load(&s->index));
+    put_uint(w, &map, "commit_index", atomic_load(&s->commit));
+    uint64_t index = atomic_load(&s->index), commit = atomic_load(&s->commit);
+    put_uint(w, &map, "lag_entries", commit > index ? commit - index : 0);
+    put_uint(w, &map, "age_ms", fresh_ms == 0 ? ANSWER_AGE_UNKNOWN
+                                              : (uint64_t)(clock_mono_ms() - fresh_ms));
+    put_uint(w, &map, "time_ms", (uint64_t)atomic_load(&s->time_ms));
+    map.pairs++;
+    msgpack_pair_bool(w, "partial", atomic_load(&s->partial));
+    put_uint(w, &map, "import_from", atomic_load(&s->import_from));
+    map_end(w, &map);
+}
+
+static uint32_t followed(const struct replica *r, uint32_t *shards) {
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < SHARDS_MAX; i++) {
+        const struct replica_shard *s = &r->shards[i];
+        if (atomic_load(&s->followed) || atomic_load(&s->partial)) shards[count++] = i;
+    }
+    return count;
+}
+
+static void put_shards(struct replica *r, struct msgpack_writer *w, struct counted_map *m) {
+    uint32_t shards[SHARDS_MAX], count = followed(r, shards);
+    m->pairs++;
+    msgpack_write_text(w, "shards");
+    msgpack_write_array(w, count);
+    for (uint32_t i = 0; i < count; i++) put_shard(r, w, shards[i]);
+}
+
+static void put_applier(struct replica *r, struct msgpack_writer *w, struct counted_map *m) {
+    struct applier_stats s;
+    pthread_mutex_lock(&r->lock);
+    s = r->applier_stats;
+    pthread_mutex_unlock(&r->lock);
+    struct counted_map map = put_map(w, m, "applier");
+    put_uint(w, &map, "transactions", s.transactions);
+    put_uint(w, &map, "entries", s.entries);
+    put_uint(w, &map, "events", s.events);
+    put_uint(w, &map, "known_events", s.known);
+    put_uint(w, &map, "orders_written", s.orders_written);
+    put_uint(w, &map, "orders_read", s.orders_read);
+    put_uint(w, &map, "rows_put", s.rows_put);
+    put_uint(w, &map, "rows_deleted", s.rows_deleted);
+    put_uint(w, &map, "memory_bytes", s.memory_bytes);
+    put_uint(w, &map, "fold_us", s.fold_ns / 1000);
+    put_uint(w, &map, "flush_us", s.flush_ns / 1000);
+    map_end(w, &map);
+}
+
+static void put_queries(struct replica *r, struct msgpack_writer *w, struct counted_map *m) {
+    struct query_server_stats s;
+    query_server_stats(r->queries, &s);
+    struct counted_map map = put_map(w, m, "queries");
+    put_uint(w, &map, "messages", s.messages);
+    put_uint(w, &map, "queries", s.queries);
+    put_uint(w, &map, "refused", s.refused);
+    put_uint(w, &map, "replies_dropped", s.replies_dropped);
+    put_uint(w, &map, "bytes_in", s.bytes_in);
+    put_uint(w, &map, "bytes_out", s.bytes_out);
+    put_uint(w, &map, "in_flight", s.in_flight);
+    put_uint(w, &map, "parked", s.parked);
+    put_uint(w, &map, "waited", s.waited);
+    put_uint(w, &map, "not_reached", s.not_reached);
+    map_end(w, &map);
+    put_histogram(w, m, "latency_us", query_server_latency(r->queries));
+}
+
+static void put_follower(struct replica *r, struct msgpack_writer *w, struct counted_map *m) {
+    struct follower_stats s;
+    follower_stats(r->follower, &s);
+    struct counted_map map = put_map(w, m, "follower");
+    put_text(w, &map, "source", s.source);
+    put_uint(w, &map, "lanes", s.lanes);
+    put_uint(w, &map, "lanes_standing", s.lanes_standing);
+    put_uint(w, &map, "batches", s.batches);
+    put_uint(w, &map, "bytes", s.bytes);
+    put_uint(w, &map, "heartbeats", s.heartbeats);
+    put_uint(w, &map, "failures", s.failures);
+    map_end(w, &map);
+}
+
+static void put_views(struct replica *r, struct msgpack_writer *w, struct counted_map *m) {
+    MDB_txn *txn = view_read_begin(r->store);
+    struct counted_map map = put_map(w, m, "views");
+    MDB_stat stat;
+    MDB_dbi table;
+    if (txn && mdb_stat(txn, r->store->orders, &stat) == 0)
+        put_uint(w, &map, "orders", stat.ms_entries);
+    for (int v = 0; txn && v < VIEWS_COUNT; v++) {
+        if (view_table_of(r->store, txn, (enum view_number)v, &table) &&
+            mdb_stat(txn, table, &stat) == 0)
+            put_uint(w, &map, views[v].name, stat.ms_entries);
+    }
+    map_end(w, &map);
+    if (txn) view_read_end(r->store, txn);
+}
+
+void replica_status(void *arg, struct msgpack_writer *w) {
+    struct replica *r = arg;
+    struct counted_map map = map_begin(w);
+    struct memory_stats memory;
+    memory_stats(&memory);
+    put_text(w, &map, "version", JUMUN_VERSION);
+    map.pairs++;
+    msgpack_pair_bool(w, "replica", true);
+    put_text(w, &map, "cluster_id", r->store->cluster_id);
+    put_uint(w, &map, "pid", (uint64_t)getpid());
+    put_text(w, &map, "endpoint", replica_endpoint(r));
+    put_text(w, &map, "notify", replica_notify_endpoint(r));
+    put_text(w, &map, "nodes", r->config.nodes);
+    put_text(w, &map, "data", r->config.data);
+    put_uint(w, &map, "shards_count", atomic_load(&r->shards_count));
+    put_uint(w, &map, "started_ms", (uint64_t)r->started_ms);
+    put_uint(w, &map, "now_ms", (uint64_t)clock_unix_ms());
+    put_uint(w, &map, "uptime_ms", (uint64_t)(clock_mono_ms() - r->started_mono_ms));
+    map.pairs++;
+    msgpack_pair_bool(w, "caught_up", replica_is_caught_up(r));
+    map.pairs++;
+    msgpack_pair_bool(w, "no_room", atomic_load(&r->no_room));
+    put_histogram(w, &map, "lag_us", &r->lag);
+    put_queries(r, w, &map);
+    put_applier(r, w, &map);
+    put_follower(r, w, &map);
+    put_views(r, w, &map);
+    put_uint(w, &map, "store_bytes", view_store_bytes(r->store));
+    put_uint(w, &map, "process_bytes", memory.process_bytes);
+    put_shards(r, w, &map);
+    map_end(w, &map);
+}
+
+void replica_shard_map(void *arg, struct msgpack_writer *w) {
+    struct replica *r = arg;
+    uint32_t shards[SHARDS_MAX], count = followed(r, shards);
+    msgpack_write_map(w, 3);
+    msgpack_pair_bool(w, "replica", true);
+    msgpack_pair_text(w, "notify", replica_notify_endpoint(r));
+    msgpack_write_text(w, "shards");
+    msgpack_write_array(w, count);
+    for (uint32_t i = 0; i < count; i++) msgpack_write_uint(w, shards[i]);
+}

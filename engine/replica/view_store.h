@@ -1,0 +1,112 @@
+/* The disk of a replica: one LMDB environment with `orders`, a table for each view, and `meta`,
+ * which holds the positions that all of it reflects. Rows and positions change in one transaction:
+ * each event counts exactly once, also after a kill -9.
+ *
+ * Durability. A replica's rows can be made again from the logs, so its transactions are not synced
+ * (MDB_NOSYNC): the page cache keeps them over the death of the process, in order. It does not over
+ * the death of the machine. So the directory says under which boot of the machine it was written;
+ * opened under another one without having been closed in good order, it is thrown away whole and
+ * built anew. `synced` makes every transaction durable instead, at the price of the disk.
+ *
+ * One thread writes. Any thread reads, between view_read_begin() and view_read_end(); a reader sees
+ * one moment, blocks nobody and is blocked by nobody. */
+#ifndef JUMUN_REPLICA_VIEW_STORE_H
+#define JUMUN_REPLICA_VIEW_STORE_H
+
+#include <lmdb.h>
+#include <pthread.h>
+
+#include "engine/replica/view.h"
+
+/* What the rows reflect of one shard. */
+struct view_position {
+    uint32_t shard, spare;
+    uint64_t index;            /* all entries up to here, and nothing of any behind */
+    uint64_t counted_from;     /* sums count entries from here on; 1 = all there ever were */
+    int64_t time_ms;           /* when the newest applied entry was decided; 0 = none yet */
+};
+
+struct view_store_options {
+    const char *directory;     /* made when it is not there */
+    uint64_t map_bytes;        /* 0 = 256 GiB of addresses; no memory is taken for it */
+    bool synced;
+};
+
+/* A view has two tables. Which of them answers stands in `meta`, so that every reader sees one
+ * moment in this too; the other is empty, or is being built. */
+struct view_table {
+    MDB_dbi sides[2];
+    uint32_t generation;       /* side generation % 2 answers; 0 = none does yet. The writer's */
+    bool building;             /* the other side. The writer's */
+};
+
+struct view_store {
+    MDB_env *env;
+    MDB_dbi orders, meta;
+    struct view_table tables[VIEWS_COUNT];
+    pthread_mutex_t lock;      /* guards `idle` */
+    MDB_txn *idle[64];         /* reset read transactions, to be renewed */
+    uint32_t idle_count;
+    char cluster_id[33];       /* "" = not known yet */
+    char directory[1024];
+    int lock_fd;
+    bool synced;
+    uint64_t map_bytes;
+};
+
+/* Opens; makes what is missing. NULL with a sentence in error (locked by another process, not
+ * writable, damaged, a newer layout's). */
+struct view_store *view_store_open(const struct view_store_options *options, char *error,
+                                   size_t error_bytes);
+
+/* Syncs, says that it was closed in good order, and frees. No reader is left. */
+void view_store_close(struct view_store *store);
+/* The same without freeing, for a process that is about to exit. Nothing is written after it. */
+void view_store_settle(struct view_store *store);
+
+static inline MDB_val view_val(const void *data, size_t size) {
+    return (MDB_val){size, (void *)(uintptr_t)data};
+}
+
+/* -- reading ----------------------------------------------------------------------------------- */
+
+/* NULL when there are no reader slots or no memory: the caller answers OVERLOADED. */
+MDB_txn *view_read_begin(struct view_store *store);
+void view_read_end(struct view_store *store, MDB_txn *txn);
+
+/* The table that answers for a view; false while it is being built for the first time. */
+bool view_table_of(struct view_store *store, MDB_txn *txn, enum view_number view, MDB_dbi *table);
+
+/* All positions, sorted by shard; a view into the transaction's memory, unaligned: copy. Returns
+ * their number. */
+uint32_t view_positions(struct view_store *store, MDB_txn *txn, const void **positions);
+
+/* An order: its block (unaligned, valid as long as the transaction) and its shard. False = none. */
+bool view_order_get(struct view_store *store, MDB_txn *txn, const struct id128 *key,
+                    struct bytes *block, uint32_t *shard);
+
+/* What stands before a block in `orders`. */
+struct view_order_row { uint32_t shard, spare; };
+
+/* -- writing (one thread) -------------------------------------------------------------------- */
+
+/* Begins the next transaction. Ends the process when that cannot be. */
+MDB_txn *view_write_begin(struct view_store *store);
+/* 0, or a code (a full disk or map): then nothing of it has happened. */
+int view_write_commit(struct view_store *store, MDB_txn *txn);
+void view_write_abort(struct view_store *store, MDB_txn *txn);
+
+/* 0 or a code. */
+int view_put_positions(struct view_store *store, MDB_txn *txn,
+                       const struct view_position *positions, uint32_t count);
+int view_put_cluster_id(struct view_store *store, MDB_txn *txn, const char *cluster_id);
+
+/* Blue and green: empties the side that does not answer, to be filled beside the other one; then
+ * makes it the one that answers, and empties the old one. 0 or a code. */
+int view_green_begin(struct view_store *store, MDB_txn *txn, enum view_number view);
+int view_green_switch(struct view_store *store, MDB_txn *txn, enum view_number view);
+
+/* Bytes in use in the file. Any thread. */
+uint64_t view_store_bytes(struct view_store *store);
+
+#endif

@@ -1,0 +1,304 @@
+/* Views against the plainest fold of the same logs: after random batches, lost transactions,
+ * restarts, rebuilds and kills.
+ *
+ *   test_applier             all seeds of the suite
+ *   test_applier <seed>      one run; the seed that a failure prints */
+#include <stdarg.h>
+#include <stddef.h>
+#include <setjmp.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <ftw.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "engine/replica/applier.h"
+#include "tests/unit/replica/history_world.h"
+
+enum { RUNS = 25, KILLS = 12 };
+
+static char directory[64];
+static struct view_store *store;
+static struct applier *applier;
+static struct history history;
+static uint64_t next_seed = 1;
+static uint32_t changes_told;
+
+static void on_changed(void *arg, const struct fold_order *order) {
+    assert_non_null(order->block);
+    changes_told++;
+}
+
+static void open_all(uint64_t memory_bytes) {
+    char error[512] = "";
+    const struct view_store_options options = {.directory = directory, .map_bytes = 1u << 30};
+    store = view_store_open(&options, error, sizeof error);
+    if (!store) fail_msg("%s", error);
+    const struct applier_options how = {.store = store, .memory_bytes = memory_bytes,
+                                        .minutes_kept_ms = INT64_MAX / 4, .changed = on_changed};
+    applier = applier_new(&how, error, sizeof error);
+    if (!applier) fail_msg("%s", error);
+}
+
+static void close_all(void) {
+    applier_free(applier);
+    view_store_close(store);
+}
+
+static int remove_one(const char *path, const struct stat *st, int type, struct FTW *ftw) {
+    return remove(path);
+}
+
+static int set_up(void **state) {
+    snprintf(directory, sizeof directory, "/tmp/jumun-views-XXXXXX");
+    return mkdtemp(directory) ? 0 : -1;
+}
+
+static int tear_down(void **state) { return nftw(directory, remove_one, 16, FTW_DEPTH | FTW_PHYS); }
+
+static void positions_of(uint64_t positions[HISTORY_SHARDS]) {
+    for (uint32_t s = 0; s < HISTORY_SHARDS; s++) positions[s] = applier_next(applier, s) - 1;
+}
+
+/* A random stretch of what a shard has not applied; sometimes with entries before it again. */
+static bool take_some(struct history *h, uint32_t shard) {
+    char error[512] = "";
+    uint64_t first = applier_next(applier, shard), last = h->logs[shard].last;
+    size_t bytes;
+    if (first > last) return false;
+    uint64_t count = 1 + history_random(h, 20);
+    if (first + count - 1 < last) last = first + count - 1;
+    if (history_random(h, 5) == 0) first = 1 + history_random(h, (uint32_t)first);
+    const void *records = history_records(h, shard, first, last, &bytes);
+    enum applier_outcome outcome =
+        applier_take(applier, shard, records, bytes, error, sizeof error);
+    if (outcome != APPLIER_TAKEN) fail_msg("outcome %d: %s", outcome, error);
+    return true;
+}
+
+static void one_transaction(struct history *h) {
+    applier_begin(applier);
+    for (uint32_t n = 1 + history_random(h, 4); n > 0; n--)
+        take_some(h, history_random(h, HISTORY_SHARDS));
+    if (history_random(h, 6) == 0) applier_abort(applier);
+    else assert_int_equal(applier_commit(applier), APPLIER_TAKEN);
+}
+
+static void apply_all(struct history *h) {
+    bool more = true;
+    while (more) {
+        more = false;
+        applier_begin(applier);
+        for (uint32_t s = 0; s < HISTORY_SHARDS; s++) more |= take_some(h, s);
+        assert_int_equal(applier_commit(applier), APPLIER_TAKEN);
+    }
+}
+
+static void views_are_the_fold_of_the_logs(void **state) {
+    uint64_t positions[HISTORY_SHARDS], runs = *state ? 1 : RUNS;
+    for (uint64_t i = 0; i < runs; i++) {
+        uint64_t seed = next_seed++;
+        print_message("seed %llu\n", (unsigned long long)seed);
+        assert_int_equal(set_up(NULL), 0);
+        history_init(&history, seed);
+        uint64_t memory = history_random(&history, 3) == 0 ? 1 : 1u << 20;
+        open_all(memory);
+        for (int round = 0; round < 6; round++) {
+            history_grow(&history, 60);
+            for (int t = 0; t < 6; t++) one_transaction(&history);
+            if (history_random(&history, 2) == 0) {
+                close_all();
+                open_all(memory);
+            }
+            if (history_random(&history, 3) == 0)
+                applier_rebuild(applier, (enum view_number)history_random(&history, VIEWS_COUNT));
+        }
+        apply_all(&history);
+        positions_of(positions);
+        for (uint32_t s = 0; s < HISTORY_SHARDS; s++)
+            assert_int_equal(positions[s], history.logs[s].last);
+        history_check(&history, positions, store);
+        close_all();
+        history_fini(&history);
+        tear_down(NULL);
+    }
+    assert_true(changes_told > 0);
+}
+
+static void an_order_that_is_not_written_is_not_counted(void **state) {
+    uint64_t before[HISTORY_SHARDS], after[HISTORY_SHARDS];
+    history_init(&history, 99);
+    open_all(0);
+    history_grow(&history, 50);
+    applier_begin(applier);
+    for (uint32_t s = 0; s < HISTORY_SHARDS; s++) take_some(&history, s);
+    assert_int_equal(applier_commit(applier), APPLIER_TAKEN);
+    positions_of(before);
+    applier_begin(applier);
+    for (uint32_t s = 0; s < HISTORY_SHARDS; s++) take_some(&history, s);
+    applier_abort(applier);
+    positions_of(after);
+    assert_memory_equal(before, after, sizeof before);
+    history_check(&history, before, store);
+    close_all();
+    history_fini(&history);
+}
+
+static void what_is_missing_is_refused(void **state) {
+    char error[512] = "";
+    size_t bytes;
+    history_init(&history, 7);
+    open_all(0);
+    history_grow(&history, 60);
+    uint64_t last = history.logs[0].last;
+    const void *records = history_records(&history, 0, 3, last, &bytes);
+    applier_begin(applier);
+    assert_int_equal(applier_take(applier, 0, records, bytes, error, sizeof error), APPLIER_GAP);
+    assert_non_null(strstr(error, "came instead of 1"));
+    applier_abort(applier);
+    assert_int_equal(applier_next(applier, 0), 1);
+    /* A record whose event does not follow on its order. */
+    struct history_log *log = &history.logs[0];
+    for (uint64_t i = 1; i <= last; i++) {
+        void *at = log->bytes + log->offsets[i - 1];
+        struct record_header *r = at;
+        struct entry_header *entry = (struct entry_header *)(void *)(r + 1);
+        if (r->type != RECORD_EVENTS || entry->events_count == 0) continue;
+        ((struct event *)(void *)(entry + 1))->version += 5;
+        break;
+    }
+    records = history_records(&history, 0, 1, last, &bytes);
+    applier_begin(applier);
+    assert_int_equal(applier_take(applier, 0, records, bytes, error, sizeof error),
+                     APPLIER_DAMAGED);
+    applier_abort(applier);
+    close_all();
+    history_fini(&history);
+}
+
+static void old_minutes_go(void **state) {
+    char error[512] = "";
+    const struct view_store_options options = {.directory = directory, .map_bytes = 1u << 30};
+    MDB_dbi table;
+    MDB_cursor *cursor;
+    MDB_val key, value;
+    history_init(&history, 21);
+    store = view_store_open(&options, error, sizeof error);
+    assert_non_null(store);
+    const struct applier_options how = {.store = store, .minutes_kept_ms = 86400000};
+    applier = applier_new(&how, error, sizeof error);
+    assert_non_null(applier);
+    history_grow(&history, 600);
+    apply_all(&history);
+    MDB_txn *txn = view_read_begin(store);
+    assert_true(view_table_of(store, txn, VIEW_COUNTERS, &table));
+    assert_int_equal(mdb_cursor_open(txn, table, &cursor), 0);
+    uint32_t minutes = 0, days = 0;
+    for (int rc = mdb_cursor_get(cursor, &key, &value, MDB_FIRST); rc == 0;
+         rc = mdb_cursor_get(cursor, &key, &value, MDB_NEXT)) {
+        struct view_counters_row row;
+        assert_true(view_counters_read(bytes_of(key.mv_data, key.mv_size), &row));
+        if (row.bucket_ms == 60000) {
+            minutes++;
+            assert_true(row.start_ms >= history.now_ms - 2 * 86400000ll);
+        } else {
+            days++;
+        }
+    }
+    assert_true(minutes > 0 && days > minutes / 100);
+    mdb_cursor_close(cursor);
+    view_read_end(store, txn);
+    close_all();
+    history_fini(&history);
+}
+
+/* The child: applies until it is killed, or done. */
+static _Noreturn void apply_until_killed(struct history *h, int started) {
+    open_all(1u << 16);
+    if (write(started, "s", 1) != 1) _exit(2);
+    for (;;) {
+        applier_begin(applier);
+        bool more = false;
+        for (uint32_t s = 0; s < HISTORY_SHARDS; s++) more |= take_some(h, s);
+        if (applier_commit(applier) != APPLIER_TAKEN) _exit(3);
+        if (!more) _exit(0);
+        usleep(200);
+    }
+}
+
+static void a_kill_loses_whole_transactions_only(void **state) {
+    uint64_t positions[HISTORY_SHARDS], before[HISTORY_SHARDS] = {0};
+    uint32_t killed = 0;
+    history_init(&history, 4711);
+    history_grow(&history, 1500);
+    for (int i = 0; i < KILLS; i++) {
+        int ends[2], status;
+        char byte;
+        assert_int_equal(pipe(ends), 0);
+        pid_t child = fork();
+        assert_true(child >= 0);
+        if (child == 0) apply_until_killed(&history, ends[1]);
+        assert_int_equal(read(ends[0], &byte, 1), 1);
+        usleep(history_random(&history, 8000));
+        kill(child, SIGKILL);
+        assert_int_equal(waitpid(child, &status, 0), child);
+        killed += WIFSIGNALED(status);
+        assert_true(WIFSIGNALED(status) || WEXITSTATUS(status) == 0);
+        close(ends[0]);
+        close(ends[1]);
+        open_all(1u << 16);
+        positions_of(positions);
+        for (uint32_t s = 0; s < HISTORY_SHARDS; s++) assert_true(positions[s] >= before[s]);
+        history_check(&history, positions, store);
+        memcpy(before, positions, sizeof before);
+        close_all();
+    }
+    print_message("%u of %d were killed at work\n", killed, KILLS);
+    history_fini(&history);
+}
+
+static void another_boot_throws_the_views_away(void **state) {
+    uint64_t positions[HISTORY_SHARDS];
+    char path[128];
+    history_init(&history, 5);
+    open_all(0);
+    history_grow(&history, 40);
+    apply_all(&history);
+    close_all();
+    open_all(0); /* closed in good order: kept */
+    positions_of(positions);
+    assert_true(positions[0] > 0);
+    close_all();
+    snprintf(path, sizeof path, "%s/boot", directory);
+    FILE *boot = fopen(path, "w");
+    assert_non_null(boot);
+    fputs("00000000-0000-0000-0000-000000000000", boot);
+    fclose(boot);
+    open_all(0);
+    positions_of(positions);
+    assert_int_equal(positions[0], 0);
+    apply_all(&history);
+    positions_of(positions);
+    history_check(&history, positions, store);
+    close_all();
+    history_fini(&history);
+}
+
+int main(int argc, char **argv) {
+    uint64_t one = argc > 1 ? strtoull(argv[1], NULL, 10) : 0;
+    if (one) next_seed = one;
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_prestate(views_are_the_fold_of_the_logs, one ? &one : NULL),
+        cmocka_unit_test_setup_teardown(an_order_that_is_not_written_is_not_counted, set_up,
+                                        tear_down),
+        cmocka_unit_test_setup_teardown(what_is_missing_is_refused, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(old_minutes_go, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_kill_loses_whole_transactions_only, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(another_boot_throws_the_views_away, set_up, tear_down),
+    };
+    return cmocka_run_group_tests_name("applier", tests, NULL, NULL);
+}
