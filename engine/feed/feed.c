@@ -76,6 +76,12 @@ static void feed_take(void *arg, struct responder_slot *slot, nng_msg *message) 
         responder_reply(slot, feed_refusal(code, NULL, 0));
         return;
     }
+    if (w->request.kind >= FEED_SNAPSHOT_BEGIN) {
+        if (f->snapshots) feed_copies_offer(f->snapshots, slot, &w->request);
+        else responder_reply(slot, feed_refusal(RESULT_UNKNOWN_COMMAND, NULL, 0));
+        free(w);
+        return;
+    }
     struct responder_stats stats;
     responder_stats(f->responder, &stats);
     w->slot = slot;
@@ -158,6 +164,31 @@ static void *feed_main(void *arg) {
     return NULL;
 }
 
+/* -- snapshots: on their thread ---------------------------------------------------------------- */
+
+static int make_snapshot(void *arg, uint32_t shard, const char *path, const atomic_bool *stop,
+                         struct feed_copy_tokens *tokens, char *error, size_t error_bytes) {
+    struct feed *f = arg;
+    struct feed_source source;
+    struct storage_meta *meta = malloc(sizeof *meta);
+    if (!meta) return RESULT_OUT_OF_MEMORY;
+    int code = feed_enter(f, shard, &source) ? RESULT_OK : RESULT_SHARD_NOT_HERE;
+    if (code == RESULT_OK) {
+        if (source.storage->ops->export_state(source.storage, path, stop, meta, error,
+                                              error_bytes) != 0)
+            code = RESULT_STORAGE_FAILED;
+        feed_leave(f, shard);
+    }
+    tokens->count = 1;
+    tokens->tokens[0] = (struct query_token){shard, meta->applied_index};
+    free(meta);
+    return code;
+}
+
+void feed_set_shards_count(struct feed *f, uint32_t shards_count) {
+    atomic_store(&f->shards_count, shards_count);
+}
+
 /* -- life -------------------------------------------------------------------------------------- */
 
 static bool open_sockets(struct feed *f, const struct feed_options *options, char *error,
@@ -166,9 +197,13 @@ static bool open_sockets(struct feed *f, const struct feed_options *options, cha
                                         .take = feed_take, .arg = f};
     f->responder = responder_open(&r, error, error_bytes);
     if (!f->responder) return false;
-    if (!options->notify) return true;
-    f->notifier = notifier_open(options->notify, error, error_bytes);
-    return f->notifier != NULL;
+    if (options->notify) f->notifier = notifier_open(options->notify, error, error_bytes);
+    if (options->notify && !f->notifier) return false;
+    if (!options->snapshots) return true;
+    const struct feed_copies_options s = {.directory = options->snapshots, .make = make_snapshot,
+                                        .arg = f};
+    f->snapshots = feed_copies_start(&s, error, error_bytes);
+    return f->snapshots != NULL;
 }
 
 struct feed *feed_open(const struct feed_options *options, char *error, size_t error_bytes) {
@@ -181,7 +216,7 @@ struct feed *feed_open(const struct feed_options *options, char *error, size_t e
     pthread_cond_init(&f->left, NULL);
     snprintf(f->cluster_id, sizeof f->cluster_id, "%s", options->cluster_id);
     f->node_id = options->node_id;
-    f->shards_count = options->shards_count;
+    atomic_init(&f->shards_count, options->shards_count);
     f->threads_count = options->threads ? options->threads : 1;
     if (f->threads_count > FEED_THREADS_MAX) f->threads_count = FEED_THREADS_MAX;
     f->threads = calloc(f->threads_count, sizeof *f->threads);
@@ -235,10 +270,14 @@ void feed_stop(struct feed *f) {
         pthread_join(t->thread, NULL);
     }
     f->started = false;
+    if (f->snapshots) feed_copies_stop(f->snapshots);
+    f->stopped = true;
 }
 
 void feed_close(struct feed *f) {
+    if (f->snapshots && !f->stopped) feed_copies_stop(f->snapshots);
     if (f->responder) responder_close(f->responder);
+    if (f->snapshots) feed_copies_free(f->snapshots);
     if (f->notifier) notifier_close(f->notifier);
     for (uint32_t i = 0; f->threads && i < f->threads_count; i++) {
         if (!f->threads[i].feed) break;

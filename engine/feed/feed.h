@@ -23,6 +23,7 @@ struct feed_options {
     uint64_t node_id;
     uint32_t shards_count;         /* that the newest orders are spread over; told by HELLO */
     uint32_t threads;              /* 0 = 1 */
+    const char *snapshots;         /* directory for copies that are asked for; NULL = none */
 };
 
 /* A shard that the node holds. */
@@ -49,6 +50,9 @@ const char *feed_notify_endpoint(const struct feed *feed);
 
 /* Begins to serve. False with a sentence in error. */
 bool feed_start(struct feed *feed, char *error, size_t error_bytes);
+
+/* How many shards new orders are spread over, from now on. Any thread. */
+void feed_set_shards_count(struct feed *feed, uint32_t shards_count);
 
 /* The node holds this shard from now on. Any thread. */
 void feed_add(struct feed *feed, uint32_t shard, const struct feed_source *source);

@@ -8,6 +8,7 @@
 #include "engine/feed/feed.h"
 #include "engine/feed/notify.h"
 #include "engine/feed/responder.h"
+#include "engine/feed/feed_copies.h"
 #include "engine/wire/feed_decode.h"
 
 enum { FEED_THREADS_MAX = 8 };
@@ -44,15 +45,16 @@ struct feed_thread {
 struct feed {
     char cluster_id[33];
     uint64_t node_id;
-    uint32_t shards_count;
+    atomic_uint shards_count;
     struct responder *responder;
+    struct feed_copies *snapshots; /* NULL = none */
     struct notifier *notifier; /* NULL = none */
     pthread_mutex_t lock;      /* guards `shards` */
     pthread_cond_t left;
     struct feed_shard shards[SHARDS_MAX + 1]; /* the last one: the meta group's, never served */
     uint32_t threads_count;
     struct feed_thread *threads;
-    bool started;
+    bool started, stopped;
     atomic_ullong refused, overloaded, imports_required, entries, bytes, waiting;
 };
 

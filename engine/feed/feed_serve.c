@@ -36,7 +36,10 @@ static void refuse(struct feed_thread *t, struct feed_waiter *w, uint16_t code,
 }
 
 /* What of a shard can be read now: committed, and on this disk. first = 0: nothing. */
-struct feed_range { uint64_t first, last, commit; };
+struct feed_range {
+    uint64_t first, last, commit;
+    uint64_t gap_first, gap_last;  /* not stored; 0 = there is no gap */
+};
 
 static struct feed_range range_of(const struct feed_source *source) {
     struct storage_stats stats;
@@ -44,6 +47,10 @@ static struct feed_range range_of(const struct feed_source *source) {
     source->storage->ops->stats(source->storage, &stats);
     r.first = stats.log_first;
     r.last = stats.log_last < r.commit ? stats.log_last : r.commit;
+    if (stats.gaps > 0) {
+        r.gap_first = stats.gap_first;
+        r.gap_last = stats.gap_last;
+    }
     return r;
 }
 
@@ -67,7 +74,7 @@ static void serve_hello(struct feed_thread *t, struct feed_waiter *waiter) {
     msgpack_pair_text(&w, "cluster_id", f->cluster_id);
     msgpack_pair_uint(&w, "node_id", f->node_id);
     msgpack_pair_int(&w, "now_ms", clock_unix_ms());
-    msgpack_pair_uint(&w, "shards_count", f->shards_count);
+    msgpack_pair_uint(&w, "shards_count", atomic_load(&f->shards_count));
     msgpack_pair_text(&w, "notify", feed_notify_endpoint(f));
     msgpack_write_text(&w, "shards");
     size_t head = msgpack_writer_size(&w);
@@ -164,8 +171,9 @@ static void serve_fault(struct feed_thread *t, struct feed_waiter *waiter,
                         const struct feed_source *source, const struct feed_batch *batch) {
     struct feed_range r = range_of(source);
     uint32_t shard = waiter->request.shard;
-    if (waiter->request.from < r.first) { /* retention was quicker */
-        import_required(t, waiter, r.first);
+    if (waiter->request.from < r.first || waiter->request.from <= r.gap_last) {
+        /* Retention was quicker, or an older gap lies there. */
+        import_required(t, waiter, r.first > r.gap_last ? r.first : r.gap_last + 1);
         return;
     }
     if (t->fault_index[shard] != waiter->request.from) log_error("feed: %s", batch->error);
@@ -206,6 +214,8 @@ static bool serve_pull(struct feed_thread *t, struct feed_waiter *waiter,
         refuse(t, waiter, RESULT_OVERLOADED, NULL, FEED_OVERLOADED_RETRY_MS);
     } else if (range.first == 0 || from < range.first) {
         import_required(t, waiter, range.first == 0 ? range.commit + 1 : range.first);
+    } else if (from >= range.gap_first && from <= range.gap_last) {
+        import_required(t, waiter, range.gap_last + 1);
     } else {
         serve_entries(t, waiter, source, &range);
     }

@@ -47,8 +47,11 @@ static bool feed_addresses(const struct config *c, bool anywhere, char *listen, 
 bool node_feed_open(struct node *n, char *error, size_t error_bytes) {
     const struct config *c = &n->config;
     char listen[ENDPOINT_BYTES_MAX], notify[ENDPOINT_BYTES_MAX];
+    char snapshots[sizeof c->data + 32];
     if (is_none(c->feed_listen)) return true;
+    snprintf(snapshots, sizeof snapshots, "%s/feed-snapshots", c->data);
     struct feed_options options = {.listen = listen,
+                                   .snapshots = snapshots,
                                    .cluster_id = n->identity.cluster_id,
                                    .node_id = n->identity.node_id,
                                    .shards_count = n->shards_count,

@@ -151,6 +151,7 @@ static void answer_one(struct answering *a, const struct query *q) {
     case QUERY_STATE_ORDERS: answer_list(a, q); break;
     case QUERY_COUNTERS: answer_counters(a, q); break;
     case QUERY_WATCH: answer_watch(a, q); break;
+    case QUERY_EXPORT: answer_export(a, q); break;
     case NODE_COMMAND_PING:
         answering_head(a, 0, 0, 0, false);
         msgpack_write_text(&a->w, "pong");

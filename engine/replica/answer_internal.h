@@ -39,6 +39,7 @@ int answering_place(const struct answering *a, uint32_t shard);
  * result; what does not fit sets writer.overflow. */
 void answer_list(struct answering *a, const struct query *query);
 void answer_counters(struct answering *a, const struct query *query);
+void answer_export(struct answering *a, const struct query *query);
 void answer_watch(struct answering *a, const struct query *query);
 
 #endif

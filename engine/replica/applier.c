@@ -76,7 +76,7 @@ static struct view_position *position_find(const struct applier *a, uint32_t sha
 }
 
 /* The shard's position; a new one is put where it belongs. */
-static struct view_position *position_of(struct applier *a, uint32_t shard) {
+struct view_position *applier_position_of(struct applier *a, uint32_t shard) {
     struct view_position *p = position_find(a, shard);
     if (p) return p;
     require(a->positions_count < SHARDS_MAX);
@@ -94,6 +94,11 @@ uint64_t applier_next(const struct applier *a, uint32_t shard) {
     return p ? p->index + 1 : 1;
 }
 
+bool applier_is_importing(const struct applier *a, uint32_t shard) {
+    const struct view_position *p = position_find(a, shard);
+    return p && p->importing;
+}
+
 uint64_t applier_taken(const struct applier *a) { return a->taken; }
 
 void applier_begin(struct applier *a) {
@@ -108,8 +113,7 @@ void applier_identify(struct applier *a, const char *cluster_id) {
     view_put_cluster_id(a->store, a->txn, cluster_id);
 }
 
-static struct fold_order *order_of_key(struct applier *a, const struct id128 *key,
-                                       uint32_t shard) {
+struct fold_order *applier_order_of(struct applier *a, const struct id128 *key, uint32_t shard) {
     struct fold_order *o = fold_find(a->fold, key);
     if (o) return o;
     struct bytes block = {NULL, 0};
@@ -131,7 +135,7 @@ static enum applier_outcome take_event(struct applier *a, const struct event *e,
                                        const struct view_position *p, int64_t time_ms, char *error,
                                        size_t error_bytes) {
     struct view_event counted;
-    struct fold_order *o = order_of_key(a, &e->subject, p->shard);
+    struct fold_order *o = applier_order_of(a, &e->subject, p->shard);
     enum fold_outcome outcome =
         o ? fold_apply(a->fold, o, e, p->shard, p->index, time_ms, &counted) : FOLD_NO_MEMORY;
     const char *what = outcome == FOLD_GAP ? "events before it are missing" : "it is malformed";
@@ -179,7 +183,7 @@ static enum applier_outcome take_record(struct applier *a, struct view_position 
 
 enum applier_outcome applier_take(struct applier *a, uint32_t shard, const void *records,
                                   size_t bytes, char *error, size_t error_bytes) {
-    struct view_position *p = position_of(a, shard);
+    struct view_position *p = applier_position_of(a, shard);
     const uint8_t *at = records, *end = at + bytes;
     int64_t began_ns = clock_mono_ns();
     enum applier_outcome outcome = APPLIER_TAKEN;

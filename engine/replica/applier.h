@@ -71,6 +71,16 @@ uint64_t applier_taken(const struct applier *applier);
 enum applier_outcome applier_commit(struct applier *applier);
 void applier_abort(struct applier *applier);
 
+/* Brings a shard to where a node's stored state is: `path` is a file that SNAPSHOT_BEGIN of its
+ * feed made, of the shard's entries up to `index` at least. Orders are put, orders that it has not
+ * got any more go, and the position is set; sums count from what the file does not hold on. In
+ * several transactions: until the last one the shard is marked as being imported
+ * (applier_is_importing()), and an end in between begins again. No transaction is open.
+ * APPLIER_TAKEN, or why not, with a sentence. */
+enum applier_outcome applier_import(struct applier *applier, uint32_t shard, const char *path,
+                                    uint64_t index, char *error, size_t error_bytes);
+bool applier_is_importing(const struct applier *applier, uint32_t shard);
+
 /* Begins to build an index anew beside the one that answers; a slice with each commit. */
 void applier_rebuild(struct applier *applier, enum view_number view);
 /* Whether views are being built: commit now and then, even with nothing to take. */

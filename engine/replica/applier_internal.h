@@ -43,6 +43,12 @@ struct applier {
  * (applier_flush.c) */
 int applier_flush(struct applier *applier);
 
+/* The shard's position, a new one if there was none; the order of a key, from memory or disk, NULL
+ * without memory. (applier.c) */
+struct view_position *applier_position_of(struct applier *applier, uint32_t shard);
+struct fold_order *applier_order_of(struct applier *applier, const struct id128 *key,
+                                    uint32_t shard);
+
 /* 0 or a code: the next slice of each index that is being built. (applier_build.c) */
 int applier_build(struct applier *applier);
 

@@ -192,6 +192,25 @@ enum fold_outcome fold_apply(struct fold *f, struct fold_order *o, const struct 
     return FOLD_APPLIED;
 }
 
+enum fold_outcome fold_replace(struct fold *f, struct fold_order *o, uint32_t shard,
+                               const struct actor *block) {
+    uint32_t version = o->block ? o->block->version : 0;
+    if (version >= block->version) return FOLD_KNOWN;
+    order_touch(f, o);
+    if (!order_reserve(f, o, block->bytes)) return FOLD_NO_MEMORY;
+    memcpy(o->block, block, block->bytes);
+    o->shard = shard;
+    o->newest_kind = 0;
+    o->events = VIEW_ON_ALL;
+    return FOLD_APPLIED;
+}
+
+void fold_remove(struct fold *f, struct fold_order *o) {
+    order_touch(f, o);
+    o->block->flags |= ACTOR_RETIRED;
+    o->events = VIEW_ON_ALL;
+}
+
 struct fold_order *fold_dirty(struct fold *f) { return f->dirty; }
 uint32_t fold_dirty_count(const struct fold *f) { return f->dirty_count; }
 

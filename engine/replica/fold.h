@@ -53,6 +53,13 @@ enum fold_outcome fold_apply(struct fold *fold, struct fold_order *order, const 
                              uint32_t shard, uint64_t index, int64_t time_ms,
                              struct view_event *counted);
 
+/* Puts `block` (8-byte aligned, well-formed) in the place of the order as it is; an order that is
+ * as new already stays. FOLD_APPLIED, FOLD_KNOWN or FOLD_NO_MEMORY. */
+enum fold_outcome fold_replace(struct fold *fold, struct fold_order *order, uint32_t shard,
+                               const struct actor *block);
+/* The order goes, as if it had been retired. It has a block. */
+void fold_remove(struct fold *fold, struct fold_order *order);
+
 /* The orders that changed since the last fold_clean(), linked by next_dirty, in no order. */
 struct fold_order *fold_dirty(struct fold *fold);
 uint32_t fold_dirty_count(const struct fold *fold);

@@ -435,6 +435,17 @@ void follower_stand(struct follower *f, uint32_t shard) {
     pthread_mutex_unlock(&f->lock);
 }
 
+void follower_feed(struct follower *f, uint32_t shard, uint32_t attempt, char *feed,
+                   size_t feed_bytes) {
+    feed[0] = 0;
+    pthread_mutex_lock(&f->lock);
+    for (uint32_t i = 0; i < f->sources_count && feed[0] == 0; i++) {
+        if (!f->sources[i].told[shard]) continue;
+        if (attempt-- == 0) snprintf(feed, feed_bytes, "%s", f->sources[i].feed);
+    }
+    pthread_mutex_unlock(&f->lock);
+}
+
 void follower_stats(struct follower *f, struct follower_stats *stats) {
     pthread_mutex_lock(&f->lock);
     *stats = f->stats;

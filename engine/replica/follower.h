@@ -66,6 +66,10 @@ void follower_restart(struct follower *follower, uint32_t shard, uint64_t next);
 /* The lane stands: what came last cannot be applied. */
 void follower_stand(struct follower *follower, uint32_t shard);
 
+/* The feed of the `attempt`-th node (0, 1, ...) that has the shard; "" = there are no more. */
+void follower_feed(struct follower *follower, uint32_t shard, uint32_t attempt, char *feed,
+                   size_t feed_bytes);
+
 void follower_stats(struct follower *follower, struct follower_stats *stats);
 
 /* Ends all lanes; no callback comes afterwards. Batches that were handed on stay the taker's, to be

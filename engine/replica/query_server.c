@@ -4,12 +4,12 @@
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include "actors/result_codes.h"
 #include "engine/base/clock.h"
 #include "engine/base/ulid.h"
 #include "engine/feed/responder.h"
-#include "engine/wire/feed_decode.h"
 #include "engine/wire/routing.h"
 
 enum {
@@ -151,10 +151,13 @@ static void park(struct query_server *s, struct parked *p, uint64_t commits) {
 
 static void take_feed_request(struct query_server *s, struct responder_slot *slot,
                               nng_msg *message) {
-    nng_msg *reply = s->options.feed_request(s->options.source.arg, nng_msg_body(message),
-                                             nng_msg_len(message));
+    struct feed_request request;
+    enum result_code code =
+        feed_request_decode(nng_msg_body(message), nng_msg_len(message), &request);
+    if (code == RESULT_OK && request.kind < FEED_SNAPSHOT_BEGIN) code = RESULT_UNKNOWN_COMMAND;
     nng_msg_free(message);
-    responder_reply(slot, reply);
+    if (code == RESULT_OK) s->options.feed_request(s->options.source.arg, slot, &request);
+    else reply_refusal(s, slot, code);
 }
 
 /* Everything of the message that has to outlive this call is in `p`. */
@@ -393,6 +396,12 @@ void query_server_stop(struct query_server *s) {
     pthread_mutex_unlock(&s->lock);
     pthread_join(s->thread, NULL);
     s->started = false;
+}
+
+void query_server_halt(struct query_server *s, int64_t patience_ms) {
+    int64_t until_ms = clock_mono_ms() + patience_ms;
+    responder_halt(s->responder);
+    while (!responder_is_idle(s->responder) && clock_mono_ms() < until_ms) usleep(1000);
 }
 
 void query_server_close(struct query_server *s) {

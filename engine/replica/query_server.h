@@ -11,6 +11,9 @@
 #include "engine/base/histogram.h"
 #include "engine/replica/answer.h"
 #include "engine/replica/fold.h"
+#include "engine/wire/feed_decode.h"
+
+struct responder_slot;
 
 struct query_server;
 
@@ -18,9 +21,10 @@ struct query_server_options {
     const char *listen;            /* nng address; port 0 = any free one */
     uint32_t contexts;             /* 0 = 1,024 */
     struct answer_source source;
-    /* A message of the feed's protocol (snapshots): returns the reply, or NULL = drop it. Any
-     * thread; may take its time. NULL = refused. */
-    void *(*feed_request)(void *arg, const void *message, size_t bytes);
+    /* A message of the feed's protocol (snapshots): takes the slot over and answers it later. Any
+     * thread; must not block. NULL = such messages are malformed. */
+    void (*feed_request)(void *arg, struct responder_slot *slot,
+                         const struct feed_request *request);
 };
 
 struct query_server_stats {
@@ -49,6 +53,9 @@ void query_server_stats(const struct query_server *server, struct query_server_s
 
 /* Answers what is parked with what there is, and everything after it with SHUTTING_DOWN. */
 void query_server_stop(struct query_server *server);
+/* Waits, at most patience_ms, until nothing is being answered any more; what comes in is thrown
+ * away. After it, what the answers are made of may go. */
+void query_server_halt(struct query_server *server, int64_t patience_ms);
 void query_server_close(struct query_server *server); /* see responder_close() */
 
 #endif

@@ -8,7 +8,10 @@
 
 #include "engine/base/clock.h"
 #include "engine/base/log.h"
+#include "engine/replica/import.h"
 #include "engine/replica/replica_internal.h"
+
+enum { REPLICA_PATIENCE_MS = 2000 };
 
 /* -- what the parts ask of each other ---------------------------------------------------------- */
 
@@ -55,6 +58,22 @@ static void on_identified(void *arg, const char *cluster_id, uint32_t shards_cou
     pthread_mutex_unlock(&r->lock);
     if (atomic_exchange(&r->shards_count, shards_count) == 0)
         log_info("following cluster %s, %u shards", cluster_id, shards_count);
+}
+
+static void on_feed_request(void *arg, struct responder_slot *slot,
+                            const struct feed_request *request) {
+    struct replica *r = arg;
+    feed_copies_offer(r->snapshots, slot, request);
+}
+
+static bool on_snapshot_hold(void *arg, uint64_t id, char *path, size_t path_bytes) {
+    struct replica *r = arg;
+    return feed_copies_hold(r->snapshots, id, path, path_bytes);
+}
+
+static void on_snapshot_release(void *arg, uint64_t id) {
+    struct replica *r = arg;
+    feed_copies_release(r->snapshots, id);
 }
 
 static void on_committed(void *arg) {
@@ -114,7 +133,10 @@ static bool open_sockets(struct replica *r, char *error, size_t error_bytes) {
         .listen = r->config.listen,
         .contexts = r->config.contexts,
         .source = {.store = r->store, .age_ms = age_ms, .status = replica_status,
-                   .shard_map = replica_shard_map, .is_partial = is_partial, .arg = r}};
+                   .shard_map = replica_shard_map, .is_partial = is_partial,
+                   .snapshot_hold = on_snapshot_hold, .snapshot_release = on_snapshot_release,
+                   .arg = r},
+        .feed_request = on_feed_request};
     r->queries = query_server_open(&options, error, error_bytes);
     if (!r->queries) return false;
     notify_address(&r->config, notify);
@@ -140,6 +162,12 @@ static bool start_threads(struct replica *r, char *error, size_t error_bytes) {
         return false;
     }
     r->thread_started = true;
+    rc = pthread_create(&r->importer, NULL, replica_import_main, r);
+    if (rc != 0) {
+        snprintf(error, error_bytes, "cannot start the importer: %s", strerror(rc));
+        return false;
+    }
+    r->importer_started = true;
     return query_server_start(r->queries, error, error_bytes);
 }
 
@@ -149,7 +177,13 @@ static bool open_views(struct replica *r, char *error, size_t error_bytes) {
         snprintf(error, error_bytes, "%s: it cannot be made or written to", r->config.data);
         return false;
     }
+    snprintf(directory, sizeof directory, "%.1000s/snapshots", r->config.data);
+    const struct feed_copies_options snapshots = {.directory = directory,
+                                                .make = replica_make_snapshot, .arg = r};
+    r->snapshots = feed_copies_start(&snapshots, error, error_bytes);
+    if (!r->snapshots) return false;
     snprintf(directory, sizeof directory, "%.1000s/views", r->config.data);
+    import_bootstrap(directory, r->config.from, &r->stopping);
     const struct view_store_options store = {.directory = directory,
                                              .map_bytes = r->config.map_bytes,
                                              .synced = r->config.synced};
@@ -161,6 +195,12 @@ static bool open_views(struct replica *r, char *error, size_t error_bytes) {
                                             .changed = on_changed,
                                             .changed_arg = r};
     r->applier = applier_new(&applier, error, error_bytes);
+    for (uint32_t shard = 0; r->applier && shard < SHARDS_MAX; shard++) {
+        /* An import that was cut short begins again. */
+        bool importing = applier_is_importing(r->applier, shard);
+        atomic_store(&r->shards[shard].partial, importing);
+        atomic_store(&r->shards[shard].import_from, importing ? 1 : 0);
+    }
     return r->applier != NULL;
 }
 
@@ -203,6 +243,7 @@ bool replica_is_caught_up(const struct replica *r) {
 const struct histogram *replica_lag(const struct replica *r) { return &r->lag; }
 
 void replica_stop(struct replica *r, bool exiting) {
+    atomic_store(&r->stopping, true);
     if (r->queries) query_server_stop(r->queries);
     if (r->thread_started) {
         pthread_mutex_lock(&r->lock);
@@ -211,7 +252,10 @@ void replica_stop(struct replica *r, bool exiting) {
         pthread_mutex_unlock(&r->lock);
         pthread_join(r->thread, NULL);
     }
+    if (r->importer_started) pthread_join(r->importer, NULL);
     if (r->follower) follower_stop(r->follower);
+    if (r->snapshots) feed_copies_stop(r->snapshots);
+    if (r->queries) query_server_halt(r->queries, REPLICA_PATIENCE_MS);
     for (struct follower_batch *b = r->first, *next; b; b = next) {
         next = b->link;
         free(b);
@@ -223,6 +267,7 @@ void replica_stop(struct replica *r, bool exiting) {
         return;
     }
     if (r->queries) query_server_close(r->queries);
+    if (r->snapshots) feed_copies_free(r->snapshots);
     if (r->notifier) notifier_close(r->notifier);
     if (r->applier) applier_free(r->applier);
     if (r->store) view_store_close(r->store);

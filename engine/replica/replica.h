@@ -17,6 +17,7 @@ struct replica;
 struct replica_config {
     char data[1024];                  /* directory */
     char nodes[2048];                 /* general endpoints, comma-separated */
+    char from[2048];                  /* replicas to take the views of when there are none; "" */
     char listen[ENDPOINT_BYTES_MAX];  /* of the queries */
     char notify_listen[ENDPOINT_BYTES_MAX]; /* "" = by `listen`; "none" */
     uint32_t contexts;                /* 0 = the query server's default */

@@ -27,7 +27,7 @@ static struct follower_batch *take_batches(struct replica *r, int64_t timeout_ms
     until.tv_sec += timeout_ms / 1000 + until.tv_nsec / 1000000000;
     until.tv_nsec %= 1000000000;
     pthread_mutex_lock(&r->lock);
-    while (!r->first && !r->stop) {
+    while (!r->first && !r->imports && !r->stop) {
         if (pthread_cond_timedwait(&r->wake, &r->lock, &until) != 0) break;
     }
     struct follower_batch *batches = r->first;
@@ -210,6 +210,7 @@ void *replica_apply_main(void *arg) {
         bool stop = r->stop;
         pthread_mutex_unlock(&r->lock);
         if (stop) break;
+        replica_take_imports(r);
         struct follower_batch *batches =
             take_batches(r, applier_is_building(r->applier) ? 1 : 1000);
         if (batches && only_heartbeats(r, batches)) take_heartbeats(r, batches);

@@ -21,7 +21,8 @@ static const char replica_doc[] =
     "directory; 2 the command line makes no sense.";
 
 enum {
-    OPTION_DATA = 'd', OPTION_LISTEN = 'l', OPTION_NODES = 'n', OPTION_NOTIFY = 256,
+    OPTION_DATA = 'd', OPTION_LISTEN = 'l', OPTION_NODES = 'n', OPTION_FROM = 'f',
+    OPTION_NOTIFY = 256,
     OPTION_CONTEXTS, OPTION_HEARTBEAT, OPTION_MEMORY, OPTION_MAP, OPTION_SYNC, OPTION_LOG_LEVEL,
     OPTION_READY_FD
 };
@@ -29,6 +30,8 @@ enum {
 static const struct argp_option replica_options[] = {
     {"nodes", OPTION_NODES, "URL,...", 0, "General endpoints of the nodes to follow; any that has "
      "a shard will do (default: tcp://127.0.0.1:7400)", 0},
+    {"from", OPTION_FROM, "URL,...", 0, "Replicas to take the views of when the directory has none "
+     "yet; otherwise they are made from the logs", 0},
     {"data", OPTION_DATA, "DIR", 0, "Directory of the views, made when it is not there (default: "
      "./jumun-replica-data)", 0},
     {"listen", OPTION_LISTEN, "URL", 0, "Address of the queries; port 0 takes a free one (default: "
@@ -87,6 +90,7 @@ static error_t option(int key, char *arg, struct argp_state *state) {
     struct replica_config *c = state->input;
     switch (key) {
     case OPTION_NODES: text_of("nodes", arg, c->nodes, sizeof c->nodes); break;
+    case OPTION_FROM: text_of("from", arg, c->from, sizeof c->from); break;
     case OPTION_DATA: text_of("data", arg, c->data, sizeof c->data); break;
     case OPTION_LISTEN: text_of("listen", arg, c->listen, sizeof c->listen); break;
     case OPTION_NOTIFY:

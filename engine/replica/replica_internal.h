@@ -6,6 +6,7 @@
 #include <stdatomic.h>
 
 #include "engine/feed/notify.h"
+#include "engine/feed/feed_copies.h"
 #include "engine/replica/applier.h"
 #include "engine/replica/follower.h"
 #include "engine/replica/query_server.h"
@@ -21,6 +22,14 @@ struct replica_shard {
     atomic_ullong import_from;     /* an import is required: the log goes on from here; 0 = none */
 };
 
+/* A fetched state of a shard, on its way to the applier. */
+struct replica_import {
+    struct replica_import *next;
+    uint32_t shard;
+    uint64_t index;
+    char path[1200];
+};
+
 struct replica {
     struct replica_config config;
     struct view_store *store;
@@ -28,11 +37,16 @@ struct replica {
     struct follower *follower;
     struct query_server *queries;
     struct notifier *notifier;     /* NULL = none */
+    struct feed_copies *snapshots;
+    pthread_t importer;
+    bool importer_started;
+    atomic_bool stopping;
     pthread_t thread;
     bool thread_started;
     pthread_mutex_t lock;          /* guards `first`..`applier_stats` */
     pthread_cond_t wake;
     struct follower_batch *first, **last;
+    struct replica_import *imports; /* fetched */
     bool stop;
     char cluster_id[33];           /* "" = not met yet */
     struct applier_stats applier_stats;
@@ -45,6 +59,15 @@ struct replica {
 
 /* The applier's thread (replica_apply.c). */
 void *replica_apply_main(void *replica);
+
+/* Fetches what shards need that the logs do not reach (replica_import.c), on a thread of its own;
+ * and, on the applier's thread, takes in what it has fetched. True: something was taken in. */
+void *replica_import_main(void *replica);
+bool replica_take_imports(struct replica *replica);
+
+/* Makes a copy of the views for others (replica_import.c); fits feed_copies_options.make. */
+int replica_make_snapshot(void *replica, uint32_t shard, const char *path, const atomic_bool *stop,
+                          struct feed_copy_tokens *tokens, char *error, size_t error_bytes);
 
 /* Answers to STATUS and SHARD_MAP (replica_status.c). */
 void replica_status(void *replica, struct msgpack_writer *writer);

@@ -58,7 +58,7 @@ static void put_shard(struct replica *r, struct msgpack_writer *w, uint32_t shar
     struct counted_map map = map_begin(w);
     put_uint(w, &map, "shard", shard);
     put_uint(w, &map, "index", atomic_load(&s->index));
-    put_uint(w, &map, "commit_index", atomic_load(&s->commit));
+    put_uint(w, &map, "commit", atomic_load(&s->commit));
     uint64_t index = atomic_load(&s->index), commit = atomic_load(&s->commit);
     put_uint(w, &map, "lag_entries", commit > index ? commit - index : 0);
     put_uint(w, &map, "age_ms", fresh_ms == 0 ? ANSWER_AGE_UNKNOWN

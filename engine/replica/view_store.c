@@ -349,3 +349,72 @@ int view_green_switch(struct view_store *s, MDB_txn *txn, enum view_number v) {
     t->building = false;
     return rc == 0 ? meta_put_view(s, txn, v) : rc;
 }
+
+/* -- copies ------------------------------------------------------------------------------------ */
+
+int view_store_copy(struct view_store *s, const char *path) {
+    int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0640);
+    if (fd < 0) return errno;
+    int rc = mdb_env_copyfd2(s->env, fd, MDB_CP_COMPACT);
+    if (close(fd) != 0 && rc == 0) rc = errno;
+    if (rc != 0) unlink(path);
+    return rc;
+}
+
+int view_copy_open(struct view_copy *c, const char *path) {
+    *c = (struct view_copy){.env = NULL};
+    int rc = mdb_env_create(&c->env);
+    if (rc != 0) return rc;
+    rc = mdb_env_set_maxdbs(c->env, VIEW_TABLES_MAX);
+    /* Without LMDB's lock file: nobody writes to it, and a process may open it more than once. */
+    if (rc == 0)
+        rc = mdb_env_open(c->env, path, MDB_RDONLY | MDB_NOSUBDIR | MDB_NOLOCK | MDB_NOTLS, 0640);
+    if (rc == 0) rc = mdb_txn_begin(c->env, NULL, MDB_RDONLY, &c->txn);
+    if (rc == 0) rc = mdb_dbi_open(c->txn, "orders", 0, &c->orders);
+    if (rc == 0) rc = mdb_dbi_open(c->txn, "meta", 0, &c->meta);
+    if (rc != 0) view_copy_close(c);
+    return rc;
+}
+
+void view_copy_close(struct view_copy *c) {
+    if (c->txn) mdb_txn_abort(c->txn);
+    if (c->env) mdb_env_close(c->env);
+    *c = (struct view_copy){.env = NULL};
+}
+
+uint32_t view_copy_positions(struct view_copy *c, struct view_position *positions, uint32_t max) {
+    MDB_val key = view_val("positions", 9), value;
+    if (mdb_get(c->txn, c->meta, &key, &value) != 0) return 0;
+    uint32_t count = (uint32_t)(value.mv_size / sizeof *positions);
+    if (count > max) count = max;
+    memcpy(positions, value.mv_data, count * sizeof *positions);
+    return count;
+}
+
+static int sync_file(const char *path) {
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0) return errno;
+    int rc = fsync(fd) == 0 ? 0 : errno;
+    close(fd);
+    return rc;
+}
+
+int view_store_adopt(const char *directory, const char *path, char *error, size_t error_bytes) {
+    struct view_copy copy;
+    struct view_position position;
+    char place[1100];
+    snprintf(place, sizeof place, "%s/data.mdb", directory);
+    if (access(place, F_OK) == 0)
+        return fault(error, error_bytes, directory, "there are views already");
+    int rc = view_copy_open(&copy, path);
+    if (rc != 0) return fault(error, error_bytes, path, mdb_strerror(rc));
+    uint32_t positions = view_copy_positions(&copy, &position, 1);
+    view_copy_close(&copy);
+    if (positions == 0) return fault(error, error_bytes, path, "it holds no views");
+    if (mkdir(directory, 0750) != 0 && errno != EEXIST)
+        return fault(error, error_bytes, directory, strerror(errno));
+    rc = sync_file(path);
+    if (rc == 0 && rename(path, place) != 0) rc = errno;
+    if (rc == 0) rc = boot_write(directory, "closed");
+    return rc == 0 ? 0 : fault(error, error_bytes, directory, strerror(rc));
+}

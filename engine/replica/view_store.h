@@ -20,7 +20,8 @@
 
 /* What the rows reflect of one shard. */
 struct view_position {
-    uint32_t shard, spare;
+    uint32_t shard;
+    uint32_t importing;        /* not 0: an import is half done, rows may be missing */
     uint64_t index;            /* all entries up to here, and nothing of any behind */
     uint64_t counted_from;     /* sums count entries from here on; 1 = all there ever were */
     int64_t time_ms;           /* when the newest applied entry was decided; 0 = none yet */
@@ -105,6 +106,21 @@ int view_put_cluster_id(struct view_store *store, MDB_txn *txn, const char *clus
  * makes it the one that answers, and empties the old one. 0 or a code. */
 int view_green_begin(struct view_store *store, MDB_txn *txn, enum view_number view);
 int view_green_switch(struct view_store *store, MDB_txn *txn, enum view_number view);
+
+/* Copies everything as it is at one moment into the new file `path`, without what is free in
+ * between. Any thread; the pages of that moment are kept from reuse meanwhile. 0 or a code. */
+int view_store_copy(struct view_store *store, const char *path);
+
+/* A copy, opened to be read in place; several at a time do no harm. 0 or a code. */
+struct view_copy { MDB_env *env; MDB_txn *txn; MDB_dbi orders, meta; };
+int view_copy_open(struct view_copy *copy, const char *path);
+void view_copy_close(struct view_copy *copy);
+/* Its positions; returns their number. */
+uint32_t view_copy_positions(struct view_copy *copy, struct view_position *positions, uint32_t max);
+
+/* Puts a copy in the place of the views of a replica that has none yet, before they are opened. The
+ * file is gone from `path` then. 0, or -1 with a sentence: it is no copy, or views are there. */
+int view_store_adopt(const char *directory, const char *path, char *error, size_t error_bytes);
 
 /* Bytes in use in the file. Any thread. */
 uint64_t view_store_bytes(struct view_store *store);

@@ -209,13 +209,19 @@ static void take_watch(struct fields *f, struct query *q) {
     q->limit = (uint32_t)limit;
 }
 
+/* The commands of orders, stores and the cluster, the reads among them left out. */
+static bool changes_something(uint16_t kind) {
+    return kind > 0 && kind < 140 && (kind < NODE_COMMAND_PING || kind >= 110) &&
+           !command_is_read((uint8_t)kind);
+}
+
 static void take_body(struct fields *f, struct query *q) {
     switch (q->kind) {
     case QUERY_GET: take_get(f, q); break;
     case QUERY_MULTI_GET: take_multi_get(f, q); break;
     case QUERY_BY_REF: q->subject = take_name(f, EXTERNAL_REF_BYTES_MAX); goto rows;
     case QUERY_CUSTOMER_ORDERS: q->subject = take_name(f, ID_TEXT_BYTES_MAX); goto rows;
-    case QUERY_EXPORT: q->subject = take_name(f, ID_TEXT_BYTES_MAX); goto rows;
+    case QUERY_EXPORT: q->snapshot = take_uint_upto(f, UINT64_MAX); goto rows;
     case QUERY_STORE_BOARD:
         q->subject = take_name(f, ID_TEXT_BYTES_MAX);
         take_states(f, q);
@@ -234,10 +240,7 @@ static void take_body(struct fields *f, struct query *q) {
         }
         break;
     default:
-        f->fault = q->kind < NODE_COMMAND_PING && q->kind != COMMAND_HISTORY &&
-                           q->kind != COMMAND_STORE_GET && q->kind != 0
-                       ? RESULT_READ_ONLY
-                       : RESULT_UNKNOWN_COMMAND;
+        f->fault = changes_something(q->kind) ? RESULT_READ_ONLY : RESULT_UNKNOWN_COMMAND;
     }
     return;
 rows:

@@ -27,7 +27,8 @@ struct query {
     const uint8_t *fields;     /* enum order_field; in the arena */
     const struct query_token *since; /* in the arena */
     struct id128 key;          /* GET */
-    struct bytes subject;      /* keys, reference, customer, store, topic, snapshot id */
+    struct bytes subject;      /* keys, reference, customer, store, topic */
+    uint64_t snapshot;         /* EXPORT */
     struct bytes cursor;       /* size 0 = from the beginning */
     int64_t from_ms, to_ms;    /* [from, to); INT64_MIN and INT64_MAX when not told */
 };

@@ -21,7 +21,7 @@
  *                      bucket_ms: 60000 or 86400000 (UTC); store nil or "" = all stores together
  *     WATCH            [topic, since?, fields?, limit?]     topic: "order/<26 characters>",
  *                      "store/<id>", "customer/<id>"; since: [[shard, index], ...], nil = now
- *     EXPORT           [snapshot id, fields?, limit?, cursor?]    all orders by key, at the
+ *     EXPORT           [snapshot (uint), fields?, limit?, cursor?]    all orders by key, at the
  *                      snapshot's tokens (SNAPSHOT_BEGIN of engine/wire/feed_protocol.h)
  *     PING, STATUS, SHARD_MAP (protocol.h)      []
  *   Fields that nil stands for may be left out at the end; more than there are is refused.

@@ -1,0 +1,23 @@
+/* Fetches a copy of stored state in chunks, from the feed of a node or from a replica. Blocks; one
+ * thread at a time for a path. */
+#ifndef JUMUN_REPLICA_IMPORT_H
+#define JUMUN_REPLICA_IMPORT_H
+
+#include <stdatomic.h>
+
+#include "engine/replica/view_store.h"
+#include "engine/wire/query_decode.h"
+
+/* `url` is an endpoint that answers SNAPSHOT_*; shard UINT32_MAX = all views of a replica. Writes
+ * the new file `path`, chunk by chunk, each checked; a chunk that does not come is asked for again,
+ * from where it was, for some seconds. 0 with the first token's index in *index, or -1 with a
+ * sentence and no file. `stop` ends it early. */
+int import_fetch(const char *url, uint32_t shard, const char *path, const atomic_bool *stop,
+                 uint64_t *index, char *error, size_t error_bytes);
+
+/* Before the views are opened: when the directory has none, fetches those of one of the replicas
+ * `from` (comma-separated endpoints) and puts them there. 1 = done, 0 = nothing was to be done or
+ * nobody could give any (a warning says so): the logs will have to do. */
+int import_bootstrap(const char *directory, const char *from, const atomic_bool *stop);
+
+#endif
