@@ -41,8 +41,9 @@ struct state_source_row {
 /* Opens the environment in `directory` ("DATA/shard-0/state"). NULL with a sentence. */
 struct state_source *state_source_open(const char *directory, char *error, size_t error_bytes);
 void state_source_close(struct state_source *source);
-/* Whether a node may be writing it. */
+/* Whether a node has its shard open; true where that cannot be known. */
 bool state_source_is_live(const struct state_source *source);
+uint64_t state_source_bytes(const struct state_source *source); /* of its file */
 const char *state_source_directory(const struct state_source *source);
 
 /* Identity and marker. 0, or -1 with a sentence when one of them is damaged. */

@@ -72,7 +72,7 @@ static bool text_is_one_of(struct bytes text, const char *const *words, uint32_t
 }
 
 static bool event_passes(const struct export *x, const struct event *e) {
-    bool message = e->kind == EVENT_MESSAGE_SENT || e->kind == EVENT_MESSAGE_SEEN;
+    bool message = event_is_message(e);
     if (x->any_kind ? !(x->kinds[e->kind / 32] & 1u << e->kind % 32) : message && !x->messages) {
         return false;
     }
@@ -85,10 +85,7 @@ static bool event_passes(const struct export *x, const struct event *e) {
 static bool shape_is_right(const struct event *e) {
     if (e->kind >= 1 && e->kind <= 63) return order_event_is_well_formed(e);
     if (e->kind >= 64 && e->kind <= 79) return store_event_is_well_formed(e);
-    if (e->kind == EVENT_MESSAGE_SENT || e->kind == EVENT_MESSAGE_SEEN) {
-        return message_event_is_well_formed(e);
-    }
-    return false;
+    return event_is_message(e) && message_event_is_well_formed(e);
 }
 
 /* -- one event ---------------------------------------------------------------------------- */

@@ -259,6 +259,7 @@ static void write_json(struct export_writer *w, const struct export_field *const
             json_value(w->out, &r);
         }
     }
+    if (!info && !w->masked) fputs(",\"info\":{}", w->out);
     fputs(info ? "}}\n" : "}\n", w->out);
 }
 
@@ -335,9 +336,10 @@ static void write_msgpack(struct export_writer *w, const struct export_field *co
         else plain++;
     }
     msgpack_writer_init(&p, w->packed, 2 * w->capacity);
-    msgpack_write_map(&p, plain + (info > 0));
+    bool with_info = info > 0 || !w->masked;
+    msgpack_write_map(&p, plain + with_info);
     for (int pass = 0; pass < 2; pass++) {
-        if (pass == 1 && info > 0) {
+        if (pass == 1 && with_info) {
             msgpack_write_text(&p, "info");
             msgpack_write_map(&p, info);
         }

@@ -305,6 +305,14 @@ static bool fold_message(struct fold *f, const struct event *e,
                   event_kind_name(e->kind), m->peer);
         return true;
     }
+    if (e->kind == EVENT_MESSAGE_ACKNOWLEDGED) {
+        if (m->sequence > f->sent[m->peer].last && f->sent[m->peer].first != 0) {
+            fold_tell(f, FOLD_FAULT_MESSAGE, NULL, 0,
+                      "message %" PRIu64 " to shard %u is acknowledged, %" PRIu64 " is the newest "
+                      "that was sent", m->sequence, m->peer, f->sent[m->peer].last);
+        }
+        return fold_observe(f, e, NULL, 0, f->faults == faults);
+    }
     if (own && m->peer != f->options.shard) {
         fold_tell(f, FOLD_FAULT_EVENT, NULL, 0, "a message without number came from shard %u",
                   m->peer);
@@ -334,8 +342,7 @@ static bool fold_message(struct fold *f, const struct event *e,
 static bool fold_event(struct fold *f, const struct event *e,
                        const struct apply_context *context) {
     bool order = e->kind >= 1 && e->kind <= 63, store = e->kind >= 64 && e->kind <= 79;
-    bool message = e->kind == EVENT_MESSAGE_SENT || e->kind == EVENT_MESSAGE_SEEN;
-    bool noted = e->kind == EVENT_MESSAGE_ACKNOWLEDGED; /* changes no actor */
+    bool message = event_is_message(e);
     f->events++;
     if (strcmp(event_kind_name(e->kind), "unknown") == 0) {
         fold_tell(f, FOLD_FAULT_EVENT_UNKNOWN, &e->subject, e->version,
@@ -343,10 +350,10 @@ static bool fold_event(struct fold *f, const struct event *e,
                   e->schema);
         return true;
     }
-    bool shaped = order              ? order_event_is_well_formed(e)
-                  : store            ? store_event_is_well_formed(e)
-                  : message || noted ? message_event_is_well_formed(e)
-                                     : true;
+    bool shaped = order     ? order_event_is_well_formed(e)
+                  : store   ? store_event_is_well_formed(e)
+                  : message ? message_event_is_well_formed(e)
+                            : true;
     if (!shaped) {
         fold_tell(f, FOLD_FAULT_EVENT, &e->subject, e->version,
                   "%s (schema %u, version %u) does not have the shape of its kind",

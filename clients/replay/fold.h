@@ -71,6 +71,9 @@ struct message_track {
     struct message_block *blocks;
     uint32_t blocks_count, blocks_capacity;
 };
+static inline bool event_is_message(const struct event *e) {
+    return e->kind >= EVENT_MESSAGE_SENT && e->kind <= EVENT_MESSAGE_ACKNOWLEDGED;
+}
 uint64_t message_digest(uint64_t sequence, struct bytes payload);
 
 /* An event that was applied, shown to whoever watches the fold. */

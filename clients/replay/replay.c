@@ -65,7 +65,7 @@ bool replay_int(const struct replay *r, const char *name, int64_t *value) {
 }
 
 bool replay_key(const struct replay *r, const char *text, struct id128 *key) {
-    if (ulid_parse(text, strlen(text), key)) return true;
+    if (ulid_parse(text, strlen(text), key) && !id128_is_zero(key)) return true;
     replay_usage(r, "\"%.60s\" is not a key: 26 characters of Crockford base32", text);
     return false;
 }

@@ -210,7 +210,7 @@ static bool moment_indices(const char *text, struct moment *m) {
         errno = 0;
         unsigned long long n = strtoull(at, &end, 10);
         if (errno) return false;
-        if (*end == ':') {
+        if (*end == ':' || *end == '=') {
             if (n >= SHARDS_MAX || m->named_count == SHARDS_MAX) return false;
             at = end + 1;
             if (!isdigit((unsigned char)*at)) return false;
@@ -235,6 +235,8 @@ static bool moment_clock(const char *text, int64_t now_ms, int64_t *time_ms) {
     tm.tm_isdst = -1;
     tm.tm_sec = 0;
     const char *rest = NULL;
+    /* "1:17" is a record of shard 1. */
+    if (isdigit((unsigned char)text[0]) && text[1] == ':') return false;
     static const char *const formats[] = {"%Y-%m-%dT%H:%M:%S", "%Y-%m-%d %H:%M:%S",
                                           "%Y-%m-%dT%H:%M",    "%Y-%m-%d %H:%M", "%H:%M:%S",
                                           "%H:%M"};

@@ -172,8 +172,8 @@ bool stats_observe(void *arg, const struct fold_event *seen) {
     const struct event *e = seen->event;
     bool order = e->kind >= 1 && e->kind < STATS_KINDS;
     if (seen->context.time_ms < s->begin_ms || seen->context.time_ms > s->end_ms) return true;
-    if (e->kind == EVENT_MESSAGE_SENT || e->kind == EVENT_MESSAGE_SEEN) {
-        s->messages++;
+    if (event_is_message(e)) {
+        s->messages += e->kind != EVENT_MESSAGE_ACKNOWLEDGED;
         return true;
     }
     struct stats_bucket *b =

@@ -377,7 +377,16 @@ static enum log_step cursor_record(struct log_cursor *c, const struct page_row *
                 : c->checked ? record_fault(data, row->value_bytes, index)
                              : shape_fault(data, row->value_bytes, index);
     }
-    if (fault) return cursor_fault(c, item, LOG_FAULT_DAMAGED, index, index, fault);
+    if (fault) {
+        char what[160];
+        uint64_t says = 0;
+        if (data && row->value_bytes >= sizeof(struct record_header)) {
+            says = ((const struct record_header *)data)->index;
+        }
+        snprintf(what, sizeof what, says != index && says != 0 ? "%s (it says %" PRIu64 ")" : "%s",
+                 fault, says);
+        return cursor_fault(c, item, LOG_FAULT_DAMAGED, index, index, what);
+    }
     item->index = item->upto = index;
     item->segment = c->list[c->position].name;
     item->header = data;

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 #include <xxhash.h>
 
@@ -57,7 +58,26 @@ void state_source_close(struct state_source *s) {
     free(s);
 }
 
-bool state_source_is_live(const struct state_source *s) { return s->env != NULL; }
+/* The shard's LOCK is held by flock(): the kernel's list tells without a lock of one's own, which
+ * could keep a node from its start. */
+bool state_source_is_live(const struct state_source *s) {
+    char path[PAGE_TREE_PATH_BYTES_MAX + 16], line[256], wanted[64];
+    struct stat st;
+    bool held = false;
+    snprintf(path, sizeof path, "%s/../LOCK", s->directory);
+    if (!s->env || stat(path, &st) != 0) return false;
+    FILE *locks = fopen("/proc/locks", "r");
+    if (!locks) return true; /* not to be known: as if it were */
+    snprintf(wanted, sizeof wanted, ":%llu ", (unsigned long long)st.st_ino);
+    while (!held && fgets(line, sizeof line, locks)) {
+        held = strstr(line, "FLOCK") && strstr(line, wanted);
+    }
+    fclose(locks);
+    return held;
+}
+
+uint64_t state_source_bytes(const struct state_source *s) { return s->tree.bytes; }
+
 const char *state_source_directory(const struct state_source *s) { return s->directory; }
 
 static int source_view(struct state_source *s, char *error, size_t error_bytes) {
