@@ -35,7 +35,7 @@ static int tree_map(struct page_tree *t, char *error, size_t error_bytes) {
         return lmdb_error(error, error_bytes, "%s/data.mdb: %s", t->path, strerror(errno));
     }
     uint64_t bytes = (uint64_t)st.st_size;
-    if (bytes == t->bytes) return 0;
+    if (t->map && bytes == t->bytes) return 0;
     if (t->map) munmap((void *)(uintptr_t)t->map, t->bytes);
     t->map = NULL;
     t->bytes = 0;

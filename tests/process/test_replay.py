@@ -37,7 +37,8 @@ def key_hex(text):
 
 
 def replay(*arguments, expect=0):
-    done = subprocess.run([REPLAY, *map(str, arguments)], capture_output=True, text=True, check=False)
+    done = subprocess.run([REPLAY, *map(str, arguments)], capture_output=True, text=True,
+                          check=False)
     if expect is not None and done.returncode != expect:
         check(False, f'{arguments}: exit {done.returncode}, not {expect}: '
                      f'{done.stdout[-400:]} {done.stderr[-400:]}')
@@ -83,7 +84,8 @@ def load(node):
     for i in range(12):
         store = f's{i % 3}'
         key = node.jumun('place', '--store', store, '--currency', 'KRW', '--fulfilment', 'pickup',
-                         '--customer', f'c{i}', '--line', 'bibimbap:2:9500', '--line', 'kimchi:1:500')
+                         '--customer', f'c{i}', '--line', 'bibimbap:2:9500', '--line',
+                         'kimchi:1:500')
         node.jumun('pay', key, '19500', '--reference', f'pg-{i}')
         if i % 4 == 0:
             node.jumun('cancel', key, '--by', 'customer', '--reason', 'changed my mind')

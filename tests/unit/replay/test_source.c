@@ -1,0 +1,75 @@
+/* Moments as people write them. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <time.h>
+
+#include <cmocka.h>
+
+#include "clients/replay/source.h"
+
+static const int64_t now_ms = 1795244026731; /* 2026-11-21T06:53:46.731Z */
+
+static struct moment parse(const char *text) {
+    struct moment m;
+    char error[256];
+    if (!moment_parse(text, now_ms, &m, error, sizeof error)) fail_msg("%s: %s", text, error);
+    return m;
+}
+
+static void test_times(void **state) {
+    (void)state;
+    setenv("TZ", "UTC", 1);
+    tzset();
+    static const struct { const char *text; int64_t ms; } times[] = {
+        {"@1774353600000", 1774353600000},   {"-10m", 1795244026731 - 600000},
+        {"2026-11-21T06:00:00", 1795240800000}, {"2026-11-21 06:00", 1795240800000},
+        {"2026-11-21T06:00:00.250Z", 1795240800250}, {"06:30", 1795242600000},
+        {"06:30:05", 1795242605000},         {"2026-11-20", 1795132800000}};
+    for (size_t i = 0; i < sizeof times / sizeof *times; i++) {
+        struct moment m = parse(times[i].text);
+        assert_int_equal(m.kind, MOMENT_TIME);
+        assert_int_equal(m.time_ms, times[i].ms);
+    }
+}
+
+static void test_indices(void **state) {
+    (void)state;
+    struct source_shard zero = {.number = 0}, one = {.number = 1}, ten = {.number = 10};
+    struct moment m = parse("1234");
+    assert_int_equal(moment_index(&m, &one, 9), 1234);
+    m = parse("0:12,1:34,10=56");
+    assert_int_equal(moment_index(&m, &zero, 9), 12);
+    assert_int_equal(moment_index(&m, &one, 9), 34);
+    assert_int_equal(moment_index(&m, &ten, 9), 56);
+    m = parse("1:34");
+    assert_int_equal(moment_index(&m, &zero, 9), 9);
+    m = parse("1:34,7");
+    assert_int_equal(moment_index(&m, &zero, 9), 7);
+}
+
+static void test_nonsense(void **state) {
+    (void)state;
+    static const char *const texts[] = {"", "x", "1:", "1,", "12:61:99", "-10", "@", "1:2:3",
+                                        "2026-13-45", "99999999999999999999999", "300:1"};
+    struct moment m;
+    char error[256];
+    for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
+        error[0] = 0;
+        bool taken = moment_parse(texts[i], now_ms, &m, error, sizeof error);
+        if (strcmp(texts[i], "-10") == 0) continue; /* ten milliseconds ago */
+        if (taken) fail_msg("\"%s\" was taken", texts[i]);
+        assert_true(error[0] != 0);
+    }
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_times),
+        cmocka_unit_test(test_indices),
+        cmocka_unit_test(test_nonsense),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
