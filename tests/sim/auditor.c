@@ -232,6 +232,10 @@ void auditor_reply(struct sim *sim, struct sim_request *request, bool lost) {
         m->open--;
         if (lost) m->unsure = true;
         if (sim_is_cluster(sim) && auditor_is_no_answer(code)) continue; /* asked again */
+        if (code == RESULT_STORAGE_FAILED &&
+            was_damaged(sim, sim_shard_of(sim, m), request->node)) {
+            continue;
+        }
         sim->probed = true;
         if (request->seen != NULL && sim->verdict == SIM_OK) request->seen(sim, request, i);
     }

@@ -180,7 +180,9 @@ void network_advance(struct network *n, int64_t now_ms) {
     while (n->count > 0 && n->heap[0].due_ms <= now_ms && n->heap[0].number < number) {
         struct flight f = flight_take(n);
         if (n->held_until_ms[f.to] > now_ms) {
+            /* Each from a socket of its own. */
             f.due_ms = n->held_until_ms[f.to];
+            f.due_ms += prng_between(&n->prng, 0, n->options.latency_ms_max);
             n->counters.held++;
             flight_add(n, f);
         } else {
