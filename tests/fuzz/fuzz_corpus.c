@@ -8,6 +8,8 @@
 
 #include "engine/limits.h"
 #include "engine/peers/consensus_codec.h"
+#include "engine/peers/hello.h"
+#include "engine/peers/peer_message.h"
 #include "engine/peers/snapshot_frame.h"
 #include "engine/wire/order_encode.h"
 #include "persistence/record.h"
@@ -181,6 +183,26 @@ static void write_consensus(void) {
     for (uint32_t i = 0; i < 3; i++) record_release(records[i]);
 }
 
+static void write_peers(void) {
+    static uint8_t bytes[PEER_MESSAGE_HEAD_BYTES_MAX + HELLO_BYTES_MAX];
+    static const uint8_t answer[] = {0x93, 1, 0, 0x92, 0x94, 0, 1, 1, 9, 0x95, 0, 2, 1, 9, 1};
+    static struct hello h;
+    struct msgpack_writer w;
+    const struct peer_message m = {.cluster = {{1}}, .from = 1, .to = 2, .kind = PEER_HELLO};
+    h = (struct hello){.document = 3, .leads_count = 2, .endpoint = "tcp://h:7400",
+                       .version = "1.0", .instance = 7, .started_ms = 1, .heard_count = 1};
+    h.leads[0] = (struct hello_lead){1, 2, 3, true};
+    h.heard[0] = (struct hello_heard){3, 4, 5};
+    msgpack_writer_init(&w, bytes, sizeof bytes);
+    peer_message_write_head(&w, &m);
+    size_t head = msgpack_writer_size(&w);
+    hello_write(&w, &h);
+    if (!msgpack_writer_ok(&w)) exit(1);
+    write_file("peers", "envelope", bytes, msgpack_writer_size(&w));
+    write_file("peers", "hello", bytes + head, msgpack_writer_size(&w) - head);
+    write_file("peers", "answer", answer, sizeof answer);
+}
+
 int main(int argc, char **argv) {
     if (argc != 2) {
         fprintf(stderr, "usage: fuzz_corpus FOLDER\n");
@@ -195,6 +217,7 @@ int main(int argc, char **argv) {
     write_examples("reply", wire_examples_replies, wire_examples_replies_count);
     write_stories();
     write_consensus();
+    write_peers();
     write_snapshots();
     return 0;
 }
