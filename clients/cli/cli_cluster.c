@@ -142,12 +142,14 @@ static bool may_pass(const struct cluster_answer *a) {
 int cluster_send(struct cli *cli, const struct cluster_call *call, struct cluster_answer *a) {
     int64_t until_ms = text_now_ms() + cli->timeout_ms;
     char from[ENDPOINT_BYTES_MAX] = "";
+    bool unformed = true; /* all that were asked in this round belong to no cluster */
     *a = (struct cluster_answer){.code = UINT32_MAX};
     for (uint32_t i = 0;; i++) {
         const char *address = cluster_address(cli, i);
         int64_t left_ms = until_ms - text_now_ms();
-        if (left_ms <= 0 && i > 0) break;
+        if ((left_ms <= 0 && i > 0) || (!address && unformed)) break;
         if (!address) {
+            unformed = true;
             usleep(TURN_MS * 1000);
             i = UINT32_MAX; /* from the first one again */
             continue;
@@ -156,6 +158,8 @@ int cluster_send(struct cli *cli, const struct cluster_call *call, struct cluste
         snprintf(from, sizeof from, "%s", address);
         cluster_ask(cli, from, call, left_ms < ASK_MS ? (uint32_t)(left_ms > 1 ? left_ms : 1)
                                                       : ASK_MS, a);
+        if (a->code == RESULT_CLUSTER_NOT_FORMED) continue; /* one that waits */
+        unformed = false;
         if (!may_pass(a)) break;
     }
     if (a->code == RESULT_OK) {

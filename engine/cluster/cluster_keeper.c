@@ -31,6 +31,7 @@ struct cluster_keeper {
     pthread_t thread;
     bool runs;
     atomic_bool stop;
+    struct id128 cluster_id;       /* never changes */
     struct cluster_cache cache;    /* the thread's; what the disk has */
     bool applied;                  /* the cache's document is made true */
     int64_t retry_ms;              /* monotonic */
@@ -55,6 +56,10 @@ struct cluster_keeper {
 
 static void keeper_offer(struct cluster_keeper *k, uint64_t version,
                          const struct cluster_document *document) {
+    if (!id128_equal(&document->cluster_id, &k->cluster_id)) {
+        log_error("a document of another cluster came in: not taken");
+        return;
+    }
     pthread_mutex_lock(&k->mutex);
     bool newer = version > k->version && version > k->newer_version;
     if (newer) {
@@ -205,15 +210,6 @@ static bool keeper_publish(struct cluster_keeper *k) {
     return true;
 }
 
-/* Whether it can be a later one of this node's cluster. */
-static bool keeper_believes(struct cluster_keeper *k, const struct cluster_document *d) {
-    if (!id128_equal(&d->cluster_id, &k->cache.document.cluster_id)) {
-        log_error("a document of another cluster came in: not taken");
-        return false;
-    }
-    return true;
-}
-
 static void keeper_apply(struct cluster_keeper *k, int64_t now_ms) {
     char error[512] = "";
     struct cluster_topology *t = malloc(sizeof *t);
@@ -245,7 +241,7 @@ static void keeper_take(struct cluster_keeper *k) {
     if (version != 0) cluster_cache_take(next, version, &k->newer);
     k->newer_version = 0;
     pthread_mutex_unlock(&k->mutex);
-    if (version > k->cache.version && keeper_believes(k, &next->document)) {
+    if (version > k->cache.version) {
         if (cluster_cache_save(k->options.directory, next, error, sizeof error) == 0) {
             k->cache = *next;
             k->applied = false;
@@ -283,6 +279,7 @@ struct cluster_keeper *cluster_keeper_new(const struct cluster_keeper_options *o
     memset(k, 0, sizeof *k);
     k->options = *options;
     k->cache = *cache;
+    k->cluster_id = cache->document.cluster_id;
     /* What runs already is only noted as running: applying the same version again does nothing. */
     pthread_mutex_init(&k->mutex, NULL);
     if (keeper_publish(k)) return k;

@@ -1,0 +1,231 @@
+#!/usr/bin/env python3
+"""A cluster as its operator sees it: real nodes, and jumun cluster.
+
+  test_cluster_operation.py JUMUND JUMUN empty|orders
+
+empty   three nodes are formed on empty directories; one joins, one leaves, one is killed, loses its
+        disk and is replaced, one is drained; the cluster grows. No order is lost.
+orders  a node alone that has orders becomes one of three; two of them are lost for good, and the
+        third one goes on alone.
+"""
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+
+JUMUND, JUMUN = sys.argv[1:3]
+PATIENCE = 60
+PORTS_A_NODE = 45           # clients + shards; other nodes from 30 on, which take two
+
+
+def check(good, what):
+    if not good:
+        raise SystemExit('FAILED: ' + what)
+
+
+def free_ports(count):
+    """The first of `count` ports in a row that nobody uses now."""
+    for base in range(21000 + os.getpid() % 40 * 250, 60000, 250):
+        taken = False
+        for port in range(base, base + count):
+            with socket.socket() as s:
+                s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                try:
+                    s.bind(('127.0.0.1', port))
+                except OSError:
+                    taken = True
+                    break
+        if not taken:
+            return base
+    raise SystemExit('no free ports')
+
+
+class Cluster:
+    def __init__(self, folder):
+        self.folder, self.nodes, self.keys = folder, {}, []
+        self.base = free_ports(5 * PORTS_A_NODE)
+
+    def url(self, place):
+        return 'tcp://127.0.0.1:%d' % (self.base + place * PORTS_A_NODE)
+
+    def data(self, place):
+        return os.path.join(self.folder, 'node-%d' % place)
+
+    def start(self, place, *options, alone=False):
+        """Starts a node and returns its first line: that it waits, or that it serves."""
+        peers = 'tcp://127.0.0.1:%d' % (self.base + place * PORTS_A_NODE + 30)
+        waits = [] if alone else ['--cluster-wait', '--peer-listen', peers]
+        log = open(self.data(place) + '.log', 'a')
+        node = subprocess.Popen([JUMUND, '--data', self.data(place), '--listen', self.url(place),
+                                 '--feed-listen', 'none', '--notify-listen', 'none', '--no-pin',
+                                 *waits, *options], stdout=subprocess.PIPE, stderr=log, text=True)
+        self.nodes[place] = node
+        return node.stdout.readline()
+
+    def end(self, place, how=signal.SIGTERM):
+        node = self.nodes.pop(place)
+        node.send_signal(how)
+        node.wait(timeout=PATIENCE)
+        return node.returncode
+
+    def end_all(self):
+        for node in self.nodes.values():
+            node.kill()
+            node.wait()
+
+    def jumun(self, *words, at=None, expect=0):
+        places = [at] if at is not None else sorted(self.nodes)
+        run = subprocess.run([JUMUN, '--endpoint', ','.join(map(self.url, places)), '--timeout',
+                              '20s', *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                             text=True, timeout=PATIENCE * 3, check=False)
+        if run.returncode != expect:
+            raise SystemExit('FAILED: jumun %s: %d, not %d\n%s%s' % (
+                ' '.join(words), run.returncode, expect, run.stdout, run.stderr))
+        return run.stdout + run.stderr
+
+    def status(self):
+        return json.loads(self.jumun('--json', 'cluster', 'status'))
+
+    def place_orders(self, count, store='store-1'):
+        for _ in range(count):
+            key = self.jumun('--quiet', 'place', '--store', store, '--currency', 'KRW', '--line',
+                             'a:1:100').strip()
+            self.keys.append(key)
+
+    def all_orders_are_there(self):
+        for key in self.keys:
+            order = json.loads(self.jumun('--json', 'get', key))
+            check(order['state'] == 'placed', 'order %s is there' % key)
+
+    def numbers(self):
+        return [n['node'] for n in self.status()['nodes'] if n['state'] != 'removed']
+
+
+def form(c, places, *options):
+    words = [w for p in places for w in ('--node', c.url(p))]
+    return c.jumun('cluster', 'form', *words, *options)
+
+
+def empty(c):
+    for place in range(3):
+        check('waiting' in c.start(place), 'a node waits')
+    check('refused' in c.jumun('cluster', 'status', at=0, expect=1), 'there is no cluster yet')
+    c.jumun('cluster', 'form', '--node', c.url(0), '--node', c.url(1), expect=2)
+    form(c, range(3), '--shards', '4')
+    s = c.status()
+    check(len(s['shards']) == 5 and s['replicas'] == 3, 'all shards are there')
+    check({x['leader'] for x in s['shards']} == {1, 2, 3}, 'leaders are spread')
+    c.place_orders(12)
+    # Once more: everything is done already.
+    form(c, range(3), '--shards', '4')
+
+    check('waiting' in c.start(3), 'a fourth one waits')
+    c.jumun('cluster', 'add', c.url(3))
+    check(c.numbers() == [1, 2, 3, 4], 'node 4 is in')
+    loads = [sum(n in x['nodes'] for x in c.status()['shards']) for n in (1, 2, 3, 4)]
+    check(max(loads) - min(loads) <= 1, 'replicas are spread evenly')
+    c.all_orders_are_there()
+    c.jumun('cluster', 'remove', '1')
+    check(c.end(0) == 0, 'the removed node stops in order')
+    c.jumun('cluster', 'remove', '1', expect=1)
+    c.place_orders(6)
+
+    c.end(1, signal.SIGKILL)
+    c.place_orders(4)                       # two of three go on
+    shutil.rmtree(c.data(1))
+    check('waiting' in c.start(1), 'it comes back without its disk')
+    c.jumun('cluster', 'replace', '2', c.url(1))
+    check(c.numbers() == [3, 4, 5], 'node 5 has its place')
+    c.all_orders_are_there()
+
+    c.jumun('cluster', 'drain', '3')
+    check(all(x['leader'] != 3 for x in c.status()['shards']), 'node 3 leads nothing')
+    c.end(2)
+    c.place_orders(2)
+    check('ready' in c.start(2), 'it serves again')
+    c.jumun('cluster', 'undrain', '3')
+    check(any(x['leader'] == 3 for x in c.status()['shards']), 'its leads come back')
+
+    c.jumun('store', 'pause', 'store-9')
+    c.jumun('cluster', 'grow', '--shards', '6', '--in', '10s', expect=1)
+    c.jumun('cluster', 'grow', '--shards', '6', '--in', '75s')
+    s = c.status()
+    check(len(s['shards']) == 7 and len(s['epochs']) == 2, 'two shards are added')
+    c.jumun('cluster', 'cancel-grow')
+    check(len(c.status()['epochs']) == 1, 'and not used')
+    c.place_orders(4)
+    c.all_orders_are_there()
+    gone = os.path.join(c.data(1), sorted(x for x in os.listdir(c.data(1)) if 'shard-' in x)[0])
+    c.end(1)
+    os.rename(gone, gone + '-away')
+    check(c.start(1) == '', 'a replica without its directory does not start anew')
+    check(c.end(1) == 3, 'and says so')
+    os.rename(gone + '-away', gone)
+    check('ready' in c.start(1), 'with it the node serves')
+    c.all_orders_are_there()
+
+
+def orders(c):
+    check('ready' in c.start(0, '--shards', '2', alone=True), 'a node alone serves')
+    c.place_orders(20)
+    c.jumun('store', 'pause', 'store-7')
+    check(c.end(0) == 0, 'it stops in order')
+    for place in range(3):
+        check('waiting' in c.start(place), 'all three wait')
+    form(c, (1, 0, 2))
+    c.all_orders_are_there()
+    check(json.loads(c.jumun('--json', 'store', 'get', 'store-7'))['paused'], 'the pause is there')
+    c.place_orders(10)
+    c.end(0, signal.SIGKILL)
+    c.place_orders(3)
+    check('ready' in c.start(0), 'the first one comes back')
+    c.jumun('cluster', 'balance', expect=1)  # nothing to do
+    # All have everything before two are lost.
+    for _ in range(100):
+        if all(x['lag'] == 0 for x in c.status()['shards']):
+            break
+        time.sleep(0.1)
+    c.end(0, signal.SIGKILL)
+    c.end(1, signal.SIGKILL)
+    c.end(2, signal.SIGKILL)
+    told = subprocess.run([JUMUN, 'cluster', 'recover', '--program', JUMUND, '--data', c.data(2)],
+                          stdout=subprocess.PIPE, text=True, check=True).stdout
+    check('shard 1: log up to' in told and 'Nothing was changed' in told, 'what it has is told')
+    subprocess.run([JUMUN, 'cluster', 'recover', '--program', JUMUND, '--data', c.data(2),
+                    '--force'], stdout=subprocess.DEVNULL, check=True)
+    check('ready' in c.start(2, alone=True), 'it goes on alone')
+    c.all_orders_are_there()
+    c.place_orders(3)
+    # And becomes one of three once more.
+    check(c.end(2) == 0, 'it stops in order')
+    for place in (0, 1):
+        shutil.rmtree(c.data(place))
+    for place in range(3):
+        if place != 2:
+            check('waiting' in c.start(place), 'empty nodes wait')
+    check('waiting' in c.start(2), 'it waits for a cluster again')
+    form(c, (0, 1, 2))
+    c.all_orders_are_there()
+
+
+def main():
+    with tempfile.TemporaryDirectory(prefix='jumun-cluster-') as folder:
+        c = Cluster(folder)
+        good = False
+        try:
+            {'empty': empty, 'orders': orders}[sys.argv[3]](c)
+            good = True
+        finally:
+            c.end_all()
+            for name in sorted(os.listdir(folder)):
+                if not good and name.endswith('.log'):
+                    print('==', name)
+                    print(open(os.path.join(folder, name)).read()[-3000:])
+
+
+main()

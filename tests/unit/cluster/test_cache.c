@@ -1,0 +1,94 @@
+/* The document on disk: there and back, whole or not at all, and which replicas have run here. */
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <setjmp.h>
+
+#include <cmocka.h>
+
+#include "engine/cluster/cluster_cache.h"
+#include "tests/unit/cluster/cluster_documents.h"
+
+static char directory[64], path[96];
+static struct cluster_cache cache, loaded;
+static char error[512];
+
+static int setup(void **unused) {
+    snprintf(directory, sizeof directory, "/tmp/jumun-cache-XXXXXX");
+    if (!mkdtemp(directory)) return -1;
+    snprintf(path, sizeof path, "%s/cluster.msgpack", directory);
+    memset(&cache, 0, sizeof cache);
+    cache.node = 2;
+    cache.version = 1;
+    cluster_document_example(&cache.document);
+    return 0;
+}
+static int teardown(void **unused) {
+    unlink(path);
+    return rmdir(directory);
+}
+
+static void what_is_saved_is_loaded(void **unused) {
+    assert_int_equal(cluster_cache_load(directory, &loaded, error, sizeof error), 0);
+    assert_int_equal(cluster_cache_save(directory, &cache, error, sizeof error), 0);
+    assert_int_equal(cluster_cache_load(directory, &loaded, error, sizeof error), 1);
+    assert_memory_equal(&cache, &loaded, sizeof cache);
+    assert_true(cluster_cache_note_running(&cache));
+    assert_false(cluster_cache_note_running(&cache));
+    assert_int_equal(cluster_cache_save(directory, &cache, error, sizeof error), 0);
+    assert_int_equal(cluster_cache_load(directory, &loaded, error, sizeof error), 1);
+    assert_memory_equal(&cache, &loaded, sizeof cache);
+    assert_int_equal(loaded.replicas_count, 3);
+}
+
+static void what_is_damaged_is_refused(void **unused) {
+    assert_int_equal(cluster_cache_save(directory, &cache, error, sizeof error), 0);
+    struct stat st;
+    assert_int_equal(stat(path, &st), 0);
+    for (off_t size = 0; size < st.st_size; size += 7) {
+        assert_int_equal(cluster_cache_save(directory, &cache, error, sizeof error), 0);
+        assert_int_equal(truncate(path, size), 0);
+        assert_int_equal(cluster_cache_load(directory, &loaded, error, sizeof error), -1);
+        assert_non_null(strstr(error, "cannot be read"));
+    }
+    cache.node = 0;
+    assert_int_equal(cluster_cache_save(directory, &cache, error, sizeof error), 0);
+    assert_int_equal(cluster_cache_load(directory, &loaded, error, sizeof error), -1);
+}
+
+static void a_directory_that_is_gone_is_told(void **unused) {
+    assert_int_equal(cluster_cache_save("/nonexistent", &cache, error, sizeof error), -1);
+    assert_non_null(strstr(error, "cannot write"));
+}
+
+static void replicas_that_moved_away_are_dropped(void **unused) {
+    assert_true(cluster_cache_note_running(&cache));
+    assert_true(cluster_cache_has(&cache, 1, 2));
+    assert_false(cluster_cache_has(&cache, 1, 3));
+    struct cluster_document next = cache.document;
+    next.shards[0].incarnation_last = 1;
+    next.shards[0].servers[1] = 1ULL << 32 | 2; /* moved away and back */
+    assert_null(cluster_document_fault(&next));
+    cluster_cache_take(&cache, 5, &next);
+    assert_int_equal(cache.version, 5);
+    assert_false(cluster_cache_has(&cache, 0, 2));
+    assert_false(cluster_cache_has(&cache, 0, 1ULL << 32 | 2)); /* has not run yet */
+    assert_true(cluster_cache_has(&cache, 1, 2));
+    assert_true(cluster_cache_note_running(&cache));
+    assert_true(cluster_cache_has(&cache, 0, 1ULL << 32 | 2));
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(what_is_saved_is_loaded, setup, teardown),
+        cmocka_unit_test_setup_teardown(what_is_damaged_is_refused, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_directory_that_is_gone_is_told, setup, teardown),
+        cmocka_unit_test_setup_teardown(replicas_that_moved_away_are_dropped, setup, teardown),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
