@@ -302,6 +302,7 @@ static void end_equal(struct sim *sim) {
 void audit_end(struct sim *sim) {
     sim->options.mailbox_commands_max = 0;
     faults_calm(sim);
+    operator_grow(sim);
     settle(sim);
     /* Payment, acceptance and held deadlines, then the refunds that they cause, one after the
      * other. */

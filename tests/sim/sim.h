@@ -28,6 +28,7 @@
 #include "engine/base/check.h"
 #include "engine/base/prng.h"
 #include "engine/shard/shard.h"
+#include "engine/wire/routing.h"
 #include "tests/world/network.h"
 #include "tests/world/storage_memory.h"
 
@@ -73,7 +74,9 @@ enum sim_canary {
 #define SIM_OPTIONS(X)                                                                             \
     X(uint32_t, nodes)      /* 1 = a node alone */                                                 \
     X(uint32_t, voters)     /* replicas of each group at first: 1, 3, 5 */                         \
-    X(uint32_t, shards_count)                                                                      \
+    X(uint32_t, shards_count) /* in the end */                                                     \
+    X(uint32_t, first_shards) /* at first: the others come by growth, in an epoch of their own */  \
+    X(uint32_t, grow_step)    /* the step at which it grows */                                     \
     X(uint32_t, steps)                                                                             \
     /* the nodes */                                                                                \
     X(uint32_t, mailbox_commands_max)                                                              \
@@ -169,6 +172,7 @@ struct sim_options {
     X(elections, "elections")                                                                      \
     X(configurations, "configuration changes")                                                     \
     X(placements, "placements")                                                                    \
+    X(grown, "growths")                                                                            \
     X(snapshots, "snapshots sent")                                                                 \
     X(installs, "snapshots installed")                                                             \
     X(crashes, "crashes")                                                                          \
@@ -336,6 +340,8 @@ struct sim_replica {
     uint64_t agreed;             /* up to here its log was compared with the others' */
     bool was_member;
     int64_t remove_ms;           /* when it is taken away; 0 = not yet known */
+    uint32_t spread;             /* shards that it was told of */
+    int64_t spread_ms;           /* when it is told of more */
 };
 
 struct sim_node {
@@ -381,6 +387,9 @@ struct sim {
     struct prng prng;
     int64_t mono_ms, unix_ms;
     bool calm;
+    uint32_t shards; /* groups that there are by now */
+    struct routing_epoch epochs[2];
+    uint32_t epochs_count;
     struct network *network; /* NULL with one node */
     struct storage_memory_files *files;
     struct sim_node nodes[SIM_NODES_MAX];
@@ -452,6 +461,7 @@ void sim_init(struct sim *sim);
 void sim_fini(struct sim *sim);
 bool node_start(struct sim_node *node);
 void node_crash(struct sim_node *node);
+bool node_open(struct sim_node *node, struct sim_replica *replica); /* false: the node has died */
 void sim_crash_all(struct sim *sim);
 bool node_is_dead(const struct sim_node *node); /* it died in the midst of something */
 bool node_is_frozen(const struct sim_node *node);
@@ -486,6 +496,7 @@ int64_t transfers_next_ms(const struct sim *sim);
 void operator_init(struct sim *sim);
 void operator_inject(struct sim *sim); /* by chance: somebody wants it otherwise */
 void operator_work(struct sim *sim);
+void operator_grow(struct sim *sim); /* once: new groups, and an epoch from a moment soon to come */
 int64_t operator_next_ms(const struct sim *sim);
 /* The replica is damaged or its disk is gone: it never comes back, another takes its place. */
 void operator_replace(struct sim *sim, struct sim_replica *replica);

@@ -49,21 +49,24 @@ void sim_init(struct sim *sim) {
         node->restart_ms = sim->mono_ms;
         network_node_init(node);
     }
-    for (uint32_t g = 0; g < o->shards_count; g++) {
+    sim->shards = o->first_shards;
+    sim->epochs[0] = (struct routing_epoch){0, o->first_shards};
+    sim->epochs_count = 1;
+    for (uint32_t g = 0; g < o->first_shards; g++) {
         for (uint32_t i = 0; i < o->voters; i++) {
             uint32_t n = (g + i) % o->nodes;
             sim->nodes[n].replicas[g] =
                 replica_new(sim, g, n, consensus_server_id(n + 1, 0), true);
         }
-        sim->believed[g] = g % o->nodes;
     }
+    for (uint32_t g = 0; g < o->shards_count; g++) sim->believed[g] = g % o->nodes;
     operator_init(sim);
     for (uint32_t n = 0; n < o->nodes; n++) node_start(&sim->nodes[n]);
 }
 
 /* A stored state that cannot be opened is what its damage was meant to cause; anything else is
  * not. */
-static bool node_open_replica(struct sim_node *node, struct sim_replica *r) {
+bool node_open(struct sim_node *node, struct sim_replica *r) {
     char error[256] = "";
     if (replica_open(r, error, sizeof error)) return true;
     if (storage_memory_is_crashed(r->disk)) return false;
@@ -87,7 +90,7 @@ bool node_start(struct sim_node *node) {
     node->up = true;
     for (uint32_t g = 0; g < sim->options.shards_count; g++) {
         struct sim_replica *r = node->replicas[g];
-        if (r == NULL || node_open_replica(node, r)) continue;
+        if (r == NULL || node_open(node, r)) continue;
         /* Died while it started: the disks opened so far die with it. */
         for (uint32_t k = 0; k <= g; k++) {
             struct sim_replica *opened = node->replicas[k];

@@ -10,7 +10,7 @@
 #include "engine/shard/shard_internal.h"
 #include "tests/sim/sim.h"
 
-enum { PLACE_MS_MAX = 500, REMOVE_MS_MAX = 3000 };
+enum { PLACE_MS_MAX = 500, REMOVE_MS_MAX = 3000, SPREAD_MS_MAX = 3000, EPOCH_MS_MAX = 20000 };
 
 static bool placement_has(const struct shard_placement *p, uint64_t server) {
     for (uint32_t i = 0; i < p->count; i++) {
@@ -59,7 +59,7 @@ static bool has_rotten(const struct sim *sim, uint32_t group) {
 }
 
 bool operator_is_content(const struct sim *sim) {
-    for (uint32_t g = 0; g < sim->options.shards_count; g++) {
+    for (uint32_t g = 0; g < sim->shards; g++) {
         if (!is_reached(sim, g)) return false;
     }
     return true;
@@ -154,7 +154,7 @@ static void wish_lead(struct sim *sim, uint32_t group) {
 }
 
 void operator_inject(struct sim *sim) {
-    uint32_t group = (uint32_t)prng_below(&sim->prng, sim->options.shards_count);
+    uint32_t group = (uint32_t)prng_below(&sim->prng, sim->shards);
     if (!sim_is_cluster(sim)) return;
     if (sim_chance(sim, sim->options.move_per_step) && is_reached(sim, group) &&
         sim->groups[group].lost == 0) {
@@ -228,6 +228,36 @@ static void look_at(struct sim *sim, struct sim_replica *r) {
     }
 }
 
+static void tell_growth(struct sim *sim, struct sim_replica *r) {
+    if (r->shard == NULL || r->spread >= sim->shards || r->spread_ms > sim->mono_ms) return;
+    shard_spread(r->shard, sim->shards, sim->options.first_shards);
+    r->spread = sim->shards;
+    r->woken = true;
+}
+
+void operator_grow(struct sim *sim) {
+    const struct sim_options *o = &sim->options;
+    if (sim->shards == o->shards_count) return;
+    for (uint32_t n = 0; n < o->nodes; n++) {
+        for (uint32_t g = 0; g < sim->shards; g++) {
+            struct sim_replica *r = sim->nodes[n].replicas[g];
+            if (r != NULL) r->spread_ms = sim->mono_ms + prng_between(&sim->prng, 0, SPREAD_MS_MAX);
+        }
+    }
+    for (uint32_t g = sim->shards; g < o->shards_count; g++) {
+        for (uint32_t i = 0; i < o->voters; i++) {
+            uint32_t n = (g + i) % o->nodes;
+            sim->nodes[n].replicas[g] =
+                replica_new(sim, g, n, consensus_server_id(n + 1, 0), true);
+        }
+    }
+    sim->shards = o->shards_count;
+    sim->epochs[1] = (struct routing_epoch){
+        sim->unix_ms + prng_between(&sim->prng, 1, EPOCH_MS_MAX), o->shards_count};
+    sim->epochs_count = 2;
+    sim->totals.grown++;
+}
+
 void operator_work(struct sim *sim) {
     for (uint32_t n = 0; n < sim->options.nodes; n++) {
         struct sim_node *node = &sim->nodes[n];
@@ -236,15 +266,18 @@ void operator_work(struct sim *sim) {
             struct sim_replica *r = node->replicas[g];
             if (r == NULL) continue;
             look_at(sim, r);
+            tell_growth(sim, r);
             bool told = storage_memory_damage_was_told(r->disk) || replica_has_failed(r);
             if (r->rotten && told) operator_replace(sim, r);
             else if (r->remove_ms != 0 && r->remove_ms <= sim->mono_ms) {
                 replica_take_away(sim, r);
                 replica_free(r);
+            } else if (r->shard == NULL && !r->rotten) {
+                if (!node_open(node, r)) node_crash(node); /* of a group that came by growth */
             } else place(sim, r);
         }
     }
-    for (uint32_t g = 0; g < sim->options.shards_count; g++) {
+    for (uint32_t g = 0; g < sim->shards; g++) {
         const struct shard_placement *p = &sim->groups[g].placement;
         for (uint32_t i = 0; i < p->count; i++) {
             uint32_t n = consensus_server_node(p->servers[i]) - 1;
@@ -266,6 +299,8 @@ int64_t operator_next_ms(const struct sim *sim) {
             bool placed = r->placed_version >= sim->groups[g].placement.version;
             if (!placed && r->shard != NULL && r->place_ms < next) next = r->place_ms;
             if (r->remove_ms != 0 && r->remove_ms < next) next = r->remove_ms;
+            if (r->spread < sim->shards && r->shard != NULL && r->spread_ms < next)
+                next = r->spread_ms;
         }
     }
     return next;

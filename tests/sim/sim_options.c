@@ -24,6 +24,10 @@ static void draw_cluster(struct sim_options *o, struct prng *p) {
     static const uint32_t trailing[] = {8, 64, 512, 100000};
     uint32_t spare = prng_chance(p, 1, 2) ? 0 : (uint32_t)prng_between(p, 1, 2);
     o->voters = o->nodes;
+    if (prng_chance(p, 1, 3)) {
+        o->shards_count += (uint32_t)prng_between(p, 1, SIM_SHARDS_MAX - o->first_shards);
+        o->grow_step = (uint32_t)prng_below(p, o->steps);
+    }
     o->nodes += spare;
     o->trailing_entries = trailing[prng_below(p, 4)];
     o->append_ms_max = prng_between(p, 0, 20);
@@ -34,7 +38,7 @@ static void draw_cluster(struct sim_options *o, struct prng *p) {
     o->stop_per_step = draw(p, 100);
     o->net_loss = draw(p, prng_chance(p, 1, 8) ? 4000 : 1000);
     o->net_double = draw(p, 1000);
-    o->net_late = draw(p, 500);
+    o->net_late = draw(p, prng_chance(p, 1, 4) ? 2000 : 500);
     o->net_latency_ms_max = prng_between(p, 0, 20);
     o->net_late_ms_max = prng_between(p, 1, prng_chance(p, 1, 4) ? 10000 : 1500);
     o->cut_per_step = draw(p, 300);
@@ -58,7 +62,7 @@ void sim_options_draw(struct sim_options *o, uint64_t seed, uint32_t nodes) {
     prng_seed(&p, seed * 2 + 1);
     *o = (struct sim_options){.seed = seed, .steps = (uint32_t)prng_between(&p, 100, 400)};
     o->nodes = o->voters = nodes;
-    o->shards_count = (uint32_t)prng_between(&p, 1, 3);
+    o->shards_count = o->first_shards = (uint32_t)prng_between(&p, 1, 3);
     o->mailbox_commands_max = prng_chance(&p, 1, 3) ? (uint32_t)prng_between(&p, 8, 64) : 0;
     o->memory_bytes_max = prng_chance(&p, 1, 3) ? (uint64_t)prng_between(&p, 2000, 50000) : 0;
     o->checkpoint_age_ms = prng_between(&p, 1, 2000);

@@ -66,7 +66,8 @@ bool replica_open(struct sim_replica *r, char *error, size_t error_bytes) {
     uint64_t servers[CONSENSUS_SERVERS_MAX];
     struct storage *storage = storage_memory_open(r->disk);
     struct shard_options options = {.id = r->group,
-                                    .shards_count = o->shards_count,
+                                    .shards_count = sim->shards,
+                                    .stores_shards = o->first_shards,
                                     .server_id = r->server_id,
                                     .storage = storage,
                                     .courier = &node->courier,
@@ -97,6 +98,7 @@ bool replica_open(struct sim_replica *r, char *error, size_t error_bytes) {
     r->due_ms = sim->mono_ms;
     r->agreed = 0;
     r->placed_version = 0;
+    r->spread = sim->shards;
     r->place_ms = sim->mono_ms;
     if (r->shard == NULL) return false;
     shard_on_wake(r->shard, replica_wake, r);

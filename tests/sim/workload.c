@@ -10,8 +10,7 @@
 #include "tests/sim/sim.h"
 
 static uint32_t shard_of_key(const struct sim *sim, const struct id128 *key) {
-    struct routing_epoch epoch = {0, sim->options.shards_count};
-    return routing_shard_of_key(&epoch, 1, key);
+    return routing_shard_of_key(sim->epochs, sim->epochs_count, key);
 }
 
 uint32_t sim_shard_of(const struct sim *sim, const struct sim_command *command) {
@@ -26,7 +25,7 @@ void workload_init(struct sim *sim) {
     for (uint32_t i = 0; i < SIM_STORES; i++) {
         struct sim_store *s = &sim->stores[i];
         snprintf(s->id, sizeof s->id, "store-%u", i);
-        s->shard = routing_shard_of_store(sim->options.shards_count, bytes_of_text(s->id));
+        s->shard = routing_shard_of_store(sim->options.first_shards, bytes_of_text(s->id));
         s->key = store_key(bytes_of_text(s->id), false);
     }
 }
