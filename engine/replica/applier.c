@@ -56,7 +56,7 @@ void applier_free(struct applier *a) {
     for (int v = 0; v < VIEWS_COUNT; v++) sums_fini(&a->sums[v]);
     sums_fini(&a->rolled);
     if (a->fold) fold_free(a->fold);
-    free(a->ops);
+    for (int v = 0; v < VIEWS_COUNT; v++) free(a->ops[v].list);
     free(a->keys);
     free(a->sorted);
     free(a->row);
@@ -157,6 +157,10 @@ static enum applier_outcome take_event(struct applier *a, const struct event *e,
     return APPLIER_DAMAGED;
 }
 
+/* Events of an entry that are looked at together: the orders of the later ones are asked of memory
+ * while the earlier ones are applied. */
+enum { TAKE_WINDOW = 16 };
+
 static enum applier_outcome take_record(struct applier *a, struct view_position *p,
                                         const struct record_header *h, char *error,
                                         size_t error_bytes) {
@@ -166,15 +170,23 @@ static enum applier_outcome take_record(struct applier *a, struct view_position 
         return APPLIER_TAKEN;
     const struct entry_header *entry = (const void *)(h + 1);
     uint32_t size = h->payload_bytes - (uint32_t)sizeof *entry, offset = 0;
-    const struct event *e;
+    const struct event *window[TAKE_WINDOW], *e = NULL;
     p->time_ms = entry->time_ms;
     if (p->time_ms > a->newest_ms) a->newest_ms = p->time_ms;
-    while ((e = event_next(entry + 1, size, &offset))) {
-        if (e->kind == 0 || e->kind > 63) continue; /* of stores, between shards */
-        enum applier_outcome outcome =
-            take_event(a, e, p, entry->time_ms, error, error_bytes);
-        if (outcome != APPLIER_TAKEN) return outcome;
-    }
+    do {
+        uint32_t count = 0;
+        while (count < TAKE_WINDOW && (e = event_next(entry + 1, size, &offset))) {
+            if (e->kind == 0 || e->kind > 63) continue; /* of stores, between shards */
+            fold_prefetch_slot(a->fold, &e->subject);
+            window[count++] = e;
+        }
+        for (uint32_t i = 0; i < count; i++) fold_prefetch_order(a->fold, &window[i]->subject);
+        for (uint32_t i = 0; i < count; i++) {
+            enum applier_outcome outcome =
+                take_event(a, window[i], p, entry->time_ms, error, error_bytes);
+            if (outcome != APPLIER_TAKEN) return outcome;
+        }
+    } while (e);
     if (offset == size) return APPLIER_TAKEN;
     snprintf(error, error_bytes, "shard %u, entry %llu: its events do not fill it", p->shard,
              (unsigned long long)p->index);

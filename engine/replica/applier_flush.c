@@ -6,25 +6,33 @@
 #include "engine/base/check.h"
 #include "engine/replica/applier_internal.h"
 
-/* -- orders ------------------------------------------------------------------------------------ */
+enum { FLUSH_AHEAD = 8 }; /* orders whose memory is asked for before they are written */
+
+static int by_prefix(const uint64_t *x, const uint64_t *y) {
+    if (x[0] != y[0]) return x[0] < y[0] ? -1 : 1;
+    if (x[1] != y[1]) return x[1] < y[1] ? -1 : 1;
+    return 0;
+}
+
+/* -- orders ---------------------------------------------------------------------------------- */
 
 static int by_order_key(const void *a, const void *b) {
-    const struct fold_order *x = *(struct fold_order *const *)a;
-    const struct fold_order *y = *(struct fold_order *const *)b;
-    uint64_t p = view_get_u64(x->key.bytes), q = view_get_u64(y->key.bytes);
-    if (p != q) return p < q ? -1 : 1;
-    return memcmp(x->key.bytes + 8, y->key.bytes + 8, 8);
+    const struct applier_sorted *x = a, *y = b;
+    return by_prefix(x->prefix, y->prefix);
 }
 
 static bool sort_orders(struct applier *a, uint32_t count) {
     if (count > a->sorted_capacity) {
-        struct fold_order **sorted = realloc(a->sorted, count * 2 * sizeof *sorted);
+        struct applier_sorted *sorted = realloc(a->sorted, count * 2 * sizeof *sorted);
         if (!sorted) return false;
         a->sorted = sorted;
         a->sorted_capacity = count * 2;
     }
     uint32_t n = 0;
-    for (struct fold_order *o = fold_dirty(a->fold); o; o = o->next_dirty) a->sorted[n++] = o;
+    for (struct fold_order *o = fold_dirty(a->fold); o; o = o->next_dirty) {
+        a->sorted[n++] = (struct applier_sorted){
+            {view_get_u64(o->key.bytes), view_get_u64(o->key.bytes + 8)}, o};
+    }
     require(n == count);
     qsort(a->sorted, count, sizeof *a->sorted, by_order_key);
     return true;
@@ -47,36 +55,29 @@ static int put_order(struct applier *a, MDB_cursor *cursor, const struct fold_or
     return 0;
 }
 
-static int flush_orders(struct applier *a, uint32_t count) {
-    MDB_cursor *cursor;
-    int rc = mdb_cursor_open(a->txn, a->store->orders, &cursor);
-    if (rc != 0) return rc;
-    for (uint32_t i = 0; i < count && rc == 0; i++) rc = put_order(a, cursor, a->sorted[i]);
-    mdb_cursor_close(cursor);
-    return rc;
-}
+/* -- index rows ------------------------------------------------------------------------------ */
 
-/* -- index rows -------------------------------------------------------------------------------- */
-
-static bool add_op(struct applier *a, const uint8_t *key, uint32_t key_bytes, bool put) {
-    if (a->ops_count == a->ops_capacity) {
-        uint32_t capacity = a->ops_capacity ? a->ops_capacity * 2 : 4096;
-        struct applier_op *ops = realloc(a->ops, capacity * sizeof *ops);
-        if (!ops) return false;
-        a->ops = ops;
-        a->ops_capacity = capacity;
+static bool add_op(struct applier *a, struct applier_ops *ops, const uint8_t *key,
+                   uint32_t key_bytes, bool put) {
+    if (ops->count == ops->capacity) {
+        uint32_t capacity = ops->capacity ? ops->capacity * 2 : 4096;
+        struct applier_op *list = realloc(ops->list, capacity * sizeof *list);
+        if (!list) return false;
+        ops->list = list;
+        ops->capacity = capacity;
     }
-    if (a->keys_capacity - a->keys_bytes < VIEW_KEY_BYTES_MAX + 9) {
+    if (a->keys_capacity - a->keys_bytes < VIEW_KEY_BYTES_MAX + 17) {
         size_t capacity = a->keys_capacity ? a->keys_capacity * 2 : 1u << 18;
         uint8_t *keys = realloc(a->keys, capacity);
         if (!keys) return false;
         a->keys = keys;
         a->keys_capacity = capacity;
     }
-    uint8_t first[8] = {0};
-    memcpy(first, key, key_bytes < 8 ? key_bytes : 8);
-    a->ops[a->ops_count++] =
-        (struct applier_op){view_get_u64(first), (uint32_t)a->keys_bytes, key_bytes, put};
+    uint8_t first[16] = {0};
+    memcpy(first, key, key_bytes < 16 ? key_bytes : 16);
+    ops->list[ops->count++] =
+        (struct applier_op){{view_get_u64(first), view_get_u64(first + 8)}, a->keys_bytes,
+                            (uint16_t)key_bytes, put};
     memcpy(a->keys + a->keys_bytes, key, key_bytes);
     a->keys_bytes += key_bytes;
     return true;
@@ -84,19 +85,20 @@ static bool add_op(struct applier *a, const uint8_t *key, uint32_t key_bytes, bo
 
 static int by_op_key(const void *a, const void *b, void *keys) {
     const struct applier_op *x = a, *y = b;
-    if (x->prefix != y->prefix) return x->prefix < y->prefix ? -1 : 1;
+    int rc = by_prefix(x->prefix, y->prefix);
+    if (rc != 0) return rc;
     uint32_t size = x->key_bytes < y->key_bytes ? x->key_bytes : y->key_bytes;
-    int rc = memcmp((uint8_t *)keys + x->key, (uint8_t *)keys + y->key, size);
+    rc = memcmp((uint8_t *)keys + x->key, (uint8_t *)keys + y->key, size);
     if (rc != 0) return rc;
     return x->key_bytes < y->key_bytes ? -1 : x->key_bytes > y->key_bytes;
 }
 
-static int apply_ops(struct applier *a, MDB_dbi table) {
+static int apply_ops(struct applier *a, const struct applier_ops *ops, MDB_dbi table) {
     MDB_cursor *cursor;
     int rc = mdb_cursor_open(a->txn, table, &cursor);
     if (rc != 0) return rc;
-    for (uint32_t i = 0; i < a->ops_count && rc == 0; i++) {
-        const struct applier_op *op = &a->ops[i];
+    for (uint32_t i = 0; i < ops->count && rc == 0; i++) {
+        const struct applier_op *op = &ops->list[i];
         MDB_val key = view_val(a->keys + op->key, op->key_bytes), value = view_val("", 0);
         if (op->put) {
             rc = mdb_cursor_put(cursor, &key, &value, 0);
@@ -122,28 +124,50 @@ static void order_before(const struct fold_order *o, const struct view_order *no
     before->last_index = o->was_last_index;
 }
 
-static int flush_index(struct applier *a, enum view_number v, uint32_t count) {
+static bool collect_ops(struct applier *a, const struct fold_order *o) {
     uint8_t old_key[VIEW_KEY_BYTES_MAX], new_key[VIEW_KEY_BYTES_MAX];
     struct view_order now, before;
-    a->ops_count = 0;
-    a->keys_bytes = 0;
-    for (uint32_t i = 0; i < count; i++) {
-        const struct fold_order *o = a->sorted[i];
-        if (!(o->events & views[v].events)) continue;
-        view_order_of(o->block, o->shard, &now);
-        order_before(o, &now, &before);
+    view_order_of(o->block, o->shard, &now);
+    order_before(o, &now, &before);
+    for (int v = 0; v < VIEWS_COUNT; v++) {
+        if (!views[v].key || !(o->events & views[v].events)) continue;
         uint32_t old_bytes = views[v].key(&before, old_key);
         uint32_t new_bytes = views[v].key(&now, new_key);
         if (old_bytes == new_bytes && memcmp(old_key, new_key, old_bytes) == 0) continue;
-        if (old_bytes != 0 && !add_op(a, old_key, old_bytes, false)) return ENOMEM;
-        if (new_bytes != 0 && !add_op(a, new_key, new_bytes, true)) return ENOMEM;
+        if (old_bytes != 0 && !add_op(a, &a->ops[v], old_key, old_bytes, false)) return false;
+        if (new_bytes != 0 && !add_op(a, &a->ops[v], new_key, new_bytes, true)) return false;
     }
-    if (a->ops_count == 0) return 0;
-    qsort_r(a->ops, a->ops_count, sizeof *a->ops, by_op_key, a->keys);
+    return true;
+}
+
+/* Writes the orders, and collects what becomes of their rows: a block is looked at once. */
+static int flush_orders(struct applier *a, uint32_t count) {
+    MDB_cursor *cursor;
+    for (int v = 0; v < VIEWS_COUNT; v++) a->ops[v].count = 0;
+    a->keys_bytes = 0;
+    int rc = mdb_cursor_open(a->txn, a->store->orders, &cursor);
+    if (rc != 0) return rc;
+    for (uint32_t i = 0; i < count && rc == 0; i++) {
+        if (i + FLUSH_AHEAD < count) __builtin_prefetch(a->sorted[i + FLUSH_AHEAD].order);
+        if (i + FLUSH_AHEAD / 2 < count) {
+            const uint8_t *block = (void *)a->sorted[i + FLUSH_AHEAD / 2].order->block;
+            for (int line = 0; line < 5; line++) __builtin_prefetch(block + 64 * line);
+        }
+        rc = put_order(a, cursor, a->sorted[i].order);
+        if (rc == 0 && !collect_ops(a, a->sorted[i].order)) rc = ENOMEM;
+    }
+    mdb_cursor_close(cursor);
+    return rc;
+}
+
+static int flush_index(struct applier *a, enum view_number v) {
+    struct applier_ops *ops = &a->ops[v];
     const struct view_table *t = &a->store->tables[v];
+    if (ops->count == 0) return 0;
+    qsort_r(ops->list, ops->count, sizeof *ops->list, by_op_key, a->keys);
     int rc = 0;
-    if (t->generation != 0) rc = apply_ops(a, t->sides[t->generation % 2]);
-    if (rc == 0 && t->building) rc = apply_ops(a, t->sides[(t->generation + 1) % 2]);
+    if (t->generation != 0) rc = apply_ops(a, ops, t->sides[t->generation % 2]);
+    if (rc == 0 && t->building) rc = apply_ops(a, ops, t->sides[(t->generation + 1) % 2]);
     return rc;
 }
 
@@ -192,7 +216,7 @@ int applier_flush(struct applier *a) {
     if (!sort_orders(a, count)) return ENOMEM;
     int rc = flush_orders(a, count);
     for (int v = 0; v < VIEWS_COUNT && rc == 0; v++) {
-        if (views[v].key) rc = flush_index(a, (enum view_number)v, count);
+        if (views[v].key) rc = flush_index(a, (enum view_number)v);
         else rc = flush_sums(a, (enum view_number)v);
     }
     return rc;

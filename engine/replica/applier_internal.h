@@ -7,10 +7,15 @@
 
 /* A row to be put or deleted. */
 struct applier_op {
-    uint64_t prefix;           /* the key's first bytes, to sort by */
-    uint32_t key, key_bytes;   /* offset into applier.keys */
+    uint64_t prefix[2];        /* the key's first 16 bytes, to sort by */
+    size_t key;                /* offset into applier.keys */
+    uint16_t key_bytes;
     bool put;
 };
+struct applier_ops { struct applier_op *list; uint32_t count, capacity; };
+
+/* An order that changed, with its key to sort by. */
+struct applier_sorted { uint64_t prefix[2]; struct fold_order *order; };
 
 /* An index that is being built: the slice goes on behind this order. */
 struct applier_scan {
@@ -28,11 +33,10 @@ struct applier {
     uint32_t positions_count, durable_count;
     uint64_t taken;
     int64_t newest_ms, pruned_ms;
-    struct applier_op *ops;
-    uint32_t ops_count, ops_capacity;
-    uint8_t *keys;
+    struct applier_ops ops[VIEWS_COUNT];
+    uint8_t *keys;             /* of all ops */
     size_t keys_bytes, keys_capacity;
-    struct fold_order **sorted;
+    struct applier_sorted *sorted;
     uint32_t sorted_capacity;
     uint8_t *row;              /* room for the largest order with its head */
     struct applier_scan scans[VIEWS_COUNT];
