@@ -2,10 +2,23 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "actors/command.h"
 #include "clients/cli/cli_cluster.h"
 #include "clients/cli/text.h"
+
+enum { SPREAD_MS = 3000, SPREAD_LOOK_MS = 50 };
+
+/* Waits until the first node knows of the change as well: what is looked at next is not older. */
+static void await_spread(struct cli *cli) {
+    const struct cluster_known *k;
+    for (int64_t until_ms = text_now_ms() + SPREAD_MS; text_now_ms() < until_ms;) {
+        if (cluster_fetch(cli, true, &k) == CLI_DONE && k->version >= cluster_version_wanted())
+            return;
+        usleep(SPREAD_LOOK_MS * 1000);
+    }
+}
 
 /* Sends a command whose body is these numbers, and waits for its effect. */
 static int change(struct cli *cli, uint32_t kind, const uint64_t *numbers, uint32_t count,
@@ -19,6 +32,7 @@ static int change(struct cli *cli, uint32_t kind, const uint64_t *numbers, uint3
     cluster_answer_free(&a);
     cluster_end(&call);
     if (status != CLI_DONE) return status;
+    if (!waits) await_spread(cli);
     if (cli->json && (!waits || args_flag(&cli->args, "no-wait"))) {
         json_t *out = json_pack("{s:i, s:s, s:I}", "code", 0, "name", "ok", "version",
                                 (json_int_t)version);
@@ -104,9 +118,43 @@ int cli_cluster_cancel_grow(struct cli *cli) {
     return change(cli, COMMAND_CLUSTER_CANCEL_GROW, NULL, 0, false);
 }
 
+/* Orders that a shard still has, as its leader says; -1 = it does not answer. */
+static int64_t orders_of(struct cli *cli, uint32_t shard) {
+    const struct cluster_document *d = &cluster_known()->document;
+    int64_t count = -1;
+    for (uint32_t i = 0; i < d->nodes_count && count < 0; i++) {
+        struct cluster_status status;
+        if (!cluster_status_of(cli, d->nodes[i].client, &status)) continue;
+        const msgpack_object *row = cluster_status_shard(&status, shard);
+        const msgpack_object *states = value_at(row, "orders_by_state");
+        if (row && value_int(row, "leader_node", 0) == d->nodes[i].node) {
+            count = 0;
+            for (uint32_t k = 0; states && states->type == MSGPACK_OBJECT_MAP &&
+                                 k < states->via.map.size; k++)
+                if (states->via.map.ptr[k].val.type == MSGPACK_OBJECT_POSITIVE_INTEGER)
+                    count += (int64_t)states->via.map.ptr[k].val.via.u64;
+        }
+        cluster_status_free(&status);
+    }
+    return count;
+}
+
+/* The document says whether keys may still be born there; whether orders are left, only the shard
+ * does. */
 int cli_cluster_retire(struct cli *cli) {
     uint32_t shard;
+    const struct cluster_known *k;
     if (!cluster_shard_word(cli, cli_word(cli, 0), &shard)) return CLI_USAGE;
+    int status = cluster_fetch(cli, false, &k);
+    if (status != CLI_DONE) return status;
+    int64_t orders = cluster_shard_find(&k->document, shard) ? orders_of(cli, shard) : 0;
+    if (orders != 0) {
+        char count[TEXT_BYTES];
+        if (orders < 0) cli_error(cli, "the leader of the shard does not answer");
+        else cli_error(cli, "refused: the shard still has %s orders",
+                       text_count(count, (uint64_t)orders));
+        return orders < 0 ? CLI_NO_ANSWER : CLI_REFUSED;
+    }
     uint64_t numbers[] = {shard};
     return change(cli, COMMAND_CLUSTER_RETIRE_SHARD, numbers, 1, false);
 }

@@ -37,7 +37,7 @@
  *   cluster_remove_node     [node]   cluster_drain [node]   cluster_undrain [node]
  *   cluster_move_replica    [shard, from node, to node]     cluster_prefer [shard, node]
  *   cluster_balance []      cluster_grow [shards, from_ms]  cluster_cancel_grow []
- *   cluster_retire_shard    [shard]  cluster_move_stores [] cluster_get []
+ *   cluster_retire_shard    [shard]  cluster_get []
  *
  * reply  = [version, code, results]            code 0
  *        | [version, code, "sentence"]         the whole message was refused

@@ -355,6 +355,8 @@ enum decode_subject { DECODE_UNKNOWN = 0, DECODE_ORDER, DECODE_STORE, DECODE_NOD
                       DECODE_CLUSTER };
 
 static enum decode_subject decode_subject_of(uint64_t kind) {
+    /* The engine's own, like the kinds below that are left out: stores move by a handover. */
+    if (kind == COMMAND_CLUSTER_MOVE_STORES) return DECODE_UNKNOWN;
     if (kind <= UINT8_MAX && command_is_for_cluster((uint8_t)kind)) return DECODE_CLUSTER;
     switch (kind) {
     case COMMAND_PLACE: case COMMAND_PAY: case COMMAND_ACCEPT: case COMMAND_REJECT:

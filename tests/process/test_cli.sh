@@ -262,7 +262,11 @@ test_help() {
     checks=$((checks + 1))
     for command in place pay accept reject ready assign-rider unassign-rider pick-up deliver \
         complete cancel refund amend annotate get history 'store pause' 'store resume' \
-        'store get' status top ping 'key new' 'key parse' encode decode completion version help; do
+        'store get' 'cluster status' 'cluster form' 'cluster join' 'cluster add' 'cluster remove' \
+        'cluster replace' 'cluster readdress' 'cluster move' 'cluster transfer' \
+        'cluster balance' 'cluster drain' 'cluster undrain' 'cluster grow' 'cluster cancel-grow' \
+        'cluster retire' 'cluster recover' status top ping 'key new' 'key parse' encode decode \
+        completion version help; do
         # shellcheck disable=SC2086
         j 0 $command --help; says "jumun $command"; says 'Global options'
         grep -qF ".SS \"$command" <<<"$man_page" || fail "the manual lacks the command $command"

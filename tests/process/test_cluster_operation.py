@@ -156,7 +156,11 @@ def empty(c):
     c.jumun('cluster', 'grow', '--shards', '6', '--in', '75s')
     s = c.status()
     check(len(s['shards']) == 7 and len(s['epochs']) == 2, 'two shards are added')
+    c.jumun('cluster', 'retire', '4', expect=1)
     c.jumun('cluster', 'cancel-grow')
+    c.jumun('cluster', 'retire', '0', expect=1)     # it has orders
+    c.jumun('cluster', 'retire', '5')
+    check(c.status()['shards'][5]['state'] == 'retired', 'an empty shard that nobody needs stops')
     check(len(c.status()['epochs']) == 1, 'and not used')
     c.place_orders(4)
     c.all_orders_are_there()

@@ -175,7 +175,10 @@ static void commands_decode(void **unused) {
     static const uint8_t of_node[] = {COMMAND_CLUSTER_REMOVE_NODE, COMMAND_CLUSTER_DRAIN,
                                       COMMAND_CLUSTER_UNDRAIN};
     static const uint8_t empty[] = {COMMAND_CLUSTER_BALANCE, COMMAND_CLUSTER_CANCEL_GROW,
-                                    COMMAND_CLUSTER_MOVE_STORES};
+                                    COMMAND_CLUSTER_BALANCE};
+    struct msgpack_writer own;
+    open_command(&own, COMMAND_CLUSTER_MOVE_STORES, 0); /* the engine's own */
+    assert_int_equal(decoded(&own)->malformed, RESULT_UNKNOWN_COMMAND);
     for (uint32_t i = 0; i < 3; i++) {
         assert_int_equal(command_of(of_node[i], 1, 0)->cluster.node, 3);
         assert_int_equal(command_of(of_node[i], 0, 0)->malformed, RESULT_FIELD_MISSING);
