@@ -26,6 +26,7 @@
 
 #include "clients/sdk/call.h"
 #include "clients/sdk/node_list.h"
+#include "clients/sdk/token_set.h"
 
 enum {
     LANE_BUCKETS = 16384,         /* a power of two */
@@ -76,6 +77,7 @@ struct lane_shared {
      * sends there. */
     void (*redirect)(void *arg, struct lane *lane, const void *address, uint32_t bytes);
     void *redirect_arg;
+    struct token_set written;  /* what commands have reached: for reading one's own writes */
     atomic_bool closing;
     atomic_bool map_wanted;    /* an answer said that the shard map is out of date */
     atomic_bool clocks_differ; /* the node refuses our deadlines: send none */

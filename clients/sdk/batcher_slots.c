@@ -70,6 +70,8 @@ static void ending_finish_call(struct slot_ending *e, uint32_t position, jumun_r
                                const void *value, size_t value_bytes) {
     struct call *call = e->slot->calls[position];
     if (call->origin == CALL_FROM_CALLER) e->slot->woken++;
+    if (result->code == JUMUN_OK || result->code == JUMUN_HELD)
+        token_set_raise(&e->slot->lane->shared->written, result->shard, result->index);
     result->id = call->id;
     call_end(call, result, value, value_bytes, &e->recycler);
 }

@@ -369,6 +369,20 @@ void jumun_close(jumun_client *client) {
     free(client);
 }
 
+/* -- tokens ------------------------------------------------------------------------------------ */
+
+uint32_t jumun_session_tokens(jumun_client *client, jumun_token *tokens, uint32_t tokens_max) {
+    jumun_token all[SHARDS_MAX];
+    uint32_t count = token_set_list(&client->shared.written, NULL, all);
+    for (uint32_t i = 0; i < count && i < tokens_max; i++) tokens[i] = all[i];
+    return count;
+}
+
+void jumun_session_demand(jumun_client *client, const jumun_token *tokens, uint32_t count) {
+    for (uint32_t i = 0; i < count; i++)
+        token_set_raise(&client->shared.written, tokens[i].shard, tokens[i].index);
+}
+
 /* -- looking at it ----------------------------------------------------------------------------- */
 
 static void stats_add_lane(jumun_client_stats *s, struct lane *lane) {

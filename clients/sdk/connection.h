@@ -1,4 +1,4 @@
-/* The transport: request and reply over nng. The only file of the library that knows nng.
+/* The transport: request and reply over nng. Beside subscription.c the only file that knows nng.
  *
  * A connection is one REQ socket that dials one or several addresses for as long as it lives; an
  * exchange is one request on its way, bound to a context of a socket. nng's own retry is off: the

@@ -50,6 +50,7 @@ PROJECT_INCLUDES = {
                      'persistence/consensus.h', 'persistence/lmdb/storage_lmdb.h'),
     'clients/': ('clients/', 'engine/wire/', 'engine/base/', 'engine/limits.h', 'actors/'),
     'clients/sdk/jumun.h': (),
+    'clients/sdk/jumun_query.h': ('jumun.h',), # as it is installed, beside it
     # The tool for logs reads and writes what the engine stores.
     'clients/replay/': ('clients/', 'engine/wire/', 'engine/base/', 'engine/limits.h', 'actors/',
                         'persistence/log_source.h', 'persistence/state_source.h',

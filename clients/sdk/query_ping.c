@@ -1,0 +1,107 @@
+/* Pings: how fast each replica answers now, and whether one that failed is back. */
+#include "clients/sdk/latency.h"
+#include "clients/sdk/queries.h"
+#include "clients/sdk/query_reply.h"
+#include "clients/sdk/watch.h"
+#include "engine/base/clock.h"
+
+/* [version, nil, [[PING]]] */
+static const uint8_t ping_message[] = {0x93, 0x01, 0xc0, 0x91, 0x91, JUMUN_REPLICA_PING};
+/* The same size of work, and it tells where the replica notifies. */
+static const uint8_t map_message[] = {0x93, 0x01, 0xc0, 0x91, 0x91, JUMUN_REPLICA_MAP};
+
+bool replica_map_notify(const void *value, size_t bytes, char notify[ENDPOINT_ADDRESSES_BYTES]) {
+    struct msgpack_reader r;
+    const void *text;
+    uint32_t pairs, size;
+    msgpack_reader_init(&r, value ? value : "", bytes);
+    if (msgpack_read_map(&r, &pairs) != MSGPACK_OK) return false;
+    for (uint32_t i = 0; i < pairs; i++) {
+        if (msgpack_read_str(&r, &text, &size) != MSGPACK_OK) return false;
+        bool found = size == 6 && memcmp(text, "notify", 6) == 0;
+        if (!found || msgpack_peek(&r) != MSGPACK_TYPE_STR) {
+            if (msgpack_skip(&r) != MSGPACK_OK) return false;
+            continue;
+        }
+        if (msgpack_read_str(&r, &text, &size) != MSGPACK_OK) return false;
+        if (size == 0 || size >= ENDPOINT_ADDRESSES_BYTES || memchr(text, 0, size)) return false;
+        memcpy(notify, text, size);
+        notify[size] = '\0';
+        return true;
+    }
+    return false;
+}
+
+static void ping_told_map(struct replica *r, const void *data, size_t bytes) {
+    struct query_reply reply;
+    struct query_result result;
+    char notify[ENDPOINT_ADDRESSES_BYTES];
+    if (query_reply_open(&reply, data, bytes) != QUERY_REPLY_RESULTS || reply.count != 1 ||
+        !query_reply_next(&reply, &result) || result.code != JUMUN_OK ||
+        !replica_map_notify(result.value, result.value_bytes, notify))
+        return;
+    watch_hub_listen(r->queries, r->number, r->endpoint->addresses, notify);
+}
+
+static void ping_on_end(void *arg, enum exchange_end end, const void *data, size_t bytes) {
+    struct replica *r = arg;
+    jumun_queries *q = r->queries;
+    struct query_list over = {0};
+    int over_code = 0;
+    int64_t now_ns = clock_mono_ns();
+    bool ok = end == EXCHANGE_REPLIED && bytes >= 3 && *(const uint8_t *)data == 0x95;
+    pthread_mutex_lock(&q->lock);
+    bool asked = r->map_asked;
+    pthread_mutex_unlock(&q->lock);
+    if (ok && asked) ping_told_map(r, data, bytes);
+    pthread_mutex_lock(&q->lock);
+    r->pinging = r->map_asked = false;
+    if (ok) {
+        r->map_known |= asked;
+        circuit_breaker_success(&r->endpoint->breaker);
+        r->latency_ns = latency_smooth(r->latency_ns, now_ns - r->ping_begun_ns);
+    } else if (!q->closing) {
+        r->failures++;
+        circuit_breaker_failure(&r->endpoint->breaker, now_ns);
+        if (r->latency_ns < now_ns - r->ping_begun_ns) r->latency_ns = now_ns - r->ping_begun_ns;
+    }
+    volleys_pump(q, false, now_ns, &over, &over_code);
+    queries_wake(q, volleys_due_ns(q));
+    pthread_mutex_unlock(&q->lock);
+    query_list_end_without(q, &over, over_code, now_ns);
+}
+
+bool replica_ping_init(struct replica *r) { return exchange_init(&r->ping, ping_on_end, r); }
+
+void replica_ping_fini(struct replica *r) { exchange_fini(&r->ping); }
+
+static void ping_begin(struct replica *r, int64_t now_ns) {
+    void *request = exchange_request(&r->ping, sizeof ping_message);
+    if (!request) return;
+    r->map_asked = !r->map_known && atomic_load(&r->queries->hub);
+    memcpy(request, r->map_asked ? map_message : ping_message, sizeof ping_message);
+    r->pinging = true;
+    r->ping_begun_ns = now_ns;
+    if (!exchange_begin(&r->ping, &r->endpoint->connection)) r->pinging = false;
+}
+
+int64_t replicas_ping(jumun_queries *q, int64_t now_ns) {
+    int64_t due_ns = INT64_MAX;
+    for (uint32_t i = 0; i < q->replicas.count; i++) {
+        struct replica *r = &q->replicas.replicas[i];
+        if (r->pinging) {
+            int64_t end_ns = r->ping_begun_ns + PING_TIMEOUT_NS;
+            if (end_ns <= now_ns) exchange_abort(&r->ping);
+            else if (end_ns < due_ns) due_ns = end_ns;
+            continue;
+        }
+        if (r->ping_due_ns <= now_ns) {
+            r->ping_due_ns = now_ns + PING_EVERY_NS;
+            if (connection_is_up(&r->endpoint->connection) &&
+                circuit_breaker_admit(&r->endpoint->breaker, now_ns))
+                ping_begin(r, now_ns);
+        }
+        if (r->ping_due_ns < due_ns) due_ns = r->ping_due_ns;
+    }
+    return due_ns;
+}

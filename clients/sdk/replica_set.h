@@ -1,0 +1,53 @@
+/* The replicas that a jumun_queries knows, how fast each answers, and which one to turn to.
+ *
+ * Speed is measured by pings, which all take the same work; a ping that has no answer yet counts
+ * as long as it has been away, so that a replica that hangs is left within milliseconds. All fields
+ * but those of the endpoint belong to the holder of the queries' lock. */
+#ifndef JUMUN_SDK_REPLICA_SET_H
+#define JUMUN_SDK_REPLICA_SET_H
+
+#include "clients/sdk/endpoint.h"
+#include "clients/sdk/jumun.h"
+#include "clients/sdk/jumun_query.h"
+
+enum { REPLICAS_KNOWN_MAX = 16 };
+
+struct queries;
+
+struct replica {
+    jumun_queries *queries;
+    struct endpoint *endpoint;
+    struct exchange ping;
+    bool pinging;
+    bool map_known;                /* where it notifies, since its connection stands */
+    bool map_asked;                /* the ping on its way asks for that */
+    int64_t ping_begun_ns, ping_due_ns;
+    int64_t latency_ns;            /* smoothed; 0 = not measured yet */
+    uint32_t number;               /* its bit in masks */
+    uint64_t messages, failures;
+};
+
+struct replica_set {
+    struct replica replicas[REPLICAS_KNOWN_MAX];
+    uint32_t count;
+    jumun_options breaker;         /* what endpoints take from it: circuit_* */
+};
+
+static inline bool replica_is_good(const struct replica *r) {
+    return connection_is_up(&r->endpoint->connection) &&
+           circuit_breaker_is_closed(&r->endpoint->breaker);
+}
+
+/* Its latency as far as it is known now. */
+int64_t replica_latency_ns(const struct replica *replica, int64_t now_ns);
+
+/* The one to ask among the good ones that are not in the mask `without`; NULL = none is left. */
+struct replica *replica_set_pick(struct replica_set *set, jumun_choice choice, uint32_t without,
+                                 int64_t now_ns);
+
+bool replica_set_any_good(const struct replica_set *set);
+bool replica_set_any_up(const struct replica_set *set);
+/* Whether the circuits of all are open: nobody is to be asked now. */
+bool replica_set_all_open(const struct replica_set *set);
+
+#endif

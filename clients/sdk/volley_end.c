@@ -1,0 +1,287 @@
+/* How a message ends: each of its queries gets its answer, goes to another replica, or waits a
+ * little and is asked again. */
+#include <stdlib.h>
+
+#include "actors/result_codes.h"
+#include "clients/sdk/latency.h"
+#include "clients/sdk/queries.h"
+#include "clients/sdk/query_reply.h"
+#include "clients/sdk/retry.h"
+#include "engine/base/check.h"
+#include "engine/base/clock.h"
+
+enum { QUERY_BACKOFF_MS_MIN = 5, QUERY_BACKOFF_MS_MAX = 200 };
+
+struct ending {
+    jumun_queries *q;
+    struct volley *v;
+    struct replica *replica;
+    struct query_reply *reply;
+    int64_t now_ns;
+    uint32_t count;                /* of queries */
+    struct query_list again;       /* back to the queue, now or when due */
+    bool lags;                     /* the reply does not reflect what was demanded */
+};
+
+static void set_detail(jumun_answer *a, const void *text, uint32_t bytes) {
+    uint32_t n = bytes < sizeof a->detail ? bytes : sizeof a->detail - 1;
+    if (n) memcpy(a->detail, text, n);
+    a->detail[n] = '\0';
+}
+
+/* Another replica may know better; nothing is wrong with the question. */
+static bool is_worth_another(int code) {
+    return code == RESULT_OVERLOADED || code == RESULT_NOT_READY || code == RESULT_SHUTTING_DOWN ||
+           code == RESULT_OUT_OF_MEMORY || code == RESULT_STORAGE_FAILED ||
+           code == RESULT_VIEW_NOT_READY;
+}
+
+/* -- one query --------------------------------------------------------------------------------- */
+
+/* Asked again later, elsewhere if there is an elsewhere. */
+static void again(struct ending *e, struct query_call *call, int64_t due_ns) {
+    call->due_ns = due_ns;
+    call->tried |= 1u << e->replica->number;
+    query_list_append(&e->again, call);
+    atomic_fetch_add_explicit(&e->q->stat_retries, 1, memory_order_relaxed);
+}
+
+/* False: its time is over. */
+static bool again_elsewhere(struct ending *e, struct query_call *call, int code,
+                            uint32_t asked_ms) {
+    uint32_t all = (1u << e->q->replicas.count) - 1;
+    bool round_over = (call->tried | 1u << e->replica->number) == all;
+    int64_t due_ns = e->now_ns;
+    if (round_over)
+        due_ns += retry_delay_ns(++call->attempts, QUERY_BACKOFF_MS_MIN, QUERY_BACKOFF_MS_MAX,
+                                 asked_ms);
+    if (code) call->refused_code = code;
+    if (due_ns >= call->deadline_ns) return false;
+    again(e, call, due_ns);
+    return true;
+}
+
+static void end_refused(struct ending *e, struct query_call *call, int code, const void *sentence,
+                        uint32_t bytes) {
+    jumun_answer a = {.code = code, .age_ms = UINT32_MAX, .lagging = e->lags,
+                      .replica = e->replica->endpoint->addresses};
+    set_detail(&a, sentence, bytes);
+    a.tokens = e->reply->tokens;
+    a.tokens_count = e->reply->tokens_count;
+    if (code == RESULT_ORDER_NOT_FOUND && e->q->stale)
+        stale_cache_drop(e->q->stale, call->bytes, call->size);
+    query_call_end(call, &a);
+}
+
+/* Not far enough in time. */
+static void end_lagging(struct ending *e, struct query_call *call,
+                        const struct query_result *result) {
+    if (e->now_ns < call->wait_until_ns) {
+        int64_t due_ns = e->now_ns + QUERY_LAG_RETRY_NS;
+        again(e, call, due_ns < call->wait_until_ns ? due_ns : call->wait_until_ns);
+        return;
+    }
+    /* Without the demand there may be an answer, which will say what it is. */
+    if (!call->strict && !call->relaxed) {
+        call->relaxed = true;
+        again(e, call, e->now_ns);
+        call->tried = 0;
+        return;
+    }
+    atomic_fetch_add_explicit(&e->q->stat_lagging, 1, memory_order_relaxed);
+    end_refused(e, call, JUMUN_TOKEN_NOT_REACHED, result->sentence, result->sentence_bytes);
+}
+
+static bool is_kept(const struct query_call *call, const jumun_answer *a) {
+    return !a->lagging && !a->partial && call->kind != JUMUN_CHANGES &&
+           call->kind != JUMUN_EXPORT && call->kind >= JUMUN_GET_ORDER &&
+           (call->kind < JUMUN_REPLICA_PING || call->kind > JUMUN_REPLICA_STATUS);
+}
+
+static void end_answered(struct ending *e, struct query_call *call,
+                         const struct query_result *result) {
+    struct query_reply *reply = e->reply;
+    bool one_shard = call->kind == JUMUN_GET_ORDER;
+    jumun_answer a = {.code = JUMUN_OK, .version = result->version, .value = result->value,
+                      .value_bytes = result->value_bytes, .cursor = result->cursor,
+                      .cursor_bytes = result->cursor_bytes, .tokens = reply->tokens,
+                      .tokens_count = reply->tokens_count, .missing = reply->missing,
+                      .missing_count = reply->missing_count,
+                      .replica = e->replica->endpoint->addresses};
+    a.changes = call->kind == JUMUN_CHANGES;
+    a.age_ms = query_reply_age(reply, one_shard ? result->shard : UINT32_MAX);
+    a.partial = one_shard ? query_reply_lacks(reply, result->shard) : result->partial;
+    a.lagging = call->relaxed || (e->lags && !one_shard);
+    if (a.lagging) atomic_fetch_add_explicit(&e->q->stat_lagging, 1, memory_order_relaxed);
+    if (e->q->stale && is_kept(call, &a))
+        stale_cache_put(e->q->stale, call->bytes, call->size, &a, e->now_ns);
+    query_call_end(call, &a);
+}
+
+/* A ping tells whether the replica answers, a status how it is: neither reflects a state. */
+static bool reflects_nothing(const struct query_call *call) {
+    return call->kind >= JUMUN_REPLICA_PING && call->kind <= JUMUN_REPLICA_STATUS;
+}
+
+static void end_result(struct ending *e, struct query_call *call,
+                       const struct query_result *result) {
+    bool lags = e->lags && call->kind != JUMUN_GET_ORDER && !reflects_nothing(call);
+    if (result->code == JUMUN_TOKEN_NOT_REACHED ||
+        (result->code == JUMUN_OK && lags &&
+         (e->now_ns < call->wait_until_ns || call->strict))) {
+        end_lagging(e, call, result);
+    } else if (result->code == RESULT_OK) {
+        end_answered(e, call, result);
+    } else if (result->code == RESULT_MESSAGE_TOO_LARGE && !call->alone && e->count > 1) {
+        call->alone = true;
+        again(e, call, e->now_ns);
+        call->tried &= ~(1u << e->replica->number);
+    } else if (!is_worth_another(result->code) ||
+               !again_elsewhere(e, call, result->code, result->retry_after_ms)) {
+        end_refused(e, call, result->code, result->sentence, result->sentence_bytes);
+    }
+}
+
+/* -- a message --------------------------------------------------------------------------------- */
+
+static bool reply_lags(const struct volley *v, const struct query_reply *reply) {
+    for (uint32_t i = 0; i < v->demanded_count; i++)
+        if (!query_reply_has(reply, &v->demanded[i])) return true;
+    return v->max_age_ms >= 0 && query_reply_age(reply, UINT32_MAX) > v->max_age_ms;
+}
+
+static void end_all_again(struct ending *e, int code) {
+    for (uint32_t i = 0; i < e->count; i++) {
+        struct query_call *call = e->v->calls[i];
+        if (call && !again_elsewhere(e, call, code, 0))
+            query_call_end_without(e->q, call, query_call_code_of_giving_up(call), e->now_ns);
+    }
+}
+
+static void end_results(struct ending *e) {
+    struct query_reply *reply = e->reply;
+    e->lags = reply_lags(e->v, reply);
+    for (uint32_t i = 0; i < reply->tokens_count; i++)
+        token_set_raise(&e->q->seen, reply->tokens[i].shard, reply->tokens[i].index);
+    for (uint32_t i = 0; i < e->count; i++) {
+        struct query_result result;
+        struct query_call *call = e->v->calls[i];
+        bool ok = query_reply_next(reply, &result);
+        if (!call) continue;
+        if (ok) end_result(e, call, &result);
+        else query_call_end_without(e->q, call, JUMUN_BAD_REPLY, e->now_ns);
+    }
+}
+
+static void end_refused_message(struct ending *e) {
+    if (is_worth_another(e->reply->code)) {
+        end_all_again(e, e->reply->code);
+        return;
+    }
+    for (uint32_t i = 0; i < e->count; i++)
+        if (e->v->calls[i])
+            end_refused(e, e->v->calls[i], e->reply->code, e->reply->sentence,
+                        e->reply->sentence_bytes);
+}
+
+/* The other one lost the race: its reply counts no more, and its replica is as slow as this. */
+static void abandon_other(struct volley *v, struct attempt *winner, int64_t now_ns) {
+    for (int i = 0; i < VOLLEY_ATTEMPTS; i++) {
+        struct attempt *other = &v->attempts[i];
+        if (other == winner || other->state != ATTEMPT_OPEN) continue;
+        other->state = ATTEMPT_LOST;
+        if (other->begun_ns < winner->begun_ns) {
+            int64_t took_ns = now_ns - other->begun_ns;
+            if (other->replica->latency_ns < took_ns) other->replica->latency_ns = took_ns;
+            atomic_fetch_add_explicit(&v->queries->stat_hedges_won, 1, memory_order_relaxed);
+        }
+        exchange_abort(&other->exchange);
+    }
+}
+
+static bool other_is_open(const struct volley *v, const struct attempt *a) {
+    const struct attempt *other = &v->attempts[a == &v->attempts[0]];
+    return other->state == ATTEMPT_OPEN;
+}
+
+/* With the lock: takes the message's queries for this attempt's thread alone. False: they are
+ * another's. */
+static bool attempt_claim(struct attempt *a, bool useful, int64_t now_ns) {
+    struct volley *v = a->volley;
+    jumun_queries *q = v->queries;
+    struct replica *r = a->replica;
+    bool lost = a->state == ATTEMPT_LOST;
+    a->state = ATTEMPT_ENDING;
+    if (lost) return false;
+    if (useful) {
+        circuit_breaker_success(&r->endpoint->breaker);
+        if (v->wait_ms == 0) q->p95_ns = latency_p95(q->p95_ns, now_ns - a->begun_ns);
+    } else if (!q->closing) {
+        r->failures++;
+        circuit_breaker_failure(&r->endpoint->breaker, now_ns);
+        if (other_is_open(v, a)) return false; /* it may still answer */
+    }
+    v->in_flight = false;
+    abandon_other(v, a, now_ns);
+    return true;
+}
+
+/* With the lock: puts back what is to be asked again, and gives the volley back with its last
+ * attempt. */
+static void attempt_finish(struct attempt *a, struct ending *e) {
+    jumun_queries *q = e->q;
+    struct volley *v = a->volley;
+    struct query_call *call;
+    while ((call = query_list_pop(&e->again))) queries_enqueue(q, call, e->now_ns);
+    a->state = ATTEMPT_NONE;
+    for (int i = 0; i < VOLLEY_ATTEMPTS; i++)
+        if (v->attempts[i].state != ATTEMPT_NONE) return;
+    require(!v->in_flight);
+    v->next = q->free_volleys;
+    q->free_volleys = v;
+    q->in_flight--;
+}
+
+/* What the attempt was for; until its end nobody changes it. */
+static struct ending ending_of(struct attempt *a, struct query_reply *reply) {
+    jumun_queries *q = a->volley->queries;
+    struct ending e = {.q = q, .v = a->volley, .reply = reply, .now_ns = clock_mono_ns()};
+    pthread_mutex_lock(&q->lock);
+    e.replica = a->replica;
+    e.count = a->volley->count;
+    pthread_mutex_unlock(&q->lock);
+    return e;
+}
+
+void attempt_on_end(void *arg, enum exchange_end end, const void *data, size_t bytes) {
+    struct attempt *a = arg;
+    struct query_reply reply;
+    struct query_list over = {0};
+    int over_code = 0;
+    struct ending e = ending_of(a, &reply);
+    jumun_queries *q = e.q;
+    reply.tokens_count = 0;
+    enum query_reply_kind kind = QUERY_REPLY_GARBAGE;
+    if (end == EXCHANGE_REPLIED) kind = query_reply_open(&reply, data, bytes);
+    if (kind == QUERY_REPLY_RESULTS && reply.count != e.count) kind = QUERY_REPLY_GARBAGE;
+    pthread_mutex_lock(&q->lock);
+    bool mine = attempt_claim(a, kind != QUERY_REPLY_GARBAGE, e.now_ns);
+    bool closing = q->closing;
+    pthread_mutex_unlock(&q->lock);
+    if (mine && closing) {
+        for (uint32_t i = 0; i < e.count; i++)
+            if (e.v->calls[i]) query_call_end_without(q, e.v->calls[i], JUMUN_CLOSED, e.now_ns);
+    } else if (mine && kind == QUERY_REPLY_RESULTS) {
+        end_results(&e);
+    } else if (mine && kind == QUERY_REPLY_REFUSED) {
+        end_refused_message(&e);
+    } else if (mine) {
+        end_all_again(&e, end == EXCHANGE_REPLIED ? JUMUN_BAD_REPLY : 0);
+    }
+    pthread_mutex_lock(&q->lock);
+    attempt_finish(a, &e);
+    volleys_pump(q, false, e.now_ns, &over, &over_code);
+    queries_wake(q, volleys_due_ns(q));
+    pthread_mutex_unlock(&q->lock);
+    query_list_end_without(q, &over, over_code, e.now_ns);
+}
