@@ -11,7 +11,9 @@
 #include "engine/peers/hello.h"
 #include "engine/peers/peer_message.h"
 #include "engine/peers/snapshot_frame.h"
+#include "engine/wire/feed_protocol.h"
 #include "engine/wire/order_encode.h"
+#include "engine/wire/query_protocol.h"
 #include "persistence/record.h"
 #include "tests/unit/wire/wire_examples.h"
 #include "tests/unit/wire/wire_story.h"
@@ -203,6 +205,108 @@ static void write_peers(void) {
     write_file("peers", "answer", answer, sizeof answer);
 }
 
+/* One query of each kind, and requests to the feed. */
+static void write_queries(void) {
+    static const struct { uint8_t kind; bool text; uint8_t items; } kinds[] = {
+        {QUERY_BY_REF, true, 5}, {QUERY_CUSTOMER_ORDERS, true, 5}, {QUERY_STORE_BOARD, true, 6},
+        {QUERY_WATCH, true, 3}, {QUERY_STATE_ORDERS, false, 4}, {QUERY_COUNTERS, false, 4},
+        {QUERY_EXPORT, false, 2}};
+    uint8_t bytes[1024];
+    char name[32];
+    struct msgpack_writer w;
+    for (unsigned i = 0; i < sizeof kinds / sizeof *kinds; i++) {
+        msgpack_writer_init(&w, bytes, sizeof bytes);
+        msgpack_write_array(&w, 5);
+        msgpack_write_uint(&w, 1);
+        msgpack_write_int(&w, -500);
+        msgpack_write_array(&w, 1);
+        msgpack_write_array(&w, kinds[i].items);
+        msgpack_write_uint(&w, kinds[i].kind);
+        if (kinds[i].text) msgpack_write_text(&w, "store/store-7");
+        else msgpack_write_uint(&w, kinds[i].kind == QUERY_COUNTERS ? 60000 : 4);
+        for (unsigned n = 2; n < kinds[i].items; n++) {
+            if (n + 1 == kinds[i].items) msgpack_write_bin(&w, "cursor", 6);
+            else msgpack_write_nil(&w);
+        }
+        msgpack_write_array(&w, 1); /* at_least */
+        msgpack_write_array(&w, 2);
+        msgpack_write_uint(&w, 1);
+        msgpack_write_uint(&w, 4711);
+        msgpack_write_uint(&w, 100);
+        snprintf(name, sizeof name, "query-%u", i);
+        write_file("query", name, bytes, msgpack_writer_size(&w));
+    }
+    msgpack_writer_init(&w, bytes, sizeof bytes);
+    msgpack_write_array(&w, 3);
+    msgpack_write_uint(&w, 1);
+    msgpack_write_nil(&w);
+    msgpack_write_array(&w, 2);
+    msgpack_write_array(&w, 3);
+    msgpack_write_uint(&w, QUERY_MULTI_GET);
+    msgpack_write_bin(&w, "0123456789abcdef0123456789ABCDEF", 32);
+    msgpack_write_array(&w, 2);
+    msgpack_write_text(&w, "state");
+    msgpack_write_text(&w, "total");
+    msgpack_write_array(&w, 2);
+    msgpack_write_uint(&w, QUERY_GET);
+    msgpack_write_bin(&w, "0123456789abcdef", 16);
+    write_file("query", "gets", bytes, msgpack_writer_size(&w));
+    for (unsigned kind = FEED_HELLO; kind <= FEED_SNAPSHOT_END; kind++) {
+        msgpack_writer_init(&w, bytes, sizeof bytes);
+        unsigned items = kind == FEED_HELLO ? 2 : kind == FEED_PULL ? 8 : 3;
+        msgpack_write_array(&w, items + (kind == FEED_LOCATE));
+        msgpack_write_uint(&w, 1);
+        msgpack_write_uint(&w, kind);
+        if (items > 2) msgpack_write_uint(&w, 1);
+        if (kind == FEED_LOCATE) msgpack_write_uint(&w, 1767225600000);
+        for (unsigned n = 3; n < items; n++) {
+            if (n + 1 < items) msgpack_write_uint(&w, n);
+            else msgpack_write_array(&w, 0);
+        }
+        snprintf(name, sizeof name, "feed-%u", kind);
+        write_file("query", name, bytes, msgpack_writer_size(&w));
+    }
+}
+
+/* The feed's answers, behind a byte that says which question they answer. */
+static void write_feed(void) {
+    uint8_t bytes[1024] = {0};
+    struct msgpack_writer w;
+    msgpack_writer_init(&w, bytes + 1, sizeof bytes - 1);
+    msgpack_write_array(&w, 3);
+    msgpack_write_uint(&w, 1);
+    msgpack_write_uint(&w, 0);
+    msgpack_write_map(&w, 3);
+    msgpack_write_text(&w, "cluster_id");
+    msgpack_write_text(&w, "5d2f0c6b7a8e4d1f9b3a2c4e6f708192");
+    msgpack_write_text(&w, "shards_count");
+    msgpack_write_uint(&w, 2);
+    msgpack_write_text(&w, "shards");
+    msgpack_write_array(&w, 1);
+    msgpack_write_array(&w, 3);
+    for (unsigned i = 0; i < 3; i++) msgpack_write_uint(&w, i);
+    write_file("feed", "hello", bytes, 1 + msgpack_writer_size(&w));
+    bytes[0] = 1;
+    msgpack_writer_init(&w, bytes + 1, sizeof bytes - 1);
+    msgpack_write_array(&w, 8);
+    for (unsigned i = 0; i < 2; i++) msgpack_write_uint(&w, 1 - i);
+    msgpack_write_uint(&w, 0);
+    msgpack_write_uint(&w, 5);
+    msgpack_write_uint(&w, 7);
+    msgpack_write_uint(&w, 9);
+    msgpack_write_uint(&w, 1767225600000);
+    msgpack_write_bin(&w, "records", 7);
+    write_file("feed", "pull", bytes, 1 + msgpack_writer_size(&w));
+    bytes[0] = 1;
+    msgpack_writer_init(&w, bytes + 1, sizeof bytes - 1);
+    msgpack_write_array(&w, 4);
+    msgpack_write_uint(&w, 1);
+    msgpack_write_uint(&w, RESULT_IMPORT_REQUIRED);
+    msgpack_write_text(&w, "import");
+    msgpack_write_uint(&w, 100);
+    write_file("feed", "refused", bytes, 1 + msgpack_writer_size(&w));
+}
+
 int main(int argc, char **argv) {
     if (argc != 2) {
         fprintf(stderr, "usage: fuzz_corpus FOLDER\n");
@@ -219,5 +323,7 @@ int main(int argc, char **argv) {
     write_consensus();
     write_peers();
     write_snapshots();
+    write_queries();
+    write_feed();
     return 0;
 }
