@@ -116,24 +116,38 @@ static bool snapshot_take_on(struct shard *s) {
     return true;
 }
 
-static void snapshot_install(struct shard *s) {
+/* False: it waits, for room on the disk or for memory. */
+static bool snapshot_replaces_state(struct shard *s) {
     struct storage *storage = s->options.storage;
     char error[256] = "";
-    if (storage->ops->install_state(storage, s->snapshot.path, s->install_committed, error,
+    if (!s->install_stored &&
+        storage->ops->install_state(storage, s->snapshot.path, s->install_committed, error,
                                     sizeof error) != 0) {
         if (s->install_retry_ms == s->install_since_ms)
             log_warn("shard %u: the state of node %u waits to be installed: %s", s->options.id,
                      consensus_server_node(s->snapshot.from), error);
         s->install_retry_ms = s->mono_ms + INSTALL_RETRY_MS;
-        return;
+        return false;
     }
-    shard_forget(s);
-    if (!s->failed && !shard_load_state(s, error, sizeof error)) {
+    s->install_stored = true;
+    if (shard_forget(s) && shard_load_state(s, error, sizeof error)) {
+        s->install_stored = false;
+        return true;
+    }
+    if (s->no_memory) {
+        log_warn("shard %u: no memory for the state of node %u: it tries again", s->options.id,
+                 consensus_server_node(s->snapshot.from));
+        s->install_retry_ms = s->mono_ms + SHARD_NO_MEMORY_RETRY_MS;
+    } else {
         log_error("shard %u: the state of node %u: %s", s->options.id,
                   consensus_server_node(s->snapshot.from), error);
         shard_fail(s);
     }
-    if (s->failed) return;
+    return false;
+}
+
+static void snapshot_install(struct shard *s) {
+    if (!snapshot_replaces_state(s)) return;
     struct consensus_update update = {0};
     consensus_installed(s->consensus, s->mono_ms, &update);
     shard_take_update(s, &update);

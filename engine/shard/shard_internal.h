@@ -152,6 +152,7 @@ struct shard {
     uint8_t phase;               /* enum shard_phase */
     bool ready, disk_full, draining, failed;
     bool started;                /* consensus is */
+    bool no_memory;              /* what the last try to load the stored state lacked */
     bool alone;                  /* the group's only server: nobody else can lead */
     bool deposed;                /* led until now, and has not begun to forget yet */
 #ifdef JUMUN_DEBUG_CHECKS
@@ -194,6 +195,7 @@ struct shard {
     struct peer_message *peers, *peers_last; /* taken, in order */
     uint64_t install_committed;     /* commit index when the snapshot was taken on */
     int64_t install_since_ms, install_retry_ms; /* monotonic */
+    bool install_stored;            /* the storage has it; memory lacks the room for it yet */
     int64_t inbox_since_ms;         /* when the first of them came, monotonic */
     int64_t outbox_sent_ms;         /* when the outbox was last looked at, monotonic */
     int64_t acknowledged_ms;        /* when acknowledgements were last logged, monotonic */
@@ -299,7 +301,9 @@ void shard_steward(struct shard *s);
 
 /* -- shard_role.c */
 uint32_t shard_check_role(struct shard *s);
-void shard_forget(struct shard *s);            /* all that is in memory of actors and messages */
+enum { SHARD_NO_MEMORY_RETRY_MS = 1000 };
+/* All that is in memory of actors and messages. False without memory for what comes next. */
+bool shard_forget(struct shard *s);
 void shard_forget_after(struct shard *s, int64_t ms);
 bool shard_storage_is_quiet(const struct shard *s);
 void shard_answer_lost(struct shard *s);       /* all that waits, when the lead is lost */

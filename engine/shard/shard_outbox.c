@@ -59,9 +59,10 @@ bool shard_store_messages(struct shard *s) {
 static bool load_message(void *arg, const void *block, uint32_t bytes) {
     struct shard *s = arg;
     const struct stored_message *m = block;
-    return stored_message_is_well_formed(block, bytes) && shard_know_peer(s, m->peer) &&
-           outbox_load(&s->outbox, m->peer, m->sequence, m->actor.last_index,
-                       bytes_of(m + 1, m->payload_bytes));
+    if (!stored_message_is_well_formed(block, bytes) || !shard_know_peer(s, m->peer)) return false;
+    s->no_memory = !outbox_load(&s->outbox, m->peer, m->sequence, m->actor.last_index,
+                                bytes_of(m + 1, m->payload_bytes));
+    return !s->no_memory;
 }
 
 bool shard_load_messages(struct shard *s, char *error, size_t error_bytes) {

@@ -127,17 +127,13 @@ static void forget_checkpoint(struct shard *s) {
     s->dirty_stores_count = 0;
 }
 
-void shard_forget(struct shard *s) {
+bool shard_forget(struct shard *s) {
     require(shard_storage_is_quiet(s) && s->limbo_entries == 0 && s->parked_count == 0);
     require(s->turn.news.count == 0 && s->turn.news.status_count == 0);
     forget_checkpoint(s);
     timer_heap_fini(&s->timers);
     actor_table_fini(&s->table);
-    if (!actor_table_init(&s->table, &s->memory)) {
-        log_error("shard %u: no memory for the table of its orders", s->options.id);
-        shard_fail(s);
-        return;
-    }
+    s->no_memory = !actor_table_init(&s->table, &s->memory);
     timer_heap_init(&s->timers, &s->table);
     outbox_forget(&s->outbox);
     s->checkpoint_acknowledged = s->outbox.acknowledged;
@@ -152,13 +148,16 @@ void shard_forget(struct shard *s) {
     s->stores_index = s->replay_index = 0;
     memset(s->totals, 0, sizeof s->totals);
     s->deposed = false;
+    return !s->no_memory;
 }
 
 static uint32_t forget_and_load(struct shard *s) {
     char error[256] = "";
-    shard_forget(s);
-    if (s->failed) return 1;
-    if (!shard_load_state(s, error, sizeof error)) {
+    if (shard_forget(s) && shard_load_state(s, error, sizeof error)) return 1;
+    if (s->no_memory) {
+        log_warn("shard %u: no memory to recover: it tries again", s->options.id);
+        shard_forget_after(s, SHARD_NO_MEMORY_RETRY_MS);
+    } else {
         log_error("shard %u: %s", s->options.id, error);
         shard_fail(s);
     }

@@ -47,9 +47,9 @@ static bool load_store(void *arg, const void *block, uint32_t bytes) {
         return false;
     }
     uint32_t n = actor_table_add(&s->table, a->kind, &a->key, bytes);
-    if (n == SLOT_NONE ||
-        !actor_table_fill(&s->table, actor_table_slot(&s->table, n), block, bytes))
-        return false;
+    s->no_memory = n == SLOT_NONE ||
+                   !actor_table_fill(&s->table, actor_table_slot(&s->table, n), block, bytes);
+    if (s->no_memory) return false;
     if (a->kind == ACTOR_BOARD && a->state == STORE_IS_PAUSED) s->paused_stores++;
     return true;
 }
@@ -227,6 +227,7 @@ static bool load_meta_and_state(struct shard *s, bool start, char *error, size_t
     struct storage *storage = s->options.storage;
     struct storage_meta *meta = calloc(1, sizeof *meta);
     bool ok = false;
+    s->no_memory = !meta;
     if (!meta) {
         snprintf(error, error_bytes, "no memory");
         return false;

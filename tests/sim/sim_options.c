@@ -52,7 +52,6 @@ static void draw_cluster(struct sim_options *o, struct prng *p) {
     o->astray = draw(p, 1000);
     o->fresh_read = draw(p, 8000);
     o->patience_ms = prng_between(p, 200, 2000);
-    o->no_memory_per_step = 0;
 }
 
 void sim_options_draw(struct sim_options *o, uint64_t seed, uint32_t nodes) {
