@@ -14,15 +14,18 @@
 #include "engine/wire/cluster_encode.h"
 #include "engine/wire/msgpack_reader.h"
 
-enum { KEEPER_ASK_META_MS = 100, KEEPER_ASK_PEER_MS = 200, KEEPER_RETRY_MS = 1000 };
+enum { KEEPER_ASK_META_MS = 100, KEEPER_ASK_PEER_MS = 200, KEEPER_RETRY_MS = 1000,
+       /* A shard that is closed answers what it has not decided, and may forget the rest. */
+       KEEPER_FORGOTTEN_MS = 30000 };
 
-/* A question to the meta group's shard on this node; one at a time. */
+/* A question to the meta group's shard on this node; one at a time. Freed by its answer. */
 struct keeper_question {
     struct request request;        /* first: request->done comes back here */
     struct request_part part;
     struct command command;
     struct result result;
     struct cluster_keeper *keeper;
+    struct cluster_founder founders[NODES_MAX]; /* of one that forms */
 };
 
 struct cluster_keeper {
@@ -45,11 +48,9 @@ struct cluster_keeper {
     uint32_t peer;                 /* has a newer one; 0 = nobody */
     uint64_t peer_version;
 
-    atomic_bool asking;            /* the question is under way */
-    atomic_bool found_it;          /* the meta group has no document yet */
-    struct keeper_question question;
-    struct cluster_founder founders[NODES_MAX]; /* of a question that forms */
-    int64_t asked_meta_ms, asked_peer_ms;
+    struct keeper_question *asking; /* under way; NULL = none */
+    bool found_it;                 /* the meta group has no document yet */
+    int64_t asked_meta_ms, asked_peer_ms; /* the thread's */
 };
 
 /* -- what comes in: any thread ----------------------------------------------------------------- */
@@ -126,51 +127,66 @@ static void keeper_answered(struct request *request) {
         const struct actor *cluster = q->result.value;
         keeper_offer(k, cluster->version, cluster_document_of(cluster));
     }
+    pthread_mutex_lock(&k->mutex);
+    if (k->asking == q) k->asking = NULL;
     if (q->command.kind == COMMAND_CLUSTER_GET)
-        atomic_store(&k->found_it, q->result.code == RESULT_CLUSTER_NOT_FORMED);
+        k->found_it = q->result.code == RESULT_CLUSTER_NOT_FORMED;
+    bool found = k->found_it;
+    pthread_mutex_unlock(&k->mutex);
     free(q->result.value);
-    q->result.value = NULL;
-    bool found = atomic_load(&k->found_it);
-    atomic_store(&k->asking, false); /* from here on the question may be asked anew */
+    free(q);
     if (found) doorbell_ring(&k->bell);
 }
 
 /* The document that the founders were given, as the command that it came from. Its id is the same
  * on all of them, so it is done once whoever leads. */
-static void keeper_form(struct cluster_keeper *k, struct command *command) {
+static void keeper_form(struct cluster_keeper *k, struct keeper_question *q) {
     const struct cluster_document *d = &k->cache.document;
+    struct command *command = &q->command;
     command->kind = COMMAND_CLUSTER_FORM;
     command->id = d->cluster_id;
     for (uint32_t i = 0; i < d->nodes_count; i++)
-        k->founders[i] = (struct cluster_founder){d->nodes[i].node,
+        q->founders[i] = (struct cluster_founder){d->nodes[i].node,
                                                   bytes_of_text(d->nodes[i].peer),
                                                   bytes_of_text(d->nodes[i].client)};
     command->cluster = (struct command_cluster){
-        .cluster_id = d->cluster_id, .nodes = k->founders, .nodes_count = d->nodes_count,
+        .cluster_id = d->cluster_id, .nodes = q->founders, .nodes_count = d->nodes_count,
         .shards = d->shards_count - 1u, .replicas = d->replicas,
         .seeded = d->shards[0].first_count == 0};
 }
 
 static void keeper_ask_meta(struct cluster_keeper *k, int64_t now_ms) {
-    bool form = atomic_load(&k->found_it) && k->cache.version == 1;
-    if (atomic_load(&k->asking) || (!form && now_ms - k->asked_meta_ms < KEEPER_ASK_META_MS))
-        return;
+    pthread_mutex_lock(&k->mutex);
+    bool form = k->found_it && k->cache.version == 1;
+    bool waits = k->asking && now_ms - k->asked_meta_ms < KEEPER_FORGOTTEN_MS;
+    pthread_mutex_unlock(&k->mutex);
+    if (waits || (!form && now_ms - k->asked_meta_ms < KEEPER_ASK_META_MS)) return;
     struct shard *meta = local_shards_enter(k->options.shards, SHARD_META);
-    if (!meta) return;
-    struct keeper_question *q = &k->question;
+    struct keeper_question *q = meta ? calloc(1, sizeof *q) : NULL;
     k->asked_meta_ms = now_ms;
+    if (!q) {
+        if (meta) local_shards_leave(k->options.shards, SHARD_META);
+        return;
+    }
     *q = (struct keeper_question){.keeper = k,
                                   .command = {.kind = COMMAND_CLUSTER_GET,
                                               .subject = cluster_key()}};
-    if (form) keeper_form(k, &q->command);
+    if (form) keeper_form(k, q);
     q->request = (struct request){.commands_count = 1, .commands = &q->command,
                                   .results = &q->result, .done = keeper_answered};
     atomic_init(&q->request.parts_left, 1);
     q->part = (struct request_part){.request = &q->request, .count = 1, .bytes = sizeof *q};
-    atomic_store(&k->found_it, false);
-    atomic_store(&k->asking, true);
+    pthread_mutex_lock(&k->mutex);
+    k->found_it = false;
+    k->asking = q;
+    pthread_mutex_unlock(&k->mutex);
     uint32_t retry_after_ms;
-    if (!shard_offer(meta, &q->part, &retry_after_ms)) atomic_store(&k->asking, false);
+    if (!shard_offer(meta, &q->part, &retry_after_ms)) {
+        pthread_mutex_lock(&k->mutex);
+        k->asking = NULL;
+        pthread_mutex_unlock(&k->mutex);
+        free(q);
+    }
     local_shards_leave(k->options.shards, SHARD_META);
 }
 
@@ -307,7 +323,7 @@ void cluster_keeper_stop(struct cluster_keeper *k) {
 void cluster_keeper_free(struct cluster_keeper *k) {
     require(!k->runs);
     pthread_mutex_destroy(&k->mutex);
-    free(k->question.result.value);
+    free(k->asking); /* it was forgotten */
     free(k->encoded);
     free(k);
 }

@@ -55,7 +55,7 @@ void *cluster_keeper_encode(struct cluster_keeper *keeper, uint32_t *bytes);
 /* Ends and joins the thread; while the shards are there. */
 void cluster_keeper_stop(struct cluster_keeper *keeper);
 
-/* Frees a stopped one; once the shards are closed, for one may still hold a question of it. */
+/* Frees a stopped one; once the shards are closed, for one may still answer a question of it. */
 void cluster_keeper_free(struct cluster_keeper *keeper);
 
 #endif
