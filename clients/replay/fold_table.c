@@ -325,8 +325,11 @@ void fold_table_prefetch(struct fold_table *t, const struct id128 *const *keys, 
 }
 
 void fold_table_trim(struct fold_table *t) {
-    if (t->block_bytes_max == 0 || t->block_bytes <= t->block_bytes_max || t->error[0]) return;
-    uint64_t wanted = t->block_bytes_max - t->block_bytes_max / 8, looked = 0;
+    if (t->block_bytes_max == 0 || t->error[0]) return;
+    uint64_t least = t->block_bytes_max / 8, entries = t->size * sizeof *t->entries;
+    uint64_t most = entries + least < t->block_bytes_max ? t->block_bytes_max - entries : least;
+    if (t->block_bytes <= most) return;
+    uint64_t wanted = most - most / 8, looked = 0;
     while (t->block_bytes > wanted && looked < 2 * t->size) {
         struct fold_entry *e = &t->entries[t->hand];
         t->hand = t->hand + 1 == t->size ? 0 : t->hand + 1;

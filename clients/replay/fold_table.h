@@ -28,7 +28,8 @@ struct fold_table;
 
 enum { FOLD_PREFETCH_MAX = 16 };
 
-/* `memory_bytes_max` bounds the blocks, not the 16 bytes each; 0 = no bound. `scratch` is a
+/* `memory_bytes_max` bounds blocks and the 16 bytes each together, as far as the latter leave room:
+ * an eighth is for blocks in any case; 0 = no bound. `scratch` is a
  * directory; used only when the bound is reached. NULL without memory. */
 struct fold_table *fold_table_open(uint64_t memory_bytes_max, const char *scratch);
 void fold_table_close(struct fold_table *table);

@@ -12,6 +12,9 @@
 #include "clients/cli/text.h"
 #include "engine/base/ulid.h"
 
+/* With what the allocator and the maps of files add, well below half a gibibyte. */
+enum { REPLAY_MEMORY_MIB = 192 };
+
 void replay_error(const struct replay *r, const char *format, ...) {
     va_list args;
     fputs(r->color_errors ? "\x1b[31mjumun-replay:\x1b[0m " : "jumun-replay: ", stderr);
@@ -257,7 +260,7 @@ static bool replay_colors(struct replay *r) {
 static int replay_globals(struct replay *r) {
     /* Called twice, for options before the command's name and behind it: what was given stays. */
     int64_t threads = r->threads ? r->threads : (int64_t)sysconf(_SC_NPROCESSORS_ONLN);
-    int64_t memory_mib = r->memory_bytes_max ? (int64_t)(r->memory_bytes_max >> 20) : 256;
+    int64_t memory_mib = r->memory_bytes_max ? (int64_t)(r->memory_bytes_max >> 20) : REPLAY_MEMORY_MIB;
     r->json |= args_flag(&r->args, "json");
     r->quiet |= args_flag(&r->args, "quiet");
     if (args_value(&r->args, "scratch")) r->scratch = args_value(&r->args, "scratch");

@@ -20,7 +20,7 @@ enum {
     SOURCE_TIME_RECORDS = 64       /* looked at for one that carries a time */
 };
 /* What a cursor may have touched before the kernel gets it back, and how long a view may last. */
-static const uint64_t source_touched_bytes_max = 32u << 20;
+static const uint64_t source_touched_bytes_max = 16u << 20;
 enum { SOURCE_VIEW_RECORDS_MAX = 8192 };
 
 struct source_env {            /* a segment that the node may be writing */

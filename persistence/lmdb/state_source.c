@@ -12,7 +12,8 @@
 #include "persistence/lmdb/internal.h"
 #include "persistence/lmdb/page_tree.h"
 
-enum { STATE_VIEW_ROWS_MAX = 1024, STATE_KEY_BYTES_MAX = 64, STATE_SCRATCH_BYTES = 1 << 16 };
+enum { STATE_VIEW_ROWS_MAX = 1024, STATE_KEY_BYTES_MAX = 64, STATE_SCRATCH_BYTES = 1 << 16,
+       STATE_TOUCHED_BYTES_MAX = 8 << 20 };
 
 struct state_source {
     char directory[PAGE_TREE_PATH_BYTES_MAX];
@@ -98,7 +99,7 @@ void state_source_release(struct state_source *s) {
 
 static void source_view_end(struct state_source *s) {
     if (!s->held) page_tree_unpin(&s->tree);
-    if (s->tree.touched_bytes >= (8u << 20)) page_tree_forget(&s->tree);
+    if (s->tree.touched_bytes >= STATE_TOUCHED_BYTES_MAX) page_tree_forget(&s->tree);
 }
 
 /* -- rows ----------------------------------------------------------------------------------- */
@@ -253,6 +254,8 @@ static bool visit_slice(struct state_source *s, enum state_source_table table, u
             if (row_is_message(table, &row)) continue;
             out = source_row(s, table, &row);
             s->tree.touched_bytes += row.value_bytes + row.key_bytes;
+            /* What is given back comes again when it is touched: pointers stay good. */
+            if (s->tree.touched_bytes >= STATE_TOUCHED_BYTES_MAX) page_tree_forget(&s->tree);
         }
         if (!visit(arg, &out)) {
             w->stopped = true;
