@@ -138,6 +138,7 @@ int cli_key_parse(struct cli *cli);
 int cli_encode(struct cli *cli);
 int cli_decode(struct cli *cli);
 int cli_completion(struct cli *cli);
+int cli_backup(struct cli *cli);
 int cli_version(struct cli *cli);
 int cli_help(struct cli *cli);
 

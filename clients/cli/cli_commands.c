@@ -108,6 +108,10 @@ static const struct args_option recover_options[] = {
     {"program", 0, "PATH", "the jumund to run (default: the one beside this program)", "@file"},
     {NULL}};
 
+static const struct args_option backup_options[] = {
+    {"base", 0, NULL, "copy the stored state too: restores then need no older log", NULL},
+    {NULL}};
+
 const struct cli_command cli_commands[] = {
     {"place", "", "place an order, or all orders of a file",
      "Amounts are whole numbers of minor units: 9500 is 9,500 KRW, but 95.00 GBP. A file goes on\n"
@@ -247,6 +251,11 @@ const struct cli_command cli_commands[] = {
      encode_options, 1, 0, false, cli_encode},
     {"decode", "[FILE]", "show a msgpack message as JSON", NULL, "jumun decode reply.bin", NULL, 0,
      1, false, cli_decode},
+    {"backup", "DATA TARGET", "copy what is new in a node's logs into a backup (jumun-replay)",
+     "Reads the node's data directory on this machine, beside the running node. The first run\n"
+     "copies everything, each later one what came since. Exit status: see jumun-replay.",
+     "jumun backup jumun-data backup\njumun-replay restore backup new-data --to 06:30",
+     backup_options, 2, 2, false, cli_backup},
     {"completion", "SHELL", "print the completions of bash, zsh or fish", NULL,
      "source <(jumun completion bash)\n"
      "jumun completion fish > ~/.config/fish/completions/jumun.fish",

@@ -19,6 +19,9 @@ struct fold *fold_open(const struct fold_options *options) {
     struct fold *f = calloc(1, sizeof *f);
     if (!f) return NULL;
     f->options = *options;
+    for (uint32_t kind = 0; kind < 256; kind++) {
+        f->known[kind] = strcmp(event_kind_name(kind), "unknown") != 0;
+    }
     f->orders = fold_table_open(options->memory_bytes_max, options->scratch);
     f->stores = fold_table_open(0, NULL);
     f->boards = fold_table_open(0, NULL);
@@ -344,7 +347,7 @@ static bool fold_event(struct fold *f, const struct event *e,
     bool order = e->kind >= 1 && e->kind <= 63, store = e->kind >= 64 && e->kind <= 79;
     bool message = event_is_message(e);
     f->events++;
-    if (strcmp(event_kind_name(e->kind), "unknown") == 0) {
+    if (!f->known[e->kind]) {
         fold_tell(f, FOLD_FAULT_EVENT_UNKNOWN, &e->subject, e->version,
                   "an event of kind %u, schema %u, which this version does not know", e->kind,
                   e->schema);

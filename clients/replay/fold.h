@@ -111,6 +111,7 @@ struct fold {
     struct message_track *sent, *seen; /* SHARDS_MAX each */
     uint64_t base_index;       /* began with a stored state: events below may be in it already */
     uint64_t base_stores_index;
+    bool known[256];           /* kinds of events that this build knows */
     const struct log_item *item; /* being taken */
     bool stopped;              /* the watcher has seen enough */
 };

@@ -260,7 +260,8 @@ static bool replay_colors(struct replay *r) {
 static int replay_globals(struct replay *r) {
     /* Called twice, for options before the command's name and behind it: what was given stays. */
     int64_t threads = r->threads ? r->threads : (int64_t)sysconf(_SC_NPROCESSORS_ONLN);
-    int64_t memory_mib = r->memory_bytes_max ? (int64_t)(r->memory_bytes_max >> 20) : REPLAY_MEMORY_MIB;
+    int64_t memory_mib =
+        r->memory_bytes_max ? (int64_t)(r->memory_bytes_max >> 20) : REPLAY_MEMORY_MIB;
     r->json |= args_flag(&r->args, "json");
     r->quiet |= args_flag(&r->args, "quiet");
     if (args_value(&r->args, "scratch")) r->scratch = args_value(&r->args, "scratch");

@@ -153,5 +153,6 @@ int replay_build(struct replay *r);  /* rebuild and restore */
 int replay_backup(struct replay *r);
 int replay_what_if(struct replay *r);
 int replay_play(struct replay *r);
+int replay_completion(struct replay *r);
 
 #endif

@@ -185,4 +185,6 @@ const struct replay_command replay_commands[] = {
      "the distances in time are kept, divided by the speed. A log holds only what was accepted.",
      "jumun-replay play backup --speed 100x --into tcp://127.0.0.1:7500",
      play_options, 1, 1, replay_play},
+    {"completion", "SHELL", "Prints the completions of bash, zsh or fish", NULL,
+     "source <(jumun-replay completion bash)", NULL, 1, 1, replay_completion},
     {NULL, NULL, NULL, NULL, NULL, NULL, 0, 0, NULL}};

@@ -1,0 +1,115 @@
+/* Completions for bash, zsh and fish, made from the command table. */
+#include <string.h>
+
+#include "clients/replay/replay.h"
+
+static void put_words(const char *words, FILE *out) {
+    for (; *words; words++) fputc(*words == '|' ? ' ' : *words, out);
+}
+
+static void put_options(const struct args_option *options, FILE *out) {
+    for (const struct args_option *o = options; o && o->name; o++) fprintf(out, "--%s ", o->name);
+}
+
+/* What may follow an option, by its command ("" = any). */
+static void put_values(const char *command, const struct args_option *options, FILE *out) {
+    for (const struct args_option *o = options; o && o->name; o++) {
+        if (!o->words) continue;
+        fprintf(out, "        '%s--%s') ", command, o->name);
+        if (*o->words == '@') {
+            fputs("COMPREPLY=($(compgen -f -- \"$cur\")); return;;\n", out);
+            continue;
+        }
+        fputs("words='", out);
+        put_words(o->words, out);
+        fputs("';;\n", out);
+    }
+}
+
+static void completion_bash(FILE *out) {
+    char prefix[64];
+    fputs("# bash completion of jumun-replay\n_jumun_replay() {\n"
+          "    local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD-1]}\n"
+          "    local i command= words= global='", out);
+    put_options(replay_global_options, out);
+    fputs("'\n    for ((i = 1; i < COMP_CWORD; i++)); do\n"
+          "        [[ ${COMP_WORDS[i]} != -* ]] && { command=${COMP_WORDS[i]}; break; }\n"
+          "    done\n    case \"$command $prev\" in\n", out);
+    for (const struct replay_command *c = replay_commands; c->name; c++) {
+        snprintf(prefix, sizeof prefix, "%s ", c->name);
+        put_values(prefix, c->options, out);
+    }
+    fputs("        *' --color') words='auto always never';;\n"
+          "        *' --scratch') COMPREPLY=($(compgen -d -- \"$cur\")); return;;\n    esac\n"
+          "    if [[ -z $words ]]; then case $command in\n        '') words='", out);
+    for (const struct replay_command *c = replay_commands; c->name; c++) {
+        fprintf(out, "%s ", c->name);
+    }
+    fputs("'; words+=$global;;\n        completion) words='bash zsh fish';;\n", out);
+    for (const struct replay_command *c = replay_commands; c->name; c++) {
+        if (!c->options) continue;
+        fprintf(out, "        '%s') words='", c->name);
+        put_options(c->options, out);
+        fputs("'; words+=$global;;\n", out);
+    }
+    fputs("        *) words=$global;;\n    esac; fi\n"
+          "    if [[ -n $command && $cur != -* ]]; then\n"
+          "        COMPREPLY=($(compgen -f -- \"$cur\")); return\n    fi\n"
+          "    COMPREPLY=($(compgen -W \"$words\" -- \"$cur\"))\n}\n"
+          "complete -o filenames -F _jumun_replay jumun-replay\n", out);
+}
+
+/* zsh runs the bash function: one rule set. */
+static void completion_zsh(FILE *out) {
+    fputs("#compdef jumun-replay\nautoload -U +X bashcompinit && bashcompinit\n", out);
+    completion_bash(out);
+}
+
+static void fish_text(const char *text, FILE *out) {
+    fputc('\'', out);
+    for (; *text; text++) {
+        if (*text == '\\' || *text == '\'') fputc('\\', out);
+        fputc(*text, out);
+    }
+    fputc('\'', out);
+}
+
+static void fish_options(const char *condition, const struct args_option *options, FILE *out) {
+    for (const struct args_option *o = options; o && o->name; o++) {
+        fprintf(out, "complete -c jumun-replay%s -l %s", condition, o->name);
+        if (o->letter) fprintf(out, " -s %c", o->letter);
+        if (o->argument) fputs(o->words && *o->words == '@' ? " -r -F" : " -x", out);
+        if (o->words && *o->words != '@') {
+            fputs(" -a '", out);
+            put_words(o->words, out);
+            fputc('\'', out);
+        }
+        fputs(" -d ", out);
+        fish_text(o->help, out);
+        fputc('\n', out);
+    }
+}
+
+static void completion_fish(FILE *out) {
+    char condition[128];
+    fputs("# fish completion of jumun-replay\n", out);
+    fish_options("", replay_global_options, out);
+    for (const struct replay_command *c = replay_commands; c->name; c++) {
+        fprintf(out, "complete -c jumun-replay -f -n __fish_use_subcommand -a %s -d ", c->name);
+        fish_text(c->summary, out);
+        fputc('\n', out);
+        snprintf(condition, sizeof condition, " -n '__fish_seen_subcommand_from %s'", c->name);
+        fish_options(condition, c->options, out);
+    }
+}
+
+int replay_completion(struct replay *r) {
+    static const struct { const char *name; void (*write)(FILE *out); } shells[] = {
+        {"bash", completion_bash}, {"zsh", completion_zsh}, {"fish", completion_fish}};
+    for (size_t i = 0; i < 3; i++) {
+        if (strcmp(replay_word(r, 0), shells[i].name) != 0) continue;
+        shells[i].write(stdout);
+        return REPLAY_DONE;
+    }
+    return replay_usage(r, "\"%.40s\" is not bash, zsh or fish", replay_word(r, 0));
+}
