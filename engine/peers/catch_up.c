@@ -33,9 +33,11 @@ struct catch_up {
     struct catch_up_stats stats;
     int64_t paid_until_ns;           /* monotonic: when all that was sent is within the bound */
     /* the thread's own */
+    const struct consensus_message *wanted; /* what is being read for */
     struct record *records[CATCH_UP_ENTRIES_MAX];
-    uint32_t records_count;
+    uint32_t records_count, looked_at;
     uint64_t records_bytes;
+    bool chained;                    /* the log is the one that the message speaks of */
 };
 
 static bool catch_up_same(const struct catch_up_job *a, const struct catch_up_job *b) {
@@ -52,6 +54,8 @@ static bool catch_up_repeats(const struct catch_up_job *a, const struct catch_up
 /* Takes records as long as the message has room; a first one always. */
 static bool catch_up_visit(void *arg, const struct record_header *header, const void *payload) {
     struct catch_up *c = arg;
+    if (header->index == c->wanted->previous_index)
+        return c->chained = header->term == c->wanted->previous_term;
     uint64_t bytes = c->records_bytes + header->payload_bytes;
     if (c->records_count > 0 && bytes > CONSENSUS_MESSAGE_BYTES_MAX) return false;
     if (c->records_count == CATCH_UP_ENTRIES_MAX) return false;
@@ -64,18 +68,53 @@ static bool catch_up_visit(void *arg, const struct record_header *header, const 
     return true;
 }
 
+/* The second look: the same records still stand there. */
+static bool catch_up_look(void *arg, const struct record_header *header, const void *payload) {
+    struct catch_up *c = arg;
+    (void)payload;
+    if (header->index == c->wanted->previous_index)
+        return c->chained = header->term == c->wanted->previous_term;
+    c->chained = header->term == c->records[c->looked_at++]->header.term;
+    return c->chained && c->looked_at < c->records_count;
+}
+
+static void catch_up_release(struct catch_up *c) {
+    for (uint32_t i = 0; i < c->records_count; i++) record_release(c->records[i]);
+    c->records_count = 0;
+}
+
+/* Reads the job's next records. What is not committed may be replaced by a newer leader, at any
+ * time: then the record at previous_index has to be the one that the message names, and since a
+ * read may take several transactions, all is looked at a second time: what stands there before and
+ * after stood there in between. A follower would else take records behind a predecessor that never
+ * was theirs. False when the log cannot be read; no records when it is another one by now. */
+static bool catch_up_read(struct catch_up *c, const struct catch_up_job *job) {
+    char error[512];
+    const struct consensus_message *next = &job->next;
+    const struct storage_ops *ops = job->storage->ops;
+    uint64_t previous = next->previous_index, last = previous + next->records_count;
+    uint64_t from = previous > next->commit_index ? previous : previous + 1;
+    c->wanted = next;
+    c->records_count = c->looked_at = 0;
+    c->records_bytes = 0;
+    c->chained = from > previous;
+    int rc = ops->read(job->storage, from, last, catch_up_visit, c, error, sizeof error);
+    uint64_t end = previous + c->records_count;
+    if (rc >= 0 && c->chained && end > next->commit_index && c->records_count > 0)
+        rc = ops->read(job->storage, from, end, catch_up_look, c, error, sizeof error);
+    if (rc >= 0 && c->chained) return true;
+    if (rc < 0) log_warn("shard %u: what server %llu lacks cannot be read: %s", job->shard,
+                         (unsigned long long)next->to, error);
+    /* What was read of committed ones before a damaged one may go. */
+    if (!c->chained || end > next->commit_index) catch_up_release(c);
+    return rc >= 0;
+}
+
 /* Sends the next message of the job and moves it on. False when there is nothing more to do. */
 static bool catch_up_step(struct catch_up *c, struct catch_up_job *job) {
-    char error[512];
     struct consensus_message *next = &job->next;
-    uint64_t first = next->previous_index + 1, last = next->previous_index + next->records_count;
-    c->records_count = 0;
-    c->records_bytes = 0;
-    bool good = job->storage->ops->read(job->storage, first, last, catch_up_visit, c, error,
-                                        sizeof error) >= 0;
-    if (!good) log_warn("shard %u: what server %llu lacks cannot be read: %s", job->shard,
-                        (unsigned long long)next->to, error);
-    bool sent = false;
+    bool good = catch_up_read(c, job), sent = false;
+    uint32_t count = c->records_count;
     if (c->records_count > 0) {
         struct consensus_message message = *next;
         message.records = c->records;
@@ -86,12 +125,12 @@ static bool catch_up_step(struct catch_up *c, struct catch_up_job *job) {
         next->previous_term = end->term;
         next->records_count -= c->records_count;
     }
-    for (uint32_t i = 0; i < c->records_count; i++) record_release(c->records[i]);
+    catch_up_release(c);
     pthread_mutex_lock(&c->mutex);
     c->stats.failed += !good;
     if (sent) {
         c->stats.messages++;
-        c->stats.entries += c->records_count;
+        c->stats.entries += count;
         c->stats.bytes += c->records_bytes;
     }
     pthread_mutex_unlock(&c->mutex);

@@ -18,19 +18,23 @@ enum { PAYLOAD_BYTES = 100000, PATIENCE_MS = 20000 };
 static char error[256];
 static atomic_ullong got_upto, got_messages, reads, gaps, too_long;
 static atomic_bool losing, broken;
+static atomic_ullong replaced_from, replaced_at_read; /* a newer leader's entries, of term 7 */
 
 static int fake_read(struct storage *s, uint64_t first, uint64_t last,
                      bool (*visit)(void *arg, const struct record_header *record,
                                    const void *payload),
                      void *arg, char *text, size_t text_bytes) {
     static const uint8_t payload[PAYLOAD_BYTES];
-    atomic_fetch_add(&reads, 1);
+    uint64_t number = atomic_fetch_add(&reads, 1) + 1;
     if (atomic_load(&broken)) {
         snprintf(text, text_bytes, "entry %llu is damaged", (unsigned long long)first);
         return -1;
     }
     for (uint64_t i = first; i <= last; i++) {
-        const struct record_header header = {.index = i, .term = i / 10 + 1, .type = RECORD_EVENTS,
+        bool replaced = number >= atomic_load(&replaced_at_read) &&
+                        i >= atomic_load(&replaced_from) && atomic_load(&replaced_from) > 0;
+        const struct record_header header = {.index = i, .term = replaced ? 7 : i / 10 + 1,
+                                             .type = RECORD_EVENTS,
                                              .payload_bytes = PAYLOAD_BYTES};
         if (!visit(arg, &header, payload)) return 1;
     }
@@ -67,12 +71,17 @@ static struct catch_up *start(uint64_t bytes_per_second) {
     return c;
 }
 
-static bool ask(struct catch_up *c, uint64_t to, uint64_t previous, uint32_t count) {
+static bool ask_of(struct catch_up *c, uint64_t to, uint64_t previous, uint32_t count,
+                   uint64_t commit) {
     const struct consensus_message m = {.kind = CONSENSUS_APPEND, .from = 1, .to = to, .term = 99,
                                         .previous_index = previous,
                                         .previous_term = previous / 10 + 1,
-                                        .records_count = count};
+                                        .commit_index = commit, .records_count = count};
     return catch_up_offer(c, 3, &fake, &m);
+}
+
+static bool ask(struct catch_up *c, uint64_t to, uint64_t previous, uint32_t count) {
+    return ask_of(c, to, previous, count, 1000);
 }
 
 static void await(const atomic_ullong *value, uint64_t wanted) {
@@ -129,6 +138,38 @@ static void a_log_that_cannot_be_read_is_counted(void **state) {
     catch_up_stop(c);
 }
 
+static void idle(struct catch_up *c) {
+    int64_t until = clock_mono_ms() + PATIENCE_MS;
+    while (catch_up_is_busy(c) && clock_mono_ms() < until) usleep(500);
+    assert_false(catch_up_is_busy(c));
+}
+
+/* A newer leader has put another record at previous_index, or does while its successors are read:
+ * those have a predecessor that the follower must not be told of. */
+static void what_was_replaced_meanwhile_is_not_sent(void **state) {
+    struct catch_up *c = start(0);
+    atomic_store(&replaced_from, 62); /* the message says that 62 is of term 7: 62 / 10 + 1 */
+    atomic_store(&got_upto, 61);
+    assert_true(ask_of(c, 2, 61, 5, 50)); /* 61 is as it was: what follows it is in order */
+    await(&got_upto, 66);
+    idle(c);
+    atomic_store(&replaced_from, 41);
+    assert_true(ask_of(c, 2, 45, 5, 40)); /* 45 is of term 7 now, not of term 5 */
+    idle(c);
+    assert_int_equal(atomic_load(&got_messages), 1);
+    atomic_store(&replaced_at_read, atomic_load(&reads) + 2); /* after the first look */
+    assert_true(ask_of(c, 2, 40, 5, 40)); /* what is committed needs no look, what follows does */
+    idle(c);
+    assert_int_equal(atomic_load(&got_messages), 1);
+    atomic_store(&got_upto, 30);
+    atomic_store(&replaced_at_read, 0);
+    assert_true(ask_of(c, 2, 30, 5, 40)); /* committed */
+    await(&got_upto, 35);
+    assert_int_equal(atomic_load(&gaps), 0);
+    atomic_store(&replaced_from, 0);
+    catch_up_stop(c);
+}
+
 /* A bound that one message uses up for minutes: the second one waits, and a forgotten one never
  * comes. */
 static void the_bound_holds_and_a_shard_is_forgotten(void **state) {
@@ -153,6 +194,7 @@ int main(void) {
         cmocka_unit_test(everything_comes_in_order),
         cmocka_unit_test(a_lost_message_ends_it_until_it_is_asked_for_again),
         cmocka_unit_test(a_log_that_cannot_be_read_is_counted),
+        cmocka_unit_test(what_was_replaced_meanwhile_is_not_sent),
         cmocka_unit_test(the_bound_holds_and_a_shard_is_forgotten),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
