@@ -7,13 +7,14 @@
 #include <unistd.h>
 
 #include "clients/cli/text.h"
+#include "clients/demo/questions.h"
 #include "clients/demo/report.h"
 
 enum demo_exit { DEMO_DONE = 0, DEMO_FAILED = 1, DEMO_USAGE = 2, DEMO_NO_ANSWER = 3,
                  DEMO_BAD_FILE = 4, DEMO_INTERRUPTED = 130 };
 
 struct demo_options {
-    const char *endpoint, *data;
+    const char *endpoint, *replica, *data;
     uint32_t invoices_max, in_flight_max;
     int64_t wait_ms;
     bool json, quiet, plan_only, no_hints, color, color_errors;
@@ -37,6 +38,7 @@ static void demo_help(void) {
          "fit is sent as it is, so that the engine's answers to it are seen.\n"
          "\n"
          "  -e, --endpoint URL    node (JUMUN_ENDPOINT; default tcp://127.0.0.1:7400)\n"
+         "  -r, --replica URL     query replica to ask afterwards (JUMUN_REPLICA; default: none)\n"
          "  -d, --data FILE       CSV, plain or gzip'd (default: online_retail_orders.csv.gz\n"
          "                        in ./data, else as installed);\n"
          "                        columns: order_id, customer_id, country, kind, items,\n"
@@ -70,6 +72,7 @@ static bool demo_number(const char *name, const char *text, int64_t min, int64_t
 static int demo_options_read(struct demo_options *o, int argc, char **argv, bool *leave) {
     static const struct option longs[] = {
         {"endpoint", required_argument, NULL, 'e'}, {"data", required_argument, NULL, 'd'},
+        {"replica", required_argument, NULL, 'r'},
         {"limit", required_argument, NULL, 'n'},    {"in-flight", required_argument, NULL, 'f'},
         {"wait", required_argument, NULL, 'w'},     {"plan", no_argument, NULL, 'p'},
         {"json", no_argument, NULL, 'j'},           {"quiet", no_argument, NULL, 'q'},
@@ -79,10 +82,11 @@ static int demo_options_read(struct demo_options *o, int argc, char **argv, bool
     int code;
     int64_t n;
     *leave = true;
-    while ((code = getopt_long(argc, argv, "e:d:n:f:w:pjqh", longs, NULL)) != -1) {
+    while ((code = getopt_long(argc, argv, "e:r:d:n:f:w:pjqh", longs, NULL)) != -1) {
         switch (code) {
         case 'e': o->endpoint = optarg; break;
         case 'd': o->data = optarg; break;
+        case 'r': o->replica = optarg; break;
         case 'n':
             if (!demo_number("limit", optarg, 1, UINT32_MAX, &n)) return DEMO_USAGE;
             o->invoices_max = (uint32_t)n;
@@ -154,6 +158,8 @@ static int demo_play(const struct demo_options *o, const struct retail *retail,
         play_run(play, &demo_stop, o->quiet ? NULL : stderr, o->color_errors);
         demo_settle(client, before + play->answered - play->unanswered);
         bool answered = report_print(play, retail, &report);
+        if (o->replica && !o->json && !demo_stop)
+            answered = questions_print(play, retail, o->replica, o->color) && answered;
         status = demo_stop ? DEMO_INTERRUPTED : !answered ? DEMO_NO_ANSWER
                : play->unanswered || play->stopped ? DEMO_FAILED : DEMO_DONE;
     }
@@ -170,7 +176,7 @@ int main(int argc, char **argv) {
         .endpoint = endpoint && *endpoint ? endpoint : "tcp://127.0.0.1:7400",
         .data = access("data/" DEMO_DATA, R_OK) == 0 ? "data/" DEMO_DATA
                                                      : DEMO_DATA_DIR "/" DEMO_DATA,
-        .in_flight_max = 2048, .wait_ms = 30000,
+        .replica = getenv("JUMUN_REPLICA"), .in_flight_max = 2048, .wait_ms = 30000,
         .color = colors && isatty(STDOUT_FILENO), .color_errors = colors && isatty(STDERR_FILENO)};
     setlocale(LC_CTYPE, "");
     int status = demo_options_read(&o, argc, argv, &leave);

@@ -34,7 +34,7 @@ static bool sort_orders(struct applier *a, uint32_t count) {
             {view_get_u64(o->key.bytes), view_get_u64(o->key.bytes + 8)}, o};
     }
     require(n == count);
-    qsort(a->sorted, count, sizeof *a->sorted, by_order_key);
+    if (count > 1) qsort(a->sorted, count, sizeof *a->sorted, by_order_key);
     return true;
 }
 
