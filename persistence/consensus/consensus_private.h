@@ -176,6 +176,8 @@ void consensus_rule_e1_refusal_term(const struct consensus *c, struct consensus_
 void consensus_rule_e2_candidate_retry(struct consensus *c);
 struct raft_server *consensus_rule_e3_standby_votes(struct consensus *c);
 void consensus_rule_e4_forget_leader(struct consensus *c);
+void consensus_rule_e5_new_term_no_leader(struct consensus *c, const struct raft_event *event,
+                                          uint64_t term_before);
 bool consensus_rule_l1_barrier_due(const struct consensus *c);
 bool consensus_rule_m3_lone_voter(const struct consensus *c,
                                   const struct raft_configuration *configuration);

@@ -180,6 +180,22 @@ void consensus_rule_e4_forget_leader(struct consensus *c) {
     }
 }
 
+/* E5: a follower whose term grows by anything but its new leader's own message has no leader yet;
+ * the library goes on naming the one of the old term. Who leads is told with the term, and of one
+ * term only the first name is believed: a wrong one would lead other shards astray until the next
+ * term. Called after each step with the term before it. */
+void consensus_rule_e5_new_term_no_leader(struct consensus *c, const struct raft_event *event,
+                                          uint64_t term_before) {
+    struct raft *raft = &c->raft;
+    if (!consensus_rule(c, CONSENSUS_RULE_E5) || raft->state != RAFT_FOLLOWER) return;
+    if (raft_current_term(raft) == term_before) return;
+    if (event->type == RAFT_RECEIVE && (event->receive.message->type == RAFT_APPEND_ENTRIES ||
+                                        event->receive.message->type == RAFT_INSTALL_SNAPSHOT)) {
+        return;
+    }
+    raft->follower_state.current_leader.id = 0;
+}
+
 /* L1 (safety): every leader's first record is a barrier of its own term, whether or not the library
  * thinks that it needs one; clients and configuration changes wait until it is committed. Without
  * it, two configurations of two terms can both count themselves committed. */

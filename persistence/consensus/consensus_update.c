@@ -304,6 +304,7 @@ int consensus_step(struct consensus *c, struct raft_event *event, struct record 
                    struct consensus_update *update) {
     struct raft_update out;
     memset(&out, 0, sizeof out);
+    uint64_t term_before = raft_current_term(&c->raft);
     int rv = raft_step(&c->raft, event, &out);
     if (rv != 0) {
         if (consensus_refusal_is_normal(event, rv)) return rv;
@@ -311,6 +312,7 @@ int consensus_step(struct consensus *c, struct raft_event *event, struct record 
                 raft_strerror(rv), raft_errmsg(&c->raft));
         impossible("raft cannot go on; a restart recovers from what is durable");
     }
+    consensus_rule_e5_new_term_no_leader(c, event, term_before);
     if (out.flags & ((RAFT_UPDATE_CURRENT_TERM) | (RAFT_UPDATE_VOTED_FOR))) {
         update->vote_changed = true;
     }

@@ -424,6 +424,29 @@ static void e4_a_silent_leader_is_forgotten(void **state) {
     assert_false(votes_after_silence(CONSENSUS_RULE_E4, 300));
 }
 
+/* Whom a follower of server 2 in term 1 names once server 3 may depose it with term 2. */
+static uint64_t leader_named_in_a_new_term(uint32_t rules_off) {
+    struct world_server s;
+    follow(&s, rules_off);
+    append(&s, 1, 1, 1, NULL, 0, 1, 10);
+    assert_int_equal(consensus_leader(s.c), 2);
+    struct consensus_message m = {.kind = CONSENSUS_VOTE, .version = VOTE_VERSION, .from = 3,
+                                  .to = s.id, .term = 2, .disrupt_leader = true, .last_index = 1,
+                                  .last_term = 1};
+    world_receive(&s, &m, 20);
+    assert_int_equal(consensus_term(s.c), 2);
+    uint64_t leader = consensus_leader(s.c);
+    append(&s, 2, 1, 1, NULL, 0, 1, 30); /* its own first message */
+    assert_int_equal(consensus_leader(s.c), 2);
+    world_free(&s);
+    return leader;
+}
+
+static void e5_a_new_term_has_no_leader_yet(void **state) {
+    assert_int_equal(leader_named_in_a_new_term(0), 0);
+    assert_int_equal(leader_named_in_a_new_term(CONSENSUS_RULE_E5), 2);
+}
+
 static void clamp_the_timeout_lies_ahead(void **state) {
     struct world_server with, without;
     elect(&with, 0);
@@ -637,6 +660,7 @@ int main(void) {
         cmocka_unit_test(e2_a_candidate_starts_over_politely),
         cmocka_unit_test(e3_a_standby_votes),
         cmocka_unit_test(e4_a_silent_leader_is_forgotten),
+        cmocka_unit_test(e5_a_new_term_has_no_leader_yet),
         cmocka_unit_test(clamp_the_timeout_lies_ahead),
         cmocka_unit_test(m_changes_one_server_at_a_time),
         cmocka_unit_test(m1_waits_for_the_own_barrier),
