@@ -2,9 +2,9 @@
 """Builds Jumun three times and runs its tests; called by ./test.
 
   ./test                  everything: plain build, address/undefined sanitizers, thread sanitizer
-  ./test --quick          only the plain build; without the suites 'sim' and 'process'
+  ./test --quick          only the plain build; without the suites 'sim', 'process' and 'cluster'
   ./test unit sim         only these suites, in the plain build
-                          (suites: unit, sim, fuzz, process, tidy, perf)
+                          (suites: unit, sim, fuzz, process, cluster, tidy, perf)
   ./test --asan unit      only these suites, under the address and undefined sanitizers
   ./test --tsan           only the thread sanitizer's stage
   options: -v (meson's whole output), -k WORD (only tests whose name holds WORD), --help
@@ -35,6 +35,7 @@ BUILDS = {
 }
 SANITIZER_FLAGS = {'build-asan': ['-fsanitize=address,undefined'],
                    'build-tsan': ['-fsanitize=thread']}
+ASAN_SUITES = ['unit', 'fuzz', 'sim', 'process']
 # name, build directory, suites, factor on the tests' timeouts, bound of the stage in seconds.
 STAGES = [
     ('tidy', 'build', ['tidy'], 1, 300),
@@ -42,7 +43,8 @@ STAGES = [
     ('fuzz', 'build', ['fuzz'], 1, 600),
     ('sim', 'build', ['sim'], 1, 900),
     ('process', 'build', ['process'], 1, 900),
-    ('address/undefined', 'build-asan', ['unit', 'fuzz', 'sim', 'process'], 5, 1500),
+    ('cluster', 'build', ['cluster'], 1, 600),
+    ('address/undefined', 'build-asan', ASAN_SUITES, 5, 1500),
     ('thread', 'build-tsan', ['tsan'], 10, 900),
 ]
 PASSED = ('OK', 'EXPECTEDFAIL')
@@ -214,7 +216,7 @@ def run_stage(stage, options, deadline, prepared, totals):
         command += ['--suite', suite]
     if wrapper:
         command += ['--wrapper', ' '.join(wrapper)]
-    if suites == ['process']:  # whole nodes under load: one test at a time
+    if suites in (['process'], ['cluster']):  # whole nodes under load: one test at a time
         command += ['--num-processes', '1']
     code, output = run(command + (names or []), env, left(),
                        show_all if options['verbose'] else lambda line: test_line.match(line))
@@ -253,7 +255,7 @@ def matching_names(word):
 def parse(arguments):
     options = {'verbose': False, 'names': matching_names(None)}
     stages, suites, only = list(STAGES), [], None
-    known = {'unit', 'sim', 'fuzz', 'process', 'tidy', 'perf'}
+    known = {'unit', 'sim', 'fuzz', 'process', 'cluster', 'tidy', 'perf'}
     arguments = list(arguments)
     while arguments:
         argument = arguments.pop(0)
@@ -265,7 +267,8 @@ def parse(arguments):
         elif argument == '-k' and arguments:
             options['names'] = matching_names(arguments.pop(0))
         elif argument == '--quick':
-            stages = [s for s in STAGES if s[1] == 'build' and s[0] not in ('sim', 'process')]
+            stages = [s for s in STAGES
+                      if s[1] == 'build' and s[0] not in ('sim', 'process', 'cluster')]
         elif argument == '--asan':
             only = 'build-asan'
         elif argument == '--tsan':
@@ -276,7 +279,7 @@ def parse(arguments):
             print(f'unknown argument: {argument} (see ./test --help)', file=sys.stderr)
             sys.exit(2)
     if only == 'build-asan':
-        stages = [('address/undefined', only, suites or STAGES[5][2], 5, 1500)]
+        stages = [('address/undefined', only, suites or ASAN_SUITES, 5, 1500)]
     elif only == 'build-tsan':
         stages = [('thread', only, suites or ['tsan'], 10, 900)]
     elif suites:

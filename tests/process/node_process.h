@@ -20,7 +20,12 @@ struct node_process {
     pid_t pid;                  /* 0 = not running */
     int out;                    /* read end of its stdout; -1 = none */
     int shards;                 /* ports that are kept free for it */
+    int network;                /* descriptor of the network namespace that it runs in; 0 = ours */
 };
+
+/* The first of `count` ports in a row that nobody listens on now, below those that the system hands
+ * out to clients: they stay free over restarts. */
+int ports_pick(int count);
 
 /* Names data and log inside `directory` and picks a range of ports that nobody listens on now. */
 void node_init(struct node_process *node, const char *program, const char *directory, int shards);
