@@ -20,6 +20,7 @@ enum {
     MAP_REFETCH_TIMEOUT_MS = 250      /* another node may know better */
 };
 #define MAP_FETCH_PAUSE_NS 100000000LL /* between two fetches */
+#define MAP_NO_HELP_NS 1000000000LL    /* wanted again so soon: the last one did not help */
 
 /* -- inside ------------------------------------------------------------------------------------ */
 
@@ -226,6 +227,9 @@ static void client_fetch_map(jumun_client *client, int64_t now_ns) {
     bool missing = atomic_load(&client->router.map) == NULL;
     if (!missing && !atomic_load(&client->shared.map_wanted)) return;
     if (now_ns - client->map_fetched_ns < MAP_FETCH_PAUSE_NS) return;
+    /* A node that is cut off from the others answers and does not know who leads: the next one. */
+    if (!missing && now_ns - client->map_fetched_ns < MAP_NO_HELP_NS)
+        node_list_failed(&client->shared.nodes, atomic_load(&client->map_asked));
     struct endpoint *node = node_list_pick(&client->shared.nodes);
     if (!connection_is_up(&node->connection)) return;
     if (atomic_exchange(&client->map_fetching, true)) return;

@@ -2,8 +2,8 @@
  *
  * Any node takes any command and carries it to the leader of its shard, so one of them serves for
  * what has no better way: commands for the node itself, the first calls before there is a map, the
- * way round a shard's endpoint that is away. That one is kept while it answers. When it fails, the
- * next one takes over. */
+ * way round a shard's endpoint that is away. That one is kept while it answers. When it fails, or
+ * does not know who leads, the next one takes over. */
 #ifndef JUMUN_SDK_NODE_LIST_H
 #define JUMUN_SDK_NODE_LIST_H
 

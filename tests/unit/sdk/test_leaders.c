@@ -106,6 +106,24 @@ static void test_a_node_that_hangs_is_left(void **state) {
     fake_engine_stop(b.engine);
 }
 
+/* It answers, and knows of no leader, however often it is asked. */
+static void test_a_node_that_is_cut_off_is_left(void **state) {
+    struct node a = {.code = RESULT_NOT_LEADER, .refusals = UINT32_MAX}, b = {0};
+    jumun_options options = {.timeout_ms = 20000};
+    start(&a, "l8a");
+    start(&b, "l8b");
+    fake_engine_move_shard(a.engine, 0, "");
+    jumun_client *c = open_client("inproc://l8a,inproc://l8b", &options);
+    jumun_result r;
+    assert_int_equal(ready(c, &r), JUMUN_OK);
+    assert_true(a.seen >= 1);
+    assert_int_equal(b.seen, 1);
+    assert_memory_equal(&a.ids[0], &b.ids[0], sizeof(jumun_key));
+    jumun_close(c);
+    fake_engine_stop(a.engine);
+    fake_engine_stop(b.engine);
+}
+
 static void test_lost_leadership_is_asked_again_under_the_same_id(void **state) {
     struct node a = {.code = RESULT_LEADERSHIP_LOST, .refusals = 2};
     start(&a, "l5a");
@@ -155,6 +173,7 @@ int main(void) {
         cmocka_unit_test(test_a_map_that_moved_leads_to_the_new_place),
         cmocka_unit_test(test_a_node_that_is_away_does_not_matter),
         cmocka_unit_test(test_a_node_that_hangs_is_left),
+        cmocka_unit_test(test_a_node_that_is_cut_off_is_left),
         cmocka_unit_test(test_lost_leadership_is_asked_again_under_the_same_id),
         cmocka_unit_test(test_lost_leadership_to_the_end_leaves_the_outcome_open),
         cmocka_unit_test(test_two_nodes_that_name_each_other_end_in_time),
