@@ -140,7 +140,8 @@
 /* What one may come to: a last order over the line, and all stores and board notes that changed,
  * which are of one moment and so cannot be spread over several. */
 #define CHECKPOINT_BLOCKS_BYTES_MAX (2u << 30)
-#define CHECKPOINT_AGE_MS 2000LL           /* a dirty actor is left to settle this long */
+#define CHECKPOINT_AGE_MS 2000LL           /* a dirty actor is left to settle this long ... */
+#define CHECKPOINT_FOLLOWER_AGES 5         /* ... and so many times as long where others lead */
 
 #define LOG_SEGMENTS_OPEN_MAX 16           /* closed segments kept open for readers */
 #define LOG_READ_RECORDS_MAX 256           /* one read transaction ends after so many records ... */

@@ -62,10 +62,19 @@ static bool checkpoint_copy(struct shard *s, uint32_t number) {
     return true;
 }
 
+/* How long a changed order settles. An order that changes again in the meantime is stored once for
+ * both, so patience saves most of the work; it costs a restart the replay of as much more log.
+ * Where others lead, nobody waits for that restart. */
+static int64_t checkpoint_age_ms(const struct shard *s) {
+    if (s->draining) return 0;
+    bool waited_for = s->phase == SHARD_SERVING || !s->options.peers;
+    return s->options.checkpoint_age_ms * (waited_for ? 1 : CHECKPOINT_FOLLOWER_AGES);
+}
+
 static uint32_t checkpoint_fill(struct shard *s, int64_t *next_ms) {
     struct checkpoint_work *w = &s->checkpoint;
     struct dirty_ring *r = &s->dirty;
-    int64_t age = s->draining ? 0 : s->options.checkpoint_age_ms;
+    int64_t age = checkpoint_age_ms(s);
     uint32_t begin = w->data.blocks_bytes, copied = 0;
     while (r->count > 0 && w->data.items_count < CHECKPOINT_ITEMS_MAX &&
            w->data.blocks_bytes < CHECKPOINT_BYTES_MAX &&
@@ -168,7 +177,7 @@ uint32_t shard_checkpoint(struct shard *s, int64_t *next_ms) {
     if (w->phase <= CHECKPOINT_FILLING && !s->disk_full) {
         w->phase = CHECKPOINT_FILLING;
         done = checkpoint_fill(s, next_ms);
-        int64_t age = s->draining ? 0 : s->options.checkpoint_age_ms;
+        int64_t age = checkpoint_age_ms(s);
         bool full = w->data.blocks_bytes >= CHECKPOINT_BYTES_MAX ||
                     w->data.items_count >= CHECKPOINT_ITEMS_MAX;
         bool settled = s->mono_ms - s->checkpoint_closed_ms >= age;

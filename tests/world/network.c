@@ -131,6 +131,7 @@ void network_send(struct network *n, uint32_t from, uint32_t to, struct network_
         if (network_is_cut(n, from, to)) {
             /* What the transport had taken over may come when the link is whole again. */
             n->counters.cut++;
+            if (n->options.cut_loses_all) continue;
             if (!surely && prng_chance(&n->prng, 3, 4)) continue;
             if (surely && prng_chance(&n->prng, 1, 2)) continue;
             due_ms += n->cut_until_ms[from][to] - n->now_ms;

@@ -30,6 +30,7 @@ struct network_options {
     uint32_t loss, doubled, late;
     int64_t latency_ms_max; /* of every load: 0..max */
     int64_t late_ms_max;    /* more, of those that are late */
+    bool cut_loses_all;     /* else what was sent over a cut link may come once it is whole */
 };
 
 struct network_counters {
