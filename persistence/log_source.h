@@ -27,9 +27,6 @@ struct log_source_segment {
     bool is_newest;            /* it may still grow */
 };
 
-/* A stretch that the shard never had, on purpose: it took over a peer's state instead. */
-struct log_source_gap { uint64_t after, before; }; /* the records between these two */
-
 /* Opens the log in `directory`. NULL with a sentence when no log can be read there. */
 struct log_source *log_source_open(const char *directory, char *error, size_t error_bytes);
 void log_source_close(struct log_source *source);
@@ -41,7 +38,8 @@ int log_source_refresh(struct log_source *source, char *error, size_t error_byte
 const char *log_source_directory(const struct log_source *source);
 uint32_t log_source_segments(const struct log_source *source,
                              const struct log_source_segment **list);
-/* 0 and 0 when nothing is in it. As of the last refresh. */
+/* 0 and 0 when nothing is in it. As of the last refresh. Where the shard once took over a peer's
+ * state, the log is what lies behind that gap; *last == *first - 1 when nothing does yet. */
 void log_source_range(const struct log_source *source, uint64_t *first, uint64_t *last);
 uint64_t log_source_bytes(const struct log_source *source);
 

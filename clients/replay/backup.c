@@ -245,6 +245,7 @@ static int backup_all(struct backup *b) {
             return REPLAY_FAILED;
         }
         log_source_range(r->source.shards[i].log, &first, &b->upto[i]);
+        b->upto[i] = source_committed(&r->source.shards[i], b->upto[i]);
         total += b->upto[i];
     }
     if (status != REPLAY_DONE) return status;

@@ -127,7 +127,7 @@ static uint32_t source_shard_number(const char *directory) {
     }
     log_cursor_close(c);
     log_source_close(log);
-    return number < SHARDS_MAX ? number : 0;
+    return number < SHARDS_MAX || number == SHARD_META ? number : 0;
 }
 
 static bool directory_has_segments(const char *path) {
@@ -185,6 +185,19 @@ void source_close(struct source *s) {
     free(s->shards);
     s->shards = NULL;
     s->count = 0;
+}
+
+uint64_t source_committed(const struct source_shard *shard, uint64_t last) {
+    struct state_source_marker marker;
+    char error[256];
+    uint64_t servers = 0;
+    struct state_source *state =
+        shard->state[0] ? state_source_open(shard->state, error, sizeof error) : NULL;
+    bool found = state && state_source_read_marker(state, &marker, error, sizeof error) == 0 &&
+                 marker.found && marker.configuration_bytes >= 1 + sizeof servers;
+    state_source_close(state);
+    if (found) memcpy(&servers, marker.configuration + 1, sizeof servers);
+    return servers > 1 && marker.applied_index < last ? marker.applied_index : last;
 }
 
 struct source_shard *source_shard_of(struct source *s, uint32_t number) {

@@ -101,7 +101,8 @@ static int verify_begin(struct verify *v, const struct moment *at) {
         struct verify_shard *s = &v->shards[i];
         s->verify = v;
         s->source = &r->source.shards[i];
-        if (v->with_state) verify_state_capture(s);
+        /* The cluster document's state is not looked at. */
+        if (v->with_state && s->source->number != SHARD_META) verify_state_capture(s);
     }
     for (uint32_t i = 0; i < v->count; i++) {
         struct verify_shard *s = &v->shards[i];
@@ -111,6 +112,9 @@ static int verify_begin(struct verify *v, const struct moment *at) {
             return REPLAY_FAILED;
         }
         log_source_range(s->source->log, &first, &s->upto);
+        uint64_t committed = source_committed(s->source, s->upto);
+        if (s->cursors.stores_index > committed) committed = s->cursors.stores_index;
+        if (committed < s->upto) s->upto = committed;
         uint64_t wanted = moment_index(at, s->source, s->upto);
         if (wanted < s->upto) s->upto = wanted;
     }

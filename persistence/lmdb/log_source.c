@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+#include <xxhash.h>
 
 #include "engine/base/check.h"
 #include "engine/limits.h"
@@ -184,9 +185,46 @@ static void source_look_into(struct log_source *s, struct log_source_segment *g)
     page_tree_close(&tree);
 }
 
+/* The end of the newest gap in the history (docs/formats.md), 0 = there is none: its rows lie in
+ * the vote's environment. */
+static uint64_t source_gap_end(const struct log_source *s) {
+    char path[PAGE_TREE_PATH_BYTES_MAX];
+    struct page_tree tree;
+    struct page_cursor c;
+    struct page_row row;
+    struct gap_row gap;
+    uint64_t end = 0;
+    snprintf(path, sizeof path, "%.980s/vote", s->directory);
+    if (s->single || page_tree_open(&tree, path, NULL, false, NULL, 0) != 0) return 0;
+    page_cursor_seek(&c, &tree, tree.root, "gap", 3);
+    while (page_cursor_next(&c, &row) == 1 && row.key_bytes == 11 &&
+           memcmp(row.key, "gap", 3) == 0) {
+        if (row.value_bytes != sizeof gap) continue;
+        memcpy(&gap, row.value, sizeof gap);
+        if (gap.checksum != XXH3_64bits(row.value + 8, sizeof gap - 8)) continue;
+        if (gap.last > end) end = gap.last;
+    }
+    page_tree_close(&tree);
+    return end;
+}
+
+/* What lies in front of a gap does not go on behind it. */
+static void source_drop_front(struct log_source *s, uint64_t gap_end) {
+    uint32_t front = 0;
+    while (front < s->count && s->list[front].first <= gap_end) front++;
+    memmove(s->list, s->list + front, (s->count - front) * sizeof *s->list);
+    s->count -= front;
+}
+
 int log_source_refresh(struct log_source *s, char *error, size_t error_bytes) {
     if (source_scan(s, error, error_bytes) != 0) return -1;
+    uint64_t gap_end = source_gap_end(s);
     s->first = s->last = s->bytes = 0;
+    if (gap_end != 0) {
+        source_drop_front(s, gap_end);
+        s->first = gap_end + 1;
+        s->last = gap_end;
+    }
     for (uint32_t i = 0; i < s->count; i++) {
         struct log_source_segment *g = &s->list[i];
         g->is_newest = i + 1 == s->count;
