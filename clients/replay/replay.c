@@ -171,8 +171,8 @@ bool replay_log_is_cut(const struct source_shard *shard) {
 
 struct fold_options replay_fold_options(const struct replay *r, const struct source_shard *shard) {
     uint32_t at_once = r->source.count < r->threads ? r->source.count : r->threads;
+    /* The number of shards is left open: a cluster grows, and node.json tells of its beginning. */
     return (struct fold_options){.shard = shard->number,
-                                 .shards_count = r->source.shards_told,
                                  .memory_bytes_max = r->memory_bytes_max / (at_once ? at_once : 1),
                                  .scratch = r->scratch,
                                  .unknown_allowed = replay_log_is_cut(shard)};

@@ -39,7 +39,7 @@ void source_close(struct source *source);
 /* The place of a shard in source->shards; NULL = it is not there. */
 struct source_shard *source_shard_of(struct source *source, uint32_t number);
 /* The newest record up to `last` that the shard's group is known to have committed. All of a group
- * of one; of a group of several what the stored state covers: the tail behind it may be replaced. */
+ * of one; of a group of several what the stored state covers: the tail behind may be replaced. */
 uint64_t source_committed(const struct source_shard *shard, uint64_t last);
 /* The shard that an order's key routes to, as far as the source tells; NULL = not known. */
 struct source_shard *source_shard_of_key(struct source *source, const struct id128 *key);
