@@ -61,7 +61,8 @@ struct node {
     struct tls_options tls;
     pthread_mutex_t topology_mutex;    /* guards `topology` and the coming and going of replicas */
     struct cluster_topology *topology; /* as applied last */
-    int64_t unplaced_since_ms[LOCAL_SHARDS_SLOTS]; /* monotonic; 0 = the topology has it here */
+    bool unplaced[LOCAL_SHARDS_SLOTS];             /* it runs here, the topology has it elsewhere */
+    int64_t leaderless_since_ms[LOCAL_SHARDS_SLOTS]; /* of those: see letting_go.h */
     atomic_bool must_stop;             /* another process has this node's place */
     char must_stop_because[512];
 

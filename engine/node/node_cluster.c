@@ -7,14 +7,12 @@
 #include "engine/base/clock.h"
 #include "engine/base/log.h"
 #include "engine/cluster/cluster_topology.h"
+#include "engine/node/letting_go.h"
 #include "engine/node/node.h"
 
 enum {
     CLUSTER_SELF_PATIENCE_MS = 3000,     /* for the own hello to come back */
-    CLUSTER_HAND_OVER_PATIENCE_MS = 3000,
-    /* A replica that the topology has elsewhere and that no leader counts among its group any more
-     * is closed; also when it hears of no leader for so long: a removed server is told nothing. */
-    CLUSTER_UNPLACED_MS = 30000
+    CLUSTER_HAND_OVER_PATIENCE_MS = 3000
 };
 
 /* -- callbacks of the way to other nodes ------------------------------------------------------- */
@@ -225,7 +223,6 @@ static uint32_t cluster_missing(struct node *n, const struct cluster_topology *t
 }
 
 static void cluster_place(struct node *n, const struct cluster_topology *t) {
-    int64_t now_ms = clock_mono_ms();
     for (uint32_t slot = 0; slot < LOCAL_SHARDS_SLOTS; slot++) {
         uint32_t number = local_shards_number(slot);
         const struct cluster_group *g = topology_group(t, number);
@@ -235,8 +232,8 @@ static void cluster_place(struct node *n, const struct cluster_topology *t) {
         if (g) shard_place(shard, &g->placement);
         shard_spread(shard, cluster_spread(t), cluster_stores_shards(t));
         local_shards_leave(&n->local, number);
-        if (here) n->unplaced_since_ms[slot] = 0;
-        else if (n->unplaced_since_ms[slot] == 0) n->unplaced_since_ms[slot] = now_ms;
+        if (here || !n->unplaced[slot]) n->leaderless_since_ms[slot] = 0;
+        n->unplaced[slot] = !here;
     }
 }
 
@@ -320,33 +317,30 @@ int node_apply(struct node *n, struct cluster_topology *t, char *error, size_t e
 
 /* Whether the group has let go of a replica that the topology does not have here. */
 static bool cluster_is_let_go(struct node *n, uint32_t slot, int64_t now_ms) {
-    uint32_t number = local_shards_number(slot);
+    uint32_t number = local_shards_number(slot), node = leaders_route(&n->leaders, number).node;
     struct consensus_group group;
     uint64_t term;
     struct shard *shard = local_shards_enter(&n->local, number);
     if (!shard) return false;
     shard_group(shard, &group, &term);
     local_shards_leave(&n->local, number);
-    for (uint32_t i = 0; i < group.count; i++) {
-        if (group.servers[i].id != n->server_ids[slot]) continue;
-        return group.leader == 0 && now_ms - n->unplaced_since_ms[slot] > CLUSTER_UNPLACED_MS &&
-               leaders_route(&n->leaders, number).node != 0;
-    }
-    return true;
+    return letting_go_is_due(&group, n->server_ids[slot],
+                             node != 0 && node != n->identity.node_id, now_ms,
+                             &n->leaderless_since_ms[slot]);
 }
 
 void node_cluster_tick(struct node *n) {
     int64_t now_ms = clock_mono_ms();
     pthread_mutex_lock(&n->topology_mutex);
     for (uint32_t slot = 0; slot < LOCAL_SHARDS_SLOTS; slot++) {
-        if (n->unplaced_since_ms[slot] == 0 || !cluster_is_let_go(n, slot, now_ms)) continue;
+        if (!n->unplaced[slot] || !cluster_is_let_go(n, slot, now_ms)) continue;
         uint32_t number = local_shards_number(slot);
         char directory[sizeof n->config.data + 48];
         replicas_directory(n, number, n->server_ids[slot], directory, sizeof directory);
         log_info("shard %u has moved away: its replica here is closed, %s is not needed any more",
                  number, directory);
         replicas_stop(n, number);
-        n->unplaced_since_ms[slot] = 0;
+        n->unplaced[slot] = false;
     }
     pthread_mutex_unlock(&n->topology_mutex);
 }

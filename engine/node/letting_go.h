@@ -1,0 +1,19 @@
+/* When a replica that the topology has elsewhere may be closed. */
+#ifndef JUMUN_NODE_LETTING_GO_H
+#define JUMUN_NODE_LETTING_GO_H
+
+#include "persistence/consensus.h"
+
+/* How long no leader may be heard of: longer than any election takes. */
+enum { LETTING_GO_LEADERLESS_MS = 30000 };
+
+/* True when the group gets along without this server: `group`, as its replica sees it, does not
+ * name it; or it does, nobody has led it here for long, and all that time another node was known to
+ * lead the group. A server that was removed is told nothing, so the latter is what it sees as a
+ * rule. Without a leader anywhere its vote may be the one that is lacking: a change that is not
+ * committed has to be able to fail. *leaderless_ms (monotonic, 0 = not) is what the calls remember;
+ * they come every second or so. */
+bool letting_go_is_due(const struct consensus_group *group, uint64_t server, bool led_elsewhere,
+                       int64_t now_ms, int64_t *leaderless_ms);
+
+#endif
