@@ -2,6 +2,7 @@
 
 #include <nng/nng.h>
 #include <nng/protocol/reqrep0/rep.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -49,7 +50,9 @@ struct ingress {
     atomic_ullong replied, refused, overloaded, commands, node_commands, stray_commands;
     atomic_ullong replies_dropped, bytes_in, bytes_out, opened, closed, not_led;
     atomic_ullong malformed[INGRESS_CODES];
+    pthread_mutex_t endpoints_mutex; /* who opens and starts them */
     bool started;
+    uint32_t endpoints_started;
     atomic_uint endpoints_count;
     struct ingress_endpoint endpoints[SHARDS_MAX + 1];
 };
@@ -394,6 +397,7 @@ struct ingress *ingress_open(const struct ingress_options *options, char *error,
     }
     memset(g, 0, sizeof *g);
     g->options = *options;
+    pthread_mutex_init(&g->endpoints_mutex, NULL);
     struct shard_map *map = options->map;
     atomic_store(&g->map, map);
     g->egress = egress_start(ingress_send, error, error_bytes);
@@ -408,13 +412,13 @@ struct ingress *ingress_open(const struct ingress_options *options, char *error,
 }
 
 static int ingress_endpoint_start(struct ingress_endpoint *endpoint, uint32_t contexts) {
-    endpoint->contexts = calloc(contexts, sizeof *endpoint->contexts);
+    if (!endpoint->contexts) endpoint->contexts = calloc(contexts, sizeof *endpoint->contexts);
     if (!endpoint->contexts) return NNG_ENOMEM;
-    for (uint32_t i = 0; i < contexts; i++) {
+    for (uint32_t i = 0; i < contexts; i++) { /* some are there when it is tried once more */
         struct ingress_context *c = &endpoint->contexts[i];
         c->endpoint = endpoint;
-        int rc = nng_aio_alloc(&c->aio, ingress_on_aio, c);
-        if (rc == 0) rc = nng_ctx_open(&c->ctx, endpoint->socket);
+        int rc = c->aio ? 0 : nng_aio_alloc(&c->aio, ingress_on_aio, c);
+        if (rc == 0 && c->ctx.id == 0) rc = nng_ctx_open(&c->ctx, endpoint->socket);
         if (rc != 0) return rc;
     }
     for (uint32_t i = 0; i < contexts; i++)
@@ -422,10 +426,10 @@ static int ingress_endpoint_start(struct ingress_endpoint *endpoint, uint32_t co
     return 0;
 }
 
-static bool ingress_start_endpoints(struct ingress *g, uint32_t from, char *error,
-                                    size_t error_bytes) {
-    for (uint32_t i = from; i < atomic_load(&g->endpoints_count); i++) {
-        int rc = ingress_endpoint_start(&g->endpoints[i], g->options.contexts);
+/* Those that are open and not started yet. */
+static bool ingress_start_endpoints(struct ingress *g, char *error, size_t error_bytes) {
+    for (; g->endpoints_started < atomic_load(&g->endpoints_count); g->endpoints_started++) {
+        int rc = ingress_endpoint_start(&g->endpoints[g->endpoints_started], g->options.contexts);
         if (rc == 0) continue;
         snprintf(error, error_bytes, "cannot make %u contexts for an endpoint: %s",
                  g->options.contexts, nng_strerror(rc));
@@ -435,19 +439,33 @@ static bool ingress_start_endpoints(struct ingress *g, uint32_t from, char *erro
 }
 
 bool ingress_start(struct ingress *g, char *error, size_t error_bytes) {
+    pthread_mutex_lock(&g->endpoints_mutex);
     g->started = true;
-    return ingress_start_endpoints(g, 0, error, error_bytes);
+    bool good = ingress_start_endpoints(g, error, error_bytes);
+    pthread_mutex_unlock(&g->endpoints_mutex);
+    return good;
 }
 
-bool ingress_set_map(struct ingress *g, struct shard_map *map, char *error, size_t error_bytes) {
+static bool ingress_take_map(struct ingress *g, struct shard_map *map, char *error,
+                             size_t error_bytes) {
     const struct shard_map *before = atomic_load(&g->map);
-    uint32_t had = atomic_load(&g->endpoints_count);
+    if (before == map) return !g->started || ingress_start_endpoints(g, error, error_bytes);
     memcpy(map->endpoint, before->endpoint, sizeof map->endpoint);
-    memcpy(map->shard_endpoints, before->shard_endpoints, sizeof map->shard_endpoints);
+    for (uint32_t i = 0; i < SHARDS_MAX; i++) { /* not those that an earlier try has opened */
+        if (map->shard_endpoints[i][0] != 0) continue;
+        memcpy(map->shard_endpoints[i], before->shard_endpoints[i], ENDPOINT_BYTES_MAX);
+    }
     if (!ingress_open_endpoints(g, map, map->shards_count + 1, error, error_bytes)) return false;
     if (g->forwarder && !forwarder_set_nodes(g->forwarder, map, error, error_bytes)) return false;
     atomic_store_explicit(&g->map, map, memory_order_release);
-    return !g->started || ingress_start_endpoints(g, had, error, error_bytes);
+    return !g->started || ingress_start_endpoints(g, error, error_bytes);
+}
+
+bool ingress_set_map(struct ingress *g, struct shard_map *map, char *error, size_t error_bytes) {
+    pthread_mutex_lock(&g->endpoints_mutex);
+    bool good = ingress_take_map(g, map, error, error_bytes);
+    pthread_mutex_unlock(&g->endpoints_mutex);
+    return good;
 }
 
 void ingress_drain(struct ingress *g) { atomic_store(&g->draining, true); }
@@ -475,6 +493,7 @@ void ingress_close(struct ingress *g) {
     for (uint32_t i = 0; i < atomic_load(&g->endpoints_count); i++)
         ingress_endpoint_close(&g->endpoints[i], g->options.contexts);
     exchange_pool_fini(&g->pool);
+    pthread_mutex_destroy(&g->endpoints_mutex);
     free(g);
 }
 

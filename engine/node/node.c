@@ -192,6 +192,7 @@ void node_tick(struct node *n) {
 
 void node_stop(struct node *n, int64_t patience_ms, bool exiting) {
     if (n->peers) node_cluster_hand_over(n);
+    if (n->keeper) cluster_keeper_stop(n->keeper); /* from here on no replica comes or goes */
     atomic_store(&n->draining, true);
     ingress_drain(n->ingress);
     int64_t until_ms = clock_mono_ms() + patience_ms;

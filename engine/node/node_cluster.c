@@ -186,16 +186,21 @@ struct node_courier_options node_courier_options_of(struct node *n) {
 
 static bool cluster_take_map(struct node *n, const struct cluster_topology *t, char *error,
                              size_t error_bytes) {
-    struct shard_map_newer *newer = calloc(1, sizeof *newer);
-    if (!newer) {
-        snprintf(error, error_bytes, "no memory for the shard map");
-        return false;
+    struct shard_map_newer *newer = n->maps;
+    /* Another try at what failed behind this goes on with the same one. */
+    if (!newer || newer->map.version != t->version) {
+        newer = calloc(1, sizeof *newer);
+        if (!newer) {
+            snprintf(error, error_bytes, "no memory for the shard map");
+            return false;
+        }
+        cluster_fill_map(&newer->map, t);
+        memcpy(newer->map.feed_endpoint, n->map.feed_endpoint, sizeof newer->map.feed_endpoint);
+        memcpy(newer->map.notify_endpoint, n->map.notify_endpoint,
+               sizeof newer->map.notify_endpoint);
+        newer->older = n->maps; /* even if it fails: somebody may have seen it */
+        n->maps = newer;
     }
-    cluster_fill_map(&newer->map, t);
-    memcpy(newer->map.feed_endpoint, n->map.feed_endpoint, sizeof newer->map.feed_endpoint);
-    memcpy(newer->map.notify_endpoint, n->map.notify_endpoint, sizeof newer->map.notify_endpoint);
-    newer->older = n->maps; /* even if it fails: somebody may have seen it */
-    n->maps = newer;
     if (!ingress_set_map(n->ingress, &newer->map, error, error_bytes)) return false;
     n->shards_count = newer->map.shards_count;
     if (n->feed) feed_set_shards_count(n->feed, n->shards_count);

@@ -98,8 +98,23 @@ static bool replica_put(struct node *n, uint32_t slot, struct shard *shard, char
     return true;
 }
 
-int replicas_start(struct node *n, const struct replica_wanted *wanted, uint32_t count,
-                   char *error, size_t error_bytes) {
+static void replica_close_storage(struct node *n, uint32_t slot) {
+    if (n->storages[slot]) n->storages[slot]->ops->close(n->storages[slot]);
+    if (n->threads[slot]) shard_thread_free(n->threads[slot]);
+    n->storages[slot] = NULL;
+    n->threads[slot] = NULL;
+    n->server_ids[slot] = 0;
+}
+
+/* Closes what did not get as far as being used, so that another try begins anew. */
+static void replica_abandon(struct node *n, uint32_t slot) {
+    if (n->threads[slot]) shard_thread_stop(n->threads[slot]);
+    if (n->threads[slot] && n->peers) node_peers_forget_shard(n->peers, local_shards_number(slot));
+    replica_close_storage(n, slot);
+}
+
+static int replicas_start_all(struct node *n, const struct replica_wanted *wanted, uint32_t count,
+                              char *error, size_t error_bytes) {
     for (uint32_t i = 0; i < count; i++) {
         uint32_t slot = local_shards_slot(wanted[i].shard);
         n->server_ids[slot] = wanted[i].server_id;
@@ -117,15 +132,17 @@ int replicas_start(struct node *n, const struct replica_wanted *wanted, uint32_t
     return EXIT_DONE;
 }
 
-/* -- stop -------------------------------------------------------------------------------------- */
-
-static void replica_close_storage(struct node *n, uint32_t slot) {
-    if (n->storages[slot]) n->storages[slot]->ops->close(n->storages[slot]);
-    if (n->threads[slot]) shard_thread_free(n->threads[slot]);
-    n->storages[slot] = NULL;
-    n->threads[slot] = NULL;
-    n->server_ids[slot] = 0;
+int replicas_start(struct node *n, const struct replica_wanted *wanted, uint32_t count,
+                   char *error, size_t error_bytes) {
+    int code = replicas_start_all(n, wanted, count, error, error_bytes);
+    for (uint32_t i = 0; i < count && code != EXIT_DONE; i++) {
+        uint32_t slot = local_shards_slot(wanted[i].shard);
+        if (!atomic_load(&n->local.slots[slot].shard)) replica_abandon(n, slot);
+    }
+    return code;
 }
+
+/* -- stop -------------------------------------------------------------------------------------- */
 
 void replicas_stop(struct node *n, uint32_t shard) {
     uint32_t slot = local_shards_slot(shard);

@@ -22,7 +22,8 @@ struct replica_wanted {
 };
 
 /* Starts replicas side by side and puts them where they are found. EXIT_DONE, or an exit code with
- * a sentence in error; then what was started before stays until replicas_stop_all(). */
+ * a sentence in error; then those stay that were found already, and the others may be tried
+ * again. */
 int replicas_start(struct node *n, const struct replica_wanted *wanted, uint32_t count,
                    char *error, size_t error_bytes);
 

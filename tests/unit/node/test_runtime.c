@@ -15,6 +15,7 @@
 
 #include "engine/base/clock.h"
 #include "engine/node/node.h"
+#include "engine/node/replicas.h"
 #include "tests/process/raw_client.h"
 
 enum { SHARDS = 2, CLIENTS = 4, ROUNDS = 25, BATCH = 16, PATIENCE_MS = 60000, OK = 0,
@@ -263,11 +264,39 @@ static void stopping_under_load(void **state) {
     raw_close(&client);
 }
 
+/* What kept a replica from being started has gone: it is started, as if nothing had been. */
+static void a_replica_that_could_not_start_is_started_later(void **state) {
+    char path[128], error[512] = "";
+    const struct replica_wanted wanted[2] = {{.shard = 5, .server_id = 1},
+                                             {.shard = 6, .server_id = 1}};
+    (void)state;
+    snprintf(path, sizeof path, "%s/shard-6", directory);
+    FILE *in_the_way = fopen(path, "w");
+    assert_non_null(in_the_way);
+    fclose(in_the_way);
+    node->spread_shards = 8;
+    assert_int_not_equal(replicas_start(node, wanted, 2, error, sizeof error), EXIT_DONE);
+    assert_non_null(strstr(error, "shard-6"));
+    for (uint32_t slot = 5; slot <= 6; slot++) {
+        assert_int_equal(node->server_ids[slot], 0);
+        assert_null(node->storages[slot]);
+        assert_null(node->threads[slot]);
+    }
+    assert_int_equal(unlink(path), 0);
+    assert_int_equal(replicas_start(node, wanted, 2, error, sizeof error), EXIT_DONE);
+    assert_non_null(local_shards_enter(&node->local, 6));
+    local_shards_leave(&node->local, 6);
+    replicas_stop(node, 5);
+    replicas_stop(node, 6);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(everything_at_once, set_up, tear_down),
         cmocka_unit_test_setup_teardown(overload_is_an_answer, set_up, tear_down),
         cmocka_unit_test_setup_teardown(stopping_under_load, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_replica_that_could_not_start_is_started_later, set_up,
+                                        tear_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
