@@ -169,7 +169,8 @@ struct consensus_message {
 
 /* A message came in. The records of an append belong to the receiver alone (decoded for it): each
  * one that is new is taken with a reference of its own and comes back in update->records. Malformed
- * messages (`from` zero, gaps in the records, unknown kind) are dropped. */
+ * messages (`from` zero, gaps in the records, unknown kind) are dropped, and so are those to
+ * another server: an earlier replica of this group on the same node had another id. */
 void consensus_receive(struct consensus *c, const struct consensus_message *message, int64_t now_ms,
                        struct consensus_update *update);
 

@@ -181,8 +181,8 @@ void consensus_receive(struct consensus *c, const struct consensus_message *mess
     require(c->started);
     consensus_begin(c, now_ms, update);
     /* While a snapshot is being installed all messages are lost: the switch is short. */
-    if (message->from != 0 && message->from != c->raft.id && message->term != 0 &&
-        !c->raft.snapshot.installing) {
+    bool ours = message->to == c->raft.id && message->from != 0 && message->from != c->raft.id;
+    if (ours && message->term != 0 && !c->raft.snapshot.installing) {
         consensus_peer_heard(c, message->from);
         switch (message->kind) {
         case CONSENSUS_APPEND:

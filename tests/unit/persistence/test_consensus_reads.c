@@ -181,6 +181,23 @@ static void q2_only_the_own_term_is_answered(void **state) {
     assert_true(answers(CONSENSUS_RULE_Q2, 4));
 }
 
+/* An earlier replica of this group ran on the same node under another id: what is still sent to
+ * that one is not for this one. */
+static void what_is_for_another_server_is_dropped(void **state) {
+    struct world_server s;
+    follow(&s, 0);
+    world_clear_out(&s);
+    struct consensus_message m = {.kind = CONSENSUS_PING, .from = 2, .term = consensus_term(s.c),
+                                  .last_index = 7};
+    m.to = consensus_server_id(1, 1);
+    world_receive(&s, &m, 20);
+    assert_null(world_last_sent(&s, 2, CONSENSUS_PONG));
+    m.to = 1;
+    world_receive(&s, &m, 20);
+    assert_non_null(world_last_sent(&s, 2, CONSENSUS_PONG));
+    world_free(&s);
+}
+
 static void q1_without_it_a_leader_alone_confirms(void **state) {
     struct world_server s;
     int64_t now = elect(&s, CONSENSUS_RULE_Q1);
@@ -198,6 +215,7 @@ int main(void) {
         cmocka_unit_test(a_lost_role_confirms_nothing),
         cmocka_unit_test(one_voter_is_confirmed_at_once),
         cmocka_unit_test(q2_only_the_own_term_is_answered),
+        cmocka_unit_test(what_is_for_another_server_is_dropped),
         cmocka_unit_test(q1_without_it_a_leader_alone_confirms),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
