@@ -1,5 +1,13 @@
 #include "engine/node/letting_go.h"
 
+#include <dirent.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { LETTING_GO_PATH_BYTES = 4400 };
+
 bool letting_go_is_due(const struct consensus_group *group, uint64_t server, bool led_elsewhere,
                        int64_t now_ms, int64_t *leaderless_ms) {
     bool member = false;
@@ -8,4 +16,55 @@ bool letting_go_is_due(const struct consensus_group *group, uint64_t server, boo
     if (group->leader != 0 || !led_elsewhere) *leaderless_ms = 0;
     else if (*leaderless_ms == 0) *leaderless_ms = now_ms;
     return *leaderless_ms != 0 && now_ms - *leaderless_ms > LETTING_GO_LEADERLESS_MS;
+}
+
+/* shard-<n>, shard-<n>.<incarnation>, meta, meta.<incarnation>, see replicas_directory(). */
+static bool letting_go_parse(const char *name, uint32_t *shard, uint32_t *incarnation) {
+    char again[64];
+    int end = 0;
+    *shard = SHARD_META;
+    *incarnation = 0;
+    if (strncmp(name, "meta", 4) == 0) end = 4;
+    else if (sscanf(name, "shard-%u%n", shard, &end) != 1 || *shard >= SHARDS_MAX) return false;
+    if (name[end] == '.' && sscanf(name + end + 1, "%u", incarnation) != 1) return false;
+    int used = *shard == SHARD_META ? snprintf(again, sizeof again, "meta")
+                                    : snprintf(again, sizeof again, "shard-%u", *shard);
+    if (*incarnation != 0)
+        snprintf(again + used, sizeof again - (size_t)used, ".%u", *incarnation);
+    return strcmp(again, name) == 0;
+}
+
+static void letting_go_path(const char *directory, char *out, size_t bytes) {
+    snprintf(out, bytes, "%s/let-go", directory);
+}
+
+void letting_go_find(const char *data, uint32_t node, uint64_t servers[LOCAL_SHARDS_SLOTS]) {
+    char directory[LETTING_GO_PATH_BYTES], path[LETTING_GO_PATH_BYTES + 16];
+    bool noted[LOCAL_SHARDS_SLOTS] = {false};
+    memset(servers, 0, LOCAL_SHARDS_SLOTS * sizeof servers[0]);
+    DIR *d = opendir(data);
+    if (!d) return;
+    for (struct dirent *entry; (entry = readdir(d));) {
+        uint32_t shard, incarnation;
+        if (!letting_go_parse(entry->d_name, &shard, &incarnation)) continue;
+        uint32_t slot = local_shards_slot(shard);
+        uint64_t server = consensus_server_id(node, incarnation);
+        if (servers[slot] > server) continue;
+        snprintf(directory, sizeof directory, "%s/%s", data, entry->d_name);
+        letting_go_path(directory, path, sizeof path);
+        servers[slot] = server;
+        noted[slot] = access(path, F_OK) == 0;
+    }
+    closedir(d);
+    for (uint32_t slot = 0; slot < LOCAL_SHARDS_SLOTS; slot++)
+        if (noted[slot]) servers[slot] = 0;
+}
+
+bool letting_go_note(const char *directory) {
+    char path[LETTING_GO_PATH_BYTES + 16];
+    letting_go_path(directory, path, sizeof path);
+    int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0666);
+    if (fd < 0) return false;
+    bool good = fsync(fd) == 0;
+    return close(fd) == 0 && good;
 }

@@ -2,6 +2,7 @@
 #ifndef JUMUN_NODE_LETTING_GO_H
 #define JUMUN_NODE_LETTING_GO_H
 
+#include "engine/router/local_shards.h"
 #include "persistence/consensus.h"
 
 /* How long no leader may be heard of: longer than any election takes. */
@@ -15,5 +16,13 @@ enum { LETTING_GO_LEADERLESS_MS = 30000 };
  * they come every second or so. */
 bool letting_go_is_due(const struct consensus_group *group, uint64_t server, bool led_elsewhere,
                        int64_t now_ms, int64_t *leaderless_ms);
+
+/* The replicas that lie in a data directory and that no group has let go of: server ids by
+ * local_shards_slot(), 0 = none. Of several of one group the newest counts. */
+void letting_go_find(const char *data, uint32_t node, uint64_t servers[LOCAL_SHARDS_SLOTS]);
+
+/* Notes in a replica's directory that its group has let go of it: it is not started any more. False
+ * when that cannot be written (errno); then the next start finds out anew. */
+bool letting_go_note(const char *directory);
 
 #endif

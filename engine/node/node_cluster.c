@@ -1,4 +1,5 @@
 /* What a node does in a cluster only: makes true what the topology says. */
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
@@ -261,6 +262,26 @@ static int cluster_take_replicas(struct node *n, const struct cluster_topology *
     return code;
 }
 
+/* A replica that had not been let go of when the node stopped is still a voter of its group, most
+ * likely, wherever the topology has it by now: after a power cut its vote may be the one that is
+ * lacking. The topology_mutex is held. */
+static void cluster_start_unplaced(struct node *n, const struct cluster_topology *t) {
+    uint64_t servers[LOCAL_SHARDS_SLOTS];
+    letting_go_find(n->config.data, t->node, servers);
+    for (uint32_t slot = 0; slot < LOCAL_SHARDS_SLOTS; slot++) {
+        uint32_t number = local_shards_number(slot);
+        const struct cluster_group *g = topology_group(t, number);
+        const struct replica_wanted wanted = {.shard = number, .server_id = servers[slot]};
+        char error[512] = "";
+        if (servers[slot] == 0 || !g || topology_own_server(t, g) != 0) continue;
+        if (replicas_start(n, &wanted, 1, error, sizeof error) == EXIT_DONE)
+            log_info("shard %u has not let go of its replica here yet: it runs on", number);
+        else
+            log_warn("shard %u: its replica here, which shall be elsewhere: %s", number, error);
+    }
+    cluster_place(n, t);
+}
+
 int node_cluster_start(struct node *n, struct cluster_topology *t, char *error,
                        size_t error_bytes) {
     node_peers_start(n->peers);
@@ -277,6 +298,7 @@ int node_cluster_start(struct node *n, struct cluster_topology *t, char *error,
     }
     pthread_mutex_lock(&n->topology_mutex);
     int code = cluster_take_replicas(n, t, error, error_bytes);
+    if (code == EXIT_DONE) cluster_start_unplaced(n, t);
     if (code == EXIT_DONE) n->topology = t;
     pthread_mutex_unlock(&n->topology_mutex);
     node_peers_set_document(n->peers, t->version);
@@ -345,6 +367,7 @@ void node_cluster_tick(struct node *n) {
         log_info("shard %u has moved away: its replica here is closed, %s is not needed any more",
                  number, directory);
         replicas_stop(n, number);
+        if (!letting_go_note(directory)) log_warn("%s: %s", directory, strerror(errno));
         n->unplaced[slot] = false;
     }
     pthread_mutex_unlock(&n->topology_mutex);

@@ -3,7 +3,11 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 #include <cmocka.h>
 
 #include "engine/node/letting_go.h"
@@ -54,12 +58,52 @@ static void an_election_does_not_cost_a_voter(void **state) {
     assert_false(letting_go_is_due(&alone, OWN, true, now_ms, &since));
 }
 
+static void make(const char *data, const char *name) {
+    char path[256];
+    snprintf(path, sizeof path, "%s/%s", data, name);
+    assert_int_equal(mkdir(path, 0777), 0);
+}
+
+static void what_lies_there_is_found_until_it_is_noted(void **state) {
+    char data[] = "/tmp/jumun-letting-go-XXXXXX", path[256];
+    static const char *const names[] = {"shard-0", "shard-1", "shard-1.2", "shard-1.10", "meta.1",
+                                        "shard-2.old", "shard-03", "shard-4.0", "shard-999",
+                                        "metal", "incoming"};
+    uint64_t servers[LOCAL_SHARDS_SLOTS];
+    uint32_t found = 0;
+    (void)state;
+    assert_non_null(mkdtemp(data));
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) make(data, names[i]);
+    letting_go_find(data, 7, servers);
+    for (uint32_t slot = 0; slot < LOCAL_SHARDS_SLOTS; slot++) found += servers[slot] != 0;
+    assert_int_equal(found, 3);
+    assert_int_equal(servers[0], consensus_server_id(7, 0));
+    assert_int_equal(servers[1], consensus_server_id(7, 10));
+    assert_int_equal(servers[local_shards_slot(SHARD_META)], consensus_server_id(7, 1));
+    /* The newest one is let go of: an earlier one of the same group is not meant either. */
+    snprintf(path, sizeof path, "%s/shard-1.10", data);
+    assert_true(letting_go_note(path));
+    letting_go_find(data, 7, servers);
+    assert_int_equal(servers[1], 0);
+    assert_int_equal(servers[0], consensus_server_id(7, 0));
+    snprintf(path, sizeof path, "%s/shard-1.10/let-go", data);
+    assert_int_equal(unlink(path), 0);
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        snprintf(path, sizeof path, "%s/%s", data, names[i]);
+        assert_int_equal(rmdir(path), 0);
+    }
+    assert_int_equal(rmdir(data), 0);
+    letting_go_find(data, 7, servers);
+    assert_int_equal(servers[0], 0);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(one_that_is_no_member_goes_at_once),
         cmocka_unit_test(a_member_with_a_leader_stays),
         cmocka_unit_test(a_removed_one_goes_when_another_has_led_for_long),
         cmocka_unit_test(an_election_does_not_cost_a_voter),
+        cmocka_unit_test(what_lies_there_is_found_until_it_is_noted),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
