@@ -14,7 +14,7 @@ enum demo_exit { DEMO_DONE = 0, DEMO_FAILED = 1, DEMO_USAGE = 2, DEMO_NO_ANSWER 
                  DEMO_BAD_FILE = 4, DEMO_INTERRUPTED = 130 };
 
 struct demo_options {
-    const char *endpoint, *replica, *data;
+    const char *endpoint, *replica, *data, *states, *half;
     uint32_t invoices_max, in_flight_max;
     int64_t wait_ms;
     bool json, quiet, plan_only, no_hints, color, color_errors;
@@ -37,7 +37,8 @@ static void demo_help(void) {
          "become the lives of orders, cancel invoices become cancels and refunds; what does not\n"
          "fit is sent as it is, so that the engine's answers to it are seen.\n"
          "\n"
-         "  -e, --endpoint URL    node (JUMUN_ENDPOINT; default tcp://127.0.0.1:7400)\n"
+         "  -e, --endpoint URL    node, or several of a cluster separated by commas\n"
+         "                        (JUMUN_ENDPOINT; default tcp://127.0.0.1:7400)\n"
          "  -r, --replica URL     query replica to ask afterwards (JUMUN_REPLICA; default: none)\n"
          "  -d, --data FILE       CSV, plain or gzip'd (default: online_retail_orders.csv.gz\n"
          "                        in ./data, else as installed);\n"
@@ -47,14 +48,18 @@ static void demo_help(void) {
          "  -f, --in-flight N     commands at a time, 1 .. 100000 (default 2048)\n"
          "  -w, --wait TIME       for the node to answer at the start (default 30s)\n"
          "  -p, --plan            only read the file and tell what would be sent\n"
+         "  -s, --states FILE     read every order back, compare it with what was\n"
+         "                        acknowledged, and write what became of each to FILE\n"
+         "      --half FILE       make FILE when half of the commands have been sent\n"
          "  -j, --json            print the report as JSON\n"
          "  -q, --quiet           no progress\n"
          "      --no-hints        leave out what to try next\n"
          "      --color WHEN      auto, always or never\n"
          "  -h, --help\n"
          "\n"
-         "Exit status: 0 done, 1 some commands got no final answer, 2 usage, 3 no connection,\n"
-         "4 the file cannot be read or understood, 130 interrupted.\n"
+         "Exit status: 0 done, 1 some commands got no final answer, or orders are not as they\n"
+         "were acknowledged, 2 usage, 3 no connection, 4 the file cannot be read or\n"
+         "understood, 130 interrupted.\n"
          "\n"
          "Examples:\n"
          "  jumun-demo --limit 1000\n"
@@ -77,12 +82,13 @@ static int demo_options_read(struct demo_options *o, int argc, char **argv, bool
         {"wait", required_argument, NULL, 'w'},     {"plan", no_argument, NULL, 'p'},
         {"json", no_argument, NULL, 'j'},           {"quiet", no_argument, NULL, 'q'},
         {"color", required_argument, NULL, 'c'},    {"help", no_argument, NULL, 'h'},
-        {"no-hints", no_argument, NULL, 'N'},
+        {"no-hints", no_argument, NULL, 'N'},       {"states", required_argument, NULL, 's'},
+        {"half", required_argument, NULL, 'H'},
         {NULL, 0, NULL, 0}};
     int code;
     int64_t n;
     *leave = true;
-    while ((code = getopt_long(argc, argv, "e:r:d:n:f:w:pjqh", longs, NULL)) != -1) {
+    while ((code = getopt_long(argc, argv, "e:r:d:n:f:w:s:pjqh", longs, NULL)) != -1) {
         switch (code) {
         case 'e': o->endpoint = optarg; break;
         case 'd': o->data = optarg; break;
@@ -98,6 +104,8 @@ static int demo_options_read(struct demo_options *o, int argc, char **argv, bool
         case 'w':
             if (!text_parse_span(optarg, &o->wait_ms) || o->wait_ms > 3600000) return DEMO_USAGE;
             break;
+        case 's': o->states = optarg; break;
+        case 'H': o->half = optarg; break;
         case 'p': o->plan_only = true; break;
         case 'j': o->json = true; break;
         case 'q': o->quiet = true; break;
@@ -135,6 +143,19 @@ static void demo_settle(jumun_client *client, uint64_t commands) {
     for (int i = 0; i < 50 && report_commands(client) < commands; i++) usleep(50000);
 }
 
+/* False when an order is not as it was acknowledged. */
+static bool demo_verify(const struct demo_options *o, const struct play *play,
+                        struct verify *verify) {
+    FILE *states = fopen(o->states, "w");
+    if (!states) {
+        fprintf(stderr, "jumun-demo: cannot write %s\n", o->states);
+        return false;
+    }
+    bool done = verify_play(play, states, verify);
+    done = fclose(states) == 0 && done;
+    return done && verify->behind + verify->ahead + verify->unread == 0;
+}
+
 static int demo_play(const struct demo_options *o, const struct retail *retail,
                      const struct plan *plan) {
     char error[256] = "";
@@ -155,13 +176,20 @@ static int demo_play(const struct demo_options *o, const struct retail *retail,
         struct report_options report = {.json = o->json, .color = o->color,
                                        .no_hints = o->no_hints, .endpoint = o->endpoint};
         uint64_t before = report_commands(client);
+        struct verify verify = {0};
+        play->half_file = o->half;
         play_run(play, &demo_stop, o->quiet ? NULL : stderr, o->color_errors);
         demo_settle(client, before + play->answered - play->unanswered);
+        bool failed = play->unanswered || play->stopped;
+        if (o->states && !failed) {
+            failed = !demo_verify(o, play, &verify);
+            report.verify = &verify;
+        }
         bool answered = report_print(play, retail, &report);
         if (o->replica && !o->json && !demo_stop)
             answered = questions_print(play, retail, o->replica, o->color) && answered;
         status = demo_stop ? DEMO_INTERRUPTED : !answered ? DEMO_NO_ANSWER
-               : play->unanswered || play->stopped ? DEMO_FAILED : DEMO_DONE;
+               : failed ? DEMO_FAILED : DEMO_DONE;
     }
     /* Closing waits for the last callback to return: only then may its play go. */
     jumun_close(client);

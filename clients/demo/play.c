@@ -75,6 +75,17 @@ static uint32_t play_finish(struct play *p, uint32_t step, int code, const char 
     return following;
 }
 
+/* The lock is held. */
+static void play_acknowledged(struct play *p, struct play_order *o, const jumun_result *r,
+                              uint64_t now) {
+    if (r->version > o->version) o->version = r->version;
+    if (r->shard >= PLAY_SHARDS) return;
+    uint64_t last = p->acknowledged_ns[r->shard];
+    if (last != 0 && now > last && now - last > p->pause_ns[r->shard])
+        p->pause_ns[r->shard] = now - last;
+    p->acknowledged_ns[r->shard] = now;
+}
+
 static void play_answered(void *arg, const jumun_result *r, const void *value, size_t bytes) {
     struct play_order *o = arg;
     (void)value, (void)bytes;
@@ -82,6 +93,7 @@ static void play_answered(void *arg, const jumun_result *r, const void *value, s
     uint64_t now = text_mono_ns();
     pthread_mutex_lock(&p->lock);
     histogram_record(&p->latency, (int64_t)(now - o->sent_ns));
+    if (r->code == JUMUN_OK) play_acknowledged(p, o, r, now);
     uint32_t following = play_finish(p, o->current, r->code, r->detail);
     pthread_mutex_unlock(&p->lock);
     if (following) play_submit(p, following - 1);
@@ -197,6 +209,12 @@ static void play_step(struct play *p, uint32_t step) {
     if (start) play_submit(p, step);
 }
 
+/* Tells whoever waits for it that the play is in its middle. */
+static void play_tell_half(const struct play *p) {
+    FILE *file = p->half_file ? fopen(p->half_file, "w") : NULL;
+    if (file) fclose(file);
+}
+
 void play_run(struct play *p, const volatile sig_atomic_t *stop, FILE *out, bool color) {
     uint32_t count = p->plan->steps_count;
     uint64_t started = text_mono_ns();
@@ -204,6 +222,7 @@ void play_run(struct play *p, const volatile sig_atomic_t *stop, FILE *out, bool
     for (uint32_t i = 0; i < count && !p->stopped; i++) {
         double share = (double)i / (double)count;
         play_wait(p, p->in_flight_max, share);
+        if (i == count / 2) play_tell_half(p);
         play_step(p, i);
         pthread_mutex_lock(&p->lock);
         p->stopped = *stop || p->unanswered > PLAY_UNANSWERED_MAX;

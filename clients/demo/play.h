@@ -10,7 +10,7 @@
 #include "clients/demo/plan.h"
 #include "engine/base/histogram.h"
 
-enum { PLAY_CODES = 1100, PLAY_KINDS = 32 };
+enum { PLAY_CODES = 1100, PLAY_KINDS = 32, PLAY_SHARDS = 256 };
 
 struct play;
 
@@ -23,6 +23,7 @@ struct play_order {
     uint32_t first, last;      /* steps that wait for it: position + 1, chained; 0 = none */
     bool busy;
     bool lost;                 /* its place was refused: what follows makes no sense */
+    uint32_t version;          /* the highest that was acknowledged; 0 = none */
     uint64_t sent_ns;
 };
 
@@ -31,6 +32,7 @@ struct play {
     jumun_client *client;
     uint32_t in_flight_max;    /* commands sent or waiting for their order's answer */
     struct progress progress;
+    const char *half_file;     /* made when half of the steps have been sent; NULL = none */
 
     struct play_order *orders;
     uint32_t *next;            /* per step: the chain of its order */
@@ -46,6 +48,8 @@ struct play {
     uint64_t counts[PLAN_ORIGINS][PLAY_KINDS][PLAY_CODES];
     char details[PLAY_CODES][96];
     struct histogram latency;
+    uint64_t acknowledged_ns[PLAY_SHARDS]; /* by shard: when it last acknowledged a command */
+    uint64_t pause_ns[PLAY_SHARDS];        /* the longest time between two of them */
     double seconds;
     bool stopped;              /* by the signal or for lack of answers */
 };

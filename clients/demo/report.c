@@ -122,6 +122,27 @@ static void report_speed(const struct report *r) {
     }
 }
 
+static void report_verify(const struct report *r) {
+    const struct verify *v = r->options->verify;
+    char text[TEXT_BYTES];
+    if (!v) return;
+    report_title(r, "Read back");
+    printf("  %s orders read", text_count(text, v->orders));
+    if (v->behind + v->ahead + v->unread == 0) {
+        puts(": each at the version that was acknowledged last");
+    } else {
+        printf(": %s are OLDER than acknowledged", text_count(text, v->behind));
+        printf(", %s are newer", text_count(text, v->ahead));
+        printf(", %s have no answer\n", text_count(text, v->unread));
+    }
+    printf("  longest pause between two acknowledgements:");
+    for (uint32_t s = 0; s < PLAY_SHARDS; s++) {
+        if (r->play->pause_ns[s] == 0) continue;
+        printf("  shard %u %s", s, text_latency(text, (double)r->play->pause_ns[s]));
+    }
+    puts("");
+}
+
 static void report_states(const struct report *r) {
     static const char *const states[] = {"awaited", "placed", "paid", "accepted", "ready",
                                          "picked_up", "delivered", "completed", "rejected",
@@ -353,6 +374,21 @@ static void report_json(const struct report *r) {
         "seconds", p->seconds, "commands_per_second",
         p->seconds > 0 ? (double)p->answered / p->seconds : 0, "latency_us", latency, "answers",
         report_json_answers(r), "sample_key", key, "status", value_to_json(r->status));
+    json_t *pauses = json_object();
+    for (uint32_t s = 0; s < PLAY_SHARDS; s++) {
+        char shard[16];
+        if (p->pause_ns[s] == 0) continue;
+        snprintf(shard, sizeof shard, "%u", s);
+        json_object_set_new(pauses, shard, json_real((double)p->pause_ns[s] / 1e6));
+    }
+    json_object_set_new(out, "pause_ms_by_shard", pauses);
+    const struct verify *v = r->options->verify;
+    if (v) {
+        json_object_set_new(out, "read_back", json_pack(
+            "{s:I, s:I, s:I, s:I}", "orders", (json_int_t)v->orders, "behind",
+            (json_int_t)v->behind, "ahead", (json_int_t)v->ahead, "unread",
+            (json_int_t)v->unread));
+    }
     json_dumpf(out, stdout, JSON_INDENT(2));
     fputc('\n', stdout);
     json_decref(out);
@@ -380,6 +416,7 @@ bool report_print(const struct play *play, const struct retail *retail,
     } else {
         report_data(&r);
         report_speed(&r);
+        report_verify(&r);
         if (answered) report_states(&r);
         report_refusals(&r);
         if (answered) report_stores(&r);

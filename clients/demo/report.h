@@ -3,10 +3,12 @@
 #define JUMUN_DEMO_REPORT_H
 
 #include "clients/demo/play.h"
+#include "clients/demo/verify.h"
 
 struct report_options {
     bool json, color, no_hints;
     const char *endpoint;      /* for the commands to try next */
+    const struct verify *verify; /* NULL = orders were not read back */
 };
 
 /* Commands that the node's shards have answered since they started; 0 when it does not answer. */

@@ -1,0 +1,281 @@
+#!/usr/bin/env python3
+"""Three nodes on this machine, a real year of orders, and a leader that dies in the middle of it;
+called by ./run --cluster, which builds first.
+
+  ./run --cluster             plays the year, kills a leader, reports, then serves until Ctrl-C
+  ./run --cluster --once      ends after the report; exit 0 only if nothing was lost
+  --data DIR                  keep the nodes' data in DIR (default: a fresh directory, removed)
+  --keep                      do not remove the fresh directory
+  --port N                    port of the first node (default 7400; 0 = free ones); 150 are taken
+  --shards N                  number of shards (default 3: one leader on each node)
+  -- OPTION...                what follows goes to jumun-demo (see jumun-demo --help)
+
+The year is played twice: on one node first, then on three while the leader of shard 0 is killed
+with kill -9. What became of each order must be the same.
+
+Exit codes: 0 all well, 1 something failed, 2 usage, 130 stopped by Ctrl-C before the report.
+"""
+import argparse
+import filecmp
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+
+NODES, PORTS_A_NODE, PEERS_BEHIND = 3, 50, 40
+PATIENCE_S, AWAY_S = 60, 1
+
+
+class Failed(Exception):
+    pass
+
+
+def say(text=''):
+    print(text, flush=True)
+
+
+def stop_at_once(*_):
+    raise KeyboardInterrupt
+
+
+def first_port(wanted):
+    if wanted:
+        return wanted
+    for base in range(20000 + os.getpid() % 50 * 200, 60000, 200):
+        try:
+            for port in range(base, base + NODES * PORTS_A_NODE):
+                with socket.socket() as s:
+                    s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                    s.bind(('127.0.0.1', port))
+            return base
+        except OSError:
+            continue
+    raise Failed('no free ports')
+
+
+class Node:
+    """A jumund as a child in a session of its own, so that Ctrl-C reaches only this script."""
+
+    def __init__(self, programs, folder, name, port, options):
+        self.endpoint = f'tcp://127.0.0.1:{port}'
+        self.log = os.path.join(folder, name + '.log')
+        self.command = [programs + '/engine/node/jumund', '--data', os.path.join(folder, name),
+                        '--listen', self.endpoint, '--feed-listen', 'none', '--notify-listen',
+                        'none', *options]
+        self.process = None
+
+    def start(self, *options):
+        with open(self.log, 'a', encoding='utf-8') as log:
+            self.process = subprocess.Popen(self.command + list(options), stderr=log, text=True,
+                                            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                                            start_new_session=True)
+        line = self.process.stdout.readline().strip()
+        if not line:
+            with open(self.log, encoding='utf-8') as log:
+                last = log.read().strip().splitlines()[-1:]
+            raise Failed(f'a node did not start: {" ".join(last)}; is a port taken? Try --port 0')
+        return line
+
+    def kill(self):
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait()
+
+    def stop(self):
+        """True when it ended in order, or was not there."""
+        if not self.process or self.process.poll() is not None:
+            return True
+        self.process.send_signal(signal.SIGTERM)
+        try:
+            return self.process.wait(timeout=PATIENCE_S) == 0
+        except subprocess.TimeoutExpired:
+            self.kill()
+            return False
+
+
+class Show:
+    def __init__(self, options, folder):
+        self.options, self.folder = options, folder
+        self.programs = options.build
+        self.nodes = []
+        self.killed = self.failure = None
+
+    def path(self, name):
+        return os.path.join(self.folder, name)
+
+    def demo(self, endpoint, states, *options):
+        command = [self.programs + '/clients/demo/jumun-demo', '--endpoint', endpoint, '--states',
+                   self.path(states), '--no-hints', *options, *self.options.demo]
+        quiet = subprocess.DEVNULL if '--quiet' in options else None
+        return subprocess.run(command, stdout=quiet, check=False).returncode
+
+    def jumun(self, *words):
+        endpoints = ','.join(n.endpoint for n in self.nodes)
+        run = subprocess.run([self.programs + '/clients/cli/jumun', '--endpoint', endpoints,
+                              '--timeout', '20s', *words], capture_output=True, text=True,
+                             check=False)
+        if run.returncode != 0:
+            raise Failed(f'jumun {" ".join(words)}: {run.stderr.strip()}')
+        return run.stdout
+
+    def play_alone(self, port):
+        say('one node first: what becomes of each order without any fault')
+        alone = Node(self.programs, self.folder, 'alone', port, ['--shards', self.options.shards])
+        alone.start()
+        try:
+            if self.demo(alone.endpoint, 'states-of-one', '--quiet') != 0:
+                raise Failed('the year did not go through on one node')
+        finally:
+            alone.stop()
+
+    def form(self, port):
+        for n in range(NODES):
+            at = port + n * PORTS_A_NODE
+            peers = f'tcp://127.0.0.1:{at + PEERS_BEHIND}'
+            node = Node(self.programs, self.folder, f'node-{n + 1}', at,
+                        ['--cluster-wait', '--peer-listen', peers, '--no-pin'])
+            self.nodes.append(node)
+            node.start()
+            say(f'node {n + 1}: {node.endpoint}  pid {node.process.pid}')
+        words = [w for n in self.nodes for w in ('--node', n.endpoint)]
+        self.jumun('cluster', 'form', *words, '--shards', self.options.shards)
+        say(f'formed: {self.options.shards} shards, each on {NODES} nodes')
+
+    def leader_of(self, shard):
+        """The place of the node that leads it, by what the nodes say themselves."""
+        until = time.monotonic() + PATIENCE_S
+        while time.monotonic() < until:
+            for place, node in enumerate(self.nodes):
+                run = subprocess.run([self.programs + '/clients/cli/jumun', '--endpoint',
+                                      node.endpoint, '--json', 'status'], capture_output=True,
+                                     text=True, check=False)
+                shards = json.loads(run.stdout)['shards'] if run.returncode == 0 else []
+                if any(s['shard'] == shard and s['role'] == 'leader' for s in shards):
+                    return place
+            time.sleep(0.05)
+        raise Failed(f'shard {shard} has no leader')
+
+    def disturb(self):
+        """A thread: waits for the middle of the year."""
+        try:
+            while not os.path.exists(self.path('half')):
+                if self.over:
+                    return
+                time.sleep(0.005)
+            self.nodes[self.victim].kill()
+            self.killed = self.victim + 1
+            time.sleep(AWAY_S)
+            self.nodes[self.victim].start()
+        except Failed as e:
+            self.failure = str(e)
+
+    def play(self):
+        self.victim, self.over = self.leader_of(0), False
+        say(f'node {self.victim + 1} leads shard 0: it will be killed in the middle of the year')
+        thread = threading.Thread(target=self.disturb)
+        thread.start()
+        code = self.demo(','.join(n.endpoint for n in self.nodes), 'states-of-three', '--half',
+                         self.path('half'))
+        self.over = True
+        thread.join()
+        if self.failure:
+            raise Failed(self.failure)
+        if code != 0:
+            raise Failed(f'the year did not go through (jumun-demo: exit code {code})')
+        if not self.killed:
+            raise Failed('the year was over before the leader could be killed')
+
+    def report(self):
+        one, three = self.path('states-of-one'), self.path('states-of-three')
+        with open(three, encoding='utf-8') as f:
+            orders = sum(1 for _ in f)
+        if not filecmp.cmp(one, three, shallow=False):
+            raise Failed(f'orders differ from the play on one node: diff {one} {three}')
+        say('\nThe cluster')
+        say(f'  node {self.killed}, which led shard 0, was killed (kill -9) in the middle of the '
+            f'year and started again {AWAY_S} s later')
+        say('  nothing is lost: every order stands at the version that was acknowledged last')
+        say(f'  {orders:,} orders: each as after the play on one node without a fault')
+        say('  the pause is told above (Read back): that of shard 0 is its failover\n')
+        say(self.jumun('cluster', 'status').rstrip())
+
+    def serve(self):
+        first = self.nodes[0].endpoint
+        say(f'''
+The cluster serves until Ctrl-C. In another terminal:
+
+  export PATH={os.path.abspath(self.programs)}/clients/cli:$PATH
+  export JUMUN_ENDPOINT={','.join(n.endpoint for n in self.nodes)}
+  jumun cluster status
+  jumun cluster drain 1        # its leaders go elsewhere: ready for maintenance
+  jumun cluster undrain 1
+  jumun --endpoint {first} status
+  jumun top
+  kill -9 {self.nodes[1].process.pid}                # node 2; orders go on''')
+        while any(n.process.poll() is None for n in self.nodes):
+            time.sleep(0.2)
+        raise Failed('all nodes have ended')
+
+    def run(self):
+        port = first_port(self.options.port)
+        self.play_alone(port)
+        self.form(port)
+        self.play()
+        self.report()
+        if not self.options.once:
+            self.serve()
+
+
+def main():
+    parser = argparse.ArgumentParser(add_help=False)
+    parser.add_argument('--build', default='build-release')
+    parser.add_argument('--once', action='store_true')
+    parser.add_argument('--keep', action='store_true')
+    parser.add_argument('--data')
+    parser.add_argument('--port', type=int, default=7400)
+    parser.add_argument('--shards', default=str(NODES))
+    parser.add_argument('-h', '--help', action='store_true')
+    words, demo = sys.argv[1:], []
+    if '--' in words:
+        words, demo = words[:words.index('--')], words[words.index('--') + 1:]
+    options = parser.parse_args(words)
+    options.demo = demo
+    if options.help:
+        say(__doc__.strip())
+        return 0
+    folder = options.data
+    if folder:
+        os.makedirs(folder, exist_ok=True)
+    else:
+        # Not /tmp: it may lie in memory, where a sync costs nothing.
+        folder = tempfile.mkdtemp(prefix='jumun-run.', dir=os.environ.get('TMPDIR', '/var/tmp'))
+    signal.signal(signal.SIGTERM, stop_at_once)
+    show, code = Show(options, folder), 0
+    try:
+        show.run()
+    except Failed as e:
+        print(f'run: {e}', file=sys.stderr)
+        code = 1
+    except KeyboardInterrupt:
+        say('\nstopping the nodes ...')
+        code = 0 if show.killed else 130
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threads = [threading.Thread(target=n.stop) for n in show.nodes]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    if options.keep or code == 1:
+        say(f'kept: {folder}')
+    elif not options.data:
+        shutil.rmtree(folder, ignore_errors=True)
+    return code
+
+
+if __name__ == '__main__':
+    sys.exit(main())
