@@ -8,10 +8,19 @@
 enum { ACKNOWLEDGED_MESSAGES = 1000, ACKNOWLEDGED_MS = 1000,
        GREET_MESSAGES_MAX = 4 /* of 2,048 paused stores each, in one turn */ };
 
+/* Pauses are told to all shards that there are, also to those that only a former leader had heard
+ * of and greeted: it is not repeated. */
+static uint32_t told_shards(const struct shard *s) {
+    uint32_t count = s->shards_count;
+    for (uint32_t p = count; p < s->peers_known; p++)
+        if (s->outbox.peers[p].sequence_last != 0) count = p + 1;
+    return count;
+}
+
 bool shard_news_has_room(const struct shard *s) {
     uint32_t statuses = s->turn.news.status_count + 1;
     return s->turn.news.count + ORDER_HELD_MAX + 2 < TURN_NEWS_MAX && statuses <= TURN_STATUS_MAX &&
-           statuses * s->shards_count * STATUS_BYTES <= TURN_STATUS_BYTES_MAX;
+           statuses * told_shards(s) * STATUS_BYTES <= TURN_STATUS_BYTES_MAX;
 }
 
 static uint32_t store_shard(const struct shard *s, struct bytes store) {
@@ -123,7 +132,7 @@ void shard_news_finish(struct shard *s) {
             s->news_picked[i] = (struct store_news){
                 .store = bytes_of(n->status[i].text, n->status[i].bytes),
                 .paused = n->status[i].paused, .version = n->status[i].version};
-        for (uint32_t to = 0; to < s->shards_count; to++)
+        for (uint32_t to = 0, count = told_shards(s); to < count; to++)
             message_send(s, to, STORE_MESSAGE_STATUS, s->news_picked, n->status_count);
         n->status_count = 0;
     }
@@ -254,8 +263,10 @@ bool shard_apply_message(struct shard *s, const struct event *e,
                          const struct apply_context *context) {
     const struct message_event *m = event_payload(e);
     struct news_visit v = {.s = s, .apply = true, .context = context};
-    if (!store_message_decode(message_event_payload(e), &v.message_kind, news_visit_item, &v))
-        return false;
+    bool applied =
+        store_message_decode(message_event_payload(e), &v.message_kind, news_visit_item, &v);
+    s->no_memory = v.failed;
+    if (!applied) return false;
     if (m->sequence != 0) {
         require(shard_know_peer(s, m->peer));
         s->outbox.peers[m->peer].seen = m->sequence;

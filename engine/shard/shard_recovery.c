@@ -89,7 +89,8 @@ static const char *replay_event(struct shard *s, const struct event *e,
         return NULL;
     }
     if (context->index <= s->stores_index) return NULL;
-    return shard_apply_message(s, e, context) ? NULL : "a message cannot be applied";
+    if (shard_apply_message(s, e, context)) return NULL;
+    return s->no_memory ? no_memory : "a message cannot be applied";
 }
 
 /* Takes the next events of an entry and asks memory for all their orders at once: see
@@ -177,7 +178,7 @@ static void replay_some(struct shard *s, uint64_t last) {
     if (rv == -1) log_error("shard %u: %s", s->options.id, error);
     if (r.fault)
         log_error("shard %u: log entry %" PRIu64 ": %s", s->options.id, s->replay_index, r.fault);
-    if (r.fault == no_memory && s->phase == SHARD_FOLLOWING) {
+    if (r.fault == no_memory && !s->alone) {
         /* Everything that is stored leaves memory, and it begins again. */
         shard_forget_after(s, NO_MEMORY_RETRY_MS);
         return;
