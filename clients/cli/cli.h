@@ -96,6 +96,8 @@ int cli_read(struct cli *cli, const jumun_command *command, struct cli_answer *a
 void cli_answer_free(struct cli_answer *answer);
 /* Prints JSON, indented on a terminal, and releases it. Returns CLI_DONE. */
 int cli_print_json(json_t *json);
+/* An order as JSON for scripts: lists with names, numbers that stand for words as words. */
+json_t *cli_order_json(const msgpack_object *value);
 
 /* The commands, by file. */
 int cli_place(struct cli *cli);
@@ -133,6 +135,11 @@ int cli_cluster_status(struct cli *cli);
 int cli_status(struct cli *cli);
 int cli_top(struct cli *cli);
 int cli_ping(struct cli *cli);
+int cli_orders(struct cli *cli);
+int cli_stats(struct cli *cli);
+int cli_lag(struct cli *cli);
+int cli_watch(struct cli *cli);
+int cli_import(struct cli *cli);
 int cli_key_new(struct cli *cli);
 int cli_key_parse(struct cli *cli);
 int cli_encode(struct cli *cli);

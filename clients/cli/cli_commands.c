@@ -76,6 +76,55 @@ static const struct args_option top_options[] = {
     {"interval", 'i', "TIME", "between two looks (default 1s)", NULL},
     {"count", 'n', "N", "end after N looks", NULL},
     {NULL}};
+#define STATES                                                                                     \
+    "placed|paid|accepted|ready|picked_up|delivered|completed|rejected|cancelled|expired"
+#define REPLICA_OPTION                                                                             \
+    {"replica", 'R', "URL", "replica to ask; several, separated by commas "                        \
+     "(JUMUN_REPLICA; default tcp://127.0.0.1:7500)", NULL}
+#define DEMAND_OPTIONS                                                                             \
+    REPLICA_OPTION,                                                                                \
+    {"at-least", 0, "TOKENS", "reflect these: SHARD:INDEX, separated by commas", NULL},            \
+    {"max-age", 0, "TIME", "reflect a state no older than this", NULL},                            \
+    {"strict", 0, NULL, "no answer rather than one that reflects less", NULL}
+static const struct args_option orders_options[] = {
+    {"store", 's', "STORE", "open orders of a store, by state, oldest first", NULL},
+    {"customer", 'c', "CUSTOMER", "orders of a customer, newest first", NULL},
+    {"state", 0, "STATE", "in this state; with --store it may repeat", STATES},
+    {"ref", 'r', "TEXT", "orders with this number of your own", NULL},
+    {"key", 'k', "KEY", "these orders; repeat for more", NULL},
+    {"from", 0, "TIME", "with --state: placed at this time or later (2h = 2h ago, or Unix ms)",
+     NULL},
+    {"to", 0, "TIME", "with --state: placed before", NULL},
+    {"limit", 'n', "N", "orders at most (default 100; 0 = all)", NULL},
+    {"fields", 'F', "NAMES", "only these fields, separated by commas", NULL},
+    DEMAND_OPTIONS, {NULL}};
+static const struct args_option stats_options[] = {
+    {"by", 'b', "BUCKET", "minute (default) or day, of UTC", "minute|day"},
+    {"last", 0, "TIME", "so far back (default 1h, by day 30d)", NULL},
+    {"store", 's', "STORE", "of this store (default: all together)", NULL},
+    {"state", 0, "STATE", "that came into this state; repeat for more", STATES},
+    DEMAND_OPTIONS, {NULL}};
+static const struct args_option lag_options[] = {
+    REPLICA_OPTION,
+    {"max-age", 0, "TIME", "end with status 1 when a shard is older than this", NULL},
+    {NULL}};
+static const struct args_option watch_options[] = {
+    REPLICA_OPTION,
+    {"since", 0, "TOKENS", "go on from there: SHARD:INDEX, separated by commas", NULL},
+    {"tokens", 0, "FILE", "keep the tokens here, and go on from there", "@file"},
+    {"count", 'n', "N", "end after N changes", NULL},
+    {"fields", 'F', "NAMES", "only these fields, separated by commas", NULL},
+    {NULL}};
+static const struct args_option import_options[] = {
+    {"full", 0, NULL, "all orders, as they are at one moment", NULL},
+    {"since", 0, "WHEN", "orders that changed since: 10m, SHARD:INDEX,..., or @FILE", NULL},
+    {"format", 0, "FORM", "jsonl (default), csv or msgpack", "jsonl|csv|msgpack"},
+    {"output", 'o', "FILE", "write here (default: standard output)", "@file"},
+    {"fields", 'F', "NAMES", "only these fields, separated by commas", NULL},
+    {"rate", 0, "N", "orders a second at most", NULL},
+    {"tokens", 0, "FILE", "keep here how far it got, and go on from there when it was stopped",
+     "@file"},
+    REPLICA_OPTION, {NULL}};
 static const struct args_option encode_options[] = {
     {"output", 'o', "FILE", "write here (default: standard output)", "@file"}, {NULL}};
 static const struct args_option key_new_options[] = {{"count", 'n', "N", "print N keys", NULL},
@@ -238,6 +287,33 @@ const struct cli_command cli_commands[] = {
     {"top", "", "watch the node live", "q or Ctrl-C quits. Not on a terminal: a line per look.",
      "jumun top\njumun top --interval 5s --count 12 | tee load.txt", top_options, 0, 0, false,
      cli_top},
+    {"orders", "", "list orders, from a replica",
+     "Of a store, a customer, in a state, by your own number, or by key. What the answer lacks or\n"
+     "that it is old is told on stderr, and in the JSON.",
+     "jumun orders --store s1\njumun orders --store s1 --state ready --fields key,total\n"
+     "jumun orders --customer c7 --limit 10 --json\njumun orders --state paid --from 1h",
+     orders_options, 0, 0, false, cli_orders},
+    {"stats", "", "count orders and money, from a replica",
+     "Orders that came into each state in each minute or day, and their money.",
+     "jumun stats --last 15m\njumun stats --by day --store s1 --state completed",
+     stats_options, 0, 0, false, cli_stats},
+    {"lag", "", "show how far replicas are behind", NULL,
+     "jumun lag --replica tcp://a:7500,tcp://b:7500\njumun lag --max-age 1s || alert",
+     lag_options, 0, 0, false, cli_lag},
+    {"watch", "TOPIC", "see changes as they happen, from a replica",
+     "TOPIC: store/ID, customer/ID or order/KEY. Ctrl-C ends. Nothing is missed while it runs;\n"
+     "with --tokens nothing is missed while it does not, either.",
+     "jumun watch store/s1\njumun watch order/$KEY --count 1\n"
+     "jumun watch store/s1 --json --tokens s1.tokens | while read order; do ...; done",
+     watch_options, 1, 1, false, cli_watch},
+    {"import", "", "copy orders out of a replica, for other systems",
+     "--full copies all orders as they are at one moment; --since those that changed since a time "
+     "or\ntokens, each once, as they are now. With --tokens a copy that was stopped goes on, and a "
+     "finished\none is what the next --since @FILE begins at.",
+     "jumun import --full --output orders.jsonl --tokens orders.tokens\n"
+     "jumun import --since @orders.tokens --tokens orders.tokens >> changes.jsonl\n"
+     "jumun import --since 10m --format csv --fields key,state,total",
+     import_options, 0, 0, false, cli_import},
     {"ping", "", "see whether the node answers", NULL, "jumun ping --timeout 500ms", NULL, 0, 0,
      false, cli_ping},
     {"key new", "", "make order keys or command ids", NULL, "KEY=$(jumun key new)", key_new_options,

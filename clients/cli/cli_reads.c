@@ -45,7 +45,7 @@ static void reads_attributes(json_t *order, const msgpack_object *value) {
     msgpack_unpacked_destroy(&unpacked);
 }
 
-static json_t *reads_order_json(const msgpack_object *value) {
+json_t *cli_order_json(const msgpack_object *value) {
     static const char *const line[] = {"sku", "quantity", "cancelled", "unit_price", "name", NULL};
     static const char *const payment[] = {"method", "reference", "amount", "state", NULL};
     json_t *order = value_to_json(value);
@@ -65,7 +65,7 @@ int cli_get(struct cli *cli) {
     if (!cli_key(cli, cli_word(cli, 0), &c.order)) return CLI_USAGE;
     int status = cli_read(cli, &c, &answer, &encoded);
     if (status != CLI_DONE || encoded) return status;
-    if (cli->json) cli_print_json(reads_order_json(answer.value));
+    if (cli->json) cli_print_json(cli_order_json(answer.value));
     else cli_show_order(cli, answer.value, text_now_ms(), stdout);
     cli_answer_free(&answer);
     return status;

@@ -103,7 +103,7 @@ typedef enum {
     JUMUN_STATE_ORDERS = 204,   /* states: one; from_ms, to_ms?; by time placed, oldest first */
     JUMUN_COUNTERS = 205,       /* bucket_ms, from_ms, to_ms, subject? (a store), states? */
     JUMUN_CHANGES = 206,        /* subject: a topic; since?: what changed behind those tokens */
-    JUMUN_EXPORT = 207,         /* subject: the id of a snapshot; all orders by key */
+    JUMUN_EXPORT = 207,         /* snapshot: its id at that one replica; all orders by key */
     JUMUN_REPLICA_PING = 100,
     JUMUN_REPLICA_MAP = 101,
     JUMUN_REPLICA_STATUS = 102
@@ -126,6 +126,7 @@ typedef struct {
     jumun_key order;                                      /* JUMUN_GET_ORDER */
     const jumun_key *keys; uint32_t keys_count;           /* JUMUN_MULTI_GET: at most 1,024 */
     const char *subject;
+    uint64_t snapshot;                                    /* JUMUN_EXPORT */
     const uint8_t *states; uint32_t states_count;         /* numbers: jumun_state_number() */
     bool has_from, has_to;
     int64_t from_ms, to_ms;                               /* [from, to) */

@@ -53,7 +53,8 @@ static const char *fault_of_kind(const jumun_query *q) {
                                                                     : NULL;
     case JUMUN_CHANGES: return fault_of_subject(q, 9 + ID_TEXT_BYTES_MAX);
     case JUMUN_BY_REF: return fault_of_subject(q, EXTERNAL_REF_BYTES_MAX);
-    case JUMUN_CUSTOMER_ORDERS: case JUMUN_STORE_BOARD: case JUMUN_EXPORT:
+    case JUMUN_EXPORT: return NULL;
+    case JUMUN_CUSTOMER_ORDERS: case JUMUN_STORE_BOARD:
         return fault_of_subject(q, ID_TEXT_BYTES_MAX);
     }
     return "there is no such kind of query";
@@ -174,7 +175,12 @@ void query_encode(struct msgpack_writer *w, const jumun_query *q) {
         put_fields(w, q);
         put_limit(w, q);
         break;
-    case JUMUN_BY_REF: case JUMUN_CUSTOMER_ORDERS: case JUMUN_EXPORT:
+    case JUMUN_EXPORT:
+        msgpack_write_uint(w, q->snapshot);
+        put_fields(w, q);
+        put_page(w, q);
+        break;
+    case JUMUN_BY_REF: case JUMUN_CUSTOMER_ORDERS:
         msgpack_write_text(w, q->subject);
         put_fields(w, q);
         put_page(w, q);

@@ -1,0 +1,101 @@
+/* jumun lag: how far each replica is behind, shard by shard. */
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "clients/cli/cli_query.h"
+#include "clients/cli/table.h"
+#include "clients/cli/text.h"
+
+enum { LAG_AGE_UNKNOWN = 0x7fffffff };
+
+struct lag {
+    struct cli *cli;
+    struct table *table;
+    json_t *list;
+    int64_t max_age_ms;        /* -1 = any */
+    bool too_old;
+};
+
+static void lag_shard(struct lag *l, const char *replica, const msgpack_object *shard) {
+    int64_t index = value_int(shard, "index", 0), commit = value_int(shard, "commit", 0);
+    int64_t age = value_int(shard, "age_ms", LAG_AGE_UNKNOWN);
+    int64_t number = value_int(shard, "shard", 0);
+    bool known = age < LAG_AGE_UNKNOWN, partial = value_bool(shard, "partial", false);
+    int64_t behind = commit > index ? commit - index : 0;
+    bool old = l->max_age_ms >= 0 && (!known || age > l->max_age_ms);
+    char span[TEXT_BYTES];
+    l->too_old |= old;
+    if (l->list) {
+        json_array_append_new(l->list, json_pack("{s:s, s:I, s:I, s:I, s:I, s:I, s:b}", "replica",
+                                                 replica, "shard", (json_int_t)number, "index",
+                                                 (json_int_t)index, "commit", (json_int_t)commit,
+                                                 "behind", (json_int_t)behind, "age_ms",
+                                                 (json_int_t)(known ? age : -1), "partial",
+                                                 partial));
+        return;
+    }
+    table_cell(l->table, NULL, "%s", replica);
+    table_cell(l->table, NULL, "%" PRId64, number);
+    table_cell(l->table, NULL, "%" PRId64, index);
+    table_cell(l->table, behind ? "33" : NULL, "%" PRId64, behind);
+    table_cell(l->table, old ? "31" : NULL, "%s", known ? text_span(span, age) : "unknown");
+    table_cell(l->table, NULL, "%s", partial ? "importing" : "");
+}
+
+static int lag_replica(struct lag *l, const char *replica) {
+    jumun_query query = {.kind = JUMUN_REPLICA_STATUS};
+    jumun_answer *a;
+    msgpack_unpacked unpacked;
+    size_t offset = 0;
+    jumun_queries *q = cli_queries(l->cli, replica);
+    if (!q) return CLI_USAGE;
+    int code = jumun_query_run(q, &query, &a), status = CLI_DONE;
+    msgpack_unpacked_init(&unpacked);
+    if (code != JUMUN_OK) {
+        fprintf(stderr, "%s: ", replica);
+        status = cli_query_failed(l->cli, code, a);
+    } else if (msgpack_unpack_next(&unpacked, a->value, a->value_bytes, &offset) ==
+               MSGPACK_UNPACK_SUCCESS) {
+        const msgpack_object *shards = value_at(&unpacked.data, "shards");
+        for (uint32_t i = 0; i < value_count(shards); i++)
+            lag_shard(l, replica, value_item(shards, i));
+        if (value_count(shards) == 0) l->too_old |= l->max_age_ms >= 0;
+    } else {
+        status = cli_query_failed(l->cli, JUMUN_BAD_REPLY, a);
+    }
+    msgpack_unpacked_destroy(&unpacked);
+    jumun_answer_free(a);
+    jumun_queries_close(q);
+    return status;
+}
+
+int cli_lag(struct cli *cli) {
+    static const char *const heads[] = {"replica", "shard", "index", "behind", "age", ""};
+    struct lag l = {.cli = cli, .max_age_ms = -1};
+    int status = CLI_DONE;
+    if (!cli_span_option(cli, "max-age", &l.max_age_ms)) return CLI_USAGE;
+    char *all = strdup(cli_replicas(cli)), *rest = NULL;
+    if (!all) return CLI_NO_ANSWER;
+    bool json = cli->json;
+    if (json) {
+        l.list = json_array();
+        cli->json = false; /* one document, whatever fails */
+    } else {
+        l.table = table_new("lrrrrl", cli->color);
+        table_heading(l.table);
+        for (int i = 0; i < 6; i++) table_cell(l.table, NULL, "%s", heads[i]);
+    }
+    for (char *r = strtok_r(all, ",", &rest); r; r = strtok_r(NULL, ",", &rest)) {
+        int one = lag_replica(&l, r);
+        if (one != CLI_DONE) status = one;
+    }
+    if (json) {
+        cli_print_json(l.list);
+    } else {
+        table_print(l.table, stdout, 0);
+        table_delete(l.table);
+    }
+    free(all);
+    return status == CLI_DONE && l.too_old ? CLI_REFUSED : status;
+}

@@ -1,0 +1,122 @@
+#include "clients/cli/cli_query.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "clients/cli/text.h"
+
+const char *cli_replicas(const struct cli *cli) {
+    const char *given = args_value(&cli->args, "replica");
+    if (!given) given = getenv("JUMUN_REPLICA");
+    return given && *given ? given : "tcp://127.0.0.1:7500";
+}
+
+jumun_queries *cli_queries(struct cli *cli, const char *replicas) {
+    char error[256] = "";
+    jumun_query_options options = {.timeout_ms = cli->timeout_ms, .no_stale = true,
+                                   .attempt_timeout_ms = cli->timeout_ms / 2 + 1};
+    jumun_queries *q = jumun_queries_open(replicas, &options, error, sizeof error);
+    if (!q) cli_usage(cli, "%s: %s", replicas, error);
+    return q;
+}
+
+bool cli_tokens_parse(const char *text, jumun_token tokens[CLI_TOKENS_MAX], uint32_t *count) {
+    *count = 0;
+    for (const char *at = text;; at++) {
+        char *end;
+        if (*at < '0' || *at > '9' || *count == CLI_TOKENS_MAX) return false;
+        unsigned long shard = strtoul(at, &end, 10);
+        if (*end != ':' || shard > UINT16_MAX || end[1] < '0' || end[1] > '9') return false;
+        tokens[*count].shard = (uint32_t)shard;
+        tokens[(*count)++].index = strtoull(end + 1, &end, 10);
+        at = end;
+        if (*at == '\0') return true;
+        if (*at != ',') return false;
+    }
+}
+
+void cli_tokens_print(const jumun_token *tokens, uint32_t count, FILE *out) {
+    for (uint32_t i = 0; i < count; i++)
+        fprintf(out, "%s%u:%" PRIu64, i ? "," : "", tokens[i].shard, tokens[i].index);
+}
+
+bool cli_demand(struct cli *cli, jumun_demand *d, jumun_token tokens[CLI_TOKENS_MAX]) {
+    const char *at_least = args_value(&cli->args, "at-least");
+    int64_t max_age = -1;
+    if (at_least && !cli_tokens_parse(at_least, tokens, &d->at_least_count)) {
+        cli_usage(cli, "--at-least: \"%.60s\" is not of the form 0:17,1:4", at_least);
+        return false;
+    }
+    if (!cli_span_option(cli, "max-age", &max_age)) return false;
+    d->at_least = tokens;
+    d->bounded_age = max_age >= 0;
+    d->max_age_ms = max_age > UINT32_MAX ? UINT32_MAX : (uint32_t)max_age;
+    d->strict = args_flag(&cli->args, "strict");
+    return true;
+}
+
+bool cli_fields(struct cli *cli, const char *fields[CLI_FIELDS_MAX], uint32_t *count) {
+    char *at = args_value(&cli->args, "fields"), *rest = NULL;
+    *count = 0;
+    if (!at) return true;
+    for (char *name = strtok_r(at, ",", &rest); name; name = strtok_r(NULL, ",", &rest)) {
+        if (*count == CLI_FIELDS_MAX) {
+            cli_usage(cli, "--fields: more than %d names", CLI_FIELDS_MAX);
+            return false;
+        }
+        fields[(*count)++] = name;
+    }
+    if (*count > 0) return true;
+    cli_usage(cli, "--fields: no name is given");
+    return false;
+}
+
+int cli_query_failed(struct cli *cli, int code, const jumun_answer *answer) {
+    char detail[128] = "";
+    const char *text = jumun_result_text(code);
+    if (code == JUMUN_NOT_SENT) text = "no replica could be asked within the timeout";
+    if (answer && answer->detail[0] && strcmp(answer->detail, text) != 0) {
+        char clean[sizeof answer->detail];
+        text_printable(clean, sizeof clean, answer->detail, strlen(answer->detail));
+        snprintf(detail, sizeof detail, " (%s)", clean);
+    }
+    int status = cli_exit_of(code);
+    if (code == JUMUN_BAD_ARGUMENT) return cli_usage(cli, "%s", answer ? answer->detail : text);
+    if (cli->json) {
+        cli_print_json(json_pack("{s:i, s:s, s:s}", "code", code, "name", jumun_result_name(code),
+                                 "text", text));
+    }
+    cli_error(cli, "%s [%d %s]: %s%s", status == CLI_REFUSED ? "refused" : "failed", code,
+              jumun_result_name(code), text, detail);
+    return status;
+}
+
+void cli_query_caveats(const struct cli *cli, const jumun_answer *a) {
+    char span[TEXT_BYTES];
+    if (a->lagging) cli_error(cli, "the answer does not reflect all that was demanded");
+    if (!a->partial) return;
+    fputs("jumun: of these shards something may be missing:", stderr);
+    for (uint32_t i = 0; i < a->missing_count; i++) fprintf(stderr, " %u", a->missing[i]);
+    fprintf(stderr, "%s%s\n", a->age_ms == UINT32_MAX ? "" : "; age ",
+            a->age_ms == UINT32_MAX ? "" : text_span(span, a->age_ms));
+}
+
+json_t *cli_row_json(const void *row, size_t bytes, const char *const *fields, uint32_t count) {
+    msgpack_unpacked unpacked;
+    size_t offset = 0;
+    json_t *json = NULL;
+    msgpack_unpacked_init(&unpacked);
+    if (msgpack_unpack_next(&unpacked, row, bytes, &offset) == MSGPACK_UNPACK_SUCCESS) {
+        const msgpack_object *o = &unpacked.data;
+        if (count == 0) {
+            json = cli_order_json(o);
+        } else {
+            json = json_object();
+            for (uint32_t i = 0; i < count && i < value_count(o); i++)
+                json_object_set_new(json, fields[i], value_to_json(value_item(o, i)));
+        }
+    }
+    msgpack_unpacked_destroy(&unpacked);
+    return json ? json : json_null();
+}

@@ -1,0 +1,39 @@
+/* What the commands that ask replicas share. */
+#ifndef JUMUN_CLI_CLI_QUERY_H
+#define JUMUN_CLI_CLI_QUERY_H
+
+#include "clients/cli/cli.h"
+#include "clients/sdk/jumun_query.h"
+
+enum { CLI_FIELDS_MAX = 64, CLI_TOKENS_MAX = 256 };
+
+/* --replica, JUMUN_REPLICA, or the default. */
+const char *cli_replicas(const struct cli *cli);
+/* NULL after the error was printed. */
+jumun_queries *cli_queries(struct cli *cli, const char *replicas);
+
+/* What --at-least, --max-age, --strict and --timeout demand; `tokens` is the caller's room. False
+ * after a usage error was printed. */
+bool cli_demand(struct cli *cli, jumun_demand *demand, jumun_token tokens[CLI_TOKENS_MAX]);
+
+/* "0:17,1:4". False: it is none. */
+bool cli_tokens_parse(const char *text, jumun_token tokens[CLI_TOKENS_MAX], uint32_t *count);
+void cli_tokens_print(const jumun_token *tokens, uint32_t count, FILE *out);
+
+/* --fields, cut in place; *count = 0 when it is absent. False after the error was printed. */
+bool cli_fields(struct cli *cli, const char *fields[CLI_FIELDS_MAX], uint32_t *count);
+
+/* Says on stderr why there is no answer; returns the exit status. */
+int cli_query_failed(struct cli *cli, int code, const jumun_answer *answer);
+/* Says on stderr what the answer lacks. */
+void cli_query_caveats(const struct cli *cli, const jumun_answer *answer);
+
+/* For JSON: -1 = not known. */
+static inline json_int_t cli_age(const jumun_answer *answer) {
+    return answer->age_ms == UINT32_MAX ? -1 : (json_int_t)answer->age_ms;
+}
+
+/* One row as JSON: an order, or the fields asked for by name. */
+json_t *cli_row_json(const void *row, size_t bytes, const char *const *fields, uint32_t count);
+
+#endif

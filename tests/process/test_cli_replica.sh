@@ -1,0 +1,163 @@
+#!/usr/bin/env bash
+# The commands of jumun that ask replicas, against a real node and two real replicas: what they
+# print, their JSON, their exit status; a watch and a copy that are stopped and go on.
+#
+#   test_cli_replica.sh JUMUND JUMUN-REPLICA JUMUN
+set -uo pipefail
+
+jumund=$1 replica=$2 jumun=$3
+work=$(mktemp -d "${TMPDIR:-/var/tmp}/jumun-test-cli-replica.XXXXXX")
+pids=() checks=0 failures=0
+export TZ=UTC
+
+clean_up() {
+    for pid in "${pids[@]}"; do kill -KILL "$pid" 2>/dev/null && wait "$pid" 2>/dev/null; done
+    rm -rf "$work"
+}
+trap clean_up EXIT
+
+fail() {
+    failures=$((failures + 1))
+    printf 'FAILED (line %s): %s\n' "${BASH_LINENO[1]}" "$1"
+    sed 's/^/    out: /' "$work/out" | head -n 20
+    sed 's/^/    err: /' "$work/err" | head -n 20
+}
+j() {
+    local wanted=$1 status=0
+    shift
+    checks=$((checks + 1))
+    "$jumun" "$@" >"$work/out" 2>"$work/err" </dev/null || status=$?
+    [ $status -eq "$wanted" ] || fail "status $status instead of $wanted: $*"
+}
+says() { checks=$((checks + 1)); grep -qF -- "$1" "$work/out" || fail "stdout lacks: $1"; }
+omits() { checks=$((checks + 1)); ! grep -qF -- "$1" "$work/out" || fail "stdout has: $1"; }
+complains() { checks=$((checks + 1)); grep -qF -- "$1" "$work/err" || fail "stderr lacks: $1"; }
+lines() { checks=$((checks + 1)); [ "$(wc -l <"$1")" -eq "$2" ] || fail "$1 has not $2 lines"; }
+json() {
+    checks=$((checks + 1))
+    python3 -c 'import json, sys
+d = json.load(open(sys.argv[1]))
+sys.exit(not eval(sys.argv[2]))' "$work/out" "$1" 2>>"$work/err" || fail "not so in the JSON: $1"
+}
+
+# start NAME COMMAND...: runs it, waits for its ready line, leaves its address in $address.
+start() {
+    local name=$1
+    shift
+    "$@" >"$work/$name.ready" 2>"$work/$name.log" </dev/null &
+    pids+=($!)
+    for _ in $(seq 300); do
+        address=$(sed -n 's/^[a-z-]* ready: \([^ ]*\).*/\1/p' "$work/$name.ready")
+        [ -z "$address" ] || return 0
+        sleep 0.1
+    done
+    cat "$work/$name.log"
+    exit 1
+}
+place() { "$jumun" -q place --store s1 --currency KRW --line rice:2:9500:Rice "$@"; }
+
+start node "$jumund" --data "$work/data" --listen tcp://127.0.0.1:0 --shards 2 --no-pin
+export JUMUN_ENDPOINT=$address
+start a "$replica" --nodes "$JUMUN_ENDPOINT" --data "$work/a" --listen tcp://127.0.0.1:0
+one=$address
+start b "$replica" --nodes "$JUMUN_ENDPOINT" --data "$work/b" --listen tcp://127.0.0.1:0
+two=$address
+export JUMUN_REPLICA=$one,$two
+
+key=$(place --customer c1 --external-ref r-77)
+for n in 2 3 4 5 6; do place --customer "c$n" >/dev/null; done
+"$jumun" -q pay "$key" 19000 --reference pg1
+token=$("$jumun" -j accept "$key" --minutes 5 | python3 -c 'import json, sys
+d = json.load(sys.stdin)
+print(str(d["shard"]) + ":" + str(d["index"]))')
+
+# -- orders: own writes by their token, lists, pages, fields
+j 0 --json orders --key "$key" --at-least "$token" --strict
+json 'd["orders"][0]["state"] == "accepted" and not d["lagging"] and len(d["tokens"]) == 2'
+j 0 orders --store s1 && says accepted && says "19,000 KRW"
+j 0 --json orders --store s1 --limit 4
+json 'len(d["orders"]) == 4 and d["more"]'
+j 0 --json orders --store s1 --limit 0
+json 'len(d["orders"]) == 6 and not d["more"]'
+j 0 --json orders --store s1 --state placed --fields key,total
+json 'len(d["orders"]) == 5 and d["orders"][0] == {"key": d["orders"][0]["key"], "total": 19000}'
+j 0 --json orders --customer c1 && json 'len(d["orders"]) == 1'
+j 0 --json orders --ref r-77 && json 'd["orders"][0]["key"] == "'"$key"'"'
+j 0 --json orders --state accepted --from 1h && json 'len(d["orders"]) == 1'
+j 0 --json orders --state accepted --to 1h && json 'd["orders"] == []'
+j 0 --json orders --customer nobody && json 'd["orders"] == []'
+j 0 --json orders --store s1 --at-least 1:999999 --timeout 400ms
+json 'd["lagging"] and d["partial"]'
+complains "does not reflect all"
+j 1 orders --store s1 --at-least 1:999999 --strict --timeout 400ms && complains token_not_reached
+j 2 orders && complains "one of --store"
+j 2 orders --store s1 --state cooked && complains "not a state"
+j 2 orders --store s1 --at-least 1-2
+j 1 orders --store s1 --fields key,colour && complains field_unknown
+
+# -- stats, lag
+j 0 --json stats && json 'sum(c["orders"] for c in d["counters"] if c["state"] == "placed") == 6'
+j 0 --json stats --by day --store s1 --state accepted && json 'd["counters"][0]["total"] == 19000'
+j 0 stats && says accepted
+j 2 stats --by hour
+j 0 --json lag && json 'len(d) == 4 and all(s["behind"] == 0 for s in d)'
+j 0 lag --max-age 1m && says "$one" && says "$two"
+j 3 lag --replica tcp://127.0.0.1:1 --timeout 300ms
+
+# -- watch: stopped, and nothing missed
+"$jumun" --json watch store/s1 --tokens "$work/w.tokens" --count 1 >"$work/w1" 2>&1 &
+watch=$!
+for _ in $(seq 200); do
+    "$jumun" -q annotate "$key" here
+    kill -0 "$watch" 2>/dev/null || break
+    sleep 0.05
+done
+wait "$watch" || fail "the watch ended badly"
+lines "$work/w1" 1
+for n in 1 2 3; do place --customer "w$n" >/dev/null; done
+timeout 20 "$jumun" --json watch store/s1 --tokens "$work/w.tokens" --count 3 >"$work/w2" \
+    2>"$work/err"
+checks=$((checks + 1))
+[ "$(grep -c '"customer":"w[123]"' "$work/w2")" -ge 2 ] || fail "changes were missed"
+j 2 watch rider/1
+
+# -- import: whole, since tokens, and one that was stopped
+j 0 import --full --output "$work/all.jsonl" --tokens "$work/all.tokens"
+lines "$work/all.jsonl" 9
+"$jumun" -q ready "$key"
+new=$(place --customer late)
+j 0 import --since "@$work/all.tokens" --tokens "$work/all.tokens"
+lines "$work/out" 2
+says "$new" && says "$key"
+j 0 import --since "@$work/all.tokens" && lines "$work/out" 0
+j 0 import --since 10m --format csv --fields key,state && lines "$work/out" 11
+says "$key,ready"
+j 0 -q import --full --format csv && lines "$work/out" 11
+for n in $(seq 1700); do echo "s2,KRW,a:1:100"; done | sed '1i store,currency,lines' >"$work/more.csv"
+"$jumun" -q place --csv "$work/more.csv" >"$work/more.keys"
+"$jumun" import --full --output "$work/two.jsonl" --tokens "$work/two.tokens" --rate 1000 \
+    >/dev/null 2>&1 &
+copy=$!
+for _ in $(seq 100); do grep -q '"rows":[1-9]' "$work/two.tokens" 2>/dev/null && break; sleep 0.05; done
+kill -KILL "$copy"; wait "$copy" 2>/dev/null
+printf 'torn' >>"$work/two.jsonl"
+j 0 import --full --output "$work/two.jsonl" --tokens "$work/two.tokens" && complains "going on"
+complains "00 orders" # it had written some
+lines "$work/two.jsonl" 1710
+checks=$((checks + 1))
+python3 -c 'import json, sys
+keys = [json.loads(line)["key"] for line in open(sys.argv[1])]
+sys.exit(len(keys) != len(set(keys)))' "$work/two.jsonl" || fail "an order was copied twice"
+j 2 import && j 2 import --full --since 1m && j 4 import --since @nowhere
+
+# -- one replica dies, then the other one
+kill -KILL "${pids[2]}"; wait "${pids[2]}" 2>/dev/null
+for _ in 1 2 3; do j 0 orders --store s1; done
+kill -KILL "${pids[1]}"; wait "${pids[1]}" 2>/dev/null
+j 3 orders --store s1 --timeout 400ms && complains "no replica"
+
+for command in orders stats lag watch import; do j 0 "$command" --help && says "--replica"; done
+j 0 completion bash && says import && says "'orders --state') words="
+
+printf '%d checks, %d failures\n' $checks $failures
+[ $failures -eq 0 ]
