@@ -307,6 +307,72 @@ static void write_feed(void) {
     write_file("feed", "refused", bytes, 1 + msgpack_writer_size(&w));
 }
 
+/* A replica's answer, from one result on: its head is told by the caller. */
+static void replica_reply(struct msgpack_writer *w, uint8_t *bytes, size_t size, unsigned items) {
+    msgpack_writer_init(w, bytes, size);
+    msgpack_write_array(w, 5);
+    msgpack_write_uint(w, 1);
+    msgpack_write_uint(w, 0);
+    msgpack_write_array(w, 1);
+    msgpack_write_array(w, items);
+    msgpack_write_uint(w, 0);
+    for (unsigned i = 0; i < 4; i++) msgpack_write_uint(w, i);
+}
+
+static void replica_reply_end(struct msgpack_writer *w, const char *name) {
+    msgpack_write_array(w, 2); /* tokens */
+    for (unsigned i = 0; i < 2; i++) {
+        msgpack_write_array(w, 3);
+        for (unsigned n = 0; n < 3; n++) msgpack_write_uint(w, 100 * i + n);
+    }
+    msgpack_write_array(w, 1); /* missing */
+    msgpack_write_uint(w, 1);
+    write_file("replica", name, w->start, msgpack_writer_size(w));
+}
+
+static void write_replica(void) {
+    uint8_t bytes[1024];
+    struct msgpack_writer w;
+    replica_reply(&w, bytes, sizeof bytes, 7); /* counters, and a cursor */
+    msgpack_write_array(&w, 1);
+    msgpack_write_array(&w, 8);
+    msgpack_write_int(&w, 1767225600000);
+    msgpack_write_text(&w, "store-7");
+    msgpack_write_uint(&w, 3);
+    msgpack_write_text(&w, "KRW");
+    for (int i = 0; i < 4; i++) msgpack_write_int(&w, 9500 * i);
+    msgpack_write_bin(&w, "cursor", 6);
+    replica_reply_end(&w, "counters");
+    replica_reply(&w, bytes, sizeof bytes, 6); /* changes */
+    msgpack_write_array(&w, 3);
+    msgpack_write_array(&w, 1);
+    msgpack_write_map(&w, 2);
+    msgpack_write_text(&w, "key");
+    msgpack_write_bin(&w, "0123456789abcdef", 16);
+    msgpack_write_text(&w, "state");
+    msgpack_write_text(&w, "paid");
+    msgpack_write_array(&w, 1);
+    msgpack_write_array(&w, 2);
+    msgpack_write_uint(&w, 0);
+    msgpack_write_uint(&w, 4711);
+    msgpack_write_bool(&w, true);
+    replica_reply_end(&w, "changes");
+    replica_reply(&w, bytes, sizeof bytes, 6); /* a map */
+    msgpack_write_map(&w, 2);
+    msgpack_write_text(&w, "replica");
+    msgpack_write_bool(&w, true);
+    msgpack_write_text(&w, "notify");
+    msgpack_write_text(&w, "tcp://127.0.0.1:7501");
+    replica_reply_end(&w, "map");
+    msgpack_writer_init(&w, bytes, sizeof bytes); /* a notification */
+    msgpack_write_text(&w, "store/store-7");
+    msgpack_write_array(&w, 6);
+    for (unsigned i = 1; i <= 4; i++) msgpack_write_uint(&w, i);
+    msgpack_write_bin(&w, "0123456789abcdef", 16);
+    msgpack_write_uint(&w, 3);
+    write_file("replica", "heard", bytes, msgpack_writer_size(&w));
+}
+
 int main(int argc, char **argv) {
     if (argc != 2) {
         fprintf(stderr, "usage: fuzz_corpus FOLDER\n");
@@ -317,6 +383,7 @@ int main(int argc, char **argv) {
         perror(root);
         return 1;
     }
+    write_replica();
     write_examples("request", wire_examples_requests, wire_examples_requests_count);
     write_examples("reply", wire_examples_replies, wire_examples_replies_count);
     write_stories();

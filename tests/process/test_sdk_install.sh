@@ -15,11 +15,14 @@ trap finish EXIT
 meson install -C "$build" --no-rebuild --quiet --destdir "$root" --tags devel,runtime
 pc=$(find "$root" -name jumun.pc)
 header=$(find "$root" -name jumun.h)
+[ -n "$(find "$root" -name jumun_query.h)" ] || { echo "jumun_query.h was not installed"; exit 1; }
 [ -n "$pc" ] && [ -n "$header" ] || { echo "jumun.pc or jumun.h was not installed"; exit 1; }
 libs=$(dirname "$(find "$root" -name libjumun.so)")
 export PKG_CONFIG_PATH="${pc%/*}" PKG_CONFIG_SYSROOT_DIR="$root"
 
 cc -Wall -Wextra -Werror "$example" $(pkg-config --cflags --libs jumun) -o "$root/shared"
+echo '#include <jumun_query.h>' | cc -Wall -Wextra -Werror $(pkg-config --cflags jumun) \
+    -fsyntax-only -xc -
 # The static library alone: the .so is out of the way.
 mkdir "$root/archive"
 cp "$libs/libjumun.a" "$root/archive/"
