@@ -97,7 +97,8 @@ j 1 orders --store s1 --fields key,colour && complains field_unknown
 
 # -- stats, lag
 j 0 --json stats && json 'sum(c["orders"] for c in d["counters"] if c["state"] == "placed") == 6'
-j 0 --json stats --by day --store s1 --state accepted && json 'd["counters"][0]["total"] == 19000'
+j 0 --json stats --by day --store s1 --state accepted
+json 'd["counters"][0]["total"] == 19000'
 j 0 stats && says accepted
 j 2 stats --by hour
 j 0 --json lag && json 'len(d) == 4 and all(s["behind"] == 0 for s in d)'
@@ -138,7 +139,10 @@ for n in $(seq 1700); do echo "s2,KRW,a:1:100"; done | sed '1i store,currency,li
 "$jumun" import --full --output "$work/two.jsonl" --tokens "$work/two.tokens" --rate 1000 \
     >/dev/null 2>&1 &
 copy=$!
-for _ in $(seq 100); do grep -q '"rows":[1-9]' "$work/two.tokens" 2>/dev/null && break; sleep 0.05; done
+for _ in $(seq 100); do
+    grep -q '"rows":[1-9]' "$work/two.tokens" 2>/dev/null && break
+    sleep 0.05
+done
 kill -KILL "$copy"; wait "$copy" 2>/dev/null
 printf 'torn' >>"$work/two.jsonl"
 j 0 import --full --output "$work/two.jsonl" --tokens "$work/two.tokens" && complains "going on"
