@@ -134,7 +134,8 @@ j 0 import --since "@$work/all.tokens" && lines "$work/out" 0
 j 0 import --since 10m --format csv --fields key,state && lines "$work/out" 11
 says "$key,ready"
 j 0 -q import --full --format csv && lines "$work/out" 11
-for n in $(seq 1700); do echo "s2,KRW,a:1:100"; done | sed '1i store,currency,lines' >"$work/more.csv"
+{ echo store,currency,lines; for n in $(seq 1700); do echo s2,KRW,a:1:100; done; } \
+    >"$work/more.csv"
 "$jumun" -q place --csv "$work/more.csv" >"$work/more.keys"
 "$jumun" import --full --output "$work/two.jsonl" --tokens "$work/two.tokens" --rate 1000 \
     >/dev/null 2>&1 &

@@ -69,6 +69,13 @@ static bool judge_await(struct judge *j, const uint32_t *newest) {
     return false;
 }
 
+static uint32_t judge_changes(struct judge *j) {
+    pthread_mutex_lock(&j->lock);
+    uint32_t changes = j->changes;
+    pthread_mutex_unlock(&j->lock);
+    return changes;
+}
+
 static jumun_queries *open_queries(const char *replicas, const jumun_query_options *options) {
     char error[128] = "";
     jumun_queries *q = jumun_queries_open(replicas, options, error, sizeof error);
@@ -159,7 +166,7 @@ static void test_no_more_after_false(void **state) {
     jumun_watch_options o = {.has_since = true, .look_ms = 20};
     for (int i = 0; i < ORDERS; i++) fake_history_change(h, 0, &j.keys[i], "s1");
     jumun_watch *w = open_watch(q, "store/s1", &o, &j);
-    for (int i = 0; i < 10000 && j.changes == 0; i++) usleep(1000);
+    for (int i = 0; i < 10000 && judge_changes(&j) == 0; i++) usleep(1000);
     fake_history_change(h, 0, &j.keys[0], "s1");
     usleep(60000);
     jumun_watch_close(w);
