@@ -173,7 +173,9 @@ enum node_state node_state(struct node *n, uint32_t *shard) {
         if (!s) continue;
         shard_stats(s, &n->status_scratch);
         local_shards_leave(&n->local, number);
-        if (!node_shard_is_ready(n, &n->status_scratch)) state = NODE_RECOVERING;
+        /* One that its group has removed while the node was down is led by nobody. */
+        if (!node_shard_is_ready(n, &n->status_scratch) && !atomic_load(&n->unplaced[i]))
+            state = NODE_RECOVERING;
         if (!n->status_scratch.failed) continue;
         state = NODE_DAMAGED;
         *shard = number;

@@ -43,7 +43,7 @@ struct node {
     struct history_reader *history;
     struct feed *feed;                 /* NULL = none */
     atomic_bool draining;
-    uint32_t shards_count;             /* that the newest orders are spread over */
+    atomic_uint shards_count;          /* that the newest orders are spread over */
     uint32_t spread_shards, stores_shards; /* for shards that start: see shard_spread(); 0 = all */
     struct local_shards local;         /* the replicas' shards, for whoever uses them */
     uint64_t server_ids[LOCAL_SHARDS_SLOTS];       /* these by local_shards_slot(); replicas.c */
@@ -61,7 +61,7 @@ struct node {
     struct tls_options tls;
     pthread_mutex_t topology_mutex;    /* guards `topology` and the coming and going of replicas */
     struct cluster_topology *topology; /* as applied last */
-    bool unplaced[LOCAL_SHARDS_SLOTS];             /* it runs here, the topology has it elsewhere */
+    atomic_bool unplaced[LOCAL_SHARDS_SLOTS];      /* it runs here, the topology has it elsewhere */
     int64_t leaderless_since_ms[LOCAL_SHARDS_SLOTS]; /* of those: see letting_go.h */
     atomic_bool must_stop;             /* another process has this node's place */
     char must_stop_because[512];
@@ -105,7 +105,8 @@ uint32_t node_cpus(int *cpus, uint32_t max);
 
 enum node_state { NODE_RECOVERING, NODE_READY, NODE_DAMAGED };
 
-/* NODE_READY: every shard here has recovered, and takes commands or follows one that does.
+/* NODE_READY: every shard that belongs here has recovered, and takes commands or follows one that
+ * does.
  * NODE_DAMAGED: a shard's log or state is
  * damaged (*shard says which, and the log what); its commands are refused. */
 enum node_state node_state(struct node *node, uint32_t *shard);
