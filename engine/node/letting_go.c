@@ -34,14 +34,20 @@ static bool letting_go_parse(const char *name, uint32_t *shard, uint32_t *incarn
     return strcmp(again, name) == 0;
 }
 
-static void letting_go_path(const char *directory, char *out, size_t bytes) {
-    snprintf(out, bytes, "%s/let-go", directory);
+static void letting_go_path(const char *directory, const char *note, char *out, size_t bytes) {
+    snprintf(out, bytes, "%s/%s", directory, note);
 }
 
-void letting_go_find(const char *data, uint32_t node, uint64_t servers[LOCAL_SHARDS_SLOTS]) {
-    char directory[LETTING_GO_PATH_BYTES], path[LETTING_GO_PATH_BYTES + 16];
-    bool noted[LOCAL_SHARDS_SLOTS] = {false};
+static void letting_go_cluster_note(const char *cluster_id, char out[64]) {
+    snprintf(out, 64, "cluster-%.32s", cluster_id);
+}
+
+void letting_go_find(const char *data, const char *cluster_id, uint32_t node,
+                     uint64_t servers[LOCAL_SHARDS_SLOTS]) {
+    char directory[LETTING_GO_PATH_BYTES], path[LETTING_GO_PATH_BYTES + 64], cluster[64];
+    bool runs[LOCAL_SHARDS_SLOTS] = {false};
     memset(servers, 0, LOCAL_SHARDS_SLOTS * sizeof servers[0]);
+    letting_go_cluster_note(cluster_id, cluster);
     DIR *d = opendir(data);
     if (!d) return;
     for (struct dirent *entry; (entry = readdir(d));) {
@@ -49,22 +55,32 @@ void letting_go_find(const char *data, uint32_t node, uint64_t servers[LOCAL_SHA
         if (!letting_go_parse(entry->d_name, &shard, &incarnation)) continue;
         uint32_t slot = local_shards_slot(shard);
         uint64_t server = consensus_server_id(node, incarnation);
-        if (servers[slot] > server) continue;
         snprintf(directory, sizeof directory, "%s/%s", data, entry->d_name);
-        letting_go_path(directory, path, sizeof path);
+        letting_go_path(directory, cluster, path, sizeof path);
+        if (servers[slot] > server || access(path, F_OK) != 0) continue;
+        letting_go_path(directory, "let-go", path, sizeof path);
         servers[slot] = server;
-        noted[slot] = access(path, F_OK) == 0;
+        runs[slot] = access(path, F_OK) != 0;
     }
     closedir(d);
     for (uint32_t slot = 0; slot < LOCAL_SHARDS_SLOTS; slot++)
-        if (noted[slot]) servers[slot] = 0;
+        if (!runs[slot]) servers[slot] = 0;
 }
 
-bool letting_go_note(const char *directory) {
-    char path[LETTING_GO_PATH_BYTES + 16];
-    letting_go_path(directory, path, sizeof path);
+static bool letting_go_put(const char *directory, const char *note) {
+    char path[LETTING_GO_PATH_BYTES + 64];
+    letting_go_path(directory, note, path, sizeof path);
+    if (access(path, F_OK) == 0) return true;
     int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0666);
     if (fd < 0) return false;
     bool good = fsync(fd) == 0;
     return close(fd) == 0 && good;
 }
+
+bool letting_go_bind(const char *directory, const char *cluster_id) {
+    char cluster[64];
+    letting_go_cluster_note(cluster_id, cluster);
+    return letting_go_put(directory, cluster);
+}
+
+bool letting_go_note(const char *directory) { return letting_go_put(directory, "let-go"); }

@@ -17,9 +17,15 @@ enum { LETTING_GO_LEADERLESS_MS = 30000 };
 bool letting_go_is_due(const struct consensus_group *group, uint64_t server, bool led_elsewhere,
                        int64_t now_ms, int64_t *leaderless_ms);
 
-/* The replicas that lie in a data directory and that no group has let go of: server ids by
- * local_shards_slot(), 0 = none. Of several of one group the newest counts. */
-void letting_go_find(const char *data, uint32_t node, uint64_t servers[LOCAL_SHARDS_SLOTS]);
+/* Notes in a replica's directory that it belongs to this cluster (32 hex digits). One of another
+ * cluster that lay in the same data directory must never speak in a group of this one: server ids
+ * are the same in all of them. False as below. */
+bool letting_go_bind(const char *directory, const char *cluster_id);
+
+/* The replicas of this cluster that lie in a data directory and that no group has let go of: server
+ * ids by local_shards_slot(), 0 = none. Of several of one group the newest counts. */
+void letting_go_find(const char *data, const char *cluster_id, uint32_t node,
+                     uint64_t servers[LOCAL_SHARDS_SLOTS]);
 
 /* Notes in a replica's directory that its group has let go of it: it is not started any more. False
  * when that cannot be written (errno); then the next start finds out anew. */

@@ -267,7 +267,7 @@ static int cluster_take_replicas(struct node *n, const struct cluster_topology *
  * lacking. The topology_mutex is held. */
 static void cluster_start_unplaced(struct node *n, const struct cluster_topology *t) {
     uint64_t servers[LOCAL_SHARDS_SLOTS];
-    letting_go_find(n->config.data, t->node, servers);
+    letting_go_find(n->config.data, t->cluster_id, t->node, servers);
     for (uint32_t slot = 0; slot < LOCAL_SHARDS_SLOTS; slot++) {
         uint32_t number = local_shards_number(slot);
         const struct cluster_group *g = topology_group(t, number);

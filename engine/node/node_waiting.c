@@ -183,14 +183,15 @@ static int recover_shard(const struct config *c, const struct cluster_cache *cac
     uint64_t server = cluster_server_on(&cache->document.shards[shard], cache->node);
     snprintf(alone, sizeof alone, "%s/shard-%u", c->data, shard);
     recover_path(c, shard, server, path, sizeof path);
-    if (server == 0 || stat(path, &st) != 0) return 0; /* it begins anew, empty */
-    if (strcmp(path, alone) != 0) {
+    bool here = server != 0 && stat(path, &st) == 0;
+    if (!here || strcmp(path, alone) != 0) {
         /* An earlier replica of the same group may be in the way. */
         snprintf(aside, sizeof aside, "%s.old", alone);
         if (stat(alone, &st) == 0 && rename(alone, aside) != 0) {
             snprintf(error, error_bytes, "cannot put %s aside", alone);
             return -1;
         }
+        if (!here) return 0; /* it begins anew, empty */
         if (rename(path, alone) != 0) {
             snprintf(error, error_bytes, "cannot rename %s", path);
             return -1;

@@ -1,5 +1,6 @@
 #include "engine/node/replicas.h"
 
+#include <errno.h>
 #include <sched.h>
 #include <stdio.h>
 #include <string.h>
@@ -7,6 +8,7 @@
 
 #include "engine/base/clock.h"
 #include "engine/base/log.h"
+#include "engine/node/letting_go.h"
 #include "engine/node/node.h"
 #include "persistence/lmdb/storage_lmdb.h"
 
@@ -92,6 +94,8 @@ static bool replica_put(struct node *n, uint32_t slot, struct shard *shard, char
         snprintf(error, error_bytes, "cannot prepare %s for states of other nodes", directory);
         return false;
     }
+    if (n->peers && !letting_go_bind(directory, n->identity.cluster_id))
+        log_warn("%s: %s", directory, strerror(errno));
     if (!node_courier_add(n->courier, number, error, error_bytes)) return false;
     local_shards_put(&n->local, number, shard);
     node_feed_add(n, number, shard);

@@ -1,12 +1,14 @@
 #!/usr/bin/env python3
 """A cluster as its operator sees it: real nodes, and jumun cluster.
 
-  test_cluster_operation.py JUMUND JUMUN empty|orders
+  test_cluster_operation.py JUMUND JUMUN empty|orders|moving
 
 empty   three nodes are formed on empty directories; one joins, one leaves, one is killed, loses its
         disk and is replaced, one is drained; the cluster grows. No order is lost.
 orders  a node alone that has orders becomes one of three; two of them are lost for good, and the
         third one goes on alone.
+moving  all nodes die in the midst of a move to a node that is gone; of the group's three voters
+        two come back, and one of them is the one that shall leave.
 """
 import json
 import os
@@ -56,7 +58,7 @@ class Cluster:
     def data(self, place):
         return os.path.join(self.folder, 'node-%d' % place)
 
-    def start(self, place, *options, alone=False):
+    def start(self, place, *options, alone=False, wait=True):
         """Starts a node and returns its first line: that it waits, or that it serves."""
         peers = 'tcp://127.0.0.1:%d' % (self.base + place * PORTS_A_NODE + 30)
         waits = [] if alone else ['--cluster-wait', '--peer-listen', peers]
@@ -65,7 +67,7 @@ class Cluster:
                                  '--feed-listen', 'none', '--notify-listen', 'none', '--no-pin',
                                  *waits, *options], stdout=subprocess.PIPE, stderr=log, text=True)
         self.nodes[place] = node
-        return node.stdout.readline()
+        return node.stdout.readline() if wait else ''
 
     def end(self, place, how=signal.SIGTERM):
         node = self.nodes.pop(place)
@@ -217,12 +219,32 @@ def orders(c):
     c.all_orders_are_there()
 
 
+def moving(c):
+    for place in range(4):
+        check('waiting' in c.start(place), 'a node waits')
+    form(c, range(3), '--shards', '1')
+    c.jumun('cluster', 'add', c.url(3))
+    c.place_orders(3)
+    shard = c.status()['shards'][0]
+    to = next(n for n in (1, 2, 3, 4) if n not in shard['nodes'])
+    leaves = next(n for n in shard['nodes'] if n != shard['leader'])
+    c.end(to - 1, signal.SIGKILL)
+    c.jumun('cluster', 'move', '0', str(leaves), str(to), '--no-wait')
+    time.sleep(1)                           # all have heard of it
+    for place in list(c.nodes):
+        c.end(place, signal.SIGKILL)
+    for node in (leaves, shard['leader']):
+        c.start(node - 1, wait=False)
+    c.place_orders(3)
+    c.all_orders_are_there()
+
+
 def main():
     with tempfile.TemporaryDirectory(prefix='jumun-cluster-') as folder:
         c = Cluster(folder)
         good = False
         try:
-            {'empty': empty, 'orders': orders}[sys.argv[3]](c)
+            {'empty': empty, 'orders': orders, 'moving': moving}[sys.argv[3]](c)
             good = True
         finally:
             c.end_all()

@@ -62,6 +62,13 @@ static void make(const char *data, const char *name) {
     char path[256];
     snprintf(path, sizeof path, "%s/%s", data, name);
     assert_int_equal(mkdir(path, 0777), 0);
+    assert_true(letting_go_bind(path, "0123456789abcdef0123456789abcdef"));
+}
+
+static void unmake(const char *data, const char *name, const char *note) {
+    char path[256];
+    snprintf(path, sizeof path, "%s/%s/%s", data, name, note);
+    assert_int_equal(unlink(path), 0);
 }
 
 static void what_lies_there_is_found_until_it_is_noted(void **state) {
@@ -69,12 +76,13 @@ static void what_lies_there_is_found_until_it_is_noted(void **state) {
     static const char *const names[] = {"shard-0", "shard-1", "shard-1.2", "shard-1.10", "meta.1",
                                         "shard-2.old", "shard-03", "shard-4.0", "shard-999",
                                         "metal", "incoming"};
+    static const char cluster[] = "0123456789abcdef0123456789abcdef";
     uint64_t servers[LOCAL_SHARDS_SLOTS];
     uint32_t found = 0;
     (void)state;
     assert_non_null(mkdtemp(data));
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) make(data, names[i]);
-    letting_go_find(data, 7, servers);
+    letting_go_find(data, cluster, 7, servers);
     for (uint32_t slot = 0; slot < LOCAL_SHARDS_SLOTS; slot++) found += servers[slot] != 0;
     assert_int_equal(found, 3);
     assert_int_equal(servers[0], consensus_server_id(7, 0));
@@ -83,17 +91,20 @@ static void what_lies_there_is_found_until_it_is_noted(void **state) {
     /* The newest one is let go of: an earlier one of the same group is not meant either. */
     snprintf(path, sizeof path, "%s/shard-1.10", data);
     assert_true(letting_go_note(path));
-    letting_go_find(data, 7, servers);
+    letting_go_find(data, cluster, 7, servers);
     assert_int_equal(servers[1], 0);
     assert_int_equal(servers[0], consensus_server_id(7, 0));
-    snprintf(path, sizeof path, "%s/shard-1.10/let-go", data);
-    assert_int_equal(unlink(path), 0);
+    unmake(data, "shard-1.10", "let-go");
+    /* Those of another cluster, of which a node was made anew, are none of this one's. */
+    letting_go_find(data, "00000000000000000000000000000000", 7, servers);
+    for (uint32_t slot = 0; slot < LOCAL_SHARDS_SLOTS; slot++) assert_int_equal(servers[slot], 0);
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        unmake(data, names[i], "cluster-0123456789abcdef0123456789abcdef");
         snprintf(path, sizeof path, "%s/%s", data, names[i]);
         assert_int_equal(rmdir(path), 0);
     }
     assert_int_equal(rmdir(data), 0);
-    letting_go_find(data, 7, servers);
+    letting_go_find(data, cluster, 7, servers);
     assert_int_equal(servers[0], 0);
 }
 
