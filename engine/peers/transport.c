@@ -241,8 +241,11 @@ void transport_redial(struct transport *t, uint32_t node) {
         if (atomic_load(&lane->node) != node) continue;
         memcpy(endpoint, lane->endpoint, sizeof endpoint);
         transport_lane_close(lane);
-        /* It could be dialled before; if not now, the node is tried again by its owner. */
         (void)transport_lane_open(lane, node, endpoint, error, sizeof error);
+        if (atomic_load(&lane->node) == node) return;
+        /* It could be dialled before. Not even a socket now: the next call finds the lane. */
+        memcpy(lane->endpoint, endpoint, sizeof endpoint);
+        atomic_store(&lane->node, node);
         return;
     }
 }
