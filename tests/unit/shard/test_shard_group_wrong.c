@@ -218,6 +218,25 @@ static void test_a_follower_without_memory_begins_again(void **state) {
     orders_assert_stores(w, &done);
 }
 
+/* News of stores that it has not heard of yet: it goes on as well. */
+static void test_a_follower_without_memory_for_news_begins_again(void **state) {
+    (void)state;
+    struct group_world *w = &world;
+    char store[16];
+    orders_place_some(w, &done, 10);
+    for (int round = 0; round < 24; round++) {
+        uint32_t shard = (uint32_t)round % GROUP_SHARDS;
+        uint32_t node = (group_await_leader(w, shard) + 1) % 3;
+        group_shard(w, node, shard)->memory.fail_countdown = 1 + (uint64_t)round / GROUP_SHARDS;
+        snprintf(store, sizeof store, "fresh-%d", round);
+        for (uint32_t i = 0; i < 4; i++) orders_place(w, &done, i % GROUP_SHARDS, store);
+        group_run(w, 1500);
+        assert_false(group_shard(w, node, shard)->failed);
+    }
+    orders_assert(w, &done);
+    orders_assert_stores(w, &done);
+}
+
 /* Else a follower would keep all messages for ever, and send them all when it leads. */
 static void test_followers_learn_what_was_acknowledged(void **state) {
     (void)state;
@@ -250,6 +269,7 @@ int main(void) {
         T(test_time_does_not_go_back_with_the_leader),
         T(test_a_history_waits_for_the_own_disk),
         T(test_a_follower_without_memory_begins_again),
+        T(test_a_follower_without_memory_for_news_begins_again),
         T(test_followers_learn_what_was_acknowledged),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
