@@ -14,6 +14,7 @@
 enum {
     FEED_TICK_NS = 1000000,        /* how often waiting pulls are looked at while the log moves */
     FEED_IDLE_TICK_NS = 4000000,   /* and while it does not */
+    FEED_LISTEN_NS = 50000000,     /* how often it is looked whether somebody subscribes */
     FEED_MOVING_MS = 200
 };
 
@@ -125,14 +126,11 @@ static void serve_all(struct feed_thread *t, struct feed_waiter *incoming) {
 /* Until something comes in, or it is time to look at the shards again. The lock is held. */
 static void wait_for_more(struct feed_thread *t) {
     bool heard = t->feed->notifier && notifier_is_heard(t->feed->notifier);
-    if (!t->waiters && !heard) {
-        pthread_cond_wait(&t->wake, &t->lock);
-        return;
-    }
     struct timespec until;
     clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_nsec += clock_mono_ms() - t->moved_ms < FEED_MOVING_MS ? FEED_TICK_NS
-                                                                    : FEED_IDLE_TICK_NS;
+    if (!t->waiters && !heard) until.tv_nsec += FEED_LISTEN_NS; /* a subscriber may have come */
+    else if (clock_mono_ms() - t->moved_ms < FEED_MOVING_MS) until.tv_nsec += FEED_TICK_NS;
+    else until.tv_nsec += FEED_IDLE_TICK_NS;
     if (until.tv_nsec >= 1000000000) {
         until.tv_nsec -= 1000000000;
         until.tv_sec++;

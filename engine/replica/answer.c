@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #include "actors/result_codes.h"
+#include "engine/base/check.h"
 #include "engine/replica/answer_internal.h"
 #include "engine/wire/order_encode.h"
 #include "engine/wire/order_fields.h"
@@ -13,9 +14,24 @@ enum {
     ANSWER_RETRY_MS = 50
 };
 
-/* The order at hand lies here: a block on disk is not aligned. One per thread, never freed by it:
- * threads that answer live as long as the process. */
-static _Thread_local uint8_t *thread_block;
+/* The order at hand lies here: a block on disk is not aligned. One per thread, which frees it at
+ * its end. */
+static pthread_key_t block_key;
+static pthread_once_t block_once = PTHREAD_ONCE_INIT;
+
+static void make_block_key(void) {
+    int rc = pthread_key_create(&block_key, free);
+    require(rc == 0);
+}
+
+static uint8_t *thread_block(void) {
+    pthread_once(&block_once, make_block_key);
+    uint8_t *block = pthread_getspecific(block_key);
+    if (block) return block;
+    block = malloc(ACTOR_BYTES_MAX);
+    if (block) pthread_setspecific(block_key, block);
+    return block;
+}
 
 const struct actor *answering_order(struct answering *a, const struct id128 *key,
                                     uint32_t *shard) {
@@ -208,9 +224,8 @@ bool answer_request(const struct answer_source *source, const struct query_reque
                     uint8_t *buffer, struct answer *answer) {
     struct answering a = {.source = source, .request = request};
     uint32_t ages[SHARDS_MAX];
-    if (!thread_block) thread_block = malloc(ACTOR_BYTES_MAX);
-    if (!thread_block) return false;
-    a.block = thread_block;
+    a.block = thread_block();
+    if (!a.block) return false;
     for (uint32_t i = 0; i < SHARDS_MAX; i++) ages[i] = source->age_ms(source->arg, i);
     a.txn = view_read_begin(source->store);
     if (!a.txn) return false;

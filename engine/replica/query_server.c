@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "actors/result_codes.h"
+#include "engine/base/check.h"
 #include "engine/base/clock.h"
 #include "engine/base/ulid.h"
 #include "engine/feed/responder.h"
@@ -52,12 +53,22 @@ struct query_server {
     struct histogram latency;
 };
 
-/* Where replies are written before their size is known. Threads that answer are nng's. */
-static _Thread_local uint8_t *thread_buffer;
+/* Where replies are written before their size is known; one per thread, which frees it. */
+static pthread_key_t buffer_key;
+static pthread_once_t buffer_once = PTHREAD_ONCE_INIT;
+
+static void make_buffer_key(void) {
+    int rc = pthread_key_create(&buffer_key, free);
+    require(rc == 0);
+}
 
 static uint8_t *answer_buffer(void) {
-    if (!thread_buffer) thread_buffer = malloc(MESSAGE_BYTES_MAX);
-    return thread_buffer;
+    pthread_once(&buffer_once, make_buffer_key);
+    uint8_t *buffer = pthread_getspecific(buffer_key);
+    if (buffer) return buffer;
+    buffer = malloc(MESSAGE_BYTES_MAX);
+    if (buffer) pthread_setspecific(buffer_key, buffer);
+    return buffer;
 }
 
 static nng_msg *message_of(const uint8_t *bytes, size_t size) {
@@ -296,8 +307,6 @@ static void *query_main(void *arg) {
         if (stop && !s->parked) break;
     }
     pthread_mutex_unlock(&s->lock);
-    free(thread_buffer);
-    thread_buffer = NULL;
     return NULL;
 }
 
