@@ -1,0 +1,133 @@
+#!/usr/bin/env python3
+"""Measures query replicas beside a node on this machine and prints a Markdown table.
+
+  replica_measure.py --build build-release [--seconds N] [--directory DIR] [--orders N]
+
+The replica's lag from decision to visibility at a tenth of the node's load and at its full load;
+the node's commands a second without and with two replicas; rebuild of all views from the log;
+batched and single gets at rest; restart. The load generator, node and replicas share the machine;
+figures mean little without the bare parts of the same hour (tests/perf/measure.py).
+"""
+import argparse
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+
+
+class Runner:
+    def __init__(self, build, work):
+        self.build, self.work, self.running = build, work, []
+
+    def path(self, name):
+        return os.path.join(self.build, name)
+
+    def start(self, name, arguments):
+        log = open(os.path.join(self.work, os.path.basename(name) + '.log'), 'ab')
+        process = subprocess.Popen([self.path(name)] + arguments, stdout=subprocess.PIPE,
+                                   stderr=log, text=True)
+        line = process.stdout.readline()
+        found = re.search(r'ready: (\S+)', line)
+        if not found:
+            sys.exit(f'{name} did not start; see {self.work}')
+        self.running.append(process)
+        return process, found.group(1)
+
+    def stop(self, process):
+        process.terminate()
+        process.wait(60)
+        self.running.remove(process)
+
+    def run(self, name, arguments):
+        done = subprocess.run([self.path(name)] + arguments, capture_output=True, text=True,
+                              check=False)
+        if done.returncode != 0:
+            sys.exit(f'{name} {" ".join(arguments)}: {done.stderr[-500:]}')
+        return done.stdout
+
+    def replica(self, name, node):
+        began = time.monotonic()
+        process, url = self.start('engine/replica/jumun-replica', [
+            '--data', os.path.join(self.work, name), '--nodes', node, '--listen',
+            'tcp://127.0.0.1:0', '--notify-listen', 'none'])
+        return process, url, time.monotonic() - began
+
+    def status(self, url):
+        return json.loads(self.run('tests/perf/replica_bench', [url, 'status']))
+
+    def gets(self, url, arguments):
+        return json.loads(self.run('tests/perf/replica_bench', [url] + arguments))
+
+    def load(self, node, seconds, extra):
+        out = self.run('clients/bench/jumun-bench', [
+            '--endpoint', node, '--seconds', str(seconds), '--json', '--quiet'] + extra)
+        found = json.loads(out.strip().splitlines()[-1])
+        return float(found['commands_per_second'])
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
+    parser.add_argument('--build', default='build-release')
+    parser.add_argument('--seconds', type=int, default=10)
+    parser.add_argument('--orders', type=int, default=1000000)
+    parser.add_argument('--directory', default='/var/tmp')
+    o = parser.parse_args()
+    work = tempfile.mkdtemp(prefix='jumun-replica-measure-', dir=o.directory)
+    r = Runner(os.path.abspath(o.build), work)
+    rows = []
+
+    def row(what, figure):
+        rows.append((what, figure))
+        print(f'| {what} | {figure} |', flush=True)
+    try:
+        node_process, node = r.start('engine/node/jumund', [
+            '--data', os.path.join(work, 'node'), '--listen', 'tcp://127.0.0.1:0'])
+        alone = r.load(node, o.seconds, [])
+        row('commands/s of the node, no replica', f'{alone:,.0f}')
+        for name, extra in (('a tenth of its load', ['--mode', 'open', '--rate',
+                                                     str(int(alone / 10))]),
+                            ('its full load', [])):
+            replica, url, _ = r.replica(f'lag-{len(rows)}', node)
+            rate = r.load(node, o.seconds, extra)
+            time.sleep(1)
+            lag = r.status(url)['lag_us']
+            row(f'lag at {name} ({rate:,.0f} commands/s)',
+                f'p50 {lag["p50"] / 1e3:.1f} ms, p99 {lag["p99"] / 1e3:.1f} ms')
+            r.stop(replica)
+        two = [r.replica(f'two-{i}', node) for i in range(2)]
+        row('commands/s of the node with two replicas',
+            f'{r.load(node, o.seconds, []):,.0f}')
+        for process, _, _ in two:
+            r.stop(process)
+        r.load(node, 1, ['--prefill', str(o.orders)])
+        replica, url, took = r.replica('rebuilt', node)
+        applier = r.status(url)['applier']
+        row('rebuild of all views from the log',
+            f'{applier["events"] / took:,.0f} events/s ({applier["events"]:,} in {took:.1f} s)')
+        for name, arguments in (
+                ('batched gets, 3 fields, 512 a message, 8 in flight',
+                 ['batched', str(o.seconds), '512', '8', 'state,version,total']),
+                ('batched gets, whole orders', ['batched', str(o.seconds), '512', '8']),
+                ('single gets, 3 fields, 64 in flight',
+                 ['single', str(o.seconds), '64', 'state,version,total'])):
+            g = r.gets(url, arguments)
+            row(name, f'{g["gets_per_second"]:,}/s, p99 {g["p99_us"] / 1e3:.2f} ms')
+        orders = r.status(url)['views']['orders']
+        r.stop(replica)
+        _, _, took = r.replica('rebuilt', node)
+        row(f'restart with {orders:,} orders, to the first answer that is up to date',
+            f'{took:.2f} s')
+        r.stop(r.running[-1])
+        r.stop(node_process)
+    finally:
+        for process in r.running:
+            process.kill()
+        shutil.rmtree(work, ignore_errors=True)
+
+
+if __name__ == '__main__':
+    main()
