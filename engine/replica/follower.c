@@ -118,8 +118,10 @@ static void lane_pull(struct lane *l) {
 
 /* -- answers (threads of nng) ---------------------------------------------------------------- */
 
-/* What is wrong with the records of an answer; NULL = nothing. `copy` is where they lie aligned. */
-static const char *records_fault(const uint8_t *copy, size_t bytes, uint64_t first, uint64_t next) {
+/* What is wrong with the records of an answer; NULL = nothing. `copy` is where they lie aligned.
+ * *time_ms gets the time of the newest entry that carries one. */
+static const char *records_fault(const uint8_t *copy, size_t bytes, uint64_t first, uint64_t next,
+                                 int64_t *time_ms) {
     size_t at = 0;
     for (uint64_t index = first; index < next; index++) {
         struct record_header h;
@@ -129,6 +131,8 @@ static const char *records_fault(const uint8_t *copy, size_t bytes, uint64_t fir
         if (padded > bytes - at) return "the batch is cut short";
         const char *fault = record_fault(copy + at, sizeof h + h.payload_bytes, index);
         if (fault) return fault;
+        if (h.type == RECORD_EVENTS && h.payload_bytes >= sizeof(struct entry_header))
+            memcpy(time_ms, copy + at + sizeof h, sizeof *time_ms);
         at += padded;
     }
     return at == bytes ? NULL : "the batch holds more than it says";
@@ -142,9 +146,11 @@ static struct follower_batch *batch_of(const struct lane *l, const struct feed_r
                                  .commit = p->commit, .received_ms = clock_mono_ms(),
                                  .bytes = p->records.size};
     if (b->bytes != 0) memcpy(b->records, p->records.data, b->bytes);
+    int64_t time_ms = p->now_ms;
     const char *fault = p->shard != l->shard ? "it is of another shard"
                                              : records_fault(b->records, b->bytes, b->first,
-                                                             b->next);
+                                                             b->next, &time_ms);
+    b->late_ms = p->now_ms - time_ms;
     if (!fault) return b;
     log_warn("shard %u: what %s sent from entry %llu on is damaged: %s", l->shard,
              l->follower->sources[l->source].feed, (unsigned long long)p->from, fault);

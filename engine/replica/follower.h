@@ -25,6 +25,8 @@ struct follower_batch {
     uint64_t first, next;
     uint64_t commit;           /* newest that the node could give: next > commit = up to date */
     int64_t received_ms;       /* monotonic */
+    int64_t late_ms;           /* by the node's clock: from the decision of the newest entry in it
+                                  to its sending; 0 when it is empty */
     size_t bytes;
     _Alignas(8) uint8_t records[]; /* each padded to 8 bytes */
 };

@@ -11,13 +11,17 @@
 enum {
     APPLY_EVENTS_LIVE = 20000,     /* in one transaction, while up to date: short ones */
     APPLY_EVENTS_BEHIND = 1000000, /* while behind: large ones, an order is written once */
+    APPLY_BEHIND_LATE_MS = 1000,
     APPLY_BEHIND_MS_MAX = 2000,    /* a large one is committed after so long all the same */
     APPLY_GATHER_MS = 20,          /* how long a large one waits for the next batch */
     APPLY_NO_ROOM_MS = 500
 };
 
-/* A batch that its node could give more after: the replica is behind. */
-static bool is_behind(const struct follower_batch *b) { return b->next <= b->commit; }
+/* More follows, and what comes is old: the replica catches up. That more follows alone says
+ * nothing: under load there is always more. */
+static bool is_behind(const struct follower_batch *b) {
+    return b->next <= b->commit && b->late_ms > APPLY_BEHIND_LATE_MS;
+}
 
 /* All that waits, in order; NULL after timeout_ms (< 0: none) or when there is nothing. */
 static struct follower_batch *take_batches(struct replica *r, int64_t timeout_ms) {
