@@ -144,6 +144,10 @@ static void consensus_receive_append_result(struct consensus *c,
                                             const struct consensus_message *message,
                                             struct consensus_update *update) {
     struct consensus_message m = *message;
+    /* The library counts it as had: a peer that claims more than there is would move the commit
+     * index behind the end of the log. */
+    if (m.term == consensus_term(c) && m.rejected == 0 && m.last_index > consensus_last_index(c))
+        return;
     if (consensus_rule_r3_stale_rejection(c, &m)) return;
     consensus_rule_r3_late_hint(c, &m);
     uint32_t messages_before = c->messages_count;

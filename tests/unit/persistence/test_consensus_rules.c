@@ -268,6 +268,26 @@ static void r3_a_stale_rejection_is_dropped(void **state) {
     assert_false(entries_reach_after_stale_rejection(CONSENSUS_RULE_R3)); /* heartbeats for ever */
 }
 
+/* A peer that claims to have what was never written. */
+static void more_than_there_is_is_not_counted(void **state) {
+    (void)state;
+    struct world_server s;
+    int64_t now = elect(&s, 0);
+    uint64_t last = consensus_last_index(s.c);
+    for (uint64_t peer = 2; peer <= 3; peer++) {
+        struct consensus_message m = {.kind = CONSENSUS_APPEND_RESULT,
+                                      .version = RESULT_VERSION,
+                                      .from = peer,
+                                      .to = 1,
+                                      .term = consensus_term(s.c),
+                                      .last_index = last + 5};
+        world_receive(&s, &m, ++now);
+    }
+    assert_int_equal(s.role, CONSENSUS_LEADER);
+    assert_true(s.commit_index <= last);
+    world_free(&s);
+}
+
 static uint8_t role_after_late_vote_result(uint32_t rules_off) {
     struct world_server s;
     int64_t now = elect(&s, rules_off);
@@ -654,6 +674,7 @@ int main(void) {
         cmocka_unit_test(r1_stops_when_a_part_is_refused),
         cmocka_unit_test(r2_an_append_from_before_the_snapshot_is_cut),
         cmocka_unit_test(r3_a_stale_rejection_is_dropped),
+        cmocka_unit_test(more_than_there_is_is_not_counted),
         cmocka_unit_test(r4_a_leader_drops_vote_results),
         cmocka_unit_test(r5_the_commit_index_never_goes_back),
         cmocka_unit_test(e1_a_refused_pre_vote_tells_our_term),
