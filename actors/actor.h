@@ -24,7 +24,9 @@ enum actor_kind {
 enum actor_flags {
     ACTOR_OPEN = 1,    /* an order that its store has to work on: counted by the store actor */
     ACTOR_CLOSED = 2,  /* ended or delivered, nothing owed: may leave memory once it is stored */
-    ACTOR_RETIRED = 4  /* retention has passed: the snapshot is deleted */
+    ACTOR_RETIRED = 4, /* retention has passed, or the store lives elsewhere now: the snapshot is
+                          deleted */
+    ACTOR_ARRIVED = 8  /* a store that came from another shard */
 };
 
 /* The head of every block; little endian, as on disk. */

@@ -62,6 +62,7 @@ const char *event_kind_name(uint32_t kind) {
     case EVENT_MESSAGE_SENT: return "message_sent";
     case EVENT_MESSAGE_SEEN: return "message_seen";
     case EVENT_MESSAGE_ACKNOWLEDGED: return "message_acknowledged";
+    case EVENT_SHARDS_KNOWN: return "shards_known";
     case EVENT_CLUSTER_CHANGED: return "cluster_changed";
     }
     return "unknown";

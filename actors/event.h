@@ -42,6 +42,7 @@
     X(MESSAGE_SENT, 90)        \
     X(MESSAGE_SEEN, 91)        \
     X(MESSAGE_ACKNOWLEDGED, 92) \
+    X(SHARDS_KNOWN, 93)        \
     X(CLUSTER_CHANGED, 100)
 
 enum event_kind {

@@ -1,5 +1,6 @@
 /* Payload of MESSAGE_SENT, MESSAGE_SEEN and MESSAGE_ACKNOWLEDGED: the transactional outbox and
- * inbox of a shard, as they lie in its log. The subject of all is zero.
+ * inbox of a shard, as they lie in its log; and of SHARDS_KNOWN: who there is to talk to. The
+ * subject of all is zero.
  *
  * An acknowledgement is not worth an entry: the leader notes now and then, in an entry that is made
  * anyway, how far it has come, so that replicas do not keep (and a new leader does not send again)
@@ -8,6 +9,7 @@
 #define JUMUN_ACTORS_MESSAGE_EVENT_H
 
 #include "actors/actor.h"
+#include "engine/limits.h"
 
 enum { MESSAGE_EVENT_SCHEMA = 1 };
 
@@ -19,6 +21,26 @@ struct message_event {
                                 MESSAGE_ACKNOWLEDGED: 0 */
 };
 static_assert(sizeof(struct message_event) == 16, "message event is frozen");
+
+/* SHARDS_KNOWN: what the shard goes by from here on, told by the cluster document. It is logged so
+ * that a replica, a restart and a later leader go by the same, wherever in the log they are. */
+struct shards_known {
+    uint64_t version;        /* of the document */
+    int64_t joined_ms;       /* begin of the first epoch of the newest run of epochs that have this
+                                shard; 0 = it was there from the beginning */
+    uint32_t stores_shards;  /* stores are spread over so many shards */
+    uint32_t first_shards;   /* ... and as far as this shard knows were so until now; 0 = it is
+                                newer than they are */
+    uint8_t active[32];      /* bit n: shard n runs */
+};
+static_assert(sizeof(struct shards_known) == 56, "shards_known is frozen");
+
+static inline bool shards_known_is_well_formed(const struct event *e) {
+    const struct shards_known *k = event_payload(e);
+    return e->schema == MESSAGE_EVENT_SCHEMA && event_payload_bytes(e) == sizeof *k &&
+           k->version >= 1 && k->version <= INT64_MAX && k->joined_ms >= 0 &&
+           k->stores_shards >= 1 && k->stores_shards <= SHARDS_MAX && k->first_shards <= SHARDS_MAX;
+}
 
 static inline struct bytes message_event_payload(const struct event *e) {
     const struct message_event *m = event_payload(e);

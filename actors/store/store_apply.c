@@ -17,6 +17,15 @@ static struct store *store_open(struct actor *actor, uint8_t kind, const void *i
     return store;
 }
 
+bool store_spread_adopt(struct store_spread *spread, uint64_t version, uint32_t shards) {
+    if (version <= spread->version || shards == 0) return false;
+    bool changed = spread->shards != shards;
+    if (changed) spread->before = spread->shards;
+    spread->version = version;
+    spread->shards = shards;
+    return changed;
+}
+
 static void store_set_reason(struct store *store, const void *reason, uint16_t bytes) {
     uint8_t *at = (uint8_t *)store + store_reason_at(store);
     uint32_t records = store->actor.bytes - store_commands_at(store);
@@ -66,13 +75,55 @@ void store_apply(struct actor *actor, const struct event *event,
 }
 
 uint32_t store_news_bytes(const struct actor *actor, const struct store_news *item) {
+    if (item->block.size)
+        return item->block.size + (actor && actor->bytes != 0 ? actor->bytes : 0);
     return actor && actor->bytes != 0 ? actor->bytes
                                       : (uint32_t)sizeof(struct store) + item->store.size;
+}
+
+/* Version of the newest command that the store has acted on; 0 = none. */
+static uint32_t store_switched_at(const struct store *store) {
+    struct store_command_record last;
+    if (store->commands_count == 0) return 0;
+    memcpy(&last,
+           store_at(store, store_bytes_of_sections(store) - (uint32_t)sizeof last), sizeof last);
+    return last.version;
+}
+
+/* The store comes with its past; here is what was counted since it was expected. Both have acted on
+ * commands only if one of them moved again while it was on its way: then the newer switch counts,
+ * as it does on the boards, with the commands that led to it. */
+static void store_apply_moved(struct actor *actor, const struct store_news *item,
+                              const struct apply_context *context) {
+    _Alignas(8) uint8_t block[STORE_BLOCK_BYTES_MAX];
+    struct store *moved = (struct store *)(void *)block, *here = (struct store *)(void *)actor;
+    require(item->block.size <= sizeof block);
+    memcpy(block, item->block.data, item->block.size);
+    require(store_is_well_formed(block, item->block.size));
+    if (actor->bytes == 0) {
+        memcpy(actor, block, item->block.size);
+    } else {
+        require(actor->kind == ACTOR_STORE);
+        moved->open_orders += here->open_orders;
+        moved->placed_orders += here->placed_orders;
+        uint32_t version = moved->actor.version + actor->version;
+        if (store_switched_at(here) <= store_switched_at(moved))
+            memcpy(here, moved, moved->actor.bytes);
+        here->open_orders = moved->open_orders;
+        here->placed_orders = moved->placed_orders;
+        actor->version = version;
+    }
+    actor->flags = ACTOR_ARRIVED;
+    store_apply_head(here, actor->state, context);
 }
 
 void store_apply_news(struct actor *actor, uint8_t message_kind, const struct store_news *item,
                       const struct apply_context *context) {
     require(item->store.size >= 1 && item->store.size <= ID_TEXT_BYTES_MAX);
+    if (message_kind == STORE_MESSAGE_MOVED) {
+        store_apply_moved(actor, item, context);
+        return;
+    }
     bool is_status = message_kind == STORE_MESSAGE_STATUS;
     require(is_status || message_kind == STORE_MESSAGE_COUNTS);
     bool is_new = actor->bytes == 0;
@@ -87,6 +138,11 @@ void store_apply_news(struct actor *actor, uint8_t message_kind, const struct st
     if (!is_new && item->version <= store->store_version) return;
     store->store_version = item->version;
     store_apply_head(store, item->paused ? STORE_IS_PAUSED : STORE_RUNNING, context);
+}
+
+uint32_t store_note_version(const struct actor *note) {
+    require(note->kind == ACTOR_BOARD);
+    return store_of(note)->store_version;
 }
 
 void store_view(const struct actor *actor, struct store_view *view) {

@@ -33,6 +33,10 @@ struct store_command_record {
     uint8_t spare[3];          /* 0 */
 };
 static_assert(sizeof(struct store_command_record) == 24, "store command records are frozen");
+static_assert(sizeof(struct store) + ID_TEXT_BYTES_MAX + REASON_BYTES_MAX +
+                      STORE_COMMANDS_MAX * sizeof(struct store_command_record) ==
+                  STORE_BLOCK_BYTES_MAX,
+              "a largest store");
 
 static inline const struct store *store_of(const struct actor *actor) {
     return (const struct store *)(const void *)actor;

@@ -1,5 +1,5 @@
-/* The msgpack of the two messages between shards, by hand: eight encodings are all it needs. */
-#include "actors/store/store.h"
+/* The msgpack of the messages between shards, by hand: ten encodings are all it needs. */
+#include "actors/store/store_layout.h"
 #include "engine/limits.h"
 
 /* -- writing ------------------------------------------------------------------------------- */
@@ -58,6 +58,36 @@ static void store_put_text(struct store_writer *w, struct bytes text) {
         store_put_tagged(w, 0xd9, text.size, 1);
     }
     store_put(w, text.data, text.size);
+}
+
+static void store_put_bin(struct store_writer *w, struct bytes bin) {
+    store_put_tagged(w, 0xc5, bin.size, 2);
+    store_put(w, bin.data, bin.size);
+}
+
+uint32_t store_message_encode_head(const struct store_message_head *head,
+                                   const struct store_news *items, uint32_t count, uint8_t *out,
+                                   uint32_t capacity) {
+    struct store_writer w = {out, out + capacity, false};
+    bool moved = head->kind == STORE_MESSAGE_MOVED;
+    require(moved || head->kind == STORE_MESSAGE_ASKED || head->kind == STORE_MESSAGE_DONE);
+    store_put_array(&w, moved ? 4 : 5);
+    store_put_uint(&w, head->kind);
+    store_put_tagged(&w, 0xcf, head->version, 8);
+    store_put_uint(&w, head->shards);
+    if (!moved) {
+        store_put_uint(&w, head->what);
+        store_put_tagged(&w, 0xcf, head->asked, 8);
+        return w.full ? 0 : (uint32_t)(w.at - out);
+    }
+    require(count <= STORE_MESSAGE_ITEMS_MAX);
+    store_put_array(&w, count);
+    for (uint32_t i = 0; i < count; i++) {
+        store_put_array(&w, 2);
+        store_put_text(&w, items[i].store);
+        store_put_bin(&w, items[i].block);
+    }
+    return w.full ? 0 : (uint32_t)(w.at - out);
 }
 
 uint32_t store_message_encode(uint8_t kind, const struct store_news *items, uint32_t count,
@@ -159,11 +189,32 @@ static struct bytes store_take_text(struct store_reader *r) {
     return text;
 }
 
+/* A store's block as it lies in memory, or nothing. */
+static struct bytes store_take_block(struct store_reader *r, struct bytes id) {
+    _Alignas(8) uint8_t block[STORE_BLOCK_BYTES_MAX];
+    if (store_take_byte(r) != 0xc5) r->bad = true;
+    uint64_t size = store_take_big_endian(r, 2);
+    if (r->bad || size > sizeof block || size > (uint64_t)(r->end - r->at)) {
+        r->bad = true;
+        return (struct bytes){NULL, 0};
+    }
+    memcpy(block, r->at, size);
+    const struct store *store = (const struct store *)(const void *)block;
+    if (!store_is_well_formed(block, (uint32_t)size) || store->actor.kind != ACTOR_STORE ||
+        !bytes_equal(id, bytes_of(store + 1, store->id_bytes)))
+        r->bad = true;
+    struct bytes taken = bytes_of(r->at, (uint32_t)size);
+    r->at += size;
+    return taken;
+}
+
 static struct store_news store_take_item(struct store_reader *r, uint8_t kind) {
     struct store_news item = {0};
-    if (store_take_array(r) != 3) r->bad = true;
+    if (store_take_array(r) != (kind == STORE_MESSAGE_MOVED ? 2 : 3)) r->bad = true;
     item.store = store_take_text(r);
-    if (kind == STORE_MESSAGE_COUNTS) {
+    if (kind == STORE_MESSAGE_MOVED) {
+        if (!r->bad) item.block = store_take_block(r, item.store);
+    } else if (kind == STORE_MESSAGE_COUNTS) {
         item.open_change = (int32_t)store_take_int(r, INT32_MIN, INT32_MAX);
         item.placed = (uint32_t)store_take_int(r, 0, UINT32_MAX);
     } else {
@@ -173,13 +224,39 @@ static struct store_news store_take_item(struct store_reader *r, uint8_t kind) {
     return item;
 }
 
+/* Everything in front of the items. */
+static struct store_message_head store_take_head(struct store_reader *r) {
+    struct store_message_head head = {0};
+    uint32_t fields = store_take_array(r);
+    head.kind = (uint8_t)store_take_int(r, STORE_MESSAGE_COUNTS, STORE_MESSAGE_DONE);
+    uint32_t wanted = head.kind <= STORE_MESSAGE_STATUS ? 2
+                      : head.kind == STORE_MESSAGE_MOVED ? 4 : 5;
+    if (fields != wanted) r->bad = true;
+    if (wanted == 2 || r->bad) return head;
+    head.version = (uint64_t)store_take_int(r, 1, INT64_MAX);
+    head.shards = (uint32_t)store_take_int(r, 1, SHARDS_MAX);
+    if (wanted == 4) return head;
+    head.what = (uint8_t)store_take_int(r, STORE_ASK_BOARDS, STORE_ASK_STORES);
+    head.asked = (uint64_t)store_take_int(r, 1, INT64_MAX);
+    return head;
+}
+
+bool store_message_head(struct bytes message, struct store_message_head *head) {
+    const uint8_t *bytes = message.data;
+    if (message.size == 0) return false;
+    struct store_reader r = {bytes, bytes + message.size, false};
+    *head = store_take_head(&r);
+    return !r.bad;
+}
+
 bool store_message_decode(struct bytes message, uint8_t *kind,
                           bool (*visit)(void *arg, const struct store_news *item), void *arg) {
     if (message.size == 0) return false;
     const uint8_t *bytes = message.data;
     struct store_reader r = {bytes, bytes + message.size, false};
-    if (store_take_array(&r) != 2) return false;
-    *kind = (uint8_t)store_take_int(&r, STORE_MESSAGE_COUNTS, STORE_MESSAGE_STATUS);
+    *kind = store_take_head(&r).kind;
+    if (r.bad) return false;
+    if (*kind >= STORE_MESSAGE_ASKED) return r.at == r.end;
     uint32_t count = store_take_array(&r);
     if (r.bad || count > STORE_MESSAGE_ITEMS_MAX) return false;
     struct store_reader items = r;

@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <xxhash.h>
 
+#include "engine/wire/routing.h"
+
 const char *fold_fault_name(uint32_t kind) {
     switch (kind) {
 #define X(name, word) case FOLD_FAULT_##name: return word;
@@ -266,7 +268,12 @@ struct fold_news {
 
 static bool fold_news_item(void *arg, const struct store_news *item) {
     struct fold_news *n = arg;
+    const struct store_spread *spread = &n->f->spread;
     bool board = n->kind == STORE_MESSAGE_STATUS;
+    /* Counts of a store that lives elsewhere were passed on in the same entry. */
+    if (n->kind == STORE_MESSAGE_COUNTS && spread->version != 0 &&
+        routing_shard_of_store(spread->shards, item->store) != n->f->options.shard)
+        return true;
     struct fold_table *table = board ? n->f->boards : n->f->stores;
     struct id128 key = store_key(item->store, board);
     struct fold_block *b = fold_table_get(table, &key);
@@ -284,6 +291,32 @@ static bool fold_news_item(void *arg, const struct store_news *item) {
         if (n->f->options.unknown_allowed && n->f->base_index == 0) b->flags |= FOLD_UNKNOWN;
     }
     return !n->failed;
+}
+
+static bool fold_store_left(void *arg, const struct store_news *item) {
+    struct fold *f = arg;
+    struct id128 key = store_key(item->store, false);
+    fold_table_remove(f->stores, &key);
+    return true;
+}
+
+/* Stores leave with the message that takes them to another shard. */
+static void fold_apply_sent(struct fold *f, const struct event *e,
+                            const struct apply_context *context) {
+    struct store_message_head head;
+    struct bytes message = message_event_payload(e);
+    uint8_t kind;
+    if (context->index <= f->base_stores_index || !store_message_head(message, &head)) return;
+    if (head.kind == STORE_MESSAGE_MOVED) store_message_decode(message, &kind, fold_store_left, f);
+}
+
+/* What the shard goes by from here on. */
+static void fold_apply_known(struct fold *f, const struct event *e,
+                             const struct apply_context *context) {
+    const struct shards_known *k = event_payload(e);
+    if (context->index <= f->base_stores_index) return;
+    if (f->spread.version == 0) f->spread.shards = k->first_shards;
+    store_spread_adopt(&f->spread, k->version, k->stores_shards);
 }
 
 static void fold_apply_news(struct fold *f, const struct event *e,
@@ -336,7 +369,8 @@ static bool fold_message(struct fold *f, const struct event *e,
             }
         }
     }
-    if (!sent) fold_apply_news(f, e, context);
+    if (sent) fold_apply_sent(f, e, context);
+    else fold_apply_news(f, e, context);
     return fold_observe(f, e, NULL, 0, f->faults == faults);
 }
 
@@ -353,9 +387,11 @@ static bool fold_event(struct fold *f, const struct event *e,
                   e->schema);
         return true;
     }
+    bool known = e->kind == EVENT_SHARDS_KNOWN;
     bool shaped = order     ? order_event_is_well_formed(e)
                   : store   ? store_event_is_well_formed(e)
                   : message ? message_event_is_well_formed(e)
+                  : known   ? shards_known_is_well_formed(e)
                             : true;
     if (!shaped) {
         fold_tell(f, FOLD_FAULT_EVENT, &e->subject, e->version,
@@ -365,6 +401,7 @@ static bool fold_event(struct fold *f, const struct event *e,
     }
     if (order) return fold_order(f, e, context);
     if (store) return fold_store(f, e, context);
+    if (known) fold_apply_known(f, e, context);
     return message ? fold_message(f, e, context) : fold_observe(f, e, NULL, 0, true);
 }
 
@@ -504,6 +541,8 @@ static bool base_cursor(void *arg, const struct state_source_row *row) {
         f->sent[peer].last = v[1];
         f->seen[peer].last = v[2];
         f->seen[peer].last_index = v[4];
+    } else if (strcmp(name, "spread") == 0) {
+        f->spread = (struct store_spread){v[0], (uint32_t)v[1], (uint32_t)v[2]};
     }
     return true;
 }

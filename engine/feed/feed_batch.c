@@ -23,6 +23,7 @@ static bool event_is_known(const struct event *e) {
     if (e->kind >= 1 && e->kind <= 63) return order_event_is_well_formed(e);
     if (e->kind >= 64 && e->kind <= 79) return store_event_is_well_formed(e);
     if (e->kind >= 100) return cluster_event_is_well_formed(e);
+    if (e->kind == EVENT_SHARDS_KNOWN) return shards_known_is_well_formed(e);
     return e->kind >= EVENT_MESSAGE_SENT && message_event_is_well_formed(e);
 }
 

@@ -116,13 +116,15 @@ static uint32_t cluster_stores_shards(const struct cluster_topology *t) {
     return t->stores_shards ? t->stores_shards : t->epochs[t->epochs_count - 1].shards_count;
 }
 
-/* The shards that there are: 0 .. this - 1. Some of growth that was called off are among them. */
-static uint32_t cluster_spread(const struct cluster_topology *t) {
-    uint32_t shards = topology_shards_count(t);
-    for (uint32_t i = 0; i < t->groups_count; i++)
-        if (t->groups[i].shard != SHARD_META && t->groups[i].shard >= shards)
-            shards = t->groups[i].shard + 1;
-    return shards;
+/* What shards go by. */
+static void cluster_fill_view(struct shard_view *view, const struct cluster_topology *t) {
+    *view = (struct shard_view){.version = t->version, .stores_shards = cluster_stores_shards(t),
+                                .epochs_count = t->epochs_count};
+    memcpy(view->epochs, t->epochs, sizeof view->epochs);
+    for (uint32_t i = 0; i < t->groups_count; i++) {
+        uint32_t shard = t->groups[i].shard;
+        if (shard < SHARDS_MAX) view->active[shard / 8] |= (uint8_t)(1u << (shard % 8));
+    }
 }
 
 /* What the clients' map says of the cluster. */
@@ -236,7 +238,7 @@ static void cluster_place(struct node *n, const struct cluster_topology *t) {
         struct shard *shard = local_shards_enter(&n->local, number);
         if (!shard) continue;
         if (g) shard_place(shard, &g->placement);
-        shard_spread(shard, cluster_spread(t), cluster_stores_shards(t));
+        if (number != SHARD_META) shard_know(shard, &n->view);
         local_shards_leave(&n->local, number);
         if (here || !n->unplaced[slot]) n->leaderless_since_ms[slot] = 0;
         n->unplaced[slot] = !here;
@@ -252,8 +254,7 @@ static int cluster_take_replicas(struct node *n, const struct cluster_topology *
         snprintf(error, error_bytes, "no memory for the list of replicas");
         return EXIT_RUNTIME;
     }
-    n->spread_shards = cluster_spread(t);
-    n->stores_shards = cluster_stores_shards(t);
+    cluster_fill_view(&n->view, t);
     uint32_t count = cluster_missing(n, t, wanted);
     for (uint32_t i = 0; i < count; i++) replicas_stop(n, wanted[i].shard); /* an earlier one */
     int code = replicas_start(n, wanted, count, error, error_bytes);

@@ -10,7 +10,7 @@ enum { OUTBOX_WINDOW_MESSAGES = 256 };
 
 bool outbox_init(struct outbox *o, uint32_t id, uint32_t peers_count) {
     *o = (struct outbox){.id = id, .peers_count = peers_count};
-    o->peers = calloc(peers_count, sizeof *o->peers);
+    o->peers = calloc(SHARDS_MAX, sizeof *o->peers);
     return o->peers != NULL;
 }
 
@@ -49,7 +49,7 @@ static bool outbox_insert(struct outbox *o, struct outbox_peer *peer, struct out
 
 bool outbox_note_sent(struct outbox *o, const struct event *e, uint64_t index) {
     const struct message_event *m = event_payload(e);
-    require(m->peer < o->peers_count);
+    outbox_know(o, m->peer);
     struct outbox_peer *peer = &o->peers[m->peer];
     if (m->sequence <= peer->acknowledged) return true;
     if (peer->last && m->sequence <= peer->last->sequence) return true;
@@ -59,7 +59,7 @@ bool outbox_note_sent(struct outbox *o, const struct event *e, uint64_t index) {
 
 bool outbox_load(struct outbox *o, uint32_t peer_id, uint64_t sequence, uint64_t index,
                  struct bytes payload) {
-    require(peer_id < o->peers_count);
+    outbox_know(o, peer_id);
     struct outbox_peer *peer = &o->peers[peer_id];
     if (peer->stored_first == 0 || sequence < peer->stored_first) peer->stored_first = sequence;
     if (sequence > peer->stored_last) peer->stored_last = sequence;
@@ -95,7 +95,7 @@ void outbox_acknowledge(struct outbox *o, uint32_t peer_id, uint64_t sequence) {
 }
 
 void outbox_note_acknowledged(struct outbox *o, uint32_t peer_id, uint64_t sequence) {
-    if (peer_id >= o->peers_count) return;
+    outbox_know(o, peer_id);
     struct outbox_peer *peer = &o->peers[peer_id];
     if (peer->logged < sequence) peer->logged = sequence;
     outbox_acknowledge(o, peer_id, sequence);

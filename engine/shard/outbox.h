@@ -30,13 +30,16 @@ struct outbox_peer {
     uint64_t seen_index;        /* ... and the entry that holds it */
     uint64_t logged;            /* acknowledgements up to here are noted in the log */
     uint64_t stored_first, stored_last; /* sequences that are in the state; 0 = none */
+    /* While the cluster grows, see shard_growth.c. Both: enum { STORE_ASK_... }, or'ed. */
+    uint8_t owes, awaits;       /* questions of the peer that are open; own ones to it */
+    uint64_t boards_asked, stores_asked; /* the versions in the peer's newest questions */
     struct outbox_message *first, *last; /* unacknowledged, in sequence */
     struct outbox_message *unsent;       /* first of them with sequence > sent */
 };
 
 struct outbox {
-    uint32_t id, peers_count;
-    struct outbox_peer *peers;  /* by shard id */
+    uint32_t id, peers_count;   /* those behind the count were never heard of */
+    struct outbox_peer *peers;  /* by shard id, SHARDS_MAX */
     uint64_t messages_waiting, bytes_waiting;
     uint64_t acknowledged;      /* messages, counted: tells a checkpoint that cursors have moved */
     uint64_t acknowledged_logged; /* ... as of the newest note of it in the log */
@@ -45,6 +48,13 @@ struct outbox {
 
 bool outbox_init(struct outbox *o, uint32_t id, uint32_t peers_count);
 void outbox_fini(struct outbox *o);
+
+/* There is a shard of this number too, below SHARDS_MAX. */
+static inline void outbox_know(struct outbox *o, uint32_t peer) {
+    require(peer < SHARDS_MAX);
+    if (peer >= o->peers_count) o->peers_count = peer + 1;
+}
+
 void outbox_forget(struct outbox *o); /* all but the counters */
 
 /* Notes a MESSAGE_SENT of entry `index` (just decided, or met in a replay). Messages at or below

@@ -29,19 +29,18 @@ static bool shard_alloc(struct shard *s) {
     n->texts = malloc((size_t)TURN_NEWS_MAX * ID_TEXT_BYTES_MAX);
     n->status = malloc(TURN_STATUS_MAX * sizeof *n->status);
     s->checkpoint.configuration = malloc(sizeof((struct storage_meta *)0)->configuration);
-    s->checkpoint.cursors =
-        calloc(3 + SHARDS_MAX, sizeof *s->checkpoint.cursors);
+    s->checkpoint.cursors = calloc(SHARD_CURSORS_MAX, sizeof *s->checkpoint.cursors);
     return s->entry_buffer && s->message_buffer && s->news_picked && s->limbo && s->parked &&
            s->visitors && n->items && n->shards && n->buckets && n->texts && n->status &&
            s->checkpoint.configuration && s->checkpoint.cursors &&
-           outbox_init(&s->outbox, s->options.id, SHARDS_MAX) &&
+           outbox_init(&s->outbox, s->options.id, s->options.shards_count) &&
            actor_table_init(&s->table, &s->memory);
 }
 
 struct shard *shard_open(const struct shard_options *options, int64_t now_ms, int64_t mono_ms,
                          char *error, size_t error_bytes) {
     require(options->shards_count >= 1 && options->shards_count <= SHARDS_MAX);
-    require(options->id < options->shards_count || options->id == SHARD_META);
+    require(options->id < SHARDS_MAX || options->id == SHARD_META);
     require(options->server_id > 0);
     struct shard *s = aligned_alloc(64, (sizeof *s + 63) & ~(size_t)63);
     if (!s) {
@@ -50,15 +49,12 @@ struct shard *shard_open(const struct shard_options *options, int64_t now_ms, in
     }
     memset(s, 0, sizeof *s);
     s->options = *options;
-    if (!s->options.stores_shards) s->options.stores_shards = options->shards_count;
-    atomic_init(&s->spread_shards, options->shards_count);
-    atomic_init(&s->spread_stores, s->options.stores_shards);
-    s->shards_count = s->peers_known = options->shards_count;
-    s->stores_shards = s->options.stores_shards;
     if (!s->options.checkpoint_age_ms) s->options.checkpoint_age_ms = CHECKPOINT_AGE_MS;
     if (!s->options.resend_after_ms) s->options.resend_after_ms = 1000;
     if (!s->options.retention_ms) s->options.retention_ms = RETENTION_MS;
     if (!s->options.trailing_entries) s->options.trailing_entries = RAFT_TRAILING_ENTRIES;
+    if (options->view) s->view = s->view_offered = *options->view;
+    s->options.view = NULL;
     s->now_ms = now_ms;
     s->mono_ms = mono_ms;
     pthread_mutex_init(&s->published_lock, NULL);
@@ -270,9 +266,6 @@ uint32_t shard_work(struct shard *s, int64_t now_ms, int64_t mono_ms, int64_t *n
     s->now_ms = now_ms;
     s->mono_ms = mono_ms;
     s->draining = atomic_load_explicit(&s->closed_for_commands, memory_order_relaxed);
-    s->shards_count = atomic_load_explicit(&s->spread_shards, memory_order_relaxed);
-    s->stores_shards = atomic_load_explicit(&s->spread_stores, memory_order_relaxed);
-    if (s->peers_known < s->shards_count) s->peers_known = s->shards_count;
     *next_ms = INT64_MAX;
     uint32_t done = take_storage_events(s);
     if (s->failed) return done + work_failed(s);

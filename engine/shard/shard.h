@@ -10,8 +10,10 @@
 #ifndef JUMUN_SHARD_SHARD_H
 #define JUMUN_SHARD_SHARD_H
 
+#include "engine/limits.h"
 #include "engine/shard/peers.h"
 #include "engine/shard/request.h"
+#include "engine/wire/routing.h"
 #include "persistence/consensus.h"
 #include "persistence/storage.h"
 
@@ -26,10 +28,19 @@ struct courier {
     void (*acknowledge)(struct courier *courier, uint32_t from, uint32_t to, uint64_t sequence);
 };
 
+/* What the cluster document says of the shards: who there is, who owns what. */
+struct shard_view {
+    uint64_t version;                /* of the document; newer ones replace older ones */
+    uint32_t stores_shards;          /* stores are spread over so many */
+    uint32_t epochs_count;
+    struct routing_epoch epochs[EPOCHS_MAX]; /* as in engine/wire/routing.h */
+    uint8_t active[SHARDS_MAX / 8];  /* bit n: shard n runs */
+};
+
 struct shard_options {
     uint32_t id;                     /* 0-based */
-    uint32_t shards_count;           /* that pauses are told to */
-    uint32_t stores_shards;          /* that stores are spread over; 0 = shards_count */
+    uint32_t shards_count;           /* of a node alone; in a cluster those that are known first */
+    const struct shard_view *view;   /* copied; NULL = a node alone: shards_count, for ever */
     uint64_t server_id;              /* of this replica, see consensus_server_id() */
     struct peers *peers;             /* NULL = a group of one, without peers */
     /* What an empty storage becomes: the first replicas of a group are all given the same list of
@@ -72,6 +83,9 @@ struct shard_stats {                 /* a consistent enough copy; counters only 
     uint64_t servers;                /* of the group; 0 = no peers */
     uint64_t lag_entries_max;        /* at the leader: of the replica that lags most */
     uint64_t snapshots_installed, changes, transfers; /* of this replica, as leader the latter */
+    uint64_t stores_moved, stores_came; /* to and from other shards */
+    bool moving;                     /* stores are on their way, or boards are being told */
+    bool empty;                      /* see shard_is_empty() */
     bool failed;                     /* log or state is damaged: nothing is served; see the log */
     uint64_t recovery_events; int64_t recovery_ms;
 };
@@ -101,10 +115,14 @@ bool shard_offer_snapshot(struct shard *shard, const struct shard_snapshot *snap
 /* Where the group shall be. Any thread; copied. */
 void shard_place(struct shard *shard, const struct shard_placement *placement);
 
-/* The cluster has grown (or shrunk): pauses are told to shards 0 .. shards_count - 1 from now on,
- * and stores are spread over stores_shards. A shard that is new is told what is paused. Any
- * thread. */
-void shard_spread(struct shard *shard, uint32_t shards_count, uint32_t stores_shards);
+/* Who there is, who owns what: of newer documents than the one before. Any thread; copied. Nothing
+ * is done by it until the leader has logged it. */
+void shard_know(struct shard *shard, const struct shard_view *view);
+
+/* Whether nothing lives here any more: no order, open or ended and kept; no store; no message that
+ * another shard has not taken; nothing under way. As the leader knows it: false at all others. A
+ * shard that no epoch of living keys belongs to may then be retired. Any thread. */
+bool shard_is_empty(const struct shard *shard);
 
 /* The group as this replica saw it last. Any thread. */
 void shard_group(const struct shard *shard, struct consensus_group *group, uint64_t *term);

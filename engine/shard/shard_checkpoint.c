@@ -9,8 +9,7 @@
 
 #include "engine/shard/shard_internal.h"
 
-enum { COPY_BYTES_PER_ROUND = 256 << 10, CHECKPOINT_ITEMS_MAX = 32768, RETRY_MS = 1000,
-       CURSORS_FIXED = 3 };
+enum { COPY_BYTES_PER_ROUND = 256 << 10, CHECKPOINT_ITEMS_MAX = 32768, RETRY_MS = 1000 };
 
 bool shard_checkpoint_reserve(struct checkpoint_work *w, uint32_t bytes) {
     if (w->data.items_count == w->items_capacity) {
@@ -42,8 +41,10 @@ static bool checkpoint_copy(struct shard *s, uint32_t number) {
     uint32_t padded = (a->bytes + 7) & ~7u;
     if (!shard_checkpoint_reserve(w, padded)) return false;
     /* A snapshot may go only when no restart can replay an event of its order any more: while the
-     * marker is behind, the order is stored once more and looked at again after this checkpoint. */
-    bool remove = a->flags & ACTOR_RETIRED && a->last_index <= s->checkpoint_index;
+     * marker is behind, the order is stored once more and looked at again after this checkpoint. Of
+     * a store no event is replayed that a checkpoint has. */
+    bool remove = a->flags & ACTOR_RETIRED &&
+                  (a->kind != ACTOR_ORDER || a->last_index <= s->checkpoint_index);
     struct checkpoint_item *item = &w->data.items[w->data.items_count];
     *item = (struct checkpoint_item){
         .key = a->key, .kind = a->kind, .remove = remove,
@@ -97,8 +98,9 @@ static uint32_t checkpoint_fill(struct shard *s, int64_t *next_ms) {
     return copied;
 }
 
-static void cursor_put(struct checkpoint_work *w, const char *name, const void *value,
-                       uint32_t bytes) {
+void shard_cursor_put(struct checkpoint_work *w, const char *name, const void *value,
+                      uint32_t bytes) {
+    require(w->data.cursors_count < SHARD_CURSORS_MAX);
     struct checkpoint_cursor *c = &w->cursors[w->data.cursors_count++];
     *c = (struct checkpoint_cursor){.bytes = bytes};
     snprintf(c->name, sizeof c->name, "%s", name);
@@ -118,16 +120,22 @@ static bool checkpoint_close(struct shard *s) {
     uint64_t stores[2] = {s->applied_index, (uint64_t)s->last_time_ms};
     w->data.cursors = w->cursors;
     w->data.cursors_count = 0;
-    cursor_put(w, "stores", stores, sizeof stores);
-    cursor_put(w, "totals.0", s->totals, 8 * sizeof *s->totals);
-    cursor_put(w, "totals.1", s->totals + 8, 8 * sizeof *s->totals);
-    for (uint32_t p = 0; p < s->peers_known; p++) {
+    shard_cursor_put(w, "stores", stores, sizeof stores);
+    shard_cursor_put(w, "totals.0", s->totals, 8 * sizeof *s->totals);
+    shard_cursor_put(w, "totals.1", s->totals + 8, 8 * sizeof *s->totals);
+    shard_growth_put(s);
+    for (uint32_t p = 0; p < s->outbox.peers_count; p++) {
         const struct outbox_peer *peer = &s->outbox.peers[p];
+        uint64_t grow[3] = {peer->boards_asked, peer->stores_asked,
+                            (uint64_t)peer->owes | (uint64_t)peer->awaits << 2};
         uint64_t value[5] = {peer->acknowledged, peer->sequence_last, peer->seen,
                              outbox_oldest_index(&s->outbox, p), peer->seen_index};
         char name[24];
         snprintf(name, sizeof name, "peer.%u", p);
-        cursor_put(w, name, value, sizeof value);
+        shard_cursor_put(w, name, value, sizeof value);
+        if (s->growth.spread.version == 0) continue;
+        snprintf(name, sizeof name, "grow.%u", p);
+        shard_cursor_put(w, name, grow, sizeof grow);
     }
     s->checkpoint_acknowledged = s->outbox.acknowledged;
     w->copy_index = s->applied_index;
@@ -199,7 +207,7 @@ static void retain(struct shard *s) {
     if (s->mono_ms < s->retain_ms) return;
     s->retain_ms = s->mono_ms + 60000;
     uint64_t upto = s->checkpoint_index;
-    for (uint32_t p = 0; p < s->peers_known; p++) {
+    for (uint32_t p = 0; p < s->outbox.peers_count; p++) {
         uint64_t oldest = outbox_oldest_index(&s->outbox, p);
         if (oldest && oldest <= upto) upto = oldest - 1;
     }

@@ -119,11 +119,13 @@ void shard_place(struct shard *s, const struct shard_placement *placement) {
     wake(s);
 }
 
-void shard_spread(struct shard *s, uint32_t shards_count, uint32_t stores_shards) {
-    require(shards_count >= 1 && shards_count <= SHARDS_MAX);
-    require(stores_shards >= 1 && stores_shards <= shards_count);
-    atomic_store(&s->spread_shards, shards_count);
-    atomic_store(&s->spread_stores, stores_shards);
+void shard_know(struct shard *s, const struct shard_view *view) {
+    pthread_mutex_lock(&s->published_lock);
+    bool newer = view->version > s->view_offered.version;
+    if (newer) s->view_offered = *view;
+    pthread_mutex_unlock(&s->published_lock);
+    if (!newer) return;
+    atomic_store_explicit(&s->view_is_offered, true, memory_order_release);
     wake(s);
 }
 

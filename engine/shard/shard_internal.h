@@ -10,6 +10,7 @@
  *   shard_turn.c        one turn: commands -> decisions -> one log entry
  *   shard_apply.c       events -> actors (turns and recovery alike)
  *   shard_messages.c    store news between shards
+ *   shard_growth.c      epochs, stores that move, boards of new shards
  *   shard_load.c        actors that are not in memory; leaving memory again
  *   shard_checkpoint.c  the dirty list -> background state transactions
  *   shard_start.c       the stored state and consensus, at the start and after forgetting
@@ -34,7 +35,8 @@
 #include "engine/wire/protocol.h"
 
 /* Entries between commit and last index, with room for barriers beside LIMBO_ENTRIES_MAX. */
-enum { LIMBO_RING = 4 * LIMBO_ENTRIES_MAX, SHARD_STATES_MAX = 16 };
+enum { LIMBO_RING = 4 * LIMBO_ENTRIES_MAX, SHARD_STATES_MAX = 16,
+       SHARD_CURSORS_MAX = 5 + 2 * SHARDS_MAX /* stores, totals, known, spread; two per shard */ };
 static_assert((LIMBO_RING & (LIMBO_RING - 1)) == 0, "ring index is a mask");
 
 enum shard_phase {
@@ -137,6 +139,26 @@ struct steward {
     struct { uint64_t id; int64_t since_ms; } silent[CONSENSUS_SERVERS_MAX];
 };
 
+/* Where stores live and who there is: see shard_growth.c. */
+struct growth {
+    /* The same at every replica: from the log. */
+    struct store_spread spread;
+    uint64_t version;            /* of the newest SHARDS_KNOWN */
+    uint8_t active[SHARDS_MAX / 8];
+    int64_t joined_ms;
+    bool needs_boards, needs_stores; /* the others are to be asked */
+    uint64_t boards_asked, stores_asked; /* the versions in the own newest questions */
+    uint32_t boards_awaited, stores_awaited; /* shards that have not answered */
+    uint32_t boards_owed, stores_owed;       /* shards that have not been answered */
+    /* The leader's own; whoever leads next begins it again. */
+    uint64_t learned_version;    /* of the view that the log was compared with */
+    struct store_spread heard;   /* the newest that other shards go by */
+    uint32_t store_slot;         /* the table is gone through from here for stores to move ... */
+    bool settled;                /* ... and there are none */
+    uint32_t board_slot;         /* the same for board notes; 0 = nobody is being told */
+    uint8_t told[SHARDS_MAX / 8];
+};
+
 struct inbox_message {
     struct inbox_message *next;
     uint32_t from;
@@ -159,9 +181,6 @@ struct shard {
     /* Faults that the simulator plants: the gate stands open; reads ask nobody. */
     bool replies_early, reads_alone;
 #endif
-    uint32_t shards_count, stores_shards; /* of this round, see shard_options */
-    uint32_t peers_known;        /* shards that messages went to or came from: cursors to keep */
-    uint32_t greeted;            /* shards that have been told what is paused, since it leads */
     int64_t now_ms, mono_ms;     /* of this round */
     int64_t last_time_ms;        /* newest entry time: the log's time never goes back */
     int64_t consensus_timeout_ms;
@@ -183,10 +202,10 @@ struct shard {
     atomic_uint snapshot_state;     /* enum snapshot_state: who owns `snapshot` */
     struct shard_snapshot snapshot;
     struct shard_placement placement; /* under published_lock */
-    atomic_bool placement_offered, hand_over;
+    struct shard_view view_offered; /* under published_lock */
+    atomic_bool placement_offered, view_is_offered, hand_over;
     atomic_uint_fast64_t commit_published; /* commit_index for other threads; never goes back */
     atomic_bool closed_for_commands, drained;
-    atomic_uint spread_shards, spread_stores; /* see shard_spread() */
     atomic_uint drain_per_second;   /* commands; for retry-after estimates */
     void (*wake)(void *arg);
     void *wake_arg;
@@ -204,6 +223,8 @@ struct shard {
     struct timer_heap timers;
     struct outbox outbox;
     struct turn turn;
+    struct growth growth;
+    struct shard_view view;         /* as taken; the newest that was told */
     uint8_t *entry_buffer;
     uint8_t *message_buffer;        /* SHARD_MESSAGE_BYTES_MAX */
     struct store_news *news_picked; /* TURN_NEWS_MAX */
@@ -333,16 +354,8 @@ void shard_apply_event(struct shard *s, uint32_t slot, const struct event *e,
 void shard_count_states(struct shard *s, const struct event *e);
 void shard_mark_dirty(struct shard *s, uint32_t slot, uint64_t index);
 
-/* Notes that there is such a shard. False = no shard can have this number. */
-static inline bool shard_know_peer(struct shard *s, uint32_t peer) {
-    if (peer >= SHARDS_MAX) return false;
-    if (peer >= s->peers_known) s->peers_known = peer + 1;
-    return true;
-}
-
 /* -- shard_messages.c */
 uint32_t shard_messages(struct shard *s);
-void shard_greet(struct shard *s);
 void shard_news_add_order(struct shard *s, const struct actor *order, bool opened);
 void shard_news_add_status(struct shard *s, struct bytes store, bool paused, uint32_t version);
 bool shard_news_has_room(const struct shard *s);
@@ -350,8 +363,27 @@ uint16_t shard_news_reserve(struct shard *s, struct bytes store, bool board); /*
 void shard_news_finish(struct shard *s); /* at the end of a turn: writes the messages */
 bool shard_apply_message(struct shard *s, const struct event *e,
                          const struct apply_context *context);
+void shard_news_add(struct shard *s, struct bytes store, int32_t open_change, uint32_t placed);
+/* Logs a message; to itself: and applies it. `sequence` is given. */
+void shard_message_add(struct shard *s, uint32_t to, struct bytes payload);
 bool shard_store_is_paused(const struct shard *s, struct bytes store);
 uint64_t shard_store_noted_at(const struct shard *s, struct bytes store); /* 0 = never noted */
+
+/* -- shard_growth.c */
+uint32_t shard_store_home(const struct shard *s, struct bytes store);
+bool shard_is_listening(const struct shard *s, uint32_t peer); /* it is told of pauses */
+void shard_apply_known(struct shard *s, const struct event *e);
+/* What a MESSAGE_SENT means beside the outbox: stores leave with it. */
+void shard_apply_sent(struct shard *s, const struct event *e, uint64_t index);
+void shard_apply_head(struct shard *s, uint32_t from, struct bytes message); /* of one seen */
+uint32_t shard_learn(struct shard *s);     /* logs the newest view */
+uint32_t shard_grow(struct shard *s);      /* moves stores, asks, answers */
+/* Why the command cannot be decided here now; RESULT_OK if it can. `slot`: of its store. */
+uint16_t shard_growth_answer(const struct shard *s, const struct command *command, uint32_t slot);
+void shard_growth_put(struct shard *s);    /* cursors, into the checkpoint that is being closed */
+bool shard_growth_load(struct shard *s, const struct checkpoint_cursor *cursor);
+void shard_cursor_put(struct checkpoint_work *w, const char *name, const void *value,
+                      uint32_t bytes);     /* shard_checkpoint.c */
 
 /* -- shard_load.c */
 bool shard_may_be_stored(const struct shard *s, const struct id128 *key);

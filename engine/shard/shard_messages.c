@@ -3,33 +3,17 @@
 #include "actors/message_event.h"
 #include "engine/base/log.h"
 #include "engine/shard/shard_internal.h"
-#include "engine/wire/routing.h"
 
-enum { ACKNOWLEDGED_MESSAGES = 1000, ACKNOWLEDGED_MS = 1000,
-       GREET_MESSAGES_MAX = 4 /* of 2,048 paused stores each, in one turn */ };
-
-/* Pauses are told to all shards that there are, also to those that only a former leader had heard
- * of and greeted: it is not repeated. */
-static uint32_t told_shards(const struct shard *s) {
-    uint32_t count = s->shards_count;
-    for (uint32_t p = count; p < s->peers_known; p++)
-        if (s->outbox.peers[p].sequence_last != 0) count = p + 1;
-    return count;
-}
+enum { ACKNOWLEDGED_MESSAGES = 1000, ACKNOWLEDGED_MS = 1000 };
 
 bool shard_news_has_room(const struct shard *s) {
     uint32_t statuses = s->turn.news.status_count + 1;
     return s->turn.news.count + ORDER_HELD_MAX + 2 < TURN_NEWS_MAX && statuses <= TURN_STATUS_MAX &&
-           statuses * told_shards(s) * STATUS_BYTES <= TURN_STATUS_BYTES_MAX;
+           statuses * s->outbox.peers_count * STATUS_BYTES <= TURN_STATUS_BYTES_MAX;
 }
 
-static uint32_t store_shard(const struct shard *s, struct bytes store) {
-    return routing_shard_of_store(s->stores_shards, store);
-}
-
-void shard_news_add_order(struct shard *s, const struct actor *order, bool opened) {
+void shard_news_add(struct shard *s, struct bytes store, int32_t open_change, uint32_t placed) {
     struct turn_news *n = &s->turn.news;
-    struct bytes store = order_store(order);
     uint32_t mask = TURN_NEWS_BUCKETS - 1;
     uint32_t b = (uint32_t)(routing_hash(store.data, store.size) >> 20) & mask;
     while (n->buckets[b] && !bytes_equal(n->items[n->buckets[b] - 1].store, store))
@@ -41,12 +25,16 @@ void shard_news_add_order(struct shard *s, const struct actor *order, bool opene
         memcpy(text, store.data, store.size);
         n->texts_bytes += store.size;
         n->items[n->count] = (struct store_news){.store = bytes_of(text, store.size)};
-        n->shards[n->count] = store_shard(s, store);
+        n->shards[n->count] = shard_store_home(s, store);
         n->buckets[b] = ++n->count;
     }
     struct store_news *item = &n->items[n->buckets[b] - 1];
-    item->open_change += opened ? 1 : -1;
-    if (opened) item->placed++;
+    item->open_change += open_change;
+    item->placed += placed;
+}
+
+void shard_news_add_order(struct shard *s, const struct actor *order, bool opened) {
+    shard_news_add(s, order_store(order), opened ? 1 : -1, opened ? 1 : 0);
 }
 
 void shard_news_add_status(struct shard *s, struct bytes store, bool paused, uint32_t version) {
@@ -68,8 +56,17 @@ static void message_add(struct shard *s, uint8_t kind, uint32_t peer, uint64_t s
     *m = (struct message_event){sequence, peer, payload.size};
     memcpy(m + 1, payload.data, payload.size);
     struct apply_context context = {s->turn.index, s->turn.time_ms};
-    if (kind == EVENT_MESSAGE_SENT) require(outbox_note_sent(&s->outbox, e, s->turn.index));
-    else require(shard_apply_message(s, e, &context));
+    if (kind == EVENT_MESSAGE_SENT) {
+        require(outbox_note_sent(&s->outbox, e, s->turn.index));
+        shard_apply_sent(s, e, s->turn.index);
+    } else {
+        require(shard_apply_message(s, e, &context));
+    }
+}
+
+void shard_message_add(struct shard *s, uint32_t to, struct bytes payload) {
+    if (to == s->options.id) message_add(s, EVENT_MESSAGE_SEEN, to, 0, payload);
+    else message_add(s, EVENT_MESSAGE_SENT, to, ++s->outbox.peers[to].sequence_last, payload);
 }
 
 /* How far the other shards have taken what was sent to them; see actors/message_event.h. */
@@ -79,7 +76,7 @@ static void log_acknowledgements(struct shard *s) {
     if (since < ACKNOWLEDGED_MESSAGES && s->mono_ms - s->acknowledged_ms < ACKNOWLEDGED_MS) return;
     s->outbox.acknowledged_logged = s->outbox.acknowledged;
     s->acknowledged_ms = s->mono_ms;
-    for (uint32_t p = 0; p < s->peers_known; p++) {
+    for (uint32_t p = 0; p < s->outbox.peers_count; p++) {
         struct outbox_peer *peer = &s->outbox.peers[p];
         if (peer->acknowledged <= peer->logged) continue;
         peer->logged = peer->acknowledged;
@@ -96,10 +93,7 @@ static void message_send(struct shard *s, uint32_t to, uint8_t kind, const struc
         uint32_t n = count < STORE_MESSAGE_ITEMS_MAX ? count : STORE_MESSAGE_ITEMS_MAX;
         uint32_t bytes = store_message_encode(kind, items, n, scratch, SHARD_MESSAGE_BYTES_MAX);
         require(bytes > 0);
-        struct bytes payload = bytes_of(scratch, bytes);
-        if (to == s->options.id) message_add(s, EVENT_MESSAGE_SEEN, to, 0, payload);
-        else message_add(s, EVENT_MESSAGE_SENT, to, ++s->outbox.peers[to].sequence_last, payload);
-        shard_know_peer(s, to);
+        shard_message_add(s, to, bytes_of(scratch, bytes));
         items += n;
         count -= n;
     }
@@ -108,7 +102,7 @@ static void message_send(struct shard *s, uint32_t to, uint8_t kind, const struc
 static void news_send_counts(struct shard *s) {
     struct turn_news *n = &s->turn.news;
     struct store_news *picked = s->news_picked;
-    for (uint32_t to = 0; to < s->stores_shards; to++) {
+    for (uint32_t to = 0; to < s->outbox.peers_count; to++) {
         uint32_t count = 0;
         for (uint32_t i = 0; i < n->count; i++) {
             const struct store_news *item = &n->items[i];
@@ -132,44 +126,12 @@ void shard_news_finish(struct shard *s) {
             s->news_picked[i] = (struct store_news){
                 .store = bytes_of(n->status[i].text, n->status[i].bytes),
                 .paused = n->status[i].paused, .version = n->status[i].version};
-        for (uint32_t to = 0, count = told_shards(s); to < count; to++)
-            message_send(s, to, STORE_MESSAGE_STATUS, s->news_picked, n->status_count);
+        for (uint32_t to = 0; to < s->outbox.peers_count; to++)
+            if (shard_is_listening(s, to))
+                message_send(s, to, STORE_MESSAGE_STATUS, s->news_picked, n->status_count);
         n->status_count = 0;
     }
     if (s->turn.sink.events_count > 0) log_acknowledgements(s);
-}
-
-/* The paused stores that live here, from slot *slot on. */
-static uint32_t pick_paused(struct shard *s, uint32_t *slot) {
-    uint32_t count = 0;
-    for (; *slot < s->table.slots_used && count < STORE_MESSAGE_ITEMS_MAX; ++*slot) {
-        const struct actor *a = actor_table_slot(&s->table, *slot)->block;
-        struct store_view view;
-        if (!a || a->kind != ACTOR_STORE || a->version == 0 || a->state != STORE_IS_PAUSED)
-            continue;
-        store_view(a, &view);
-        s->news_picked[count++] = (struct store_news){.store = view.id, .paused = true,
-                                                      .version = a->version};
-    }
-    return count;
-}
-
-/* A shard that this one has never sent anything to is a new one, and knows of no pause. */
-void shard_greet(struct shard *s) {
-    for (; s->greeted < s->shards_count; s->greeted++) {
-        uint32_t to = s->greeted, slot = 1, count;
-        if (to == s->options.id || s->outbox.peers[to].sequence_last != 0) continue;
-        for (uint32_t i = 0; i < GREET_MESSAGES_MAX; i++) {
-            /* All in one turn: who leads next would take the first one for all of them. */
-            if (i == 0 && (s->disk_full || !shard_turn_has_room(s))) return;
-            if ((count = pick_paused(s, &slot)) == 0) break;
-            shard_turn_begin(s);
-            message_send(s, to, STORE_MESSAGE_STATUS, s->news_picked, count);
-        }
-        if (slot < s->table.slots_used)
-            log_error("shard %u: more paused stores than one turn can tell shard %u of: the others "
-                      "take orders there until they are paused anew", s->options.id, to);
-    }
 }
 
 struct news_visit {
@@ -184,12 +146,16 @@ static bool news_visit_item(void *arg, const struct store_news *item) {
     struct news_visit *v = arg;
     struct shard *s = v->s;
     bool board = v->message_kind == STORE_MESSAGE_STATUS;
+    bool moved = v->message_kind == STORE_MESSAGE_MOVED;
     uint8_t kind = board ? ACTOR_BOARD : ACTOR_STORE;
+    /* Counts of a store that lives elsewhere are passed on by whoever takes them: see forward(). */
+    bool here = s->growth.spread.version == 0 || shard_store_home(s, item->store) == s->options.id;
+    if (!board && !moved && !here) return true;
     struct id128 key = store_key(item->store, board);
     uint32_t n = actor_table_find(&s->table, kind, &key);
     if (n == SLOT_NONE) {
         /* What is logged was within the limit when it was taken, and is applied whatever it is. */
-        v->at_limit = !v->apply && s->table.count[kind] >= STORES_PER_SHARD_MAX;
+        v->at_limit = !v->apply && !moved && s->table.count[kind] >= STORES_PER_SHARD_MAX;
         if (!v->at_limit)
             n = actor_table_add(&s->table, kind, &key, store_news_bytes(NULL, item));
         if (n == SLOT_NONE) v->failed = true;
@@ -202,7 +168,11 @@ static bool news_visit_item(void *arg, const struct store_news *item) {
     if (v->failed || !v->apply) return !v->failed;
     struct slot *slot = actor_table_slot(&s->table, n);
     bool was_paused = board && slot->block->version && slot->block->state == STORE_IS_PAUSED;
-    if (slot->block->version == 0) memset(slot->block, 0, slot->capacity);
+    /* Not there yet, or moved away before. */
+    if (slot->block->version == 0 || slot->block->flags & ACTOR_RETIRED)
+        memset(slot->block, 0, slot->capacity);
+    if (moved) s->stats.stores_came++;
+    if (moved && !here) s->growth.settled = false;
     store_apply_news(slot->block, v->message_kind, item, v->context);
     require(slot->block->bytes <= slot->capacity);
     bool is_paused = board && slot->block->state == STORE_IS_PAUSED;
@@ -250,8 +220,8 @@ static bool message_make_room(struct shard *s, struct bytes *payload, bool *well
 /* News for a store of this very shard are applied in the turn that makes them, when it is too late
  * to lack memory: the first news of a store finds its block reserved. */
 uint16_t shard_news_reserve(struct shard *s, struct bytes store, bool board) {
-    if (!board && store_shard(s, store) != s->options.id) return RESULT_OK;
     if (store.size < 1 || store.size > ID_TEXT_BYTES_MAX) return RESULT_OK; /* will be refused */
+    if (!board && shard_store_home(s, store) != s->options.id) return RESULT_OK;
     struct store_news item = {.store = store};
     struct news_visit v = {
         .s = s, .message_kind = board ? STORE_MESSAGE_STATUS : STORE_MESSAGE_COUNTS};
@@ -263,12 +233,13 @@ bool shard_apply_message(struct shard *s, const struct event *e,
                          const struct apply_context *context) {
     const struct message_event *m = event_payload(e);
     struct news_visit v = {.s = s, .apply = true, .context = context};
+    if (m->sequence != 0) shard_apply_head(s, m->peer, message_event_payload(e));
     bool applied =
         store_message_decode(message_event_payload(e), &v.message_kind, news_visit_item, &v);
     s->no_memory = v.failed;
     if (!applied) return false;
     if (m->sequence != 0) {
-        require(shard_know_peer(s, m->peer));
+        outbox_know(&s->outbox, m->peer);
         s->outbox.peers[m->peer].seen = m->sequence;
         s->outbox.peers[m->peer].seen_index = context->index;
     }
@@ -305,6 +276,23 @@ static void turn_acknowledge(struct shard *s, uint32_t peer, uint64_t sequence) 
     t->acks[t->acks_count++] = (struct message_ack){peer, sequence};
 }
 
+static bool forward_item(void *arg, const struct store_news *item) {
+    struct shard *s = arg;
+    if (shard_store_home(s, item->store) != s->options.id)
+        shard_news_add(s, item->store, item->open_change, item->placed);
+    return true;
+}
+
+/* What was taken for stores that live elsewhere now goes on there, in the same entry. */
+static void forward(struct shard *s, struct bytes message) {
+    struct store_message_head head;
+    uint8_t kind;
+    if (s->growth.spread.version == 0 || !store_message_head(message, &head) ||
+        head.kind != STORE_MESSAGE_COUNTS)
+        return;
+    store_message_decode(message, &kind, forward_item, s);
+}
+
 static void message_take(struct shard *s, const struct inbox_message *m) {
     struct outbox_peer *peer = &s->outbox.peers[m->from];
     if (m->sequence <= peer->seen) {
@@ -326,6 +314,7 @@ static void message_take(struct shard *s, const struct inbox_message *m) {
     }
     shard_turn_begin(s);
     message_add(s, EVENT_MESSAGE_SEEN, m->from, m->sequence, payload);
+    forward(s, payload);
     turn_acknowledge(s, m->from, m->sequence);
     s->turn.commands++;
     s->outbox.seen++;
@@ -344,7 +333,7 @@ static void inbox_take(struct shard *s) {
     while ((m = first)) {
         first = m->next;
         m->next = NULL;
-        if (!shard_know_peer(s, m->from) || m->acknowledgement) {
+        if (m->from >= SHARDS_MAX || m->acknowledgement) {
             if (m->acknowledgement) outbox_acknowledge(&s->outbox, m->from, m->sequence);
             atomic_fetch_sub_explicit(&s->inbox_count, 1, memory_order_relaxed);
             free(m);
@@ -363,7 +352,8 @@ uint32_t shard_messages(struct shard *s) {
     uint32_t done = 0;
     inbox_take(s);
     bool waited = s->mono_ms - s->inbox_since_ms >= MESSAGE_LINGER_MS;
-    while (s->inbox && (s->turn.open || waited) && !s->disk_full && shard_turn_has_room(s)) {
+    while (s->inbox && (s->turn.open || waited) && !s->disk_full && shard_turn_has_room(s) &&
+           s->turn.news.count + STORE_MESSAGE_ITEMS_MAX <= TURN_NEWS_MAX) {
         struct inbox_message *m = s->inbox;
         s->inbox = m->next;
         if (!s->inbox) s->inbox_last = NULL;

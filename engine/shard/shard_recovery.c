@@ -8,11 +8,13 @@
 
 enum { REPLAY_BYTES_PER_ROUND = 4 << 20, CLOCK_BEHIND_MS = 60000, NO_MEMORY_RETRY_MS = 1000 };
 
+static const char no_memory[] = "no memory for it";
+
 /* The slot of an order that an event to be replayed belongs to, loaded from the state if need
- * be. */
-static bool replay_slot(struct shard *s, const struct event *e, uint32_t *slot) {
+ * be. NULL, or what is wrong. */
+static const char *replay_slot(struct shard *s, const struct event *e, uint32_t *slot) {
     *slot = actor_table_find(&s->table, ACTOR_ORDER, &e->subject);
-    if (*slot != SLOT_NONE || !shard_may_be_stored(s, &e->subject)) return true;
+    if (*slot != SLOT_NONE || !shard_may_be_stored(s, &e->subject)) return NULL;
     char error[256] = "";
     void *block;
     uint32_t bytes;
@@ -20,11 +22,11 @@ static bool replay_slot(struct shard *s, const struct event *e, uint32_t *slot) 
     if (storage->ops->read_actor(storage, ACTOR_ORDER, &e->subject, &block, &bytes, error,
                                  sizeof error) != 0) {
         log_error("shard %u: %s", s->options.id, error);
-        return false;
+        return "an order that it concerns cannot be loaded";
     }
     s->replay_loads++;
-    if (!block) return true;
-    bool ok = order_is_well_formed(block, bytes) && timer_heap_reserve(&s->timers);
+    if (!block) return NULL;
+    bool whole = order_is_well_formed(block, bytes), ok = whole && timer_heap_reserve(&s->timers);
     if (ok) *slot = actor_table_add(&s->table, ACTOR_ORDER, &e->subject, bytes);
     ok = ok && *slot != SLOT_NONE;
     if (ok) {
@@ -38,7 +40,8 @@ static bool replay_slot(struct shard *s, const struct event *e, uint32_t *slot) 
             shard_mark_dirty(s, *slot, s->applied_index + 1);
     }
     storage->ops->release_block(storage, block);
-    return ok;
+    if (!whole) return "an order that it concerns is stored malformed";
+    return ok ? NULL : no_memory;
 }
 
 struct replay {
@@ -48,8 +51,6 @@ struct replay {
     const char *fault;           /* NULL = none */
 };
 
-static const char no_memory[] = "no memory for it";
-
 static const char *replay_actor_event(struct shard *s, const struct event *e,
                                       const struct apply_context *context) {
     enum actor_kind kind = shard_actor_kind(e->kind);
@@ -58,7 +59,8 @@ static const char *replay_actor_event(struct shard *s, const struct event *e,
         return "an event does not have the shape of its kind";
     uint32_t slot;
     if (order) {
-        if (!replay_slot(s, e, &slot)) return "an order that it concerns cannot be loaded";
+        const char *fault = replay_slot(s, e, &slot);
+        if (fault) return fault;
     } else {
         if (context->index <= s->stores_index) return NULL;
         slot = actor_table_find(&s->table, (uint8_t)kind, &e->subject);
@@ -77,13 +79,21 @@ static const char *replay_actor_event(struct shard *s, const struct event *e,
 
 static const char *replay_event(struct shard *s, const struct event *e,
                                 const struct apply_context *context) {
+    if (e->kind == EVENT_SHARDS_KNOWN) {
+        if (!shards_known_is_well_formed(e)) return "what is known of the shards has no such shape";
+        if (context->index > s->stores_index) shard_apply_known(s, e);
+        return NULL;
+    }
     if (e->kind < EVENT_MESSAGE_SENT || e->kind > EVENT_MESSAGE_ACKNOWLEDGED)
         return context->index > s->checkpoint_index ? replay_actor_event(s, e, context) : NULL;
     if (!message_event_is_well_formed(e)) return "a message does not have its shape";
     const struct message_event *m = event_payload(e);
-    if (!shard_know_peer(s, m->peer)) return "a message names a shard that does not exist";
-    if (e->kind == EVENT_MESSAGE_SENT)
-        return outbox_note_sent(&s->outbox, e, context->index) ? NULL : no_memory;
+    if (m->peer >= SHARDS_MAX) return "a message names a shard that does not exist";
+    if (e->kind == EVENT_MESSAGE_SENT) {
+        if (!outbox_note_sent(&s->outbox, e, context->index)) return no_memory;
+        if (context->index > s->stores_index) shard_apply_sent(s, e, context->index);
+        return NULL;
+    }
     if (e->kind == EVENT_MESSAGE_ACKNOWLEDGED) {
         outbox_note_acknowledged(&s->outbox, m->peer, m->sequence);
         return NULL;
@@ -194,7 +204,6 @@ static void serve(struct shard *s) {
     s->serving_since_ms = s->mono_ms;
     s->deposed = false;
     s->stores_index = 0; /* from here on every event counts */
-    s->greeted = 0;
     if (s->alone) s->stats.recovery_ms = s->mono_ms - s->recovery_started_ms;
     else log_info("shard %u: leads and serves, term %" PRIu64, s->options.id, s->serving_term);
     if (s->now_ms + CLOCK_BEHIND_MS < s->last_time_ms)

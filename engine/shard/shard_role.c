@@ -136,6 +136,7 @@ bool shard_forget(struct shard *s) {
     s->no_memory = !actor_table_init(&s->table, &s->memory);
     timer_heap_init(&s->timers, &s->table);
     outbox_forget(&s->outbox);
+    s->growth = (struct growth){0};
     s->checkpoint_acknowledged = s->outbox.acknowledged;
     shard_free_queues(s);
     s->loaded_count = 0;

@@ -18,10 +18,11 @@ static bool load_cursor(void *arg, const struct checkpoint_cursor *c) {
         memcpy(s->totals, c->value, 64);
     } else if (strcmp(c->name, "totals.1") == 0 && c->bytes == 64) {
         memcpy(s->totals + 8, c->value, 64);
-    } else if (sscanf(c->name, "peer.%u", &p) == 1 && shard_know_peer(s, p) &&
+    } else if (sscanf(c->name, "peer.%u", &p) == 1 && p < SHARDS_MAX &&
                c->bytes == 40) {
         uint64_t v[5];
         memcpy(v, c->value, sizeof v);
+        outbox_know(&s->outbox, p);
         struct outbox_peer *peer = &s->outbox.peers[p];
         peer->acknowledged = peer->sent = peer->logged = v[0];
         peer->sequence_last = v[1];
@@ -29,7 +30,7 @@ static bool load_cursor(void *arg, const struct checkpoint_cursor *c) {
         peer->seen_index = v[4];
         /* Messages that are not in the state (of an earlier version) are read from the log. */
         if (v[3] && (s->replay_index == 0 || v[3] < s->replay_index)) s->replay_index = v[3];
-    } else {
+    } else if (!shard_growth_load(s, c)) {
         log_error("shard %u: unknown cursor \"%.24s\" in the state", s->options.id, c->name);
         return false;
     }

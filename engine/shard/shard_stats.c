@@ -47,6 +47,15 @@ static void gather(struct shard *s) {
     t->checkpoint_lag_entries = s->applied_index - s->checkpoint_index;
     t->ready = s->phase == SHARD_SERVING && !s->failed;
     t->failed = s->failed;
+    const struct growth *g = &s->growth;
+    t->moving = g->version != 0 && (!g->settled || g->needs_boards || g->needs_stores ||
+                                    g->boards_awaited + g->stores_awaited + g->boards_owed +
+                                            g->stores_owed > 0);
+    uint64_t orders = 0;
+    for (uint32_t i = 0; i < SHARD_STATES_MAX; i++) orders += s->totals[i];
+    t->empty = t->ready && !t->moving && orders == 0 && s->table.count[ACTOR_STORE] == 0 &&
+               s->outbox.messages_waiting == 0 && s->parked_count == 0 &&
+               s->commit_index == s->applied_index && s->checkpoint_index > 0;
     t->phase = s->phase;
     t->disk_full = s->disk_full;
 }
@@ -89,6 +98,14 @@ void shard_stats(const struct shard *shard, struct shard_stats *stats) {
     stats->mailbox_commands = mailbox_commands(&s->mailbox);
     stats->overloaded +=
         atomic_load_explicit(&s->mailbox.refused, memory_order_relaxed);
+}
+
+bool shard_is_empty(const struct shard *shard) {
+    struct shard *s = (struct shard *)(uintptr_t)shard;
+    pthread_mutex_lock(&s->published_lock);
+    bool empty = s->published.empty;
+    pthread_mutex_unlock(&s->published_lock);
+    return empty && mailbox_commands(&s->mailbox) == 0;
 }
 
 uint64_t shard_commit_index(const struct shard *s) {

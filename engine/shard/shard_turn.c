@@ -240,7 +240,7 @@ static void turn_command(struct shard *s, struct request_part *part, uint32_t po
         if (load || loading) {
             if (slot != SLOT_NONE && shard_park(s, slot, part, position)) return;
             r->code = RESULT_OVERLOADED;
-        } else {
+        } else if ((r->code = shard_growth_answer(s, command, slot)) == RESULT_OK) {
             struct decision d = shard_decide(s, command, slot, &slot);
             const struct actor *a = shard_actor(s, slot);
             r->code = d.code;
@@ -364,11 +364,12 @@ static uint32_t turn_mailbox(struct shard *s) {
 uint32_t shard_turns(struct shard *s) {
     if (s->phase != SHARD_SERVING) return 0;
     if (s->steward.target != 0 || consensus_transferee(s->consensus) != 0) return 0;
-    uint32_t done = shard_run_loaded(s);
+    uint32_t done = shard_learn(s);
+    done += shard_run_loaded(s);
     done += turn_timers(s);
     uint32_t commands = turn_mailbox(s);
     done += shard_messages(s);
-    shard_greet(s);
+    done += shard_grow(s);
     shard_turn_end(s);
     return done + commands;
 }

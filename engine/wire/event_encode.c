@@ -224,6 +224,19 @@ static void event_encode_message(struct msgpack_writer *w, const struct event *e
     msgpack_pair_bin(w, "payload", message_event_payload(e));
 }
 
+static void event_encode_known(struct msgpack_writer *w, const struct shards_known *p) {
+    uint32_t count = 0;
+    for (uint32_t n = 0; n < SHARDS_MAX; n++) count += p->active[n / 8] >> (n % 8) & 1;
+    msgpack_write_map(w, 4);
+    msgpack_pair_uint(w, "version", p->version);
+    msgpack_pair_int(w, "joined_ms", p->joined_ms);
+    msgpack_pair_uint(w, "stores_shards", p->stores_shards);
+    msgpack_write_text(w, "active");
+    msgpack_write_array(w, count);
+    for (uint32_t n = 0; n < SHARDS_MAX; n++)
+        if (p->active[n / 8] >> (n % 8) & 1) msgpack_write_uint(w, n);
+}
+
 static void event_encode_cluster(struct msgpack_writer *w, const struct cluster_changed *p) {
     msgpack_write_map(w, 8);
     msgpack_pair_id(w, "cluster_id", &p->cluster_id);
@@ -267,6 +280,7 @@ static void event_encode_info(struct msgpack_writer *w, const struct event *e) {
     case EVENT_MESSAGE_SENT: case EVENT_MESSAGE_SEEN: case EVENT_MESSAGE_ACKNOWLEDGED:
         event_encode_message(w, e);
         break;
+    case EVENT_SHARDS_KNOWN: event_encode_known(w, p); break;
     case EVENT_CLUSTER_CHANGED: event_encode_cluster(w, p); break;
     default: msgpack_write_map(w, 0); break;
     }
@@ -281,6 +295,7 @@ static uint32_t event_encode_items(const struct event *e) {
     case EVENT_LINES_CANCELLED: return ((const struct order_lines_cancelled *)p)->cuts_count;
     case EVENT_COMMAND_HELD: return ((const struct order_command_held *)p)->held.cuts_count;
     case EVENT_HELD_COMMANDS_EXPIRED: return ((const struct order_held_expired *)p)->parts_count;
+    case EVENT_SHARDS_KNOWN: return SHARDS_MAX / 8; /* its bits become a list */
     default: return 0;
     }
 }

@@ -12,6 +12,7 @@
 
 static bool is_well_formed(const struct event *e) {
     if (e->kind >= EVENT_CLUSTER_CHANGED) return cluster_event_is_well_formed(e);
+    if (e->kind == EVENT_SHARDS_KNOWN) return shards_known_is_well_formed(e);
     if (e->kind >= EVENT_MESSAGE_SENT) return message_event_is_well_formed(e);
     if (e->kind >= EVENT_STORE_PAUSED) return store_event_is_well_formed(e);
     return order_event_is_well_formed(e);
@@ -19,6 +20,7 @@ static bool is_well_formed(const struct event *e) {
 
 static bool visit_news(void *arg, const struct store_news *news) {
     fuzz_touch(news->store.data, news->store.size);
+    fuzz_touch(news->block.data, news->block.size);
     return true;
 }
 
@@ -42,6 +44,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     }
     free(entry);
     uint8_t kind = 0;
-    (void)store_message_decode(bytes_of(data, size), &kind, visit_news, NULL);
+    struct store_message_head head;
+    if (store_message_decode(bytes_of(data, size), &kind, visit_news, NULL))
+        require(store_message_head(bytes_of(data, size), &head) && head.kind == kind);
     return 0;
 }

@@ -304,6 +304,8 @@ void audit_end(struct sim *sim) {
     faults_calm(sim);
     operator_grow(sim);
     settle(sim);
+    operator_move_stores(sim);
+    settle(sim);
     /* Payment, acceptance and held deadlines, then the refunds that they cause, one after the
      * other. */
     for (uint32_t i = 0; i < 4 && sim->verdict == SIM_OK; i++) {

@@ -211,7 +211,7 @@ static void audit_store(struct sim *sim, uint32_t shard, uint64_t index, const s
         if (id128_equal(&sim->stores[i].key, &e->subject)) s = &sim->stores[i];
     }
     bool paused = e->kind == EVENT_STORE_PAUSED;
-    if (s == NULL || s->shard != shard) {
+    if (s == NULL || !sim_is_home(sim, s, shard)) {
         bad_event(sim, shard, index, e, "a store that nobody knows, or of another shard");
         return;
     }
@@ -276,7 +276,7 @@ void audit_record(struct sim *sim, uint32_t shard, const struct record_header *h
     while (sim->verdict == SIM_OK && (e = event_next(entry + 1, size, &offset)) != NULL) {
         count++;
         sim->totals.events++;
-        if (e->kind == EVENT_MESSAGE_ACKNOWLEDGED) continue;
+        if (e->kind == EVENT_MESSAGE_ACKNOWLEDGED || e->kind == EVENT_SHARDS_KNOWN) continue;
         if (e->kind == EVENT_MESSAGE_SENT)
             audit_sent(sim, shard, h->index, e);
         else if (e->kind == EVENT_MESSAGE_SEEN)

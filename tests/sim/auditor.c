@@ -199,6 +199,8 @@ static void judge(struct sim *sim, struct sim_request *request, uint32_t i) {
     const struct result *r = &request->results[i];
     uint32_t shard = sim_shard_of(sim, m), known_version = request->known_version[i];
     sim->totals.replies++;
+    bool store = m->order == UINT32_MAX;
+    if (store && sim_is_home(sim, &sim->stores[m->store], r->shard)) shard = r->shard;
     if (r->shard != shard) {
         complain(sim, m, r, "answered by a shard that does not own it");
         return;

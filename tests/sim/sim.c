@@ -45,6 +45,7 @@ static enum sim_exit run(const struct sim_options *options, struct sim_totals *t
         if (sim_is_cluster(sim) || sim->nodes[0].up) workload_step(sim);
         faults_inject(sim);
         if (steps == options->grow_step) operator_grow(sim);
+        if (steps == options->move_step) operator_move_stores(sim);
         operator_inject(sim);
         bool pause = prng_chance(&sim->prng, 1, 50);
         sim_run(sim, prng_between(&sim->prng, 0,

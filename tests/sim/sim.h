@@ -77,6 +77,7 @@ enum sim_canary {
     X(uint32_t, shards_count) /* in the end */                                                     \
     X(uint32_t, first_shards) /* at first: the others come by growth, in an epoch of their own */  \
     X(uint32_t, grow_step)    /* the step at which it grows */                                     \
+    X(uint32_t, move_step)    /* the step at which stores begin to move, if it has grown */        \
     X(uint32_t, steps)                                                                             \
     /* the nodes */                                                                                \
     X(uint32_t, mailbox_commands_max)                                                              \
@@ -172,6 +173,7 @@ struct sim_options {
     X(elections, "elections")                                                                      \
     X(configurations, "configuration changes")                                                     \
     X(placements, "placements")                                                                    \
+    X(stores_moved, "moves of stores")                                                             \
     X(grown, "growths")                                                                            \
     X(snapshots, "snapshots sent")                                                                 \
     X(installs, "snapshots installed")                                                             \
@@ -290,7 +292,6 @@ struct audit_shard {
 
 struct sim_store {
     char id[16];
-    uint32_t shard;
     struct id128 key;
     uint32_t version; /* by the newest switch in the log */
     uint32_t acknowledged_version;
@@ -340,8 +341,8 @@ struct sim_replica {
     uint64_t agreed;             /* up to here its log was compared with the others' */
     bool was_member;
     int64_t remove_ms;           /* when it is taken away; 0 = not yet known */
-    uint32_t spread;             /* shards that it was told of */
-    int64_t spread_ms;           /* when it is told of more */
+    uint64_t told;               /* the version of the view that it goes by */
+    int64_t tell_ms;             /* when it is told of a newer one */
 };
 
 struct sim_node {
@@ -388,8 +389,7 @@ struct sim {
     int64_t mono_ms, unix_ms;
     bool calm;
     uint32_t shards; /* groups that there are by now */
-    struct routing_epoch epochs[2];
-    uint32_t epochs_count;
+    struct shard_view view; /* what the cluster document would say of the shards */
     struct network *network; /* NULL with one node */
     struct storage_memory_files *files;
     struct sim_node nodes[SIM_NODES_MAX];
@@ -496,6 +496,7 @@ int64_t transfers_next_ms(const struct sim *sim);
 void operator_init(struct sim *sim);
 void operator_inject(struct sim *sim); /* by chance: somebody wants it otherwise */
 void operator_work(struct sim *sim);
+void operator_move_stores(struct sim *sim); /* once, when it has grown: to all shards */
 void operator_grow(struct sim *sim); /* once: new groups, and an epoch from a moment soon to come */
 int64_t operator_next_ms(const struct sim *sim);
 /* The replica is damaged or its disk is gone: it never comes back, another takes its place. */
@@ -515,6 +516,8 @@ void workload_retry_some(struct sim *sim); /* calm: unknown outcomes are asked f
 struct sim_command *workload_command(struct sim *sim, uint8_t kind, uint32_t order, uint32_t store);
 uint32_t workload_new_order(struct sim *sim, uint32_t store);
 uint32_t sim_shard_of(const struct sim *sim, const struct sim_command *command);
+/* By the spread of stores that there was at first, or by the one that there is now. */
+bool sim_is_home(const struct sim *sim, const struct sim_store *store, uint32_t shard);
 
 /* -- client.c */
 void client_send(struct sim *sim, struct sim_command *const *commands, uint32_t count,

@@ -50,8 +50,10 @@ void sim_init(struct sim *sim) {
         network_node_init(node);
     }
     sim->shards = o->first_shards;
-    sim->epochs[0] = (struct routing_epoch){0, o->first_shards};
-    sim->epochs_count = 1;
+    sim->view = (struct shard_view){.version = 1, .stores_shards = o->first_shards,
+                                    .epochs_count = 1, .epochs = {{0, o->first_shards}}};
+    for (uint32_t g = 0; g < o->first_shards; g++)
+        sim->view.active[g / 8] |= (uint8_t)(1u << (g % 8));
     for (uint32_t g = 0; g < o->first_shards; g++) {
         for (uint32_t i = 0; i < o->voters; i++) {
             uint32_t n = (g + i) % o->nodes;

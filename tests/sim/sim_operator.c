@@ -229,21 +229,34 @@ static void look_at(struct sim *sim, struct sim_replica *r) {
 }
 
 static void tell_growth(struct sim *sim, struct sim_replica *r) {
-    if (r->shard == NULL || r->spread >= sim->shards || r->spread_ms > sim->mono_ms) return;
-    shard_spread(r->shard, sim->shards, sim->options.first_shards);
-    r->spread = sim->shards;
+    if (r->shard == NULL || r->told >= sim->view.version || r->tell_ms > sim->mono_ms) return;
+    shard_know(r->shard, &sim->view);
+    r->told = sim->view.version;
     r->woken = true;
+}
+
+/* Each replica hears of it at a time of its own. */
+static void tell_later(struct sim *sim) {
+    sim->view.version++;
+    for (uint32_t n = 0; n < sim->options.nodes; n++) {
+        for (uint32_t g = 0; g < sim->shards; g++) {
+            struct sim_replica *r = sim->nodes[n].replicas[g];
+            if (r != NULL) r->tell_ms = sim->mono_ms + prng_between(&sim->prng, 0, SPREAD_MS_MAX);
+        }
+    }
+}
+
+void operator_move_stores(struct sim *sim) {
+    if (sim->view.epochs_count == 1 || sim->view.stores_shards == sim->shards) return;
+    sim->view.stores_shards = sim->shards;
+    tell_later(sim);
+    sim->totals.stores_moved++;
 }
 
 void operator_grow(struct sim *sim) {
     const struct sim_options *o = &sim->options;
     if (sim->shards == o->shards_count) return;
-    for (uint32_t n = 0; n < o->nodes; n++) {
-        for (uint32_t g = 0; g < sim->shards; g++) {
-            struct sim_replica *r = sim->nodes[n].replicas[g];
-            if (r != NULL) r->spread_ms = sim->mono_ms + prng_between(&sim->prng, 0, SPREAD_MS_MAX);
-        }
-    }
+    tell_later(sim);
     for (uint32_t g = sim->shards; g < o->shards_count; g++) {
         for (uint32_t i = 0; i < o->voters; i++) {
             uint32_t n = (g + i) % o->nodes;
@@ -252,9 +265,10 @@ void operator_grow(struct sim *sim) {
         }
     }
     sim->shards = o->shards_count;
-    sim->epochs[1] = (struct routing_epoch){
+    sim->view.epochs[1] = (struct routing_epoch){
         sim->unix_ms + prng_between(&sim->prng, 1, EPOCH_MS_MAX), o->shards_count};
-    sim->epochs_count = 2;
+    sim->view.epochs_count = 2;
+    for (uint32_t g = 0; g < sim->shards; g++) sim->view.active[g / 8] |= (uint8_t)(1u << (g % 8));
     sim->totals.grown++;
 }
 
@@ -299,8 +313,8 @@ int64_t operator_next_ms(const struct sim *sim) {
             bool placed = r->placed_version >= sim->groups[g].placement.version;
             if (!placed && r->shard != NULL && r->place_ms < next) next = r->place_ms;
             if (r->remove_ms != 0 && r->remove_ms < next) next = r->remove_ms;
-            if (r->spread < sim->shards && r->shard != NULL && r->spread_ms < next)
-                next = r->spread_ms;
+            if (r->told < sim->view.version && r->shard != NULL && r->tell_ms < next)
+                next = r->tell_ms;
         }
     }
     return next;

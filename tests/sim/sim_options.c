@@ -27,6 +27,7 @@ static void draw_cluster(struct sim_options *o, struct prng *p) {
     if (prng_chance(p, 1, 3)) {
         o->shards_count += (uint32_t)prng_between(p, 1, SIM_SHARDS_MAX - o->first_shards);
         o->grow_step = (uint32_t)prng_below(p, o->steps);
+        o->move_step = o->grow_step + (uint32_t)prng_below(p, o->steps);
     }
     o->nodes += spare;
     o->trailing_entries = trailing[prng_below(p, 4)];

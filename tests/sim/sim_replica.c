@@ -66,8 +66,7 @@ bool replica_open(struct sim_replica *r, char *error, size_t error_bytes) {
     uint64_t servers[CONSENSUS_SERVERS_MAX];
     struct storage *storage = storage_memory_open(r->disk);
     struct shard_options options = {.id = r->group,
-                                    .shards_count = sim->shards,
-                                    .stores_shards = o->first_shards,
+                                    .shards_count = o->first_shards,
                                     .server_id = r->server_id,
                                     .storage = storage,
                                     .courier = &node->courier,
@@ -78,6 +77,8 @@ bool replica_open(struct sim_replica *r, char *error, size_t error_bytes) {
                                     .retention_ms = o->retention_ms,
                                     .trailing_entries = o->trailing_entries,
                                     .seed = (uint32_t)prng_next(&sim->prng)};
+    /* The others go without a cluster document, like a node alone. */
+    if (o->shards_count != o->first_shards) options.view = &sim->view;
     if (sim_is_cluster(sim)) {
         options.peers = &node->peers;
         if (r->first) {
@@ -98,7 +99,7 @@ bool replica_open(struct sim_replica *r, char *error, size_t error_bytes) {
     r->due_ms = sim->mono_ms;
     r->agreed = 0;
     r->placed_version = 0;
-    r->spread = sim->shards;
+    r->told = sim->view.version;
     r->place_ms = sim->mono_ms;
     if (r->shard == NULL) return false;
     shard_on_wake(r->shard, replica_wake, r);

@@ -10,12 +10,20 @@
 #include "tests/sim/sim.h"
 
 static uint32_t shard_of_key(const struct sim *sim, const struct id128 *key) {
-    return routing_shard_of_key(sim->epochs, sim->epochs_count, key);
+    return routing_shard_of_key(sim->view.epochs, sim->view.epochs_count, key);
 }
 
 uint32_t sim_shard_of(const struct sim *sim, const struct sim_command *command) {
-    if (command->order == UINT32_MAX) return sim->stores[command->store].shard;
+    if (command->order == UINT32_MAX)
+        return routing_shard_of_store(sim->view.stores_shards,
+                                      bytes_of_text(sim->stores[command->store].id));
     return sim->orders[command->order].shard;
+}
+
+bool sim_is_home(const struct sim *sim, const struct sim_store *s, uint32_t shard) {
+    struct bytes id = bytes_of_text(s->id);
+    return routing_shard_of_store(sim->options.first_shards, id) == shard ||
+           routing_shard_of_store(sim->view.stores_shards, id) == shard;
 }
 
 void workload_init(struct sim *sim) {
@@ -25,7 +33,6 @@ void workload_init(struct sim *sim) {
     for (uint32_t i = 0; i < SIM_STORES; i++) {
         struct sim_store *s = &sim->stores[i];
         snprintf(s->id, sizeof s->id, "store-%u", i);
-        s->shard = routing_shard_of_store(sim->options.first_shards, bytes_of_text(s->id));
         s->key = store_key(bytes_of_text(s->id), false);
     }
 }

@@ -32,7 +32,8 @@
     X(STORE_RESUMED, "store_switched", "id")                                                    \
     X(MESSAGE_SENT, "message_event", "the message")                                             \
     X(MESSAGE_SEEN, "message_event", "the message")                                             \
-    X(MESSAGE_ACKNOWLEDGED, "message_event", "")                                        \
+    X(MESSAGE_ACKNOWLEDGED, "message_event", "")                                                \
+    X(SHARDS_KNOWN, "shards_known", "")                                                         \
     X(CLUSTER_CHANGED, "cluster_changed", "nodes, epochs, shards")
 
 const char *dump_event_table(uint8_t kind) {
@@ -126,7 +127,7 @@ static void dump_behind(struct dump *d, const struct event *e) {
     case EVENT_CLUSTER_CHANGED: dump_behind_cluster(d, p); break;
     case EVENT_ORDER_ACCEPTED: case EVENT_ORDER_READY: case EVENT_RIDER_UNASSIGNED:
     case EVENT_ORDER_PICKED_UP: case EVENT_ORDER_DELIVERED: case EVENT_HELD_COMMAND_RESOLVED:
-    case EVENT_ORDER_RETIRED: break;
+    case EVENT_ORDER_RETIRED: case EVENT_SHARDS_KNOWN: break;
     }
 }
 

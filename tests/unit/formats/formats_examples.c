@@ -61,6 +61,18 @@ static void example_status(FILE *out) {
     dump_bytes(&d, d.bytes, "[2, [[\"store-7\", true, 1]]]");
 }
 
+static void example_moved(FILE *out) {
+    struct dump d = dump_of(out, formats_message(STORE_MESSAGE_MOVED));
+    dump_bytes(&d, 12, "[3, 12, 4");
+    dump_bytes(&d, 10, ", [[\"store-7\"");
+    dump_bytes(&d, d.bytes - d.at, ", its block]]]");
+}
+
+static void example_asked(FILE *out) {
+    struct dump d = dump_of(out, formats_message(STORE_MESSAGE_ASKED));
+    dump_bytes(&d, d.bytes, "[4, 12, 4, 2, 12]");
+}
+
 /* -- the state ----------------------------------------------------------------------------- */
 
 static void example_block(FILE *out, enum formats_block which) {
@@ -132,7 +144,8 @@ static void example_vote(FILE *out) {
 const struct formats_example formats_examples[] = {
     {"record", example_events},         {"barrier", example_barrier},
     {"configuration", example_configuration}, {"message: counts", example_counts},
-    {"message: status", example_status}, {"block: order", example_order},
+    {"message: status", example_status}, {"message: moved", example_moved},
+    {"message: asked", example_asked}, {"block: order", example_order},
     {"block: held", example_held},       {"block: store", example_store},
     {"block: board", example_board},     {"snapshot", example_snapshot},
     {"timer", example_timer},            {"cursor: stores", example_stores},

@@ -144,6 +144,15 @@ static const struct format_field message_fields[] = {
     F(peer, "sent: the receiver; seen: the sender"), F(payload_bytes, "of the msgpack behind")};
 #undef S
 
+#define S shards_known
+static const struct format_field known_fields[] = {
+    F(version, "of the cluster document"),
+    F(joined_ms, "begin of the newest run of epochs that have the shard; 0 = the first epoch"),
+    F(stores_shards, "stores are spread over so many shards"),
+    F(first_shards, "and were so before, as far as the shard knows; 0 = it is newer"),
+    F(active, "bit n: shard n runs")};
+#undef S
+
 #define S cluster_changed
 static const struct format_field changed_fields[] = {
     F(cluster_id, ""), F(node_last, "newest number given to a node"),
@@ -175,7 +184,7 @@ static const struct format_field actor_fields[] = {
     F(bytes, "of the whole block, this head included"),
     F(kind, "1 order, 2 store, 3 board note, 4 cluster, 5 message"),
     F(schema, "version of the kind's layout, 1"), F(state, "of an order or a store, see below"),
-    F(flags, "1 open, 2 closed, 4 retired"), F(key, "as in the events"),
+    F(flags, "1 open, 2 closed, 4 retired, 8 came from another shard"), F(key, "as in the events"),
     F(last_index, "log index of the newest applied event"),
     F(next_deadline_ms, "the earliest that is pending; 0 = none"),
     F(version, "grows by 1 per event"), SPARE};
@@ -266,7 +275,8 @@ const struct format_table format_tables[] = {
     T(order_held, held_fields), T(order_command_held, command_held_fields),
     T(order_held_resolved, resolved_fields), T(order_held_expired, held_expired_fields),
     T(store_switched, switched_fields), T(message_event, message_fields),
-    T(cluster_changed, changed_fields), T(cluster_member, member_fields),
+    T(shards_known, known_fields), T(cluster_changed, changed_fields),
+    T(cluster_member, member_fields),
     T(cluster_epoch, epoch_fields), T(cluster_shard, shard_fields), T(actor, actor_fields),
     T(order, order_fields), T(order_command_record, command_record_fields),
     T(store, store_fields), T(store_command_record, store_record_fields),

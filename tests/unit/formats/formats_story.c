@@ -127,8 +127,26 @@ struct apply_context formats_event_context(uint8_t kind) {
 }
 
 struct bytes formats_message(uint8_t kind) {
-    static uint8_t bytes[2][64];
+    static uint8_t bytes[STORE_MESSAGE_DONE + 1][256];
+    static _Alignas(8) uint8_t block[256];
     struct store_news news = {.store = bytes_of_text("store-7")};
+    struct apply_context context = {.index = 1002};
+    uint8_t *at = bytes[kind];
+    if (kind >= STORE_MESSAGE_MOVED) {
+        struct store_message_head head = {.kind = kind, .version = 12, .shards = 4};
+        if (kind != STORE_MESSAGE_MOVED) {
+            head.what = STORE_ASK_STORES;
+            head.asked = 12;
+            return bytes_of(at, store_message_encode_head(&head, NULL, 0, at, sizeof bytes[0]));
+        }
+        memset(block, 0, sizeof block);
+        news.open_change = 1;
+        news.placed = 3;
+        struct actor *actor = (struct actor *)(void *)block;
+        store_apply_news(actor, STORE_MESSAGE_COUNTS, &news, &context);
+        news.block = bytes_of(block, actor->bytes);
+        return bytes_of(at, store_message_encode_head(&head, &news, 1, at, sizeof bytes[0]));
+    }
     if (kind == STORE_MESSAGE_COUNTS) {
         news.open_change = 1;
         news.placed = 1;
@@ -136,7 +154,6 @@ struct bytes formats_message(uint8_t kind) {
         news.paused = true;
         news.version = 1;
     }
-    uint8_t *at = bytes[kind == STORE_MESSAGE_STATUS];
     return bytes_of(at, store_message_encode(kind, &news, 1, at, sizeof bytes[0]));
 }
 
@@ -152,6 +169,17 @@ static const struct event *message_make(uint8_t kind) {
     *m = (struct message_event){kind == EVENT_MESSAGE_SEEN ? 0 : 4, 1, message.size};
     memcpy(m + 1, message.data, message.size);
     require(message_event_is_well_formed(e));
+    return e;
+}
+
+static const struct event *known_make(void) {
+    static _Alignas(8) uint8_t made[128];
+    struct event_sink sink = {made, 0, sizeof made, 0};
+    struct event *e = event_sink_add(&sink, EVENT_SHARDS_KNOWN, MESSAGE_EVENT_SCHEMA,
+                                     sizeof(struct shards_known), NULL);
+    *(struct shards_known *)(void *)(e + 1) = (struct shards_known){
+        .version = 12, .joined_ms = 1767225600000, .stores_shards = 2, .active = {0x0f}};
+    require(shards_known_is_well_formed(e));
     return e;
 }
 
@@ -190,6 +218,7 @@ static const struct event *cluster_make(void) {
 const struct event *formats_event(uint8_t kind) {
     struct apply_context context;
     if (kind == EVENT_CLUSTER_CHANGED) return cluster_make();
+    if (kind == EVENT_SHARDS_KNOWN) return known_make();
     if (kind >= EVENT_MESSAGE_SENT) return message_make(kind);
     const struct event *e = story_find(kind, &context);
     require(e != NULL);

@@ -274,7 +274,6 @@ static void a_replica_that_could_not_start_is_started_later(void **state) {
     FILE *in_the_way = fopen(path, "w");
     assert_non_null(in_the_way);
     fclose(in_the_way);
-    node->spread_shards = 8;
     assert_int_not_equal(replicas_start(node, wanted, 2, error, sizeof error), EXIT_DONE);
     assert_non_null(strstr(error, "shard-6"));
     for (uint32_t slot = 5; slot <= 6; slot++) {

@@ -171,11 +171,17 @@ void group_open(struct group_world *w, const struct group_setup *setup) {
     struct network_options network = setup->network;
     network.cut_loses_all = true; /* tests say what must be lost */
     w->network = network_new(&network, deliver, w);
-    w->options = (struct shard_options){.shards_count = GROUP_SHARDS, .seed = 7,
+    w->shards = setup->shards ? setup->shards : GROUP_SHARDS;
+    if (setup->shards) {
+        w->view = (struct shard_view){.version = 1, .stores_shards = w->shards, .epochs_count = 1};
+        w->view.epochs[0] = (struct routing_epoch){0, w->shards};
+        for (uint32_t s = 0; s < w->shards; s++) w->view.active[0] |= (uint8_t)(1u << s);
+    }
+    w->options = (struct shard_options){.shards_count = w->shards, .seed = 7,
                                         .trailing_entries = setup->trailing_entries,
                                         .checkpoint_age_ms = setup->checkpoint_age_ms};
     for (uint32_t n = 0; n < GROUP_NODES_MAX; n++)
-        for (uint32_t s = 0; s < GROUP_SHARDS; s++) {
+        for (uint32_t s = 0; s < GROUP_SHARDS_MAX; s++) {
             struct replica *r = &w->replicas[n][s];
             struct storage_memory_options disk = setup->disk;
             disk.seed = setup->disk.seed + n * GROUP_SHARDS + s;
@@ -189,46 +195,87 @@ void group_open(struct group_world *w, const struct group_setup *setup) {
     for (uint32_t n = 0; n < w->nodes; n++) group_start_node(w, n);
 }
 
-void group_start_node(struct group_world *w, uint32_t node) {
+static void start_replica(struct group_world *w, uint32_t node, uint32_t s) {
     uint64_t first[GROUP_NODES_MAX];
+    struct replica *r = &w->replicas[node][s];
+    char error[256] = "";
+    struct shard_options options = w->options;
     for (uint32_t n = 0; n < w->nodes; n++) first[n] = consensus_server_id(n + 1, 0);
-    for (uint32_t s = 0; s < GROUP_SHARDS; s++) {
+    require(!r->shard);
+    options.id = s;
+    options.view = w->view.version ? &w->view : NULL;
+    options.server_id = r->server_id;
+    options.seed += node * 100;
+    options.peers = &r->peers;
+    options.courier = &r->courier;
+    options.first_servers = first;
+    options.first_servers_count = node < w->nodes ? w->nodes : 0;
+    options.storage = r->storage = storage_memory_open(r->disk);
+    r->term = r->leader = 0;
+    r->ready = false;
+    storage_memory_advance(r->disk, w->mono_ms);
+    r->shard = shard_open(&options, w->now_ms, w->mono_ms, error, sizeof error);
+    if (!r->shard) fprintf(stderr, "shard %u of node %u: %s\n", s, node, error);
+    require(r->shard != NULL);
+}
+
+static bool is_active(const struct group_world *w, uint32_t s) {
+    return w->view.version == 0 || (w->view.active[0] >> s & 1);
+}
+
+void group_start_node(struct group_world *w, uint32_t node) {
+    w->up[node] = true;
+    for (uint32_t s = 0; s < w->shards; s++)
+        if (is_active(w, s)) start_replica(w, node, s);
+}
+
+static void stop_replica(struct replica *r) {
+    storage_memory_crash(r->disk);
+    shard_close(r->shard);
+    r->shard = NULL;
+    memset(r->wants_snapshot, 0, sizeof r->wants_snapshot);
+}
+
+void group_tell(struct group_world *w, uint32_t node) {
+    for (uint32_t s = 0; s < w->shards; s++) {
         struct replica *r = &w->replicas[node][s];
-        char error[256] = "";
-        struct shard_options options = w->options;
-        require(!r->shard);
-        options.id = s;
-        options.server_id = r->server_id;
-        options.seed += node * 100;
-        options.peers = &r->peers;
-        options.courier = &r->courier;
-        options.first_servers = first;
-        options.first_servers_count = node < w->nodes ? w->nodes : 0;
-        options.storage = r->storage = storage_memory_open(r->disk);
-        r->term = r->leader = 0;
-        r->ready = false;
-        storage_memory_advance(r->disk, w->mono_ms);
-        r->shard = shard_open(&options, w->now_ms, w->mono_ms, error, sizeof error);
-        if (!r->shard) fprintf(stderr, "shard %u of node %u: %s\n", s, node, error);
-        require(r->shard != NULL);
+        if (r->shard) shard_know(r->shard, &w->view);
+        else if (is_active(w, s)) start_replica(w, node, s);
+        if (r->shard && !is_active(w, s)) stop_replica(r);
     }
 }
 
+/* A node hears of it when it hears of it: whoever calls tells the nodes. */
+void group_grow(struct group_world *w, uint32_t shards, int64_t from_ms) {
+    struct shard_view *v = &w->view;
+    require(v->version > 0 && shards <= GROUP_SHARDS_MAX && v->epochs_count < EPOCHS_MAX);
+    v->version++;
+    v->epochs[v->epochs_count++] = (struct routing_epoch){from_ms, shards};
+    for (uint32_t s = 0; s < shards; s++) v->active[0] |= (uint8_t)(1u << s);
+    if (w->shards < shards) w->shards = shards;
+}
+
+void group_move_stores(struct group_world *w) {
+    w->view.version++;
+    w->view.stores_shards = w->view.epochs[w->view.epochs_count - 1].shards_count;
+}
+
+void group_retire(struct group_world *w, uint32_t shard) {
+    w->view.version++;
+    w->view.active[0] &= (uint8_t)~(1u << shard);
+}
+
 void group_crash_node(struct group_world *w, uint32_t node) {
-    for (uint32_t s = 0; s < GROUP_SHARDS; s++) {
-        struct replica *r = &w->replicas[node][s];
-        storage_memory_crash(r->disk);
-        shard_close(r->shard);
-        r->shard = NULL;
-        memset(r->wants_snapshot, 0, sizeof r->wants_snapshot);
-    }
+    for (uint32_t s = 0; s < w->shards; s++)
+        if (w->replicas[node][s].shard) stop_replica(&w->replicas[node][s]);
     network_forget(w->network, node);
+    w->up[node] = false;
 }
 
 void group_close(struct group_world *w) {
     for (uint32_t n = 0; n < GROUP_NODES_MAX; n++) {
-        if (w->replicas[n][0].shard) group_crash_node(w, n);
-        for (uint32_t s = 0; s < GROUP_SHARDS; s++) {
+        if (w->up[n]) group_crash_node(w, n);
+        for (uint32_t s = 0; s < GROUP_SHARDS_MAX; s++) {
             const char *fault = storage_memory_fault(w->replicas[n][s].disk);
             if (fault) fprintf(stderr, "disk %u of node %u: %s\n", s, n, fault);
             require(fault == NULL);
@@ -236,7 +283,7 @@ void group_close(struct group_world *w) {
     }
     network_free(w->network);
     for (uint32_t n = 0; n < GROUP_NODES_MAX; n++)
-        for (uint32_t s = 0; s < GROUP_SHARDS; s++) storage_memory_free(w->replicas[n][s].disk);
+        for (uint32_t s = 0; s < GROUP_SHARDS_MAX; s++) storage_memory_free(w->replicas[n][s].disk);
     storage_memory_files_free(w->files);
 }
 
@@ -248,10 +295,16 @@ void group_cut_node(struct group_world *w, uint32_t node, int64_t ms) {
     }
 }
 
+static void tell_some(struct group_world *w) {
+    for (uint32_t n = 0; n < GROUP_NODES_MAX && w->view.version != 0; n++)
+        if (w->up[n] && !w->frozen[n] && w->mono_ms % 900 == 170 * n) group_tell(w, n);
+}
+
 static void step(struct group_world *w) {
+    tell_some(w);
     network_advance(w->network, w->mono_ms);
     for (uint32_t n = 0; n < GROUP_NODES_MAX; n++)
-        for (uint32_t s = 0; s < GROUP_SHARDS; s++) {
+        for (uint32_t s = 0; s < w->shards; s++) {
             struct replica *r = &w->replicas[n][s];
             if (!r->shard || w->frozen[n]) continue;
             int64_t next;
@@ -275,7 +328,7 @@ void group_run(struct group_world *w, int64_t ms) {
 
 void group_print(const struct group_world *w) {
     for (uint32_t n = 0; n < GROUP_NODES_MAX; n++)
-        for (uint32_t i = 0; i < GROUP_SHARDS; i++) {
+        for (uint32_t i = 0; i < w->shards; i++) {
             const struct shard *s = w->replicas[n][i].shard;
             if (!s) continue;
             fprintf(stderr,
@@ -285,6 +338,13 @@ void group_print(const struct group_world *w) {
                     consensus_leader(s->consensus), s->commit_index, s->applied_index,
                     consensus_durable_index(s->consensus), consensus_last_index(s->consensus),
                     s->checkpoint_index, s->failed);
+            const struct growth *g = &s->growth;
+            if (g->version == 0) continue;
+            fprintf(stderr, "    known %lu spread %lu: %u (%u) needs %d %d awaits %u %u owes %u %u "
+                    "settled %d messages %lu view %lu\n", g->version, g->spread.version,
+                    g->spread.shards, g->spread.before, g->needs_boards, g->needs_stores,
+                    g->boards_awaited, g->stores_awaited, g->boards_owed, g->stores_owed,
+                    g->settled, s->outbox.messages_waiting, s->view.version);
         }
 }
 
@@ -326,6 +386,14 @@ struct shard *group_shard(struct group_world *w, uint32_t node, uint32_t shard) 
     return w->replicas[node][shard].shard;
 }
 
+uint32_t group_shard_of(const struct group_world *w, const struct command *c) {
+    const struct shard_view *v = &w->view;
+    if (v->version == 0) return world_shard_of(c);
+    if (c->kind >= COMMAND_STORE_PAUSE)
+        return routing_shard_of_store(v->stores_shards, c->store.store);
+    return routing_shard_of_key(v->epochs, v->epochs_count, &c->subject);
+}
+
 static void on_done(struct request *r) {
     struct ask *ask = (struct ask *)(void *)r;
     require(!ask->answered);
@@ -342,13 +410,13 @@ bool group_offer(struct group_world *w, uint32_t node, struct ask *ask,
     atomic_store(&ask->request.parts_left, 1);
     ask->part = (struct request_part){.request = &ask->request, .count = 1, .bytes = 100};
     uint32_t retry;
-    return shard_offer(group_shard(w, node, world_shard_of(command)), &ask->part, &retry);
+    return shard_offer(group_shard(w, node, group_shard_of(w, command)), &ask->part, &retry);
 }
 
 struct result group_ask(struct group_world *w, const struct command *command) {
     static struct ask ask;
     for (int i = 0; i < 20000; i++) {
-        int leader = group_leader(w, world_shard_of(command));
+        int leader = group_leader(w, group_shard_of(w, command));
         if (leader < 0) {
             group_run(w, 1);
             continue;
@@ -358,7 +426,8 @@ struct result group_ask(struct group_world *w, const struct command *command) {
         require(ask.answered);
         free(ask.result.value);
         ask.result.value = NULL;
-        if (ask.result.code != RESULT_NOT_LEADER && ask.result.code != RESULT_LEADERSHIP_LOST)
+        if (ask.result.code == RESULT_NOT_READY) group_run(w, ask.result.retry_after_ms);
+        else if (ask.result.code != RESULT_NOT_LEADER && ask.result.code != RESULT_LEADERSHIP_LOST)
             return ask.result;
     }
     group_print(w);
@@ -385,6 +454,7 @@ static const char *compare(const struct shard *a, const struct shard *b) {
     for (uint32_t n = 1; n < a->table.slots_used; n++) {
         const struct slot *slot = actor_table_slot(&a->table, n);
         if (!slot->block || slot->block->version == 0) continue;
+        if (slot->block->kind == ACTOR_STORE && slot->block->flags & ACTOR_RETIRED) continue;
         uint32_t m = actor_table_find(&b->table, slot->block->kind, &slot->block->key);
         const struct actor *other = shard_actor(b, m);
         if (!other && slot->block->kind == ACTOR_ORDER) continue; /* it left memory */
@@ -393,10 +463,21 @@ static const char *compare(const struct shard *a, const struct shard *b) {
             memcmp(other, slot->block, slot->block->bytes) != 0)
             return slot->block->kind == ACTOR_ORDER ? "an order" : "a store";
     }
-    for (uint32_t p = 0; p < GROUP_SHARDS; p++) {
+    for (uint32_t p = 0; p < GROUP_SHARDS_MAX; p++) {
         const struct outbox_peer *x = &a->outbox.peers[p], *y = &b->outbox.peers[p];
         if (x->sequence_last != y->sequence_last || x->seen != y->seen) return "the outbox";
+        if (x->owes != y->owes || x->awaits != y->awaits || x->boards_asked != y->boards_asked ||
+            x->stores_asked != y->stores_asked)
+            return "open questions";
     }
+    const struct growth *x = &a->growth, *y = &b->growth;
+    if (memcmp(&x->spread, &y->spread, sizeof x->spread) != 0) return "the spread of stores";
+    if (x->version != y->version || x->joined_ms != y->joined_ms ||
+        memcmp(x->active, y->active, sizeof x->active) != 0 || x->needs_boards != y->needs_boards ||
+        x->needs_stores != y->needs_stores || x->boards_awaited != y->boards_awaited ||
+        x->stores_awaited != y->stores_awaited || x->boards_owed != y->boards_owed ||
+        x->stores_owed != y->stores_owed)
+        return "what is known of the shards";
     return NULL;
 }
 

@@ -6,7 +6,7 @@
 #include "tests/unit/shard/shard_world.h"
 #include "tests/world/network.h"
 
-enum { GROUP_NODES_MAX = 5, GROUP_SHARDS = WORLD_SHARDS };
+enum { GROUP_NODES_MAX = 5, GROUP_SHARDS = WORLD_SHARDS, GROUP_SHARDS_MAX = 4 };
 
 struct group_world;
 
@@ -28,13 +28,16 @@ struct replica {
 struct group_world {
     struct world names;          /* only makes keys, ids and commands */
     uint32_t nodes;              /* those that the groups begin with */
-    struct replica replicas[GROUP_NODES_MAX][GROUP_SHARDS];
+    struct replica replicas[GROUP_NODES_MAX][GROUP_SHARDS_MAX];
+    uint32_t shards;             /* that run */
+    struct shard_view view;      /* of the cluster document; version 0 = there is none */
     struct storage_memory_files *files;
     struct storage_memory_options disk_options;
     struct network *network;
     struct shard_options options;
     int64_t mono_ms, now_ms;
     int64_t clock_off_ms[GROUP_NODES_MAX]; /* of a node's Unix clock */
+    bool up[GROUP_NODES_MAX];
     bool frozen[GROUP_NODES_MAX]; /* its shards get no time; what comes for them waits */
     uint64_t snapshots;          /* sent */
     bool no_snapshots;
@@ -42,6 +45,7 @@ struct group_world {
 
 struct group_setup {
     uint32_t nodes;              /* 0 = 3 */
+    uint32_t shards;             /* 0 = GROUP_SHARDS, and no cluster document tells of them */
     struct storage_memory_options disk;
     struct network_options network;
     uint32_t trailing_entries;
@@ -60,6 +64,14 @@ int group_leader(const struct group_world *w, uint32_t shard);
 /* Runs until there is one (at most 20 s) that all others that are up know of. */
 uint32_t group_await_leader(struct group_world *w, uint32_t shard);
 struct shard *group_shard(struct group_world *w, uint32_t node, uint32_t shard);
+uint32_t group_shard_of(const struct group_world *w, const struct command *command);
+
+/* What commands to the cluster document do, in a world whose setup gives `shards`. */
+void group_grow(struct group_world *w, uint32_t shards, int64_t from_ms);
+void group_move_stores(struct group_world *w);  /* to the shards of the newest epoch */
+void group_retire(struct group_world *w, uint32_t shard);
+/* The node learns the newest one; if it is up, it does so within a second by itself too. */
+void group_tell(struct group_world *w, uint32_t node);
 
 bool group_offer(struct group_world *w, uint32_t node, struct ask *ask,
                  const struct command *command);
