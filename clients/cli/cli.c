@@ -267,22 +267,28 @@ static int cli_globals(struct cli *cli) {
 
 static bool cli_wants_help(const struct cli *cli) { return args_flag(&cli->args, "help"); }
 
+bool cli_is_group(const char *word) {
+    size_t size = strlen(word);
+    for (const struct cli_command *c = cli_commands; c->name; c++)
+        if (strncmp(c->name, word, size) == 0 && c->name[size] == ' ') return true;
+    return false;
+}
+
 int cli_unknown(struct cli *cli, const char *word) {
-    char names[128] = "";
-    size_t used = 0, size = strlen(word);
-    for (const struct cli_command *c = cli_commands; c->name && used < sizeof names; c++) {
-        if (strncmp(c->name, word, size) != 0 || c->name[size] != ' ') continue;
-        used += (size_t)snprintf(names + used, sizeof names - used, "%s\"%s\"",
-                                 used ? ", " : "", c->name);
-    }
-    if (used) return cli_usage(cli, "\"%.60s\" is half a command: it is one of %s", word, names);
-    return cli_usage(cli, "\"%.60s\" is not a command", word);
+    if (!cli_is_group(word)) return cli_usage(cli, "\"%.60s\" is not a command", word);
+    cli_error(cli, "\"%.60s\" is half a command: see jumun help %.60s", word, word);
+    return CLI_USAGE;
 }
 
 static int cli_run_command(struct cli *cli, int argc, char **argv) {
     int used = 0;
     char error[256];
     cli->command = cli_find(argv, argc, &used);
+    if (!cli->command && argc == 2 && cli_is_group(argv[0]) &&
+        (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0)) {
+        cli_print_group(cli, argv[0], stdout);
+        return CLI_DONE;
+    }
     if (!cli->command) return cli_unknown(cli, argv[0]);
     const struct cli_command *c = cli->command;
     const struct args_option *tables[3] = {c->options, c->writes ? cli_write_options : NULL,

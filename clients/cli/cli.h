@@ -76,7 +76,10 @@ jumun_client *cli_client(struct cli *cli);
 
 /* Sends a command that changes something (or encodes it), prints the outcome. */
 int cli_send(struct cli *cli, const jumun_command *command);
-/* A usage error for a word that begins no command, or more than one: then it lists those. */
+/* Whether commands of two words begin with it, as "cluster". */
+bool cli_is_group(const char *word);
+/* A usage error for a word that begins no command, or more than one: then it tells where they are
+ * listed. */
 int cli_unknown(struct cli *cli, const char *word);
 /* An exit status for a result code. */
 int cli_exit_of(int code);
@@ -152,6 +155,8 @@ int cli_help(struct cli *cli);
 /* Help of one command, and of the program. */
 void cli_print_help(const struct cli *cli, const struct cli_command *command, FILE *out);
 void cli_print_overview(const struct cli *cli, FILE *out);
+/* The commands that begin with the word `group`. */
+void cli_print_group(const struct cli *cli, const char *group, FILE *out);
 
 /* The four answers drawn for people. `now_ms` is for relative times. */
 void cli_show_order(const struct cli *cli, const msgpack_object *order, int64_t now_ms, FILE *out);

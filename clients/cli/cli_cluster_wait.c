@@ -8,8 +8,9 @@
 #include "clients/cli/cli_cluster.h"
 #include "clients/cli/text.h"
 
-enum { WAIT_LOOK_MS = 400, WAIT_LINE_BYTES = 160, WAIT_DEFAULT_MS = 600000, STANDBY = 1,
-       VOTER = 2 };
+/* A node is away for a moment between waiting and serving: that is not told. */
+enum { WAIT_LOOK_MS = 400, WAIT_LINE_BYTES = 160, WAIT_DEFAULT_MS = 600000, WAIT_SILENT_MS = 3000,
+       STANDBY = 1, VOTER = 2 };
 
 struct wait_shard { char line[WAIT_LINE_BYTES]; };
 
@@ -17,6 +18,7 @@ struct wait {
     struct cli *cli;
     struct cluster_status *statuses;       /* by position in the document */
     bool *reached;
+    struct { int64_t since_ms; bool told; } silent[NODES_MAX]; /* since_ms: 0 = it answers */
     struct wait_shard last[SHARDS_MAX + 1]; /* what was told of each shard */
     uint32_t open;                          /* shards that are not there yet */
 };
@@ -53,6 +55,14 @@ static uint64_t item_uint(const msgpack_object *item, uint32_t i) {
     return value && value->type == MSGPACK_OBJECT_POSITIVE_INTEGER ? value->via.u64 : 0;
 }
 
+/* Whether a node that the document has does not answer. */
+static bool is_silent(const struct wait *w, uint32_t node) {
+    const struct cluster_document *d = &cluster_known()->document;
+    for (uint32_t i = 0; i < d->nodes_count; i++)
+        if (d->nodes[i].node == node) return !w->reached[i];
+    return false;
+}
+
 /* What a group still has to do; "" = it is where it shall be. */
 static void describe(const struct wait *w, const struct cluster_shard *s, char line[]) {
     const struct cluster_document *d = &cluster_known()->document;
@@ -87,9 +97,35 @@ static void describe(const struct wait *w, const struct cluster_shard *s, char l
     const struct cluster_member *leads = cluster_member_find(d, leader);
     bool preferred = wanted && wanted->state == CLUSTER_MEMBER_ACTIVE;
     bool drained = leads && leads->state != CLUSTER_MEMBER_ACTIVE;
-    if ((preferred && leader != s->preferred) || drained)
+    if (preferred && leader != s->preferred && !drained && is_silent(w, s->preferred))
+        snprintf(line, WAIT_LINE_BYTES, "shard %s: node %u leads until node %u answers", shard,
+                 leader, s->preferred);
+    else if ((preferred && leader != s->preferred) || drained)
         snprintf(line, WAIT_LINE_BYTES, "shard %s: node %u hands over%s", shard, leader,
                  preferred ? "" : " to another");
+}
+
+/* Names a node that stopped answering, and one that answers again. */
+static void look_for_silent(struct wait *w) {
+    const struct cluster_document *d = &cluster_known()->document;
+    bool tell = !w->cli->quiet && !w->cli->json;
+    int64_t now_ms = text_now_ms();
+    for (uint32_t i = 0; i < d->nodes_count; i++) {
+        const struct cluster_member *m = &d->nodes[i];
+        bool silent = m->state != CLUSTER_MEMBER_REMOVED && !w->reached[i];
+        if (!silent) {
+            if (w->silent[i].told && tell) printf("node %u answers again\n", m->node);
+            w->silent[i].since_ms = 0;
+            w->silent[i].told = false;
+        } else if (w->silent[i].since_ms == 0) {
+            w->silent[i].since_ms = now_ms;
+        } else if (!w->silent[i].told && now_ms - w->silent[i].since_ms >= WAIT_SILENT_MS) {
+            w->silent[i].told = true;
+            if (tell) printf("node %u does not answer at %s: does it run? Its log says more\n",
+                             m->node, m->client);
+        }
+    }
+    fflush(stdout);
 }
 
 static void look(struct wait *w) {
@@ -97,6 +133,7 @@ static void look(struct wait *w) {
     for (uint32_t i = 0; i < d->nodes_count; i++)
         w->reached[i] = d->nodes[i].state != CLUSTER_MEMBER_REMOVED &&
                         cluster_status_of(w->cli, d->nodes[i].client, &w->statuses[i]);
+    look_for_silent(w);
     /* One that is being removed may lead until the last moment. */
     for (uint32_t i = 0; i < d->nodes_count; i++)
         if (d->nodes[i].state == CLUSTER_MEMBER_REMOVED)
@@ -133,6 +170,10 @@ static int report(struct cli *cli, const struct wait *w, int64_t took_ms) {
                    text_span(span, took_ms));
         return CLI_DONE;
     }
+    for (uint32_t i = 0; i < k->document.nodes_count; i++)
+        if (w->silent[i].told)
+            cli_error(cli, "node %u does not answer at %s", k->document.nodes[i].node,
+                      k->document.nodes[i].client);
     cli_error(cli, "%u groups are not there yet: it goes on by itself (see jumun cluster status)",
               w->open);
     return CLI_NO_ANSWER;

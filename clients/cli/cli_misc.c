@@ -160,16 +160,30 @@ void cli_print_help(const struct cli *cli, const struct cli_command *c, FILE *ou
     help_exits(out);
 }
 
+static void help_commands(const struct cli *cli, const char *group, FILE *out) {
+    size_t size = strlen(group);
+    for (const struct cli_command *c = cli_commands; c->name; c++) {
+        char left[64];
+        if (size > 0 && (strncmp(c->name, group, size) != 0 || c->name[size] != ' ')) continue;
+        snprintf(left, sizeof left, "%s%s%s", c->name, *c->arguments ? " " : "", c->arguments);
+        fprintf(out, "  %s%-28s%s  %s\n", CLI_STYLE(cli, "36"), left, CLI_PLAIN(cli), c->summary);
+    }
+}
+
+void cli_print_group(const struct cli *cli, const char *group, FILE *out) {
+    fprintf(out, "%sjumun %s%s COMMAND [ARGUMENT]...\n", CLI_STYLE(cli, "1"), group,
+            CLI_PLAIN(cli));
+    help_heading(cli, "Commands", out);
+    help_commands(cli, group, out);
+    fprintf(out, "\nMore: jumun help %s COMMAND, man jumun\n", group);
+}
+
 void cli_print_overview(const struct cli *cli, FILE *out) {
     fprintf(out, "%sjumun%s [OPTION]... COMMAND [ARGUMENT]...\n"
                  "Places, moves and watches the orders of a Jumun order engine.\n",
             CLI_STYLE(cli, "1"), CLI_PLAIN(cli));
     help_heading(cli, "Commands", out);
-    for (const struct cli_command *c = cli_commands; c->name; c++) {
-        char left[64];
-        snprintf(left, sizeof left, "%s%s%s", c->name, *c->arguments ? " " : "", c->arguments);
-        fprintf(out, "  %s%-28s%s  %s\n", CLI_STYLE(cli, "36"), left, CLI_PLAIN(cli), c->summary);
-    }
+    help_commands(cli, "", out);
     help_heading(cli, "Options", out);
     help_options(cli, cli_global_options, out);
     help_heading(cli, "Examples", out);
@@ -188,6 +202,10 @@ int cli_help(struct cli *cli) {
         return CLI_DONE;
     }
     const struct cli_command *c = cli_find(cli->args.positionals, count, &used);
+    if (!c && count == 1 && cli_is_group(cli->args.positionals[0])) {
+        cli_print_group(cli, cli->args.positionals[0], stdout);
+        return CLI_DONE;
+    }
     if (!c) return cli_unknown(cli, cli->args.positionals[0]);
     cli_print_help(cli, c, stdout);
     return CLI_DONE;

@@ -152,7 +152,9 @@ int waiting_run(const struct waiting_options *options, void (*ready)(void *arg),
     uint8_t *data = malloc(WAITING_SEED_BYTES_MAX);
     int rc = w && data ? waiting_listen(options, &socket) : NNG_ENOMEM, outcome = -1;
     if (rc != 0) {
-        snprintf(error, error_bytes, "cannot listen on %s: %s", options->listen, nng_strerror(rc));
+        snprintf(error, error_bytes, "cannot listen on %s (--listen): %s", options->listen,
+                 rc == NNG_EADDRINUSE ? "another program or node uses this address"
+                                      : nng_strerror(rc));
     } else {
         *w = (struct waiting){.options = options, .data = data};
         ready(options->arg);

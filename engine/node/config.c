@@ -37,9 +37,9 @@ static const struct argp_option config_options[] = {
     {"listen", OPTION_LISTEN, "URL", 0, "Address of the general endpoint; port 0 takes free ports "
      "(default: tcp://127.0.0.1:7400)", 0},
     {"feed-listen", OPTION_FEED, "URL", 0, "Address at which replicas follow the log, or \"none\" "
-     "(default: that of --listen with its port plus 300, or any free port)", 0},
+     "(default: 2 ports below --listen, or any free port)", 0},
     {"notify-listen", OPTION_NOTIFY, "URL", 0, "Address of notifications, or \"none\" (default: "
-     "that of --listen with its port plus 301, or any free port)", 0},
+     "1 port below --listen, or any free port)", 0},
     {"shards", OPTION_SHARDS, "N", 0, "Number of shards, one thread each; a directory keeps the "
      "number that it was made with (default: one per core)", 0},
     {"no-pin", OPTION_NO_PIN, NULL, 0, "Let the system choose the cores of the shards' threads", 0},
@@ -52,7 +52,7 @@ static const struct argp_option config_options[] = {
      "cluster has, and exit: see jumun cluster recover", 0},
     {"recover-alone-dry", OPTION_RECOVER_DRY, NULL, 0, "Only tell what it has", 0},
     {"peer-listen", OPTION_PEER_LISTEN, "URL", 0, "Address for other nodes, which takes this port "
-     "and the next one (default: as the cluster has it; with --cluster-wait 100 ports below "
+     "and the next one (default: as the cluster has it; with --cluster-wait 4 ports below "
      "--listen)", 0},
     {"catch-up-rate", OPTION_CATCH_UP, "BYTES", 0, "Bytes a second that followers which lag are "
      "sent from the log at most (default: 32M)", 0},

@@ -6,28 +6,11 @@
 
 #include "engine/base/log.h"
 #include "engine/node/node.h"
+#include "engine/node/ports.h"
 
-enum { NODE_FEED_PORT_MORE = 300, NODE_NOTIFY_PORT_MORE = 301, NODE_FEED_SHARDS_PER_THREAD = 8 };
+enum { NODE_FEED_SHARDS_PER_THREAD = 8 };
 
 static bool is_none(const char *address) { return strcmp(address, "none") == 0; }
-
-bool node_feed_address(const char *base, uint32_t more, const char *name, char *out,
-                       size_t out_bytes) {
-    int used;
-    const char *colon = strrchr(base, ':');
-    if (strncmp(base, "tcp", 3) == 0 || strncmp(base, "tls", 3) == 0) {
-        char *end;
-        long port = colon ? strtol(colon + 1, &end, 10) : -1;
-        if (!colon || end == colon + 1 || *end != 0 || port < 0) return false;
-        long shifted = port == 0 ? 0 : port + (long)more;
-        /* Near the end of the ports any free one will do. */
-        used = snprintf(out, out_bytes, "%.*s:%ld", (int)(colon - base), base,
-                        shifted > 65535 ? 0 : shifted);
-    } else {
-        used = snprintf(out, out_bytes, "%s-%s", base, name);
-    }
-    return used > 0 && (size_t)used < out_bytes;
-}
 
 /* The addresses that are asked for or follow from --listen, or (`anywhere`) such with port 0. */
 static bool feed_addresses(const struct config *c, bool anywhere, char *listen, char *notify) {
@@ -37,9 +20,9 @@ static bool feed_addresses(const struct config *c, bool anywhere, char *listen, 
     snprintf(any, sizeof any, "%s", c->listen);
     if (anywhere && colon) snprintf(any, sizeof any, "%.*s:0", (int)(colon - c->listen), c->listen);
     if (c->feed_listen[0]) snprintf(listen, ENDPOINT_BYTES_MAX, "%s", c->feed_listen);
-    else good = node_feed_address(any, NODE_FEED_PORT_MORE, "feed", listen, ENDPOINT_BYTES_MAX);
+    else good = node_port_address(any, NODE_PORT_FEED, "feed", listen, ENDPOINT_BYTES_MAX);
     if (c->notify_listen[0]) snprintf(notify, ENDPOINT_BYTES_MAX, "%s", c->notify_listen);
-    else good = good && node_feed_address(any, NODE_NOTIFY_PORT_MORE, "notify", notify,
+    else good = good && node_port_address(any, NODE_PORT_NOTIFY, "notify", notify,
                                           ENDPOINT_BYTES_MAX);
     return good;
 }

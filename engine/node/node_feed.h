@@ -18,9 +18,4 @@ bool node_feed_start(struct node *node, char *error, size_t error_bytes);
 /* A shard of the node is served from now on, but for the meta group, until feed_remove(). */
 void node_feed_add(struct node *node, uint32_t shard, struct shard *s);
 
-/* Where clients find the feed: `base`, an nng address, with its port plus `more` (0 stays 0: any
- * free one), or with "-name" for other transports than tcp. False when that is no address. */
-bool node_feed_address(const char *base, uint32_t more, const char *name, char *out,
-                       size_t out_bytes);
-
 #endif

@@ -13,6 +13,7 @@
 #include "engine/cluster/cluster_cache.h"
 #include "engine/cluster/waiting.h"
 #include "engine/node/identity.h"
+#include "engine/node/ports.h"
 #include "engine/node/seed.h"
 
 struct wait_work {
@@ -99,18 +100,11 @@ static void wait_ready(void *arg) {
     dprintf(w->config->ready_fd, "jumund waiting: %s pid=%d\n", w->config->listen, (int)getpid());
 }
 
-/* The address for other nodes, unless it is given: a hundred ports below that for clients. */
-static void wait_peer_listen(const struct config *c, char *out, size_t bytes) {
-    const char *colon = strrchr(c->listen, ':');
-    long port = colon ? strtol(colon + 1, NULL, 10) : 0;
-    if (c->peer_listen[0] != 0 || port <= 100) snprintf(out, bytes, "%s", c->peer_listen);
-    else snprintf(out, bytes, "%.*s:%ld", (int)(colon - c->listen), c->listen, port - 100);
-}
-
 int node_wait(const struct config *config, bool (*stopped)(void *arg), void *arg, bool *adopted,
               char *error, size_t error_bytes) {
     char peer_listen[ENDPOINT_BYTES_MAX];
     struct wait_work w = {.config = config, .stopped = stopped, .arg = arg};
+    struct node_ports ports;
     *adopted = false;
     int lock = identity_hold(config->data, error, error_bytes);
     if (lock < 0) return EXIT_DATA;
@@ -123,11 +117,13 @@ int node_wait(const struct config *config, bool (*stopped)(void *arg), void *arg
                  w.identity.cluster_id);
         code = EXIT_DATA;
     }
-    wait_peer_listen(config, peer_listen, sizeof peer_listen);
-    if (code == EXIT_DONE && peer_listen[0] == 0) {
-        snprintf(error, error_bytes, "--cluster-wait needs --peer-listen");
+    if (code == EXIT_DONE && !node_port_peers(config, peer_listen, sizeof peer_listen)) {
+        snprintf(error, error_bytes, "--cluster-wait needs --peer-listen, as other nodes must find "
+                 "it: none follows from --listen %s", config->listen);
         code = EXIT_USAGE;
     }
+    if (code == EXIT_DONE && !node_ports_hold(&ports, config, peer_listen, error, error_bytes))
+        code = EXIT_RUNTIME;
     if (code == EXIT_DONE) {
         const struct waiting_options options = {
             .listen = config->listen, .peer_listen = peer_listen, .node = w.identity.node_id,
@@ -135,6 +131,7 @@ int node_wait(const struct config *config, bool (*stopped)(void *arg), void *arg
             .stopped = wait_stopped, .adopt = wait_adopt, .seed_read = wait_seed_read,
             .seed_write = wait_seed_write, .arg = &w};
         int rc = waiting_run(&options, wait_ready, error, error_bytes);
+        node_ports_release(&ports);
         *adopted = rc == 0;
         if (rc < 0) code = EXIT_RUNTIME;
     }

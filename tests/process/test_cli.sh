@@ -216,6 +216,9 @@ test_messages() {
 test_mistakes() {
     j 2; complains 'jumun'
     j 2 frobnicate; complains '"frobnicate" is not a command'
+    j 2 cluster; complains 'half a command: see jumun help cluster'
+    j 0 cluster --help; says 'cluster retire SHARD'
+    j 0 help store; says 'store pause STORE'
     j 2 get; complains 'get needs KEY'
     j 2 get short; complains 'is not a key'
     j 2 get "$("$jumun" key new)" again; complains 'one word too many'
