@@ -7,6 +7,7 @@
 #include "clients/cli/cli.h"
 #include "clients/cli/table.h"
 #include "clients/cli/text.h"
+#include "engine/limits.h"
 
 enum { STATUS_NAMED_MAX = 96, STATUS_BAR_COLUMNS = 24 };
 
@@ -206,8 +207,11 @@ static void status_shards(const struct status_view *v) {
         const msgpack_object *s = value_item(shards, i), *b = value_item(before, i);
         char text[TEXT_BYTES];
         bool ready = value_bool(s, "ready", false), full = value_bool(s, "disk_full", false);
-        table_cell(t, NULL, "%" PRId64, value_int(s, "shard", i));
+        if (value_int(s, "shard", i) == SHARD_META) table_cell(t, NULL, "meta");
+        else table_cell(t, NULL, "%" PRId64, value_int(s, "shard", i));
         value_text(s, "role", text, sizeof text);
+        /* Only a leader takes commands: that a follower does not is nothing to worry about. */
+        ready |= strcmp(text, "follower") == 0 && !value_bool(s, "failed", false);
         table_cell(t, ready && !full ? "32" : "31", "%s",
                    !ready ? "recovering" : full ? "disk full" : text);
         for (int r = 0; r < 2; r++) {

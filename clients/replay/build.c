@@ -228,7 +228,10 @@ int replay_build(struct replay *r) {
         b->target = replay_word(r, 1);
         if (node_id) r->source.node_id = (uint64_t)node_id;
         if (r->source.shards_told && r->source.count != r->source.shards_told) {
-            replay_error(r, "%s has %u of %u shards: a directory needs all of them",
+            bool grown = r->source.count > r->source.shards_told;
+            replay_error(r, grown ? "%s has %u shards of a cluster that began with %u: a node "
+                                    "alone knows no growth, so no directory of one is made of it"
+                                  : "%s has %u of %u shards: a directory needs all of them",
                          r->source.path, r->source.count, r->source.shards_told);
             status = REPLAY_FAILED;
         }

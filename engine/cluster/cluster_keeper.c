@@ -246,6 +246,14 @@ static void keeper_apply(struct cluster_keeper *k, int64_t now_ms) {
     k->applied = true;
 }
 
+/* An operator who starts a lost node again, in whose place another one has come, shall know. */
+static void keeper_tell_removed(const struct cluster_cache *c) {
+    const struct cluster_member *self = cluster_member_find(&c->document, c->node);
+    if (self && self->state == CLUSTER_MEMBER_REMOVED)
+        log_warn("node %u was removed from the cluster, or another one has its place: stop this "
+                 "process once jumun cluster status shows no replica of it", c->node);
+}
+
 /* Takes a newer document over: on disk first, then for others, then made true. */
 static void keeper_take(struct cluster_keeper *k) {
     char error[512] = "";
@@ -264,6 +272,7 @@ static void keeper_take(struct cluster_keeper *k) {
             k->retry_ms = 0;
             keeper_publish(k);
             log_info("the cluster document is at version %llu", (unsigned long long)version);
+            keeper_tell_removed(next);
         } else {
             log_error("%s", error); /* it is heard of again */
         }
@@ -304,6 +313,7 @@ struct cluster_keeper *cluster_keeper_new(const struct cluster_keeper_options *o
 }
 
 int cluster_keeper_start(struct cluster_keeper *k, char *error, size_t error_bytes) {
+    keeper_tell_removed(&k->cache);
     int rc = pthread_create(&k->thread, NULL, keeper_main, k);
     if (rc != 0) snprintf(error, error_bytes, "cannot start the thread of the cluster document: %s",
                           strerror(rc));

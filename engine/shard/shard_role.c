@@ -173,8 +173,11 @@ void shard_forget_after(struct shard *s, int64_t ms) {
 
 uint32_t shard_check_role(struct shard *s) {
     if (s->phase == SHARD_SERVING && s->deposed) {
-        log_info("shard %u: it does not lead any more: term %" PRIu64 ", led by node %u",
-                 s->options.id, consensus_term(s->consensus), shard_leader_node(s));
+        char leader[24] = "nobody known yet";
+        if (shard_leader_node(s) != 0) snprintf(leader, sizeof leader, "node %u",
+                                                shard_leader_node(s));
+        log_info("shard %u: it does not lead any more: term %" PRIu64 ", led by %s",
+                 s->options.id, consensus_term(s->consensus), leader);
         shard_answer_lost(s);
         shard_forget_after(s, 0);
         s->published_ms = 0;
