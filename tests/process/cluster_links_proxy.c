@@ -45,7 +45,7 @@ struct door { int listener, from, to, port; };
 
 struct proxy {
     struct links links;
-    int first_client_port, shards;
+    int first_client_port, first_door_port, ports_of_a_node;
     int peer_ports[PLACES_MAX];
     struct door doors[DOORS_MAX];
     int doors_count, connections_count;
@@ -221,15 +221,15 @@ static void proxy_wake(struct proxy *p) {
 }
 
 static struct links *proxy_open(int nodes, int shards, char *reason, size_t reason_bytes) {
-    int own = nodes * SOCKETS_OF_A_PAIR, client = nodes * (shards + 1);
+    int own = nodes * SOCKETS_OF_A_PAIR, client = nodes * (NODE_PORTS_BELOW + shards + 1);
     int first = ports_pick(own + client + nodes * nodes * SOCKETS_OF_A_PAIR);
     struct proxy *p = calloc(1, sizeof *p);
     if (!p) test_fail(NULL, "no memory");
-    p->shards = shards;
-    p->first_client_port = first + own;
+    p->ports_of_a_node = NODE_PORTS_BELOW + shards + 1;
+    p->first_client_port = first + own + NODE_PORTS_BELOW;
     p->links.nodes = nodes;
     p->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    int port = first + own + client;
+    int port = p->first_door_port = first + own + client;
     for (int to = 1; to <= nodes; to++) p->peer_ports[to] = first + (to - 1) * SOCKETS_OF_A_PAIR;
     for (int from = 1; from <= nodes; from++) {
         for (int to = 1; to <= nodes; to++) {
@@ -259,8 +259,7 @@ static void proxy_peer_endpoint(const struct links *links, int from, int to, cha
     const struct proxy *p = (const struct proxy *)links;
     int port = p->peer_ports[to];
     if (from != to) {
-        int doors = p->first_client_port + links->nodes * (p->shards + 1);
-        port = doors + ((from - 1) * links->nodes + to - 1) * SOCKETS_OF_A_PAIR;
+        port = p->first_door_port + ((from - 1) * links->nodes + to - 1) * SOCKETS_OF_A_PAIR;
     }
     snprintf(endpoint, LINKS_ENDPOINT_BYTES, "tcp://127.0.0.1:%d", port);
 }
@@ -268,7 +267,7 @@ static void proxy_peer_endpoint(const struct links *links, int from, int to, cha
 static void proxy_client_endpoint(const struct links *links, int node, char *endpoint) {
     const struct proxy *p = (const struct proxy *)links;
     snprintf(endpoint, LINKS_ENDPOINT_BYTES, "tcp://127.0.0.1:%d",
-             p->first_client_port + (node - 1) * (p->shards + 1));
+             p->first_client_port + (node - 1) * p->ports_of_a_node);
 }
 
 static void proxy_set_cut(struct links *links, int from, int to, bool is_cut) {

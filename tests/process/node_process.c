@@ -71,7 +71,9 @@ void node_init(struct node_process *node, const char *program, const char *direc
     *node = (struct node_process){.program = program, .out = -1, .shards = shards};
     snprintf(node->data, sizeof node->data, "%s/data", directory);
     snprintf(node->log, sizeof node->log, "%s/node.log", directory);
-    snprintf(node->endpoint, sizeof node->endpoint, "tcp://127.0.0.1:%d", ports_pick(shards + 1));
+    /* Below it are those for other nodes and for replicas. */
+    int port = ports_pick(NODE_PORTS_BELOW + shards + 1) + NODE_PORTS_BELOW;
+    snprintf(node->endpoint, sizeof node->endpoint, "tcp://127.0.0.1:%d", port);
 }
 
 static _Noreturn void node_child(const struct node_process *node, int out) {

@@ -10,6 +10,8 @@
 #include <sys/types.h>
 
 enum { NODE_ARGUMENTS_MAX = 16, NODE_WAIT_SECONDS_MAX = 120 };
+/* What a node takes below its endpoint by default: for other nodes and for replicas. */
+enum { NODE_PORTS_BELOW = 4 };
 
 struct node_process {
     const char *program;        /* path of jumund; borrowed */

@@ -138,7 +138,8 @@ def main():
         node = json.load(open(os.path.join(data, 'node.json'), encoding='utf-8'))
         shown = json.loads(re.search(r'```json\n(.*?)```', page, re.S).group(1))
         check(set(node) == set(shown) and node['shards'] == 2 and node['format'] == 1, 'node.json')
-        check(sorted(os.listdir(data)) == ['lock', 'node.json', 'shard-0', 'shard-1'], 'the files')
+        check(sorted(os.listdir(data)) ==
+              ['feed-snapshots', 'lock', 'node.json', 'shard-0', 'shard-1'], 'the files')
         check_log(scope, data, small, large, total)
         check_state(scope, data, small, large)
     print('the page tells the truth')
