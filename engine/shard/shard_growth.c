@@ -30,6 +30,8 @@ static_assert((int)BOARD_ITEMS_MAX <= (int)STORE_MESSAGE_ITEMS_MAX &&
 
 static bool bit_of(const uint8_t *bits, uint32_t n) { return bits[n / 8] >> (n % 8) & 1; }
 
+static void bit_set(uint8_t *bits, uint32_t n) { bits[n / 8] |= (uint8_t)(1u << (n % 8)); }
+
 uint32_t shard_store_home(const struct shard *s, struct bytes store) {
     const struct store_spread *spread = &s->growth.spread;
     return routing_shard_of_store(spread->version ? spread->shards : s->options.shards_count,
@@ -40,9 +42,9 @@ uint32_t shard_store_home(const struct shard *s, struct bytes store) {
 bool shard_is_listening(const struct shard *s, uint32_t p) {
     const struct growth *g = &s->growth;
     if (p == s->options.id) return true;
-    if (g->version == 0) return p < s->options.shards_count;
-    return bit_of(g->active, p) ||
-           (g->version != 0 && s->outbox.peers[p].boards_asked >= g->version);
+    uint64_t asked = s->outbox.peers[p].boards_asked;
+    if (g->version == 0) return p < s->options.shards_count || asked > 0;
+    return bit_of(g->active, p) || asked >= g->version;
 }
 
 /* -- applying: the same at every replica ------------------------------------------------------- */
@@ -145,6 +147,8 @@ void shard_apply_head(struct shard *s, uint32_t from, struct bytes message) {
     if (head.kind == STORE_MESSAGE_ASKED) {
         uint64_t *asked = boards ? &peer->boards_asked : &peer->stores_asked;
         if (*asked < head.asked) *asked = head.asked;
+        /* Also if a newer spread was heard of, but not yet that this shard runs. */
+        if (boards) bit_set(g->active, from);
         await(&peer->owes, head.what, boards ? &g->boards_owed : &g->stores_owed);
     } else if (head.kind == STORE_MESSAGE_DONE) {
         if (head.asked < (boards ? g->boards_asked : g->stores_asked)) return; /* has been asked
@@ -243,7 +247,9 @@ static void learn_spread(struct shard *s) {
     if (s->disk_full || !shard_turn_has_room(s)) return;
     struct shards_known known = {.version = g->heard.version, .joined_ms = g->joined_ms,
                                  .stores_shards = g->heard.shards};
-    memcpy(known.active, g->active, sizeof known.active);
+    /* Which shards run was not heard: those that have asked by an older document go on hearing. */
+    for (uint32_t p = 0; p < SHARDS_MAX; p++)
+        if (shard_is_listening(s, p)) bit_set(known.active, p);
     log_known(s, &known);
 }
 
@@ -400,7 +406,7 @@ static void tell_begin(struct shard *s) {
     struct growth *g = &s->growth;
     memset(g->told, 0, sizeof g->told);
     for (uint32_t p = 0; p < s->outbox.peers_count; p++)
-        if (s->outbox.peers[p].owes & STORE_ASK_BOARDS) g->told[p / 8] |= (uint8_t)(1u << (p % 8));
+        if (s->outbox.peers[p].owes & STORE_ASK_BOARDS) bit_set(g->told, p);
     g->board_slot = 1;
 }
 

@@ -228,6 +228,57 @@ static void test_a_new_shard_knows_the_paused_stores(void **state) {
     group_close(w);
 }
 
+static void tell_shard(uint32_t shard, const struct shard_view *view) {
+    for (uint32_t n = 0; n < world.nodes; n++)
+        shard_know(world.replicas[n][shard].shard, view);
+}
+
+/* Shard 0 hears of a spread from another shard, before it is told that there are others: a new one
+ * that asks before that, or after it by an older document, is told of later pauses. */
+static void hear_first(uint32_t asker, bool asks_late) {
+    struct group_world *w = &world;
+    open_world(&calm, 5);
+    struct shard_view old = w->view;
+    group_grow(w, 3, w->now_ms + 1);
+    struct shard_view grown = w->view, moved = w->view;
+    moved.version++;
+    moved.stores_shards = 3;
+    w->view = old; /* what the nodes tell from now on: who runs, and nobody is told of it */
+    w->view.active[0] = (uint8_t)(grown.active[0] & ~(asks_late ? 1u << asker : 0u));
+    tell_all();
+    if (!asks_late) tell_shard(asker, &grown);
+    group_run(w, asks_late ? 0 : 2000);
+    group_await_leader(w, 3 - asker);
+    tell_shard(3 - asker, &moved);
+    group_run(w, 500);
+    w->view.active[0] = grown.active[0];
+    if (asks_late) tell_all();
+    if (asks_late) tell_shard(asker, &grown);
+    group_await_leader(w, asker);
+    group_run(w, 500);
+    const struct shard *leader = group_shard(w, group_await_leader(w, 0), 0);
+    assert_int_equal(leader->growth.version, moved.version);
+    assert_int_equal(leader->view.version, old.version);
+    assert_int_equal(leader->outbox.peers[asker].boards_asked, grown.version);
+    uint32_t n = 0;
+    while (routing_shard_of_store(3, bytes_of_text(stores[n].id)) != 0) n++;
+    switch_store(n);
+    group_run(w, 500);
+    leader = group_shard(w, group_await_leader(w, asker), asker);
+    assert_true(shard_store_is_paused(leader, bytes_of_text(stores[n].id)));
+    w->view = moved;
+    tell_all();
+    assert_stores();
+    group_close(w);
+}
+
+static void test_who_has_asked_hears_of_pauses(void **state) {
+    (void)state;
+    hear_first(2, false);
+    hear_first(2, true);
+    hear_first(1, false);
+}
+
 /* A node that has not heard of the new epoch sends keys to the wrong shard: they are not placed
  * there. */
 static void test_a_key_of_another_shard_is_not_decided(void **state) {
@@ -351,6 +402,7 @@ int main(int argc, char **argv) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_stores_move_with_all_they_have),
         cmocka_unit_test(test_a_new_shard_knows_the_paused_stores),
+        cmocka_unit_test(test_who_has_asked_hears_of_pauses),
         cmocka_unit_test(test_a_key_of_another_shard_is_not_decided),
         cmocka_unit_test(test_shards_become_empty),
         cmocka_unit_test(test_growth_in_a_rough_world),
