@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "clients/cli/cli.h"
+#include "clients/cli/help.h"
 #include "clients/cli/text.h"
 
 int cli_key_new(struct cli *cli) {
@@ -85,50 +86,6 @@ int cli_version(struct cli *cli) {
 
 /* -- help -------------------------------------------------------------------------------------- */
 
-enum { HELP_COLUMNS = 98, HELP_INDENT = 32 };
-
-/* Text from column HELP_INDENT on, wrapped between words. */
-static void help_wrapped(const char *text, FILE *out) {
-    int column = HELP_INDENT;
-    while (*text) {
-        int size = (int)strcspn(text, " ");
-        if (column > HELP_INDENT && column + size > HELP_COLUMNS) {
-            fprintf(out, "\n%*s", HELP_INDENT, "");
-            column = HELP_INDENT;
-        }
-        fprintf(out, "%s%.*s", column > HELP_INDENT ? " " : "", size, text);
-        column += size + 1;
-        text += size + (text[size] == ' ');
-    }
-    fputc('\n', out);
-}
-
-static void help_options(const struct cli *cli, const struct args_option *options, FILE *out) {
-    for (const struct args_option *o = options; o && o->name; o++) {
-        char left[64], letter[8] = "    ";
-        if (o->letter) snprintf(letter, sizeof letter, "-%c, ", o->letter);
-        snprintf(left, sizeof left, "%s--%s%s%s", letter, o->name, o->argument ? " " : "",
-                 o->argument ? o->argument : "");
-        fprintf(out, "  %s%-28s%s", CLI_STYLE(cli, "36"), left, CLI_PLAIN(cli));
-        /* Long names push their text to a line of its own. */
-        if (strlen(left) > 28) fprintf(out, "\n%*s", HELP_INDENT, "");
-        else fputs("  ", out);
-        help_wrapped(o->help, out);
-    }
-}
-
-static void help_heading(const struct cli *cli, const char *text, FILE *out) {
-    fprintf(out, "\n%s%s%s\n", CLI_STYLE(cli, "1"), text, CLI_PLAIN(cli));
-}
-
-static void help_indented(const char *text, FILE *out) {
-    while (text && *text) {
-        size_t size = strcspn(text, "\n");
-        fprintf(out, "  %.*s\n", (int)size, text);
-        text += size + (text[size] == '\n');
-    }
-}
-
 static void help_exits(FILE *out) {
     help_indented("0  done\n1  refused by the engine; the number and the sentence are on stderr\n"
                   "2  wrong usage\n3  no connection, or the outcome is unknown\n"
@@ -143,20 +100,20 @@ void cli_print_help(const struct cli *cli, const struct cli_command *c, FILE *ou
         fprintf(out, "%s\n", c->details);
     }
     if (c->options) {
-        help_heading(cli, "Options", out);
-        help_options(cli, c->options, out);
+        help_heading(cli->color, "Options", out);
+        help_options(cli->color, c->options, out);
     }
     if (c->writes) {
-        help_heading(cli, "Options of every command that changes something", out);
-        help_options(cli, cli_write_options, out);
+        help_heading(cli->color, "Options of every command that changes something", out);
+        help_options(cli->color, cli_write_options, out);
     }
-    help_heading(cli, "Global options", out);
-    help_options(cli, cli_global_options, out);
+    help_heading(cli->color, "Global options", out);
+    help_options(cli->color, cli_global_options, out);
     if (c->examples) {
-        help_heading(cli, "Examples", out);
+        help_heading(cli->color, "Examples", out);
         help_indented(c->examples, out);
     }
-    help_heading(cli, "Exit status", out);
+    help_heading(cli->color, "Exit status", out);
     help_exits(out);
 }
 
@@ -173,7 +130,7 @@ static void help_commands(const struct cli *cli, const char *group, FILE *out) {
 void cli_print_group(const struct cli *cli, const char *group, FILE *out) {
     fprintf(out, "%sjumun %s%s COMMAND [ARGUMENT]...\n", CLI_STYLE(cli, "1"), group,
             CLI_PLAIN(cli));
-    help_heading(cli, "Commands", out);
+    help_heading(cli->color, "Commands", out);
     help_commands(cli, group, out);
     fprintf(out, "\nMore: jumun help %s COMMAND, man jumun\n", group);
 }
@@ -182,15 +139,15 @@ void cli_print_overview(const struct cli *cli, FILE *out) {
     fprintf(out, "%sjumun%s [OPTION]... COMMAND [ARGUMENT]...\n"
                  "Places, moves and watches the orders of a Jumun order engine.\n",
             CLI_STYLE(cli, "1"), CLI_PLAIN(cli));
-    help_heading(cli, "Commands", out);
+    help_heading(cli->color, "Commands", out);
     help_commands(cli, "", out);
-    help_heading(cli, "Options", out);
-    help_options(cli, cli_global_options, out);
-    help_heading(cli, "Examples", out);
+    help_heading(cli->color, "Options", out);
+    help_options(cli->color, cli_global_options, out);
+    help_heading(cli->color, "Examples", out);
     help_indented("KEY=$(jumun -q place --store s1 --currency KRW --line bibimbap:1:9500)\n"
                   "jumun pay $KEY 9500 --reference pg-1\njumun accept $KEY --minutes 20\n"
                   "jumun get $KEY\njumun top", out);
-    help_heading(cli, "Exit status", out);
+    help_heading(cli->color, "Exit status", out);
     help_exits(out);
     fputs("\nMore: jumun help COMMAND, man jumun\n", out);
 }

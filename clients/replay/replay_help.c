@@ -1,50 +1,8 @@
 /* Help, made from the table of commands. */
 #include <string.h>
 
+#include "clients/cli/help.h"
 #include "clients/replay/replay.h"
-
-enum { HELP_COLUMNS = 98, HELP_INDENT = 32 };
-
-/* Text from column HELP_INDENT on, wrapped between words. */
-static void help_wrapped(const char *text, FILE *out) {
-    int column = HELP_INDENT;
-    while (*text) {
-        int size = (int)strcspn(text, " ");
-        if (column > HELP_INDENT && column + size > HELP_COLUMNS) {
-            fprintf(out, "\n%*s", HELP_INDENT, "");
-            column = HELP_INDENT;
-        }
-        fprintf(out, "%s%.*s", column > HELP_INDENT ? " " : "", size, text);
-        column += size + 1;
-        text += size + (text[size] == ' ');
-    }
-    fputc('\n', out);
-}
-
-static void help_options(const struct replay *r, const struct args_option *options, FILE *out) {
-    for (const struct args_option *o = options; o && o->name; o++) {
-        char left[64], letter[8] = "    ";
-        if (o->letter) snprintf(letter, sizeof letter, "-%c, ", o->letter);
-        snprintf(left, sizeof left, "%s--%s%s%s", letter, o->name, o->argument ? " " : "",
-                 o->argument ? o->argument : "");
-        fprintf(out, "  %s%-28s%s", REPLAY_STYLE(r, "36"), left, REPLAY_PLAIN(r));
-        if (strlen(left) > 28) fprintf(out, "\n%*s", HELP_INDENT, "");
-        else fputs("  ", out);
-        help_wrapped(o->help, out);
-    }
-}
-
-static void help_heading(const struct replay *r, const char *text, FILE *out) {
-    fprintf(out, "\n%s%s%s\n", REPLAY_STYLE(r, "1"), text, REPLAY_PLAIN(r));
-}
-
-static void help_indented(const char *text, FILE *out) {
-    while (text && *text) {
-        size_t size = strcspn(text, "\n");
-        fprintf(out, "  %.*s\n", (int)size, text);
-        text += size + (text[size] == '\n');
-    }
-}
 
 static void help_exits(FILE *out) {
     help_indented("0  done, and nothing was found\n1  faults or differences were found\n"
@@ -58,16 +16,16 @@ void replay_print_help(const struct replay *r, const struct replay_command *c, F
             REPLAY_PLAIN(r), *c->arguments ? " " : "", c->arguments, c->summary);
     if (c->details) fprintf(out, "\n%s\n", c->details);
     if (c->options) {
-        help_heading(r, "Options", out);
-        help_options(r, c->options, out);
+        help_heading(r->color, "Options", out);
+        help_options(r->color, c->options, out);
     }
-    help_heading(r, "Global options", out);
-    help_options(r, replay_global_options, out);
+    help_heading(r->color, "Global options", out);
+    help_options(r->color, replay_global_options, out);
     if (c->examples) {
-        help_heading(r, "Examples", out);
+        help_heading(r->color, "Examples", out);
         help_indented(c->examples, out);
     }
-    help_heading(r, "Exit status", out);
+    help_heading(r->color, "Exit status", out);
     help_exits(out);
 }
 
@@ -76,20 +34,20 @@ void replay_print_overview(const struct replay *r, FILE *out) {
                  "Asks, proves and uses the event log of a Jumun order engine. SOURCE is the data "
                  "directory\nof a node (running or not), a backup, a shard's directory or a "
                  "segment.\n", REPLAY_STYLE(r, "1"), REPLAY_PLAIN(r));
-    help_heading(r, "Commands", out);
+    help_heading(r->color, "Commands", out);
     for (const struct replay_command *c = replay_commands; c->name; c++) {
         char left[64];
         snprintf(left, sizeof left, "%s%s%s", c->name, *c->arguments ? " " : "", c->arguments);
         fprintf(out, "  %s%-28s%s  %s\n", REPLAY_STYLE(r, "36"), left, REPLAY_PLAIN(r),
                 c->summary);
     }
-    help_heading(r, "Options", out);
-    help_options(r, replay_global_options, out);
-    help_heading(r, "Moments", out);
+    help_heading(r->color, "Options", out);
+    help_options(r->color, replay_global_options, out);
+    help_heading(r->color, "Moments", out);
     help_indented("Where a moment is asked for (--at, --from, --to): a log index (1234, or by\n"
                   "shard 0:1234,1:999), a time (2026-11-21T06:00:00, 06:30, with Z for UTC),\n"
                   "@UNIX_MS, or some time ago (-10m, -2h).", out);
-    help_heading(r, "Exit status", out);
+    help_heading(r->color, "Exit status", out);
     help_exits(out);
     fputs("\nMore: jumun-replay COMMAND --help, man jumun-replay\n", out);
 }
