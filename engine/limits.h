@@ -133,7 +133,7 @@
 #define CONSENSUS_TAIL_ENTRIES_MAX 4096u       /* ... or so many, whichever is reached first */
 #define CONSENSUS_MESSAGE_BYTES_MAX (1u << 20) /* payload of one append to a peer, or one record */
 #define CONSENSUS_MESSAGE_RECORDS_MAX 1024u /* ... and their number */
-#define CONSENSUS_CONFIGURATIONS_MAX 64u   /* committed ones that a checkpoint may still ask for */
+#define CONSENSUS_CONFIGURATIONS_MAX 64u   /* then a leader changes no more before a checkpoint */
 #define CONSENSUS_INFLIGHT_ENTRIES 256u        /* unacknowledged entries per peer */
 #define CHECKPOINT_BYTES_MAX (2u << 20)    /* one background state transaction: short, for the log
                                               shares the disk */

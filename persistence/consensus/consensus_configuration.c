@@ -69,18 +69,16 @@ out:
     return record;
 }
 
+/* None is dropped before a checkpoint is past it: the next marker may lie anywhere behind the last
+ * one, and each of them is the answer for some index. A leader makes no more changes than
+ * CONSENSUS_CONFIGURATIONS_MAX ahead of its own checkpoint; a follower whose checkpoints lag keeps
+ * what the log behind its marker has, which takes less memory than that log takes disk. */
 void consensus_note_committed(struct consensus *c, uint64_t index, const void *data,
                               uint32_t bytes) {
     if (c->configurations_count > 0) {
         uint64_t newest = c->configurations[c->configurations_count - 1].index;
         if (newest == index) return;
         require(newest < index);
-    }
-    if (c->configurations_count == CONSENSUS_CONFIGURATIONS_MAX) {
-        free(c->configurations[0].data);
-        c->configurations_count--;
-        memmove(c->configurations, c->configurations + 1,
-                c->configurations_count * sizeof *c->configurations);
     }
     if (c->configurations_count == c->configurations_capacity) {
         uint32_t capacity = c->configurations_capacity ? 2 * c->configurations_capacity : 4;

@@ -24,6 +24,12 @@ static const char *consensus_rule_m1_not_yet(const struct consensus *c) {
     return NULL;
 }
 
+/* Bounds what a marker may still ask for (limits.h). */
+static const char *consensus_waits_for_checkpoint(const struct consensus *c) {
+    if (c->configurations_count < CONSENSUS_CONFIGURATIONS_MAX) return NULL;
+    return "too many changes since the last checkpoint: the next one waits for it";
+}
+
 /* M7 (liveness): every other voter has the last change; the one exception is the removal of exactly
  * one that lags (it may be dead). */
 static const char *consensus_rule_m7_laggards(const struct consensus *c, uint8_t change,
@@ -134,6 +140,7 @@ int consensus_change(struct consensus *c, uint8_t change, uint64_t id, const cha
     struct raft_configuration next;
     int rv = -1;
     const char *why = consensus_rule_m1_not_yet(c);
+    if (why == NULL) why = consensus_waits_for_checkpoint(c);
     if (why == NULL && raft_transferee(&c->raft) != 0) why = "leadership is being handed over";
     if (why == NULL && (why = consensus_rule_m2_next(c, change, id, address, &next)) == NULL) {
         why = consensus_rule_m3_voters(c, &next);

@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "engine/limits.h"
 #include "tests/unit/persistence/consensus_script.h"
 
 /* What leader 2 would send at `index`: the configuration of `servers` servers at record 1. */
@@ -328,6 +329,58 @@ static void markers_have_the_configuration_of_their_index(void **state) {
     world_free(&s);
 }
 
+/* A marker may lie anywhere behind the last one, so none is forgotten before a checkpoint. */
+static void no_configuration_is_forgotten_without_a_checkpoint(void **state) {
+    enum { CHANGES = 2 * CONSENSUS_CONFIGURATIONS_MAX };
+    struct world_server s;
+    int64_t now = 10;
+    follow(&s, 0);
+    for (uint32_t i = 0; i < CHANGES; i++, now += 2) {
+        struct record *r = configuration(1, 2 + i, 3 + i % 2);
+        append(&s, 1, 1 + i, 1, &r, 1, 2 + i, now);
+        world_settle(&s, now + 1);
+    }
+    for (uint64_t index = 1; index <= CHANGES + 1; index++)
+        assert_int_equal(marker_configuration(&s, index), index);
+    world_checkpoint(&s, 3, 0, now);
+    assert_int_equal(s.configuration_index, 3);
+    world_checkpoint(&s, CHANGES, 0, now + 1);
+    assert_int_equal(s.configuration_index, CHANGES);
+    assert_int_equal(marker_configuration(&s, CHANGES - 1), 0);
+    assert_int_equal(marker_configuration(&s, CHANGES + 1), CHANGES + 1);
+    world_free(&s);
+}
+
+/* ... which bounds what is kept: the leader makes no change more until there is one. */
+static void a_leader_waits_for_a_checkpoint(void **state) {
+    struct world_server s;
+    struct consensus_update update;
+    char error[256] = "";
+    int64_t now = elect(&s, 0);
+    result(&s, 3, 0, consensus_last_index(s.c), ++now);
+    /* One configuration is known from the start. */
+    for (uint32_t i = 1; i < CONSENSUS_CONFIGURATIONS_MAX; i++) {
+        uint8_t change = i % 2 ? CONSENSUS_ADD_STANDBY : CONSENSUS_REMOVE;
+        int rv = consensus_change(s.c, change, 4, "s4", ++now, &update, error, sizeof error);
+        if (rv != 0) fail_msg("%s", error);
+        world_take(&s, &update);
+        world_settle(&s, ++now);
+        for (uint64_t voter = 2; voter <= 3; voter++)
+            result(&s, voter, 0, consensus_last_index(s.c), ++now);
+        world_apply(&s, ++now);
+        world_clear_out(&s);
+    }
+    assert_int_equal(consensus_change(s.c, CONSENSUS_REMOVE, 4, NULL, ++now, &update, error,
+                                      sizeof error), -1);
+    world_take(&s, &update);
+    assert_non_null(strstr(error, "checkpoint"));
+    world_checkpoint(&s, consensus_last_index(s.c), 0, ++now);
+    assert_int_equal(consensus_change(s.c, CONSENSUS_REMOVE, 4, NULL, ++now, &update, error,
+                                      sizeof error), 0);
+    world_take(&s, &update);
+    world_free(&s);
+}
+
 static void a_start_keeps_entries_before_the_marker(void **state) {
     struct world_server s;
     three_records(&s);
@@ -456,6 +509,8 @@ int main(void) {
         cmocka_unit_test(r6_a_newer_snapshot_is_asked_for),
         cmocka_unit_test(r6_a_follower_that_was_away_is_asked),
         cmocka_unit_test(markers_have_the_configuration_of_their_index),
+        cmocka_unit_test(no_configuration_is_forgotten_without_a_checkpoint),
+        cmocka_unit_test(a_leader_waits_for_a_checkpoint),
         cmocka_unit_test(a_start_keeps_entries_before_the_marker),
         cmocka_unit_test(a_marker_that_cannot_be_is_refused),
         cmocka_unit_test(the_leader_knows_its_members),
