@@ -35,8 +35,9 @@ struct snapshot_receiver {
     int fd;
     uint64_t arrived, synced;
     int64_t heard_ms;
-    /* The last one that was handed over. */
+    /* The last one that was handed over; its file goes when it is installed or not wanted. */
     uint64_t done_transfer, done_from;
+    int64_t done_ms;
     char done_path[RECEIVER_PATH_BYTES];
     /* -- the check's thread writes these; read when `outcome` is not RUNNING */
     pthread_t thread;
@@ -202,6 +203,7 @@ static bool receiver_begin(struct snapshot_receiver *r, const struct snapshot_fr
         return false;
     }
     r->header = *f;
+    if (f->transfer == r->done_transfer) r->done_transfer = 0;
     r->arrived = r->synced = there;
     r->phase = RECEIVER_RECEIVING;
     return true;
@@ -214,9 +216,18 @@ static bool receiver_is_newer(const struct snapshot_receiver *r, const struct sn
     return f->index > r->header.index || now_ms - r->heard_ms >= SNAPSHOT_REST_MS;
 }
 
+/* Whether this is a late header of what was handed over. The shard may have thrown that away, since
+ * it came from a leader whose time was over: whoever sends the same again, after the pause that
+ * every sender makes, is listened to. */
+static bool receiver_is_done(const struct snapshot_receiver *r, const struct snapshot_frame *f,
+                             int64_t now_ms) {
+    if (f->transfer != r->done_transfer || f->from != r->done_from) return false;
+    return now_ms - r->done_ms < SNAPSHOT_REST_MS || access(r->done_path, F_OK) == 0;
+}
+
 static void receiver_header(struct snapshot_receiver *r, const struct snapshot_frame *f,
                             int64_t now_ms) {
-    if (f->transfer == r->done_transfer && f->from == r->done_from) {
+    if (receiver_is_done(r, f, now_ms)) {
         receiver_acknowledge(r, f, SNAPSHOT_ACK_COMPLETE, f->bytes);
         return;
     }
@@ -319,6 +330,7 @@ int64_t snapshot_receiver_work(struct snapshot_receiver *r, int64_t now_ms) {
     if (!r->options.complete(r->options.arg, &snapshot)) return now_ms + RECEIVER_OFFER_MS;
     r->done_transfer = r->header.transfer;
     r->done_from = r->header.from;
+    r->done_ms = now_ms;
     memcpy(r->done_path, r->path, sizeof r->path);
     r->phase = RECEIVER_EMPTY;
     r->counters.completed++;

@@ -450,6 +450,21 @@ static void it_is_offered_until_it_is_taken(void **state) {
     assert_int_equal(w->refuse_complete, 0);
 }
 
+/* The same bytes again, after the shard has thrown them away: their leader's term was over. */
+static void what_was_thrown_away_is_taken_again(void **state) {
+    struct world *w = *state;
+    run_until(w, 1, 5000);
+    expect_whole(w);
+    /* It lies there still: late headers are answered, nothing is taken twice. */
+    run_for(w, 3 * SNAPSHOT_REST_MS);
+    want(w);
+    run_for(w, 2 * SNAPSHOT_REST_MS);
+    assert_int_equal(w->completed, 1);
+    assert_int_equal(unlink(w->snapshot.path), 0);
+    run_until(w, 2, 3 * SNAPSHOT_REST_MS);
+    expect_whole(w);
+}
+
 /* A second leader with a newer term and state takes over; the older one does not get back. */
 static void the_newer_transfer_counts(void **state) {
     struct world *w = *state;
@@ -593,6 +608,7 @@ int main(void) {
         TEST(an_unfit_state_is_not_handed_over),
         TEST(lack_of_room_is_told),
         TEST(it_is_offered_until_it_is_taken),
+        TEST(what_was_thrown_away_is_taken_again),
         TEST(the_newer_transfer_counts),
         TEST(what_nobody_asks_for_is_given_up),
         TEST(a_stop_ends_an_export),
