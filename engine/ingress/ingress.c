@@ -11,6 +11,7 @@
 #include "engine/egress/reply_message.h"
 #include "engine/ingress/exchange.h"
 #include "engine/ingress/forwarding.h"
+#include "engine/router/map_place.h"
 #include "engine/wire/protocol.h"
 
 enum {
@@ -39,7 +40,7 @@ struct ingress_context {
 
 struct ingress {
     struct ingress_options options;
-    _Atomic(const struct shard_map *) map;
+    struct map_place map;
     struct forwarder *forwarder;     /* NULL = a node alone */
     atomic_bool draining, halted;
     struct exchange_pool pool;
@@ -103,9 +104,12 @@ static void ingress_done(struct request *request) {
 /* reply_hints.leader */
 static bool ingress_leader_of(void *arg, uint32_t shard, uint32_t node, char *endpoint) {
     struct ingress *g = arg;
-    const struct shard_map *map = atomic_load(&g->map);
+    unsigned side;
+    const struct shard_map *map = map_place_enter(&g->map, &side);
     if (node == 0 && g->options.leaders) node = leaders_route(g->options.leaders, shard).node;
-    return shard_map_endpoint_at(map, node, shard, endpoint);
+    bool known = shard_map_endpoint_at(map, node, shard, endpoint);
+    map_place_leave(&g->map, side);
+    return known;
 }
 
 /* On the thread of the egress. */
@@ -126,13 +130,16 @@ static void ingress_send(struct egress_item *item) {
 static struct exchange_value ingress_node_value(struct ingress *g, uint32_t kind) {
     static const uint8_t pong[] = {0xa4, 'p', 'o', 'n', 'g'};
     struct exchange_value value = {NULL, 0};
+    unsigned side;
     switch (kind) {
     case NODE_COMMAND_PING:
         value = (struct exchange_value){malloc(sizeof pong), sizeof pong};
         if (value.data) memcpy(value.data, pong, sizeof pong);
         break;
     case NODE_COMMAND_SHARD_MAP:
-        value.data = shard_map_encode(atomic_load(&g->map), g->options.leaders, &value.bytes);
+        value.data = shard_map_encode(map_place_enter(&g->map, &side), g->options.leaders,
+                                      &value.bytes);
+        map_place_leave(&g->map, side);
         break;
     case NODE_COMMAND_STATUS:
         value.data = g->options.status(g->options.status_arg, &value.bytes);
@@ -254,7 +261,6 @@ static void ingress_take(struct ingress_context *c, nng_msg *message) {
     ingress_add(&g->received, 1);
     ingress_add(&g->bytes_in, bytes);
     c->pipe = nng_msg_get_pipe(message);
-    const struct shard_map *map = atomic_load_explicit(&g->map, memory_order_acquire);
     struct exchange *e = exchange_take(&g->pool);
     if (!e) {
         nng_msg_free(message);
@@ -262,7 +268,12 @@ static void ingress_take(struct ingress_context *c, nng_msg *message) {
         return;
     }
     e->context = c;
+    unsigned side;
+    const struct shard_map *map = map_place_enter(&g->map, &side);
     enum result_code code = exchange_decode(e, message, map->shards_count);
+    if (code == RESULT_OK)
+        split_request(map, &e->request, bytes, endpoint->expected_shard, &e->split);
+    map_place_leave(&g->map, side);
     if (code != RESULT_OK) {
         ingress_add(&g->refused, 1);
         ingress_count_malformed(g, code);
@@ -273,7 +284,6 @@ static void ingress_take(struct ingress_context *c, nng_msg *message) {
     e->request.received_ns = received_ns;
     e->request.done = ingress_done;
     ingress_add(&g->commands, e->request.commands_count);
-    split_request(map, &e->request, bytes, endpoint->expected_shard, &e->split);
     ingress_add(&g->stray_commands, e->split.stray_commands);
     ingress_answer_local(g, e);
     enum result_code refusal = ingress_admit(g, endpoint);
@@ -399,7 +409,7 @@ struct ingress *ingress_open(const struct ingress_options *options, char *error,
     g->options = *options;
     pthread_mutex_init(&g->endpoints_mutex, NULL);
     struct shard_map *map = options->map;
-    atomic_store(&g->map, map);
+    map_place_init(&g->map, map);
     g->egress = egress_start(ingress_send, error, error_bytes);
     bool good = g->egress != NULL;
     if (good && options->leaders)
@@ -448,7 +458,7 @@ bool ingress_start(struct ingress *g, char *error, size_t error_bytes) {
 
 static bool ingress_take_map(struct ingress *g, struct shard_map *map, char *error,
                              size_t error_bytes) {
-    const struct shard_map *before = atomic_load(&g->map);
+    const struct shard_map *before = map_place_own(&g->map);
     if (before == map) return !g->started || ingress_start_endpoints(g, error, error_bytes);
     memcpy(map->endpoint, before->endpoint, sizeof map->endpoint);
     for (uint32_t i = 0; i < SHARDS_MAX; i++) { /* not those that an earlier try has opened */
@@ -457,7 +467,7 @@ static bool ingress_take_map(struct ingress *g, struct shard_map *map, char *err
     }
     if (!ingress_open_endpoints(g, map, map->shards_count + 1, error, error_bytes)) return false;
     if (g->forwarder && !forwarder_set_nodes(g->forwarder, map, error, error_bytes)) return false;
-    atomic_store_explicit(&g->map, map, memory_order_release);
+    map_place_put(&g->map, map);
     return !g->started || ingress_start_endpoints(g, error, error_bytes);
 }
 

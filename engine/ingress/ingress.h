@@ -55,9 +55,9 @@ struct ingress *ingress_open(const struct ingress_options *options, char *error,
 /* Begins to take messages. False with a sentence in error. */
 bool ingress_start(struct ingress *ingress, char *error, size_t error_bytes);
 
-/* A newer map takes the place of the one before, which is not touched but may still be read until
- * the ingress is closed. Gets the endpoints; sockets are opened for shards that are new. One thread
- * at a time. False with a sentence in error, and then the map before stays. */
+/* A newer map takes the place of the one before, which is not touched, and which nobody reads any
+ * more when this returns true. Gets the endpoints; sockets are opened for shards that are new. One
+ * thread at a time. False with a sentence in error: then either one may be in force. */
 bool ingress_set_map(struct ingress *ingress, struct shard_map *map, char *error,
                      size_t error_bytes);
 

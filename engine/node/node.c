@@ -51,6 +51,14 @@ static int node_open(struct node *n, struct cluster_topology *topology, char *er
     return EXIT_DONE;
 }
 
+void node_free_maps(struct shard_map_newer *maps) {
+    while (maps) {
+        struct shard_map_newer *older = maps->older;
+        free(maps);
+        maps = older;
+    }
+}
+
 /* Closes what is open, in the order in which things lean on each other; the endpoints first stop
  * touching the shards, and are closed last. */
 static void node_close(struct node *n, bool exiting) {
@@ -72,11 +80,7 @@ static void node_close(struct node *n, bool exiting) {
     if (n->peers) node_peers_close(n->peers, false);
     if (n->keeper) cluster_keeper_free(n->keeper);
     free(n->cluster_cache);
-    while (n->maps) {
-        struct shard_map_newer *older = n->maps->older;
-        free(n->maps);
-        n->maps = older;
-    }
+    node_free_maps(n->maps);
     free(n->topology);
     leaders_fini(&n->leaders);
     pthread_mutex_destroy(&n->topology_mutex);

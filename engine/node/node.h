@@ -34,7 +34,8 @@ struct node {
     int64_t started_ms, started_mono_ms;
     int64_t window_mono_ms;            /* when the latency window was turned; node_tick()'s */
     struct shard_map map;              /* the first one; its endpoints are those of the sockets */
-    struct shard_map_newer {           /* those that took its place, for ingress_set_map() */
+    struct shard_map_newer {           /* the one that took its place, and behind it those whose
+                                          taking failed half way, for ingress_set_map() */
         struct shard_map_newer *older;
         struct shard_map map;
     } *maps;
@@ -90,6 +91,9 @@ int node_cluster_read(struct node *node, struct cluster_topology **topology, cha
 
 /* The answer to CLUSTER_DOCUMENT; fits ingress_options. Any thread. */
 void *node_cluster_document(void *node, uint32_t *bytes);
+
+/* Frees a list of them. */
+void node_free_maps(struct shard_map_newer *maps);
 
 /* Inside: what node_start(), node_tick() and node_stop() do in a cluster only. */
 struct node_courier_options node_courier_options_of(struct node *node);

@@ -205,6 +205,8 @@ static bool cluster_take_map(struct node *n, const struct cluster_topology *t, c
         n->maps = newer;
     }
     if (!ingress_set_map(n->ingress, &newer->map, error, error_bytes)) return false;
+    node_free_maps(newer->older);
+    newer->older = NULL;
     n->shards_count = newer->map.shards_count;
     if (n->feed) feed_set_shards_count(n->feed, n->shards_count);
     return true;

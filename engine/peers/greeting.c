@@ -18,16 +18,13 @@ void greeting_init(struct node_peers *p) {
     p->instance >>= 1; /* fits a signed number anywhere */
 }
 
-/* The node's place; a new one if `make`. NULL = none. The seen_mutex is held. */
-static struct peer_seen *greeting_seen(struct node_peers *p, uint32_t node, bool make) {
-    struct peer_seen *unused = NULL;
+/* The node's place. NULL = not one of the cluster, as far as is known here. The seen_mutex is
+ * held. */
+static struct peer_seen *greeting_seen(struct node_peers *p, uint32_t node) {
     for (uint32_t i = 0; i < NODES_MAX; i++) {
         if (p->seen[i].node == node) return &p->seen[i];
-        if (p->seen[i].node == 0 && !unused) unused = &p->seen[i];
     }
-    if (!make || !unused) return NULL;
-    *unused = (struct peer_seen){.node = node, .silent = true};
-    return unused;
+    return NULL;
 }
 
 /* -- in ---------------------------------------------------------------------------------------- */
@@ -78,10 +75,11 @@ static void greeting_note_leads(struct node_peers *p, uint32_t from, const struc
     }
 }
 
-static void greeting_note_seen(struct node_peers *p, uint32_t from, const struct hello *h) {
+/* False for a node that is not in the list. */
+static bool greeting_note_seen(struct node_peers *p, uint32_t from, const struct hello *h) {
     int64_t now_ms = clock_mono_ms();
     pthread_mutex_lock(&p->seen_mutex);
-    struct peer_seen *s = greeting_seen(p, from, true);
+    struct peer_seen *s = greeting_seen(p, from);
     bool back = s && s->silent;
     if (s) {
         s->instance = h->instance;
@@ -102,6 +100,7 @@ static void greeting_note_seen(struct node_peers *p, uint32_t from, const struct
         log_info("node %u (version %s) is heard", from, h->version);
         doorbell_ring(&p->bell); /* it shall know at once that it is heard, and who leads */
     }
+    return s != NULL;
 }
 
 void greeting_received(struct node_peers *p, uint32_t from, struct bytes body) {
@@ -112,8 +111,8 @@ void greeting_received(struct node_peers *p, uint32_t from, struct bytes body) {
         greeting_from_self(p, h);
         return;
     }
-    greeting_note_seen(p, from, h);
-    greeting_note_leads(p, from, h);
+    /* One that is not known may be in a newer document: that is all that is taken from it. */
+    if (greeting_note_seen(p, from, h)) greeting_note_leads(p, from, h);
     p->options.hello_received(p->options.arg, from, h->document);
 }
 
@@ -156,7 +155,7 @@ static void greeting_send(struct node_peers *p) {
  * not heard, or says that it does not hear us, is dialled anew. The nodes_mutex is held. */
 static void greeting_look_after(struct node_peers *p, uint32_t node, int64_t now_ms) {
     pthread_mutex_lock(&p->seen_mutex);
-    struct peer_seen *s = greeting_seen(p, node, true);
+    struct peer_seen *s = greeting_seen(p, node);
     bool silent = s && now_ms - s->heard_ms > PEER_SILENT_MS;
     bool fell_silent = silent && !s->silent;
     bool deaf = s && !silent && now_ms - s->heard_us_ms > PEER_SILENT_MS;

@@ -214,8 +214,9 @@ static struct peer_seen *node_peers_find(struct node_peers *p, uint32_t node) {
     return NULL;
 }
 
-/* Forgets the nodes that are none any more. */
-static void node_peers_forget_others(struct node_peers *p) {
+/* There is a place for each node of the list and for nobody else: numbers that strangers call
+ * themselves by must not fill the table. */
+static void node_peers_know(struct node_peers *p) {
     for (uint32_t i = 0; i < NODES_MAX; i++) {
         struct peer_seen *s = &p->seen[i];
         bool stays = s->node == 0;
@@ -223,6 +224,12 @@ static void node_peers_forget_others(struct node_peers *p) {
         if (stays) continue;
         leaders_forget_node(p->options.leaders, s->node);
         *s = (struct peer_seen){0};
+    }
+    for (uint32_t k = 0; k < p->nodes_count; k++) {
+        if (p->nodes[k] == p->options.node || node_peers_find(p, p->nodes[k])) continue;
+        struct peer_seen *unused = node_peers_find(p, 0);
+        require(unused != NULL);
+        *unused = (struct peer_seen){.node = p->nodes[k], .silent = true};
     }
 }
 
@@ -248,7 +255,7 @@ bool node_peers_set_nodes(struct node_peers *p, const struct transport_peer *nod
     p->nodes_count = count;
     for (uint32_t i = 0; i < count; i++) p->nodes[i] = nodes[i].node;
     pthread_mutex_lock(&p->seen_mutex);
-    node_peers_forget_others(p);
+    node_peers_know(p);
     pthread_mutex_unlock(&p->seen_mutex);
     pthread_mutex_unlock(&p->nodes_mutex);
     doorbell_ring(&p->bell);
