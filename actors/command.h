@@ -52,7 +52,7 @@
 /* GET, HISTORY, STORE_GET and CLUSTER_GET are reads. TIMER_DUE (a deadline of the order has
  * passed), RESOLVE_HELD (the order was just placed: act on its oldest held command) and
  * STORE_MESSAGE (a message from another shard) come from the engine itself and are refused on the
- * wire, as is CLUSTER_MOVE_STORES until stores are handed over (docs/cluster.md). */
+ * wire, as is CLUSTER_MOVE_STORES (an epoch has begun: see engine/cluster/cluster_keeper.h). */
 enum command_kind {
 #define X(name, number) COMMAND_##name = number,
     COMMAND_KINDS(X)

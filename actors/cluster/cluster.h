@@ -106,6 +106,9 @@ uint64_t cluster_server_on(const struct cluster_shard *shard, uint32_t node);
 bool cluster_shard_is_over(const struct cluster_document *document, uint32_t shard,
                            int64_t now_ms);
 
+/* How many shards the epoch that has begun spreads its keys over. Of a formed document. */
+uint32_t cluster_shards_begun(const struct cluster_document *document, int64_t now_ms);
+
 /* "active", "draining", "removed"; "retired". "unknown" outside. Never NULL. */
 const char *cluster_member_state_name(uint8_t state);
 const char *cluster_shard_state_name(uint8_t state);

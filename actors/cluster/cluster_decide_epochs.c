@@ -99,9 +99,7 @@ uint16_t cluster_retire(struct cluster_document *d, const struct command_cluster
 }
 
 uint16_t cluster_move_stores(struct cluster_document *d, int64_t now_ms) {
-    uint32_t begun = d->epochs_count - 1;
-    while (begun > 0 && d->epochs[begun].from_ms > now_ms) begun--;
-    uint32_t shards = d->epochs[begun].shards_count;
+    uint32_t shards = cluster_shards_begun(d, now_ms);
     if (shards == d->stores_shards) return RESULT_CLUSTER_NOTHING_TO_DO;
     d->stores_shards = shards;
     return RESULT_OK;

@@ -30,6 +30,12 @@ bool cluster_shard_is_over(const struct cluster_document *d, uint32_t shard, int
     return true;
 }
 
+uint32_t cluster_shards_begun(const struct cluster_document *d, int64_t now_ms) {
+    uint32_t begun = d->epochs_count - 1u;
+    while (begun > 0 && d->epochs[begun].from_ms > now_ms) begun--;
+    return d->epochs[begun].shards_count;
+}
+
 const char *cluster_member_state_name(uint8_t state) {
     switch ((enum cluster_member_state)state) {
     case CLUSTER_MEMBER_ACTIVE: return "active";

@@ -147,8 +147,27 @@ static void show_epochs(const struct view *v) {
         else printf("  from %s  %u shards, %s\n", text_time(when, e->from_ms), e->shards_count,
                     text_relative(relative, e->from_ms, now_ms));
     }
+}
+
+/* Where stores are on their way to, and how far. Nothing when they are where they belong. */
+static void show_stores(const struct view *v) {
+    const struct cluster_document *d = &v->known->document;
     if (d->stores_shards != d->epochs[d->epochs_count - 1].shards_count)
-        printf("  stores are spread over %u shards\n", d->stores_shards);
+        printf("  stores are spread over %u shards%s\n", d->stores_shards,
+               d->stores_shards == cluster_shards_begun(d, text_now_ms())
+                   ? ", until the next epoch begins" : ": they are about to move");
+    for (uint32_t i = 0; i < d->shards_count; i++) {
+        uint32_t leader;
+        char moved[TEXT_BYTES], came[TEXT_BYTES];
+        const msgpack_object *row = leader_of(v, d->shards[i].shard, &leader);
+        if (!row || value_int(row, "stores_moving", 0) == 0) continue;
+        printf("  shard %u: stores move, %" PRId64 " %% looked at, %s have left, %s have come, "
+               "%" PRId64 " shards to answer\n", d->shards[i].shard,
+               value_int(row, "stores_looked_percent", 0),
+               text_count(moved, (uint64_t)value_int(row, "stores_moved", 0)),
+               text_count(came, (uint64_t)value_int(row, "stores_came", 0)),
+               value_int(row, "shards_awaited", 0));
+    }
 }
 
 static void show(const struct view *v) {
@@ -163,9 +182,21 @@ static void show(const struct view *v) {
     printf("  %s* leads, + comes, - goes; lag in entries%s\n\n", CLI_STYLE(v->cli, "2"),
            CLI_PLAIN(v->cli));
     show_epochs(v);
+    show_stores(v);
 }
 
 /* -- JSON -------------------------------------------------------------------------------------- */
+
+/* What the leader says of growth; without one nothing. */
+static void add_growth(json_t *out, const msgpack_object *row) {
+    static const char *const numbers[] = {"stores_moved", "stores_came", "stores_looked_percent",
+                                          "shards_awaited", "messages_waiting"};
+    if (!row) return;
+    json_object_set_new(out, "stores_moving", json_boolean(value_int(row, "stores_moving", 0)));
+    json_object_set_new(out, "empty", json_boolean(value_int(row, "empty", 0)));
+    for (uint32_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++)
+        json_object_set_new(out, numbers[i], json_integer(value_int(row, numbers[i], 0)));
+}
 
 static json_t *shard_json(const struct view *v, const struct cluster_shard *s) {
     char replicas[STATUS_REPLICAS_BYTES];
@@ -185,6 +216,7 @@ static json_t *shard_json(const struct view *v, const struct cluster_shard *s) {
                               json_integer(cluster_server_node(s->servers[i])));
     const msgpack_object *group = value_at(row, "group");
     if (group) json_object_set_new(out, "group", value_to_json(group));
+    if (s->shard != SHARD_META) add_growth(out, row);
     return out;
 }
 

@@ -50,6 +50,9 @@ struct cluster_keeper {
 
     struct keeper_question *asking; /* under way; NULL = none */
     bool found_it;                 /* the meta group has no document yet */
+    uint64_t move_stores;          /* in the document of this version stores are not spread as the
+                                      epoch that has begun says; 0 = they are, or who leads is
+                                      another's */
     int64_t asked_meta_ms, asked_peer_ms; /* the thread's */
 };
 
@@ -119,18 +122,30 @@ void *cluster_keeper_encode(struct cluster_keeper *k, uint32_t *bytes) {
 
 /* -- the meta group on this node --------------------------------------------------------------- */
 
+/* The version of the document if its stores are to be spread over other shards now; 0 = not. By
+ * this node's clock; the group's decides. */
+static uint64_t keeper_stores_due(const struct actor *cluster) {
+    const struct cluster_document *d = cluster_document_of(cluster);
+    return cluster_shards_begun(d, clock_unix_ms()) != d->stores_shards ? cluster->version : 0;
+}
+
 /* On the shard's thread, or on ours. */
 static void keeper_answered(struct request *request) {
     struct keeper_question *q = (struct keeper_question *)(void *)request;
     struct cluster_keeper *k = q->keeper;
+    uint64_t move_stores = 0;
     if (q->result.code == RESULT_OK && q->result.value_kind == RESULT_VALUE_CLUSTER) {
         const struct actor *cluster = q->result.value;
         keeper_offer(k, cluster->version, cluster_document_of(cluster));
+        move_stores = keeper_stores_due(cluster);
     }
+    if (q->command.kind == COMMAND_CLUSTER_MOVE_STORES && q->result.code == RESULT_OK)
+        log_info("the epoch has begun: stores move to its shards");
     pthread_mutex_lock(&k->mutex);
     if (k->asking == q) k->asking = NULL;
     if (q->command.kind == COMMAND_CLUSTER_GET)
         k->found_it = q->result.code == RESULT_CLUSTER_NOT_FORMED;
+    k->move_stores = move_stores;
     bool found = k->found_it;
     pthread_mutex_unlock(&k->mutex);
     free(q->result.value);
@@ -155,9 +170,23 @@ static void keeper_form(struct cluster_keeper *k, struct keeper_question *q) {
         .seeded = d->shards[0].first_count == 0};
 }
 
+/* Growth announced is growth done: when its epoch has begun, whoever leads the meta group has the
+ * stores follow the orders. The id says which document it is about, so whatever leaders ask for it
+ * whenever, and however often, it is done once; a newer document is looked at anew. */
+static void keeper_move_stores(const struct cluster_keeper *k, struct keeper_question *q,
+                               uint64_t version) {
+    struct command *command = &q->command;
+    command->kind = COMMAND_CLUSTER_MOVE_STORES;
+    command->id = k->cluster_id;
+    for (uint32_t i = 0; i < 8; i++)
+        command->id.bytes[8 + i] ^= (uint8_t)(version >> (8 * i));
+    command->expected_version = (uint32_t)version;
+}
+
 static void keeper_ask_meta(struct cluster_keeper *k, int64_t now_ms) {
     pthread_mutex_lock(&k->mutex);
     bool form = k->found_it && k->cache.version == 1;
+    uint64_t move_stores = k->move_stores;
     bool waits = k->asking && now_ms - k->asked_meta_ms < KEEPER_FORGOTTEN_MS;
     pthread_mutex_unlock(&k->mutex);
     if (waits || (!form && now_ms - k->asked_meta_ms < KEEPER_ASK_META_MS)) return;
@@ -172,12 +201,14 @@ static void keeper_ask_meta(struct cluster_keeper *k, int64_t now_ms) {
                                   .command = {.kind = COMMAND_CLUSTER_GET,
                                               .subject = cluster_key()}};
     if (form) keeper_form(k, q);
+    else if (move_stores != 0) keeper_move_stores(k, q, move_stores);
     q->request = (struct request){.commands_count = 1, .commands = &q->command,
                                   .results = &q->result, .done = keeper_answered};
     atomic_init(&q->request.parts_left, 1);
     q->part = (struct request_part){.request = &q->request, .count = 1, .bytes = sizeof *q};
     pthread_mutex_lock(&k->mutex);
     k->found_it = false;
+    k->move_stores = 0; /* the answer to the next question tells whether it still is to be done */
     k->asking = q;
     pthread_mutex_unlock(&k->mutex);
     uint32_t retry_after_ms;

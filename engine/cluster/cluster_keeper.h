@@ -7,7 +7,8 @@
  *
  * So a document reaches all nodes within some hundred milliseconds, also those that the meta group
  * cannot reach, and no command ever waits for it. The founders of a cluster have their first
- * document from whoever formed it; whoever leads the meta group first puts it there.
+ * document from whoever formed it; whoever leads the meta group first puts it there. Whoever leads
+ * it when an epoch has begun has the stores move to its shards (CLUSTER_MOVE_STORES).
  *
  * Messages between nodes (kinds of engine/peers/peer_message.h, from PEER_CLUSTER_FIRST on):
  *   CLUSTER_KIND_ASK       uint: the version that the asking node has

@@ -103,6 +103,8 @@ static void status_shard_counts(struct status *s, const struct shard_stats *t) {
         {"orders_in_memory", t->orders_in_memory}, {"stores_in_memory", t->stores_in_memory},
         {"paused_stores", t->paused_stores}, {"stores_moved", t->stores_moved},
         {"stores_came", t->stores_came}, {"stores_moving", t->moving}, {"empty", t->empty},
+        {"stores_looked_percent", t->stores_looked_percent},
+        {"shards_awaited", t->shards_awaited}, {"messages_waiting", t->messages_waiting},
         {"actor_bytes", t->actor_bytes},
         {"table_bytes", t->table_bytes}, {"mailbox_commands", t->mailbox_commands},
         {"limbo_entries", t->limbo_entries}, {"parked_commands", t->parked_commands},

@@ -85,6 +85,12 @@ struct shard_stats {                 /* a consistent enough copy; counters only 
     uint64_t snapshots_installed, changes, transfers; /* of this replica, as leader the latter */
     uint64_t stores_moved, stores_came; /* to and from other shards */
     bool moving;                     /* stores are on their way, or boards are being told */
+    /* While it moves: how much of its memory the leader has gone through for stores that belong
+     * elsewhere, 100 = none is left; shards that have not said yet that they have no store of this
+     * one, or that they have told of all pauses. messages_waiting: sent and not taken yet. */
+    uint8_t stores_looked_percent;
+    uint16_t shards_awaited;
+    uint64_t messages_waiting;
     bool empty;                      /* see shard_is_empty() */
     bool failed;                     /* log or state is damaged: nothing is served; see the log */
     uint64_t recovery_events; int64_t recovery_ms;

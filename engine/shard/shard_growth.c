@@ -261,7 +261,9 @@ uint32_t shard_learn(struct shard *s) {
         pthread_mutex_unlock(&s->published_lock);
     }
     if (s->options.id == SHARD_META) return 0;
-    if (s->growth.heard.version > s->growth.spread.version) learn_spread(s);
+    /* First what this shard is told itself: whether it is new is not heard from others. */
+    bool first = s->growth.version == 0 && v->version > s->growth.learned_version;
+    if (!first && s->growth.heard.version > s->growth.spread.version) learn_spread(s);
     if (v->version <= s->growth.learned_version) return 0;
     int64_t joined = joined_ms(s, v);
     if (!view_is_known(s, v, joined)) {
@@ -274,7 +276,17 @@ uint32_t shard_learn(struct shard *s) {
         log_known(s, &known);
     }
     s->growth.learned_version = v->version;
+    s->growth.view_joined_ms = joined;
     return 1;
+}
+
+/* Whether all pauses are known here. Who has heard of a newer spread than it was told of does not
+ * know yet since when it belongs to the epochs, and so whether it has to ask: not before a document
+ * that is as new has told. */
+static bool knows_boards(const struct growth *g) {
+    if (g->needs_boards || g->boards_awaited > 0) return false;
+    return g->learned_version >= g->version || g->view_joined_ms == 0 ||
+           g->view_joined_ms == g->joined_ms;
 }
 
 uint16_t shard_growth_answer(const struct shard *s, const struct command *c, uint32_t slot) {
@@ -285,8 +297,7 @@ uint16_t shard_growth_answer(const struct shard *s, const struct command *c, uin
             routing_shard_of_key(s->view.epochs, s->view.epochs_count, &c->subject) !=
                 s->options.id)
             return RESULT_NOT_READY; /* somebody's list of epochs is older than another's */
-        bool boards = !g->needs_boards && g->boards_awaited == 0;
-        return c->kind != COMMAND_PLACE || boards ? RESULT_OK : RESULT_NOT_READY;
+        return c->kind != COMMAND_PLACE || knows_boards(g) ? RESULT_OK : RESULT_NOT_READY;
     }
     if (c->store.store.size < 1 || c->store.store.size > ID_TEXT_BYTES_MAX) return RESULT_OK;
     const struct actor *a = shard_actor(s, slot);

@@ -152,6 +152,7 @@ struct growth {
     uint32_t boards_owed, stores_owed;       /* shards that have not been answered */
     /* The leader's own; whoever leads next begins it again. */
     uint64_t learned_version;    /* of the view that the log was compared with */
+    int64_t view_joined_ms;      /* what joined_ms is by that view */
     struct store_spread heard;   /* the newest that other shards go by */
     uint32_t store_slot;         /* the table is gone through from here for stores to move ... */
     bool settled;                /* ... and there are none */

@@ -22,6 +22,25 @@ void shard_count_result(struct shard *s, const struct command *command, const st
         t->refused_by_code[r->code]++;
 }
 
+static void gather_growth(struct shard *s) {
+    struct shard_stats *t = &s->stats;
+    const struct growth *g = &s->growth;
+    uint32_t open = g->boards_awaited + g->stores_awaited + g->boards_owed + g->stores_owed;
+    t->moving = g->version != 0 &&
+                (!g->settled || g->needs_boards || g->needs_stores || open > 0);
+    t->shards_awaited = (uint16_t)(g->boards_awaited > g->stores_awaited ? g->boards_awaited
+                                                                         : g->stores_awaited);
+    t->messages_waiting = s->outbox.messages_waiting;
+    t->stores_looked_percent = 100;
+    if (g->version != 0 && !g->settled && s->table.slots_used > 0)
+        t->stores_looked_percent = (uint8_t)(100ull * g->store_slot / s->table.slots_used);
+    uint64_t orders = 0;
+    for (uint32_t i = 0; i < SHARD_STATES_MAX; i++) orders += s->totals[i];
+    t->empty = t->ready && !t->moving && orders == 0 && s->table.count[ACTOR_STORE] == 0 &&
+               s->outbox.messages_waiting == 0 && s->parked_count == 0 &&
+               s->commit_index == s->applied_index && s->checkpoint_index > 0;
+}
+
 static void gather(struct shard *s) {
     struct shard_stats *t = &s->stats;
     t->messages_sent = s->outbox.sent;
@@ -47,15 +66,7 @@ static void gather(struct shard *s) {
     t->checkpoint_lag_entries = s->applied_index - s->checkpoint_index;
     t->ready = s->phase == SHARD_SERVING && !s->failed;
     t->failed = s->failed;
-    const struct growth *g = &s->growth;
-    t->moving = g->version != 0 && (!g->settled || g->needs_boards || g->needs_stores ||
-                                    g->boards_awaited + g->stores_awaited + g->boards_owed +
-                                            g->stores_owed > 0);
-    uint64_t orders = 0;
-    for (uint32_t i = 0; i < SHARD_STATES_MAX; i++) orders += s->totals[i];
-    t->empty = t->ready && !t->moving && orders == 0 && s->table.count[ACTOR_STORE] == 0 &&
-               s->outbox.messages_waiting == 0 && s->parked_count == 0 &&
-               s->commit_index == s->applied_index && s->checkpoint_index > 0;
+    gather_growth(s);
     t->phase = s->phase;
     t->disk_full = s->disk_full;
 }

@@ -279,6 +279,49 @@ static void test_who_has_asked_hears_of_pauses(void **state) {
     hear_first(1, false);
 }
 
+/* A shard that has heard of a newer spread than it was told of, and then is told of a growth that
+ * is older than that: it does not know whether it has to ask for pauses, and does not place. */
+static void test_a_shard_that_heard_too_much_waits_to_be_told(void **state) {
+    (void)state;
+    struct group_world *w = &world;
+    open_world(&calm, 6);
+    group_grow(w, 2, w->now_ms + 100000); /* it runs, and the growth is called off */
+    tell_all();
+    group_await_leader(w, 1);
+    w->view.epochs_count--;
+    w->view.version++;
+    tell_all();
+    group_run(w, 2000);
+    struct shard_view told = w->view, grown = w->view;
+    grown.version++;
+    grown.epochs[grown.epochs_count++] = (struct routing_epoch){w->now_ms + 1, 2};
+    struct shard *leader = group_shard(w, group_await_leader(w, 1), 1);
+    assert_int_equal(leader->growth.joined_ms, 0);
+    leader->growth.heard = (struct store_spread){.version = grown.version + 1, .shards = 2};
+    group_run(w, 200);
+    assert_int_equal(leader->growth.version, grown.version + 1);
+    tell_shard(1, &grown);
+    group_run(w, 200);
+    struct command c;
+    struct ask ask;
+    w->view = grown;
+    do {
+        c = world_place(&w->names, make_key(w->now_ms + 2), "s1");
+    } while (group_shard_of(w, &c) != 1);
+    assert_true(group_offer(w, group_await_leader(w, 1), &ask, &c));
+    w->view = told;
+    group_run(w, 20);
+    assert_true(ask.answered);
+    assert_int_equal(ask.result.code, RESULT_NOT_READY);
+    w->view = grown;
+    group_move_stores(w);
+    tell_all();
+    assert_int_equal(group_ask(w, &c).code, RESULT_OK);
+    leader = group_shard(w, group_await_leader(w, 1), 1);
+    assert_int_equal(leader->growth.joined_ms, grown.epochs[grown.epochs_count - 1].from_ms);
+    group_close(w);
+}
+
 /* A node that has not heard of the new epoch sends keys to the wrong shard: they are not placed
  * there. */
 static void test_a_key_of_another_shard_is_not_decided(void **state) {
@@ -403,6 +446,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test(test_stores_move_with_all_they_have),
         cmocka_unit_test(test_a_new_shard_knows_the_paused_stores),
         cmocka_unit_test(test_who_has_asked_hears_of_pauses),
+        cmocka_unit_test(test_a_shard_that_heard_too_much_waits_to_be_told),
         cmocka_unit_test(test_a_key_of_another_shard_is_not_decided),
         cmocka_unit_test(test_shards_become_empty),
         cmocka_unit_test(test_growth_in_a_rough_world),
