@@ -118,43 +118,68 @@ int cli_cluster_cancel_grow(struct cli *cli) {
     return change(cli, COMMAND_CLUSTER_CANCEL_GROW, NULL, 0, false);
 }
 
-/* Orders that a shard still has, as its leader says; -1 = it does not answer. */
-static int64_t orders_of(struct cli *cli, uint32_t shard) {
+/* What a shard's leader says of it; to be freed with cluster_status_free() if found. */
+static const msgpack_object *leader_row(struct cli *cli, uint32_t shard,
+                                        struct cluster_status *status) {
     const struct cluster_document *d = &cluster_known()->document;
-    int64_t count = -1;
-    for (uint32_t i = 0; i < d->nodes_count && count < 0; i++) {
-        struct cluster_status status;
-        if (!cluster_status_of(cli, d->nodes[i].client, &status)) continue;
-        const msgpack_object *row = cluster_status_shard(&status, shard);
-        const msgpack_object *states = value_at(row, "orders_by_state");
-        if (row && value_int(row, "leader_node", 0) == d->nodes[i].node) {
-            count = 0;
-            for (uint32_t k = 0; states && states->type == MSGPACK_OBJECT_MAP &&
-                                 k < states->via.map.size; k++)
-                if (states->via.map.ptr[k].val.type == MSGPACK_OBJECT_POSITIVE_INTEGER)
-                    count += (int64_t)states->via.map.ptr[k].val.via.u64;
-        }
-        cluster_status_free(&status);
+    for (uint32_t i = 0; i < d->nodes_count; i++) {
+        if (d->nodes[i].state == CLUSTER_MEMBER_REMOVED ||
+            !cluster_status_of(cli, d->nodes[i].client, status))
+            continue;
+        const msgpack_object *row = cluster_status_shard(status, shard);
+        if (row && value_int(row, "leader_node", 0) == d->nodes[i].node) return row;
+        cluster_status_free(status);
     }
+    return NULL;
+}
+
+static uint64_t orders_in(const msgpack_object *row) {
+    const msgpack_object *states = value_at(row, "orders_by_state");
+    uint64_t count = 0;
+    if (!states || states->type != MSGPACK_OBJECT_MAP) return 0;
+    for (uint32_t i = 0; i < states->via.map.size; i++)
+        if (states->via.map.ptr[i].val.type == MSGPACK_OBJECT_POSITIVE_INTEGER)
+            count += states->via.map.ptr[i].val.via.u64;
     return count;
 }
 
-/* The document says whether keys may still be born there; whether orders are left, only the shard
- * does. */
+/* Whether nothing lives in a shard any more, which only its leader knows, from its log. False after
+ * a sentence that says what does. */
+static bool is_empty(struct cli *cli, uint32_t shard, int *status) {
+    struct cluster_status answer;
+    const msgpack_object *row = leader_row(cli, shard, &answer);
+    char orders[TEXT_BYTES], stores[TEXT_BYTES];
+    *status = row ? CLI_REFUSED : CLI_NO_ANSWER;
+    if (!row) {
+        cli_error(cli, "the leader of shard %u does not answer", shard);
+        return false;
+    }
+    bool empty = value_int(row, "empty", 0) != 0;
+    if (!empty && value_int(row, "stores_moving", 0))
+        cli_error(cli, "refused: stores are on their way from or to shard %u (see jumun cluster "
+                       "status)", shard);
+    else if (!empty)
+        cli_error(cli, "refused: shard %u is not empty: %s orders, %s stores, %" PRId64
+                       " messages to other shards", shard, text_count(orders, orders_in(row)),
+                  text_count(stores, (uint64_t)value_int(row, "stores_in_memory", 0)),
+                  value_int(row, "messages_waiting", 0));
+    cluster_status_free(&answer);
+    return empty;
+}
+
+/* The document says whether keys may still be born there; whether anything lives there, only the
+ * shard does. */
 int cli_cluster_retire(struct cli *cli) {
     uint32_t shard;
     const struct cluster_known *k;
     if (!cluster_shard_word(cli, cli_word(cli, 0), &shard)) return CLI_USAGE;
     int status = cluster_fetch(cli, false, &k);
     if (status != CLI_DONE) return status;
-    int64_t orders = cluster_shard_find(&k->document, shard) ? orders_of(cli, shard) : 0;
-    if (orders != 0) {
-        char count[TEXT_BYTES];
-        if (orders < 0) cli_error(cli, "the leader of the shard does not answer");
-        else cli_error(cli, "refused: the shard still has %s orders",
-                       text_count(count, (uint64_t)orders));
-        return orders < 0 ? CLI_NO_ANSWER : CLI_REFUSED;
-    }
+    const struct cluster_shard *s = cluster_shard_find(&k->document, shard);
+    /* What makes no sense, the document refuses with a better sentence. */
+    if (s && s->state == CLUSTER_SHARD_ACTIVE &&
+        cluster_shard_is_over(&k->document, shard, text_now_ms()) && !is_empty(cli, shard, &status))
+        return status;
     uint64_t numbers[] = {shard};
     return change(cli, COMMAND_CLUSTER_RETIRE_SHARD, numbers, 1, false);
 }

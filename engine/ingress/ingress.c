@@ -197,6 +197,25 @@ static void ingress_refuse_part(struct exchange *e, const struct request_part *p
     }
 }
 
+/* Whether nobody leads the shard because it is retired: no order of it is alive, none can be
+ * placed. */
+static bool ingress_is_retired(struct ingress *g, uint32_t shard) {
+    unsigned side;
+    bool retired = shard_map_is_retired(map_place_enter(&g->map, &side), shard);
+    map_place_leave(&g->map, side);
+    return retired && leaders_route(g->options.leaders, shard).node == 0;
+}
+
+static void ingress_refuse_retired(struct exchange *e, const struct request_part *part,
+                                   uint32_t shard) {
+    for (uint32_t i = 0; i < part->count; i++) {
+        uint32_t at = request_part_position(part, i);
+        bool places = e->request.commands[at].kind == COMMAND_PLACE;
+        e->request.results[at] = (struct result){
+            .code = places ? RESULT_KEY_TOO_OLD : RESULT_ORDER_NOT_FOUND, .shard = shard};
+    }
+}
+
 /* Why no part of this message may go to a shard now; RESULT_OK if they may. */
 static enum result_code ingress_admit(struct ingress *g, const struct ingress_endpoint *endpoint) {
     /* In a cluster what others lead goes on to them until the end, see ingress_pass_on(). */
@@ -242,12 +261,16 @@ static void ingress_offer_parts(struct ingress *g, struct exchange *e, bool gene
         enum result_code code =
             refusal != RESULT_OK ? refusal : ingress_pass_on(g, e, i, general, &retry_after_ms);
         if (code == RESULT_OK) continue;
+        refused++;
+        if (code == RESULT_NOT_LEADER && g->options.leaders && ingress_is_retired(g, shard)) {
+            ingress_refuse_retired(e, part, shard);
+            continue;
+        }
         if (code == RESULT_NOT_LEADER) {
             ingress_add(&g->not_led, count);
             retry_after_ms = INGRESS_NOT_LEADER_RETRY_MS;
         }
         ingress_refuse_part(e, part, code, shard, retry_after_ms);
-        refused++;
     }
     atomic_fetch_sub_explicit(&e->request.parts_left, refused, memory_order_acq_rel);
     split_release(&e->request); /* after this the exchange may be gone */

@@ -1,6 +1,7 @@
 #include "engine/node/letting_go.h"
 
 #include <dirent.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
@@ -16,6 +17,14 @@ bool letting_go_is_due(const struct consensus_group *group, uint64_t server, boo
     if (group->leader != 0 || !led_elsewhere) *leaderless_ms = 0;
     else if (*leaderless_ms == 0) *leaderless_ms = now_ms;
     return *leaderless_ms != 0 && now_ms - *leaderless_ms > LETTING_GO_LEADERLESS_MS;
+}
+
+bool letting_go_is_over(const struct letting_go_retired *look, int64_t now_ms,
+                        int64_t *leaderless_ms) {
+    if (look->leads || look->led || !look->vacant) *leaderless_ms = 0;
+    else if (*leaderless_ms == 0) *leaderless_ms = now_ms;
+    if (look->leads) return look->empty;
+    return *leaderless_ms != 0 && now_ms - *leaderless_ms > LETTING_GO_RETIRED_MS;
 }
 
 /* shard-<n>, shard-<n>.<incarnation>, meta, meta.<incarnation>, see replicas_directory(). */
@@ -84,3 +93,9 @@ bool letting_go_bind(const char *directory, const char *cluster_id) {
 }
 
 bool letting_go_note(const char *directory) { return letting_go_put(directory, "let-go"); }
+
+bool letting_go_take_back(const char *directory) {
+    char path[LETTING_GO_PATH_BYTES + 64];
+    letting_go_path(directory, "let-go", path, sizeof path);
+    return unlink(path) == 0 || errno == ENOENT;
+}

@@ -6,7 +6,7 @@
 #include "persistence/consensus.h"
 
 /* How long no leader may be heard of: longer than any election takes. */
-enum { LETTING_GO_LEADERLESS_MS = 30000 };
+enum { LETTING_GO_LEADERLESS_MS = 30000, LETTING_GO_RETIRED_MS = 5000 };
 
 /* True when the group gets along without this server: `group`, as its replica sees it, does not
  * name it; or it does, nobody has led it here for long, and all that time another node was known to
@@ -16,6 +16,20 @@ enum { LETTING_GO_LEADERLESS_MS = 30000 };
  * they come every second or so. */
 bool letting_go_is_due(const struct consensus_group *group, uint64_t server, bool led_elsewhere,
                        int64_t now_ms, int64_t *leaderless_ms);
+
+/* What is seen of a replica of a retired shard here. */
+struct letting_go_retired {
+    bool leads, empty;             /* it leads and serves; shard_is_empty() */
+    bool vacant;                   /* as far as the log is applied here, nothing lives in it */
+    bool led;                      /* it knows of a leader */
+};
+
+/* True when a retired shard can do without this replica: whoever leads goes first, once all that
+ * the others might need is gone, then whoever leads next; the last ones find no majority, and
+ * nothing to need one for. So one that was retired too early goes on until it is empty.
+ * *leaderless_ms as below. */
+bool letting_go_is_over(const struct letting_go_retired *look, int64_t now_ms,
+                        int64_t *leaderless_ms);
 
 /* Notes in a replica's directory that it belongs to this cluster (32 hex digits). One of another
  * cluster that lay in the same data directory must never speak in a group of this one: server ids
@@ -30,5 +44,8 @@ void letting_go_find(const char *data, const char *cluster_id, uint32_t node,
 /* Notes in a replica's directory that its group has let go of it: it is not started any more. False
  * when that cannot be written (errno); then the next start finds out anew. */
 bool letting_go_note(const char *directory);
+
+/* A retired shard is needed again, with the data that its replicas kept: takes the note back. */
+bool letting_go_take_back(const char *directory);
 
 #endif

@@ -133,6 +133,9 @@ static void cluster_fill_map(struct shard_map *map, const struct cluster_topolog
     map->epochs_count = t->epochs_count;
     map->stores_shards = cluster_stores_shards(t);
     memcpy(map->epochs, t->epochs, sizeof map->epochs);
+    memset(map->retired, 0, sizeof map->retired);
+    for (uint32_t s = 0; s < map->shards_count; s++)
+        if (!topology_group(t, s)) map->retired[s / 8] |= (uint8_t)(1u << (s % 8));
     map->version = t->version;
     map->node = t->node;
     map->nodes_count = t->nodes_count;
@@ -267,7 +270,7 @@ static int cluster_take_replicas(struct node *n, const struct cluster_topology *
 
 /* A replica that had not been let go of when the node stopped is still a voter of its group, most
  * likely, wherever the topology has it by now: after a power cut its vote may be the one that is
- * lacking. The topology_mutex is held. */
+ * lacking. That of a retired shard runs until nothing is left in it. The topology_mutex is held. */
 static void cluster_start_unplaced(struct node *n, const struct cluster_topology *t) {
     uint64_t servers[LOCAL_SHARDS_SLOTS];
     letting_go_find(n->config.data, t->cluster_id, t->node, servers);
@@ -276,7 +279,7 @@ static void cluster_start_unplaced(struct node *n, const struct cluster_topology
         const struct cluster_group *g = topology_group(t, number);
         const struct replica_wanted wanted = {.shard = number, .server_id = servers[slot]};
         char error[512] = "";
-        if (servers[slot] == 0 || !g || topology_own_server(t, g) != 0) continue;
+        if (servers[slot] == 0 || (g && topology_own_server(t, g) != 0)) continue;
         if (replicas_start(n, &wanted, 1, error, sizeof error) == EXIT_DONE)
             log_info("shard %u has not let go of its replica here yet: it runs on", number);
         else
@@ -345,6 +348,23 @@ int node_apply(struct node *n, struct cluster_topology *t, char *error, size_t e
 
 /* -- housekeeping ------------------------------------------------------------------------------ */
 
+/* Whether a retired shard can do without its replica here. */
+static bool cluster_is_over(struct node *n, uint32_t slot, int64_t now_ms) {
+    uint32_t number = local_shards_number(slot);
+    struct letting_go_retired look = {0};
+    struct shard *shard = local_shards_enter(&n->local, number);
+    if (!shard) return false;
+    struct shard_stats *stats = calloc(1, sizeof *stats);
+    if (stats) {
+        shard_stats(shard, stats);
+        look = (struct letting_go_retired){.leads = stats->ready, .empty = shard_is_empty(shard),
+                                           .vacant = stats->vacant, .led = stats->leader != 0};
+    }
+    local_shards_leave(&n->local, number);
+    free(stats);
+    return letting_go_is_over(&look, now_ms, &n->leaderless_since_ms[slot]);
+}
+
 /* Whether the group has let go of a replica that the topology does not have here. */
 static bool cluster_is_let_go(struct node *n, uint32_t slot, int64_t now_ms) {
     uint32_t number = local_shards_number(slot), node = leaders_route(&n->leaders, number).node;
@@ -363,12 +383,16 @@ void node_cluster_tick(struct node *n) {
     int64_t now_ms = clock_mono_ms();
     pthread_mutex_lock(&n->topology_mutex);
     for (uint32_t slot = 0; slot < LOCAL_SHARDS_SLOTS; slot++) {
-        if (!n->unplaced[slot] || !cluster_is_let_go(n, slot, now_ms)) continue;
         uint32_t number = local_shards_number(slot);
+        if (!n->unplaced[slot]) continue;
+        bool retired = n->topology && !topology_group(n->topology, number);
+        if (retired ? !cluster_is_over(n, slot, now_ms) : !cluster_is_let_go(n, slot, now_ms))
+            continue;
         char directory[sizeof n->config.data + 48];
         replicas_directory(n, number, n->server_ids[slot], directory, sizeof directory);
-        log_info("shard %u has moved away: its replica here is closed, %s is not needed any more",
-                 number, directory);
+        if (retired) log_info("shard %u is retired: its replica here is closed", number);
+        else log_info("shard %u has moved away: its replica here is closed, %s is not needed any "
+                      "more", number, directory);
         replicas_stop(n, number);
         if (!letting_go_note(directory)) log_warn("%s: %s", directory, strerror(errno));
         n->unplaced[slot] = false;

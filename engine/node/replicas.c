@@ -94,7 +94,8 @@ static bool replica_put(struct node *n, uint32_t slot, struct shard *shard, char
         snprintf(error, error_bytes, "cannot prepare %s for states of other nodes", directory);
         return false;
     }
-    if (n->peers && !letting_go_bind(directory, n->identity.cluster_id))
+    if (n->peers && (!letting_go_bind(directory, n->identity.cluster_id) ||
+                     !letting_go_take_back(directory)))
         log_warn("%s: %s", directory, strerror(errno));
     if (!node_courier_add(n->courier, number, error, error_bytes)) return false;
     local_shards_put(&n->local, number, shard);

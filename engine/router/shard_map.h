@@ -16,6 +16,8 @@ struct shard_map {
     uint32_t epochs_count;
     uint32_t shards_count;                                 /* most of any epoch */
     uint32_t stores_shards;                                /* that stores are spread over */
+    uint8_t retired[SHARDS_MAX / 8];                       /* bit n: shard n has stopped for good,
+                                                              no order of it is alive */
     uint64_t version;                                      /* grows with what a client must know */
     uint32_t node;                                         /* own number */
     uint32_t nodes_count;                                  /* 0 = a node alone */
@@ -31,6 +33,10 @@ struct shard_map {
 
 /* One epoch from the beginning of time with `shards_count` shards; no endpoints yet. */
 void shard_map_init(struct shard_map *map, uint32_t shards_count);
+
+static inline bool shard_map_is_retired(const struct shard_map *map, uint32_t shard) {
+    return shard < SHARDS_MAX && (map->retired[shard / 8] >> (shard % 8) & 1);
+}
 
 /* The shard that decides the command: by key, by store id for the commands of stores, SHARD_META
  * for those of the cluster. Not for malformed commands and those of the node. */

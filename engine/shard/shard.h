@@ -92,6 +92,7 @@ struct shard_stats {                 /* a consistent enough copy; counters only 
     uint16_t shards_awaited;
     uint64_t messages_waiting;
     bool empty;                      /* see shard_is_empty() */
+    bool vacant;                     /* the same as far as the log is applied, at any replica */
     bool failed;                     /* log or state is damaged: nothing is served; see the log */
     uint64_t recovery_events; int64_t recovery_ms;
 };

@@ -36,8 +36,10 @@ static void gather_growth(struct shard *s) {
         t->stores_looked_percent = (uint8_t)(100ull * g->store_slot / s->table.slots_used);
     uint64_t orders = 0;
     for (uint32_t i = 0; i < SHARD_STATES_MAX; i++) orders += s->totals[i];
-    t->empty = t->ready && !t->moving && orders == 0 && s->table.count[ACTOR_STORE] == 0 &&
-               s->outbox.messages_waiting == 0 && s->parked_count == 0 &&
+    t->vacant = orders == 0 && s->table.count[ACTOR_STORE] == 0 &&
+                s->outbox.messages_waiting == 0 && s->phase != SHARD_BOOTSTRAPPING &&
+                s->phase != SHARD_RECOVERING;
+    t->empty = t->ready && t->vacant && !t->moving && s->parked_count == 0 &&
                s->commit_index == s->applied_index && s->checkpoint_index > 0;
 }
 

@@ -104,6 +104,26 @@ class Cluster:
             order = json.loads(self.jumun('--json', 'get', key))
             check(order['state'] == 'placed', 'order %s is there' % key)
 
+    def try_jumun(self, *words):
+        return subprocess.run([JUMUN, '--endpoint', ','.join(map(self.url, sorted(self.nodes))),
+                               '--timeout', '20s', *words], stdout=subprocess.DEVNULL,
+                              stderr=subprocess.DEVNULL, timeout=PATIENCE, check=False).returncode
+
+    def await_that(self, holds, what):
+        for _ in range(10 * PATIENCE):
+            if holds():
+                return
+            time.sleep(0.1)
+        raise SystemExit('FAILED: ' + what)
+
+    def replicas_of(self, shard):
+        """How many of the nodes that run have a replica of it that runs."""
+        count = 0
+        for place in sorted(self.nodes):
+            node = json.loads(self.jumun('--json', 'status', at=place))
+            count += any(row['shard'] == shard for row in node['shards'])
+        return count
+
     def numbers(self):
         return [n['node'] for n in self.status()['nodes'] if n['state'] != 'removed']
 
@@ -161,8 +181,13 @@ def empty(c):
     c.jumun('cluster', 'retire', '4', expect=1)
     c.jumun('cluster', 'cancel-grow')
     c.jumun('cluster', 'retire', '0', expect=1)     # it has orders
-    c.jumun('cluster', 'retire', '5')
+    c.await_that(lambda: c.try_jumun('cluster', 'retire', '5') == 0, 'shard 5 is empty')
     check(c.status()['shards'][5]['state'] == 'retired', 'an empty shard that nobody needs stops')
+    c.await_that(lambda: c.replicas_of(5) == 0, 'its replicas are closed')
+    check(c.replicas_of(4) == 3, 'those of an active one run on')
+    c.jumun('cluster', 'grow', '--shards', '6', '--in', '75s')
+    check(c.replicas_of(5) == 3, 'needed again, it goes on')
+    c.jumun('cluster', 'cancel-grow')
     check(len(c.status()['epochs']) == 1, 'and not used')
     c.place_orders(4)
     c.all_orders_are_there()

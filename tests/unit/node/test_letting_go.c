@@ -90,6 +90,11 @@ static void what_lies_there_is_found_until_it_is_noted(void **state) {
     assert_int_equal(servers[local_shards_slot(SHARD_META)], consensus_server_id(7, 1));
     /* The newest one is let go of: an earlier one of the same group is not meant either. */
     snprintf(path, sizeof path, "%s/shard-1.10", data);
+    assert_true(letting_go_take_back(path)); /* there is none */
+    assert_true(letting_go_note(path));
+    assert_true(letting_go_take_back(path)); /* needed again */
+    letting_go_find(data, cluster, 7, servers);
+    assert_int_equal(servers[1], consensus_server_id(7, 10));
     assert_true(letting_go_note(path));
     letting_go_find(data, cluster, 7, servers);
     assert_int_equal(servers[1], 0);
@@ -108,12 +113,38 @@ static void what_lies_there_is_found_until_it_is_noted(void **state) {
     assert_int_equal(servers[0], 0);
 }
 
+/* The leader goes first, then whoever leads next, and who is left once nobody leads for long. */
+static void replicas_of_a_retired_shard_go_one_by_one(void **state) {
+    struct letting_go_retired look = {.leads = true, .vacant = true, .led = true};
+    int64_t since = 0;
+    (void)state;
+    assert_false(letting_go_is_over(&look, 1000, &since)); /* something is under way */
+    look.empty = true;
+    assert_true(letting_go_is_over(&look, 1000, &since));
+
+    look = (struct letting_go_retired){.vacant = true, .led = true};
+    assert_false(letting_go_is_over(&look, 1000, &since));
+    assert_false(letting_go_is_over(&look, 1000 + 10 * LETTING_GO_RETIRED_MS, &since));
+    look.led = false;
+    assert_false(letting_go_is_over(&look, 2000, &since));
+    assert_false(letting_go_is_over(&look, 2000 + LETTING_GO_RETIRED_MS, &since));
+    look.led = true; /* an election */
+    assert_false(letting_go_is_over(&look, 2001 + LETTING_GO_RETIRED_MS, &since));
+    look.led = false;
+    assert_false(letting_go_is_over(&look, 3000 + LETTING_GO_RETIRED_MS, &since));
+    assert_true(letting_go_is_over(&look, 3001 + 2 * LETTING_GO_RETIRED_MS, &since));
+    look.vacant = false; /* an order is left, and no majority: its vote may be the one lacking */
+    assert_false(letting_go_is_over(&look, 3002 + 2 * LETTING_GO_RETIRED_MS, &since));
+    assert_false(letting_go_is_over(&look, 4000 + 9 * LETTING_GO_RETIRED_MS, &since));
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(one_that_is_no_member_goes_at_once),
         cmocka_unit_test(a_member_with_a_leader_stays),
         cmocka_unit_test(a_removed_one_goes_when_another_has_led_for_long),
         cmocka_unit_test(an_election_does_not_cost_a_voter),
+        cmocka_unit_test(replicas_of_a_retired_shard_go_one_by_one),
         cmocka_unit_test(what_lies_there_is_found_until_it_is_noted),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
