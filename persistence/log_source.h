@@ -3,7 +3,8 @@
  * stepped over.
  *
  * Works on a shard's directory, of a live node or of a copy, and on a single segment. Segments that
- * the node closes, begins or drops while it is read are followed.
+ * the node closes, begins or drops while it is read are followed. Others make sources of their own
+ * of what lies elsewhere (log_source_ops.h): the same calls then read from there, and may wait.
  *
  * A source belongs to one thread while it is opened, refreshed and closed; its cursors may run in
  * any threads, one each. */
@@ -42,6 +43,10 @@ uint32_t log_source_segments(const struct log_source *source,
  * state, the log is what lies behind that gap; *last == *first - 1 when nothing does yet. */
 void log_source_range(const struct log_source *source, uint64_t *first, uint64_t *last);
 uint64_t log_source_bytes(const struct log_source *source);
+
+/* What a source that lies elsewhere could not do any more: a sentence, and its cursors are at
+ * LOG_END before their time. NULL = nothing, as always with directories. Any thread. */
+const char *log_source_failure(const struct log_source *source);
 
 /* The newest record whose entry is not younger than `time_ms`: 0 = all are younger. */
 uint64_t log_source_index_at(struct log_source *source, int64_t time_ms);

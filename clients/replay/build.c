@@ -223,6 +223,11 @@ int replay_build(struct replay *r) {
         return REPLAY_USAGE;
     }
     int status = replay_open_source(r);
+    if (status == REPLAY_DONE && r->source.kind == SOURCE_FEED) {
+        replay_error(r, "a directory is made of a directory or a backup: not of %s",
+                     r->source.path);
+        status = REPLAY_FAILED;
+    }
     if (status == REPLAY_DONE) {
         b->replay = r;
         b->target = replay_word(r, 1);

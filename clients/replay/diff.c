@@ -208,6 +208,11 @@ static int diff_sources(struct diff *d, const struct moment *at) {
         replay_error(r, "%s", error);
         return REPLAY_FAILED;
     }
+    int status = replay_fetch_states(r, &d->other);
+    if (status != REPLAY_DONE) {
+        source_close(&d->other);
+        return status;
+    }
     for (uint32_t i = 0; i < r->source.count; i++) {
         const struct source_shard *theirs = source_shard_of(&d->other, r->source.shards[i].number);
         log_source_range(r->source.shards[i].log, &first, &d->upto[i]);
@@ -217,7 +222,7 @@ static int diff_sources(struct diff *d, const struct moment *at) {
         if (wanted < d->upto[i]) d->upto[i] = wanted;
         total += 2 * d->upto[i];
     }
-    int status = replay_run(r, r->source.count, "comparing", "records", total, sources_shard, d);
+    status = replay_run(r, r->source.count, "comparing", "records", total, sources_shard, d);
     source_close(&d->other);
     return status;
 }
@@ -234,7 +239,7 @@ int replay_diff(struct replay *r) {
     if (two ? from.kind || to.kind : !from.kind || at.kind) {
         return replay_usage(r, "diff needs two sources (and --at), or one and --from (and --to)");
     }
-    int status = replay_open_source(r);
+    int status = replay_open_folded(r);
     if (status != REPLAY_DONE) return status;
     struct diff *d = calloc(1, sizeof *d);
     if (!d) return REPLAY_FAILED;

@@ -221,13 +221,16 @@ static int export_begin(struct export *x, uint64_t start[SHARDS_MAX], uint64_t *
         if (x->upto[i] > last) x->upto[i] = last;
         start[i] = x->from[i] >= first ? x->from[i] : first ? first - 1 : 0;
         if (x->with_orders) {
-            int status;
             struct fold_options options = replay_fold_options(r, shard);
             options.memory_bytes_max = r->memory_bytes_max / r->source.count;
             options.observe = export_observe;
             options.arg = x;
-            x->folds[i] = replay_fold_begin(r, shard, &options, UINT64_MAX, &status);
-            if (status != REPLAY_DONE) return status;
+            x->folds[i] = fold_open(&options);
+            if (!x->folds[i]) return REPLAY_FAILED;
+            if (replay_log_is_cut(shard) && !r->quiet) {
+                replay_error(r, "shard %u: the log begins with record %" PRIu64 ": whose orders "
+                             "that were placed before it are is not known", shard->number, first);
+            }
             start[i] = x->folds[i]->index ? x->folds[i]->index : first ? first - 1 : 0;
         }
         if (x->upto[i] > start[i]) *total += x->upto[i] - start[i];
@@ -243,9 +246,11 @@ static int export_run(struct export *x) {
     x->with_orders = x->stores_count || x->customers_count ||
                      export_writer_needs_orders(x->writer);
     int status = export_begin(x, start, &total);
+    if (status == REPLAY_DONE && replay_source_failed(r, &r->source)) status = REPLAY_FAILED;
     struct merge *m = status == REPLAY_DONE ? merge_open(r, start, x->upto) : NULL;
     if (m) status = export_stream(x, m, total);
     else if (status == REPLAY_DONE) status = REPLAY_FAILED;
+    if (status <= REPLAY_FOUND && replay_source_failed(r, &r->source)) status = REPLAY_FAILED;
     merge_close(m);
     if (position && status <= REPLAY_FOUND && !position_write(x, position)) status = REPLAY_FAILED;
     for (uint32_t i = 0; i < r->source.count; i++) fold_close(x->folds[i]);

@@ -105,6 +105,13 @@ static int history_chain(struct log_cursor *c, uint64_t index, const struct id12
     return 0;
 }
 
+/* The last record before any that can be of an order, by the time in its key. */
+static uint64_t history_birth(const struct source_shard *shard, const struct id128 *subject) {
+    int64_t birth_ms = 0;
+    for (int i = 0; i < 6; i++) birth_ms = birth_ms << 8 | subject->bytes[i];
+    return log_source_index_at(shard->log, birth_ms - KEY_FUTURE_MS_MAX);
+}
+
 /* Where the links begin: what the stored state knows of the order, and from where on the log has to
  * be read through. Without a state that knows it: from the beginning. */
 static void history_begin(const struct source_shard *shard, const struct id128 *subject,
@@ -116,6 +123,11 @@ static void history_begin(const struct source_shard *shard, const struct id128 *
     uint64_t last;
     *newest = 0;
     log_source_range(shard->log, scan_from, &last);
+    if (shard->link) { /* over the network: not what was long before the order's birth */
+        uint64_t born = history_birth(shard, subject);
+        if (born > *scan_from) *scan_from = born;
+        return;
+    }
     if (!shard->state[0]) return;
     struct state_source *state = state_source_open(shard->state, error, sizeof error);
     if (!state) return;
@@ -128,9 +140,7 @@ static void history_begin(const struct source_shard *shard, const struct id128 *
         *scan_from = a->last_index + 1;
     } else if (known && !a && !fault && marker.applied_index >= *scan_from) {
         /* Not stored: born behind the marker, or retired long ago. The former is far likelier. */
-        int64_t birth_ms = 0;
-        for (int i = 0; i < 6; i++) birth_ms = birth_ms << 8 | subject->bytes[i];
-        uint64_t born = log_source_index_at(shard->log, birth_ms - KEY_FUTURE_MS_MAX);
+        uint64_t born = history_birth(shard, subject);
         if (born > *scan_from) *scan_from = born;
     }
     free(a);
@@ -163,6 +173,10 @@ int replay_history_from(const struct source_shard *shard, const struct id128 *su
     /* A scan from the very beginning has met them all. */
     if (rc == 0 && scan_from > first) rc = history_chain(c, chain, subject, h, error, error_bytes);
     log_cursor_close(c);
+    if (rc == 0 && log_source_failure(shard->log)) {
+        snprintf(error, error_bytes, "%s", log_source_failure(shard->log));
+        rc = -1;
+    }
     if (rc != 0) {
         replay_history_free(h);
         return -1;

@@ -361,8 +361,10 @@ static int play_all(struct play *p, const struct moment *from, const struct mome
         if (behind[i] + 1 < first) behind[i] = first - 1;
         if (upto[i] > behind[i]) total += upto[i] - behind[i];
     }
-    struct merge *m = merge_open(r, behind, upto);
+    bool failed = replay_source_failed(r, &r->source);
+    struct merge *m = failed ? NULL : merge_open(r, behind, upto);
     int status = m ? play_stream(p, m, total) : REPLAY_FAILED;
+    if (status <= REPLAY_FOUND && replay_source_failed(r, &r->source)) status = REPLAY_FAILED;
     merge_close(m);
     return p->begin_ns ? play_report(p, status) : status;
 }

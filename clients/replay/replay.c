@@ -10,10 +10,11 @@
 
 #include "clients/cli/progress.h"
 #include "clients/cli/text.h"
+#include "clients/replay/feed_link.h"
 #include "engine/base/ulid.h"
 
 /* With what the allocator and the maps of files add, well below half a gibibyte. */
-enum { REPLAY_MEMORY_MIB = 192 };
+enum { REPLAY_MEMORY_MIB = 192, REPLAY_PATIENCE_MS = 30000 };
 
 void replay_error(const struct replay *r, const char *format, ...) {
     va_list args;
@@ -49,6 +50,38 @@ int replay_open_source(struct replay *r) {
     }
     replay_error(r, "%s", error);
     return REPLAY_FAILED;
+}
+
+bool replay_log_failed(const struct replay *r, const struct source_shard *shard) {
+    static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+    static const char *told; /* shards of a node that is away fail together: one sentence will do */
+    const char *failure = log_source_failure(shard->log);
+    if (!failure) return false;
+    pthread_mutex_lock(&lock);
+    bool again = told && strcmp(told, failure) == 0;
+    told = failure;
+    pthread_mutex_unlock(&lock);
+    if (!again && !replay_interrupted()) replay_error(r, "%s", failure);
+    return true;
+}
+
+bool replay_source_failed(const struct replay *r, const struct source *source) {
+    for (uint32_t i = 0; i < source->count; i++) {
+        if (replay_log_failed(r, &source->shards[i])) return true;
+    }
+    return false;
+}
+
+int replay_fetch_states(const struct replay *r, struct source *source) {
+    char error[1200];
+    if (source_fetch_states(source, r->scratch, error, sizeof error) == 0) return REPLAY_DONE;
+    if (!replay_interrupted()) replay_error(r, "%s", error);
+    return replay_interrupted() ? REPLAY_STOPPED : REPLAY_FAILED;
+}
+
+int replay_open_folded(struct replay *r) {
+    int status = replay_open_source(r);
+    return status == REPLAY_DONE ? replay_fetch_states(r, &r->source) : status;
 }
 
 bool replay_moment(const struct replay *r, const char *name, struct moment *moment) {
@@ -144,6 +177,7 @@ int replay_run(struct replay *r, uint32_t count, const char *label, const char *
                uint64_t total, int (*run)(struct replay_work *work, uint32_t i), void *arg) {
     struct replay_pool pool = {.run = run, .count = count};
     pthread_t threads[SHARDS_MAX];
+    if (replay_source_failed(r, &r->source)) return REPLAY_FAILED; /* a moment was not found */
     pool.work.replay = r;
     pool.work.arg = arg;
     atomic_store(&pool.work.total, total);
@@ -192,7 +226,7 @@ struct fold *replay_fold_begin(struct replay *r, const struct source_shard *shar
         f->options.unknown_allowed = false;
         *status = REPLAY_NOT_THERE;
         if (!*path) snprintf(error, sizeof error, "the log does not reach back to record 1, and no "
-                             "state is stored");
+                             "state is stored%s", shard->link ? " (import_required)" : "");
         else state = state_source_open(path, error, sizeof error);
         bool begun = state &&
                      fold_begin_with(f, state, &marker, &exact, error, sizeof error) == 0;
@@ -236,6 +270,7 @@ int replay_fold(struct replay_work *work, const struct source_shard *shard, stru
     }
     replay_progress(work, steps % STEPS);
     log_cursor_close(c);
+    if (status == REPLAY_DONE && replay_log_failed(work->replay, shard)) status = REPLAY_FAILED;
     if (fold_table_error(fold->orders)[0]) {
         replay_error(work->replay, "%s", fold_table_error(fold->orders));
         status = REPLAY_FAILED;
@@ -271,6 +306,14 @@ static int replay_globals(struct replay *r) {
     if (!replay_int(r, "threads", &threads) || !replay_int(r, "memory", &memory_mib)) {
         return REPLAY_USAGE;
     }
+    const char *patience = args_value(&r->args, "patience");
+    if (r->patience_ms == 0) r->patience_ms = REPLAY_PATIENCE_MS;
+    if (patience && (!text_parse_span(patience, &r->patience_ms) || r->patience_ms < 1)) {
+        return replay_usage(r, "--patience: \"%.40s\" is not a time such as 30s or 5m", patience);
+    }
+    feed_link_settings = (struct feed_link_settings){
+        .patience_ms = r->patience_ms < INT32_MAX ? (uint32_t)r->patience_ms : INT32_MAX,
+        .quiet = r->quiet, .interrupted = replay_interrupted};
     r->threads = threads < 1 ? 1 : threads > SHARDS_MAX ? SHARDS_MAX : (uint32_t)threads;
     r->memory_bytes_max = (uint64_t)memory_mib << 20;
     return REPLAY_DONE;
@@ -342,6 +385,7 @@ int replay_main(int argc, char **argv) {
         replay_error(r, "standard output: %s", strerror(errno));
         status = REPLAY_FAILED;
     }
+    if (status <= REPLAY_FOUND && replay_source_failed(r, &r->source)) status = REPLAY_FAILED;
     source_close(&r->source);
     free(r);
     return status;

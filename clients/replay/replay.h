@@ -31,6 +31,7 @@ struct replay {
     const struct replay_command *command;
     struct args args;
     struct source source;      /* opened by replay_open_source() */
+    int64_t patience_ms;       /* how long a node may be away; 0 = not told yet */
 };
 
 struct replay_command {
@@ -59,6 +60,13 @@ int replay_usage(const struct replay *r, const char *format, ...)
 const char *replay_word(const struct replay *r, int i);
 /* Opens positional 0. REPLAY_DONE, or the status to leave with. */
 int replay_open_source(struct replay *r);
+/* The same with what a fold of logs that were cut begins with (source_fetch_states()). */
+int replay_open_folded(struct replay *r);
+/* Whether a feed that is read has failed; told, once for each source. */
+bool replay_source_failed(const struct replay *r, const struct source *source);
+bool replay_log_failed(const struct replay *r, const struct source_shard *shard);
+/* Fetches what a fold of `source` begins with. REPLAY_DONE, or told. */
+int replay_fetch_states(const struct replay *r, struct source *source);
 /* Reads --name as a moment (kind MOMENT_NONE when it is absent). False after the error was
  * printed. */
 bool replay_moment(const struct replay *r, const char *name, struct moment *moment);

@@ -9,6 +9,7 @@ const struct args_option replay_global_options[] = {
     {"memory", 0, "MIB", "of orders' blocks in memory, all shards together (default 192); more go "
      "to a scratch file", NULL},
     {"scratch", 0, "DIR", "where that file is made (default TMPDIR or /tmp)", "@file"},
+    {"patience", 0, "TIME", "how long a node that is read from may be away (default 30s)", NULL},
     {"color", 0, "WHEN", "auto, always or never", "auto|always|never"},
     {"version", 'V', NULL, "print the version", NULL},
     {"help", 'h', NULL, "this help", NULL},

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "clients/cli/text.h"
+#include "clients/replay/feed_log.h"
 #include "engine/wire/routing.h"
 
 static bool path_exists(const char *directory, const char *name) {
@@ -67,16 +68,23 @@ void source_base_before(struct source_shard *shard, uint64_t upto) {
     closedir(d);
 }
 
-static int source_add(struct source *s, const char *directory, uint32_t number, char *error,
-                      size_t error_bytes) {
+/* Room for one more, behind `count`. NULL without memory. */
+static struct source_shard *source_room(struct source *s, uint32_t number, char *error,
+                                        size_t error_bytes) {
     struct source_shard *shards = realloc(s->shards, (s->count + 1) * sizeof *shards);
     if (!shards) {
         snprintf(error, error_bytes, "no memory");
-        return -1;
+        return NULL;
     }
     s->shards = shards;
-    struct source_shard *shard = &shards[s->count];
-    *shard = (struct source_shard){.number = number};
+    shards[s->count] = (struct source_shard){.number = number};
+    return &shards[s->count];
+}
+
+static int source_add(struct source *s, const char *directory, uint32_t number, char *error,
+                      size_t error_bytes) {
+    struct source_shard *shard = source_room(s, number, error, error_bytes);
+    if (!shard) return -1;
     snprintf(shard->directory, sizeof shard->directory, "%s", directory);
     shard->log = log_source_open(directory, error, error_bytes);
     if (!shard->log) return -1;
@@ -140,6 +148,124 @@ static bool directory_has_segments(const char *path) {
     return found;
 }
 
+/* -- feeds -------------------------------------------------------------------------------- */
+
+/* Two pages are in memory for each shard that is read. */
+static const uint32_t source_pages_bytes_max = 32u << 20;
+enum { SOURCE_PAGE_BYTES_MIN = 64 << 10 };
+
+static int source_add_feed(struct source *s, const char *node, int64_t only, char *error,
+                           size_t error_bytes) {
+    struct feed_link_hello hello;
+    if (s->links_count == SOURCE_NODES_MAX) {
+        snprintf(error, error_bytes, "at most %d nodes can be read as one", SOURCE_NODES_MAX);
+        return -1;
+    }
+    struct feed_link *link = feed_link_open(node, &hello, error, error_bytes);
+    if (!link) return -1;
+    s->links[s->links_count++] = link;
+    if (s->links_count > 1 && strcmp(s->cluster_id, hello.cluster_id) != 0) {
+        snprintf(error, error_bytes, "%s is of another cluster than the nodes before it", node);
+        return -1;
+    }
+    memcpy(s->cluster_id, hello.cluster_id, sizeof s->cluster_id);
+    s->node_id = s->links_count == 1 ? hello.node_id : 0;
+    s->shards_told = hello.shards_count;
+    uint32_t page_bytes = source_pages_bytes_max / (2 * (hello.count ? hello.count : 1));
+    if (page_bytes < SOURCE_PAGE_BYTES_MIN) page_bytes = SOURCE_PAGE_BYTES_MIN;
+    for (uint32_t i = 0; i < hello.count; i++) {
+        const struct feed_hello_shard *told = &hello.shards[i];
+        if (told->shard >= SHARDS_MAX || (only >= 0 && told->shard != (uint32_t)only)) continue;
+        if (source_shard_of(s, told->shard)) continue; /* a node before this one has it */
+        struct source_shard *shard = source_room(s, told->shard, error, error_bytes);
+        if (!shard) return -1;
+        shard->link = link;
+        shard->log = feed_log_open(link, told, page_bytes);
+        if (!shard->log) {
+            snprintf(error, error_bytes, "no memory");
+            return -1;
+        }
+        s->count++;
+    }
+    return 0;
+}
+
+static int source_open_feeds(struct source *s, int64_t only, char *error, size_t error_bytes) {
+    char nodes[SOURCE_PATH_BYTES];
+    char *rest = nodes, *one;
+    int rc = 0;
+    s->kind = SOURCE_FEED;
+    snprintf(nodes, sizeof nodes, "%s", s->path);
+    while (rc == 0 && (one = strsep(&rest, ","))) {
+        if (*one) rc = source_add_feed(s, one, only, error, error_bytes);
+    }
+    if (rc == 0 && s->count == 0) {
+        if (only >= 0) snprintf(error, error_bytes, "%s has no shard %d", s->path, (int)only);
+        else snprintf(error, error_bytes, "%s holds no shard of the cluster yet", s->path);
+        rc = -1;
+    }
+    if (s->count > 0) qsort(s->shards, s->count, sizeof *s->shards, shard_compare);
+    return rc;
+}
+
+static int source_fetch_state(struct source *s, struct source_shard *shard, const char *scratch,
+                              char *error, size_t error_bytes) {
+    if (!s->scratch[0]) {
+        snprintf(s->scratch, sizeof s->scratch, "%.900s/jumun-replay-XXXXXX", scratch);
+        if (!mkdtemp(s->scratch)) {
+            snprintf(error, error_bytes, "%s: %s", scratch, strerror(errno));
+            s->scratch[0] = 0;
+            return -1;
+        }
+    }
+    snprintf(shard->state, sizeof shard->state, "%.940s/state-%u", s->scratch, shard->number);
+    if (mkdir(shard->state, 0700) != 0) {
+        snprintf(error, error_bytes, "%s: %s", shard->state, strerror(errno));
+        shard->state[0] = 0;
+        return -1;
+    }
+    return feed_log_fetch_state(shard->link, shard->number, shard->state, error, error_bytes);
+}
+
+int source_fetch_states(struct source *s, const char *scratch, char *error, size_t error_bytes) {
+    bool fetched = false;
+    for (uint32_t i = 0; i < s->count; i++) {
+        uint64_t first, last;
+        struct source_shard *shard = &s->shards[i];
+        log_source_range(shard->log, &first, &last);
+        if (!shard->link || first <= 1 || shard->state[0]) continue;
+        if (source_fetch_state(s, shard, scratch, error, error_bytes) != 0) return -1;
+        fetched = true;
+    }
+    /* A state reflects what is committed by now. */
+    for (uint32_t i = 0; fetched && i < s->count; i++) {
+        if (log_source_refresh(s->shards[i].log, error, error_bytes) != 0) return -1;
+    }
+    return 0;
+}
+
+static void source_remove_states(struct source *s) {
+    char path[SOURCE_PATH_BYTES + 32];
+    if (!s->scratch[0]) return;
+    for (uint32_t i = 0; i < s->count; i++) {
+        if (!s->shards[i].link || !s->shards[i].state[0]) continue;
+        snprintf(path, sizeof path, "%.960s/data.mdb", s->shards[i].state);
+        unlink(path);
+        rmdir(s->shards[i].state);
+    }
+    rmdir(s->scratch);
+}
+
+const char *source_failure(const struct source *s) {
+    for (uint32_t i = 0; i < s->count; i++) {
+        const char *failure = log_source_failure(s->shards[i].log);
+        if (failure) return failure;
+    }
+    return NULL;
+}
+
+/* -- opening ------------------------------------------------------------------------------ */
+
 int source_open(struct source *s, const char *path, int64_t only, char *error,
                 size_t error_bytes) {
     *s = (struct source){.kind = SOURCE_DATA};
@@ -149,6 +275,11 @@ int source_open(struct source *s, const char *path, int64_t only, char *error,
         return -1;
     }
     snprintf(s->path, sizeof s->path, "%s", path);
+    if (feed_link_is_one(path)) {
+        int opened = source_open_feeds(s, only, error, error_bytes);
+        if (opened != 0) source_close(s);
+        return opened;
+    }
     for (size_t n = strlen(s->path); n > 1 && s->path[n - 1] == '/';) s->path[--n] = 0;
     if (stat(path, &st) != 0 || !S_ISDIR(st.st_mode)) {
         snprintf(error, error_bytes, "%s: %s", path,
@@ -181,10 +312,13 @@ int source_open(struct source *s, const char *path, int64_t only, char *error,
 }
 
 void source_close(struct source *s) {
+    source_remove_states(s);
     for (uint32_t i = 0; i < s->count; i++) log_source_close(s->shards[i].log);
+    for (uint32_t i = 0; i < s->links_count; i++) feed_link_close(s->links[i]);
     free(s->shards);
     s->shards = NULL;
-    s->count = 0;
+    s->count = s->links_count = 0;
+    s->scratch[0] = 0;
 }
 
 uint64_t source_committed(const struct source_shard *shard, uint64_t last) {

@@ -1,5 +1,6 @@
 /* What a command reads from: the data directory of a node (running or not), a backup, one shard's
- * directory, or one segment. Which of these it is, the directory itself tells. */
+ * directory, or one segment: which of these it is, the directory itself tells. Or the feeds of live
+ * nodes: "tcp://host:port", several separated by commas. */
 #ifndef JUMUN_REPLAY_SOURCE_H
 #define JUMUN_REPLAY_SOURCE_H
 
@@ -7,6 +8,8 @@
 #include "engine/limits.h"
 #include "persistence/log_source.h"
 #include "persistence/state_source.h"
+
+struct feed_link;
 
 enum { SOURCE_PATH_BYTES = 960 };
 
@@ -16,9 +19,11 @@ struct source_shard {
     struct log_source *log;
     char state[SOURCE_PATH_BYTES + 16]; /* directory of the stored state; "" = there is none */
     char base[SOURCE_PATH_BYTES + 32];  /* of a backup: a stored state that the log goes on from */
+    struct feed_link *link;    /* of a feed; NULL = a directory */
 };
 
-enum source_kind { SOURCE_DATA = 1, SOURCE_BACKUP, SOURCE_SHARD, SOURCE_SEGMENT };
+enum source_kind { SOURCE_DATA = 1, SOURCE_BACKUP, SOURCE_SHARD, SOURCE_SEGMENT, SOURCE_FEED };
+enum { SOURCE_NODES_MAX = 16 };  /* feeds that are read as one source */
 
 struct source {
     char path[SOURCE_PATH_BYTES];
@@ -29,12 +34,23 @@ struct source {
     int64_t created_ms;
     struct source_shard *shards;
     uint32_t count;
+    struct feed_link *links[SOURCE_NODES_MAX];
+    uint32_t links_count;
+    char scratch[SOURCE_PATH_BYTES + 32]; /* of fetched states, removed at the end; "" = none */
 };
 
 /* Opens it; `only` >= 0: that shard alone. 0, or -1 with a sentence. */
 int source_open(struct source *source, const char *path, int64_t only, char *error,
                 size_t error_bytes);
 void source_close(struct source *source);
+
+/* Of a feed whose log does not reach back to record 1: fetches the stored states of such shards into
+ * a directory below `scratch`, so that a fold can begin with them; then looks how far the logs are.
+ * Nothing to be done for directories. 0, or -1 with a sentence. */
+int source_fetch_states(struct source *source, const char *scratch, char *error,
+                        size_t error_bytes);
+/* What a feed could not do any more (log_source_failure()); NULL = nothing. */
+const char *source_failure(const struct source *source);
 
 /* The place of a shard in source->shards; NULL = it is not there. */
 struct source_shard *source_shard_of(struct source *source, uint32_t number);

@@ -159,7 +159,7 @@ int replay_state(struct replay *r) {
     if (all != (r->args.positionals_count == 1)) {
         return replay_usage(r, "state needs either keys of orders, or --all, or --stores");
     }
-    int status = replay_open_source(r);
+    int status = all ? replay_open_folded(r) : replay_open_source(r);
     if (status != REPLAY_DONE) return status;
     return all ? state_of_all(r, &at) : state_of_orders(r, &at);
 }

@@ -261,6 +261,28 @@ static int64_t shard_end_ms(const struct source_shard *shard, uint64_t first, ui
     return end_ms;
 }
 
+/* The time of the first entry. Of a directory the segments tell. */
+static int64_t shard_begin_ms(const struct source_shard *shard, uint64_t first, uint64_t upto) {
+    const struct log_source_segment *list;
+    struct log_item item;
+    enum log_step step;
+    int64_t begin_ms = 0;
+    uint32_t count = log_source_segments(shard->log, &list);
+    for (uint32_t g = 0; g < count; g++) {
+        if (list[g].first_ms && (!begin_ms || list[g].first_ms < begin_ms)) {
+            begin_ms = list[g].first_ms;
+        }
+    }
+    if (begin_ms || !shard->link) return begin_ms;
+    struct log_cursor *c = log_cursor_open(shard->log, first, upto, false);
+    while (c && !begin_ms && (step = log_cursor_next(c, &item)) != LOG_END) {
+        if (step != LOG_RECORD || item.header->type != RECORD_EVENTS) continue;
+        begin_ms = ((const struct entry_header *)item.payload)->time_ms;
+    }
+    log_cursor_close(c);
+    return begin_ms;
+}
+
 /* The stretch of time that the log spans. */
 static bool stats_span(struct replay *r, struct stats_run *run, const struct moment *to,
                        int64_t *begin_ms, int64_t *end_ms, uint64_t *total) {
@@ -269,15 +291,12 @@ static bool stats_span(struct replay *r, struct stats_run *run, const struct mom
     *total = 0;
     for (uint32_t i = 0; i < r->source.count; i++) {
         const struct source_shard *shard = &r->source.shards[i];
-        const struct log_source_segment *list;
         uint64_t first, last;
         log_source_range(shard->log, &first, &last);
         run->upto[i] = moment_index(to, shard, last);
         if (run->upto[i] > last) run->upto[i] = last;
-        uint32_t count = log_source_segments(shard->log, &list);
-        for (uint32_t g = 0; g < count; g++) {
-            if (list[g].first_ms && list[g].first_ms < *begin_ms) *begin_ms = list[g].first_ms;
-        }
+        int64_t shard_begin = shard_begin_ms(shard, first, run->upto[i]);
+        if (shard_begin && shard_begin < *begin_ms) *begin_ms = shard_begin;
         int64_t shard_end = shard_end_ms(shard, first, run->upto[i]);
         if (shard_end > *end_ms) *end_ms = shard_end;
         *total += run->upto[i];
@@ -314,8 +333,11 @@ int replay_stats(struct replay *r) {
     }
     if (status == REPLAY_DONE) status = replay_open_source(r);
     if (status == REPLAY_DONE && !stats_span(r, run, &to, &begin_ms, &end_ms, &total)) {
-        replay_error(r, "%s: the log has no entry yet", r->source.path);
-        status = REPLAY_NOT_THERE;
+        status = REPLAY_FAILED;
+        if (!replay_source_failed(r, &r->source)) {
+            replay_error(r, "%s: the log has no entry yet", r->source.path);
+            status = REPLAY_NOT_THERE;
+        }
     }
     if (status != REPLAY_DONE) {
         free(run);

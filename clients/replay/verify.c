@@ -238,6 +238,8 @@ static int against_open(struct verify_other *o, struct replay *r, const char *ot
         replay_error(r, "%s", error);
         return REPLAY_FAILED;
     }
+    int status = replay_fetch_states(r, &o->source);
+    if (status != REPLAY_DONE) return status;
     for (uint32_t i = 0; i < r->source.count; i++) {
         struct source_shard *b = source_shard_of(&o->source, r->source.shards[i].number);
         uint64_t first, last = 0, mine;
@@ -394,8 +396,10 @@ int replay_verify(struct replay *r) {
     }
     v.with_hash = args_flag(&r->args, "hash");
     v.with_state = !args_flag(&r->args, "log-only") && at.kind == MOMENT_NONE;
-    int status = replay_open_source(r);
+    bool compared = args_value(&r->args, "against") != NULL;
+    int status = compared ? replay_open_folded(r) : replay_open_source(r);
     if (status != REPLAY_DONE) return status;
+    if (r->source.kind == SOURCE_FEED) v.with_state = false; /* it lies with the node */
     if (r->source.kind == SOURCE_BACKUP) v.with_state = false; /* its bases are judged by restore */
     pthread_mutex_init(&v.lock, NULL);
     v.json = r->json ? json_array() : NULL;
@@ -407,6 +411,7 @@ int replay_verify(struct replay *r) {
                             &v);
     }
     if (status == REPLAY_DONE) verify_messages(&v);
+    if (status == REPLAY_DONE && replay_source_failed(r, &r->source)) status = REPLAY_FAILED;
     const char *other;
     for (size_t cursor = 0;
          status == REPLAY_DONE && (other = args_next(&r->args, "against", &cursor));) {
@@ -434,7 +439,7 @@ int replay_hash(struct replay *r) {
     uint64_t first, last, total = 0;
     char text[33];
     if (!replay_moment(r, "at", &at)) return REPLAY_USAGE;
-    int status = replay_open_source(r);
+    int status = replay_open_folded(r);
     if (status != REPLAY_DONE) return status;
     for (uint32_t i = 0; i < r->source.count; i++) {
         log_source_range(r->source.shards[i].log, &first, &last);

@@ -86,7 +86,7 @@ static void serve_hello(struct feed_thread *t, struct feed_waiter *waiter) {
         feed_leave(f, i);
         msgpack_write_array(&w, 3);
         msgpack_write_uint(&w, i);
-        msgpack_write_uint(&w, r.first);
+        msgpack_write_uint(&w, r.first != 0 && r.gap_last >= r.first ? r.gap_last + 1 : r.first);
         msgpack_write_uint(&w, r.last);
         count++;
     }

@@ -4,7 +4,6 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "engine/wire/msgpack_reader.h"
 #include "engine/wire/msgpack_writer.h"
 #include "engine/wire/protocol.h"
 
@@ -35,65 +34,18 @@ int feed_ask(const char *url, const void *request, size_t bytes, uint32_t timeou
     return fail(error, error_bytes, url, rc == NNG_ETIMEDOUT ? "no answer" : nng_strerror(rc));
 }
 
-/* The host that was asked stands for one that is none. */
-static void take_address(const char *asked, struct bytes told, char out[ENDPOINT_BYTES_MAX]) {
-    char text[ENDPOINT_BYTES_MAX];
-    snprintf(text, sizeof text, "%.*s", (int)told.size, (const char *)told.data);
-    char *host = strstr(text, "://"), *port = strrchr(text, ':');
-    const char *asked_host = strstr(asked, "://"), *asked_port = strrchr(asked, ':');
-    bool any = host && (strncmp(host + 3, "0.0.0.0", 7) == 0 || host[3] == '*');
-    if (!any || !port || !asked_host || !asked_port || asked_port <= asked_host + 2) {
-        snprintf(out, ENDPOINT_BYTES_MAX, "%s", text);
-        return;
-    }
-    snprintf(out, ENDPOINT_BYTES_MAX, "%.*s://%.*s%s", (int)(host - text), text,
-             (int)(asked_port - asked_host - 3), asked_host + 3, port);
-}
-
-/* [version, 0, [[0, 0, 0, 0, 0, {..., "feed": "tcp://..."}]]] */
-static bool map_feed(const void *data, size_t size, struct bytes *feed) {
-    struct msgpack_reader r;
-    uint32_t count = 0;
-    uint64_t number = 0;
-    msgpack_reader_init(&r, data, size);
-    if (msgpack_read_array(&r, &count) != MSGPACK_OK || count < 3) return false;
-    if (msgpack_skip(&r) != MSGPACK_OK) return false;
-    if (msgpack_read_uint(&r, &number) != MSGPACK_OK) return false;
-    if (number != 0 || msgpack_read_array(&r, &count) != MSGPACK_OK || count != 1) return false;
-    if (msgpack_read_array(&r, &count) != MSGPACK_OK || count < 6) return false;
-    for (int i = 0; i < 5; i++) {
-        if (msgpack_skip(&r) != MSGPACK_OK) return false;
-    }
-    if (msgpack_read_map(&r, &count) != MSGPACK_OK) return false;
-    for (uint32_t i = 0; i < count; i++) {
-        const void *key, *value;
-        uint32_t key_size, value_size;
-        if (msgpack_read_str(&r, &key, &key_size) != MSGPACK_OK) return false;
-        if (!bytes_equal(bytes_of(key, key_size), bytes_of_text("feed"))) {
-            if (msgpack_skip(&r) != MSGPACK_OK) return false;
-            continue;
-        }
-        if (msgpack_read_str(&r, &value, &value_size) != MSGPACK_OK) return false;
-        *feed = bytes_of(value, value_size);
-        return value_size != 0 && value_size < ENDPOINT_BYTES_MAX;
-    }
-    return false;
-}
-
 int feed_discover(const char *node, uint32_t timeout_ms, char feed[ENDPOINT_BYTES_MAX],
                   char *error, size_t error_bytes) {
     static const uint8_t request[] = {0x93, PROTOCOL_VERSION, 0xc0, 0x91, 0x91,
                                       NODE_COMMAND_SHARD_MAP};
     nng_msg *reply;
-    struct bytes told;
     if (strncmp(node, "feed:", 5) == 0) {
         snprintf(feed, ENDPOINT_BYTES_MAX, "%s", node + 5);
         return 0;
     }
     if (feed_ask(node, request, sizeof request, timeout_ms, &reply, error, error_bytes) != 0)
         return -1;
-    bool found = map_feed(nng_msg_body(reply), nng_msg_len(reply), &told);
-    if (found) take_address(node, told, feed);
+    bool found = feed_endpoint_decode(nng_msg_body(reply), nng_msg_len(reply), node, feed);
     nng_msg_free(reply);
     return found ? 0 : fail(error, error_bytes, node, "it tells of no feed");
 }

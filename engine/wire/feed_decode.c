@@ -1,5 +1,8 @@
 #include "engine/wire/feed_decode.h"
 
+#include <stdio.h>
+#include <string.h>
+
 #include "engine/limits.h"
 #include "engine/wire/msgpack_reader.h"
 
@@ -237,4 +240,58 @@ bool feed_hello_decode(struct bytes map, struct feed_hello *h) {
         if (i.bad) return false;
     }
     return has_shards;
+}
+
+/* -- where a feed is ------------------------------------------------------------------------ */
+
+/* The host that was asked stands for one that is none. */
+static void take_address(const char *asked, struct bytes told, char *out) {
+    char text[ENDPOINT_BYTES_MAX];
+    snprintf(text, sizeof text, "%.*s", (int)told.size, (const char *)told.data);
+    char *host = strstr(text, "://"), *port = strrchr(text, ':');
+    const char *asked_host = strstr(asked, "://"), *asked_port = strrchr(asked, ':');
+    bool any = host && (strncmp(host + 3, "0.0.0.0", 7) == 0 || host[3] == '*');
+    if (!any || !port || !asked_host || !asked_port || asked_port <= asked_host + 2) {
+        snprintf(out, ENDPOINT_BYTES_MAX, "%s", text);
+        return;
+    }
+    snprintf(out, ENDPOINT_BYTES_MAX, "%.*s://%.*s%s", (int)(host - text), text,
+             (int)(asked_port - asked_host - 3), asked_host + 3, port);
+}
+
+/* [version, 0, [[0, 0, 0, 0, 0, {..., "feed": "tcp://..."}]]] */
+static bool map_feed(const void *data, size_t size, struct bytes *feed) {
+    struct msgpack_reader r;
+    uint32_t count = 0;
+    uint64_t number = 0;
+    msgpack_reader_init(&r, data, size);
+    if (msgpack_read_array(&r, &count) != MSGPACK_OK || count < 3) return false;
+    if (msgpack_skip(&r) != MSGPACK_OK) return false;
+    if (msgpack_read_uint(&r, &number) != MSGPACK_OK) return false;
+    if (number != 0 || msgpack_read_array(&r, &count) != MSGPACK_OK || count != 1) return false;
+    if (msgpack_read_array(&r, &count) != MSGPACK_OK || count < 6) return false;
+    for (int i = 0; i < 5; i++) {
+        if (msgpack_skip(&r) != MSGPACK_OK) return false;
+    }
+    if (msgpack_read_map(&r, &count) != MSGPACK_OK) return false;
+    for (uint32_t i = 0; i < count; i++) {
+        const void *key, *value;
+        uint32_t key_size, value_size;
+        if (msgpack_read_str(&r, &key, &key_size) != MSGPACK_OK) return false;
+        if (!bytes_equal(bytes_of(key, key_size), bytes_of_text("feed"))) {
+            if (msgpack_skip(&r) != MSGPACK_OK) return false;
+            continue;
+        }
+        if (msgpack_read_str(&r, &value, &value_size) != MSGPACK_OK) return false;
+        *feed = bytes_of(value, value_size);
+        return value_size != 0 && value_size < ENDPOINT_BYTES_MAX;
+    }
+    return false;
+}
+
+bool feed_endpoint_decode(const void *message, size_t size, const char *asked, char *feed) {
+    struct bytes told;
+    if (!map_feed(message, size, &told)) return false;
+    take_address(asked, told, feed);
+    return true;
 }

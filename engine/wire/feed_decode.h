@@ -59,6 +59,11 @@ struct feed_hello {
     uint32_t shards_held, shards_max;
 };
 
+/* Where the feed of a node is, out of the answer to a SHARD_MAP alone in its request: told by the
+ * node whose address `asked` is, whose host stands for one that is none ("0.0.0.0"). False when
+ * the answer tells of no feed. `feed` has ENDPOINT_BYTES_MAX. */
+bool feed_endpoint_decode(const void *message, size_t size, const char *asked, char *feed);
+
 /* Reads a HELLO's map; shards beyond shards_max are left out. False when it is not one. */
 bool feed_hello_decode(struct bytes map, struct feed_hello *hello);
 

@@ -25,7 +25,8 @@
  * reply = [version, 0, ...]
  *   HELLO           [{"cluster_id": str, "node_id": uint, "now_ms", "shards_count": uint,
  *                     "notify": str (endpoint of the notifications, "" = none),
- *                     "shards": [[shard, first, commit], ...]}]    first: oldest entry still there
+ *                     "shards": [[shard, first, commit], ...]}]    first: the oldest entry from
+ *                     which on the log is whole
  *   PULL            [shard, from, next, commit, now_ms, payload]
  *                     next       ask for this index next (behind all that was sent or filtered)
  *                     commit     newest entry that may be read: next == commit + 1 = up to date

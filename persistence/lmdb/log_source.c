@@ -1,5 +1,5 @@
 /* The list of segments, and cursors over them. See persistence/log_source.h. */
-#include "persistence/log_source.h"
+#include "persistence/log_source_ops.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -29,7 +29,8 @@ struct source_env {            /* a segment that the node may be writing */
     MDB_env *env;
 };
 
-struct log_source {
+struct lmdb_source {
+    struct log_source base;
     char directory[LMDB_PATH_BYTES_MAX];
     bool single;               /* `directory` is a segment, not a shard's */
     struct log_source_segment *list;
@@ -40,8 +41,9 @@ struct log_source {
     uint32_t envs_count;
 };
 
-struct log_cursor {
-    struct log_source *source;
+struct lmdb_cursor {
+    struct log_cursor base;
+    struct lmdb_source *source;
     struct log_source_segment *list; /* its own copy */
     uint32_t count, position;
     uint64_t next, last;
@@ -52,12 +54,6 @@ struct log_cursor {
     uint64_t *scratch;         /* an aligned copy of a record; grows */
     size_t scratch_bytes;
 };
-
-const char *log_fault_name(uint32_t kind) {
-    static const char *const names[] = {"none", "record_damaged", "record_missing", "record_order",
-                                        "page_damaged", "segment_unreadable"};
-    return kind < sizeof names / sizeof *names ? names[kind] : "unknown";
-}
 
 /* -- the list ------------------------------------------------------------------------------- */
 
@@ -70,13 +66,13 @@ static bool source_name_first(const char *name, uint64_t *first) {
     return true;
 }
 
-static void source_path(const struct log_source *s, const struct log_source_segment *g,
+static void source_path(const struct lmdb_source *s, const struct log_source_segment *g,
                         char path[PAGE_TREE_PATH_BYTES_MAX]) {
     if (s->single) snprintf(path, PAGE_TREE_PATH_BYTES_MAX, "%s", s->directory);
     else snprintf(path, PAGE_TREE_PATH_BYTES_MAX, "%.980s/%s", s->directory, g->name);
 }
 
-static bool source_add(struct log_source *s, uint64_t first, const char *name) {
+static bool source_add(struct lmdb_source *s, uint64_t first, const char *name) {
     if (s->count == s->capacity) {
         uint32_t capacity = s->capacity ? s->capacity * 2 : 64;
         struct log_source_segment *list = realloc(s->list, capacity * sizeof *list);
@@ -95,7 +91,7 @@ static int source_compare(const void *a, const void *b) {
     return x->first < y->first ? -1 : x->first > y->first;
 }
 
-static int source_scan(struct log_source *s, char *error, size_t error_bytes) {
+static int source_scan(struct lmdb_source *s, char *error, size_t error_bytes) {
     uint64_t first;
     const char *name = strrchr(s->directory, '/');
     name = name ? name + 1 : s->directory;
@@ -118,7 +114,7 @@ static int source_scan(struct log_source *s, char *error, size_t error_bytes) {
 }
 
 /* Only a directory that a node has (or had) open has a table of readers. */
-static MDB_env *source_env(struct log_source *s, const struct log_source_segment *g,
+static MDB_env *source_env(struct lmdb_source *s, const struct log_source_segment *g,
                            const char *path) {
     MDB_env *env = NULL;
     char lock[PAGE_TREE_PATH_BYTES_MAX + 16];
@@ -138,7 +134,7 @@ static MDB_env *source_env(struct log_source *s, const struct log_source_segment
     return env;
 }
 
-static int source_open_tree(struct log_source *s, const struct log_source_segment *g,
+static int source_open_tree(struct lmdb_source *s, const struct log_source_segment *g,
                             struct page_tree *tree, bool sequential, char *error,
                             size_t error_bytes) {
     char path[PAGE_TREE_PATH_BYTES_MAX];
@@ -158,7 +154,7 @@ static int64_t row_time(const struct page_row *row) {
 
 /* First entry time and, of the newest, the last index. What cannot be read is left as it is: the
  * cursor will name it. */
-static void source_look_into(struct log_source *s, struct log_source_segment *g) {
+static void source_look_into(struct lmdb_source *s, struct log_source_segment *g) {
     struct page_tree tree;
     struct page_cursor c;
     struct page_row row;
@@ -187,7 +183,7 @@ static void source_look_into(struct log_source *s, struct log_source_segment *g)
 
 /* The end of the newest gap in the history (docs/formats.md), 0 = there is none: its rows lie in
  * the vote's environment. */
-static uint64_t source_gap_end(const struct log_source *s) {
+static uint64_t source_gap_end(const struct lmdb_source *s) {
     char path[PAGE_TREE_PATH_BYTES_MAX];
     struct page_tree tree;
     struct page_cursor c;
@@ -209,14 +205,15 @@ static uint64_t source_gap_end(const struct log_source *s) {
 }
 
 /* What lies in front of a gap does not go on behind it. */
-static void source_drop_front(struct log_source *s, uint64_t gap_end) {
+static void source_drop_front(struct lmdb_source *s, uint64_t gap_end) {
     uint32_t front = 0;
     while (front < s->count && s->list[front].first <= gap_end) front++;
     memmove(s->list, s->list + front, (s->count - front) * sizeof *s->list);
     s->count -= front;
 }
 
-int log_source_refresh(struct log_source *s, char *error, size_t error_bytes) {
+static int source_refresh(struct log_source *source, char *error, size_t error_bytes) {
+    struct lmdb_source *s = (struct lmdb_source *)(void *)source;
     if (source_scan(s, error, error_bytes) != 0) return -1;
     uint64_t gap_end = source_gap_end(s);
     s->first = s->last = s->bytes = 0;
@@ -240,28 +237,8 @@ int log_source_refresh(struct log_source *s, char *error, size_t error_bytes) {
     return 0;
 }
 
-struct log_source *log_source_open(const char *directory, char *error, size_t error_bytes) {
-    if (strlen(directory) + 64 >= LMDB_PATH_BYTES_MAX) {
-        lmdb_error(error, error_bytes, "%.200s...: the path is too long", directory);
-        return NULL;
-    }
-    struct log_source *s = calloc(1, sizeof *s);
-    if (!s) {
-        lmdb_error(error, error_bytes, "%s: no memory", directory);
-        return NULL;
-    }
-    pthread_mutex_init(&s->lock, NULL);
-    snprintf(s->directory, sizeof s->directory, "%s", directory);
-    for (size_t n = strlen(s->directory); n > 1 && s->directory[n - 1] == '/';) {
-        s->directory[--n] = 0;
-    }
-    if (log_source_refresh(s, error, error_bytes) == 0) return s;
-    log_source_close(s);
-    return NULL;
-}
-
-void log_source_close(struct log_source *s) {
-    if (!s) return;
+static void source_close(struct log_source *source) {
+    struct lmdb_source *s = (struct lmdb_source *)(void *)source;
     for (uint32_t i = 0; i < s->envs_count; i++) mdb_env_close(s->envs[i].env);
     pthread_mutex_destroy(&s->lock);
     free(s->envs);
@@ -269,61 +246,57 @@ void log_source_close(struct log_source *s) {
     free(s);
 }
 
-const char *log_source_directory(const struct log_source *s) { return s->directory; }
+static const char *source_directory(const struct log_source *source) {
+    return ((const struct lmdb_source *)(const void *)source)->directory;
+}
 
-uint32_t log_source_segments(const struct log_source *s, const struct log_source_segment **list) {
+static uint32_t source_segments(const struct log_source *source,
+                                const struct log_source_segment **list) {
+    const struct lmdb_source *s = (const struct lmdb_source *)(const void *)source;
     *list = s->list;
     return s->count;
 }
 
-void log_source_range(const struct log_source *s, uint64_t *first, uint64_t *last) {
+static void source_range(const struct log_source *source, uint64_t *first, uint64_t *last) {
+    const struct lmdb_source *s = (const struct lmdb_source *)(const void *)source;
     *first = s->first;
     *last = s->last;
 }
 
-uint64_t log_source_bytes(const struct log_source *s) { return s->bytes; }
+static uint64_t source_bytes(const struct log_source *source) {
+    return ((const struct lmdb_source *)(const void *)source)->bytes;
+}
+
+/* What cannot be read is a fault, told by the cursor that meets it. */
+static const char *source_failure(const struct log_source *source) {
+    (void)source;
+    return NULL;
+}
 
 /* -- cursors -------------------------------------------------------------------------------- */
 
-struct log_cursor *log_cursor_open(struct log_source *s, uint64_t first, uint64_t last,
-                                   bool checked) {
-    struct log_cursor *c = calloc(1, sizeof *c);
-    if (!c) return NULL;
-    c->list = malloc((s->count + 1) * sizeof *c->list);
-    if (!c->list) {
-        free(c);
-        return NULL;
-    }
-    if (s->count > 0) memcpy(c->list, s->list, s->count * sizeof *c->list);
-    c->count = s->count;
-    c->source = s;
-    c->checked = checked;
-    c->tree.fd = -1;
-    log_cursor_seek(c, first, last);
-    return c;
-}
-
-static void cursor_leave(struct log_cursor *c) {
+static void cursor_leave(struct lmdb_cursor *c) {
     if (c->open) page_tree_close(&c->tree);
     c->open = false;
 }
 
-void log_cursor_close(struct log_cursor *c) {
-    if (!c) return;
+static void cursor_close(struct log_cursor *cursor) {
+    struct lmdb_cursor *c = (struct lmdb_cursor *)(void *)cursor;
     cursor_leave(c);
     free(c->scratch);
     free(c->list);
     free(c);
 }
 
-static void cursor_place(struct log_cursor *c) {
+static void cursor_place(struct lmdb_cursor *c) {
     uint8_t key[8];
     storage_be64(key, c->next);
     page_cursor_seek(&c->cursor, &c->tree, c->tree.root, key, sizeof key);
     c->view_records = 0;
 }
 
-void log_cursor_seek(struct log_cursor *c, uint64_t first, uint64_t last) {
+static void cursor_seek(struct log_cursor *cursor, uint64_t first, uint64_t last) {
+    struct lmdb_cursor *c = (struct lmdb_cursor *)(void *)cursor;
     uint32_t position = 0;
     while (position + 1 < c->count && c->list[position + 1].first <= first) position++;
     if (position != c->position) cursor_leave(c);
@@ -338,7 +311,27 @@ void log_cursor_seek(struct log_cursor *c, uint64_t first, uint64_t last) {
     }
 }
 
-static enum log_step cursor_fault(struct log_cursor *c, struct log_item *item, uint8_t kind,
+static struct log_cursor *cursor_open(struct log_source *source, uint64_t first, uint64_t last,
+                                      bool checked) {
+    struct lmdb_source *s = (struct lmdb_source *)(void *)source;
+    struct lmdb_cursor *c = calloc(1, sizeof *c);
+    if (!c) return NULL;
+    c->list = malloc((s->count + 1) * sizeof *c->list);
+    if (!c->list) {
+        free(c);
+        return NULL;
+    }
+    if (s->count > 0) memcpy(c->list, s->list, s->count * sizeof *c->list);
+    c->base.ops = s->base.ops;
+    c->count = s->count;
+    c->source = s;
+    c->checked = checked;
+    c->tree.fd = -1;
+    cursor_seek(&c->base, first, last);
+    return &c->base;
+}
+
+static enum log_step cursor_fault(struct lmdb_cursor *c, struct log_item *item, uint8_t kind,
                                   uint64_t from, uint64_t upto, const char *what) {
     const struct log_source_segment *g = &c->list[c->position];
     *item = (struct log_item){.index = from, .upto = upto, .segment = g->name,
@@ -348,7 +341,7 @@ static enum log_step cursor_fault(struct log_cursor *c, struct log_item *item, u
 }
 
 /* The directory is gone: taken by retention, or never copied? The list of now tells. */
-static enum log_step cursor_cannot_open(struct log_cursor *c, struct log_item *item,
+static enum log_step cursor_cannot_open(struct lmdb_cursor *c, struct log_item *item,
                                         const char *error) {
     const struct log_source_segment *g = &c->list[c->position];
     uint64_t from = c->next, upto = g->last < c->last ? g->last : c->last;
@@ -363,7 +356,7 @@ static enum log_step cursor_cannot_open(struct log_cursor *c, struct log_item *i
 }
 
 /* Behind the end of a segment (or of the part wanted). */
-static enum log_step cursor_segment_end(struct log_cursor *c, struct log_item *item) {
+static enum log_step cursor_segment_end(struct lmdb_cursor *c, struct log_item *item) {
     const struct log_source_segment *g = &c->list[c->position];
     uint64_t upto = g->last < c->last ? g->last : c->last, from = c->next;
     bool missing = from <= upto;
@@ -382,7 +375,7 @@ static enum log_step cursor_segment_end(struct log_cursor *c, struct log_item *i
 }
 
 /* A copy at an 8-byte boundary, when the record does not lie at one. NULL without memory. */
-static const void *cursor_align(struct log_cursor *c, const struct page_row *row) {
+static const void *cursor_align(struct lmdb_cursor *c, const struct page_row *row) {
     if ((uintptr_t)row->value % 8 == 0) return row->value;
     if (row->value_bytes > c->scratch_bytes) {
         free(c->scratch);
@@ -403,7 +396,7 @@ static const char *shape_fault(const void *data, uint64_t bytes, uint64_t index)
     return h->index != index ? "holds another index" : NULL;
 }
 
-static enum log_step cursor_record(struct log_cursor *c, const struct page_row *row,
+static enum log_step cursor_record(struct lmdb_cursor *c, const struct page_row *row,
                                    struct log_item *item) {
     uint64_t index = c->next++;
     const void *data = NULL;
@@ -433,7 +426,7 @@ static enum log_step cursor_record(struct log_cursor *c, const struct page_row *
 }
 
 /* A page is lost: what stood on it shows only by the index that comes next. */
-static enum log_step cursor_page_fault(struct log_cursor *c, struct log_item *item) {
+static enum log_step cursor_page_fault(struct lmdb_cursor *c, struct log_item *item) {
     char what[128];
     snprintf(what, sizeof what, "page %" PRIu64 " %s", c->cursor.fault.page, c->cursor.fault.what);
     item->offset = c->cursor.fault.offset;
@@ -441,7 +434,7 @@ static enum log_step cursor_page_fault(struct log_cursor *c, struct log_item *it
 }
 
 /* The row that came next does not have the index that was to come. */
-static enum log_step cursor_gap(struct log_cursor *c, const struct page_row *row,
+static enum log_step cursor_gap(struct lmdb_cursor *c, const struct page_row *row,
                                 struct log_item *item) {
     char what[128];
     item->offset = row->offset;
@@ -464,7 +457,7 @@ static enum log_step cursor_gap(struct log_cursor *c, const struct page_row *row
     return cursor_fault(c, item, LOG_FAULT_MISSING, from, index - 1, what);
 }
 
-static enum log_step cursor_step(struct log_cursor *c, struct log_item *item) {
+static enum log_step cursor_step(struct lmdb_cursor *c, struct log_item *item) {
     struct page_row row;
     if (c->view_records >= SOURCE_VIEW_RECORDS_MAX ||
         c->tree.touched_bytes >= source_touched_bytes_max) {
@@ -485,7 +478,8 @@ static enum log_step cursor_step(struct log_cursor *c, struct log_item *item) {
     return cursor_record(c, &row, item);
 }
 
-enum log_step log_cursor_next(struct log_cursor *c, struct log_item *item) {
+static enum log_step cursor_next(struct log_cursor *cursor, struct log_item *item) {
+    struct lmdb_cursor *c = (struct lmdb_cursor *)(void *)cursor;
     char error[160];
     for (;;) {
         item->header = NULL;
@@ -525,7 +519,8 @@ static int64_t tree_time_from(struct page_tree *tree, uint64_t index, uint64_t u
     }
 }
 
-uint64_t log_source_index_at(struct log_source *s, int64_t time_ms) {
+static uint64_t source_index_at(struct log_source *source, int64_t time_ms) {
+    struct lmdb_source *s = (struct lmdb_source *)(void *)source;
     uint32_t i = s->count;
     while (i > 0 && (s->list[i - 1].first_ms == 0 || s->list[i - 1].first_ms > time_ms)) i--;
     if (i == 0) return 0;
@@ -540,4 +535,33 @@ uint64_t log_source_index_at(struct log_source *s, int64_t time_ms) {
     }
     page_tree_close(&tree);
     return low - 1;
+}
+
+/* -- life ----------------------------------------------------------------------------------- */
+
+static const struct log_source_ops lmdb_source_ops = {
+    .close = source_close, .refresh = source_refresh, .directory = source_directory,
+    .segments = source_segments, .range = source_range, .bytes = source_bytes,
+    .index_at = source_index_at, .failure = source_failure, .cursor_open = cursor_open,
+    .cursor_close = cursor_close, .cursor_next = cursor_next, .cursor_seek = cursor_seek};
+
+struct log_source *log_source_open(const char *directory, char *error, size_t error_bytes) {
+    if (strlen(directory) + 64 >= LMDB_PATH_BYTES_MAX) {
+        lmdb_error(error, error_bytes, "%.200s...: the path is too long", directory);
+        return NULL;
+    }
+    struct lmdb_source *s = calloc(1, sizeof *s);
+    if (!s) {
+        lmdb_error(error, error_bytes, "%s: no memory", directory);
+        return NULL;
+    }
+    s->base.ops = &lmdb_source_ops;
+    pthread_mutex_init(&s->lock, NULL);
+    snprintf(s->directory, sizeof s->directory, "%s", directory);
+    for (size_t n = strlen(s->directory); n > 1 && s->directory[n - 1] == '/';) {
+        s->directory[--n] = 0;
+    }
+    if (source_refresh(&s->base, error, error_bytes) == 0) return &s->base;
+    source_close(&s->base);
+    return NULL;
 }

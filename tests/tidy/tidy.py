@@ -53,7 +53,8 @@ PROJECT_INCLUDES = {
     'clients/sdk/jumun_query.h': ('jumun.h',), # as it is installed, beside it
     # The tool for logs reads and writes what the engine stores.
     'clients/replay/': ('clients/', 'engine/wire/', 'engine/base/', 'engine/limits.h', 'actors/',
-                        'persistence/log_source.h', 'persistence/state_source.h',
+                        'persistence/log_source.h', 'persistence/log_source_ops.h',
+                        'persistence/state_source.h',
                         'persistence/record.h', 'persistence/storage.h',
                         'persistence/lmdb/storage_lmdb.h'),
     'tests/': ('',),
@@ -64,7 +65,7 @@ LIBRARY_INCLUDES = [
     (r'raft(\.h$|/)', ('persistence/consensus/', 'tests/')),
     (r'nng/', ('engine/node/', 'engine/ingress/', 'engine/egress/', 'engine/courier/',
                 'engine/cluster/', 'engine/feed/', 'engine/replica/', 'engine/peers/',
-                'clients/sdk/', 'tests/')),
+                'clients/sdk/', 'clients/replay/feed_', 'tests/')),
     (r'msgpack(\.h$|/)', ('engine/wire/', 'clients/', 'tests/')),
     (r'jemalloc/', ('engine/base/', 'tests/')),
     (r'xxhash\.h$', ('actors/store/', 'persistence/', 'engine/', 'clients/', 'tests/')),
