@@ -370,9 +370,11 @@ nng_msg *feed_call_wait(struct feed_call *c, char *error, size_t error_bytes) {
         bool other = l->other_cluster;
         pthread_mutex_unlock(&l->lock);
         if (other || text_mono_ns() >= end_ns || link_interrupted()) {
-            snprintf(error, error_bytes, other ? "%s: another cluster's node is there now"
-                                               : "%s: no answer for %u s: the node is away", l->node,
+            char what[96];
+            snprintf(what, sizeof what, "no answer for %u s: the node is away",
                      feed_link_settings.patience_ms / 1000);
+            link_fail(l, error, error_bytes,
+                      other ? "another cluster's node is there now" : what);
             return NULL;
         }
         link_renew(l, c->generation);

@@ -19,8 +19,8 @@ static const struct args_option verify_options[] = {
     {"at", 0, "MOMENT", "only the log up to then (the stored state is left out)", NULL},
     {"log-only", 0, NULL, "leave out the stored state", NULL},
     {"hash", 0, NULL, "tell the hash of each shard's state at its last record", NULL},
-    {"against", 'a', "OTHER", "compare the state's hash with another directory's, or with what "
-     "hash --json wrote to a .json file; may be given again", "@file"},
+    {"against", 'a', "OTHER", "compare the state's hash with that of another directory or "
+     "node, or with what hash --json wrote to a .json file; may be given again", "@file"},
     {"max-faults", 0, "N", "show so many at most (default 1000); all are counted", NULL},
     {NULL, 0, NULL, NULL, NULL}};
 
@@ -109,6 +109,7 @@ const struct replay_command replay_commands[] = {
      "Works beside a running node, which is never made to wait.",
      "jumun-replay verify jumun-data\n"
      "jumun-replay verify jumun-data --against other-node/jumun-data\n"
+     "jumun-replay verify tcp://node-a:7400 --against tcp://node-b:7400\n"
      "jumun-replay verify backup --json | jq .faults",
      verify_options, 1, 1, replay_verify},
     {"hash", "SOURCE", "Tells a hash of the state, equal on every node that has it",
@@ -137,7 +138,7 @@ const struct replay_command replay_commands[] = {
      "that both have. With --json one difference a line, then their number. Exit 1 when there\n"
      "are any.",
      "jumun-replay diff jumun-data --from -10m\n"
-     "jumun-replay diff node-a/jumun-data node-b/jumun-data",
+     "jumun-replay diff node-a/jumun-data tcp://node-b:7400",
      diff_options, 1, 2, replay_diff},
     {"export", "SOURCE", "Writes events as JSON lines, CSV or msgpack",
      "All shards together, by time. Filters add up; several of one kind are alternatives.",

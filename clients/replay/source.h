@@ -44,9 +44,9 @@ int source_open(struct source *source, const char *path, int64_t only, char *err
                 size_t error_bytes);
 void source_close(struct source *source);
 
-/* Of a feed whose log does not reach back to record 1: fetches the stored states of such shards into
- * a directory below `scratch`, so that a fold can begin with them; then looks how far the logs are.
- * Nothing to be done for directories. 0, or -1 with a sentence. */
+/* Of a feed whose log does not reach back to record 1: fetches the stored states of such shards
+ * into a directory below `scratch`, so that a fold can begin with them; then looks how far the logs
+ * are. Nothing to be done for directories. 0, or -1 with a sentence. */
 int source_fetch_states(struct source *source, const char *scratch, char *error,
                         size_t error_bytes);
 /* What a feed could not do any more (log_source_failure()); NULL = nothing. */

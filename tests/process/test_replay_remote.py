@@ -1,0 +1,320 @@
+#!/usr/bin/env python3
+"""jumun-replay over the network: the feed of a live node says what its directory says, in every
+command; a node that goes away is gone on with; logs that were cut; nodes that differ.
+
+  test_replay_remote.py JUMUND JUMUN JUMUN_REPLAY JUMUN_BENCH RULES
+"""
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+JUMUND, JUMUN, REPLAY, BENCH, RULES = sys.argv[1:6]
+FAILURES = []
+PORTS_A_NODE = 10
+
+
+def check(condition, what):
+    if not condition:
+        FAILURES.append(what)
+        print('FAILED:', what)
+
+
+def free_port():
+    """A port with nobody on it nor on the ones around it, which a node takes as well."""
+    free_port.next = getattr(free_port, 'next', 20000 + os.getpid() % 500 * 20)
+    while True:
+        base = free_port.next
+        free_port.next = base + PORTS_A_NODE if base < 30000 else 20000
+        try:
+            for port in range(base - 3, base + 4):
+                with socket.socket() as s:
+                    s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                    s.bind(('127.0.0.1', port))
+            return base
+        except OSError:
+            continue
+
+
+def replay(*arguments, expect=0):
+    done = subprocess.run([REPLAY, *map(str, arguments)], capture_output=True, text=True,
+                          check=False, timeout=200)
+    if expect is not None and done.returncode != expect:
+        check(False, f'{arguments}: exit {done.returncode}, not {expect}: '
+                     f'{done.stdout[-400:]} {done.stderr[-400:]}')
+    return done
+
+
+def replay_json(*arguments, expect=0):
+    return json.loads(replay(*arguments, '--json', expect=expect).stdout)
+
+
+class Node:
+    """A node at an address that it keeps over restarts."""
+
+    def __init__(self, data, *options):
+        self.options = [JUMUND, '--data', str(data), '--checkpoint-age-ms', '300', *options]
+        self.endpoint = f'tcp://127.0.0.1:{free_port()}'
+        self.start()
+
+    def start(self):
+        self.process = subprocess.Popen([*self.options, '--listen', self.endpoint],
+                                        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+                                        text=True)
+        line = self.process.stdout.readline().split()
+        assert line[:2] == ['jumund', 'ready:'], line
+
+    def feed(self):
+        status = subprocess.run([JUMUN, '-q', '-e', self.endpoint, 'status', '--json'],
+                                capture_output=True, text=True, check=True)
+        return json.loads(status.stdout)['feed']['endpoint']
+
+    def jumun(self, *arguments):
+        done = subprocess.run([JUMUN, '-q', '-e', self.endpoint, *arguments], capture_output=True,
+                              text=True, check=False)
+        check(done.returncode == 0, f'jumun {arguments}: exit {done.returncode}: {done.stderr}')
+        return done.stdout.strip()
+
+    def place(self, store='s1'):
+        return self.jumun('place', '--store', store, '--currency', 'KRW', '--fulfilment', 'pickup',
+                          '--line', 'bibimbap:2:9500')
+
+    def bench(self, seconds, *options):
+        return subprocess.Popen([BENCH, '-e', self.endpoint, '-s', str(seconds), '--warmup', '0',
+                                 '--live', '300', '--batch', '32', '--in-flight', '2', '-q',
+                                 *options], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+    def stop(self, how=signal.SIGTERM):
+        self.process.send_signal(how)
+        self.process.wait(60)
+        self.process.stdout.close()
+
+
+def load(node):
+    check(node.bench(1).wait() == 0, 'the load went through')
+    keys = [node.place(f's{i % 2}') for i in range(4)]
+    node.jumun('pay', keys[0], '19000', '--reference', 'pg-1')
+    node.jumun('cancel', keys[0], '--by', 'customer')
+    node.jumun('store', 'pause', 's1', '--reason', 'fire drill')
+    return keys
+
+
+def without(report, *names):
+    return {k: v for k, v in report.items() if k not in names}
+
+
+def told(done):
+    """What was printed, without how long ago it all was."""
+    return [line for line in done.stdout.split('\n') if ' ago' not in line]
+
+
+def test_same_as_directory(data, node, keys):
+    """Every question has the same answer, whether the directory or the feed is asked."""
+    endpoint = node.endpoint
+    here = replay_json('verify', data, '--hash', '--log-only')
+    there = replay_json('verify', endpoint, '--hash')
+    check(there['sound'] and there['shards'][0]['events'] > 0, f'sound: {there["faults"][:3]}')
+    names = ('seconds', 'shards')
+    check(without(here, *names) == without(there, *names), f'verify: {there}')
+    for a, b in zip(here['shards'], there['shards'], strict=True):
+        check(a == b, f'verify: {a} {b}')
+    check(replay_json('hash', data) == replay_json('hash', endpoint), 'hash')
+    check(replay_json('hash', node.feed()) == replay_json('hash', data), 'the feed itself')
+    at = ','.join(f'{s["shard"]}:{s["index"] // 2}' for s in there['shards'])
+    check(replay_json('hash', data, '--at', at) == replay_json('hash', endpoint, '--at', at),
+          'hash at an index')
+    times = [e['time_ms'] for e in map(json.loads, replay('export', data, '-q').stdout.split('\n')
+                                       [:-1])]
+    middle = f'@{times[len(times) // 2]}'
+    cases = [('show', keys[0]), ('show', keys[1]), ('state', keys[0], '--json'),
+             ('state', keys[0]), ('history', keys[0], '--timeline'),
+             ('history', keys[2], '--at', 'now'), ('export',), ('export', '--from', middle),
+             ('export', '--to', middle),
+             ('export', '--store', 's1', '-f', 'csv', '--fields', 'index,subject,store'),
+             ('export', '--order', keys[0]), ('republish', '--kind', 'order_placed'),
+             ('export', '--shard', '1', '--messages')]
+    for command, *rest in cases:
+        a, b = replay(command, data, *rest, '-q'), replay(command, endpoint, *rest, '-q')
+        check(told(a) == told(b) and a.stdout, f'{command} {rest}: {len(a.stdout)} bytes of the '
+                                               f'directory, {len(b.stdout)} of the feed')
+    for command, *rest in [('state', '--all', '--json'), ('state', '--stores', '--json'),
+                           ('diff', '--from', middle, '--json')]:
+        code = 1 if command == 'diff' else 0
+        a = replay(command, data, *rest, '-q', expect=code)
+        b = replay(command, endpoint, *rest, '-q', expect=code)
+        check(sorted(a.stdout.split('\n')) == sorted(b.stdout.split('\n')), f'{command}')
+    a, b = replay_json('stats', data), replay_json('stats', endpoint)
+    check(a == b, 'stats')
+    same = replay('what-if', endpoint, '--rules', RULES)
+    check('0 would differ' in same.stderr, f'what-if: {same.stderr}')
+
+
+def test_errors(data, node, work):
+    gone = replay('verify', f'tcp://127.0.0.1:{free_port()}', expect=3)
+    check('refused' in gone.stderr, f'nobody there: {gone.stderr}')
+    check('no shard 9' in replay('export', node.endpoint, '--shard', '9', expect=3).stderr, 'shard')
+    check('such as tcp://' in replay('hash', 'tls+tcp://127.0.0.1:1', expect=3).stderr, 'tls')
+    replay('show', node.endpoint, '01M7YHG7G67Q0GS17Q4ZVFARY4', expect=4)
+    for command in ('rebuild', 'restore'):
+        made = replay(command, node.endpoint, work / 'never', expect=3)
+        check('a directory is made of a directory' in made.stderr, f'{command}: {made.stderr}')
+    bare = Node(work / 'bare', '--feed-listen', 'none')
+    none = replay('verify', bare.endpoint, expect=3)
+    check('no feed' in none.stderr, f'no feed: {none.stderr}')
+    other = replay('hash', f'{node.endpoint},{bare.endpoint}', expect=3)
+    check(bare.endpoint in other.stderr, 'two nodes, one without a feed')
+    bare.stop()
+    shutil.rmtree(work / 'bare')
+    check(replay_json('hash', f'{node.endpoint},{node.feed()}') == replay_json('hash', data),
+          'two addresses, read as one')
+
+
+def test_play(node, work):
+    into = Node(work / 'into', '--shards', '2')
+    report = replay_json('play', node.endpoint, '--speed', 'max', '--into', into.endpoint, '--from',
+                         '0:1,1:1', '--to', '0:40,1:40')
+    check(report['unanswered'] == 0 and report['not_sent'] == 0, f'play: {report}')
+    check(replay_json('verify', into.endpoint)['sound'], 'what was played is sound')
+    into.stop()
+    shutil.rmtree(work / 'into')
+
+
+def test_nodes_that_differ(data, node, work):
+    """Two nodes with one past: equal, then each with a record of its own in the same place."""
+    node.stop()
+    shutil.copytree(data, work / 'twin')
+    node.start()
+    twin = Node(work / 'twin')
+    report = replay_json('verify', node.endpoint, '--against', twin.endpoint, '--against',
+                         work / 'twin')
+    check(report['sound'] and len(report['against']) == 4 and
+          all(one['equal'] for one in report['against']), f'twins: {report}')
+    check(replay_json('diff', node.endpoint, twin.endpoint) == {'differences': 0}, 'twins')
+    key = replay('export', data, '--kind', 'order_placed', '--store', 's0', '-f', 'csv', '--fields',
+                 'subject', '-q').stdout.split()[1]
+    node.jumun('annotate', key, 'here')
+    twin.jumun('annotate', key, 'there: not the same')
+    for other in (twin.endpoint, work / 'twin'):
+        report = replay_json('verify', node.endpoint, '--against', other, expect=1)
+        check([f['kind'] for f in report['faults']] == ['hash_differs'], f'differ: {report}')
+        check('is the first one that differs' in report['faults'][0]['what'], 'where they differ')
+        done = replay('diff', node.endpoint, other, '--json', '-q', expect=1)
+        lines = [json.loads(line) for line in done.stdout.splitlines()]
+        check([line.get('key') for line in lines] == [key, None], f'differ: {lines}')
+    done = replay('diff', data, twin.endpoint, '-q', expect=1)
+    check(done.stdout.startswith(key), f'a directory and a node: {done.stdout}')
+    twin.stop()
+    shutil.rmtree(work / 'twin')
+
+
+def test_node_goes_away(data, node):
+    """Killed in the middle of an export, and started again: not an event is missing or twice."""
+    fields = ('--fields', 'index,time_ms,subject,version,action')
+    wanted = replay('export', data, '-q', *fields).stdout
+    reader = subprocess.Popen([REPLAY, 'export', node.endpoint, '-q', '--patience', '120s',
+                               *fields], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    begin = reader.stdout.read(1 << 16)
+    node.stop(signal.SIGKILL)
+    time.sleep(0.5)
+    node.start()
+    rest, told = reader.communicate(timeout=200)
+    check(reader.returncode == 0 and (begin + rest).decode() == wanted,
+          f'{len(begin) + len(rest)} bytes over a restart, not {len(wanted)}: {told[-300:]}')
+    reader = subprocess.Popen([REPLAY, 'export', node.endpoint, '--patience', '2s', *fields],
+                              stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    reader.stdout.read(1 << 16)
+    node.stop(signal.SIGKILL)
+    rest, told = reader.communicate(timeout=200)
+    check(reader.returncode == 3 and b'the node is away' in told, f'away for good: {told}')
+    check(b'trying again for up to 2 s' in told, f'that it waits is told: {told}')
+    node.start()
+
+
+def test_live(node):
+    """Beside a loaded node: no false alarm, and Ctrl-C ends it."""
+    bench = node.bench(4)
+    runs = 0
+    while bench.poll() is None:
+        report = replay_json('verify', node.endpoint)
+        check(report['sound'], f'live: {report["faults"][:3]}')
+        runs += 1
+    check(runs > 1, 'the node was looked at under load')
+    stopped = subprocess.Popen([REPLAY, 'verify', node.endpoint], stdout=subprocess.DEVNULL,
+                               stderr=subprocess.DEVNULL)
+    node.process.send_signal(signal.SIGSTOP)  # it answers nothing any more
+    stopped.send_signal(signal.SIGINT)
+    code = stopped.wait(60)
+    node.process.send_signal(signal.SIGCONT)
+    check(code in (130, -signal.SIGINT, 0, 3), f'interrupted: {code}')
+
+
+def test_cut_log(data, node, work):
+    """Retention took the beginning: folds begin with the state that the node gives."""
+    key = node.place()
+    whole = replay_json('hash', node.endpoint)
+    node.stop()
+    segments = sorted((data / 'shard-0').glob('log-*'))
+    check(len(segments) > 1, f'{len(segments)} segments')
+    shutil.rmtree(segments[0])
+    node.start()
+    scratch = work / 'scratch'
+    scratch.mkdir()
+    index = whole['shards'][0]['index']
+    hashed = replay_json('hash', node.endpoint, '--scratch', scratch)
+    check(hashed['shards'][0]['index'] >= index, f'{hashed}, not {whole}')
+    check(hashed == replay_json('hash', data), 'the hash of the directory')
+    check(not list(scratch.iterdir()), 'nothing stays in the scratch directory')
+    report = replay_json('verify', node.endpoint, '--against', data)
+    check(report['sound'] and report['shards'][0]['first'] > 1, f'cut: {report}')
+    check(key in replay('state', node.endpoint, '--all', '-q').stdout, 'all orders')
+    early = replay('hash', node.endpoint, '--at', '5', expect=4)
+    check('at the earliest' in early.stderr, f'before the state: {early.stderr}')
+
+
+def test_long_log(work):
+    data = work / 'long'
+    node = Node(data, '--shards', '1', '--segment-bytes', '64M')
+    try:
+        for _ in range(60):
+            check(node.bench(2, '--lines', '64').wait() == 0, 'the load went through')
+            if len(list((data / 'shard-0').glob('log-*'))) > 1:
+                break
+        time.sleep(1)
+        test_node_goes_away(data, node)
+        test_cut_log(data, node, work)
+    finally:
+        node.stop(signal.SIGKILL)
+    shutil.rmtree(data)
+
+
+def main():
+    work = Path(tempfile.mkdtemp(prefix='jumun-replay-remote-'))
+    node = None
+    try:
+        data = work / 'data'
+        node = Node(data, '--shards', '2')
+        keys = load(node)
+        time.sleep(1)
+        test_same_as_directory(data, node, keys)
+        test_errors(data, node, work)
+        test_play(node, work)
+        test_nodes_that_differ(data, node, work)
+        test_live(node)
+        test_long_log(work)
+    finally:
+        if node and node.process.poll() is None:
+            node.process.send_signal(signal.SIGCONT)
+            node.stop(signal.SIGKILL)
+        shutil.rmtree(work, ignore_errors=True)
+    print('failures:', len(FAILURES))
+    return 1 if FAILURES else 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())
