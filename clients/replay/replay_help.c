@@ -33,7 +33,8 @@ void replay_print_overview(const struct replay *r, FILE *out) {
     fprintf(out, "%sjumun-replay%s [OPTION]... COMMAND SOURCE [ARGUMENT]...\n"
                  "Asks, proves and uses the event log of a Jumun order engine. SOURCE is the data "
                  "directory\nof a node (running or not), a backup, a shard's directory, a segment, "
-                 "or the address of a\nlive node such as tcp://host:7400.\n", REPLAY_STYLE(r, "1"), REPLAY_PLAIN(r));
+                 "or the address of a\nlive node such as tcp://host:7400.\n",
+            REPLAY_STYLE(r, "1"), REPLAY_PLAIN(r));
     help_heading(r->color, "Commands", out);
     for (const struct replay_command *c = replay_commands; c->name; c++) {
         char left[64];
