@@ -287,7 +287,7 @@ void fake_engine_freeze(struct fake_engine *e) { atomic_store(&e->frozen, true);
 uint32_t fake_engine_messages(struct fake_engine *e) { return atomic_load(&e->messages); }
 
 bool fake_engine_await_messages(struct fake_engine *e, uint32_t count) {
-    for (int i = 0; i < 10000; i++) {
+    for (int i = 0; i < 60000; i++) {
         if (atomic_load(&e->messages) >= count) return true;
         nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
     }

@@ -56,7 +56,7 @@ const char *fake_engine_address(const char *name);
 /* Which shard owns the key, by the map that this engine tells. */
 uint32_t fake_engine_shard_of(struct fake_engine *engine, const jumun_key *key);
 uint32_t fake_engine_messages(struct fake_engine *engine);
-/* Waits until the script has seen this many messages; false after 10 s. */
+/* Waits until the script has seen this many messages; false after 60 s. */
 bool fake_engine_await_messages(struct fake_engine *engine, uint32_t count);
 
 #endif
