@@ -16,7 +16,11 @@ import sys
 import tempfile
 import time
 
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', 'lib'))
+import ports  # noqa: E402
+
 WAIT_SECONDS = 60
+AGREE_SECONDS = 120
 KILLS = 5
 
 
@@ -110,7 +114,7 @@ class Program:
 
     def stop(self):
         self.process.terminate()
-        code = self.process.wait(WAIT_SECONDS)
+        code = self.process.wait(2 * WAIT_SECONDS)
         self.process.stdout.close()
         if code != 0:
             sys.exit(f'FAILED: {self.arguments[0]} ended with {code}')
@@ -133,7 +137,9 @@ def everything(endpoint, demand):
     for bucket in (60000, 86400000):
         cursor = None
         while True:
-            reply = ask(endpoint, [1, 0, [[205, bucket, None, None, None, None, 1000, cursor]]])
+            reply = ask(endpoint, [1, -WAIT_SECONDS * 1000,
+                                   [[205, bucket, None, None, None, None, 1000, cursor]], demand])
+            assert reply[1] == 0 and reply[2][0][0] == 0 and reply[4] == [], reply[:2]
             counters += reply[2][0][5]
             if len(reply[2][0]) < 7:
                 break
@@ -145,6 +151,35 @@ def tokens(endpoint):
     return {t[0]: t[1] for t in ask(endpoint, [1, 0, [[100]]])[3]}
 
 
+def committed(endpoint):
+    """What the node itself has: the newest durable index of each of its shards."""
+    status = ask(endpoint, [1, None, [[102, None, None]]])[2][0][5]
+    return {shard['shard']: shard['commit_index'] for shard in status['shards']}
+
+
+def compare(node, endpoint, url, fresh_url):
+    """Both replicas' orders and counters while both reflect the very same, no less than the node
+    had committed. Deadlines of orders pass on the node all the time, and what follows from them
+    comes to the replicas one after the other: so the node stands still meanwhile. Should they
+    move all the same (what was on its way to them), then once more."""
+    until = time.monotonic() + AGREE_SECONDS
+    wanted = committed(endpoint)
+    while time.monotonic() < until:
+        time.sleep(0.05)
+        node.process.send_signal(signal.SIGSTOP)
+        now = tokens(url)
+        if all(now.get(shard, 0) >= index for shard, index in wanted.items()):
+            demand = [[shard, index] for shard, index in now.items()]
+            if tokens(fresh_url) == now:
+                one, other = everything(url, demand), everything(fresh_url, demand)
+                if tokens(url) == now and tokens(fresh_url) == now:
+                    node.process.send_signal(signal.SIGCONT)
+                    return one, other
+        node.process.send_signal(signal.SIGCONT)
+    sys.exit(f'FAILED: the replicas never rested at one state: the node had {wanted}, '
+             f'they have {tokens(url)} and {tokens(fresh_url)}')
+
+
 def main(jumund, jumun_replica, jumun_bench):
     work = tempfile.mkdtemp(prefix='jumun-replica-kill-', dir=os.environ.get('TMPDIR', '/tmp'))
     print('directory:', work)
@@ -153,14 +188,9 @@ def main(jumund, jumun_replica, jumun_bench):
         return Program([jumun_replica, '--data', f'{work}/{name}', '--nodes', node_endpoint,
                         '--listen', 'tcp://127.0.0.1:0', '--notify-listen', 'none',
                         '--map-size', '4G'], f'{work}/{name}.log')
-    with socket.socket() as s:  # the node keeps its port over the restart
-        s.bind(('127.0.0.1', 0))
-        port = s.getsockname()[1]
-    with socket.socket() as s:
-        s.bind(('127.0.0.1', 0))
-        feed_port = s.getsockname()[1]
+    port = ports.pick(10)  # the node keeps its ports over the restart
     node = Program([jumund, '--data', f'{work}/node', '--listen', f'tcp://127.0.0.1:{port}',
-                    '--shards', '2', '--no-pin', '--feed-listen', f'tcp://127.0.0.1:{feed_port}'],
+                    '--shards', '2', '--no-pin', '--feed-listen', f'tcp://127.0.0.1:{port + 8}'],
                    f'{work}/node.log')
     endpoint = node.start()
     victim = replica('victim', endpoint)
@@ -185,13 +215,10 @@ def main(jumund, jumun_replica, jumun_bench):
         print('killed at', seen, 'back at', again)
         if any(again.get(shard, 0) < index for shard, index in seen.items()):
             sys.exit('FAILED: what was answered was lost by the kill')
-    load.wait(WAIT_SECONDS)
-    demand = [[shard, index] for shard, index in tokens(url).items()]
+    load.wait(4 * WAIT_SECONDS)
     fresh = replica('fresh', endpoint)
     fresh_url = fresh.start()
-    demand = [[shard, index] for shard, index in tokens(fresh_url).items()]
-    orders, counters = everything(url, demand)
-    fresh_orders, fresh_counters = everything(fresh_url, demand)
+    (orders, counters), (fresh_orders, fresh_counters) = compare(node, endpoint, url, fresh_url)
     print(len(orders), 'orders,', len(counters), 'counters')
     if not orders or orders != fresh_orders:
         sys.exit(f'FAILED: {len(orders)} orders, {len(fresh_orders)} made from the log, '
