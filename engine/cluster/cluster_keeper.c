@@ -124,9 +124,10 @@ void *cluster_keeper_encode(struct cluster_keeper *k, uint32_t *bytes) {
 
 /* The version of the document if its stores are to be spread over other shards now; 0 = not. By
  * this node's clock; the group's decides. */
-static uint64_t keeper_stores_due(const struct actor *cluster) {
+static uint64_t keeper_stores_due(const struct cluster_keeper *k, const struct actor *cluster) {
     const struct cluster_document *d = cluster_document_of(cluster);
-    return cluster_shards_begun(d, clock_unix_ms()) != d->stores_shards ? cluster->version : 0;
+    int64_t now_ms = k->options.now_ms ? k->options.now_ms(k->options.arg) : clock_unix_ms();
+    return cluster_shards_begun(d, now_ms) != d->stores_shards ? cluster->version : 0;
 }
 
 /* On the shard's thread, or on ours. */
@@ -137,7 +138,7 @@ static void keeper_answered(struct request *request) {
     if (q->result.code == RESULT_OK && q->result.value_kind == RESULT_VALUE_CLUSTER) {
         const struct actor *cluster = q->result.value;
         keeper_offer(k, cluster->version, cluster_document_of(cluster));
-        move_stores = keeper_stores_due(cluster);
+        move_stores = keeper_stores_due(k, cluster);
     }
     if (q->command.kind == COMMAND_CLUSTER_MOVE_STORES && q->result.code == RESULT_OK)
         log_info("the epoch has begun: stores move to its shards");

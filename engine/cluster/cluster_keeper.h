@@ -33,6 +33,8 @@ struct cluster_keeper_options {
     int (*apply)(void *arg, struct cluster_topology *topology, char *error, size_t error_bytes);
     /* Sends to another node; false = lost. Must not block. */
     bool (*send)(void *arg, uint32_t node, uint32_t kind, struct bytes body);
+    /* The time that the node decides by, Unix ms; NULL = the machine's. */
+    int64_t (*now_ms)(void *arg);
     void *arg;
 };
 

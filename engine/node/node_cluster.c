@@ -59,6 +59,11 @@ static bool cluster_keeper_send(void *arg, uint32_t node, uint32_t kind, struct 
     return node_peers_send(n->peers, node, kind, body);
 }
 
+static int64_t cluster_keeper_now_ms(void *arg) {
+    struct node *n = arg;
+    return node_clock_ms(&n->clock);
+}
+
 void *node_cluster_document(void *arg, uint32_t *bytes) {
     struct node *n = arg;
     return cluster_keeper_encode(n->keeper, bytes);
@@ -104,7 +109,7 @@ int node_cluster_read(struct node *n, struct cluster_topology **topology, char *
 static bool cluster_make_keeper(struct node *n) {
     const struct cluster_keeper_options options = {
         .directory = n->config.data, .shards = &n->local, .apply = cluster_keeper_apply,
-        .send = cluster_keeper_send, .arg = n};
+        .send = cluster_keeper_send, .now_ms = cluster_keeper_now_ms, .arg = n};
     if (!n->cluster_cache) return true;
     n->keeper = cluster_keeper_new(&options, n->cluster_cache);
     return n->keeper != NULL;

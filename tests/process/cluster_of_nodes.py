@@ -1,0 +1,132 @@
+"""A cluster of real nodes for tests in Python. JUMUND and JUMUN are a script's first arguments."""
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+JUMUND, JUMUN = sys.argv[1:3]
+PATIENCE = 60
+PORTS_A_NODE = 45           # clients + shards; other nodes from 30 on, which take two
+
+
+def check(good, what):
+    if not good:
+        raise SystemExit('FAILED: ' + what)
+
+
+def free_ports(count):
+    """The first of `count` ports in a row that nobody uses now."""
+    for base in range(21000 + os.getpid() % 40 * 250, 60000, 250):
+        taken = False
+        for port in range(base, base + count):
+            with socket.socket() as s:
+                s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                try:
+                    s.bind(('127.0.0.1', port))
+                except OSError:
+                    taken = True
+                    break
+        if not taken:
+            return base
+    raise SystemExit('no free ports')
+
+
+class Cluster:
+    def __init__(self, folder, env=None):
+        """`env`: variables of all programs, beside the test's own."""
+        self.folder, self.nodes, self.keys = folder, {}, []
+        self.env = {**os.environ, **(env or {})}
+        self.base = free_ports(5 * PORTS_A_NODE)
+
+    def url(self, place):
+        return 'tcp://127.0.0.1:%d' % (self.base + place * PORTS_A_NODE)
+
+    def data(self, place):
+        return os.path.join(self.folder, 'node-%d' % place)
+
+    def start(self, place, *options, alone=False, wait=True):
+        """Starts a node and returns its first line: that it waits, or that it serves."""
+        peers = 'tcp://127.0.0.1:%d' % (self.base + place * PORTS_A_NODE + 30)
+        waits = [] if alone else ['--cluster-wait', '--peer-listen', peers]
+        log = open(self.data(place) + '.log', 'a')
+        node = subprocess.Popen([JUMUND, '--data', self.data(place), '--listen', self.url(place),
+                                 '--feed-listen', 'none', '--notify-listen', 'none', '--no-pin',
+                                 *waits, *options], stdout=subprocess.PIPE, stderr=log, text=True,
+                                env=self.env)
+        self.nodes[place] = node
+        return node.stdout.readline() if wait else ''
+
+    def end(self, place, how=signal.SIGTERM):
+        node = self.nodes.pop(place)
+        node.send_signal(how)
+        node.wait(timeout=PATIENCE)
+        return node.returncode
+
+    def end_all(self):
+        for node in self.nodes.values():
+            node.kill()
+            node.wait()
+
+    def jumun(self, *words, at=None, expect=0):
+        places = [at] if at is not None else sorted(self.nodes)
+        run = subprocess.run([JUMUN, '--endpoint', ','.join(map(self.url, places)), '--timeout',
+                              '20s', *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                             text=True, timeout=PATIENCE * 3, check=False, env=self.env)
+        if run.returncode != expect:
+            raise SystemExit('FAILED: jumun %s: %d, not %d\n%s%s' % (
+                ' '.join(words), run.returncode, expect, run.stdout, run.stderr))
+        return run.stdout + run.stderr
+
+    def status(self):
+        return json.loads(self.jumun('--json', 'cluster', 'status'))
+
+    def place_orders(self, count, store='store-1'):
+        for _ in range(count):
+            key = self.jumun('--quiet', 'place', '--store', store, '--currency', 'KRW', '--line',
+                             'a:1:100').strip()
+            self.keys.append(key)
+
+    def all_orders_are_there(self):
+        for key in self.keys:
+            order = json.loads(self.jumun('--json', 'get', key))
+            check(order['state'] == 'placed', 'order %s is there' % key)
+
+    def try_jumun(self, *words):
+        return subprocess.run([JUMUN, '--endpoint', ','.join(map(self.url, sorted(self.nodes))),
+                               '--timeout', '20s', *words], stdout=subprocess.DEVNULL,
+                              stderr=subprocess.DEVNULL, timeout=PATIENCE, check=False,
+                              env=self.env).returncode
+
+    def await_that(self, holds, what):
+        for _ in range(10 * PATIENCE):
+            if holds():
+                return
+            time.sleep(0.1)
+        raise SystemExit('FAILED: ' + what)
+
+    def replicas_of(self, shard):
+        """How many of the nodes that run have a replica of it that runs."""
+        count = 0
+        for place in sorted(self.nodes):
+            node = json.loads(self.jumun('--json', 'status', at=place))
+            count += any(row['shard'] == shard for row in node['shards'])
+        return count
+
+    def numbers(self):
+        return [n['node'] for n in self.status()['nodes'] if n['state'] != 'removed']
+
+
+def form(c, places, *options):
+    words = [w for p in places for w in ('--node', c.url(p))]
+    return c.jumun('cluster', 'form', *words, *options)
+
+
+def print_logs(folder):
+    """What the nodes said, for a test that failed."""
+    for name in sorted(os.listdir(folder)):
+        if name.endswith('.log'):
+            print('==', name)
+            print(open(os.path.join(folder, name)).read()[-3000:])
