@@ -1,5 +1,6 @@
 #include "engine/replica/answer.h"
 
+#include <errno.h>
 #include <stdlib.h>
 
 #include "actors/result_codes.h"
@@ -36,7 +37,7 @@ static uint8_t *thread_block(void) {
 const struct actor *answering_order(struct answering *a, const struct id128 *key,
                                     uint32_t *shard) {
     struct bytes block;
-    if (!view_order_get(a->source->store, a->txn, key, &block, shard)) return NULL;
+    if (!view_order_get(a->source->store, &a->read, key, &block, shard)) return NULL;
     if (block.size < sizeof(struct actor) || block.size > ACTOR_BYTES_MAX) return NULL;
     memcpy(a->block, block.data, block.size);
     return (const struct actor *)(const void *)a->block;
@@ -70,6 +71,12 @@ void answering_refuse(struct answering *a, uint16_t code, uint32_t shard, uint64
     msgpack_write_uint(&a->w, retry_after_ms);
 }
 
+void answering_unready(struct answering *a, int rc) {
+    if (rc == MDB_NOTFOUND) answering_refuse(a, RESULT_VIEW_NOT_READY, 0, 0, 1000);
+    else if (rc == ENOMEM) answering_refuse(a, RESULT_OUT_OF_MEMORY, 0, 0, ANSWER_RETRY_MS);
+    else answering_refuse(a, RESULT_STORAGE_FAILED, 0, 0, 0);
+}
+
 int answering_place(const struct answering *a, uint32_t shard) {
     for (uint32_t i = 0; i < a->positions_count; i++) {
         if (a->positions[i].shard == shard) return (int)i;
@@ -81,7 +88,7 @@ int answering_place(const struct answering *a, uint32_t shard) {
 
 static void take_positions(struct answering *a) {
     const void *rows = NULL;
-    a->positions_count = view_positions(a->source->store, a->txn, &rows);
+    a->positions_count = view_positions(a->source->store, &a->read, &rows);
     if (a->positions_count > SHARDS_MAX) a->positions_count = SHARDS_MAX;
     if (a->positions_count != 0)
         memcpy(a->positions, rows, a->positions_count * sizeof *a->positions);
@@ -227,8 +234,7 @@ bool answer_request(const struct answer_source *source, const struct query_reque
     a.block = thread_block();
     if (!a.block) return false;
     for (uint32_t i = 0; i < SHARDS_MAX; i++) ages[i] = source->age_ms(source->arg, i);
-    a.txn = view_read_begin(source->store);
-    if (!a.txn) return false;
+    if (!view_read_begin(source->store, &a.read)) return false;
     *answer = (struct answer){.reached = true};
     take_positions(&a);
     check_demands(&a, ages, answer);
@@ -238,7 +244,7 @@ bool answer_request(const struct answer_source *source, const struct query_reque
     msgpack_write_uint(&a.w, RESULT_OK);
     write_results(&a);
     write_tokens(&a);
-    view_read_end(source->store, a.txn);
+    view_read_end(source->store, &a.read);
     answer->bytes = msgpack_writer_size(&a.w);
     answer->changed = !a.watched || a.changed;
     return true;

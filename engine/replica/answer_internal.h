@@ -8,7 +8,7 @@
 struct answering {
     const struct answer_source *source;
     const struct query_request *request;
-    MDB_txn *txn;
+    struct view_read read;
     struct view_position positions[SHARDS_MAX];
     uint32_t ages[SHARDS_MAX];
     bool missing[SHARDS_MAX];  /* by place in `positions` */
@@ -31,6 +31,9 @@ void answering_head(struct answering *a, uint32_t version, uint32_t shard, uint6
                     bool more);
 void answering_refuse(struct answering *a, uint16_t code, uint32_t shard, uint64_t index,
                       uint32_t retry_after_ms);
+
+/* Refuses what view_cursor_open() gave no cursor for. */
+void answering_unready(struct answering *a, int rc);
 
 /* The place of a shard in `positions`; -1 = not followed. */
 int answering_place(const struct answering *a, uint32_t shard);

@@ -17,15 +17,14 @@ struct page {
     uint32_t last_bytes;
 };
 
-static int compare(MDB_val a, const uint8_t *b, uint32_t b_bytes) {
-    size_t size = a.mv_size < b_bytes ? a.mv_size : b_bytes;
-    int rc = memcmp(a.mv_data, b, size);
+static int compare(struct bytes a, const uint8_t *b, uint32_t b_bytes) {
+    int rc = memcmp(a.data, b, a.size < b_bytes ? a.size : b_bytes);
     if (rc != 0) return rc;
-    return a.mv_size < b_bytes ? -1 : a.mv_size > b_bytes;
+    return a.size < b_bytes ? -1 : a.size > b_bytes;
 }
 
 /* False: the page is full. */
-static bool page_add(struct page *p, MDB_val key) {
+static bool page_add(struct page *p, struct bytes key) {
     struct answering *a = p->a;
     struct id128 id;
     uint32_t shard;
@@ -33,7 +32,7 @@ static bool page_add(struct page *p, MDB_val key) {
         p->more = true;
         return false;
     }
-    memcpy(id.bytes, (uint8_t *)key.mv_data + key.mv_size - 16, 16);
+    memcpy(id.bytes, (const uint8_t *)key.data + key.size - 16, 16);
     const struct actor *order = answering_order(a, &id, &shard);
     if (!order) return true;
     size_t mark = msgpack_writer_size(&a->w);
@@ -48,27 +47,26 @@ static bool page_add(struct page *p, MDB_val key) {
         return false;
     }
     p->rows++;
-    memcpy(p->last, key.mv_data, key.mv_size);
-    p->last_bytes = (uint32_t)key.mv_size;
+    memcpy(p->last, key.data, key.size);
+    p->last_bytes = key.size;
     return true;
 }
 
 /* False: the page is full, or ended by a fault of the disk. */
-static bool page_walk(struct page *p, MDB_cursor *cursor, const struct stretch *s) {
+static bool page_walk(struct page *p, struct view_cursor *cursor, const struct stretch *s) {
     struct bytes after = p->query->cursor;
-    MDB_val key = s->from_bytes ? view_val(s->from, s->from_bytes)
-                                : view_val(s->prefix, s->prefix_bytes);
-    MDB_val value;
-    bool resumed = after.size != 0 && compare(key, after.data, after.size) <= 0;
-    if (resumed) key = view_val(after.data, after.size);
-    int rc = mdb_cursor_get(cursor, &key, &value, MDB_SET_RANGE);
-    if (rc == 0 && resumed && compare(key, after.data, after.size) == 0)
-        rc = mdb_cursor_get(cursor, &key, &value, MDB_NEXT);
-    for (; rc == 0; rc = mdb_cursor_get(cursor, &key, &value, MDB_NEXT)) {
-        if (key.mv_size < s->prefix_bytes + 16) break;
-        if (memcmp(key.mv_data, s->prefix, s->prefix_bytes) != 0) break;
-        if (s->before_bytes && compare(key, s->before, s->before_bytes) >= 0) break;
-        if (!page_add(p, key)) return false;
+    struct bytes from = s->from_bytes ? bytes_of(s->from, s->from_bytes)
+                                      : bytes_of(s->prefix, s->prefix_bytes);
+    bool resumed = after.size != 0 && compare(from, after.data, after.size) <= 0;
+    if (resumed) from = after;
+    bool more = view_cursor_seek(cursor, from.data, from.size);
+    if (more && resumed && compare(cursor->key, after.data, after.size) == 0)
+        more = view_cursor_next(cursor);
+    for (; more; more = view_cursor_next(cursor)) {
+        if (cursor->key.size < s->prefix_bytes + 16) break;
+        if (memcmp(cursor->key.data, s->prefix, s->prefix_bytes) != 0) break;
+        if (s->before_bytes && compare(cursor->key, s->before, s->before_bytes) >= 0) break;
+        if (!page_add(p, cursor->key)) return false;
     }
     return true;
 }
@@ -89,19 +87,27 @@ static uint32_t put_time(uint8_t *out, const struct stretch *s, int64_t ms) {
     return (uint32_t)(view_put_u64(out + s->prefix_bytes, (uint64_t)ms) - out);
 }
 
-/* The query's index and stretch. For a board the last byte of the prefix is the state. */
-static enum view_number stretch_of(const struct query *q, struct stretch *s) {
+/* The query's index, stretch and group. For a board the last byte of the prefix is the state. */
+static enum view_number stretch_of(const struct query *q, struct stretch *s,
+                                   struct overlay_group *group) {
     s->from_bytes = s->before_bytes = 0;
+    *group = (struct overlay_group){.by = OVERLAY_OF, .text = q->subject};
     switch (q->kind) {
-    case QUERY_BY_REF: s->prefix_bytes = put_text(s->prefix, q->subject); return VIEW_BY_REF;
+    case QUERY_BY_REF:
+        s->prefix_bytes = put_text(s->prefix, q->subject);
+        group->chain = OVERLAY_REF;
+        return VIEW_BY_REF;
     case QUERY_CUSTOMER_ORDERS:
         s->prefix_bytes = put_text(s->prefix, q->subject);
+        group->chain = OVERLAY_CUSTOMER;
         return VIEW_BY_CUSTOMER;
     case QUERY_STORE_BOARD:
         s->prefix_bytes = put_text(s->prefix, q->subject) + 1;
+        group->chain = OVERLAY_STORE;
         return VIEW_BOARD;
     default: break;
     }
+    *group = (struct overlay_group){.by = OVERLAY_IN_STATE, .state = q->state};
     s->prefix[0] = q->state;
     s->prefix_bytes = 1;
     if (q->from_ms > 0) s->from_bytes = put_time(s->from, s, q->from_ms);
@@ -109,7 +115,7 @@ static enum view_number stretch_of(const struct query *q, struct stretch *s) {
     return VIEW_BY_STATE;
 }
 
-static void walk_all(struct page *p, MDB_cursor *cursor, struct stretch *s, bool by_state) {
+static void walk_all(struct page *p, struct view_cursor *cursor, struct stretch *s, bool by_state) {
     if (!by_state) {
         page_walk(p, cursor, s);
         return;
@@ -127,28 +133,25 @@ static void walk_all(struct page *p, MDB_cursor *cursor, struct stretch *s, bool
 void answer_list(struct answering *a, const struct query *q) {
     struct stretch s;
     struct page page = {.a = a, .query = q};
-    MDB_cursor *cursor;
-    MDB_dbi table;
+    struct view_cursor cursor;
+    struct overlay_group group;
     bool by_state = q->kind == QUERY_STORE_BOARD;
-    enum view_number view = stretch_of(q, &s);
-    if (!view_table_of(a->source->store, a->txn, view, &table)) {
-        answering_refuse(a, RESULT_VIEW_NOT_READY, 0, 0, 1000);
-        return;
-    }
+    enum view_number view = stretch_of(q, &s, &group);
     if (!cursor_fits(q, &s, by_state)) {
         answering_refuse(a, RESULT_CURSOR_INVALID, 0, 0, 0);
         return;
     }
-    if (mdb_cursor_open(a->txn, table, &cursor) != 0) {
-        answering_refuse(a, RESULT_STORAGE_FAILED, 0, 0, 0);
+    int rc = view_cursor_open(&cursor, a->source->store, &a->read, view, &group);
+    if (rc != 0) {
+        answering_unready(a, rc);
         return;
     }
     size_t start = msgpack_writer_size(&a->w);
     answering_head(a, 0, 0, 0, true);
     size_t head = msgpack_writer_size(&a->w);
     msgpack_writer_tagged_(&a->w, 0xdc, 0, 2);
-    walk_all(&page, cursor, &s, by_state);
-    mdb_cursor_close(cursor);
+    walk_all(&page, &cursor, &s, by_state);
+    view_cursor_close(&cursor);
     if (!msgpack_writer_ok(&a->w)) return;
     a->w.start[head + 1] = (uint8_t)(page.rows >> 8);
     a->w.start[head + 2] = (uint8_t)page.rows;

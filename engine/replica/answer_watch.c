@@ -40,7 +40,7 @@ static bool add_change(struct watching *k, uint32_t shard, uint64_t index,
 
 /* One shard's changes of a store: those behind the token, up to the limit and then to the end of
  * the entry. */
-static void store_shard(struct watching *k, MDB_cursor *cursor, struct bytes store,
+static void store_shard(struct watching *k, struct view_cursor *cursor, struct bytes store,
                         uint32_t place) {
     const struct view_position *p = &k->a->positions[place];
     uint8_t prefix[VIEW_KEY_BYTES_MAX], seek[VIEW_KEY_BYTES_MAX];
@@ -48,13 +48,12 @@ static void store_shard(struct watching *k, MDB_cursor *cursor, struct bytes sto
     uint32_t prefix_bytes = (uint32_t)(end - prefix), first = k->count;
     memcpy(seek, prefix, prefix_bytes);
     view_put_u64(seek + prefix_bytes, k->since[place] + 1);
-    MDB_val key = view_val(seek, prefix_bytes + 8), value;
-    int rc = mdb_cursor_get(cursor, &key, &value, MDB_SET_RANGE);
-    for (; rc == 0; rc = mdb_cursor_get(cursor, &key, &value, MDB_NEXT)) {
+    bool more = view_cursor_seek(cursor, seek, prefix_bytes + 8);
+    for (; more; more = view_cursor_next(cursor)) {
+        struct bytes key = cursor->key;
         struct id128 id;
-        if (key.mv_size != prefix_bytes + 24 || memcmp(key.mv_data, prefix, prefix_bytes) != 0)
-            break;
-        const uint8_t *at = (const uint8_t *)key.mv_data + prefix_bytes;
+        if (key.size != prefix_bytes + 24 || memcmp(key.data, prefix, prefix_bytes) != 0) break;
+        const uint8_t *at = (const uint8_t *)key.data + prefix_bytes;
         uint64_t index = view_get_u64(at);
         if (k->count - first > k->query->limit && index != k->changes[k->count - 1].index) break;
         memcpy(id.bytes, at + 8, 16);
@@ -62,14 +61,14 @@ static void store_shard(struct watching *k, MDB_cursor *cursor, struct bytes sto
     }
 }
 
-static bool walk_store(struct watching *k, struct bytes store) {
-    MDB_cursor *cursor;
-    MDB_dbi table;
-    if (!view_table_of(k->a->source->store, k->a->txn, VIEW_CHANGES, &table)) return false;
-    if (mdb_cursor_open(k->a->txn, table, &cursor) != 0) return false;
-    for (uint32_t i = 0; i < k->a->positions_count; i++) store_shard(k, cursor, store, i);
-    mdb_cursor_close(cursor);
-    return true;
+static int walk_store(struct watching *k, struct bytes store) {
+    struct view_cursor cursor;
+    const struct overlay_group group = {.by = OVERLAY_OF, .chain = OVERLAY_STORE, .text = store};
+    int rc = view_cursor_open(&cursor, k->a->source->store, &k->a->read, VIEW_CHANGES, &group);
+    if (rc != 0) return rc;
+    for (uint32_t i = 0; i < k->a->positions_count; i++) store_shard(k, &cursor, store, i);
+    view_cursor_close(&cursor);
+    return 0;
 }
 
 static void take_if_changed(struct watching *k, const struct id128 *key) {
@@ -87,26 +86,26 @@ static int by_position(const void *a, const void *b) {
     return x->index < y->index ? -1 : x->index > y->index;
 }
 
-static bool walk_customer(struct watching *k, struct bytes customer) {
+static int walk_customer(struct watching *k, struct bytes customer) {
     uint8_t prefix[VIEW_KEY_BYTES_MAX];
     uint32_t prefix_bytes = (uint32_t)(view_put_text(prefix, customer) - prefix), seen = 0;
-    MDB_cursor *cursor;
-    MDB_dbi table;
-    if (!view_table_of(k->a->source->store, k->a->txn, VIEW_BY_CUSTOMER, &table)) return false;
-    if (mdb_cursor_open(k->a->txn, table, &cursor) != 0) return false;
-    MDB_val key = view_val(prefix, prefix_bytes), value;
-    int rc = mdb_cursor_get(cursor, &key, &value, MDB_SET_RANGE);
-    for (; rc == 0 && seen < WATCH_CUSTOMER_ORDERS_MAX; seen++) {
+    struct view_cursor cursor;
+    const struct overlay_group group = {
+        .by = OVERLAY_OF, .chain = OVERLAY_CUSTOMER, .text = customer};
+    int rc = view_cursor_open(&cursor, k->a->source->store, &k->a->read, VIEW_BY_CUSTOMER, &group);
+    if (rc != 0) return rc;
+    bool more = view_cursor_seek(&cursor, prefix, prefix_bytes);
+    for (; more && seen < WATCH_CUSTOMER_ORDERS_MAX; seen++) {
+        struct bytes key = cursor.key;
         struct id128 id;
-        if (key.mv_size != prefix_bytes + 24 || memcmp(key.mv_data, prefix, prefix_bytes) != 0)
-            break;
-        memcpy(id.bytes, (uint8_t *)key.mv_data + prefix_bytes + 8, 16);
+        if (key.size != prefix_bytes + 24 || memcmp(key.data, prefix, prefix_bytes) != 0) break;
+        memcpy(id.bytes, (const uint8_t *)key.data + prefix_bytes + 8, 16);
         take_if_changed(k, &id);
-        rc = mdb_cursor_get(cursor, &key, &value, MDB_NEXT);
+        more = view_cursor_next(&cursor);
     }
-    mdb_cursor_close(cursor);
+    view_cursor_close(&cursor);
     if (k->count > 1) qsort(k->changes, k->count, sizeof *k->changes, by_position);
-    return true;
+    return 0;
 }
 
 /* -- the answer -------------------------------------------------------------------------------- */
@@ -186,12 +185,12 @@ void answer_watch(struct answering *a, const struct query *q) {
     struct watching k = {.a = a, .query = q};
     const char *topic = q->subject.data;
     struct id128 key;
-    bool built = true;
+    int rc = 0;
     since_of(&k);
     if (q->subject.size > 6 && memcmp(topic, "store/", 6) == 0) {
-        built = walk_store(&k, bytes_of(topic + 6, q->subject.size - 6));
+        rc = walk_store(&k, bytes_of(topic + 6, q->subject.size - 6));
     } else if (q->subject.size > 9 && memcmp(topic, "customer/", 9) == 0) {
-        built = walk_customer(&k, bytes_of(topic + 9, q->subject.size - 9));
+        rc = walk_customer(&k, bytes_of(topic + 9, q->subject.size - 9));
     } else if (q->subject.size == 6 + ULID_TEXT_SIZE && memcmp(topic, "order/", 6) == 0 &&
                ulid_parse(topic + 6, ULID_TEXT_SIZE, &key)) {
         take_if_changed(&k, &key);
@@ -199,7 +198,7 @@ void answer_watch(struct answering *a, const struct query *q) {
         answering_refuse(a, RESULT_MALFORMED_COMMAND, 0, 0, 0);
         return;
     }
-    if (!built) answering_refuse(a, RESULT_VIEW_NOT_READY, 0, 0, 1000);
+    if (rc != 0) answering_unready(a, rc);
     else if (k.failed) answering_refuse(a, RESULT_OUT_OF_MEMORY, 0, 0, 50);
     else write_answer(&k);
     free(k.changes);

@@ -12,20 +12,21 @@
 static const uint64_t applier_memory_bytes = 256ull << 20;
 static const int64_t applier_minutes_kept_ms = 8 * 86400000ll;
 
-static void load_positions(struct applier *a) {
+static bool load_positions(struct applier *a) {
     const void *rows;
-    MDB_txn *txn = view_read_begin(a->store);
-    require(txn);
-    uint32_t count = view_positions(a->store, txn, &rows);
+    struct view_read read;
+    if (!view_read_begin(a->store, &read)) return false;
+    uint32_t count = view_positions(a->store, &read, &rows);
     require(count <= SHARDS_MAX);
     if (count != 0) memcpy(a->positions, rows, count * sizeof *a->positions);
-    view_read_end(a->store, txn);
-    a->positions_count = count;
+    view_read_end(a->store, &read);
+    a->positions_count = a->published_count = count;
+    memcpy(a->published, a->positions, sizeof a->published);
     for (uint32_t i = 0; i < count; i++) {
-        if (a->positions[i].time_ms > a->newest_ms) a->newest_ms = a->positions[i].time_ms;
+        if (a->positions[i].time_ms > a->disk.newest_ms)
+            a->disk.newest_ms = a->positions[i].time_ms;
     }
-    memcpy(a->durable, a->positions, sizeof a->durable);
-    a->durable_count = count;
+    return true;
 }
 
 struct applier *applier_new(const struct applier_options *options, char *error,
@@ -34,32 +35,37 @@ struct applier *applier_new(const struct applier_options *options, char *error,
     if (a) {
         a->options = *options;
         a->store = options->store;
+        pthread_mutex_init(&a->lock, NULL);
+        pthread_mutex_init(&a->disk_lock, NULL);
         if (a->options.memory_bytes == 0) a->options.memory_bytes = applier_memory_bytes;
+        if (a->options.unwritten_bytes == 0)
+            a->options.unwritten_bytes = a->options.memory_bytes / 2;
         if (a->options.minutes_kept_ms == 0) a->options.minutes_kept_ms = applier_minutes_kept_ms;
         a->fold = fold_new(a->options.memory_bytes);
-        a->row = malloc(sizeof(struct view_order_row) + ACTOR_BYTES_MAX);
+        a->disk.row = malloc(sizeof(struct view_order_row) + ACTOR_BYTES_MAX);
     }
-    if (!a || !a->fold || !a->row) {
+    if (!a || !a->fold || !a->disk.row || !load_positions(a)) {
         snprintf(error, error_bytes, "no memory for the applier");
         if (a) applier_free(a);
         return NULL;
     }
-    load_positions(a);
     for (int v = 0; v < VIEWS_COUNT; v++) {
-        if (a->store->tables[v].generation == 0 && views[v].key) a->scans[v].wanted = true;
+        if (a->store->tables[v].generation == 0 && views[v].key) a->disk.scans[v].wanted = true;
     }
     return a;
 }
 
 void applier_free(struct applier *a) {
-    if (a->txn) view_write_abort(a->store, a->txn);
+    if (a->begun) view_read_end(a->store, &a->read);
     for (int v = 0; v < VIEWS_COUNT; v++) sums_fini(&a->sums[v]);
-    sums_fini(&a->rolled);
+    sums_fini(&a->disk.rolled);
     if (a->fold) fold_free(a->fold);
-    for (int v = 0; v < VIEWS_COUNT; v++) free(a->ops[v].list);
-    free(a->keys);
-    free(a->sorted);
-    free(a->row);
+    for (int v = 0; v < VIEWS_COUNT; v++) free(a->disk.ops[v].list);
+    free(a->disk.keys);
+    free(a->disk.sorted);
+    free(a->disk.row);
+    pthread_mutex_destroy(&a->lock);
+    pthread_mutex_destroy(&a->disk_lock);
     free(a);
 }
 
@@ -101,16 +107,23 @@ bool applier_is_importing(const struct applier *a, uint32_t shard) {
 
 uint64_t applier_taken(const struct applier *a) { return a->taken; }
 
-void applier_begin(struct applier *a) {
-    require(!a->txn);
-    a->txn = view_write_begin(a->store);
+uint64_t applier_taken_bytes(const struct applier *a) { return fold_dirty_bytes(a->fold); }
+
+bool applier_begin(struct applier *a) {
+    require(!a->begun);
+    a->begun = view_read_begin(a->store, &a->read);
     a->taken = 0;
+    a->times_count = 0;
+    return a->begun;
 }
 
 void applier_identify(struct applier *a, const char *cluster_id) {
-    if (a->store->cluster_id[0] != 0 || cluster_id[0] == 0) return;
-    /* Lost with the transaction when that is: the next one tries again after a restart. */
-    view_put_cluster_id(a->store, a->txn, cluster_id);
+    if (a->identified || cluster_id[0] == 0) return;
+    a->identified = true;
+    if (a->store->cluster_id[0] != 0) return;
+    pthread_mutex_lock(&a->lock);
+    snprintf(a->cluster_id, sizeof a->cluster_id, "%s", cluster_id);
+    pthread_mutex_unlock(&a->lock);
 }
 
 struct fold_order *applier_order_of(struct applier *a, const struct id128 *key, uint32_t shard) {
@@ -118,7 +131,7 @@ struct fold_order *applier_order_of(struct applier *a, const struct id128 *key, 
     if (o) return o;
     struct bytes block = {NULL, 0};
     uint32_t stored_shard = shard;
-    if (view_order_get(a->store, a->txn, key, &block, &stored_shard)) a->stats.orders_read++;
+    if (view_order_get(a->store, &a->read, key, &block, &stored_shard)) a->stats.orders_read++;
     return fold_put(a->fold, key, stored_shard, block);
 }
 
@@ -157,6 +170,21 @@ static enum applier_outcome take_event(struct applier *a, const struct event *e,
     return APPLIER_DAMAGED;
 }
 
+static void note_time(struct applier *a, uint32_t shard, int64_t time_ms) {
+    struct applier_time *last = a->times_count ? &a->times[a->times_count - 1] : NULL;
+    if (last && last->shard == shard &&
+        (last->time_ms == time_ms || a->times_count == APPLIER_TIMES_MAX)) {
+        last->entries++;
+    } else if (a->times_count < APPLIER_TIMES_MAX) {
+        a->times[a->times_count++] = (struct applier_time){shard, 1, time_ms};
+    }
+}
+
+uint32_t applier_times(const struct applier *a, const struct applier_time **times) {
+    *times = a->times;
+    return a->times_count;
+}
+
 /* Events of an entry that are looked at together: the orders of the later ones are asked of memory
  * while the earlier ones are applied. */
 enum { TAKE_WINDOW = 16 };
@@ -172,7 +200,7 @@ static enum applier_outcome take_record(struct applier *a, struct view_position 
     uint32_t size = h->payload_bytes - (uint32_t)sizeof *entry, offset = 0;
     const struct event *window[TAKE_WINDOW], *e = NULL;
     p->time_ms = entry->time_ms;
-    if (p->time_ms > a->newest_ms) a->newest_ms = p->time_ms;
+    note_time(a, p->shard, entry->time_ms);
     do {
         uint32_t count = 0;
         while (count < TAKE_WINDOW && (e = event_next(entry + 1, size, &offset))) {
@@ -199,7 +227,7 @@ enum applier_outcome applier_take(struct applier *a, uint32_t shard, const void 
     const uint8_t *at = records, *end = at + bytes;
     int64_t began_ns = clock_mono_ns();
     enum applier_outcome outcome = APPLIER_TAKEN;
-    require(a->txn);
+    require(a->begun);
     while (at < end && outcome == APPLIER_TAKEN) {
         const struct record_header *h = (const void *)at;
         at += (sizeof *h + h->payload_bytes + 7) & ~(size_t)7;
@@ -217,66 +245,93 @@ enum applier_outcome applier_take(struct applier *a, uint32_t shard, const void 
 }
 
 static void forget(struct applier *a) {
-    for (int v = 0; v < VIEWS_COUNT; v++) {
-        sums_clear(&a->sums[v]);
-        /* What the transaction began or finished has not happened. */
-        struct applier_scan *scan = &a->scans[v];
-        if (scan->running) *scan = (struct applier_scan){.wanted = true};
-        a->store->tables[v].building = false;
-    }
+    for (int v = 0; v < VIEWS_COUNT; v++) sums_clear(&a->sums[v]);
     fold_forget(a->fold);
-    memcpy(a->positions, a->durable, sizeof a->positions);
-    a->positions_count = a->durable_count;
-    a->txn = NULL;
+    memcpy(a->positions, a->published, sizeof a->positions);
+    a->positions_count = a->published_count;
     a->taken = 0;
 }
 
 void applier_abort(struct applier *a) {
-    view_write_abort(a->store, a->txn);
+    view_read_end(a->store, &a->read);
+    a->begun = false;
     forget(a);
 }
 
-enum applier_outcome applier_commit(struct applier *a) {
-    uint32_t generations[VIEWS_COUNT];
-    int64_t began_ns = clock_mono_ns();
-    for (int v = 0; v < VIEWS_COUNT; v++) generations[v] = a->store->tables[v].generation;
-    int rc = applier_flush(a);
-    if (rc == 0) rc = applier_build(a);
-    if (rc == 0) rc = applier_prune(a);
-    if (rc == 0)
-        rc = view_put_positions(a->store, a->txn, a->positions, a->positions_count);
-    if (rc == 0) rc = view_write_commit(a->store, a->txn);
-    else view_write_abort(a->store, a->txn);
-    if (rc != 0) {
-        for (int v = 0; v < VIEWS_COUNT; v++) a->store->tables[v].generation = generations[v];
-        forget(a);
-        return rc == ENOMEM ? APPLIER_NO_MEMORY : APPLIER_NO_ROOM;
+/* What was taken goes into the active table under the next number. False without memory. */
+static bool publish(struct applier *a) {
+    struct overlay *t = a->store->active;
+    uint64_t number = a->store->number + 1;
+    uint32_t sums_count = 0;
+    size_t positions_bytes = a->positions_count * sizeof *a->positions;
+    for (int v = 0; v < VIEWS_COUNT; v++) sums_count += a->sums[v].count;
+    if (!overlay_reserve(t, fold_dirty_count(a->fold), fold_dirty_bytes(a->fold), sums_count,
+                         positions_bytes))
+        return false;
+    for (const struct fold_order *o = fold_dirty(a->fold); o; o = o->next_dirty)
+        overlay_put(t, o, number);
+    for (int v = 0; v < VIEWS_COUNT; v++) {
+        for (uint32_t i = 0; i < a->sums[v].count; i++)
+            overlay_add(t, (enum view_number)v, &a->sums[v], &a->sums[v].entries[i], number);
     }
-    a->txn = NULL;
-    a->stats.transactions++;
-    memcpy(a->durable, a->positions, sizeof a->durable);
-    a->durable_count = a->positions_count;
+    struct view_position *positions = overlay_take(t, positions_bytes);
+    memcpy(positions, a->positions, positions_bytes);
+    if (!t->published) t->began_ms = clock_mono_ms();
+    view_publish(a->store, number, positions, a->positions_count);
+    return true;
+}
+
+static bool has_moved(const struct applier *a) {
+    return fold_dirty_count(a->fold) != 0 || a->positions_count != a->published_count ||
+           memcmp(a->positions, a->published, a->positions_count * sizeof *a->positions) != 0;
+}
+
+enum applier_outcome applier_commit(struct applier *a) {
+    int64_t began_ns = clock_mono_ns();
+    bool good = !has_moved(a) || publish(a);
+    view_read_end(a->store, &a->read);
+    a->begun = false;
+    if (!good) {
+        forget(a);
+        return APPLIER_NO_MEMORY;
+    }
+    a->stats.publications++;
+    memcpy(a->published, a->positions, sizeof a->published);
+    a->published_count = a->positions_count;
     if (a->options.committed) a->options.committed(a->options.changed_arg);
     for (struct fold_order *o = fold_dirty(a->fold); o && a->options.changed; o = o->next_dirty)
         a->options.changed(a->options.changed_arg, o);
     fold_clean(a->fold);
     for (int v = 0; v < VIEWS_COUNT; v++) sums_clear(&a->sums[v]);
-    a->stats.flush_ns += (uint64_t)(clock_mono_ns() - began_ns);
+    a->stats.publish_ns += (uint64_t)(clock_mono_ns() - began_ns);
     return APPLIER_TAKEN;
 }
 
-void applier_rebuild(struct applier *a, enum view_number view) {
-    if (views[view].key && !a->scans[view].running) a->scans[view].wanted = true;
+uint64_t applier_unwritten(const struct applier *a, int64_t *age_ms) {
+    const struct overlay *t = a->store->active;
+    *age_ms = t->published ? clock_mono_ms() - t->began_ms : 0;
+    return t->published ? t->bytes : 0;
 }
 
-bool applier_is_building(const struct applier *a) {
-    for (int v = 0; v < VIEWS_COUNT; v++) {
-        if (a->scans[v].wanted || a->scans[v].running) return true;
-    }
-    return false;
+uint64_t applier_room(const struct applier *a) {
+    uint64_t unwritten = a->store->active->published ? a->store->active->bytes : 0;
+    return unwritten < a->options.unwritten_bytes ? a->options.unwritten_bytes - unwritten : 1;
 }
 
-void applier_stats(const struct applier *a, struct applier_stats *stats) {
+bool applier_is_full(const struct applier *a) {
+    const struct overlay *t = a->store->active;
+    return t->published && t->bytes >= a->options.unwritten_bytes;
+}
+
+bool applier_freeze(struct applier *a) {
+    return a->store->active->published && view_freeze(a->store);
+}
+
+void applier_stats(struct applier *a, struct applier_stats *stats) {
     *stats = a->stats;
     stats->memory_bytes = fold_bytes(a->fold);
+    stats->unwritten_bytes = a->store->active->bytes;
+    pthread_mutex_lock(&a->lock);
+    stats->disk = a->disk_stats;
+    pthread_mutex_unlock(&a->lock);
 }

@@ -9,24 +9,25 @@ static int build_row(struct applier *a, enum view_number v, MDB_dbi green, MDB_v
     struct view_order order;
     uint8_t row[VIEW_KEY_BYTES_MAX];
     if (stored.mv_size <= sizeof head || stored.mv_size > sizeof head + ACTOR_BYTES_MAX) return 0;
-    memcpy(a->row, stored.mv_data, stored.mv_size);
-    memcpy(&head, a->row, sizeof head);
-    view_order_of((const struct actor *)(const void *)(a->row + sizeof head), head.shard, &order);
+    memcpy(a->disk.row, stored.mv_data, stored.mv_size);
+    memcpy(&head, a->disk.row, sizeof head);
+    const void *block = a->disk.row + sizeof head;
+    view_order_of(block, head.shard, &order);
     MDB_val key = view_val(row, views[v].key(&order, row)), value = view_val("", 0);
     if (key.mv_size == 0) return 0;
-    a->stats.rows_put++;
-    return mdb_put(a->txn, green, &key, &value, 0);
+    a->disk.stats.rows_put++;
+    return mdb_put(a->disk.txn, green, &key, &value, 0);
 }
 
 /* The stored orders, a slice further. What changes meanwhile is put by the flush as well; to put
  * the same row twice does no harm. */
 static int build_slice(struct applier *a, enum view_number v) {
-    struct applier_scan *scan = &a->scans[v];
+    struct applier_scan *scan = &a->disk.scans[v];
     const struct view_table *t = &a->store->tables[v];
     MDB_dbi green = t->sides[(t->generation + 1) % 2];
     MDB_cursor *cursor;
     MDB_val key = view_val(scan->after.bytes, 16), value;
-    int rc = mdb_cursor_open(a->txn, a->store->orders, &cursor);
+    int rc = mdb_cursor_open(a->disk.txn, a->store->orders, &cursor);
     if (rc != 0) return rc;
     rc = mdb_cursor_get(cursor, &key, &value, scan->first ? MDB_FIRST : MDB_SET_RANGE);
     if (rc == 0 && !scan->first && memcmp(key.mv_data, scan->after.bytes, 16) == 0)
@@ -42,15 +43,15 @@ static int build_slice(struct applier *a, enum view_number v) {
     mdb_cursor_close(cursor);
     if (rc != MDB_NOTFOUND) return rc;
     *scan = (struct applier_scan){.wanted = false};
-    return view_green_switch(a->store, a->txn, v);
+    return view_green_switch(a->store, a->disk.txn, v);
 }
 
 int applier_build(struct applier *a) {
     int rc = 0;
     for (int v = 0; v < VIEWS_COUNT && rc == 0; v++) {
-        struct applier_scan *scan = &a->scans[v];
+        struct applier_scan *scan = &a->disk.scans[v];
         if (scan->wanted && !scan->running) {
-            rc = view_green_begin(a->store, a->txn, (enum view_number)v);
+            rc = view_green_begin(a->store, a->disk.txn, (enum view_number)v);
             *scan = (struct applier_scan){.running = true, .first = true};
         }
         if (rc == 0 && scan->running) rc = build_slice(a, (enum view_number)v);
@@ -58,14 +59,21 @@ int applier_build(struct applier *a) {
     return rc;
 }
 
+bool applier_is_building(const struct applier *a) {
+    for (int v = 0; v < VIEWS_COUNT; v++) {
+        if (a->disk.scans[v].wanted || a->disk.scans[v].running) return true;
+    }
+    return false;
+}
+
 int applier_prune(struct applier *a) {
-    int64_t before_ms = a->newest_ms - a->options.minutes_kept_ms;
-    if (before_ms <= 0 || a->newest_ms - a->pruned_ms < PRUNE_EVERY_MS) return 0;
+    int64_t before_ms = a->disk.newest_ms - a->options.minutes_kept_ms;
+    if (before_ms <= 0 || a->disk.newest_ms - a->disk.pruned_ms < PRUNE_EVERY_MS) return 0;
     const struct view_table *t = &a->store->tables[VIEW_COUNTERS];
     MDB_cursor *cursor;
     MDB_val key, value;
     uint32_t rows = 0;
-    int rc = mdb_cursor_open(a->txn, t->sides[t->generation % 2], &cursor);
+    int rc = mdb_cursor_open(a->disk.txn, t->sides[t->generation % 2], &cursor);
     if (rc != 0) return rc;
     rc = mdb_cursor_get(cursor, &key, &value, MDB_FIRST);
     while (rc == 0 && rows < PRUNE_SLICE_ROWS) {
@@ -74,10 +82,10 @@ int applier_prune(struct applier *a) {
         if (row.bucket_ms != 60000 || row.start_ms >= before_ms) break;
         rc = mdb_cursor_del(cursor, 0);
         rows++;
-        a->stats.rows_deleted++;
+        a->disk.stats.rows_deleted++;
         if (rc == 0) rc = mdb_cursor_get(cursor, &key, &value, MDB_NEXT);
     }
     mdb_cursor_close(cursor);
-    if (rows < PRUNE_SLICE_ROWS) a->pruned_ms = a->newest_ms;
+    if (rows < PRUNE_SLICE_ROWS) a->disk.pruned_ms = a->disk.newest_ms;
     return rc == MDB_NOTFOUND ? 0 : rc;
 }

@@ -51,13 +51,12 @@ static void import_close(struct import *m) {
     free(m->block);
 }
 
-/* Commits what was put so far and begins the next transaction. */
+/* Puts what was taken so far on disk and begins the next transaction. */
 static enum applier_outcome import_commit(struct import *m, bool begin) {
     enum applier_outcome outcome = applier_commit(m->a);
-    if (outcome != APPLIER_TAKEN) return failed(m, outcome, "no room for its orders");
-    if (!begin) return APPLIER_TAKEN;
-    applier_begin(m->a);
-    return APPLIER_TAKEN;
+    if (outcome == APPLIER_TAKEN) outcome = applier_settle(m->a);
+    if (outcome == APPLIER_TAKEN && begin && !applier_begin(m->a)) outcome = APPLIER_NO_MEMORY;
+    return outcome == APPLIER_TAKEN ? outcome : failed(m, outcome, "no room for its orders");
 }
 
 /* The block of a row, checked and aligned; NULL = damaged. */
@@ -111,7 +110,7 @@ static enum applier_outcome remove_others(struct import *m) {
         MDB_cursor *cursor;
         MDB_val key = view_val(after.bytes, 16), value, unused;
         uint32_t looked = 0;
-        int rc = mdb_cursor_open(m->a->txn, m->a->store->orders, &cursor);
+        int rc = mdb_cursor_open(m->a->read.txn, m->a->store->orders, &cursor);
         if (rc == 0) rc = mdb_cursor_get(cursor, &key, &value, first ? MDB_FIRST : MDB_SET_RANGE);
         if (rc == 0 && !first && memcmp(key.mv_data, after.bytes, 16) == 0)
             rc = mdb_cursor_get(cursor, &key, &value, MDB_NEXT);
@@ -135,7 +134,7 @@ static enum applier_outcome remove_others(struct import *m) {
 }
 
 static enum applier_outcome import_all(struct import *m, uint64_t index) {
-    applier_begin(m->a);
+    if (!applier_begin(m->a)) return failed(m, APPLIER_NO_MEMORY, "no room to read");
     applier_position_of(m->a, m->shard)->importing = 1;
     enum applier_outcome outcome = import_commit(m, true);
     if (outcome == APPLIER_TAKEN) outcome = put_orders(m);
@@ -158,7 +157,7 @@ enum applier_outcome applier_import(struct applier *a, uint32_t shard, const cha
     int rc = m.block ? import_open(&m) : MDB_NOTFOUND;
     if (rc == 0) outcome = import_all(&m, index);
     else outcome = failed(&m, APPLIER_DAMAGED, m.block ? mdb_strerror(rc) : "no memory");
-    if (a->txn) applier_abort(a);
+    if (a->begun) applier_abort(a);
     import_close(&m);
     return outcome;
 }

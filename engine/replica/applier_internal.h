@@ -15,7 +15,7 @@ struct applier_op {
 struct applier_ops { struct applier_op *list; uint32_t count, capacity; };
 
 /* An order that changed, with its key to sort by. */
-struct applier_sorted { uint64_t prefix[2]; struct fold_order *order; };
+struct applier_sorted { uint64_t prefix[2]; const struct overlay_order *order; };
 
 /* An index that is being built: the slice goes on behind this order. */
 struct applier_scan {
@@ -23,29 +23,46 @@ struct applier_scan {
     struct id128 after;
 };
 
-struct applier {
-    struct applier_options options;
-    struct view_store *store;
-    struct fold *fold;
-    struct sums sums[VIEWS_COUNT], rolled;
+/* What writes the disk; one thread at a time. */
+struct applier_disk {
     MDB_txn *txn;              /* NULL = none open */
-    struct view_position positions[SHARDS_MAX], durable[SHARDS_MAX];
-    uint32_t positions_count, durable_count;
-    uint64_t taken;
     int64_t newest_ms, pruned_ms;
     struct applier_ops ops[VIEWS_COUNT];
     uint8_t *keys;             /* of all ops */
     size_t keys_bytes, keys_capacity;
     struct applier_sorted *sorted;
     uint32_t sorted_capacity;
+    struct sums rolled;
     uint8_t *row;              /* room for the largest order with its head */
     struct applier_scan scans[VIEWS_COUNT];
-    struct applier_stats stats;
+    struct applier_disk_stats stats;
 };
 
-/* 0 or a code: everything that the fold and the sums hold goes into the open transaction.
- * (applier_flush.c) */
-int applier_flush(struct applier *applier);
+enum { APPLIER_TIMES_MAX = 256 };
+
+struct applier {
+    struct applier_options options;
+    struct view_store *store;
+    struct fold *fold;
+    struct sums sums[VIEWS_COUNT]; /* of what was taken since applier_begin() */
+    bool begun;
+    struct view_read read;     /* while it is begun: where orders come from */
+    struct view_position positions[SHARDS_MAX], published[SHARDS_MAX];
+    uint32_t positions_count, published_count;
+    uint64_t taken;
+    struct applier_time times[APPLIER_TIMES_MAX];
+    uint32_t times_count;
+    bool identified;           /* it was looked whether the disk knows the cluster */
+    struct applier_stats stats;
+    pthread_mutex_t disk_lock; /* guards `disk` */
+    struct applier_disk disk;
+    pthread_mutex_t lock;      /* guards what is below; short */
+    struct applier_disk_stats disk_stats; /* as of the last transaction */
+    char cluster_id[33];       /* "" = not known, or the disk knows it */
+};
+
+/* 0 or a code: the table goes into the open transaction. (applier_write.c) */
+int applier_write_table(struct applier *applier, const struct overlay *table);
 
 /* The shard's position, a new one if there was none; the order of a key, from memory or disk, NULL
  * without memory. (applier.c) */
@@ -55,6 +72,7 @@ struct fold_order *applier_order_of(struct applier *applier, const struct id128 
 
 /* 0 or a code: the next slice of each index that is being built. (applier_build.c) */
 int applier_build(struct applier *applier);
+bool applier_is_building(const struct applier *applier);
 
 /* 0 or a code: old rows of counters go. (applier_build.c) */
 int applier_prune(struct applier *applier);

@@ -19,6 +19,7 @@ struct fold {
     uint64_t bytes_max;
     struct fold_order *dirty;
     uint32_t dirty_count;
+    uint64_t dirty_bytes;
 };
 
 /* A key's last bytes are random. */
@@ -169,9 +170,16 @@ static void order_touch(struct fold *f, struct fold_order *o) {
     o->was_state = there ? b->state : 0;
     o->was_last_index = there ? b->last_index : 0;
     o->events = 0;
+    o->dirty_bytes = 0;
     o->next_dirty = f->dirty;
     f->dirty = o;
     f->dirty_count++;
+}
+
+/* How large the order is after its change. */
+static void order_measure(struct fold *f, struct fold_order *o) {
+    f->dirty_bytes = f->dirty_bytes - o->dirty_bytes + o->block->bytes;
+    o->dirty_bytes = o->block->bytes;
 }
 
 enum fold_outcome fold_apply(struct fold *f, struct fold_order *o, const struct event *e,
@@ -190,6 +198,7 @@ enum fold_outcome fold_apply(struct fold *f, struct fold_order *o, const struct 
     int64_t captured = version ? order->captured : 0, refunded = version ? order->refunded : 0;
     const struct apply_context context = {index, time_ms};
     order_apply(o->block, e, &context);
+    order_measure(f, o);
     o->shard = shard;
     o->newest_kind = e->kind;
     o->events |= 1ull << (e->kind & 63);
@@ -211,6 +220,7 @@ enum fold_outcome fold_replace(struct fold *f, struct fold_order *o, uint32_t sh
     order_touch(f, o);
     if (!order_reserve(f, o, block->bytes)) return FOLD_NO_MEMORY;
     memcpy(o->block, block, block->bytes);
+    order_measure(f, o);
     o->shard = shard;
     o->newest_kind = 0;
     o->events = VIEW_ON_ALL;
@@ -220,11 +230,13 @@ enum fold_outcome fold_replace(struct fold *f, struct fold_order *o, uint32_t sh
 void fold_remove(struct fold *f, struct fold_order *o) {
     order_touch(f, o);
     o->block->flags |= ACTOR_RETIRED;
+    order_measure(f, o);
     o->events = VIEW_ON_ALL;
 }
 
 struct fold_order *fold_dirty(struct fold *f) { return f->dirty; }
 uint32_t fold_dirty_count(const struct fold *f) { return f->dirty_count; }
+uint64_t fold_dirty_bytes(const struct fold *f) { return f->dirty_bytes; }
 
 void fold_clean(struct fold *f) {
     for (struct fold_order *o = f->dirty, *next; o; o = next) {
@@ -239,6 +251,7 @@ void fold_clean(struct fold *f) {
     }
     f->dirty = NULL;
     f->dirty_count = 0;
+    f->dirty_bytes = 0;
     if (f->young.bytes < f->bytes_max / 2) return;
     half_empty(&f->old);
     struct fold_half young = f->young;
@@ -249,6 +262,7 @@ void fold_clean(struct fold *f) {
 void fold_forget(struct fold *f) {
     f->dirty = NULL;
     f->dirty_count = 0;
+    f->dirty_bytes = 0;
     half_empty(&f->young);
     half_empty(&f->old);
 }

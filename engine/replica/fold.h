@@ -1,6 +1,6 @@
 /* The orders that the applier is at work on, in memory: events are folded into them one by one, and
- * at the end of a transaction each order that changed is written once, with the rows of all views
- * moved once. That is what makes a batch cheap: the disk sees orders, not events.
+ * at the end of a batch each order that changed is published once. That is what makes a batch
+ * cheap: everything behind it sees orders, not events.
  *
  * Orders stay for the next batch in two halves, young and old: a touched order is young; when the
  * young half is full, the old half is dropped and the young one becomes the old. One thread. */
@@ -16,6 +16,7 @@ struct fold_order {
     struct id128 key;
     struct actor *block;       /* NULL = there is no such order (yet) */
     uint32_t capacity;         /* of the block */
+    uint32_t dirty_bytes;      /* of the block in what fold_dirty_bytes() says */
     uint32_t shard;
     bool dirty;
     uint8_t newest_kind;       /* of the events in this batch */
@@ -67,11 +68,12 @@ void fold_remove(struct fold *fold, struct fold_order *order);
 /* The orders that changed since the last fold_clean(), linked by next_dirty, in no order. */
 struct fold_order *fold_dirty(struct fold *fold);
 uint32_t fold_dirty_count(const struct fold *fold);
+uint64_t fold_dirty_bytes(const struct fold *fold); /* of their blocks */
 
 /* What changed is written: it is what the disk has from now on. May drop orders from memory. */
 void fold_clean(struct fold *fold);
 
-/* Forgets everything (a transaction failed: the disk has not what memory believes). */
+/* Forgets everything (a batch failed: what was published is behind what memory believes). */
 void fold_forget(struct fold *fold);
 
 uint64_t fold_bytes(const struct fold *fold);

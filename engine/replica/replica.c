@@ -30,15 +30,15 @@ static uint64_t on_next(void *arg, uint32_t shard) {
     struct replica *r = arg;
     const void *rows;
     uint64_t next = 1;
-    MDB_txn *txn = view_read_begin(r->store);
-    if (!txn) return 1;
-    uint32_t count = view_positions(r->store, txn, &rows);
+    struct view_read read;
+    if (!view_read_begin(r->store, &read)) return 1;
+    uint32_t count = view_positions(r->store, &read, &rows);
     for (uint32_t i = 0; i < count; i++) {
         struct view_position p;
         memcpy(&p, (const uint8_t *)rows + i * sizeof p, sizeof p);
         if (p.shard == shard) next = p.index + 1;
     }
-    view_read_end(r->store, txn);
+    view_read_end(r->store, &read);
     return next;
 }
 
@@ -162,6 +162,12 @@ static bool start_threads(struct replica *r, char *error, size_t error_bytes) {
         return false;
     }
     r->thread_started = true;
+    rc = pthread_create(&r->writer, NULL, replica_write_main, r);
+    if (rc != 0) {
+        snprintf(error, error_bytes, "cannot start the writer: %s", strerror(rc));
+        return false;
+    }
+    r->writer_started = true;
     rc = pthread_create(&r->importer, NULL, replica_import_main, r);
     if (rc != 0) {
         snprintf(error, error_bytes, "cannot start the importer: %s", strerror(rc));
@@ -220,6 +226,9 @@ struct replica *replica_start(const struct replica_config *config, char *error,
     pthread_condattr_init(&attr);
     pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
     pthread_cond_init(&r->wake, &attr);
+    pthread_mutex_init(&r->write_lock, NULL);
+    pthread_cond_init(&r->write_wake, &attr);
+    pthread_cond_init(&r->written, &attr);
     pthread_condattr_destroy(&attr);
     if (open_views(r, error, error_bytes) && open_sockets(r, error, error_bytes) &&
         start_threads(r, error, error_bytes))
@@ -252,6 +261,15 @@ void replica_stop(struct replica *r, bool exiting) {
         pthread_mutex_unlock(&r->lock);
         pthread_join(r->thread, NULL);
     }
+    if (r->writer_started) {
+        pthread_mutex_lock(&r->write_lock);
+        r->write_stop = true;
+        pthread_cond_signal(&r->write_wake);
+        pthread_mutex_unlock(&r->write_lock);
+        pthread_join(r->writer, NULL);
+    }
+    if (r->applier && applier_settle(r->applier) != APPLIER_TAKEN)
+        log_warn("%s: not everything could be written: it is read again", r->config.data);
     if (r->importer_started) pthread_join(r->importer, NULL);
     if (r->follower) follower_stop(r->follower);
     if (r->snapshots) feed_copies_stop(r->snapshots);
@@ -263,7 +281,7 @@ void replica_stop(struct replica *r, bool exiting) {
     if (exiting) {
         /* Queries may still be in the views: what has to be on disk is there after this. */
         if (r->applier) applier_free(r->applier);
-        view_store_settle(r->store);
+        if (r->store) view_store_settle(r->store);
         return;
     }
     if (r->queries) query_server_close(r->queries);
@@ -273,5 +291,8 @@ void replica_stop(struct replica *r, bool exiting) {
     if (r->store) view_store_close(r->store);
     pthread_mutex_destroy(&r->lock);
     pthread_cond_destroy(&r->wake);
+    pthread_mutex_destroy(&r->write_lock);
+    pthread_cond_destroy(&r->write_wake);
+    pthread_cond_destroy(&r->written);
     free(r);
 }

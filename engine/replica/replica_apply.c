@@ -1,5 +1,6 @@
-/* The applier's thread: batches -> transactions. Under load a transaction takes all that came while
- * the last one was written; at rest it takes one batch. Nothing is tuned by timers. */
+/* The applier's thread: batches -> publications. Under load one takes all that came while the last
+ * one was made; at rest it takes one batch. When enough is published, or it has been for long, it
+ * goes to the thread that writes (replica_write.c). */
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -9,12 +10,13 @@
 #include "engine/replica/replica_internal.h"
 
 enum {
-    APPLY_EVENTS_LIVE = 20000,     /* in one transaction, while up to date: short ones */
-    APPLY_EVENTS_BEHIND = 1000000, /* while behind: large ones, an order is written once */
+    APPLY_EVENTS_LIVE = 4000,      /* in one publication, while up to date: short ones */
+    APPLY_EVENTS_BEHIND = 1000000, /* while behind: large ones, an order is copied once */
     APPLY_BEHIND_LATE_MS = 1000,
-    APPLY_BEHIND_MS_MAX = 2000,    /* a large one is committed after so long all the same */
+    APPLY_BEHIND_MS_MAX = 2000,    /* a large one is published after so long all the same */
     APPLY_GATHER_MS = 20,          /* how long a large one waits for the next batch */
-    APPLY_NO_ROOM_MS = 500
+    APPLY_NO_MEMORY_MS = 500,
+    APPLY_LOOK_MS = 100            /* how often it is looked whether something is to be written */
 };
 
 /* More follows, and what comes is old: the replica catches up. That more follows alone says
@@ -57,29 +59,38 @@ static void set_partial(struct replica *r, uint32_t shard, const char *why) {
         log_error("%s: the shard stands still, answers say that they are partial", why);
 }
 
-/* -- what a transaction leaves behind ---------------------------------------------------------- */
+/* -- what a publication leaves behind ---------------------------------------------------------- */
 
-/* The newest of a shard's batches in the transaction. */
+/* The newest of a shard's batches in the publication. */
 struct applied { bool any, up_to_date; int64_t received_ms; uint64_t commit; };
+
+/* Not what was caught up with: only what came once it had been up to date. */
+static void record_lag(struct replica *r) {
+    const struct applier_time *times;
+    uint32_t count = applier_times(r->applier, &times);
+    int64_t now_ms = clock_unix_ms();
+    for (uint32_t i = 0; i < count; i++) {
+        if (atomic_load(&r->shards[times[i].shard].fresh_ms) == 0 || times[i].time_ms == 0)
+            continue;
+        for (uint32_t n = 0; n < times[i].entries; n++)
+            histogram_record(&r->lag, (now_ms - times[i].time_ms) * 1000000);
+    }
+}
 
 static void publish(struct replica *r, const struct applied *applied) {
     const struct view_position *positions;
     uint32_t count = applier_positions(r->applier, &positions);
-    int64_t now_ms = clock_unix_ms();
+    record_lag(r);
     for (uint32_t i = 0; i < count; i++) {
         const struct view_position *p = &positions[i];
         struct replica_shard *s = &r->shards[p->shard];
         const struct applied *a = &applied[p->shard];
-        bool moved = atomic_exchange(&s->index, p->index) != p->index;
+        atomic_store(&s->index, p->index);
         atomic_store(&s->time_ms, p->time_ms);
         if (!a->any) continue;
         atomic_store(&s->commit, a->commit);
         atomic_store(&s->followed, true);
-        if (!a->up_to_date) continue;
-        /* Not what was caught up with: only what came while it was up to date. */
-        bool followed = atomic_exchange(&s->fresh_ms, a->received_ms) != 0;
-        if (moved && followed && p->time_ms != 0)
-            histogram_record(&r->lag, (now_ms - p->time_ms) * 1000000);
+        if (a->up_to_date) atomic_store(&s->fresh_ms, a->received_ms);
     }
     pthread_mutex_lock(&r->lock);
     applier_stats(r->applier, &r->applier_stats);
@@ -87,7 +98,7 @@ static void publish(struct replica *r, const struct applied *applied) {
     query_server_committed(r->queries);
 }
 
-/* What memory took from the follower is lost with the transaction: it is pulled again. */
+/* What memory took from the follower is lost with the publication: it is pulled again. */
 static void restart_all(struct replica *r) {
     for (uint32_t shard = 0; shard < SHARDS_MAX; shard++) {
         if (atomic_load(&r->shards[shard].partial)) continue;
@@ -96,22 +107,18 @@ static void restart_all(struct replica *r) {
 }
 
 static void commit(struct replica *r, struct applied *applied) {
-    enum applier_outcome outcome = applier_commit(r->applier);
-    if (outcome == APPLIER_TAKEN) {
-        if (atomic_exchange(&r->no_room, false)) log_info("there is room again");
+    if (applier_commit(r->applier) == APPLIER_TAKEN) {
         publish(r, applied);
         return;
     }
-    if (!atomic_exchange(&r->no_room, true))
-        log_error("%s: no room for the views, on disk or in their map: the replica stands still "
-                  "and answers what it has", r->config.data);
+    log_error("%s: no memory for what changed: it is read again", r->config.data);
     restart_all(r);
-    usleep(APPLY_NO_ROOM_MS * 1000);
+    usleep(APPLY_NO_MEMORY_MS * 1000);
 }
 
 /* -- taking ------------------------------------------------------------------------------------ */
 
-/* True: taken or to be left out. False: the transaction is lost. */
+/* True: taken or to be left out. False: the publication is lost. */
 static bool take_one(struct replica *r, struct follower_batch *b, struct applied *applied) {
     char error[512];
     uint64_t next = applier_next(r->applier, b->shard);
@@ -130,11 +137,12 @@ static bool take_one(struct replica *r, struct follower_batch *b, struct applied
     return true;
 }
 
-/* Takes batches until the transaction is large enough. Returns what is left over; *lost = the
- * transaction cannot be committed. */
+/* Takes batches until the publication is large enough. Returns what is left over; *lost = it cannot
+ * be made. */
 static struct follower_batch *take_all(struct replica *r, struct follower_batch *batches,
                                        struct applied *applied, uint64_t events_max, bool *lost) {
-    while (batches && applier_taken(r->applier) < events_max && !*lost) {
+    while (batches && !*lost && applier_taken(r->applier) < events_max &&
+           applier_taken_bytes(r->applier) < applier_room(r->applier)) {
         struct follower_batch *b = batches;
         batches = b->link;
         *lost = !take_one(r, b, applied);
@@ -158,17 +166,22 @@ static void identify(struct replica *r) {
     applier_identify(r->applier, cluster_id);
 }
 
-/* One transaction, with `batches` and, while behind, with what comes meanwhile. */
+/* One publication, with `batches` and, while behind, with what comes meanwhile. */
 static void apply(struct replica *r, struct follower_batch *batches) {
     static _Thread_local struct applied applied[SHARDS_MAX];
     int64_t began_ms = clock_mono_ms();
     bool behind = any_behind(batches), lost = false;
     uint64_t events_max = behind ? APPLY_EVENTS_BEHIND : APPLY_EVENTS_LIVE;
+    if (!applier_begin(r->applier)) {
+        put_back(r, batches);
+        usleep(APPLY_NO_MEMORY_MS * 1000);
+        return;
+    }
     memset(applied, 0, sizeof applied);
-    applier_begin(r->applier);
     identify(r);
     batches = take_all(r, batches, applied, events_max, &lost);
     while (behind && !batches && !lost && applier_taken(r->applier) < events_max &&
+           applier_taken_bytes(r->applier) < applier_room(r->applier) &&
            clock_mono_ms() - began_ms < APPLY_BEHIND_MS_MAX) {
         batches = take_batches(r, APPLY_GATHER_MS);
         if (!batches) break;
@@ -184,9 +197,8 @@ static void apply(struct replica *r, struct follower_batch *batches) {
     }
 }
 
-/* Batches that only say that there is nothing new: no transaction for them. */
+/* Batches that only say that there is nothing new: no publication for them. */
 static bool only_heartbeats(struct replica *r, const struct follower_batch *batches) {
-    if (applier_is_building(r->applier)) return false;
     for (; batches; batches = batches->link) {
         /* The first one of a shard gives it a position. */
         if (batches->bytes != 0 || !atomic_load(&r->shards[batches->shard].followed)) return false;
@@ -215,10 +227,10 @@ void *replica_apply_main(void *arg) {
         pthread_mutex_unlock(&r->lock);
         if (stop) break;
         replica_take_imports(r);
-        struct follower_batch *batches =
-            take_batches(r, applier_is_building(r->applier) ? 1 : 1000);
+        struct follower_batch *batches = take_batches(r, APPLY_LOOK_MS);
         if (batches && only_heartbeats(r, batches)) take_heartbeats(r, batches);
-        else if (batches || applier_is_building(r->applier)) apply(r, batches);
+        else if (batches) apply(r, batches);
+        replica_hand_over(r);
     }
     return NULL;
 }

@@ -101,6 +101,7 @@ int replica_make_snapshot(void *arg, uint32_t shard, const char *path, const ato
     for (uint32_t i = 0; i < SHARDS_MAX; i++) {
         if (atomic_load(&r->shards[i].partial)) return RESULT_NOT_READY;
     }
+    if (!replica_wait_written(r, stop)) return RESULT_SHUTTING_DOWN;
     int rc = view_store_copy(r->store, path);
     if (rc == 0) rc = view_copy_open(&copy, path);
     if (rc != 0) {

@@ -41,8 +41,12 @@ struct replica {
     pthread_t importer;
     bool importer_started;
     atomic_bool stopping;
-    pthread_t thread;
-    bool thread_started;
+    pthread_t thread, writer;
+    bool thread_started, writer_started;
+    pthread_mutex_t write_lock;    /* guards `write_asked` and `write_stop` */
+    pthread_cond_t write_wake, written;
+    bool write_asked, write_stop;
+    atomic_bool write_now;         /* somebody waits for the disk to have what is published */
     pthread_mutex_t lock;          /* guards `first`..`applier_stats` */
     pthread_cond_t wake;
     struct follower_batch *first, **last;
@@ -59,6 +63,14 @@ struct replica {
 
 /* The applier's thread (replica_apply.c). */
 void *replica_apply_main(void *replica);
+
+/* The thread that writes the disk (replica_write.c). */
+void *replica_write_main(void *replica);
+/* The applier's thread, after each publication: gives it to the writer when it is time; waits for
+ * the writer when there is no more room in memory. */
+void replica_hand_over(struct replica *replica);
+/* Any thread: waits until the disk has what can be read now; false when `stop` came first. */
+bool replica_wait_written(struct replica *replica, const atomic_bool *stop);
 
 /* Fetches what shards need that the logs do not reach (replica_import.c), on a thread of its own;
  * and, on the applier's thread, takes in what it has fetched. True: something was taken in. */

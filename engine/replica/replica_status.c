@@ -93,17 +93,20 @@ static void put_applier(struct replica *r, struct msgpack_writer *w, struct coun
     s = r->applier_stats;
     pthread_mutex_unlock(&r->lock);
     struct counted_map map = put_map(w, m, "applier");
-    put_uint(w, &map, "transactions", s.transactions);
+    put_uint(w, &map, "publications", s.publications);
+    put_uint(w, &map, "transactions", s.disk.transactions);
     put_uint(w, &map, "entries", s.entries);
     put_uint(w, &map, "events", s.events);
     put_uint(w, &map, "known_events", s.known);
-    put_uint(w, &map, "orders_written", s.orders_written);
+    put_uint(w, &map, "orders_written", s.disk.orders_written);
     put_uint(w, &map, "orders_read", s.orders_read);
-    put_uint(w, &map, "rows_put", s.rows_put);
-    put_uint(w, &map, "rows_deleted", s.rows_deleted);
+    put_uint(w, &map, "rows_put", s.disk.rows_put);
+    put_uint(w, &map, "rows_deleted", s.disk.rows_deleted);
     put_uint(w, &map, "memory_bytes", s.memory_bytes);
+    put_uint(w, &map, "unwritten_bytes", s.unwritten_bytes);
     put_uint(w, &map, "fold_us", s.fold_ns / 1000);
-    put_uint(w, &map, "flush_us", s.flush_ns / 1000);
+    put_uint(w, &map, "publish_us", s.publish_ns / 1000);
+    put_uint(w, &map, "write_us", s.disk.write_ns / 1000);
     map_end(w, &map);
 }
 
@@ -140,19 +143,20 @@ static void put_follower(struct replica *r, struct msgpack_writer *w, struct cou
 }
 
 static void put_views(struct replica *r, struct msgpack_writer *w, struct counted_map *m) {
-    MDB_txn *txn = view_read_begin(r->store);
+    struct view_read read;
+    bool good = view_read_begin(r->store, &read);
     struct counted_map map = put_map(w, m, "views");
     MDB_stat stat;
     MDB_dbi table;
-    if (txn && mdb_stat(txn, r->store->orders, &stat) == 0)
+    if (good && mdb_stat(read.txn, r->store->orders, &stat) == 0)
         put_uint(w, &map, "orders", stat.ms_entries);
-    for (int v = 0; txn && v < VIEWS_COUNT; v++) {
-        if (view_table_of(r->store, txn, (enum view_number)v, &table) &&
-            mdb_stat(txn, table, &stat) == 0)
+    for (int v = 0; good && v < VIEWS_COUNT; v++) {
+        if (view_table_of(r->store, &read, (enum view_number)v, &table) &&
+            mdb_stat(read.txn, table, &stat) == 0)
             put_uint(w, &map, views[v].name, stat.ms_entries);
     }
     map_end(w, &map);
-    if (txn) view_read_end(r->store, txn);
+    if (good) view_read_end(r->store, &read);
 }
 
 void replica_status(void *arg, struct msgpack_writer *w) {

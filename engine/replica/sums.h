@@ -1,4 +1,4 @@
-/* The numbers that a batch of events adds under keys, gathered in memory until the transaction
+/* The numbers that a batch of events adds under keys, gathered in memory until the batch
  * ends: a store's busy minute is one row, however many events counted in it. One thread. */
 #ifndef JUMUN_REPLICA_SUMS_H
 #define JUMUN_REPLICA_SUMS_H

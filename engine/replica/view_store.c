@@ -161,12 +161,14 @@ static int open_tables(struct view_store *s, char *error, size_t error_bytes) {
     if (rc == 0) rc = mdb_stat(txn, s->orders, &orders);
     if (rc == 0) rc = open_identity(s, txn, error, error_bytes);
     const void *positions;
-    bool empty = rc == 0 && orders.ms_entries == 0 && view_positions(s, txn, &positions) == 0;
+    bool empty =
+        rc == 0 && orders.ms_entries == 0 && view_disk_positions(s, txn, &positions) == 0;
     for (int v = 0; v < VIEWS_COUNT && rc == 0; v++)
         rc = open_view(s, txn, (enum view_number)v, empty);
-    if (rc == 0) return mdb_txn_commit(txn);
+    if (rc == 0) s->active = overlay_new(view_disk_overlay(s, txn) + 1);
+    if (rc == 0 && s->active) return mdb_txn_commit(txn);
     mdb_txn_abort(txn);
-    return rc;
+    return rc == 0 ? ENOMEM : rc;
 }
 
 static int open_environment(struct view_store *s, char *error, size_t error_bytes) {
@@ -200,6 +202,8 @@ static bool lock_directory(struct view_store *s, char *error, size_t error_bytes
 }
 
 static void store_free(struct view_store *s) {
+    if (s->active) overlay_free(s->active);
+    if (s->frozen) overlay_free(s->frozen);
     if (s->env) mdb_env_close(s->env);
     if (s->lock_fd >= 0) close(s->lock_fd);
     pthread_mutex_destroy(&s->lock);
@@ -249,51 +253,20 @@ void view_store_close(struct view_store *s) {
     store_free(s);
 }
 
-/* -- reading ----------------------------------------------------------------------------------- */
+/* -- reading: see view_read.c ------------------------------------------------------------------ */
 
-MDB_txn *view_read_begin(struct view_store *s) {
-    MDB_txn *txn = NULL;
-    pthread_mutex_lock(&s->lock);
-    if (s->idle_count > 0) txn = s->idle[--s->idle_count];
-    pthread_mutex_unlock(&s->lock);
-    if (txn) {
-        if (mdb_txn_renew(txn) == 0) return txn;
-        mdb_txn_abort(txn);
-    }
-    return mdb_txn_begin(s->env, NULL, MDB_RDONLY, &txn) == 0 ? txn : NULL;
-}
-
-void view_read_end(struct view_store *s, MDB_txn *txn) {
-    mdb_txn_reset(txn);
-    pthread_mutex_lock(&s->lock);
-    bool kept = s->idle_count < sizeof s->idle / sizeof *s->idle;
-    if (kept) s->idle[s->idle_count++] = txn;
-    pthread_mutex_unlock(&s->lock);
-    if (!kept) mdb_txn_abort(txn);
-}
-
-bool view_table_of(struct view_store *s, MDB_txn *txn, enum view_number view, MDB_dbi *table) {
-    struct view_meta_row row;
-    if (!meta_get_view(s, txn, view, &row)) return false;
-    *table = s->tables[view].sides[row.generation % 2];
-    return true;
-}
-
-uint32_t view_positions(struct view_store *s, MDB_txn *txn, const void **positions) {
+uint32_t view_disk_positions(struct view_store *s, MDB_txn *txn, const void **positions) {
     MDB_val key = view_val("positions", 9), value;
     if (mdb_get(txn, s->meta, &key, &value) != 0) return 0;
     *positions = value.mv_data;
     return (uint32_t)(value.mv_size / sizeof(struct view_position));
 }
 
-bool view_order_get(struct view_store *s, MDB_txn *txn, const struct id128 *id,
-                    struct bytes *block, uint32_t *shard) {
-    MDB_val key = view_val(id->bytes, 16), value;
-    struct view_order_row row;
-    if (mdb_get(txn, s->orders, &key, &value) != 0 || value.mv_size < sizeof row) return false;
-    memcpy(&row, value.mv_data, sizeof row);
-    *shard = row.shard;
-    *block = bytes_of((uint8_t *)value.mv_data + sizeof row, value.mv_size - sizeof row);
+bool view_table_of(struct view_store *s, const struct view_read *read, enum view_number view,
+                   MDB_dbi *table) {
+    struct view_meta_row row;
+    if (!meta_get_view(s, read->txn, view, &row)) return false;
+    *table = s->tables[view].sides[row.generation % 2];
     return true;
 }
 
@@ -323,6 +296,19 @@ int view_put_positions(struct view_store *s, MDB_txn *txn, const struct view_pos
                        uint32_t count) {
     MDB_val key = view_val("positions", 9), value = view_val(positions, count * sizeof *positions);
     return mdb_put(txn, s->meta, &key, &value, 0);
+}
+
+int view_put_overlay(struct view_store *s, MDB_txn *txn, uint64_t id) {
+    MDB_val key = view_val("overlay", 7), value = view_val(&id, sizeof id);
+    return mdb_put(txn, s->meta, &key, &value, 0);
+}
+
+uint64_t view_disk_overlay(struct view_store *s, MDB_txn *txn) {
+    MDB_val key = view_val("overlay", 7), value;
+    uint64_t id = 0;
+    if (mdb_get(txn, s->meta, &key, &value) == 0 && value.mv_size == sizeof id)
+        memcpy(&id, value.mv_data, sizeof id);
+    return id;
 }
 
 int view_put_cluster_id(struct view_store *s, MDB_txn *txn, const char *cluster_id) {

@@ -8,15 +8,21 @@
  * opened under another one without having been closed in good order, it is thrown away whole and
  * built anew. `synced` makes every transaction durable instead, at the price of the disk.
  *
- * One thread writes. Any thread reads, between view_read_begin() and view_read_end(); a reader sees
- * one moment, blocks nobody and is blocked by nobody. */
+ * In front of the disk lie up to two tables in memory (overlay.h): the active one takes what the
+ * applier publishes, the frozen one is being written to the disk. What is published can be read at
+ * once; the death of the process takes it away, and it comes again from the logs, because the
+ * disk's positions are its own.
+ *
+ * One thread publishes, one at a time writes the disk. Any thread reads, between view_read_begin()
+ * and view_read_end(), memory and disk as one: a reader sees one moment, blocks nobody and is
+ * blocked by nobody. */
 #ifndef JUMUN_REPLICA_VIEW_STORE_H
 #define JUMUN_REPLICA_VIEW_STORE_H
 
 #include <lmdb.h>
 #include <pthread.h>
 
-#include "engine/replica/view.h"
+#include "engine/replica/overlay.h"
 
 /* What the rows reflect of one shard. */
 struct view_position {
@@ -45,9 +51,13 @@ struct view_store {
     MDB_env *env;
     MDB_dbi orders, meta;
     struct view_table tables[VIEWS_COUNT];
-    pthread_mutex_t lock;      /* guards `idle` */
+    pthread_mutex_t lock;      /* guards what is down to `frozen`, and their `holders` */
     MDB_txn *idle[64];         /* reset read transactions, to be renewed */
     uint32_t idle_count;
+    uint64_t number;           /* of the newest publication */
+    const struct view_position *positions; /* of it; NULL = as the disk has them */
+    uint32_t positions_count;
+    struct overlay *active, *frozen; /* frozen: NULL = none */
     char cluster_id[33];       /* "" = not known yet */
     char directory[1024];
     int lock_fd;
@@ -69,27 +79,85 @@ static inline MDB_val view_val(const void *data, size_t size) {
     return (MDB_val){size, (void *)(uintptr_t)data};
 }
 
-/* -- reading ----------------------------------------------------------------------------------- */
+/* -- reading (view_read.c) --------------------------------------------------------------------- */
 
-/* NULL when there are no reader slots or no memory: the caller answers OVERLOADED. */
-MDB_txn *view_read_begin(struct view_store *store);
-void view_read_end(struct view_store *store, MDB_txn *txn);
+/* One moment of memory and disk. */
+struct view_read {
+    MDB_txn *txn;
+    struct overlay *tables[2];     /* newest first; NULL = none */
+    uint64_t number;               /* what is published later is not seen */
+    const struct view_position *positions; /* NULL = the disk's */
+    uint32_t positions_count;
+};
 
-/* The table that answers for a view; false while it is being built for the first time. */
-bool view_table_of(struct view_store *store, MDB_txn *txn, enum view_number view, MDB_dbi *table);
+/* False when there are no reader slots or no memory: the caller answers OVERLOADED. */
+bool view_read_begin(struct view_store *store, struct view_read *read);
+void view_read_end(struct view_store *store, struct view_read *read);
 
-/* All positions, sorted by shard; a view into the transaction's memory, unaligned: copy. Returns
- * their number. */
-uint32_t view_positions(struct view_store *store, MDB_txn *txn, const void **positions);
+/* The disk's table that answers for a view; false while it is being built for the first time. */
+bool view_table_of(struct view_store *store, const struct view_read *read, enum view_number view,
+                   MDB_dbi *table);
 
-/* An order: its block (unaligned, valid as long as the transaction) and its shard. False = none. */
-bool view_order_get(struct view_store *store, MDB_txn *txn, const struct id128 *key,
-                    struct bytes *block, uint32_t *shard);
+/* All positions, sorted by shard; unaligned, valid as long as the read: copy. Returns their
+ * number. */
+uint32_t view_positions(struct view_store *store, const struct view_read *read,
+                        const void **positions);
+/* The same of the disk alone: what a start after a kill would begin with. */
+uint32_t view_disk_positions(struct view_store *store, MDB_txn *txn, const void **positions);
+
+/* An order: its block (unaligned, valid as long as the read) and its shard. False = none. */
+bool view_order_get(struct view_store *store, const struct view_read *read,
+                    const struct id128 *key, struct bytes *block, uint32_t *shard);
+
+/* The rows of an index, in the order of their keys, of one group of orders; a group is what the
+ * keys that are looked for begin with (of a store, in a state, ...). */
+struct view_cursor {
+    const struct view_read *read;
+    enum view_number view;
+    struct bytes key;              /* of the row at hand; valid until the cursor moves */
+    MDB_cursor *cursor;
+    int rc;                        /* of the disk's next row, which is: */
+    MDB_val disk;
+    struct view_row { uint32_t at, bytes; } *rows; /* of changed orders, sorted */
+    uint32_t rows_count, rows_capacity, next;
+    uint8_t *keys;                 /* of these rows */
+    uint32_t keys_bytes, keys_capacity;
+    bool failed;                   /* no memory */
+};
+/* 0, MDB_NOTFOUND (the view is being built for the first time), or another code. */
+int view_cursor_open(struct view_cursor *cursor, struct view_store *store,
+                     const struct view_read *read, enum view_number view,
+                     const struct overlay_group *group);
+/* The first row at or behind a key; the next one. False = there is none. */
+bool view_cursor_seek(struct view_cursor *cursor, const void *key, size_t bytes);
+bool view_cursor_next(struct view_cursor *cursor);
+void view_cursor_close(struct view_cursor *cursor);
+
+/* What is to be added to the disk's numbers of a SUM, under each key that is wanted: *sums (empty
+ * before) gets it. False without memory. */
+bool view_sums_recent(struct view_store *store, const struct view_read *read,
+                      enum view_number view, bool (*want)(void *arg, struct bytes key), void *arg,
+                      struct sums *sums);
 
 /* What stands before a block in `orders`. */
 struct view_order_row { uint32_t shard, spare; };
 
-/* -- writing (one thread) -------------------------------------------------------------------- */
+/* -- publishing (one thread) ------------------------------------------------------------------- */
+
+/* What was put into the active table under `number` can be read from now on; it has these
+ * positions, which live as long as the table. */
+void view_publish(struct view_store *store, uint64_t number, const struct view_position *positions,
+                  uint32_t positions_count);
+/* The active table becomes the frozen one, and a new one active. False: there is a frozen one
+ * still, or no memory. */
+bool view_freeze(struct view_store *store);
+/* The frozen table; NULL = none. It stays until view_thaw(). Any thread. */
+struct overlay *view_frozen(struct view_store *store);
+
+/* -- writing (one thread at a time) ------------------------------------------------------------ */
+
+/* The frozen table is on disk: goes, as soon as nobody reads it any more. */
+void view_thaw(struct view_store *store);
 
 /* Begins the next transaction. Ends the process when that cannot be. */
 MDB_txn *view_write_begin(struct view_store *store);
@@ -100,6 +168,9 @@ void view_write_abort(struct view_store *store, MDB_txn *txn);
 /* 0 or a code. */
 int view_put_positions(struct view_store *store, MDB_txn *txn,
                        const struct view_position *positions, uint32_t count);
+/* The newest table whose rows are in the transaction. */
+int view_put_overlay(struct view_store *store, MDB_txn *txn, uint64_t id);
+uint64_t view_disk_overlay(struct view_store *store, MDB_txn *txn);
 int view_put_cluster_id(struct view_store *store, MDB_txn *txn, const char *cluster_id);
 
 /* Blue and green: empties the side that does not answer, to be filled beside the other one; then

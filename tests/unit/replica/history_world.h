@@ -41,8 +41,11 @@ const void *history_records(const struct history *h, uint32_t shard, uint64_t fi
                             size_t *bytes);
 
 /* Folds the logs up to `positions` (an index for each shard) from scratch, and fails the test
- * unless `orders` and all views hold exactly what follows from that. */
+ * unless the orders and all views hold exactly what follows from that. */
 void history_check(const struct history *h, const uint64_t positions[HISTORY_SHARDS],
                    struct view_store *store);
+/* The same of a moment that somebody holds on to. */
+void history_check_read(const struct history *h, const uint64_t positions[HISTORY_SHARDS],
+                        struct view_store *store, const struct view_read *read);
 
 #endif

@@ -1,5 +1,5 @@
-/* Views against the plainest fold of the same logs: after random batches, lost transactions,
- * restarts, rebuilds and kills.
+/* Views against the plainest fold of the same logs: after random batches, lost ones, restarts,
+ * rebuilds and kills, in memory and on disk; and moments that are held while the views go on.
  *
  *   test_applier             all seeds of the suite
  *   test_applier <seed>      one run; the seed that a failure prints */
@@ -10,12 +10,16 @@
 #include <cmocka.h>
 
 #include <ftw.h>
+#include <pthread.h>
+#include <sched.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "engine/base/check.h"
 #include "engine/replica/applier.h"
 #include "tests/unit/replica/history_world.h"
 
@@ -80,22 +84,50 @@ static bool take_some(struct history *h, uint32_t shard) {
     return true;
 }
 
-static void one_transaction(struct history *h) {
-    applier_begin(applier);
+/* Between publications: nothing; or one step on the way to the disk; or all of it. */
+static void write_some(struct history *h) {
+    switch (history_random(h, 6)) {
+    case 0: assert_int_equal(applier_settle(applier), APPLIER_TAKEN); break;
+    case 1: applier_freeze(applier); break;
+    case 2: assert_int_equal(applier_write(applier), APPLIER_TAKEN); break;
+    default: break;
+    }
+}
+
+static void one_publication(struct history *h) {
+    assert_true(applier_begin(applier));
     for (uint32_t n = 1 + history_random(h, 4); n > 0; n--)
         take_some(h, history_random(h, HISTORY_SHARDS));
     if (history_random(h, 6) == 0) applier_abort(applier);
     else assert_int_equal(applier_commit(applier), APPLIER_TAKEN);
+    write_some(h);
 }
 
-static void apply_all(struct history *h) {
+static void apply_all(struct history *h, bool writing) {
     bool more = true;
     while (more) {
         more = false;
-        applier_begin(applier);
+        assert_true(applier_begin(applier));
         for (uint32_t s = 0; s < HISTORY_SHARDS; s++) more |= take_some(h, s);
         assert_int_equal(applier_commit(applier), APPLIER_TAKEN);
+        if (writing) write_some(h);
     }
+}
+
+/* One moment, held on to while the views go on. */
+struct moment { bool held; struct view_read read; uint64_t positions[HISTORY_SHARDS]; };
+
+static void hold(struct moment *m) {
+    assert_true(view_read_begin(store, &m->read));
+    positions_of(m->positions);
+    m->held = true;
+}
+
+static void check_held(struct moment *m) {
+    if (!m->held) return;
+    history_check_read(&history, m->positions, store, &m->read);
+    view_read_end(store, &m->read);
+    m->held = false;
 }
 
 static void views_are_the_fold_of_the_logs(void **state) {
@@ -109,18 +141,33 @@ static void views_are_the_fold_of_the_logs(void **state) {
         open_all(memory);
         for (int round = 0; round < 6; round++) {
             history_grow(&history, 60);
-            for (int t = 0; t < 6; t++) one_transaction(&history);
+            struct moment moment = {.held = false};
+            uint32_t from = history_random(&history, 6), until = from + history_random(&history, 3);
+            for (uint32_t t = 0; t < 6; t++) {
+                if (t == from) hold(&moment);
+                one_publication(&history);
+                if (t == until) check_held(&moment);
+            }
+            check_held(&moment);
+            positions_of(positions);
+            history_check(&history, positions, store);
             if (history_random(&history, 2) == 0) {
+                if (history_random(&history, 2) == 0)
+                    assert_int_equal(applier_settle(applier), APPLIER_TAKEN);
                 close_all();
                 open_all(memory);
+                positions_of(positions);
+                history_check(&history, positions, store);
             }
             if (history_random(&history, 3) == 0)
                 applier_rebuild(applier, (enum view_number)history_random(&history, VIEWS_COUNT));
         }
-        apply_all(&history);
+        apply_all(&history, true);
         positions_of(positions);
         for (uint32_t s = 0; s < HISTORY_SHARDS; s++)
             assert_int_equal(positions[s], history.logs[s].last);
+        history_check(&history, positions, store);
+        assert_int_equal(applier_settle(applier), APPLIER_TAKEN);
         history_check(&history, positions, store);
         close_all();
         history_fini(&history);
@@ -134,11 +181,11 @@ static void an_order_that_is_not_written_is_not_counted(void **state) {
     history_init(&history, 99);
     open_all(0);
     history_grow(&history, 50);
-    applier_begin(applier);
+    assert_true(applier_begin(applier));
     for (uint32_t s = 0; s < HISTORY_SHARDS; s++) take_some(&history, s);
     assert_int_equal(applier_commit(applier), APPLIER_TAKEN);
     positions_of(before);
-    applier_begin(applier);
+    assert_true(applier_begin(applier));
     for (uint32_t s = 0; s < HISTORY_SHARDS; s++) take_some(&history, s);
     applier_abort(applier);
     positions_of(after);
@@ -156,7 +203,7 @@ static void what_is_missing_is_refused(void **state) {
     history_grow(&history, 60);
     uint64_t last = history.logs[0].last;
     const void *records = history_records(&history, 0, 3, last, &bytes);
-    applier_begin(applier);
+    assert_true(applier_begin(applier));
     assert_int_equal(applier_take(applier, 0, records, bytes, error, sizeof error), APPLIER_GAP);
     assert_non_null(strstr(error, "came instead of 1"));
     applier_abort(applier);
@@ -172,7 +219,7 @@ static void what_is_missing_is_refused(void **state) {
         break;
     }
     records = history_records(&history, 0, 1, last, &bytes);
-    applier_begin(applier);
+    assert_true(applier_begin(applier));
     assert_int_equal(applier_take(applier, 0, records, bytes, error, sizeof error),
                      APPLIER_DAMAGED);
     applier_abort(applier);
@@ -193,10 +240,12 @@ static void old_minutes_go(void **state) {
     applier = applier_new(&how, error, sizeof error);
     assert_non_null(applier);
     history_grow(&history, 600);
-    apply_all(&history);
-    MDB_txn *txn = view_read_begin(store);
-    assert_true(view_table_of(store, txn, VIEW_COUNTERS, &table));
-    assert_int_equal(mdb_cursor_open(txn, table, &cursor), 0);
+    apply_all(&history, false);
+    struct view_read read;
+    assert_int_equal(applier_settle(applier), APPLIER_TAKEN);
+    assert_true(view_read_begin(store, &read));
+    assert_true(view_table_of(store, &read, VIEW_COUNTERS, &table));
+    assert_int_equal(mdb_cursor_open(read.txn, table, &cursor), 0);
     uint32_t minutes = 0, days = 0;
     for (int rc = mdb_cursor_get(cursor, &key, &value, MDB_FIRST); rc == 0;
          rc = mdb_cursor_get(cursor, &key, &value, MDB_NEXT)) {
@@ -211,7 +260,103 @@ static void old_minutes_go(void **state) {
     }
     assert_true(minutes > 0 && days > minutes / 100);
     mdb_cursor_close(cursor);
-    view_read_end(store, txn);
+    view_read_end(store, &read);
+    close_all();
+    history_fini(&history);
+}
+
+/* -- readers beside it ------------------------------------------------------------------------- */
+
+static atomic_bool readers_stop;
+static atomic_uint readers_looks;
+
+/* One moment: each row of `changes` names an order whose newest event is the row's, and is not
+ * behind its shard's position; each such order has one row by state. */
+static void look_once(void) {
+    struct view_read read;
+    struct view_cursor cursor;
+    const struct overlay_group all = {.by = OVERLAY_ALL};
+    const void *rows = NULL;
+    uint64_t at[HISTORY_SHARDS] = {0};
+    uint32_t changes = 0, by_state = 0;
+    require(view_read_begin(store, &read));
+    uint32_t count = view_positions(store, &read, &rows);
+    for (uint32_t i = 0; i < count; i++) {
+        struct view_position p;
+        memcpy(&p, (const uint8_t *)rows + i * sizeof p, sizeof p);
+        at[p.shard] = p.index;
+    }
+    int rc = view_cursor_open(&cursor, store, &read, VIEW_CHANGES, &all);
+    require(rc == 0);
+    for (bool more = view_cursor_seek(&cursor, "", 0); more; more = view_cursor_next(&cursor)) {
+        const uint8_t *end = (const uint8_t *)cursor.key.data + cursor.key.size;
+        struct id128 key;
+        struct bytes block;
+        struct actor head;
+        uint32_t shard;
+        memcpy(key.bytes, end - 16, 16);
+        bool there = view_order_get(store, &read, &key, &block, &shard);
+        require(there && block.size >= sizeof head);
+        memcpy(&head, block.data, sizeof head);
+        require(head.last_index == view_get_u64(end - 24));
+        require(shard == view_get_u32(end - 28) && head.last_index <= at[shard]);
+        changes++;
+    }
+    view_cursor_close(&cursor);
+    rc = view_cursor_open(&cursor, store, &read, VIEW_BY_STATE, &all);
+    require(rc == 0);
+    for (bool more = view_cursor_seek(&cursor, "", 0); more; more = view_cursor_next(&cursor))
+        by_state++;
+    view_cursor_close(&cursor);
+    require(by_state == changes);
+    view_read_end(store, &read);
+}
+
+static void *reader_main(void *arg) {
+    while (!atomic_load(&readers_stop)) {
+        look_once();
+        atomic_fetch_add(&readers_looks, 1);
+    }
+    return NULL;
+}
+
+static void *writer_main(void *arg) {
+    while (!atomic_load(&readers_stop)) {
+        if (applier_write(applier) != APPLIER_TAKEN) return arg;
+        sched_yield();
+    }
+    return NULL;
+}
+
+static void readers_see_one_moment_while_it_goes_on(void **state) {
+    pthread_t threads[3];
+    void *failed = NULL;
+    history_init(&history, 31);
+    history_grow(&history, 1200);
+    open_all(1u << 18);
+    atomic_store(&readers_stop, false);
+    for (int i = 0; i < 3; i++)
+        assert_int_equal(
+            pthread_create(&threads[i], NULL, i == 0 ? writer_main : reader_main, &threads), 0);
+    for (bool more = true; more;) {
+        more = false;
+        assert_true(applier_begin(applier));
+        for (uint32_t s = 0; s < HISTORY_SHARDS; s++) more |= take_some(&history, s);
+        assert_int_equal(applier_commit(applier), APPLIER_TAKEN);
+        if (history_random(&history, 4) == 0) applier_freeze(applier);
+        usleep(500);
+    }
+    while (atomic_load(&readers_looks) < 10) usleep(1000);
+    atomic_store(&readers_stop, true);
+    for (int i = 0; i < 3; i++) {
+        assert_int_equal(pthread_join(threads[i], &failed), 0);
+        assert_null(failed);
+    }
+    uint64_t positions[HISTORY_SHARDS];
+    positions_of(positions);
+    history_check(&history, positions, store);
+    assert_int_equal(applier_settle(applier), APPLIER_TAKEN);
+    history_check(&history, positions, store);
     close_all();
     history_fini(&history);
 }
@@ -221,11 +366,12 @@ static _Noreturn void apply_until_killed(struct history *h, int started) {
     open_all(1u << 16);
     if (write(started, "s", 1) != 1) _exit(2);
     for (;;) {
-        applier_begin(applier);
+        assert_true(applier_begin(applier));
         bool more = false;
         for (uint32_t s = 0; s < HISTORY_SHARDS; s++) more |= take_some(h, s);
         if (applier_commit(applier) != APPLIER_TAKEN) _exit(3);
-        if (!more) _exit(0);
+        write_some(h);
+        if (!more) _exit(applier_settle(applier) == APPLIER_TAKEN ? 0 : 3);
         usleep(200);
     }
 }
@@ -267,7 +413,8 @@ static void another_boot_throws_the_views_away(void **state) {
     history_init(&history, 5);
     open_all(0);
     history_grow(&history, 40);
-    apply_all(&history);
+    apply_all(&history, true);
+    assert_int_equal(applier_settle(applier), APPLIER_TAKEN);
     close_all();
     open_all(0); /* closed in good order: kept */
     positions_of(positions);
@@ -281,7 +428,7 @@ static void another_boot_throws_the_views_away(void **state) {
     open_all(0);
     positions_of(positions);
     assert_int_equal(positions[0], 0);
-    apply_all(&history);
+    apply_all(&history, true);
     positions_of(positions);
     history_check(&history, positions, store);
     close_all();
@@ -297,6 +444,8 @@ int main(int argc, char **argv) {
                                         tear_down),
         cmocka_unit_test_setup_teardown(what_is_missing_is_refused, set_up, tear_down),
         cmocka_unit_test_setup_teardown(old_minutes_go, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(readers_see_one_moment_while_it_goes_on, set_up,
+                                        tear_down),
         cmocka_unit_test_setup_teardown(a_kill_loses_whole_transactions_only, set_up, tear_down),
         cmocka_unit_test_setup_teardown(another_boot_throws_the_views_away, set_up, tear_down),
     };

@@ -1,0 +1,278 @@
+#include "engine/replica/overlay.h"
+
+#include <stdlib.h>
+#include <xxhash.h>
+
+#include "engine/base/check.h"
+#include "engine/base/clock.h"
+
+enum { OVERLAY_CHUNK_BYTES = 1 << 20, OVERLAY_SLOTS_MIN = 1024 };
+
+struct overlay_chunk { struct overlay_chunk *next; };
+
+static uint32_t slot_of(const struct id128 *key, uint32_t capacity) {
+    uint64_t h;
+    memcpy(&h, key->bytes + 8, 8); /* a key's last bytes are random */
+    h ^= h >> 29;
+    return (uint32_t)(h * 0x9e3779b97f4a7c15ull >> 32) & (capacity - 1);
+}
+
+/* -- memory ------------------------------------------------------------------------------------ */
+
+/* Memory that lives as long as the table; NULL without any. */
+static void *chunk_new(struct overlay *t, size_t bytes) {
+    struct overlay_chunk *chunk = malloc(sizeof *chunk + bytes);
+    if (!chunk) return NULL;
+    chunk->next = t->chunks;
+    t->chunks = chunk;
+    t->bytes += bytes;
+    return chunk + 1;
+}
+
+void *overlay_take(struct overlay *t, size_t bytes) {
+    void *taken = t->at;
+    bytes = (bytes + 7) & ~(size_t)7;
+    require((size_t)(t->end - t->at) >= bytes);
+    t->at += bytes;
+    return taken;
+}
+
+/* The old slots stay for whoever still looks at them. */
+static bool slots_grow(struct overlay *t, uint32_t capacity) {
+    const struct overlay_slots *old = atomic_load_explicit(&t->slots, memory_order_relaxed);
+    struct overlay_slots *s = chunk_new(t, sizeof *s + (size_t)capacity * sizeof *s->slots);
+    if (!s) return false;
+    s->capacity = capacity;
+    memset((void *)s->slots, 0, (size_t)capacity * sizeof *s->slots);
+    for (uint32_t i = 0; old && i < old->capacity; i++) {
+        struct overlay_order *o = atomic_load_explicit(&old->slots[i], memory_order_relaxed);
+        if (!o) continue;
+        uint32_t at = slot_of(&o->key, capacity);
+        while (atomic_load_explicit(&s->slots[at], memory_order_relaxed))
+            at = (at + 1) & (capacity - 1);
+        atomic_store_explicit(&s->slots[at], o, memory_order_relaxed);
+    }
+    atomic_store_explicit(&t->slots, s, memory_order_release);
+    return true;
+}
+
+static bool sum_slots_grow(struct overlay *t, uint32_t capacity) {
+    struct overlay_sum **slots = calloc(capacity, sizeof *slots);
+    if (!slots) return false;
+    for (uint32_t i = 0; i < t->sums_capacity; i++) {
+        if (!t->sum_slots[i]) continue;
+        uint32_t at = (uint32_t)t->sum_slots[i]->hash & (capacity - 1);
+        while (slots[at]) at = (at + 1) & (capacity - 1);
+        slots[at] = t->sum_slots[i];
+    }
+    free(t->sum_slots);
+    t->sum_slots = slots;
+    t->sums_capacity = capacity;
+    return true;
+}
+
+struct overlay *overlay_new(uint64_t id) {
+    struct overlay *t = calloc(1, sizeof *t);
+    if (!t) return NULL;
+    t->id = id;
+    t->holders = 1;
+    if (slots_grow(t, OVERLAY_SLOTS_MIN) && sum_slots_grow(t, OVERLAY_SLOTS_MIN)) return t;
+    overlay_free(t);
+    return NULL;
+}
+
+void overlay_free(struct overlay *t) {
+    for (struct overlay_chunk *chunk = t->chunks, *next; chunk; chunk = next) {
+        next = chunk->next;
+        free(chunk);
+    }
+    free(t->sum_slots);
+    free(t);
+}
+
+bool overlay_reserve(struct overlay *t, uint32_t orders, uint64_t blocks_bytes, uint32_t sums,
+                     uint64_t extra_bytes) {
+    uint32_t capacity = atomic_load_explicit(&t->slots, memory_order_relaxed)->capacity;
+    size_t bytes = orders * (sizeof(struct overlay_order) + sizeof(struct overlay_version) + 16) +
+                   blocks_bytes + extra_bytes + 64 +
+                   sums * (sizeof(struct overlay_sum) + sizeof(struct overlay_number) +
+                           VIEW_KEY_BYTES_MAX + 16);
+    while (capacity / 2 < t->orders_count + orders) capacity *= 2;
+    if (capacity != atomic_load_explicit(&t->slots, memory_order_relaxed)->capacity &&
+        !slots_grow(t, capacity))
+        return false;
+    capacity = t->sums_capacity;
+    while (capacity / 2 < t->sums_count + sums) capacity *= 2;
+    if (capacity != t->sums_capacity && !sum_slots_grow(t, capacity)) return false;
+    if ((size_t)(t->end - t->at) >= bytes) return true;
+    if (bytes < OVERLAY_CHUNK_BYTES) bytes = OVERLAY_CHUNK_BYTES;
+    uint8_t *at = chunk_new(t, bytes);
+    if (!at) return false;
+    t->at = at;
+    t->end = at + bytes;
+    return true;
+}
+
+/* -- the writer -------------------------------------------------------------------------------- */
+
+/* The order's place; a new one is not to be seen before its first version is published. */
+static struct overlay_order *order_of_key(struct overlay *t, const struct fold_order *from) {
+    struct overlay_slots *s = atomic_load_explicit(&t->slots, memory_order_relaxed);
+    struct overlay_order *o;
+    uint32_t at = slot_of(&from->key, s->capacity);
+    while ((o = atomic_load_explicit(&s->slots[at], memory_order_relaxed))) {
+        if (id128_equal(&o->key, &from->key)) return o;
+        at = (at + 1) & (s->capacity - 1);
+    }
+    o = overlay_take(t, sizeof *o);
+    *o = (struct overlay_order){.key = from->key,
+                                .next = atomic_load_explicit(&t->orders, memory_order_relaxed),
+                                .was_last_index = from->was_last_index,
+                                .was_state = from->was_state,
+                                .was_there = from->was_there,
+                                .was_placed = from->was_placed,
+                                .was_open = from->was_open};
+    t->orders_count++;
+    atomic_store_explicit(&t->orders, o, memory_order_release);
+    atomic_store_explicit(&s->slots[at], o, memory_order_release);
+    return o;
+}
+
+static struct bytes chain_text(const struct view_order *v, enum overlay_chain chain) {
+    return chain == OVERLAY_STORE ? v->store : chain == OVERLAY_CUSTOMER ? v->customer
+                                                                         : v->external_ref;
+}
+
+static uint32_t text_hash(struct bytes text) {
+    return (uint32_t)XXH3_64bits(text.data, text.size);
+}
+
+/* Names never change once an order was placed. */
+static void chain_order(struct overlay *t, struct overlay_order *o,
+                        const struct overlay_version *version) {
+    struct view_order v;
+    view_order_of(overlay_block(version), version->shard, &v);
+    if (!v.exists) return;
+    o->named = version;
+    for (int c = 0; c < OVERLAY_CHAINS; c++) {
+        struct bytes text = chain_text(&v, (enum overlay_chain)c);
+        if (text.size == 0) continue;
+        o->hashes[c] = text_hash(text);
+        _Atomic(struct overlay_order *) *head = &t->chains[c][o->hashes[c] % OVERLAY_BUCKETS];
+        o->chained[c] = atomic_load_explicit(head, memory_order_relaxed);
+        atomic_store_explicit(head, o, memory_order_release);
+    }
+}
+
+void overlay_put(struct overlay *t, const struct fold_order *from, uint64_t number) {
+    struct overlay_order *o = order_of_key(t, from);
+    struct overlay_version *v = overlay_take(t, sizeof *v + from->block->bytes);
+    v->older = atomic_load_explicit(&o->newest, memory_order_relaxed);
+    v->order = o;
+    v->number = number;
+    v->shard = from->shard;
+    v->state = from->block->state % OVERLAY_STATES;
+    memcpy(v->block, from->block, from->block->bytes);
+    v->next_in_state = atomic_load_explicit(&t->states[v->state], memory_order_relaxed);
+    o->events |= from->events;
+    atomic_store_explicit(&o->newest, v, memory_order_release);
+    atomic_store_explicit(&t->states[v->state], v, memory_order_release);
+    if (!o->named) chain_order(t, o, v);
+}
+
+static struct overlay_sum *sum_of_key(struct overlay *t, enum view_number view, const uint8_t *key,
+                                      const struct sums_entry *e) {
+    uint64_t hash = e->hash + (uint64_t)view;
+    uint32_t at = (uint32_t)hash & (t->sums_capacity - 1);
+    struct overlay_sum *s;
+    while ((s = t->sum_slots[at])) {
+        if (s->hash == hash && s->key_bytes == e->key_bytes &&
+            memcmp(s->key, key, e->key_bytes) == 0)
+            return s;
+        at = (at + 1) & (t->sums_capacity - 1);
+    }
+    s = overlay_take(t, sizeof *s + e->key_bytes);
+    *s = (struct overlay_sum){.hash = hash, .key_bytes = e->key_bytes};
+    memcpy(s->key, key, e->key_bytes);
+    s->next = atomic_load_explicit(&t->sums[view], memory_order_relaxed);
+    atomic_store_explicit(&t->sums[view], s, memory_order_release);
+    t->sum_slots[at] = s;
+    t->sums_count++;
+    return s;
+}
+
+void overlay_add(struct overlay *t, enum view_number view, const struct sums *sums,
+                 const struct sums_entry *e, uint64_t number) {
+    struct overlay_sum *s = sum_of_key(t, view, sums_key(sums, e), e);
+    const struct overlay_number *older = atomic_load_explicit(&s->newest, memory_order_relaxed);
+    struct overlay_number *n = overlay_take(t, sizeof *n);
+    *n = (struct overlay_number){.older = older, .number = number};
+    for (int i = 0; i < VIEW_NUMBERS; i++)
+        n->numbers[i] = e->numbers[i] + (older ? older->numbers[i] : 0);
+    atomic_store_explicit(&s->newest, n, memory_order_release);
+}
+
+/* -- readers ----------------------------------------------------------------------------------- */
+
+const struct overlay_version *overlay_version_at(const struct overlay_order *o, uint64_t number) {
+    const struct overlay_version *v = atomic_load_explicit(&o->newest, memory_order_acquire);
+    while (v && v->number > number) v = v->older;
+    return v;
+}
+
+const struct overlay_number *overlay_number_at(const struct overlay_sum *s, uint64_t number) {
+    const struct overlay_number *n = atomic_load_explicit(&s->newest, memory_order_acquire);
+    while (n && n->number > number) n = n->older;
+    return n;
+}
+
+const struct overlay_version *overlay_find(const struct overlay *t, const struct id128 *key,
+                                           uint64_t number) {
+    const struct overlay_slots *s = atomic_load_explicit(&t->slots, memory_order_acquire);
+    const struct overlay_order *o;
+    uint32_t at = slot_of(key, s->capacity);
+    while ((o = atomic_load_explicit(&s->slots[at], memory_order_acquire))) {
+        if (id128_equal(&o->key, key)) return overlay_version_at(o, number);
+        at = (at + 1) & (s->capacity - 1);
+    }
+    return NULL;
+}
+
+static bool each_in_state(const struct overlay *t, uint8_t state, uint64_t number,
+                          bool (*visit)(void *, const struct overlay_version *), void *arg) {
+    const struct overlay_version *v =
+        atomic_load_explicit(&t->states[state % OVERLAY_STATES], memory_order_acquire);
+    for (; v; v = v->next_in_state) {
+        if (v->number <= number && overlay_version_at(v->order, number) == v && !visit(arg, v))
+            return false;
+    }
+    return true;
+}
+
+static bool each_of(const struct overlay *t, const struct overlay_group *g, uint64_t number,
+                    bool (*visit)(void *, const struct overlay_version *), void *arg) {
+    uint32_t hash = text_hash(g->text);
+    const struct overlay_order *o =
+        atomic_load_explicit(&t->chains[g->chain][hash % OVERLAY_BUCKETS], memory_order_acquire);
+    for (; o; o = o->chained[g->chain]) {
+        struct view_order named;
+        if (o->hashes[g->chain] != hash) continue;
+        view_order_of(overlay_block(o->named), o->named->shard, &named);
+        if (!bytes_equal(chain_text(&named, g->chain), g->text)) continue;
+        const struct overlay_version *v = overlay_version_at(o, number);
+        if (v && !visit(arg, v)) return false;
+    }
+    return true;
+}
+
+bool overlay_each(const struct overlay *t, const struct overlay_group *g, uint64_t number,
+                  bool (*visit)(void *, const struct overlay_version *), void *arg) {
+    if (g->by == OVERLAY_IN_STATE) return each_in_state(t, g->state, number, visit, arg);
+    if (g->by == OVERLAY_OF) return each_of(t, g, number, visit, arg);
+    const struct overlay_order *o = atomic_load_explicit(&t->orders, memory_order_acquire);
+    for (; o; o = o->next) {
+        const struct overlay_version *v = overlay_version_at(o, number);
+        if (v && !visit(arg, v)) return false;
+    }
+    return true;
+}

@@ -1,0 +1,132 @@
+/* What changed since the disk was last written: a table in memory, put together by one thread and
+ * read by any number of others without a lock, that answers together with the disk.
+ *
+ * It only grows. Each publication of the writer has a number, and each order that changed in it
+ * gets a version with that number; older versions stay. A reader remembers the number that was the
+ * newest when it began, and passes over what is newer: it sees one moment, whatever is put
+ * meanwhile. When its rows are on disk the table is dropped whole, with its memory.
+ *
+ * Index rows are not kept here. What an index is made of besides an order's state never changes
+ * (its store, its customer, its reference), so orders are chained by these, and a reader makes the
+ * rows of the few orders that it looks for. Sums are kept as what is to be added to the disk's.
+ *
+ * Writer: one thread, or none. Readers: any thread, as long as they hold the table. */
+#ifndef JUMUN_REPLICA_OVERLAY_H
+#define JUMUN_REPLICA_OVERLAY_H
+
+#include <stdatomic.h>
+
+#include "engine/replica/fold.h"
+#include "engine/replica/sums.h"
+
+struct overlay_order;
+struct view_position;
+
+/* An order as one publication left it. It never changes. */
+struct overlay_version {
+    const struct overlay_version *older;
+    const struct overlay_version *next_in_state; /* another one that came into this state */
+    struct overlay_order *order;
+    uint64_t number;               /* of the publication */
+    uint32_t shard;
+    uint8_t state;
+    _Alignas(8) uint8_t block[];   /* struct actor, with its texts and lists */
+};
+
+/* How orders are chained; see struct overlay_group. */
+enum overlay_chain { OVERLAY_STORE, OVERLAY_CUSTOMER, OVERLAY_REF, OVERLAY_CHAINS };
+
+/* An order that changed. Links and names are set before others can see them. */
+struct overlay_order {
+    struct id128 key;
+    _Atomic(const struct overlay_version *) newest;
+    struct overlay_order *next;    /* of all, the latest first */
+    struct overlay_order *chained[OVERLAY_CHAINS];
+    uint32_t hashes[OVERLAY_CHAINS];
+    const struct overlay_version *named; /* whose texts are the order's; NULL = not placed yet */
+    /* As the disk has it, for the thread that writes it there. */
+    uint64_t was_last_index, events; /* bit = enum event_kind */
+    uint8_t was_state;
+    bool was_there, was_placed, was_open;
+};
+
+/* Numbers to be added under a key, as one publication left them. */
+struct overlay_number {
+    const struct overlay_number *older;
+    uint64_t number;
+    int64_t numbers[VIEW_NUMBERS];
+};
+struct overlay_sum {
+    struct overlay_sum *next;
+    _Atomic(const struct overlay_number *) newest;
+    uint64_t hash;
+    uint32_t key_bytes;
+    uint8_t key[];
+};
+
+struct overlay_slots { uint32_t capacity; _Atomic(struct overlay_order *) slots[]; };
+
+enum { OVERLAY_BUCKETS = 16384, OVERLAY_STATES = 16 };
+
+struct overlay {
+    uint64_t id;                   /* counts up; the disk remembers the last one that it has */
+    uint32_t holders;              /* guarded by whoever hands it out (view_store.h) */
+    bool published;                /* something of it can be seen. The writer's */
+    int64_t began_ms;              /* monotonic, of the first publication. The writer's */
+    uint32_t orders_count, sums_count, sums_capacity;
+    uint64_t bytes;                /* taken, about */
+    const struct view_position *positions; /* of the newest publication. The writer's */
+    uint32_t positions_count;
+    _Atomic(struct overlay_slots *) slots;
+    _Atomic(struct overlay_order *) orders;
+    _Atomic(struct overlay_order *) chains[OVERLAY_CHAINS][OVERLAY_BUCKETS];
+    _Atomic(const struct overlay_version *) states[OVERLAY_STATES];
+    _Atomic(struct overlay_sum *) sums[VIEWS_COUNT];
+    struct overlay_sum **sum_slots; /* the writer's */
+    struct overlay_chunk *chunks;
+    uint8_t *at, *end;             /* free room in the newest chunk */
+};
+
+/* NULL without memory. */
+struct overlay *overlay_new(uint64_t id);
+void overlay_free(struct overlay *overlay);
+
+/* -- the writer -------------------------------------------------------------------------------- */
+
+/* Room for a publication: after it, nothing of these sizes can fail. False without memory. */
+bool overlay_reserve(struct overlay *overlay, uint32_t orders, uint64_t blocks_bytes,
+                     uint32_t sums, uint64_t extra_bytes);
+/* The order as it is now; seen by readers from publication `number` on. */
+void overlay_put(struct overlay *overlay, const struct fold_order *order, uint64_t number);
+void overlay_add(struct overlay *overlay, enum view_number view, const struct sums *sums,
+                 const struct sums_entry *entry, uint64_t number);
+/* Memory that lives as long as the table, out of what was reserved. */
+void *overlay_take(struct overlay *overlay, size_t bytes);
+
+/* -- readers ----------------------------------------------------------------------------------- */
+
+/* The order as of a publication; NULL = it had not changed since the disk. */
+const struct overlay_version *overlay_find(const struct overlay *overlay, const struct id128 *key,
+                                           uint64_t number);
+const struct overlay_version *overlay_version_at(const struct overlay_order *order,
+                                                 uint64_t number);
+const struct overlay_number *overlay_number_at(const struct overlay_sum *sum, uint64_t number);
+
+static inline const struct actor *overlay_block(const struct overlay_version *version) {
+    return (const struct actor *)(const void *)version->block;
+}
+
+/* Some of the orders: all of them, those in a state, or those of a store, customer or reference. */
+struct overlay_group {
+    enum { OVERLAY_ALL, OVERLAY_IN_STATE, OVERLAY_OF } by;
+    enum overlay_chain chain;
+    struct bytes text;
+    uint8_t state;
+};
+
+/* Calls `visit` for each order of the group as of a publication, in no order, until it says false.
+ * Returns whether it never did. */
+bool overlay_each(const struct overlay *overlay, const struct overlay_group *group, uint64_t number,
+                  bool (*visit)(void *arg, const struct overlay_version *version), void *arg);
+
+#endif

@@ -1,0 +1,110 @@
+/* The thread that writes the disk, and what it has to do with the applier's: that one goes on
+ * publishing while this one writes what was published before. Who publishes faster than the disk
+ * can be written waits here, and the log waits on the nodes' disks. */
+#include <unistd.h>
+
+#include "engine/base/clock.h"
+#include "engine/base/log.h"
+#include "engine/replica/replica_internal.h"
+
+enum {
+    WRITE_AGE_MS = 1000,           /* what is published is written after so long */
+    WRITE_LOOK_MS = 500,           /* how often it is looked for work that nobody asked for */
+    WRITE_BUILD_MS = 1,            /* the same while views are being built */
+    WRITE_NO_ROOM_MS = 500,
+    WRITE_WAIT_MS = 5              /* replica_wait_written() looks so often */
+};
+
+/* With write_lock held. */
+static void wait_ms(struct replica *r, pthread_cond_t *wake, int64_t ms) {
+    struct timespec until;
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    until.tv_nsec += ms * 1000000;
+    until.tv_sec += until.tv_nsec / 1000000000;
+    until.tv_nsec %= 1000000000;
+    pthread_cond_timedwait(wake, &r->write_lock, &until);
+}
+
+static void write_once(struct replica *r) {
+    enum applier_outcome outcome = applier_write(r->applier);
+    if (outcome == APPLIER_TAKEN) {
+        if (atomic_exchange(&r->no_room, false)) log_info("there is room again");
+        pthread_mutex_lock(&r->write_lock);
+        pthread_cond_broadcast(&r->written);
+        pthread_mutex_unlock(&r->write_lock);
+        return;
+    }
+    if (!atomic_exchange(&r->no_room, true))
+        log_error("%s: no room for the views, on disk or in their map: when memory is full as "
+                  "well, the replica stands still and answers what it has", r->config.data);
+    usleep(WRITE_NO_ROOM_MS * 1000);
+}
+
+void *replica_write_main(void *arg) {
+    struct replica *r = arg;
+    pthread_setname_np(pthread_self(), "writer");
+    pthread_mutex_lock(&r->write_lock);
+    while (!r->write_stop) {
+        bool asked = r->write_asked;
+        r->write_asked = false;
+        pthread_mutex_unlock(&r->write_lock);
+        bool work = applier_has_work(r->applier);
+        if (work) write_once(r);
+        pthread_mutex_lock(&r->write_lock);
+        if (!asked && !r->write_asked && !r->write_stop)
+            wait_ms(r, &r->write_wake, work ? WRITE_BUILD_MS : WRITE_LOOK_MS);
+    }
+    pthread_mutex_unlock(&r->write_lock);
+    return NULL;
+}
+
+static bool hand_over(struct replica *r) {
+    if (!applier_freeze(r->applier)) return false;
+    atomic_store(&r->write_now, false);
+    pthread_mutex_lock(&r->write_lock);
+    r->write_asked = true;
+    pthread_cond_signal(&r->write_wake);
+    pthread_mutex_unlock(&r->write_lock);
+    return true;
+}
+
+void replica_hand_over(struct replica *r) {
+    int64_t age_ms;
+    if (applier_unwritten(r->applier, &age_ms) == 0) return;
+    bool full = applier_is_full(r->applier);
+    if (!full && age_ms < WRITE_AGE_MS && !atomic_load(&r->write_now)) return;
+    while (!hand_over(r) && full && !atomic_load(&r->stopping)) {
+        pthread_mutex_lock(&r->write_lock);
+        wait_ms(r, &r->written, WRITE_LOOK_MS);
+        pthread_mutex_unlock(&r->write_lock);
+    }
+}
+
+/* Whether the disk is at `wanted` everywhere. */
+static bool disk_is_at(struct replica *r, const uint64_t wanted[SHARDS_MAX]) {
+    const void *rows = NULL;
+    struct view_read read;
+    bool there = true;
+    if (!view_read_begin(r->store, &read)) return false;
+    uint64_t on_disk[SHARDS_MAX] = {0};
+    uint32_t count = view_disk_positions(r->store, read.txn, &rows);
+    for (uint32_t i = 0; i < count; i++) {
+        struct view_position p;
+        memcpy(&p, (const uint8_t *)rows + i * sizeof p, sizeof p);
+        if (p.shard < SHARDS_MAX) on_disk[p.shard] = p.index;
+    }
+    view_read_end(r->store, &read);
+    for (uint32_t i = 0; i < SHARDS_MAX; i++) there = there && on_disk[i] >= wanted[i];
+    return there;
+}
+
+bool replica_wait_written(struct replica *r, const atomic_bool *stop) {
+    uint64_t wanted[SHARDS_MAX];
+    for (uint32_t i = 0; i < SHARDS_MAX; i++) wanted[i] = atomic_load(&r->shards[i].index);
+    while (!disk_is_at(r, wanted)) {
+        if (atomic_load(stop) || atomic_load(&r->stopping)) return false;
+        atomic_store(&r->write_now, true);
+        usleep(WRITE_WAIT_MS * 1000);
+    }
+    return true;
+}

@@ -1,0 +1,287 @@
+/* Reading: memory in front of the disk, as one. An order that a table in memory has hides what the
+ * disk has of it, rows of indexes included. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "engine/base/check.h"
+#include "engine/replica/view_store.h"
+
+/* -- one moment -------------------------------------------------------------------------------- */
+
+/* With the lock held, so that no table goes from between memory and disk: a table is dropped only
+ * behind the transaction that holds its rows, and that begins only once the table is frozen. So
+ * the transaction here may have the frozen table's rows already, which does no harm, but never
+ * anything that neither table has. */
+static MDB_txn *begin(struct view_store *s) {
+    MDB_txn *txn = NULL;
+    if (s->idle_count > 0) txn = s->idle[--s->idle_count];
+    if (txn) {
+        if (mdb_txn_renew(txn) == 0) return txn;
+        mdb_txn_abort(txn);
+    }
+    return mdb_txn_begin(s->env, NULL, MDB_RDONLY, &txn) == 0 ? txn : NULL;
+}
+
+bool view_read_begin(struct view_store *s, struct view_read *read) {
+    pthread_mutex_lock(&s->lock);
+    *read = (struct view_read){.txn = begin(s),
+                               .tables = {s->active, s->frozen},
+                               .number = s->number,
+                               .positions = s->positions,
+                               .positions_count = s->positions_count};
+    for (int i = 0; i < 2 && read->txn; i++) {
+        if (read->tables[i]) read->tables[i]->holders++;
+    }
+    pthread_mutex_unlock(&s->lock);
+    return read->txn != NULL;
+}
+
+/* With the lock held: the table, when nobody holds it any more. */
+static struct overlay *let_go(struct overlay *t) { return t && --t->holders == 0 ? t : NULL; }
+
+void view_read_end(struct view_store *s, struct view_read *read) {
+    struct overlay *unheld[2];
+    mdb_txn_reset(read->txn);
+    pthread_mutex_lock(&s->lock);
+    bool kept = s->idle_count < sizeof s->idle / sizeof *s->idle;
+    if (kept) s->idle[s->idle_count++] = read->txn;
+    for (int i = 0; i < 2; i++) unheld[i] = let_go(read->tables[i]);
+    pthread_mutex_unlock(&s->lock);
+    if (!kept) mdb_txn_abort(read->txn);
+    for (int i = 0; i < 2; i++) {
+        if (unheld[i]) overlay_free(unheld[i]);
+    }
+    read->txn = NULL;
+}
+
+uint32_t view_positions(struct view_store *s, const struct view_read *read,
+                        const void **positions) {
+    if (!read->positions) return view_disk_positions(s, read->txn, positions);
+    *positions = read->positions;
+    return read->positions_count;
+}
+
+/* -- publishing -------------------------------------------------------------------------------- */
+
+void view_publish(struct view_store *s, uint64_t number, const struct view_position *positions,
+                  uint32_t positions_count) {
+    pthread_mutex_lock(&s->lock);
+    s->active->published = true;
+    s->active->positions = positions;
+    s->active->positions_count = positions_count;
+    s->number = number;
+    s->positions = positions;
+    s->positions_count = positions_count;
+    pthread_mutex_unlock(&s->lock);
+}
+
+bool view_freeze(struct view_store *s) {
+    struct overlay *fresh = overlay_new(s->active->id + 1);
+    if (!fresh) return false;
+    pthread_mutex_lock(&s->lock);
+    bool frozen = !s->frozen;
+    if (frozen) {
+        s->frozen = s->active;
+        s->active = fresh;
+    }
+    pthread_mutex_unlock(&s->lock);
+    if (!frozen) overlay_free(fresh);
+    return frozen;
+}
+
+struct overlay *view_frozen(struct view_store *s) {
+    pthread_mutex_lock(&s->lock);
+    struct overlay *t = s->frozen;
+    pthread_mutex_unlock(&s->lock);
+    return t;
+}
+
+void view_thaw(struct view_store *s) {
+    pthread_mutex_lock(&s->lock);
+    struct overlay *unheld = let_go(s->frozen);
+    s->frozen = NULL;
+    if (!s->active->published) s->positions = NULL; /* the disk has the same ones */
+    pthread_mutex_unlock(&s->lock);
+    if (unheld) overlay_free(unheld);
+}
+
+/* -- orders ------------------------------------------------------------------------------------ */
+
+/* What memory has of an order, at this moment; NULL = nothing. `below`: 1 = in the active table
+ * only. */
+static const struct overlay_version *recent(const struct view_read *read, const struct id128 *key,
+                                            int below) {
+    for (int i = 0; i < below; i++) {
+        const struct overlay_version *v =
+            read->tables[i] ? overlay_find(read->tables[i], key, read->number) : NULL;
+        if (v) return v;
+    }
+    return NULL;
+}
+
+bool view_order_get(struct view_store *s, const struct view_read *read, const struct id128 *id,
+                    struct bytes *block, uint32_t *shard) {
+    MDB_val key = view_val(id->bytes, 16), value;
+    struct view_order_row row;
+    const struct overlay_version *v = recent(read, id, 2);
+    if (v) {
+        *shard = v->shard;
+        *block = bytes_of(v->block, overlay_block(v)->bytes);
+        return !(overlay_block(v)->flags & ACTOR_RETIRED);
+    }
+    if (mdb_get(read->txn, s->orders, &key, &value) != 0 || value.mv_size < sizeof row)
+        return false;
+    memcpy(&row, value.mv_data, sizeof row);
+    *shard = row.shard;
+    *block = bytes_of((uint8_t *)value.mv_data + sizeof row, value.mv_size - sizeof row);
+    return true;
+}
+
+/* -- rows -------------------------------------------------------------------------------------- */
+
+static int by_bytes(const void *a, size_t a_bytes, const void *b, size_t b_bytes) {
+    int rc = memcmp(a, b, a_bytes < b_bytes ? a_bytes : b_bytes);
+    return rc ? rc : (a_bytes > b_bytes) - (a_bytes < b_bytes);
+}
+
+static int by_row(const void *a, const void *b, void *keys) {
+    const struct view_row *x = a, *y = b;
+    return by_bytes((uint8_t *)keys + x->at, x->bytes, (uint8_t *)keys + y->at, y->bytes);
+}
+
+static bool reserve(struct view_cursor *c) {
+    if (c->rows_count == c->rows_capacity) {
+        uint32_t capacity = c->rows_capacity ? c->rows_capacity * 2 : 64;
+        struct view_row *rows = realloc(c->rows, capacity * sizeof *rows);
+        if (!rows) return false;
+        c->rows = rows;
+        c->rows_capacity = capacity;
+    }
+    if (c->keys_capacity - c->keys_bytes < VIEW_KEY_BYTES_MAX) {
+        uint32_t capacity = c->keys_capacity ? c->keys_capacity * 2 : 8192;
+        uint8_t *keys = realloc(c->keys, capacity);
+        if (!keys) return false;
+        c->keys = keys;
+        c->keys_capacity = capacity;
+    }
+    return true;
+}
+
+static bool add_row(void *arg, const struct overlay_version *v) {
+    struct view_cursor *c = arg;
+    struct view_order order;
+    if (!reserve(c)) {
+        c->failed = true;
+        return false;
+    }
+    view_order_of(overlay_block(v), v->shard, &order);
+    uint32_t bytes = views[c->view].key(&order, c->keys + c->keys_bytes);
+    if (bytes == 0) return true;
+    c->rows[c->rows_count++] = (struct view_row){c->keys_bytes, bytes};
+    c->keys_bytes += bytes;
+    return true;
+}
+
+/* Of the frozen table: what the active one does not have newer. */
+static bool add_frozen_row(void *arg, const struct overlay_version *v) {
+    const struct view_cursor *c = arg;
+    return recent(c->read, &v->order->key, 1) ? true : add_row(arg, v);
+}
+
+int view_cursor_open(struct view_cursor *c, struct view_store *s, const struct view_read *read,
+                     enum view_number view, const struct overlay_group *group) {
+    MDB_dbi table;
+    *c = (struct view_cursor){.read = read, .view = view, .rc = MDB_NOTFOUND};
+    if (!view_table_of(s, read, view, &table)) return MDB_NOTFOUND;
+    for (int i = 0; i < 2; i++) {
+        if (!read->tables[i]) continue;
+        overlay_each(read->tables[i], group, read->number, i == 0 ? add_row : add_frozen_row, c);
+    }
+    if (c->rows_count > 1)
+        qsort_r(c->rows, c->rows_count, sizeof *c->rows, by_row, c->keys);
+    int rc = c->failed ? ENOMEM : mdb_cursor_open(read->txn, table, &c->cursor);
+    if (rc != 0) view_cursor_close(c);
+    return rc;
+}
+
+/* Passes over rows of the disk that are out of date, and takes the lesser one of both sides. */
+static bool choose(struct view_cursor *c) {
+    struct id128 id;
+    for (; c->rc == 0; c->rc = mdb_cursor_get(c->cursor, &c->disk, &(MDB_val){0}, MDB_NEXT)) {
+        if (c->disk.mv_size < sizeof id.bytes) continue;
+        memcpy(id.bytes, (uint8_t *)c->disk.mv_data + c->disk.mv_size - sizeof id.bytes,
+               sizeof id.bytes);
+        if (!recent(c->read, &id, 2)) break;
+    }
+    const struct view_row *row = c->next < c->rows_count ? &c->rows[c->next] : NULL;
+    if (row && (c->rc != 0 || by_bytes(c->keys + row->at, row->bytes, c->disk.mv_data,
+                                       c->disk.mv_size) < 0))
+        c->key = bytes_of(c->keys + row->at, row->bytes);
+    else if (c->rc == 0) c->key = bytes_of(c->disk.mv_data, c->disk.mv_size);
+    else return false;
+    return true;
+}
+
+bool view_cursor_seek(struct view_cursor *c, const void *key, size_t bytes) {
+    uint32_t low = 0, high = c->rows_count;
+    while (low < high) {
+        uint32_t middle = low + (high - low) / 2;
+        const struct view_row *row = &c->rows[middle];
+        if (by_bytes(c->keys + row->at, row->bytes, key, bytes) < 0) low = middle + 1;
+        else high = middle;
+    }
+    c->next = low;
+    c->disk = view_val(key, bytes);
+    c->rc = mdb_cursor_get(c->cursor, &c->disk, &(MDB_val){0},
+                           bytes == 0 ? MDB_FIRST : MDB_SET_RANGE);
+    return choose(c);
+}
+
+bool view_cursor_next(struct view_cursor *c) {
+    bool of_memory = c->rc != 0 || c->key.data != c->disk.mv_data;
+    if (of_memory) c->next++;
+    else c->rc = mdb_cursor_get(c->cursor, &c->disk, &(MDB_val){0}, MDB_NEXT);
+    return choose(c);
+}
+
+void view_cursor_close(struct view_cursor *c) {
+    if (c->cursor) mdb_cursor_close(c->cursor);
+    free(c->rows);
+    free(c->keys);
+    c->cursor = NULL;
+    c->rows = NULL;
+    c->keys = NULL;
+}
+
+/* -- sums -------------------------------------------------------------------------------------- */
+
+static bool add_sum(enum view_number view, const struct view_sum *fine,
+                    bool (*want)(void *, struct bytes), void *arg, struct sums *sums) {
+    struct view_sum coarser;
+    if (want(arg, bytes_of(fine->key, fine->key_bytes)) && !sums_add(sums, fine)) return false;
+    for (uint32_t i = 0; views[view].roll_up && views[view].roll_up(fine, i, &coarser); i++) {
+        if (want(arg, bytes_of(coarser.key, coarser.key_bytes)) && !sums_add(sums, &coarser))
+            return false;
+    }
+    return true;
+}
+
+bool view_sums_recent(struct view_store *s, const struct view_read *read, enum view_number view,
+                      bool (*want)(void *, struct bytes), void *arg, struct sums *sums) {
+    uint64_t on_disk = view_disk_overlay(s, read->txn);
+    for (int i = 0; i < 2; i++) {
+        const struct overlay *t = read->tables[i];
+        if (!t || t->id <= on_disk) continue; /* added to the disk's already */
+        const struct overlay_sum *e = atomic_load_explicit(&t->sums[view], memory_order_acquire);
+        for (; e; e = e->next) {
+            const struct overlay_number *n = overlay_number_at(e, read->number);
+            struct view_sum fine = {.key_bytes = e->key_bytes};
+            if (!n) continue;
+            memcpy(fine.key, e->key, e->key_bytes);
+            memcpy(fine.numbers, n->numbers, sizeof fine.numbers);
+            if (!add_sum(view, &fine, want, arg, sums)) return false;
+        }
+    }
+    return true;
+}
