@@ -17,7 +17,8 @@
 struct state_source;
 
 enum state_source_table { STATE_SOURCE_ORDERS, STATE_SOURCE_STORES, STATE_SOURCE_BOARDS,
-                          STATE_SOURCE_TIMERS, STATE_SOURCE_CURSORS };
+                          STATE_SOURCE_TIMERS, STATE_SOURCE_CURSORS,
+                          STATE_SOURCE_MESSAGES /* to other shards, not acknowledged */ };
 enum { STATE_SOURCE_CONFIGURATION_BYTES_MAX = 4096 };
 
 /* Up to where every snapshot goes, and whose state it is. */

@@ -170,9 +170,12 @@ static int backup_tell(struct backup *b, int64_t began_ms) {
     json_t *run = json_pack("{s:I, s:I, s:o}", "began_ms", (json_int_t)began_ms, "ended_ms",
                             (json_int_t)text_now_ms(), "shards", shards);
     json_array_append(runs, run);
-    bool ok = writer_identity(b->target, "backup.json", r->source.cluster_id, r->source.node_id,
-                              r->source.shards_told, r->source.created_ms, runs, error,
-                              sizeof error);
+    const struct writer_identity identity = {
+        .cluster_id = r->source.cluster_id, .node_id = r->source.node_id,
+        .shards = r->source.shards_told, .created_ms = r->source.created_ms,
+        .epochs = r->source.epochs, .epochs_count = r->source.epochs_count,
+        .stores_shards = r->source.stores_shards, .runs = runs};
+    bool ok = writer_identity(b->target, "backup.json", &identity, error, sizeof error);
     if (!ok) replay_error(r, "%s", error);
     else if (r->json) replay_print_json(json_incref(run), REPLAY_DONE);
     json_decref(run);

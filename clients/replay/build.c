@@ -6,25 +6,48 @@
 
 #include "clients/cli/text.h"
 #include "clients/replay/cut.h"
+#include "clients/replay/unseen.h"
 #include "clients/replay/writer.h"
+
+enum { BUILD_FAULTS_SHOWN = 10 };
 
 struct build {
     struct replay *replay;
     const char *target;
     struct cut cut;
+    atomic_uint faults_told;
     int64_t time_ms[SHARDS_MAX]; /* of the last entry that stays */
     uint64_t orders[SHARDS_MAX], events[SHARDS_MAX];
+    struct store_spread spread[SHARDS_MAX]; /* where stores live, by each shard's log */
 };
 
-/* What the marker needs and only the records tell. */
+/* How many shards the directory has: those of every epoch, as far as the source tells. */
+static uint32_t build_shards(const struct build *b) {
+    const struct source *source = &b->replay->source;
+    uint32_t most = source->shards_told;
+    for (uint32_t i = 0; i < source->epochs_count; i++) {
+        if (source->epochs[i].shards_count > most) most = source->epochs[i].shards_count;
+    }
+    return most ? most : source->count;
+}
+
+/* What the stored state needs beside the fold, and only the records tell. */
 struct build_tail {
     uint64_t term, configuration_index;
     uint8_t *configuration;
     uint32_t configuration_bytes;
+    uint64_t acknowledged[SHARDS_MAX]; /* by peer: seen by it at its own cut */
+    struct unseen unseen;
 };
 
 static bool tail_take(struct build_tail *t, const struct log_item *item) {
     t->term = item->header->term;
+    if (item->header->type == RECORD_EVENTS &&
+        item->header->payload_bytes >= sizeof(struct entry_header)) {
+        const struct entry_header *entry = item->payload;
+        return unseen_add_record(&t->unseen, item->index, entry + 1,
+                                 item->header->payload_bytes - (uint32_t)sizeof *entry);
+    }
     if (item->header->type != RECORD_CONFIGURATION) return true;
     uint8_t *copy = realloc(t->configuration, item->header->payload_bytes + 1);
     if (!copy) return false;
@@ -65,40 +88,137 @@ static int build_copy(struct replay_work *work, struct build *b, uint32_t i,
     return status;
 }
 
-/* What its peers have not seen yet is sent again: from which record on. */
-static void build_unseen(const struct build *b, uint32_t i, const struct fold *f,
-                         uint64_t acknowledged[SHARDS_MAX], uint64_t oldest[SHARDS_MAX]) {
+/* -- what peers have not seen -------------------------------------------------------------- */
+
+/* The tail of a shard begins with what its peers have seen at their own cuts. */
+static void tail_begin(struct build_tail *t, const struct build *b, uint32_t i) {
     const struct source *source = &b->replay->source;
-    uint32_t me = source->shards[i].number;
+    for (uint32_t j = 0; j < b->cut.count; j++) {
+        t->acknowledged[source->shards[j].number] =
+            b->cut.shards[j].seen[source->shards[i].number];
+    }
+    t->unseen.acknowledged = t->acknowledged;
+}
+
+static void tail_free(struct build_tail *t) {
+    unseen_free(&t->unseen);
+    free(t->configuration);
+}
+
+struct build_base { struct build_tail *tail; const char *fault; };
+
+static bool base_message(void *arg, const struct state_source_row *row) {
+    struct build_base *b = arg;
+    const struct stored_message *m = row->value;
+    b->fault = row->fault;
+    if (!b->fault && !stored_message_is_well_formed(m, row->value_bytes)) {
+        b->fault = "it is malformed";
+    }
+    if (!b->fault && !unseen_add(&b->tail->unseen, m->peer, m->sequence, m->actor.last_index,
+                                 bytes_of(m + 1, m->payload_bytes))) {
+        b->fault = "no memory";
+    }
+    return b->fault == NULL;
+}
+
+static bool base_configuration(struct build_tail *t, struct state_source *state, char *error,
+                               size_t error_bytes) {
+    struct state_source_marker marker;
+    if (state_source_read_marker(state, &marker, error, error_bytes) != 0) return false;
+    t->configuration_index = marker.configuration_index;
+    t->configuration_bytes = marker.configuration_bytes;
+    t->configuration = malloc(marker.configuration_bytes + 1u);
+    if (t->configuration) {
+        memcpy(t->configuration, marker.configuration, marker.configuration_bytes);
+    }
+    return t->configuration != NULL;
+}
+
+/* A log that was cut begins behind messages, and behind the configuration of its group, that only
+ * the stored state still has. */
+static bool tail_take_base(struct build_tail *t, const struct source_shard *shard, char *error,
+                           size_t error_bytes) {
+    struct build_base b = {.tail = t};
+    if (!replay_log_is_cut(shard)) return true;
+    const char *path = shard->base[0] ? shard->base : shard->state;
+    struct state_source *state = state_source_open(path, error, error_bytes);
+    bool ok = state && base_configuration(t, state, error, error_bytes) &&
+              state_source_visit(state, STATE_SOURCE_MESSAGES, true, base_message, &b, error,
+                                 error_bytes) == 0;
+    state_source_close(state);
+    if (!ok || !b.fault) return ok;
+    snprintf(error, error_bytes, "%s: a message of the stored state: %s", path, b.fault);
+    return false;
+}
+
+/* Every message that a peer still has to see is there; else the shards could never talk again. */
+static bool unseen_is_whole(struct build *b, uint32_t i, const struct fold *f,
+                            struct build_tail *t, char *error, size_t error_bytes) {
+    const struct source *source = &b->replay->source;
+    unseen_settle(&t->unseen);
     for (uint32_t j = 0; j < b->cut.count; j++) {
         uint32_t peer = source->shards[j].number;
-        const struct message_track *sent = &f->sent[peer];
-        acknowledged[peer] = b->cut.shards[j].seen[me];
-        if (i == j || sent->last <= acknowledged[peer]) continue;
-        uint64_t number = (acknowledged[peer] + 1) / MESSAGE_BLOCK;
-        uint64_t block = number > sent->base ? number - sent->base : 0;
-        oldest[peer] = block < sent->blocks_count ? sent->blocks[block].first_index : 0;
+        uint64_t missing = unseen_missing(&t->unseen, peer, f->sent[peer].last);
+        if (i == j || missing == 0) continue;
+        snprintf(error, error_bytes, "message %" PRIu64 " to shard %u, which that one has not seen "
+                 "yet, is neither in the log nor in the stored state: choose a later moment",
+                 missing, peer);
+        return false;
     }
+    return true;
+}
+
+/* The group of a node alone: one voter, itself (docs/formats.md, records of type 3). A log of a
+ * cluster's node names voters that will never answer. */
+static bool tail_alone(struct build_tail *t, uint64_t node_id, uint64_t index) {
+    static const char address[] = "self";
+    enum { BYTES = (1 + 8 + 8 + sizeof address + 1 + 7) & ~7u };
+    const uint64_t one = 1, id = node_id ? node_id : 1;
+    uint8_t alone[BYTES] = {1};
+    memcpy(alone + 1, &one, 8);
+    memcpy(alone + 9, &id, 8);
+    memcpy(alone + 17, address, sizeof address);
+    alone[17 + sizeof address] = 1; /* a voter */
+    if (t->configuration_bytes == BYTES && memcmp(t->configuration, alone, BYTES) == 0) {
+        return true;
+    }
+    uint8_t *copy = realloc(t->configuration, BYTES);
+    if (!copy) return false;
+    memcpy(copy, alone, BYTES);
+    t->configuration = copy;
+    t->configuration_bytes = BYTES;
+    t->configuration_index = index;
+    return true;
 }
 
 static int build_store(struct build *b, uint32_t i, struct shard_writer *w, struct fold *f,
-                       const struct build_tail *tail, char *error, size_t error_bytes) {
-    uint64_t acknowledged[SHARDS_MAX] = {0}, oldest[SHARDS_MAX] = {0};
+                       struct build_tail *tail, char *error, size_t error_bytes) {
     const struct source *source = &b->replay->source;
-    build_unseen(b, i, f, acknowledged, oldest);
+    uint32_t shards = build_shards(b);
+    if (!unseen_is_whole(b, i, f, tail, error, error_bytes)) return REPLAY_NOT_THERE;
+    if (f->growth.peers_count > shards) shards = f->growth.peers_count;
+    if (source->shards[source->count - 1].number >= shards) {
+        shards = source->shards[source->count - 1].number + 1;
+    }
+    if (!tail_alone(tail, source->node_id, b->cut.shards[i].index)) {
+        snprintf(error, error_bytes, "no memory");
+        return REPLAY_FAILED;
+    }
     const struct shard_writer_marker marker = {
         .index = b->cut.shards[i].index, .term = tail->term,
         .configuration_index = tail->configuration_index, .configuration = tail->configuration,
-        .configuration_bytes = tail->configuration_bytes, .acknowledged = acknowledged,
-        .oldest_unacknowledged = oldest,
-        .shards_count = source->shards_told ? source->shards_told : source->count};
+        .configuration_bytes = tail->configuration_bytes, .unseen = &tail->unseen,
+        .shards_count = shards};
     if (!shard_writer_sync(w, error, error_bytes)) return REPLAY_FAILED;
     shard_writer_vote(w, tail->term + 1);
     return shard_writer_store(w, f, &marker, error, error_bytes) ? REPLAY_DONE : REPLAY_FAILED;
 }
 
 static void build_fault(void *arg, const struct fold_fault *fault) {
-    const struct build *b = arg;
+    struct build *b = arg;
+    uint32_t told = atomic_fetch_add(&b->faults_told, 1);
+    if (told == BUILD_FAULTS_SHOWN) replay_error(b->replay, "... (verify lists all)");
+    if (told >= BUILD_FAULTS_SHOWN) return;
     replay_error(b->replay, "shard %u, record %" PRIu64 ": %s: %s", fault->shard, fault->index,
                  fold_fault_name(fault->kind), fault->what);
 }
@@ -106,7 +226,7 @@ static void build_fault(void *arg, const struct fold_fault *fault) {
 static int build_shard(struct replay_work *work, uint32_t i) {
     struct build *b = work->arg;
     const struct source_shard *shard = &work->replay->source.shards[i];
-    struct build_tail tail = {0};
+    struct build_tail tail = {.term = 0};
     char path[SOURCE_PATH_BYTES + 16], error[1200] = "";
     int status;
     struct fold_options options = replay_fold_options(work->replay, shard);
@@ -118,6 +238,10 @@ static int build_shard(struct replay_work *work, uint32_t i) {
     struct shard_writer *w =
         status == REPLAY_DONE ? shard_writer_open(path, shard->number, error, sizeof error) : NULL;
     if (status == REPLAY_DONE && !w) status = REPLAY_FAILED;
+    tail_begin(&tail, b, i);
+    if (status == REPLAY_DONE && !tail_take_base(&tail, shard, error, sizeof error)) {
+        status = REPLAY_FAILED;
+    }
     if (status == REPLAY_DONE) status = build_copy(work, b, i, w, f, &tail);
     if (status == REPLAY_DONE && f->faults > 0) {
         snprintf(error, sizeof error, "the log has %" PRIu64 " faults; nothing is built from it",
@@ -132,10 +256,11 @@ static int build_shard(struct replay_work *work, uint32_t i) {
         b->orders[i] = fold_table_count(f->orders);
         b->events[i] = f->events;
         b->time_ms[i] = f->time_ms;
+        b->spread[i] = f->growth.spread;
     }
     shard_writer_close(w);
     fold_close(f);
-    free(tail.configuration);
+    tail_free(&tail);
     return status;
 }
 
@@ -164,35 +289,79 @@ static int build_report(struct build *b) {
     return REPLAY_DONE;
 }
 
-/* The base that a log without its beginning goes on from must not be newer than the cut. */
-static void build_choose_base(struct source_shard *shard, uint64_t cut) {
+/* -- the cut ------------------------------------------------------------------------------ */
+
+/* The base that a log without its beginning goes on from must not be newer than the cut. True when
+ * another one was taken. */
+static bool build_choose_base(struct source_shard *shard, uint64_t cut) {
     unsigned long long index;
     const char *name = strrchr(shard->base, '/');
-    if (!name || sscanf(name, "/base-%20llu", &index) != 1 || index <= cut) return;
+    if (!name || sscanf(name, "/base-%20llu", &index) != 1 || index <= cut) return false;
     source_base_before(shard, cut);
+    return true;
+}
+
+/* Shards that growth has brought later than that, with the epochs that go over them. */
+static void build_drop_unborn(struct build *b) {
+    struct source *s = &b->replay->source;
+    while (s->epochs_count > 1 && s->count > 1 && b->cut.shards[s->count - 1].index == 0) {
+        struct source_shard *last = &s->shards[--s->count];
+        b->cut.count = s->count;
+        log_source_close(last->log);
+        while (s->epochs_count > 1 && s->epochs[s->epochs_count - 1].shards_count > last->number) {
+            s->epochs_count--;
+        }
+    }
+}
+
+/* Over how many shards stores are spread at the cut: the newest that any of them was told. */
+static uint32_t build_stores_shards(const struct build *b) {
+    const struct source *s = &b->replay->source;
+    struct store_spread newest = {.shards = s->epochs_count ? s->epochs[0].shards_count : 0};
+    for (uint32_t i = 0; i < s->count; i++) {
+        if (b->spread[i].version > newest.version) newest = b->spread[i];
+    }
+    return newest.shards;
+}
+
+/* Where each shard ends, and the bases that go with it: an older base may allow another cut. */
+static int build_cut(struct build *b, const struct moment *to) {
+    struct replay *r = b->replay;
+    uint64_t first, last;
+    bool moved = true;
+    int status = REPLAY_DONE;
+    b->cut.count = r->source.count;
+    b->cut.shards = calloc(r->source.count, sizeof *b->cut.shards);
+    if (!b->cut.shards) return REPLAY_FAILED;
+    while (moved && status == REPLAY_DONE) {
+        for (uint32_t i = 0; i < r->source.count; i++) {
+            log_source_range(r->source.shards[i].log, &first, &last);
+            uint64_t wanted = moment_index(to, &r->source.shards[i], last);
+            b->cut.shards[i] = (struct cut_shard){.index = wanted < last ? wanted : last};
+            build_choose_base(&r->source.shards[i], b->cut.shards[i].index);
+        }
+        status = cut_settle(r, &b->cut);
+        moved = false;
+        for (uint32_t i = 0; i < r->source.count; i++) {
+            moved |= build_choose_base(&r->source.shards[i], b->cut.shards[i].index);
+        }
+    }
+    build_drop_unborn(b);
+    for (uint32_t i = 0; status == REPLAY_DONE && i < r->source.count; i++) {
+        log_source_range(r->source.shards[i].log, &first, &last);
+        if (b->cut.shards[i].index >= first && b->cut.shards[i].index > 0) continue;
+        replay_error(r, "shard %u: its log begins later than that", r->source.shards[i].number);
+        status = REPLAY_NOT_THERE;
+    }
+    return status;
 }
 
 static int build_all(struct build *b, const struct moment *to) {
     struct replay *r = b->replay;
     char error[1200];
-    uint64_t first, total = 0;
-    b->cut.count = r->source.count;
-    b->cut.shards = calloc(r->source.count, sizeof *b->cut.shards);
-    if (!b->cut.shards) return REPLAY_FAILED;
-    for (uint32_t i = 0; i < r->source.count; i++) {
-        uint64_t last;
-        log_source_range(r->source.shards[i].log, &first, &last);
-        uint64_t wanted = moment_index(to, &r->source.shards[i], last);
-        b->cut.shards[i].index = wanted < last ? wanted : last;
-    }
-    int status = cut_settle(r, &b->cut);
+    uint64_t total = 0;
+    int status = build_cut(b, to);
     for (uint32_t i = 0; status == REPLAY_DONE && i < r->source.count; i++) {
-        log_source_range(r->source.shards[i].log, &first, &(uint64_t){0});
-        if (b->cut.shards[i].index < first || b->cut.shards[i].index == 0) {
-            replay_error(r, "shard %u: its log begins later than that", r->source.shards[i].number);
-            status = REPLAY_NOT_THERE;
-        }
-        build_choose_base(&r->source.shards[i], b->cut.shards[i].index);
         total += b->cut.shards[i].index;
     }
     if (status == REPLAY_DONE && !writer_directory(b->target, true, error, sizeof error)) {
@@ -203,15 +372,37 @@ static int build_all(struct build *b, const struct moment *to) {
         status = replay_run(r, r->source.count, "building", "records", total, build_shard, b);
     }
     /* Last: a directory without node.json is not whole, and says so. */
-    uint32_t shards = r->source.shards_told ? r->source.shards_told : r->source.count;
+    struct writer_identity identity = {
+        .cluster_id = r->source.cluster_id, .node_id = r->source.node_id,
+        .shards = build_shards(b), .epochs = r->source.epochs,
+        .epochs_count = r->source.epochs_count, .stores_shards = build_stores_shards(b),
+        .created_ms = r->source.created_ms ? r->source.created_ms : text_now_ms()};
     if (status == REPLAY_DONE &&
-        !writer_identity(b->target, "node.json", r->source.cluster_id, r->source.node_id, shards,
-                         r->source.created_ms ? r->source.created_ms : text_now_ms(), NULL, error,
-                         sizeof error)) {
+        !writer_identity(b->target, "node.json", &identity, error, sizeof error)) {
         replay_error(r, "%s", error);
         status = REPLAY_FAILED;
     }
     return status;
+}
+
+/* Every shard that a key may belong to has to be there. */
+static int build_check_shards(struct build *b) {
+    const struct source *source = &b->replay->source;
+    uint32_t wanted = build_shards(b);
+    if (source->shards_told && source->epochs_count == 0 && source->count > source->shards_told) {
+        replay_error(b->replay, "%s has %u shards of a cluster that began with %u, and nothing "
+                     "tells since when (cluster.msgpack, or \"epochs\" in backup.json): a "
+                     "directory cannot be made of it", source->path, source->count,
+                     source->shards_told);
+        return REPLAY_FAILED;
+    }
+    for (uint32_t n = 0; n < wanted; n++) {
+        if (source_shard_of(&b->replay->source, n)) continue;
+        replay_error(b->replay, "%s has no shard %u of %u: a directory needs all of them",
+                     source->path, n, wanted);
+        return REPLAY_FAILED;
+    }
+    return REPLAY_DONE;
 }
 
 int replay_build(struct replay *r) {
@@ -232,14 +423,7 @@ int replay_build(struct replay *r) {
         b->replay = r;
         b->target = replay_word(r, 1);
         if (node_id) r->source.node_id = (uint64_t)node_id;
-        if (r->source.shards_told && r->source.count != r->source.shards_told) {
-            bool grown = r->source.count > r->source.shards_told;
-            replay_error(r, grown ? "%s has %u shards of a cluster that began with %u: a node "
-                                    "alone knows no growth, so no directory of one is made of it"
-                                  : "%s has %u of %u shards: a directory needs all of them",
-                         r->source.path, r->source.count, r->source.shards_told);
-            status = REPLAY_FAILED;
-        }
+        status = build_check_shards(b);
     }
     if (status == REPLAY_DONE) status = build_all(b, &to);
     if (status == REPLAY_DONE) status = build_report(b);

@@ -1,5 +1,6 @@
 #include "clients/replay/cut.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 
 struct cut_message { uint64_t index, sequence; uint32_t peer; bool sent; };
@@ -58,6 +59,34 @@ static bool lane_record(struct cut_lane *lane, struct cut_shard *shard,
     return true;
 }
 
+
+static bool lane_floor_cursor(void *arg, const struct state_source_row *row) {
+    struct cut_shard *floor = arg;
+    char name[32];
+    unsigned peer;
+    uint64_t v[5] = {0};
+    if (row->fault) return true; /* whoever folds from it names it */
+    snprintf(name, sizeof name, "%.*s", (int)row->key_bytes, (const char *)row->key);
+    memcpy(v, row->value, row->value_bytes < sizeof v ? row->value_bytes : sizeof v);
+    if (sscanf(name, "peer.%u", &peer) == 1 && peer < SHARDS_MAX) {
+        floor->sent[peer] = v[1];
+        floor->seen[peer] = v[2];
+    }
+    return true;
+}
+
+/* What was said before a log begins that does not reach back to record 1: its stored state tells.
+ * Where the log has messages of a pair, it is they that count. */
+static void lane_floor(const struct source_shard *shard, struct cut_shard *cut) {
+    const char *path = shard->base[0] ? shard->base : shard->state;
+    if (!replay_log_is_cut(shard) || !*path) return;
+    struct state_source *state = state_source_open(path, NULL, 0);
+    if (state) {
+        state_source_visit(state, STATE_SOURCE_CURSORS, true, lane_floor_cursor, cut, NULL, 0);
+    }
+    state_source_close(state);
+}
+
 static int lane_read(struct replay_work *work, uint32_t i) {
     struct cut_run *run = work->arg;
     const struct source_shard *shard = &work->replay->source.shards[i];
@@ -65,6 +94,7 @@ static int lane_read(struct replay_work *work, uint32_t i) {
     enum log_step step;
     uint64_t first, last, steps = 0;
     log_source_range(shard->log, &first, &last);
+    lane_floor(shard, &run->cut->shards[i]);
     struct log_cursor *c = log_cursor_open(shard->log, first, run->cut->shards[i].index, true);
     int status = c ? REPLAY_DONE : REPLAY_FAILED;
     while (c && status == REPLAY_DONE && (step = log_cursor_next(c, &item)) != LOG_END) {

@@ -12,7 +12,9 @@ struct cut_shard {
 
 struct cut { uint32_t count; struct cut_shard *shards; }; /* as in replay->source */
 
-/* Lowers cut->shards[].index, which are given, until they fit together. REPLAY_DONE, or told. */
+/* Lowers cut->shards[].index, which are given, until they fit together. A log that does not reach
+ * back to record 1 has its base (source_shard.base), which must not be newer than the result: then
+ * take an older one and settle again. REPLAY_DONE, or told. */
 int cut_settle(struct replay *r, struct cut *cut);
 
 #endif

@@ -21,6 +21,7 @@ struct fold *fold_open(const struct fold_options *options) {
     struct fold *f = calloc(1, sizeof *f);
     if (!f) return NULL;
     f->options = *options;
+    f->growth.shard = options->shard;
     for (uint32_t kind = 0; kind < 256; kind++) {
         f->known[kind] = strcmp(event_kind_name(kind), "unknown") != 0;
     }
@@ -268,7 +269,7 @@ struct fold_news {
 
 static bool fold_news_item(void *arg, const struct store_news *item) {
     struct fold_news *n = arg;
-    const struct store_spread *spread = &n->f->spread;
+    const struct store_spread *spread = &n->f->growth.spread;
     bool board = n->kind == STORE_MESSAGE_STATUS;
     /* Counts of a store that lives elsewhere were passed on in the same entry. */
     if (n->kind == STORE_MESSAGE_COUNTS && spread->version != 0 &&
@@ -303,26 +304,28 @@ static bool fold_store_left(void *arg, const struct store_news *item) {
 /* Stores leave with the message that takes them to another shard. */
 static void fold_apply_sent(struct fold *f, const struct event *e,
                             const struct apply_context *context) {
+    const struct message_event *m = event_payload(e);
     struct store_message_head head;
     struct bytes message = message_event_payload(e);
     uint8_t kind;
-    if (context->index <= f->base_stores_index || !store_message_head(message, &head)) return;
+    if (context->index <= f->base_stores_index) return;
+    growth_apply_sent(&f->growth, m->peer, message);
+    if (!store_message_head(message, &head)) return;
     if (head.kind == STORE_MESSAGE_MOVED) store_message_decode(message, &kind, fold_store_left, f);
 }
 
 /* What the shard goes by from here on. */
 static void fold_apply_known(struct fold *f, const struct event *e,
                              const struct apply_context *context) {
-    const struct shards_known *k = event_payload(e);
-    if (context->index <= f->base_stores_index) return;
-    if (f->spread.version == 0) f->spread.shards = k->first_shards;
-    store_spread_adopt(&f->spread, k->version, k->stores_shards);
+    if (context->index > f->base_stores_index) growth_apply_known(&f->growth, e);
 }
 
 static void fold_apply_news(struct fold *f, const struct event *e,
                             const struct apply_context *context) {
+    const struct message_event *m = event_payload(e);
     struct fold_news n = {.f = f, .context = context};
     if (context->index <= f->base_stores_index) return;
+    if (m->sequence != 0) growth_apply_seen(&f->growth, m->peer, message_event_payload(e));
     if (store_message_decode(message_event_payload(e), &n.kind, fold_news_item, &n)) return;
     fold_tell(f, n.failed ? FOLD_FAULT_SCRATCH : FOLD_FAULT_EVENT, NULL, 0,
               n.failed ? "no memory for a store" : "%s does not hold store news",
@@ -341,6 +344,8 @@ static bool fold_message(struct fold *f, const struct event *e,
                   event_kind_name(e->kind), m->peer);
         return true;
     }
+    /* The state that the fold began with has it already. */
+    if (context->index <= f->base_stores_index) return fold_observe(f, e, NULL, 0, true);
     if (e->kind == EVENT_MESSAGE_ACKNOWLEDGED) {
         if (m->sequence > f->sent[m->peer].last && f->sent[m->peer].first != 0) {
             fold_tell(f, FOLD_FAULT_MESSAGE, NULL, 0,
@@ -430,7 +435,9 @@ static bool fold_entry(struct fold *f, const struct log_item *item) {
         fold_tell(f, FOLD_FAULT_ENTRY, NULL, 0, "it is an entry of shard %u", entry->shard);
         return true;
     }
-    if (entry->time_ms < f->time_ms) {
+    if (h->index <= f->base_stores_index) {
+        /* The state that the fold began with reflects it, and knows a newer time. */
+    } else if (entry->time_ms < f->time_ms) {
         fold_tell(f, FOLD_FAULT_TIME, NULL, 0,
                   "its time %" PRId64 " lies before that of an earlier entry, %" PRId64,
                   entry->time_ms, f->time_ms);
@@ -541,8 +548,9 @@ static bool base_cursor(void *arg, const struct state_source_row *row) {
         f->sent[peer].last = v[1];
         f->seen[peer].last = v[2];
         f->seen[peer].last_index = v[4];
-    } else if (strcmp(name, "spread") == 0) {
-        f->spread = (struct store_spread){v[0], (uint32_t)v[1], (uint32_t)v[2]};
+        growth_know(&f->growth, peer);
+    } else {
+        growth_load_cursor(&f->growth, name, row->value, row->value_bytes);
     }
     return true;
 }

@@ -8,8 +8,8 @@
 
 #include "actors/message_event.h"
 #include "actors/order/order.h"
-#include "actors/store/store.h"
 #include "actors/store/store_event.h"
+#include "clients/replay/fold_growth.h"
 #include "clients/replay/fold_table.h"
 #include "engine/limits.h"
 #include "persistence/log_source.h"
@@ -109,7 +109,7 @@ struct fold {
     uint64_t events, entries, bytes, faults, unknown, broken;
     uint64_t totals[FOLD_STATES_MAX]; /* orders by state */
     struct message_track *sent, *seen; /* SHARDS_MAX each */
-    struct store_spread spread; /* where stores live, as far as the log says */
+    struct fold_growth growth; /* where stores live, as far as the log says */
     uint64_t base_index;       /* began with a stored state: events below may be in it already */
     uint64_t base_stores_index;
     bool known[256];           /* kinds of events that this build knows */

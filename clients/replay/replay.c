@@ -220,7 +220,8 @@ struct fold *replay_fold_begin(struct replay *r, const struct source_shard *shar
     if (f && !replay_log_is_cut(shard)) return f;
     if (f) { /* what came before stands in a stored state */
         struct state_source_marker marker;
-        uint64_t exact = 0;
+        uint64_t exact = 0, first, last;
+        log_source_range(shard->log, &first, &last);
         const char *path = shard->base[0] ? shard->base : shard->state;
         struct state_source *state = NULL;
         f->options.unknown_allowed = false;
@@ -231,6 +232,13 @@ struct fold *replay_fold_begin(struct replay *r, const struct source_shard *shar
         bool begun = state &&
                      fold_begin_with(f, state, &marker, &exact, error, sizeof error) == 0;
         state_source_close(state);
+        if (begun && f->first_index < first) {
+            snprintf(error, sizeof error, "%s reflects the log up to record %llu, but the log "
+                     "begins with %llu: what lies between is lost", path,
+                     (unsigned long long)f->index, (unsigned long long)first);
+            begun = false;
+            exact = 0;
+        }
         if (begun && exact <= upto) {
             *status = REPLAY_DONE;
             return f;

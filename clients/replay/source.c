@@ -13,12 +13,84 @@
 
 #include "clients/cli/text.h"
 #include "clients/replay/feed_log.h"
+#include "engine/wire/cluster_encode.h"
+#include "engine/wire/msgpack_reader.h"
 #include "engine/wire/routing.h"
 
 static bool path_exists(const char *directory, const char *name) {
     char path[SOURCE_PATH_BYTES + 300];
     snprintf(path, sizeof path, "%s/%s", directory, name);
     return access(path, F_OK) == 0;
+}
+
+static bool epochs_are_sound(const struct source *s) {
+    bool sound = s->epochs_count > 0 && s->epochs[0].from_ms == 0 && s->stores_shards >= 1 &&
+                 s->stores_shards <= SHARDS_MAX;
+    for (uint32_t i = 0; sound && i < s->epochs_count; i++) {
+        sound = s->epochs[i].shards_count >= 1 && s->epochs[i].shards_count <= SHARDS_MAX &&
+                (i == 0 || s->epochs[i].from_ms > s->epochs[i - 1].from_ms);
+    }
+    return sound;
+}
+
+/* "epochs": [[from_ms, shards], ...] */
+static void source_read_epochs(struct source *s, const json_t *json) {
+    json_t *list = json_object_get(json, "epochs"), *one;
+    size_t i;
+    if (!list || json_array_size(list) > EPOCHS_MAX) return;
+    json_array_foreach(list, i, one) {
+        json_int_t from_ms = -1, shards = 0;
+        if (json_unpack(one, "[I, I]", &from_ms, &shards) != 0) break;
+        s->epochs[i] = (struct routing_epoch){from_ms, (uint32_t)shards};
+        s->epochs_count = (uint32_t)i + 1;
+    }
+    s->stores_shards = (uint32_t)json_integer_value(json_object_get(json, "stores_shards"));
+    if (s->epochs_count != json_array_size(list) || !epochs_are_sound(s)) s->epochs_count = 0;
+}
+
+/* The document in cluster.msgpack; empty = it is not there. */
+static struct bytes cluster_document_in(const uint8_t *data, size_t bytes) {
+    struct msgpack_reader r;
+    uint32_t pairs, size;
+    const void *name, *document;
+    msgpack_reader_init(&r, data, bytes);
+    if (msgpack_read_map(&r, &pairs) != MSGPACK_OK) return bytes_of(NULL, 0);
+    for (uint32_t i = 0; i < pairs; i++) {
+        if (msgpack_read_str(&r, &name, &size) != MSGPACK_OK) break;
+        if (bytes_equal(bytes_of(name, size), bytes_of_text("document"))) {
+            if (msgpack_read_bin(&r, &document, &size) != MSGPACK_OK) break;
+            return bytes_of(document, size);
+        }
+        if (msgpack_skip(&r) != MSGPACK_OK) break;
+    }
+    return bytes_of(NULL, 0);
+}
+
+/* A node of a cluster: its document tells how the cluster has grown. Without it nothing is told. */
+static void source_read_cluster(struct source *s) {
+    enum { BYTES_MAX = CLUSTER_ENCODED_BYTES_MAX + (1 << 16) };
+    char path[SOURCE_PATH_BYTES + 32];
+    snprintf(path, sizeof path, "%s/cluster.msgpack", s->path);
+    FILE *f = fopen(path, "rb");
+    uint8_t *data = f ? malloc(BYTES_MAX) : NULL;
+    struct cluster_document *d = f ? malloc(sizeof *d) : NULL;
+    uint64_t version;
+    if (data && d) {
+        struct bytes document = cluster_document_in(data, fread(data, 1, BYTES_MAX, f));
+        if (document.size > 0 &&
+            cluster_decode(document.data, document.size, &version, d) == NULL) {
+            for (uint32_t i = 0; i < d->epochs_count; i++) {
+                s->epochs[i] = (struct routing_epoch){d->epochs[i].from_ms,
+                                                      d->epochs[i].shards_count};
+            }
+            s->epochs_count = d->epochs_count;
+            s->stores_shards = d->stores_shards ? d->stores_shards
+                                                : s->epochs[s->epochs_count - 1].shards_count;
+        }
+    }
+    free(d);
+    free(data);
+    if (f) fclose(f);
 }
 
 /* node.json of a directory, backup.json of a backup. */
@@ -41,6 +113,8 @@ static int source_read_identity(struct source *s, const char *name, char *error,
         s->node_id = (uint64_t)node_id;
         s->shards_told = (uint32_t)shards;
         s->created_ms = created_ms;
+        source_read_epochs(s, json);
+        source_read_cluster(s);
     }
     json_decref(json);
     return rc;
@@ -96,25 +170,53 @@ static int source_add(struct source *s, const char *directory, uint32_t number, 
     return 0;
 }
 
+/* "shard-3", or "shard-3.2": the replica of it that this node has for the third time. */
+static bool source_name(const char *name, uint32_t *number, uint32_t *incarnation) {
+    int end = 0;
+    *incarnation = 0;
+    if (sscanf(name, "shard-%u%n", number, &end) == 1 && !name[end]) return true;
+    end = 0;
+    return sscanf(name, "shard-%u.%u%n", number, incarnation, &end) == 2 && end && !name[end];
+}
+
+/* The replica that counts is the newest one, and one that has been let go does not. */
+struct source_found { char name[32]; uint32_t incarnation; bool found, let_go; };
+
 static int source_add_all(struct source *s, int64_t only, char *error, size_t error_bytes) {
+    struct source_found *shards = calloc(SHARDS_MAX, sizeof *shards);
     DIR *d = opendir(s->path);
     int rc = 0;
-    if (!d) {
-        snprintf(error, error_bytes, "%s: %s", s->path, strerror(errno));
+    if (!d || !shards) {
+        snprintf(error, error_bytes, "%s: %s", s->path, d ? "no memory" : strerror(errno));
+        if (d) closedir(d);
+        free(shards);
         return -1;
     }
-    for (struct dirent *entry; rc == 0 && (entry = readdir(d));) {
-        unsigned number;
-        int end = 0;
+    for (struct dirent *entry; (entry = readdir(d));) {
+        struct source_found one = {.found = true};
+        uint32_t number;
         char path[SOURCE_PATH_BYTES];
-        if (sscanf(entry->d_name, "shard-%u%n", &number, &end) != 1 || entry->d_name[end]) continue;
-        if (number >= SHARDS_MAX || (only >= 0 && number != (uint32_t)only)) continue;
-        if (strlen(s->path) + strlen(entry->d_name) + 2 > sizeof path) continue;
-        snprintf(path, sizeof path, "%.900s/%.40s", s->path, entry->d_name);
-        rc = source_add(s, path, number, error, error_bytes);
+        if (strlen(entry->d_name) >= sizeof one.name) continue;
+        if (!source_name(entry->d_name, &number, &one.incarnation) || number >= SHARDS_MAX) {
+            continue;
+        }
+        if (only >= 0 && number != (uint32_t)only) continue;
+        snprintf(one.name, sizeof one.name, "%s", entry->d_name);
+        snprintf(path, sizeof path, "%.900s/%s", s->path, one.name);
+        one.let_go = path_exists(path, "let-go");
+        const struct source_found *had = &shards[number];
+        bool better = had->let_go != one.let_go ? had->let_go
+                                                : one.incarnation > had->incarnation;
+        if (!had->found || better) shards[number] = one;
     }
     closedir(d);
-    if (s->count > 0) qsort(s->shards, s->count, sizeof *s->shards, shard_compare);
+    for (uint32_t number = 0; rc == 0 && number < SHARDS_MAX; number++) {
+        char path[SOURCE_PATH_BYTES];
+        if (!shards[number].found) continue;
+        snprintf(path, sizeof path, "%.900s/%s", s->path, shards[number].name);
+        rc = source_add(s, path, number, error, error_bytes);
+    }
+    free(shards);
     return rc;
 }
 
@@ -342,10 +444,13 @@ struct source_shard *source_shard_of(struct source *s, uint32_t number) {
 }
 
 struct source_shard *source_shard_of_key(struct source *s, const struct id128 *key) {
-    const struct routing_epoch epoch = {0, s->shards_told};
+    const struct routing_epoch first = {0, s->shards_told};
     if (s->count == 1) return &s->shards[0];
+    if (s->epochs_count > 0) {
+        return source_shard_of(s, routing_shard_of_key(s->epochs, s->epochs_count, key));
+    }
     if (s->shards_told == 0) return NULL;
-    return source_shard_of(s, routing_shard_of_key(&epoch, 1, key));
+    return source_shard_of(s, routing_shard_of_key(&first, 1, key));
 }
 
 /* -- moments ------------------------------------------------------------------------------ */

@@ -6,6 +6,7 @@
 
 #include "engine/base/bytes.h"
 #include "engine/limits.h"
+#include "engine/wire/routing.h"
 #include "persistence/log_source.h"
 #include "persistence/state_source.h"
 
@@ -32,6 +33,9 @@ struct source {
     uint64_t node_id;          /* 0 = not told */
     uint32_t shards_told;      /* by node.json; 0 = not told */
     int64_t created_ms;
+    struct routing_epoch epochs[EPOCHS_MAX]; /* of a cluster; sorted, the first from 0 */
+    uint32_t epochs_count;     /* 0 = not told: one, of shards_told */
+    uint32_t stores_shards;    /* with them: stores are spread over so many */
     struct source_shard *shards;
     uint32_t count;
     struct feed_link *links[SOURCE_NODES_MAX];

@@ -17,6 +17,8 @@ struct verify_cursors {
     uint64_t totals[FOLD_STATES_MAX];
     struct { bool found; uint64_t value[5]; } peers[SHARDS_MAX];
     bool found;
+    bool growth_found;
+    struct fold_growth growth;
 };
 
 struct verify_shard {

@@ -202,43 +202,81 @@ static bool store_visit(void *arg, const struct fold_block *b) {
     return k->data.blocks_bytes < 2 * CHECKPOINT_BYTES_MAX || store_flush(k);
 }
 
-static void store_cursor(struct checkpoint_cursor *c, const char *name, const uint64_t *value,
-                         uint32_t count) {
-    *c = (struct checkpoint_cursor){.bytes = 8 * count};
+/* As if each were an actor: docs/formats.md, "Snapshots". */
+static bool store_messages(struct store_work *k, const struct unseen *unseen) {
+    for (uint64_t i = 0; i < unseen->count; i++) {
+        const struct unseen_message *from = &unseen->messages[i];
+        uint32_t bytes = (uint32_t)sizeof(struct stored_message) + from->payload_bytes;
+        uint32_t padded = (bytes + 7) & ~7u;
+        if (!store_reserve(k, padded)) return false;
+        struct stored_message *m = (void *)(k->data.blocks + k->data.blocks_bytes);
+        memset(m, 0, padded);
+        *m = (struct stored_message){
+            .actor = {.bytes = bytes, .kind = ACTOR_MESSAGE, .schema = MESSAGE_EVENT_SCHEMA,
+                      .key = stored_message_key(from->peer, from->sequence),
+                      .last_index = from->index, .version = 1},
+            .sequence = from->sequence, .peer = from->peer, .payload_bytes = from->payload_bytes};
+        memcpy(m + 1, from->payload, from->payload_bytes);
+        k->data.items[k->data.items_count++] =
+            (struct checkpoint_item){.key = m->actor.key, .kind = ACTOR_MESSAGE, .bytes = bytes,
+                                     .offset = k->data.blocks_bytes};
+        k->data.blocks_bytes += padded;
+        if (k->data.blocks_bytes >= 2 * CHECKPOINT_BYTES_MAX && !store_flush(k)) return false;
+    }
+    return true;
+}
+
+static void store_cursor(struct checkpoint_cursor *c, const char *name, const void *value,
+                         uint32_t bytes) {
+    *c = (struct checkpoint_cursor){.bytes = bytes};
     snprintf(c->name, sizeof c->name, "%s", name);
-    memcpy(c->value, value, 8 * count);
+    memcpy(c->value, value, bytes);
+}
+
+static uint32_t store_growth(struct checkpoint_cursor *cursors, const struct fold_growth *g,
+                             uint32_t shards) {
+    uint8_t value[GROWTH_CURSOR_BYTES_MAX];
+    uint32_t count = 0;
+    char name[24];
+    if (!growth_is_known(g)) return 0;
+    store_cursor(&cursors[count++], "known", value, growth_known_cursor(g, value));
+    store_cursor(&cursors[count++], "spread", value, growth_spread_cursor(g, value));
+    for (uint32_t p = 0; p < shards && g->spread.version != 0; p++) {
+        snprintf(name, sizeof name, "grow.%u", p);
+        store_cursor(&cursors[count++], name, value, growth_peer_cursor(g, p, value));
+    }
+    return count;
 }
 
 static uint32_t store_cursors(struct checkpoint_cursor *cursors, const struct fold *f,
                               const struct shard_writer_marker *m) {
     const uint64_t stores[2] = {m->index, (uint64_t)f->time_ms};
     uint32_t count = 0;
-    store_cursor(&cursors[count++], "stores", stores, 2);
-    store_cursor(&cursors[count++], "totals.0", f->totals, 8);
-    store_cursor(&cursors[count++], "totals.1", f->totals + 8, 8);
+    store_cursor(&cursors[count++], "stores", stores, sizeof stores);
+    store_cursor(&cursors[count++], "totals.0", f->totals, 8 * sizeof *f->totals);
+    store_cursor(&cursors[count++], "totals.1", f->totals + 8, 8 * sizeof *f->totals);
     for (uint32_t p = 0; p < m->shards_count; p++) {
         uint64_t value[5] = {0};
         char name[24];
         if (p != f->options.shard) {
-            value[0] = m->acknowledged[p];
+            value[0] = m->unseen->acknowledged[p];
             value[1] = f->sent[p].last;
             value[2] = f->seen[p].last;
-            value[3] = m->oldest_unacknowledged[p];
             value[4] = f->seen[p].last_index;
         }
         snprintf(name, sizeof name, "peer.%u", p);
-        store_cursor(&cursors[count++], name, value, 5);
+        store_cursor(&cursors[count++], name, value, sizeof value);
     }
-    return count;
+    return count + store_growth(cursors + count, &f->growth, m->shards_count);
 }
 
 bool shard_writer_store(struct shard_writer *w, struct fold *f,
                         const struct shard_writer_marker *m, char *error, size_t error_bytes) {
     struct store_work k = {.writer = w};
-    struct checkpoint_cursor *cursors = calloc(m->shards_count + 3u, sizeof *cursors);
+    struct checkpoint_cursor *cursors = calloc(2 * m->shards_count + 5u, sizeof *cursors);
     bool ok = cursors != NULL && fold_table_each(f->orders, store_visit, &k) &&
               fold_table_each(f->stores, store_visit, &k) &&
-              fold_table_each(f->boards, store_visit, &k);
+              fold_table_each(f->boards, store_visit, &k) && store_messages(&k, m->unseen);
     if (ok) {
         k.data.cursors = cursors;
         k.data.cursors_count = store_cursors(cursors, f, m);
@@ -258,10 +296,24 @@ bool shard_writer_store(struct shard_writer *w, struct fold *f,
 
 /* -- directories -------------------------------------------------------------------------- */
 
-bool writer_identity(const char *directory, const char *name, const char *cluster_id,
-                     uint64_t node_id, uint32_t shards, int64_t created_ms, json_t *runs,
+static void identity_epochs(json_t *json, const struct writer_identity *told) {
+    json_t *epochs = json_array();
+    if (told->epochs_count < 2) { /* a node that has not grown needs none */
+        json_decref(epochs);
+        return;
+    }
+    for (uint32_t i = 0; i < told->epochs_count; i++) {
+        json_array_append_new(epochs, json_pack("[I, I]", (json_int_t)told->epochs[i].from_ms,
+                                                (json_int_t)told->epochs[i].shards_count));
+    }
+    json_object_set_new(json, "epochs", epochs);
+    json_object_set_new(json, "stores_shards", json_integer(told->stores_shards));
+}
+
+bool writer_identity(const char *directory, const char *name, const struct writer_identity *told,
                      char *error, size_t error_bytes) {
     char path[1200], beside[1240], made[33] = "";
+    const char *cluster_id = told->cluster_id;
     if (!*cluster_id) {
         uint8_t random[16] = {0};
         if (getrandom(random, sizeof random, 0) != (ssize_t)sizeof random) random[0] = 1;
@@ -271,11 +323,12 @@ bool writer_identity(const char *directory, const char *name, const char *cluste
     snprintf(path, sizeof path, "%.1000s/%s", directory, name);
     snprintf(beside, sizeof beside, "%s.new", path);
     json_t *json = json_pack("{s:i, s:s, s:I, s:I, s:I}", "format", 1, "cluster_id", cluster_id,
-                             "node_id", (json_int_t)(node_id ? node_id : 1), "shards",
-                             (json_int_t)shards, "created_ms", (json_int_t)created_ms);
-    if (runs) json_object_set(json, "runs", runs);
+                             "node_id", (json_int_t)(told->node_id ? told->node_id : 1), "shards",
+                             (json_int_t)told->shards, "created_ms", (json_int_t)told->created_ms);
+    identity_epochs(json, told);
+    if (told->runs) json_object_set(json, "runs", told->runs);
     int fd = open(beside, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0640);
-    bool ok = fd >= 0 && json_dumpfd(json, fd, runs ? JSON_INDENT(2) : 0) == 0 &&
+    bool ok = fd >= 0 && json_dumpfd(json, fd, told->runs ? JSON_INDENT(2) : 0) == 0 &&
               write(fd, "\n", 1) == 1 && fsync(fd) == 0;
     if (fd >= 0) ok = close(fd) == 0 && ok;
     ok = ok && rename(beside, path) == 0;

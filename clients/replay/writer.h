@@ -6,6 +6,8 @@
 #include <jansson.h>
 
 #include "clients/replay/fold.h"
+#include "clients/replay/unseen.h"
+#include "engine/wire/routing.h"
 
 struct shard_writer;
 
@@ -28,13 +30,13 @@ struct shard_writer_marker {
     uint64_t configuration_index;
     const uint8_t *configuration;
     uint32_t configuration_bytes;
-    const uint64_t *acknowledged;  /* by shard: the newest message that it has seen from this one */
-    const uint64_t *oldest_unacknowledged; /* by shard: index from which messages are sent again */
-    uint32_t shards_count;
+    const struct unseen *unseen; /* messages that peers have not seen: all that were sent behind
+                                    unseen->acknowledged */
+    uint32_t shards_count;     /* that there ever were */
 };
 
-/* Stores every actor of the fold, timers, cursors and the marker. The log holds up to the marker
- * already. Durable on return. False with a sentence. */
+/* Stores every actor of the fold, messages, timers, cursors and the marker. The log holds up to the
+ * marker already. Durable on return. False with a sentence. */
 bool shard_writer_store(struct shard_writer *writer, struct fold *fold,
                         const struct shard_writer_marker *marker, char *error,
                         size_t error_bytes);
@@ -44,10 +46,20 @@ void shard_writer_vote(struct shard_writer *writer, uint64_t term);
 
 void shard_writer_close(struct shard_writer *writer);
 
-/* node.json or backup.json of a directory, written beside and renamed. `runs` may be NULL and is
- * not taken over. False with a sentence. */
-bool writer_identity(const char *directory, const char *name, const char *cluster_id,
-                     uint64_t node_id, uint32_t shards, int64_t created_ms, json_t *runs,
+/* What node.json or backup.json says. */
+struct writer_identity {
+    const char *cluster_id;    /* "" = one is made */
+    uint64_t node_id;          /* 0 = 1 */
+    uint32_t shards;
+    int64_t created_ms;
+    const struct routing_epoch *epochs; /* of a cluster that has grown */
+    uint32_t epochs_count;     /* 0 or 1 = it has not */
+    uint32_t stores_shards;    /* with them: stores are spread over */
+    json_t *runs;              /* of a backup; NULL = none; borrowed */
+};
+
+/* node.json or backup.json of a directory, written beside and renamed. False with a sentence. */
+bool writer_identity(const char *directory, const char *name, const struct writer_identity *told,
                      char *error, size_t error_bytes);
 
 /* Makes a directory and those above it. False with a sentence; also when it holds anything and

@@ -59,6 +59,29 @@ static int identity_lock(const char *directory, char *error, size_t error_bytes)
     return -1;
 }
 
+/* False when they are there and make no sense. */
+static bool identity_read_epochs(const json_t *json, struct identity *identity) {
+    const json_t *list = json_object_get(json, "epochs"), *one;
+    size_t i;
+    identity->epochs_count = identity->stores_shards = 0;
+    if (!list) return true;
+    json_int_t stores = json_integer_value(json_object_get(json, "stores_shards"));
+    if (json_array_size(list) < 1 || json_array_size(list) > EPOCHS_MAX || stores < 1 ||
+        stores > identity->shards)
+        return false;
+    json_array_foreach(list, i, one) {
+        json_int_t from_ms = -1, shards = 0;
+        if (json_unpack((json_t *)(uintptr_t)one, "[I, I]", &from_ms, &shards) != 0 ||
+            shards < 1 || shards > identity->shards ||
+            (i == 0 ? from_ms != 0 : from_ms <= identity->epochs[i - 1].from_ms))
+            return false;
+        identity->epochs[i] = (struct routing_epoch){from_ms, (uint32_t)shards};
+    }
+    identity->epochs_count = (uint32_t)json_array_size(list);
+    identity->stores_shards = (uint32_t)stores;
+    return true;
+}
+
 /* 1 read, 0 not there, -1 with a sentence. */
 static int identity_read(const char *path, struct identity *identity, char *error,
                          size_t error_bytes) {
@@ -92,6 +115,10 @@ static int identity_read(const char *path, struct identity *identity, char *erro
         identity->shards = (uint32_t)shards;
         identity->created_ms = created_ms;
         identity->clustered = clustered != 0;
+        if (!identity_read_epochs(json, identity)) {
+            snprintf(error, error_bytes, "%s is damaged: its epochs make no sense", path);
+            rc = -1;
+        }
     }
     json_decref(json);
     return rc;

@@ -5,13 +5,20 @@
  *
  * The number of shards is part of it: the keys of stored orders are spread by it; in a cluster it
  * is only the one that the directory was made with. `clustered`: whether its groups have replicas
- * on other nodes; where it is missing they have not. */
+ * on other nodes; where it is missing they have not.
+ *
+ * A directory that was made from the backup of a grown cluster (jumun-replay restore) also has
+ * "epochs": [[0, 2], [1774353600000, 3]] and "stores_shards": 2. Whoever runs it is a node alone
+ * for good: a cluster cannot be formed from it. */
 #ifndef JUMUN_NODE_IDENTITY_H
 #define JUMUN_NODE_IDENTITY_H
 
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+
+#include "engine/limits.h"
+#include "engine/wire/routing.h"
 
 enum { IDENTITY_FORMAT = 1 };
 
@@ -21,6 +28,9 @@ struct identity {
     uint32_t shards;
     int64_t created_ms;
     bool clustered;
+    struct routing_epoch epochs[EPOCHS_MAX]; /* of a node alone: sorted, the first from 0 */
+    uint32_t epochs_count;     /* 0 = one, of `shards` */
+    uint32_t stores_shards;    /* with epochs: stores are spread over so many */
 };
 
 /* Reads who a directory belongs to, without a lock: 1 read, 0 there is nobody yet, -1 with a

@@ -117,6 +117,12 @@ int node_wait(const struct config *config, bool (*stopped)(void *arg), void *arg
                  w.identity.cluster_id);
         code = EXIT_DATA;
     }
+    if (found == 1 && w.identity.epochs_count > 0) {
+        snprintf(error, error_bytes, "%s was restored from a cluster that had grown: it is a node "
+                 "alone, no cluster can be formed from it (start it without --cluster-wait)",
+                 config->data);
+        code = EXIT_DATA;
+    }
     if (code == EXIT_DONE && !node_port_peers(config, peer_listen, sizeof peer_listen)) {
         snprintf(error, error_bytes, "--cluster-wait needs --peer-listen, as other nodes must find "
                  "it: none follows from --listen %s", config->listen);

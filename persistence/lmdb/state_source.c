@@ -28,6 +28,7 @@ static const struct { const char *name; uint8_t kind; } state_tables[] = {
     [STATE_SOURCE_ORDERS] = {"orders", ACTOR_ORDER},
     [STATE_SOURCE_STORES] = {"stores", ACTOR_STORE},
     [STATE_SOURCE_BOARDS] = {"boards", ACTOR_BOARD},
+    [STATE_SOURCE_MESSAGES] = {"boards", ACTOR_MESSAGE},
     [STATE_SOURCE_TIMERS] = {"timers", 0},
     [STATE_SOURCE_CURSORS] = {"cursors", 0}};
 
@@ -225,13 +226,13 @@ struct state_walk {
     bool stopped;
 };
 
-/* Messages of the outbox lie among the board notes. Nobody replays those: they come of the log, and
- * go when they are acknowledged. */
-static bool row_is_message(enum state_source_table table, const struct page_row *row) {
+/* Messages of the outbox lie among the board notes. What is damaged counts as a note. */
+static bool row_is_of_another(enum state_source_table table, const struct page_row *row) {
+    if (table != STATE_SOURCE_BOARDS && table != STATE_SOURCE_MESSAGES) return false;
     MDB_val value = storage_val(row->value, row->value_bytes);
-    return table == STATE_SOURCE_BOARDS && row->key_bytes == 16 &&
-           state_row_kind(STATE_BOARDS, value) == ACTOR_MESSAGE &&
-           state_snapshot_fault(value, ACTOR_MESSAGE, row->key) == NULL;
+    bool message = row->key_bytes == 16 && state_row_kind(STATE_BOARDS, value) == ACTOR_MESSAGE &&
+                   state_snapshot_fault(value, ACTOR_MESSAGE, row->key) == NULL;
+    return message != (table == STATE_SOURCE_MESSAGES);
 }
 
 /* One view's worth: true = there is more. */
@@ -251,7 +252,7 @@ static bool visit_slice(struct state_source *s, enum state_source_table table, u
                 memcmp(row.key, w->last_key, row.key_bytes) == 0) {
                 continue;
             }
-            if (row_is_message(table, &row)) continue;
+            if (row_is_of_another(table, &row)) continue;
             out = source_row(s, table, &row);
             s->tree.touched_bytes += row.value_bytes + row.key_bytes;
             /* What is given back comes again when it is touched: pointers stay good. */

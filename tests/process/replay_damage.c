@@ -100,6 +100,19 @@ static void damage_missing(struct open_env *e, uint64_t index) {
     if (rc != 0) die("delete", rc);
 }
 
+/* All records below `index`, as retention would; the segment's name stays. */
+static void damage_front(struct open_env *e, uint64_t index) {
+    MDB_cursor *cursor;
+    MDB_val key, value;
+    int rc = mdb_cursor_open(e->txn, e->table, &cursor);
+    while (rc == 0 && (rc = mdb_cursor_get(cursor, &key, &value, MDB_FIRST)) == 0 &&
+           storage_from_be64(key.mv_data) < index) {
+        rc = mdb_cursor_del(cursor, 0);
+    }
+    if (rc != 0) die("front", rc);
+    mdb_cursor_close(cursor);
+}
+
 static void damage_swap(struct open_env *e, uint64_t a, uint64_t b) {
     size_t a_bytes, b_bytes;
     uint64_t *one = record_copy(e, a, &a_bytes), *other = record_copy(e, b, &b_bytes);
@@ -213,6 +226,7 @@ int main(int argc, char **argv) {
         struct open_env e = env_open(directory, "log-00000000000000000001", NULL);
         if (strcmp(kind, "missing") == 0) damage_missing(&e, index);
         else if (strcmp(kind, "swap") == 0 && hex) damage_swap(&e, index, strtoull(hex, NULL, 10));
+        else if (strcmp(kind, "front") == 0) damage_front(&e, index);
         else damage_forge(&e, kind, index, hex);
         env_commit(&e);
     }

@@ -388,6 +388,84 @@ def test_live_and_restore(work):
     shutil.rmtree(backup)
 
 
+def ends_of_messages(source):
+    """(from, to) -> the newest number that was sent, that was seen."""
+    sent, seen = {}, {}
+    for e in replay_lines('export', source, '-q', '--messages', '--kind',
+                          'message_sent,message_seen', '--fields',
+                          'shard,action,info.peer,info.sequence'):
+        pair, table = (e['shard'], e['info']['peer']), sent
+        if e['action'] == 'message_seen':
+            pair, table = pair[::-1], seen
+        table[pair] = max(table.get(pair, 0), e['info']['sequence'])
+    return sent, seen
+
+
+def test_restore_from_a_base(work):
+    """A backup whose logs begin later than its shards: what stands in the stored state alone, and
+    messages that were on their way, come back with it."""
+    rng = random.Random(SEED)
+    data, backup = work / 'short', work / 'short-backup'
+    for seconds in ('1', '3'):  # the first base is of a node that was stopped
+        node = Node(data, '--shards', '2', '--checkpoint-age-ms', '200')
+        bench = subprocess.Popen([BENCH, '-e', node.endpoint, '-s', seconds, '--warmup', '0',
+                                  '--live', '300', '--batch', '8', '--in-flight', '2', '-q'],
+                                 stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        while bench.poll() is None:
+            if seconds != '1':
+                replay('backup', data, backup, '-q', '--base')
+            time.sleep(0.7)
+        node.stop()
+        replay('backup', data, backup, '-q', '--base')
+    lines = replay_lines('export', backup, '-q', '--fields',
+                         'shard,index,time_ms,subject,version,action,state,info.total,'
+                         'info.captured,info.refunded,info.refund_owed')
+    for e in lines:
+        e.setdefault('info', {})
+    # As retention leaves it: nothing is left of what a base has.
+    for shard in backup.glob('shard-*'):
+        base = min(int(p.name[5:]) for p in shard.glob('base-*'))
+        subprocess.run([DAMAGE, 'front', str(shard), str(base + 1)], check=True,
+                       stdout=subprocess.DEVNULL)
+        (shard / 'log-00000000000000000001').rename(shard / f'log-{base + 1:020}')
+    last = {s: max(e['index'] for e in lines if e['shard'] == s) for s in (0, 1)}
+    begin = {int(p.name[6:]): int(next(p.glob('log-*')).name[4:])
+             for p in backup.glob('shard-*')}
+    restored = 0
+    for i in range(4):
+        # One shard far behind the other: many messages are on their way.
+        at = {s: rng.randint(begin[s] + 1, last[s]) for s in (0, 1)}
+        at[i % 2] = last[i % 2]
+        target = work / f'based-{i}'
+        done = replay('restore', backup, target, '--to', f'0:{at[0]},1:{at[1]}', '--json',
+                      expect=None)
+        if done.returncode == 4 and 'is neither in the log' in done.stderr:
+            continue  # said, not lost in silence
+        check(done.returncode == 0, f'restore to {at}: {done.stderr}')
+        if done.returncode != 0:
+            continue
+        restored += 1
+        cuts = {s['shard']: s['index'] for s in json.loads(done.stdout)['shards']}
+        same_as_model(target, cuts, lines)
+        check(replay_json('verify', target)['sound'], f'restored to {at} is sound')
+        node = Node(target, '--checkpoint-age-ms', '200')
+        node.jumun('place', '--store', 's1', '--currency', 'KRW', '--fulfilment', 'pickup',
+                   '--line', 'x:1:5')
+        for _ in range(300):
+            sent, seen = ends_of_messages(target)
+            if all(seen.get(pair, 0) >= number for pair, number in sent.items()):
+                break
+            time.sleep(0.1)
+        else:
+            check(False, f'restored to {at}: {sent} were sent, only {seen} seen')
+        node.stop()
+        check(replay_json('verify', target)['sound'], 'a node goes on from a base')
+        shutil.rmtree(target)
+    check(restored > 0, 'none of 4 could be restored')
+    shutil.rmtree(data)
+    shutil.rmtree(backup)
+
+
 def test_what_if(data, lines):
     same = replay_lines('what-if', data, '--rules', RULES, '--json')
     check(same[-1]['differ'] == 0 and same[-1]['causes'] > 1000, f'the same rules: {same[-1]}')
@@ -449,6 +527,7 @@ def main():
         test_play(data, work, lines)
         test_fixtures(work)
         test_live_and_restore(work)
+        test_restore_from_a_base(work)
     finally:
         shutil.rmtree(work, ignore_errors=True)
     print('failures:', len(FAILURES))

@@ -99,6 +99,36 @@ static void a_damaged_file_is_named(void **state) {
     assert_non_null(strstr(error, "has format 2; this program knows format 1"));
 }
 
+#define WHOSE "{\"format\": 1, \"cluster_id\": \"0123456789abcdef0123456789abcdef\", " \
+              "\"node_id\": 1, \"shards\": 3, \"created_ms\": 1, "
+
+/* As jumun-replay restore writes it for what was a grown cluster. */
+static void epochs_are_read(void **state) {
+    write_file("node.json", WHOSE "\"epochs\": [[0, 2], [1774353600000, 3]], "
+                                  "\"stores_shards\": 2}");
+    int fd = open_as(0, 0);
+    assert_true(fd >= 0);
+    assert_int_equal(who.epochs_count, 2);
+    assert_int_equal(who.epochs[0].shards_count, 2);
+    assert_int_equal(who.epochs[1].from_ms, 1774353600000);
+    assert_int_equal(who.epochs[1].shards_count, 3);
+    assert_int_equal(who.stores_shards, 2);
+    close(fd);
+    static const char *const senseless[] = {
+        WHOSE "\"epochs\": [], \"stores_shards\": 2}",
+        WHOSE "\"epochs\": [[0, 2], [0, 3]], \"stores_shards\": 2}",
+        WHOSE "\"epochs\": [[5, 2]], \"stores_shards\": 2}",
+        WHOSE "\"epochs\": [[0, 4]], \"stores_shards\": 2}",
+        WHOSE "\"epochs\": [[0, 2]], \"stores_shards\": 4}",
+        WHOSE "\"epochs\": [[0, 2]]}",
+        WHOSE "\"epochs\": [[0]], \"stores_shards\": 2}"};
+    for (size_t i = 0; i < sizeof senseless / sizeof senseless[0]; i++) {
+        write_file("node.json", senseless[i]);
+        assert_int_equal(open_as(0, 0), -1);
+        assert_non_null(strstr(error, "its epochs make no sense"));
+    }
+}
+
 static void a_path_that_cannot_be_made_is_named(void **state) {
     const struct identity wanted = {0};
     char path[128];
@@ -119,6 +149,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(another_number_of_shards_is_refused, set_up, tear_down),
         cmocka_unit_test_setup_teardown(two_cannot_have_it, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_damaged_file_is_named, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(epochs_are_read, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_path_that_cannot_be_made_is_named, set_up, tear_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -3,7 +3,10 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
 #include <time.h>
 
 #include <cmocka.h>
@@ -65,11 +68,61 @@ static void test_nonsense(void **state) {
     }
 }
 
+static void make(const char *path, const char *text) {
+    FILE *f = text ? fopen(path, "w") : NULL;
+    if (!text) assert_int_equal(mkdir(path, 0700), 0);
+    if (!f) return;
+    fputs(text, f);
+    fclose(f);
+}
+
+/* Which directory is a shard's replica, and where a key of each epoch belongs. */
+static void test_a_grown_cluster(void **state) {
+    char root[] = "/tmp/jumun-source-XXXXXX", path[128], error[256], command[160];
+    struct source s;
+    (void)state;
+    assert_non_null(mkdtemp(root));
+    static const char *const directories[] = {"shard-0", "shard-0.1", "shard-0.2", "shard-1",
+                                              "shard-1.1", "shard-2", "shard-2x", "shard-3.x"};
+    for (size_t i = 0; i < sizeof directories / sizeof *directories; i++) {
+        snprintf(path, sizeof path, "%s/%s", root, directories[i]);
+        make(path, NULL);
+    }
+    snprintf(path, sizeof path, "%s/shard-0.2/let-go", root);
+    make(path, "");
+    snprintf(path, sizeof path, "%s/node.json", root);
+    make(path, "{\"shards\": 2, \"epochs\": [[0, 2], [1774353600000, 3]], \"stores_shards\": 2}");
+    assert_int_equal(source_open(&s, root, -1, error, sizeof error), 0);
+    assert_int_equal(s.count, 3);
+    assert_string_equal(strrchr(s.shards[0].directory, '/'), "/shard-0.1");
+    assert_string_equal(strrchr(s.shards[1].directory, '/'), "/shard-1.1");
+    assert_string_equal(strrchr(s.shards[2].directory, '/'), "/shard-2");
+    assert_int_equal(s.epochs_count, 2);
+    uint32_t old_to_2 = 0, new_to_2 = 0;
+    for (uint32_t i = 0; i < 64; i++) {
+        struct id128 key = {{0}};
+        key.bytes[15] = (uint8_t)i;
+        old_to_2 += source_shard_of_key(&s, &key)->number == 2;
+        for (int k = 0; k < 6; k++) key.bytes[k] = (uint8_t)(1774353600001 >> (40 - 8 * k));
+        new_to_2 += source_shard_of_key(&s, &key)->number == 2;
+    }
+    assert_int_equal(old_to_2, 0);
+    assert_true(new_to_2 > 0);
+    source_close(&s);
+    make(path, "{\"shards\": 2, \"epochs\": [[1, 2]], \"stores_shards\": 2}");
+    assert_int_equal(source_open(&s, root, -1, error, sizeof error), 0);
+    assert_int_equal(s.epochs_count, 0);
+    source_close(&s);
+    snprintf(command, sizeof command, "rm -r %s", root);
+    assert_int_equal(system(command), 0);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_times),
         cmocka_unit_test(test_indices),
         cmocka_unit_test(test_nonsense),
+        cmocka_unit_test(test_a_grown_cluster),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -9,6 +9,7 @@
 #include <cmocka.h>
 
 #include "engine/base/prng.h"
+#include "tests/unit/shard/group_fold.h"
 #include "tests/unit/shard/group_world.h"
 
 enum { STORES = 40, ORDERS_MAX = 2000, KEY_AHEAD_MS = 60000 };
@@ -146,6 +147,9 @@ static void assert_stores(void) {
         if (what) print_message("shard %u differs in %s\n", s, what);
         assert_null(what);
         struct shard *leader = group_shard(&world, group_await_leader(&world, s), s);
+        what = group_fold_difference(leader);
+        if (what) print_message("shard %u: its log tells otherwise: %s\n", s, what);
+        assert_null(what);
         for (uint32_t i = 0; i < STORES; i++) {
             struct bytes id = bytes_of_text(stores[i].id);
             bool home = routing_shard_of_store(world.view.stores_shards, id) == s;
