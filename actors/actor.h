@@ -54,6 +54,7 @@ struct apply_context {
 struct decide_context {
     uint64_t index;            /* the index that this turn's entry will have */
     int64_t now_ms;            /* Unix time; the turn's, never going backwards */
+    uint8_t level;             /* of the cluster (engine/base/program.h); 0 = the first */
     bool store_paused;         /* for place: what this shard has noted of the command's store */
 };
 

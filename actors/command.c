@@ -38,6 +38,7 @@ const char *command_kind_name(uint32_t kind) {
     case COMMAND_CLUSTER_CANCEL_GROW: return "cluster_cancel_grow";
     case COMMAND_CLUSTER_RETIRE_SHARD: return "cluster_retire_shard";
     case COMMAND_CLUSTER_MOVE_STORES: return "cluster_move_stores";
+    case COMMAND_CLUSTER_RAISE_LEVEL: return "cluster_raise_level";
     case COMMAND_CLUSTER_GET: return "cluster_get";
     }
     return "unknown";

@@ -47,7 +47,8 @@
     X(CLUSTER_CANCEL_GROW, 121)    \
     X(CLUSTER_RETIRE_SHARD, 122)   \
     X(CLUSTER_MOVE_STORES, 123)    \
-    X(CLUSTER_GET, 124)
+    X(CLUSTER_GET, 124)            \
+    X(CLUSTER_RAISE_LEVEL, 125)
 
 /* GET, HISTORY, STORE_GET and CLUSTER_GET are reads. TIMER_DUE (a deadline of the order has
  * passed), RESOLVE_HELD (the order was just placed: act on its oldest held command) and
@@ -150,6 +151,9 @@ struct command_cluster {
     uint32_t to;                           /* move: to this node */
     uint32_t shard;                        /* move, prefer, retire */
     int64_t from_ms;                       /* grow: birth of the first key */
+    uint8_t level;                         /* form: 0 = the first; raise level */
+    const uint32_t *supporting;            /* raise level: the nodes that say that they can */
+    uint32_t supporting_count;
     struct bytes peer, client;             /* add, replace, readdress: the (new) node's addresses */
 };
 
@@ -187,7 +191,7 @@ static inline bool command_is_read(uint8_t kind) {
 
 /* Whether it is for the cluster document, at the meta group's shard. */
 static inline bool command_is_for_cluster(uint8_t kind) {
-    return kind >= COMMAND_CLUSTER_FORM && kind <= COMMAND_CLUSTER_GET;
+    return kind >= COMMAND_CLUSTER_FORM && kind <= COMMAND_CLUSTER_RAISE_LEVEL;
 }
 
 #endif

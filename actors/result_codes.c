@@ -41,6 +41,7 @@ static const char *cluster_code_name(uint32_t code) {
     case RESULT_CLUSTER_SHARD_IN_USE: return "cluster_shard_in_use";
     case RESULT_CLUSTER_SHARD_LOST: return "cluster_shard_lost";
     case RESULT_CLUSTER_NOTHING_TO_DO: return "cluster_nothing_to_do";
+    case RESULT_CLUSTER_LEVEL_UNSUPPORTED: return "cluster_level_unsupported";
     default: return "unknown";
     }
 }

@@ -113,7 +113,8 @@
     X(CLUSTER_NO_EPOCH_AHEAD, 369, "no growth is 70 s or more ahead: none can be cancelled")       \
     X(CLUSTER_SHARD_IN_USE, 370, "orders or stores of this shard may still be there")              \
     X(CLUSTER_SHARD_LOST, 371, "a retired shard is needed whose nodes were removed")               \
-    X(CLUSTER_NOTHING_TO_DO, 372, "there is nothing to change")
+    X(CLUSTER_NOTHING_TO_DO, 372, "there is nothing to change")                                    \
+    X(CLUSTER_LEVEL_UNSUPPORTED, 373, "a node does not support this level, or was not asked")
 
 enum result_code {
 #define X(name, number, text) RESULT_##name = number,

@@ -67,7 +67,9 @@ struct cluster_document {
     uint32_t stores_shards;           /* stores are spread over shards 0 .. this - 1 */
     uint16_t nodes_count, epochs_count, shards_count;
     uint8_t replicas;                 /* of each shard: 3, 5 or 7 */
-    uint8_t spare[5];                 /* 0 */
+    uint8_t level;                    /* what is written to logs (engine/base/program.h); 0 = the
+                                         first. Never sinks */
+    uint8_t spare[4];                 /* 0 */
     struct cluster_member nodes[NODES_MAX];
     struct cluster_epoch epochs[EPOCHS_MAX];
     struct cluster_shard shards[SHARDS_MAX + 1];

@@ -46,6 +46,7 @@ static void put_changed(struct cluster_document *d, const struct cluster_changed
     d->node_last = changed->node_last;
     d->stores_shards = changed->stores_shards;
     d->replicas = changed->replicas;
+    d->level = changed->level;
     drop_node(d, changed->node_gone);
     for (uint32_t i = 0; i < changed->nodes_count; i++)
         put_node(d, &cluster_changed_nodes(changed)[i]);

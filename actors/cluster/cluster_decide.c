@@ -39,6 +39,7 @@ static uint16_t change(struct cluster_document *next, const struct command *comm
     case COMMAND_CLUSTER_CANCEL_GROW: return cluster_cancel_grow(next, now_ms);
     case COMMAND_CLUSTER_RETIRE_SHARD: return cluster_retire(next, c, now_ms);
     case COMMAND_CLUSTER_MOVE_STORES: return cluster_move_stores(next, now_ms);
+    case COMMAND_CLUSTER_RAISE_LEVEL: return cluster_raise_level(next, c);
     default: impossible("the shape was checked");
     }
 }
@@ -84,6 +85,7 @@ static void add_event(const struct actor *actor, const struct cluster_document *
     struct cluster_changed changed = {
         .cluster_id = next->cluster_id, .node_last = next->node_last,
         .stores_shards = next->stores_shards, .replicas = next->replicas,
+        .level = next->level,
         .node_gone = node_gone(before, next), .nodes_count = put_nodes(before, next, NULL),
         .epochs_count = epochs ? next->epochs_count : 0,
         .shards_count = put_shards(before, next, NULL)};

@@ -16,6 +16,7 @@ uint16_t cluster_readdress_node(struct cluster_document *next, const struct comm
 uint16_t cluster_drain(struct cluster_document *next, const struct command_cluster *c);
 uint16_t cluster_undrain(struct cluster_document *next, const struct command_cluster *c);
 uint16_t cluster_move(struct cluster_document *next, const struct command_cluster *c);
+uint16_t cluster_raise_level(struct cluster_document *next, const struct command_cluster *c);
 uint16_t cluster_prefer(struct cluster_document *next, const struct command_cluster *c);
 
 /* cluster_decide_epochs.c. `now_ms`: the turn's */

@@ -1,6 +1,8 @@
 /* Commands about nodes and where replicas are. */
 #include "actors/cluster/cluster_decide.h"
 
+#include "engine/base/program.h"
+
 /* "scheme://something", no blanks and nothing that is not ASCII. Whether somebody listens there is
  * found out by whoever connects. */
 static bool address_is_right(struct bytes address) {
@@ -121,6 +123,7 @@ uint16_t cluster_form(struct cluster_document *d, const struct command_cluster *
     if (code != RESULT_OK) return code;
     d->cluster_id = c->cluster_id;
     d->replicas = (uint8_t)c->replicas;
+    d->level = c->level == LEVEL_FIRST ? 0 : c->level;
     for (uint32_t i = 0; i < c->nodes_count; i++) {
         const struct cluster_founder *f = &c->nodes[i];
         if (f->node == 0) return RESULT_CLUSTER_NODE_UNKNOWN;
@@ -262,5 +265,22 @@ uint16_t cluster_prefer(struct cluster_document *d, const struct command_cluster
     if (node != RESULT_OK) return node;
     if (s->preferred == c->node) return RESULT_CLUSTER_NOTHING_TO_DO;
     s->preferred = c->node;
+    return RESULT_OK;
+}
+
+/* -- the level --------------------------------------------------------------------------------- */
+
+/* Each node has to be named by whoever has asked it: one that cannot read what is written from then
+ * on would be lost, and perhaps a majority with it. */
+uint16_t cluster_raise_level(struct cluster_document *d, const struct command_cluster *c) {
+    if (c->level <= program_level(d->level)) return RESULT_CLUSTER_NOTHING_TO_DO;
+    if (c->level > program.level_max) return RESULT_CLUSTER_LEVEL_UNSUPPORTED;
+    for (uint32_t i = 0; i < d->nodes_count; i++) {
+        bool named = d->nodes[i].state == CLUSTER_MEMBER_REMOVED;
+        for (uint32_t k = 0; k < c->supporting_count && !named; k++)
+            named = c->supporting[k] == d->nodes[i].node;
+        if (!named) return RESULT_CLUSTER_LEVEL_UNSUPPORTED;
+    }
+    d->level = c->level;
     return RESULT_OK;
 }

@@ -18,7 +18,7 @@ struct cluster_changed {
     uint16_t epochs_count;   /* 0 = unchanged */
     uint16_t shards_count;
     uint8_t replicas;
-    uint8_t spare;           /* 0 */
+    uint8_t level;           /* as in the document */
     uint32_t node_gone;      /* left the full list for another; 0 = none */
     uint32_t spare_2;        /* 0 */
 };

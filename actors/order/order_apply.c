@@ -293,7 +293,7 @@ void order_apply_plainly(struct actor *actor, const struct event *event,
         actor->key = event->subject;
     }
     require(event->version == actor->version + 1);
-    require(event->schema == ORDER_EVENT_SCHEMA);
+    require(order_event_schema_is_known(event->schema));
     order_apply_kind(order, event, context);
     bool from_held = event->flags & EVENT_FLAG_FROM_HELD;
     if (!from_held && event->cause_kind <= COMMAND_ANNOTATE) {

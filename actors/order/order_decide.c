@@ -5,7 +5,8 @@
 struct event *order_turn_event(struct order_turn *turn, uint8_t kind, uint8_t state_after,
                                uint32_t payload_bytes) {
     const struct command *command = turn->command;
-    struct event *event = event_sink_add(turn->sink, kind, ORDER_EVENT_SCHEMA, payload_bytes,
+    struct event *event = event_sink_add(turn->sink, kind,
+                                         order_event_schema(turn->context->level), payload_bytes,
                                          &command->trace);
     event->state_before = turn->state;
     event->state_after = state_after;

@@ -17,8 +17,20 @@
 #define JUMUN_ACTORS_ORDER_EVENT_H
 
 #include "actors/event.h"
+#include "engine/base/program.h"
 
+/* The schema that is written at a level of the cluster, and whether one can be read. There is one
+ * so far: a second one comes with a level of its own (engine/base/program.h) and an upcast in
+ * order_apply.c. */
 enum { ORDER_EVENT_SCHEMA = 1 };
+
+static inline uint8_t order_event_schema(uint8_t level) {
+    return program.order_event_schemas[program_level(level)];
+}
+static inline bool order_event_schema_is_known(uint8_t schema) {
+    return schema >= ORDER_EVENT_SCHEMA &&
+           schema <= program.order_event_schemas[program.level_max];
+}
 
 /* Stands first in every payload whose event may change what is due. */
 struct order_after {

@@ -196,7 +196,7 @@ static bool order_event_has_after(uint8_t kind) {
 
 bool order_event_is_well_formed(const struct event *event) {
     if (!event_is_whole(event) || event->bytes > EVENT_BYTES_MAX) return false;
-    if (event->schema != ORDER_EVENT_SCHEMA || event->version == 0 ||
+    if (!order_event_schema_is_known(event->schema) || event->version == 0 ||
         event->version > UINT16_MAX) {
         return false;
     }

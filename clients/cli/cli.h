@@ -132,6 +132,7 @@ int cli_cluster_drain(struct cli *cli);
 int cli_cluster_undrain(struct cli *cli);
 int cli_cluster_grow(struct cli *cli);
 int cli_cluster_cancel_grow(struct cli *cli);
+int cli_cluster_raise_level(struct cli *cli);
 int cli_cluster_retire(struct cli *cli);
 int cli_cluster_recover(struct cli *cli);
 int cli_cluster_status(struct cli *cli);

@@ -10,6 +10,7 @@
 #include "actors/result_codes.h"
 #include "clients/cli/text.h"
 #include "clients/sdk/raw_call.h"
+#include "engine/base/program.h"
 #include "engine/wire/cluster_encode.h"
 #include "engine/wire/msgpack_reader.h"
 #include "engine/wire/protocol.h"
@@ -261,6 +262,11 @@ const msgpack_object *cluster_status_shard(const struct cluster_status *s, uint3
         if (value_int(row, "shard", value_int(row, "id", -1)) == (int64_t)shard) return row;
     }
     return NULL;
+}
+
+void cluster_status_levels(const struct cluster_status *s, uint8_t *min, uint8_t *max) {
+    *min = program_level((uint64_t)value_int(s->map, "level_min", 0));
+    *max = program_level((uint64_t)value_int(s->map, "level_max", 0));
 }
 
 /* -- words ------------------------------------------------------------------------------------- */

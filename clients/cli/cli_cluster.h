@@ -70,6 +70,9 @@ void cluster_status_free(struct cluster_status *status);
 /* The row of a shard in a node's status; NULL = it has no replica. */
 const msgpack_object *cluster_status_shard(const struct cluster_status *status, uint32_t shard);
 
+/* The levels of a cluster that a node can work at, as its status says; 1 where it says nothing. */
+void cluster_status_levels(const struct cluster_status *status, uint8_t *min, uint8_t *max);
+
 /* "3", "meta". */
 const char *cluster_shard_name(uint32_t shard, char buffer[16]);
 /* Reads one; false after a usage error was printed. */
@@ -88,6 +91,7 @@ struct cluster_waiting {
     char client[ENDPOINT_BYTES_MAX], peer[ENDPOINT_BYTES_MAX];
     char cluster_id[33];
     uint32_t shards, node;     /* of data that is there; 0 = none */
+    uint8_t level_min, level_max; /* of a cluster that it can work at */
     bool waits;                /* else it belongs to a cluster already */
 };
 int cluster_look_at(struct cli *cli, const char *address, struct cluster_waiting *waiting);

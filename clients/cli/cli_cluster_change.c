@@ -7,6 +7,7 @@
 #include "actors/command.h"
 #include "clients/cli/cli_cluster.h"
 #include "clients/cli/text.h"
+#include "engine/base/program.h"
 
 enum { SPREAD_MS = 3000, SPREAD_LOOK_MS = 50 };
 
@@ -182,4 +183,78 @@ int cli_cluster_retire(struct cli *cli) {
         return status;
     uint64_t numbers[] = {shard};
     return change(cli, COMMAND_CLUSTER_RETIRE_SHARD, numbers, 1, false);
+}
+
+/* -- the level --------------------------------------------------------------------------------- */
+
+/* Asks every node of the document which levels it can work at. *highest is what all of them can.
+ * CLI_DONE, or the error was printed. */
+static int ask_levels(struct cli *cli, const struct cluster_document *d, uint8_t *highest) {
+    *highest = UINT8_MAX;
+    for (uint32_t i = 0; i < d->nodes_count; i++) {
+        const struct cluster_member *m = &d->nodes[i];
+        struct cluster_status status;
+        uint8_t min, max;
+        if (m->state == CLUSTER_MEMBER_REMOVED) continue;
+        if (!cluster_status_of(cli, m->client, &status)) {
+            cli_error(cli, "node %u (%s) does not say what it can: %s", m->node, m->client,
+                      status.error);
+            return CLI_NO_ANSWER;
+        }
+        bool itself = value_int(status.map, "node_id", 0) == m->node;
+        cluster_status_levels(&status, &min, &max);
+        cluster_status_free(&status);
+        if (!itself) {
+            cli_error(cli, "another node than %u answers at %s", m->node, m->client);
+            return CLI_NO_ANSWER;
+        }
+        if (max < *highest) *highest = max;
+    }
+    return CLI_DONE;
+}
+
+static int send_level(struct cli *cli, const struct cluster_document *d, uint8_t level) {
+    struct cluster_call call;
+    struct cluster_answer a;
+    uint32_t nodes[NODES_MAX], count = 0;
+    for (uint32_t i = 0; i < d->nodes_count; i++)
+        if (d->nodes[i].state != CLUSTER_MEMBER_REMOVED) nodes[count++] = d->nodes[i].node;
+    if (!cluster_begin(&call, COMMAND_CLUSTER_RAISE_LEVEL, true, 2)) return CLI_NO_ANSWER;
+    msgpack_write_uint(&call.w, level);
+    msgpack_write_array(&call.w, count);
+    for (uint32_t i = 0; i < count; i++) msgpack_write_uint(&call.w, nodes[i]);
+    int status = cluster_send(cli, &call, &a);
+    cluster_answer_free(&a);
+    cluster_end(&call);
+    return status;
+}
+
+int cli_cluster_raise_level(struct cli *cli) {
+    const struct cluster_known *k;
+    int64_t wanted = 0;
+    uint8_t highest;
+    const char *word = cli_word(cli, 0);
+    if (word && (!text_parse_int64(word, &wanted) || wanted < 1 || wanted >= LEVELS_MAX))
+        return cli_usage(cli, "\"%.40s\" is no level: a number from 1 to %d", word,
+                         LEVELS_MAX - 1);
+    int status = cluster_fetch(cli, false, &k);
+    if (status == CLI_DONE) status = ask_levels(cli, &k->document, &highest);
+    if (status != CLI_DONE) return status;
+    uint8_t now = program_level(k->document.level), level = word ? (uint8_t)wanted : highest;
+    if (level > highest) {
+        cli_error(cli, "refused: not all nodes can work at level %u, see jumun cluster status",
+                  level);
+        return CLI_REFUSED;
+    }
+    if (level > now) status = send_level(cli, &k->document, level);
+    if (status != CLI_DONE) return status;
+    if (level > now) await_spread(cli);
+    if (cli->json)
+        return cli_print_json(json_pack("{s:i, s:s, s:i, s:i}", "code", 0, "name", "ok", "level",
+                                        level > now ? level : now, "before", now));
+    if (!cli->quiet && level > now)
+        printf("done: the cluster is at level %u (was %u); who cannot work at it is refused "
+               "from now on\n", level, now);
+    if (!cli->quiet && level <= now) printf("the cluster is at level %u already\n", now);
+    return CLI_DONE;
 }

@@ -8,6 +8,7 @@
 #include "clients/cli/cli_cluster.h"
 #include "clients/cli/progress.h"
 #include "clients/cli/text.h"
+#include "engine/base/program.h"
 #include "engine/wire/cluster_encode.h"
 #include "engine/wire/msgpack_reader.h"
 
@@ -45,6 +46,7 @@ int cluster_look_at(struct cli *cli, const char *address, struct cluster_waiting
     value_text(status.map, "peer_listen", peer, sizeof peer);
     value_text(status.map, "cluster_id", w->cluster_id, sizeof w->cluster_id);
     w->shards = (uint32_t)value_int(status.map, "shards", 0);
+    cluster_status_levels(&status, &w->level_min, &w->level_max);
     w->node = (uint32_t)value_int(status.map, "node", 0);
     cluster_status_free(&status);
     if (!w->waits || peer_address(address, peer, w->peer, sizeof w->peer)) return CLI_DONE;
@@ -200,6 +202,24 @@ static bool hex_id(const char *hex, struct id128 *id) {
     return true;
 }
 
+/* The level that the cluster begins at: what all of them can. A node that was alone has written by
+ * the highest of its own. CLI_DONE, or the error was printed. */
+static int first_level(struct cli *cli, const struct form *f, uint8_t *level) {
+    uint32_t lowest = 0;
+    bool seeded = f->nodes[0].shards > 0;
+    for (uint32_t i = 1; i < f->count; i++)
+        if (f->nodes[i].level_max < f->nodes[lowest].level_max) lowest = i;
+    *level = f->nodes[seeded ? 0 : lowest].level_max;
+    for (uint32_t i = 0; i < f->count; i++) {
+        const struct cluster_waiting *w = &f->nodes[i];
+        if (w->level_min <= *level && w->level_max >= *level) continue;
+        cli_error(cli, "%s can work at levels %u to %u, and the cluster would begin at %u: install "
+                       "one version on all nodes", w->client, w->level_min, w->level_max, *level);
+        return CLI_REFUSED;
+    }
+    return CLI_DONE;
+}
+
 /* Decides the first document here, by the rules that the meta group will decide it with again. */
 static int first_document(struct cli *cli, struct form *f) {
     static _Alignas(8) uint8_t events[1 << 18];
@@ -218,6 +238,8 @@ static int first_document(struct cli *cli, struct form *f) {
     c.cluster.shards = seeded ? f->nodes[0].shards : f->shards;
     c.cluster.replicas = f->replicas;
     c.cluster.seeded = seeded;
+    int status = first_level(cli, f, &c.cluster.level);
+    if (status != CLI_DONE) return status;
     struct decide_context context = {.index = 1, .now_ms = text_now_ms()};
     struct event_sink sink = {.data = events, .capacity = sizeof events};
     struct decision d = cluster_decide(NULL, &c, &context, &sink);
@@ -359,6 +381,13 @@ static int take_in(struct cli *cli, const char *address, uint32_t replaced, uint
     const struct cluster_known *k;
     status = cluster_fetch(cli, false, &k);
     bool listed = false;
+    uint8_t level = status == CLI_DONE ? program_level(k->document.level) : 0;
+    if (status == CLI_DONE && (level < w.level_min || level > w.level_max)) {
+        cli_error(cli, "%s can work at levels %u to %u, and the cluster is at %u: install the "
+                       "version that the other nodes run", address, w.level_min, w.level_max,
+                  level);
+        return CLI_REFUSED;
+    }
     for (uint32_t i = 0; status == CLI_DONE && i < k->document.nodes_count; i++)
         listed = listed || (k->document.nodes[i].state != CLUSTER_MEMBER_REMOVED &&
                             k->document.nodes[i].node != replaced &&

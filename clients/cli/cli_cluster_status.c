@@ -6,6 +6,7 @@
 #include "clients/cli/cli_cluster.h"
 #include "clients/cli/table.h"
 #include "clients/cli/text.h"
+#include "engine/base/program.h"
 
 enum { STATUS_VOTER = 2, STATUS_REPLICAS_BYTES = 256 };
 
@@ -32,16 +33,24 @@ static const msgpack_object *leader_of(const struct view *v, uint32_t shard, uin
     return best;
 }
 
+/* "1" or "1-2": what a node can work at. */
+static void levels_text(const struct cluster_status *status, char *out, size_t bytes) {
+    uint8_t min, max;
+    cluster_status_levels(status, &min, &max);
+    if (min == max) snprintf(out, bytes, "%u", max);
+    else snprintf(out, bytes, "%u-%u", min, max);
+}
+
 static void show_nodes(const struct view *v) {
     const struct cluster_document *d = &v->known->document;
-    struct table *t = table_new("rlllrrl", v->cli->color);
+    struct table *t = table_new("rlllrrll", v->cli->color);
     table_heading(t);
     static const char *const heads[] = {"node", "state", "version", "clients", "replicas", "leads",
-                                        "document"};
-    for (uint32_t i = 0; i < 7; i++) table_cell(t, NULL, "%s", heads[i]);
+                                        "document", "levels"};
+    for (uint32_t i = 0; i < 8; i++) table_cell(t, NULL, "%s", heads[i]);
     for (uint32_t i = 0; i < d->nodes_count; i++) {
         const struct cluster_member *m = &d->nodes[i];
-        char program[48] = "-", document[48] = "-";
+        char version_text[48] = "-", document[48] = "-", levels[16] = "-";
         uint32_t replicas = 0, leads = 0, leader;
         if (m->state == CLUSTER_MEMBER_REMOVED) continue;
         for (uint32_t s = 0; s < d->shards_count; s++) {
@@ -49,7 +58,8 @@ static void show_nodes(const struct view *v) {
             leads += leader_of(v, d->shards[s].shard, &leader) != NULL && leader == m->node;
         }
         if (v->reached[i]) {
-            value_text(v->statuses[i].map, "version", program, sizeof program);
+            value_text(v->statuses[i].map, "version", version_text, sizeof version_text);
+            levels_text(&v->statuses[i], levels, sizeof levels);
             int64_t version = value_int(v->statuses[i].map, "document", 0);
             if (version) snprintf(document, sizeof document, "version %" PRId64, version);
         }
@@ -57,11 +67,12 @@ static void show_nodes(const struct view *v) {
         table_cell(t, "1", "%u", m->node);
         table_cell(t, !up ? "31" : m->state == CLUSTER_MEMBER_ACTIVE ? "32" : "33", "%s",
                    !up ? "does not answer" : cluster_member_state_name(m->state));
-        table_cell(t, NULL, "%s", program);
+        table_cell(t, NULL, "%s", version_text);
         table_cell(t, NULL, "%s", m->client);
         table_cell(t, NULL, "%u", replicas);
         table_cell(t, NULL, "%u", leads);
         table_cell(t, NULL, "%s", document);
+        table_cell(t, NULL, "%s", levels);
     }
     table_print(t, stdout, 2);
     table_delete(t);
@@ -174,8 +185,10 @@ static void show(const struct view *v) {
     const struct cluster_document *d = &v->known->document;
     char id[33];
     for (uint32_t i = 0; i < 16; i++) snprintf(id + 2 * i, 3, "%02x", d->cluster_id.bytes[i]);
-    printf("%scluster%s %s, document version %" PRIu64 ", %u replicas of each shard\n\n",
-           CLI_STYLE(v->cli, "1"), CLI_PLAIN(v->cli), id, v->known->version, d->replicas);
+    printf("%scluster%s %s, document version %" PRIu64 ", %u replicas of each shard, "
+           "level %u\n\n",
+           CLI_STYLE(v->cli, "1"), CLI_PLAIN(v->cli), id, v->known->version, d->replicas,
+           program_level(d->level));
     show_nodes(v);
     putchar('\n');
     show_shards(v);
@@ -222,13 +235,15 @@ static json_t *shard_json(const struct view *v, const struct cluster_shard *s) {
 
 static json_t *node_json(const struct view *v, uint32_t i) {
     const struct cluster_member *m = &v->known->document.nodes[i];
-    char program[48] = "";
-    if (v->reached[i]) value_text(v->statuses[i].map, "version", program, sizeof program);
+    char version[48] = "";
+    uint8_t min = 0, max = 0;
+    if (v->reached[i]) value_text(v->statuses[i].map, "version", version, sizeof version);
+    if (v->reached[i]) cluster_status_levels(&v->statuses[i], &min, &max);
     int64_t document = v->reached[i] ? value_int(v->statuses[i].map, "document", 0) : 0;
-    return json_pack("{s:I, s:s, s:b, s:s, s:s, s:s, s:I}", "node", (json_int_t)m->node, "state",
-                     cluster_member_state_name(m->state), "answers", v->reached[i], "version",
-                     program, "peers", m->peer, "clients", m->client, "document",
-                     (json_int_t)document);
+    return json_pack("{s:I, s:s, s:b, s:s, s:i, s:i, s:s, s:s, s:I}", "node", (json_int_t)m->node,
+                     "state", cluster_member_state_name(m->state), "answers", v->reached[i],
+                     "version", version, "level_min", min, "level_max", max, "peers", m->peer,
+                     "clients", m->client, "document", (json_int_t)document);
 }
 
 static int show_json(const struct view *v) {
@@ -244,9 +259,10 @@ static int show_json(const struct view *v) {
                                                 (json_int_t)d->epochs[i].from_ms, "shards",
                                                 (json_int_t)d->epochs[i].shards_count));
     return cli_print_json(json_pack(
-        "{s:s, s:I, s:I, s:I, s:o, s:o, s:o}", "cluster_id", id, "version",
-        (json_int_t)v->known->version, "replicas", (json_int_t)d->replicas, "stores_shards",
-        (json_int_t)d->stores_shards, "nodes", nodes, "shards", shards, "epochs", epochs));
+        "{s:s, s:I, s:i, s:I, s:I, s:o, s:o, s:o}", "cluster_id", id, "version",
+        (json_int_t)v->known->version, "level", program_level(d->level), "replicas",
+        (json_int_t)d->replicas, "stores_shards", (json_int_t)d->stores_shards, "nodes", nodes,
+        "shards", shards, "epochs", epochs));
 }
 
 int cli_cluster_status(struct cli *cli) {

@@ -167,7 +167,7 @@ static void keeper_form(struct cluster_keeper *k, struct keeper_question *q) {
                                                   bytes_of_text(d->nodes[i].client)};
     command->cluster = (struct command_cluster){
         .cluster_id = d->cluster_id, .nodes = q->founders, .nodes_count = d->nodes_count,
-        .shards = d->shards_count - 1u, .replicas = d->replicas,
+        .shards = d->shards_count - 1u, .replicas = d->replicas, .level = d->level,
         .seeded = d->shards[0].first_count == 0};
 }
 

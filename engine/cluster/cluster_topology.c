@@ -3,6 +3,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "engine/base/program.h"
+
 static_assert(REPLICAS_MAX <= CONSENSUS_SERVERS_MAX, "a shard's servers fit its placement");
 
 static void fill_group(struct cluster_group *g, const struct cluster_document *d,
@@ -38,6 +40,7 @@ void cluster_topology_fill(struct cluster_topology *t, uint64_t version,
     t->version = version;
     t->node = node;
     t->stores_shards = d->stores_shards;
+    t->level = d->level;
     for (uint32_t i = 0; i < sizeof d->cluster_id.bytes; i++)
         snprintf(t->cluster_id + 2 * i, 3, "%02x", d->cluster_id.bytes[i]);
     for (uint32_t i = 0; i < d->nodes_count; i++) {
@@ -54,4 +57,18 @@ void cluster_topology_fill(struct cluster_topology *t, uint64_t version,
     for (uint32_t i = 0; i < d->shards_count; i++)
         if (d->shards[i].state == CLUSTER_SHARD_ACTIVE)
             fill_group(&t->groups[t->groups_count++], d, &d->shards[i], version);
+}
+
+bool cluster_level_is_right(uint8_t stored, char *error, size_t error_bytes) {
+    unsigned level = program_level(stored);
+    if (program_can(level)) return true;
+    if (level > program.level_max)
+        snprintf(error, error_bytes, "the cluster is at level %u, and this program (version %s) "
+                 "cannot read more than level %u: install the version that the other nodes run",
+                 level, program.version, program.level_max);
+    else
+        snprintf(error, error_bytes, "the cluster is at level %u, and this program (version %s) "
+                 "needs %u at least: install a version between, and raise the level first (jumun "
+                 "cluster raise-level)", level, program.version, program.level_min);
+    return false;
 }

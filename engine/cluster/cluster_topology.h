@@ -12,4 +12,8 @@
 void cluster_topology_fill(struct cluster_topology *topology, uint64_t version,
                            const struct cluster_document *document, uint32_t node);
 
+/* Whether this program can work at a document's level. False with a sentence that says what to
+ * do. */
+bool cluster_level_is_right(uint8_t level, char *error, size_t error_bytes);
+
 #endif

@@ -8,6 +8,8 @@
 
 #include "actors/result_codes.h"
 #include "engine/base/log.h"
+#include "engine/base/program.h"
+#include "engine/cluster/cluster_topology.h"
 #include "engine/cluster/waiting_message.h"
 #include "engine/wire/cluster_encode.h"
 #include "engine/wire/msgpack_pairs.h"
@@ -29,9 +31,11 @@ static void waiting_refuse(struct waiting *w, uint32_t code, const char *sentenc
 static void waiting_status(struct waiting *w) {
     const struct waiting_options *o = w->options;
     waiting_reply_done(&w->reply);
-    msgpack_write_map(&w->reply, 7);
+    msgpack_write_map(&w->reply, 9);
     msgpack_pair_text(&w->reply, "state", "waiting");
-    msgpack_pair_text(&w->reply, "version", JUMUN_VERSION);
+    msgpack_pair_text(&w->reply, "version", program.version);
+    msgpack_pair_uint(&w->reply, "level_min", program.level_min);
+    msgpack_pair_uint(&w->reply, "level_max", program.level_max);
     msgpack_pair_text(&w->reply, "listen", o->listen);
     msgpack_pair_text(&w->reply, "peer_listen", o->peer_listen);
     msgpack_pair_uint(&w->reply, "node", o->node);
@@ -55,6 +59,10 @@ static void waiting_adopt(struct waiting *w, const struct waiting_request *q) {
         waiting_refuse(w, m ? RESULT_CLUSTER_NODE_IS_REMOVED : RESULT_CLUSTER_NODE_UNKNOWN,
                        result_code_text(m ? RESULT_CLUSTER_NODE_IS_REMOVED
                                           : RESULT_CLUSTER_NODE_UNKNOWN));
+        return;
+    }
+    if (!cluster_level_is_right(c->document.level, error, sizeof error)) {
+        waiting_refuse(w, RESULT_CLUSTER_LEVEL_UNSUPPORTED, error);
         return;
     }
     c->node = q->node;

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "engine/base/log.h"
+#include "engine/base/program.h"
 
 static const char config_doc[] =
     "The engine node of Jumun: takes orders over nng, decides them in memory, keeps them in an "
@@ -283,7 +284,9 @@ static const struct argp config_argp = {config_options, config_option, NULL, con
 void config_parse(struct config *config, int argc, char **argv) {
     char error[512] = "";
     struct config_state s = {config, error, sizeof error, false};
-    argp_program_version = "jumund " JUMUN_VERSION;
+    static char version[64];
+    snprintf(version, sizeof version, "jumund %s", program.version);
+    argp_program_version = version;
     argp_err_exit_status = EXIT_USAGE;
     config_defaults(config);
     argp_parse(&config_argp, argc, argv, 0, NULL, &s);

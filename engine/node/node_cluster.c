@@ -7,6 +7,7 @@
 
 #include "engine/base/clock.h"
 #include "engine/base/log.h"
+#include "engine/base/program.h"
 #include "engine/cluster/cluster_topology.h"
 #include "engine/node/letting_go.h"
 #include "engine/node/node.h"
@@ -35,7 +36,8 @@ static void cluster_on_message(void *arg, uint32_t from, uint32_t kind, struct b
     if (n->keeper) cluster_keeper_received(n->keeper, from, kind, body);
 }
 
-static void cluster_on_duplicate(void *arg, const char *sentence) {
+/* Another process has this node's number, or the cluster has gone where this one cannot follow. */
+static void cluster_must_stop(void *arg, const char *sentence) {
     struct node *n = arg;
     log_error("%s", sentence);
     snprintf(n->must_stop_because, sizeof n->must_stop_because, "%s", sentence);
@@ -94,7 +96,8 @@ int node_cluster_read(struct node *n, struct cluster_topology **topology, char *
     int found = n->cluster_cache && *topology
                     ? cluster_cache_load(n->config.data, n->cluster_cache, error, error_bytes)
                     : -1;
-    if (found == 1 && !cluster_has_lost(n, error, error_bytes)) {
+    if (found == 1 && !cluster_has_lost(n, error, error_bytes) &&
+        cluster_level_is_right(n->cluster_cache->document.level, error, error_bytes)) {
         const struct cluster_cache *c = n->cluster_cache;
         cluster_topology_fill(*topology, c->version, &c->document, c->node);
         return EXIT_DONE;
@@ -124,6 +127,7 @@ static uint32_t cluster_stores_shards(const struct cluster_topology *t) {
 /* What shards go by. */
 static void cluster_fill_view(struct shard_view *view, const struct cluster_topology *t) {
     *view = (struct shard_view){.version = t->version, .stores_shards = cluster_stores_shards(t),
+                                  .level = t->level,
                                 .epochs_count = t->epochs_count};
     memcpy(view->epochs, t->epochs, sizeof view->epochs);
     for (uint32_t i = 0; i < t->groups_count; i++) {
@@ -170,7 +174,7 @@ int node_cluster_open(struct node *n, struct cluster_topology *t, char *error,
         .tls = &n->tls, .catch_up_bytes_per_second = c->catch_up_bytes_per_second,
         .leaders = &n->leaders, .shards = &n->local, .courier_received = cluster_on_courier,
         .hello_received = cluster_on_hello, .cluster_received = cluster_on_message,
-        .duplicate = cluster_on_duplicate, .arg = n};
+        .duplicate = cluster_must_stop, .arg = n};
     struct node_peers_options with_cluster = options;
     if (!peer_cluster_of(t->cluster_id, &with_cluster.cluster)) {
         snprintf(error, error_bytes, "\"%s\" is no cluster id", t->cluster_id);
@@ -327,6 +331,13 @@ static int cluster_take(struct node *n, struct cluster_topology *t, char *error,
         return EXIT_DATA;
     }
     if (!topology_check(t, error, error_bytes)) return EXIT_DATA;
+    if (!cluster_level_is_right(t->level, error, error_bytes)) {
+        cluster_must_stop(n, error);
+        return EXIT_DATA;
+    }
+    if (t->level != n->view.level && n->view.version != 0)
+        log_info("the cluster is at level %u now (was %u)", program_level(t->level),
+                 program_level(n->view.level));
     if (!cluster_take_map(n, t, error, error_bytes)) return EXIT_RUNTIME;
     if (!cluster_set_nodes(n, t, error, error_bytes)) return EXIT_RUNTIME;
     return cluster_take_replicas(n, t, error, error_bytes);

@@ -5,6 +5,7 @@
 #include "actors/order/order.h"
 #include "engine/base/clock.h"
 #include "engine/base/memory.h"
+#include "engine/base/program.h"
 #include "engine/node/node.h"
 #include "engine/wire/msgpack_writer.h"
 
@@ -311,6 +312,7 @@ static void status_cluster(struct status *s, struct node *n) {
     uint32_t count = seen ? node_peers_seen(n->peers, seen, NODES_MAX) : 0;
     pthread_mutex_lock(&n->topology_mutex);
     status_uint(s, "document", n->topology ? n->topology->version : 0);
+    status_uint(s, "level", program_level(n->topology ? n->topology->level : 0));
     pthread_mutex_unlock(&n->topology_mutex);
     status_key(s, "nodes");
     msgpack_write_array(&s->w, count);
@@ -321,6 +323,8 @@ static void status_cluster(struct status *s, struct node *n) {
         status_int(s, "silent_ms", seen[i].silent_ms);
         status_text(s, "endpoint", seen[i].endpoint);
         status_text(s, "version", seen[i].version);
+        status_uint(s, "level_min", seen[i].level_min);
+        status_uint(s, "level_max", seen[i].level_max);
         status_uint(s, "document", seen[i].document);
         status_end(s, outer);
     }
@@ -347,7 +351,9 @@ static void status_machine(struct status *s, struct node *n, uint64_t used_bytes
 }
 
 static void status_identity(struct status *s, struct node *n) {
-    status_text(s, "version", JUMUN_VERSION);
+    status_text(s, "version", program.version);
+    status_uint(s, "level_min", program.level_min);
+    status_uint(s, "level_max", program.level_max);
     status_uint(s, "node_id", n->identity.node_id);
     status_text(s, "cluster_id", n->identity.cluster_id);
     status_uint(s, "pid", (uint64_t)getpid());

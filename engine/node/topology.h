@@ -40,6 +40,7 @@ struct cluster_topology {
     char cluster_id[33];                        /* 32 hex digits */
     uint32_t node;                              /* this one's number */
     uint32_t nodes_count, epochs_count, groups_count;
+    uint8_t level;                              /* of the cluster; 0 = the first */
     uint32_t stores_shards;                     /* stores are spread over; 0 = newest epoch's */
     struct cluster_node nodes[NODES_MAX];
     struct routing_epoch epochs[EPOCHS_MAX];    /* sorted, the first from 0 */

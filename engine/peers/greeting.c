@@ -4,6 +4,7 @@
 #include "engine/base/check.h"
 #include "engine/base/clock.h"
 #include "engine/base/log.h"
+#include "engine/base/program.h"
 #include "engine/peers/node_peers_private.h"
 
 enum {
@@ -88,6 +89,8 @@ static bool greeting_note_seen(struct node_peers *p, uint32_t from, const struct
         s->silent = false;
         memcpy(s->endpoint, h->endpoint, sizeof s->endpoint);
         memcpy(s->version, h->version, sizeof s->version);
+        s->level_min = h->level_min;
+        s->level_max = h->level_max;
         s->heard_us_ms = 0;
         for (uint32_t i = 0; i < h->heard_count; i++) {
             const struct hello_heard *heard = &h->heard[i];
@@ -122,7 +125,9 @@ static void greeting_fill(struct node_peers *p, int64_t now_ms) {
     struct hello *h = &p->outgoing;
     struct leaders *l = p->options.leaders;
     *h = (struct hello){.document = atomic_load(&p->document), .instance = p->instance,
-                        .started_ms = p->started_ms, .version = JUMUN_VERSION};
+                        .started_ms = p->started_ms, .level_min = program.level_min,
+                        .level_max = program.level_max};
+    snprintf(h->version, sizeof h->version, "%s", program.version);
     memcpy(h->endpoint, p->client_endpoint, sizeof h->endpoint);
     for (uint32_t slot = 0; slot < LOCAL_SHARDS_SLOTS; slot++) {
         uint32_t shard = local_shards_number(slot);

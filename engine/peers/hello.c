@@ -1,11 +1,13 @@
 #include "engine/peers/hello.h"
 
+#include "engine/base/program.h"
 #include "engine/wire/msgpack_reader.h"
 
-enum { HELLO_FIELDS = 7, HELLO_LEAD_FIELDS = 4, HELLO_HEARD_FIELDS = 3 };
+enum { HELLO_FIELDS = 7, HELLO_FIELDS_WITH_LEVELS = 9, HELLO_LEAD_FIELDS = 4,
+       HELLO_HEARD_FIELDS = 3 };
 
 void hello_write(struct msgpack_writer *w, const struct hello *h) {
-    msgpack_write_array(w, HELLO_FIELDS);
+    msgpack_write_array(w, HELLO_FIELDS_WITH_LEVELS);
     msgpack_write_uint(w, h->document);
     msgpack_write_array(w, h->leads_count);
     for (uint32_t i = 0; i < h->leads_count; i++) {
@@ -26,6 +28,8 @@ void hello_write(struct msgpack_writer *w, const struct hello *h) {
         msgpack_write_uint(w, h->heard[i].instance);
         msgpack_write_uint(w, h->heard[i].age_ms);
     }
+    msgpack_write_uint(w, h->level_min);
+    msgpack_write_uint(w, h->level_max);
 }
 
 /* An array of at least `fields`; what is behind them is left in *more. */
@@ -88,6 +92,19 @@ static bool hello_read_heard(struct msgpack_reader *r, struct hello *h) {
     return true;
 }
 
+static bool hello_read_levels(struct msgpack_reader *r, struct hello *h, uint32_t *more) {
+    uint64_t min = LEVEL_FIRST, max = LEVEL_FIRST;
+    if (*more >= HELLO_FIELDS_WITH_LEVELS - HELLO_FIELDS) {
+        *more -= HELLO_FIELDS_WITH_LEVELS - HELLO_FIELDS;
+        if (msgpack_read_uint_upto(r, UINT8_MAX, &min) != MSGPACK_OK ||
+            msgpack_read_uint_upto(r, UINT8_MAX, &max) != MSGPACK_OK)
+            return false;
+    }
+    h->level_min = (uint8_t)min;
+    h->level_max = (uint8_t)max;
+    return true;
+}
+
 bool hello_read(struct bytes body, struct hello *h) {
     struct msgpack_reader r;
     uint32_t more;
@@ -98,5 +115,6 @@ bool hello_read(struct bytes body, struct hello *h) {
            hello_read_text(&r, h->version, sizeof h->version) &&
            msgpack_read_uint(&r, &h->instance) == MSGPACK_OK &&
            msgpack_read_int(&r, &h->started_ms) == MSGPACK_OK && hello_read_heard(&r, h) &&
+           hello_read_levels(&r, h, &more) &&
            hello_close(&r, more) && msgpack_reader_left(&r) == 0;
 }

@@ -1,7 +1,7 @@
 /* What a node tells every other one, several times a second and whenever it changes:
  *
  *   [document, [[shard, term, leader, ready], ...], endpoint, version, instance, started_ms,
- *    [[node, instance, age_ms], ...]]
+ *    [[node, instance, age_ms], ...], level_min, level_max]
  *     document    uint: version of the newest cluster document that it has
  *     [...]       the shards that it leads; leader = its server id, ready: bool
  *     endpoint    str: where clients reach it
@@ -10,6 +10,8 @@
  *                 two processes on copies of one data directory
  *     started_ms  int: Unix, when this run began
  *     [...]       whom it has heard, and how long ago
+ *     level_...   uint: the levels of a cluster that it can work at (engine/base/program.h); not
+ *                 there = the first one only
  *
  * A field behind those that a reader knows is skipped. Pure; any thread. */
 #ifndef JUMUN_PEERS_HELLO_H
@@ -31,11 +33,12 @@ struct hello {
     int64_t started_ms;
     uint32_t heard_count;
     struct hello_heard { uint32_t node; uint64_t instance; uint64_t age_ms; } heard[NODES_MAX];
+    uint8_t level_min, level_max;
 };
 
 /* What hello_write() writes at most. */
 enum {
-    HELLO_BYTES_MAX = 64 + LOCAL_SHARDS_SLOTS * 26 + ENDPOINT_BYTES_MAX + 64 + NODES_MAX * 26
+    HELLO_BYTES_MAX = 64 + LOCAL_SHARDS_SLOTS * 26 + ENDPOINT_BYTES_MAX + 64 + NODES_MAX * 26 + 4
 };
 
 void hello_write(struct msgpack_writer *w, const struct hello *hello);

@@ -331,6 +331,8 @@ uint32_t node_peers_seen(struct node_peers *p, struct node_peers_seen *seen, uin
         out->document = s->document;
         memcpy(out->endpoint, s->endpoint, sizeof out->endpoint);
         memcpy(out->version, s->version, sizeof out->version);
+        out->level_min = s->level_min;
+        out->level_max = s->level_max;
     }
     pthread_mutex_unlock(&p->seen_mutex);
     pthread_mutex_unlock(&p->nodes_mutex);

@@ -58,6 +58,7 @@ struct node_peers_seen {
     uint64_t document;
     char endpoint[ENDPOINT_BYTES_MAX]; /* for clients, as it says */
     char version[32];
+    uint8_t level_min, level_max;     /* of clusters that it can work in; 0 = not heard yet */
 };
 
 /* Listens. Nothing is received before node_peers_start(). NULL with a sentence in error. */

@@ -18,6 +18,7 @@ struct peer_seen {
     bool silent;                   /* nobody is sent there */
     char endpoint[ENDPOINT_BYTES_MAX];
     char version[32];
+    uint8_t level_min, level_max;  /* that it can work at; 0 = not heard */
 };
 
 struct node_peers {

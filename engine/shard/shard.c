@@ -4,6 +4,7 @@
 #include <stdio.h>
 
 #include "engine/base/log.h"
+#include "engine/base/program.h"
 #include "engine/shard/shard_internal.h"
 
 enum { POLL_EVENTS_MAX = 64, ELECTION_TIMEOUT_MS = 300, HEARTBEAT_MS = 50, RATE_WINDOW_MS = 10,
@@ -53,6 +54,7 @@ struct shard *shard_open(const struct shard_options *options, int64_t now_ms, in
     if (!s->options.resend_after_ms) s->options.resend_after_ms = 1000;
     if (!s->options.retention_ms) s->options.retention_ms = RETENTION_MS;
     if (!s->options.trailing_entries) s->options.trailing_entries = RAFT_TRAILING_ENTRIES;
+    s->view.level = program.level_max;
     if (options->view) s->view = s->view_offered = *options->view;
     s->options.view = NULL;
     s->now_ms = now_ms;

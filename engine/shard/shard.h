@@ -32,6 +32,7 @@ struct courier {
 struct shard_view {
     uint64_t version;                /* of the document; newer ones replace older ones */
     uint32_t stores_shards;          /* stores are spread over so many */
+    uint8_t level;                   /* what is written to logs; 0 = the first (base/program.h) */
     uint32_t epochs_count;
     struct routing_epoch epochs[EPOCHS_MAX]; /* as in engine/wire/routing.h */
     uint8_t active[SHARDS_MAX / 8];  /* bit n: shard n runs */
@@ -40,7 +41,8 @@ struct shard_view {
 struct shard_options {
     uint32_t id;                     /* 0-based */
     uint32_t shards_count;           /* of a node alone; in a cluster those that are known first */
-    const struct shard_view *view;   /* copied; NULL = a node alone: shards_count, for ever */
+    const struct shard_view *view;   /* copied; NULL = a node alone: shards_count, for ever, and
+                                        the highest level of this program */
     uint64_t server_id;              /* of this replica, see consensus_server_id() */
     struct peers *peers;             /* NULL = a group of one, without peers */
     /* What an empty storage becomes: the first replicas of a group are all given the same list of

@@ -140,7 +140,8 @@ static struct decision decide_once(struct shard *s, const struct command *comman
     uint32_t mark = t->sink.size, events = t->sink.events_count;
     const struct actor *a = shard_actor(s, *slot);
     uint32_t version = a ? a->version : 0;
-    struct decide_context context = {.index = t->index, .now_ms = t->time_ms};
+    struct decide_context context = {.index = t->index, .now_ms = t->time_ms,
+                                     .level = s->view.level};
     if (command->kind == COMMAND_PLACE)
         context.store_paused = shard_store_is_paused(s, command->place.store);
     struct decision d = kind == ACTOR_ORDER   ? order_decide(a, command, &context, &t->sink)

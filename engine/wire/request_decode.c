@@ -288,11 +288,30 @@ static void decode_form(struct decode_fields *f, struct command_cluster *c) {
     c->shards = (uint32_t)decode_uint(f, UINT32_MAX);
     c->replicas = (uint32_t)decode_uint(f, UINT32_MAX);
     c->seeded = decode_uint_optional(f, 1) == 1;
+    c->level = (uint8_t)decode_uint_optional(f, UINT8_MAX);
+}
+
+static void decode_raise_level(struct decode_fields *f, struct command_cluster *c) {
+    c->level = (uint8_t)decode_uint(f, UINT8_MAX);
+    if (!decode_required(f)) return;
+    struct decode_fields list = decode_open(f);
+    uint32_t count = list.left, *nodes = NULL;
+    if (list.fault == 0 && count > NODES_MAX) list.fault = RESULT_TOO_MANY_ITEMS;
+    if (list.fault == 0 && count > 0) {
+        nodes = wire_arena_take(f->arena, count * sizeof *nodes);
+        if (nodes == NULL) list.fault = RESULT_OUT_OF_MEMORY;
+    }
+    for (uint32_t i = 0; i < count && list.fault == 0; i++)
+        nodes[i] = (uint32_t)decode_uint(&list, UINT32_MAX);
+    decode_close(f, &list);
+    c->supporting = nodes;
+    c->supporting_count = f->fault == 0 ? count : 0;
 }
 
 static void decode_cluster(struct decode_fields *f, uint8_t kind, struct command_cluster *c) {
     switch (kind) {
     case COMMAND_CLUSTER_FORM: decode_form(f, c); return;
+    case COMMAND_CLUSTER_RAISE_LEVEL: decode_raise_level(f, c); return;
     case COMMAND_CLUSTER_GROW:
         c->shards = (uint32_t)decode_uint(f, UINT32_MAX);
         c->from_ms = (int64_t)decode_uint(f, INT64_MAX);

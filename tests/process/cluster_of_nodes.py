@@ -47,12 +47,12 @@ class Cluster:
     def data(self, place):
         return os.path.join(self.folder, 'node-%d' % place)
 
-    def start(self, place, *options, alone=False, wait=True):
+    def start(self, place, *options, alone=False, wait=True, program=JUMUND):
         """Starts a node and returns its first line: that it waits, or that it serves."""
         peers = 'tcp://127.0.0.1:%d' % (self.base + place * PORTS_A_NODE + 30)
         waits = [] if alone else ['--cluster-wait', '--peer-listen', peers]
         log = open(self.data(place) + '.log', 'a')
-        node = subprocess.Popen([JUMUND, '--data', self.data(place), '--listen', self.url(place),
+        node = subprocess.Popen([program, '--data', self.data(place), '--listen', self.url(place),
                                  '--feed-listen', 'none', '--notify-listen', 'none', '--no-pin',
                                  *waits, *options], stdout=subprocess.PIPE, stderr=log, text=True,
                                 env=self.env)

@@ -268,8 +268,8 @@ test_help() {
         'store get' 'cluster status' 'cluster form' 'cluster join' 'cluster add' 'cluster remove' \
         'cluster replace' 'cluster readdress' 'cluster move' 'cluster transfer' \
         'cluster balance' 'cluster drain' 'cluster undrain' 'cluster grow' 'cluster cancel-grow' \
-        'cluster retire' 'cluster recover' status top ping 'key new' 'key parse' encode decode \
-        completion version help; do
+        'cluster raise-level' 'cluster retire' 'cluster recover' status top ping \
+        'key new' 'key parse' encode decode completion version help; do
         # shellcheck disable=SC2086
         j 0 $command --help; says "jumun $command"; says 'Global options'
         grep -qF ".SS \"$command" <<<"$man_page" || fail "the manual lacks the command $command"

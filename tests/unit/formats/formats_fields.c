@@ -158,7 +158,8 @@ static const struct format_field changed_fields[] = {
     F(cluster_id, ""), F(node_last, "newest number given to a node"),
     F(stores_shards, "stores are spread over so many shards"),
     F(nodes_count, "records behind it; 0 = none changed"), F(epochs_count, "0 = unchanged"),
-    F(shards_count, ""), F(replicas, "of each shard"), SPARE,
+    F(shards_count, ""), F(replicas, "of each shard"),
+    F(level, "what is written to logs; 0 = the first"),
     F(node_gone, "dropped from a full list; 0 = none"), F(spare_2, "0")};
 #undef S
 #define S cluster_member

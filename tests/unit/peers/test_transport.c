@@ -260,7 +260,7 @@ static size_t make_hello(uint8_t *out, size_t capacity, struct hello *h) {
     struct msgpack_writer w;
     *h = (struct hello){.document = 7, .leads_count = 2, .endpoint = "tcp://h:7400",
                         .version = "0.2.0", .instance = 1ull << 60, .started_ms = 1774353600000,
-                        .heard_count = 1};
+                        .heard_count = 1, .level_min = 1, .level_max = 3};
     h->leads[0] = (struct hello_lead){3, 9, 1ull << 32 | 2, true};
     h->leads[1] = (struct hello_lead){SHARD_META, 1, 2, false};
     h->heard[0] = (struct hello_heard){1, 77, 150};
@@ -281,11 +281,17 @@ static void hellos_are_read_as_they_were_written(void **state) {
         assert_false(hello_read(bytes_of(bytes, cut), &read));
     bytes[size] = 0xc0;
     assert_false(hello_read(bytes_of(bytes, size + 1), &read));
-    /* A later version adds a field: an eighth one is skipped. */
-    assert_int_equal(bytes[0], 0x97);
-    bytes[0] = 0x98;
+    /* A later version adds a field: a tenth one is skipped. */
+    assert_int_equal(bytes[0], 0x99);
+    bytes[0] = 0x9a;
     assert_true(hello_read(bytes_of(bytes, size + 1), &read));
     assert_int_equal(read.heard[0].age_ms, 150);
+    assert_int_equal(read.level_max, 3);
+    /* An earlier one did not say which levels it knows: the first. */
+    bytes[0] = 0x97;
+    assert_true(hello_read(bytes_of(bytes, size - 2), &read));
+    assert_int_equal(read.heard[0].age_ms, 150);
+    assert_true(read.level_min == 1 && read.level_max == 1);
 }
 
 /* The longest hello there can be fits its bound. */

@@ -77,6 +77,7 @@ static void documents_come_back_as_they_were(void **unused) {
 
 static void the_largest_document_fits(void **unused) {
     fill(NODES_MAX, SHARDS_MAX + 1, EPOCHS_MAX, true);
+    document.level = UINT8_MAX;
     size_t size = encode();
     assert_true(size <= CLUSTER_ENCODED_BYTES_MAX);
     assert_null(decode(size));
@@ -238,6 +239,44 @@ static void forming_decodes(void **unused) {
     assert_int_equal(form(0, 3, 0)->cluster.nodes_count, 0);
 }
 
+static const struct command *raise_level(uint64_t level, uint32_t nodes, uint64_t first) {
+    struct msgpack_writer w;
+    open_command(&w, COMMAND_CLUSTER_RAISE_LEVEL, 2);
+    msgpack_write_uint(&w, level);
+    msgpack_write_array(&w, nodes);
+    for (uint32_t i = 0; i < nodes; i++) msgpack_write_uint(&w, first + i);
+    return decoded(&w);
+}
+
+static void levels_decode(void **unused) {
+    const struct command *c = raise_level(2, 3, 7);
+    assert_int_equal(c->malformed, 0);
+    assert_int_equal(c->cluster.level, 2);
+    assert_int_equal(c->cluster.supporting_count, 3);
+    assert_int_equal(c->cluster.supporting[0], 7);
+    assert_int_equal(c->cluster.supporting[2], 9);
+    assert_int_equal(raise_level(2, 0, 1)->cluster.supporting_count, 0);
+    assert_int_equal(raise_level(2, 0, 1)->malformed, 0);
+    assert_int_equal(raise_level(256, 1, 1)->malformed, RESULT_NUMBER_OUT_OF_RANGE);
+    assert_int_equal(raise_level(2, NODES_MAX, 1)->malformed, 0);
+    assert_int_equal(raise_level(2, NODES_MAX + 1, 1)->malformed, RESULT_TOO_MANY_ITEMS);
+    assert_int_equal(raise_level(2, 2, UINT32_MAX)->malformed, RESULT_NUMBER_OUT_OF_RANGE);
+    struct msgpack_writer w;
+    open_command(&w, COMMAND_CLUSTER_RAISE_LEVEL, 1);
+    msgpack_write_uint(&w, 2);
+    assert_int_equal(decoded(&w)->malformed, RESULT_FIELD_MISSING);
+}
+
+static void the_level_travels_with_the_document(void **unused) {
+    fill(7, 3, 2, false);
+    for (uint8_t level = 0; level < 3; level++) {
+        document.level = level;
+        assert_null(decode(encode()));
+        assert_int_equal(read_back.level, level);
+        assert_memory_equal(&document, &read_back, sizeof document);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(documents_come_back_as_they_were),
@@ -247,6 +286,8 @@ int main(void) {
         cmocka_unit_test(unknown_keys_are_skipped),
         cmocka_unit_test(commands_decode),
         cmocka_unit_test(forming_decodes),
+        cmocka_unit_test(levels_decode),
+        cmocka_unit_test(the_level_travels_with_the_document),
     };
     return cmocka_run_group_tests_name("wire_cluster", tests, NULL, teardown);
 }
