@@ -24,6 +24,7 @@
 
 #include "engine/base/clock.h"
 #include "engine/base/histogram.h"
+#include "tests/lib/ports.h"
 
 enum { KEYS_MAX = 1 << 21, SERVER_CONTEXTS = 256 };
 
@@ -380,8 +381,9 @@ int main(int argc, char **argv) {
                         "without any rules.", NULL, NULL, NULL};
     argp_parse(&argp, argc, argv, 0, NULL, NULL);
     char urls[16][64];
+    int port = ports_pick((int)probe.shards);
     for (uint32_t s = 0; s < probe.shards; s++)
-        snprintf(urls[s], sizeof urls[s], "tcp://127.0.0.1:%d", 21000 + getpid() % 20000 + (int)s);
+        snprintf(urls[s], sizeof urls[s], "tcp://127.0.0.1:%d", port + (int)s);
     pid_t server = fork();
     if (server == 0) {
         for (uint32_t s = 0; s < probe.shards; s++) serve_one(s, urls[s]);

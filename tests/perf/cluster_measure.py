@@ -13,30 +13,20 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
 import time
 
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', 'lib'))
+import ports  # noqa: E402
+
 NODES, PORTS_A_NODE, PEERS_BEHIND = 3, 50, 40
-
-
-def free_ports():
-    for base in range(20000 + os.getpid() % 50 * 200, 60000, 200):
-        try:
-            for port in range(base, base + NODES * PORTS_A_NODE):
-                with socket.socket() as s:
-                    s.bind(('127.0.0.1', port))
-            return base
-        except OSError:
-            continue
-    sys.exit('no free ports')
 
 
 class Cluster:
     def __init__(self, build, folder):
-        self.build, self.folder, self.base = build, folder, free_ports()
+        self.build, self.folder, self.base = build, folder, ports.pick(NODES * PORTS_A_NODE)
         self.nodes = [None] * NODES
         self.endpoints = [f'tcp://127.0.0.1:{self.base + n * PORTS_A_NODE}' for n in range(NODES)]
 

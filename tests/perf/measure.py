@@ -12,25 +12,18 @@ import json
 import os
 import shutil
 import signal
-import socket
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', 'lib'))
+import ports  # noqa: E402
+
 
 def say(text):
     print(text, file=sys.stderr, flush=True)
-
-
-def free_port(span):
-    while True:
-        with socket.socket() as s:
-            s.bind(("127.0.0.1", 0))
-            port = s.getsockname()[1]
-        if port + span < 65000:
-            return port
 
 
 class Node:
@@ -38,7 +31,7 @@ class Node:
 
     def __init__(self, args, directory, *options):
         self.args, self.directory, self.options = args, directory, options
-        self.port = free_port(20)
+        self.port = ports.pick(30) + 5
         self.endpoint = f"tcp://127.0.0.1:{self.port}"
 
     def start(self):

@@ -17,6 +17,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "tests/lib/ports.h"
 #include "tests/process/cluster_links.h"
 #include "tests/process/node_process.h"
 

@@ -2,10 +2,12 @@
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', 'lib'))
+import ports  # noqa: E402
 
 JUMUND, JUMUN = sys.argv[1:3]
 PATIENCE = 60
@@ -17,29 +19,12 @@ def check(good, what):
         raise SystemExit('FAILED: ' + what)
 
 
-def free_ports(count):
-    """The first of `count` ports in a row that nobody uses now."""
-    for base in range(21000 + os.getpid() % 40 * 250, 60000, 250):
-        taken = False
-        for port in range(base, base + count):
-            with socket.socket() as s:
-                s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                try:
-                    s.bind(('127.0.0.1', port))
-                except OSError:
-                    taken = True
-                    break
-        if not taken:
-            return base
-    raise SystemExit('no free ports')
-
-
 class Cluster:
     def __init__(self, folder, env=None):
         """`env`: variables of all programs, beside the test's own."""
         self.folder, self.nodes, self.keys = folder, {}, []
         self.env = {**os.environ, **(env or {})}
-        self.base = free_ports(5 * PORTS_A_NODE)
+        self.base = ports.pick(5 * PORTS_A_NODE)
 
     def url(self, place):
         return 'tcp://127.0.0.1:%d' % (self.base + place * PORTS_A_NODE)

@@ -1,6 +1,5 @@
 #include "tests/process/node_process.h"
 
-#include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <ftw.h>
@@ -12,11 +11,11 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
-#include <sys/random.h>
-#include <sys/socket.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
+
+#include "tests/lib/ports.h"
 
 enum { EXIT_TEST_FAILED = 1, PATH_BYTES = 512 };
 
@@ -43,28 +42,6 @@ void test_fail(struct node_process *node, const char *format, ...) {
         if (node->pid) kill(node->pid, SIGKILL);
     }
     _exit(EXIT_TEST_FAILED);
-}
-
-static bool port_is_free(int port) {
-    struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port),
-                                  .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    int one = 1;
-    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
-    bool is_free = fd >= 0 && bind(fd, (struct sockaddr *)&address, sizeof address) == 0;
-    close(fd);
-    return is_free;
-}
-
-int ports_pick(int count) {
-    for (int tries = 0; tries < 1000; tries++) {
-        uint16_t random;
-        if (getrandom(&random, sizeof random, 0) != sizeof random) break;
-        int port = 11000 + random % 20000, n = 0;
-        while (n < count && port_is_free(port + n)) n++;
-        if (n == count) return port;
-    }
-    test_fail(NULL, "no %d free ports in a row", count);
 }
 
 void node_init(struct node_process *node, const char *program, const char *directory, int shards) {

@@ -25,11 +25,7 @@ struct node_process {
     int network;                /* descriptor of the network namespace that it runs in; 0 = ours */
 };
 
-/* The first of `count` ports in a row that nobody listens on now, below those that the system hands
- * out to clients: they stay free over restarts. */
-int ports_pick(int count);
-
-/* Names data and log inside `directory` and picks a range of ports that nobody listens on now. */
+/* Names data and log inside `directory` and picks a range of ports for it (tests/lib/ports.h). */
 void node_init(struct node_process *node, const char *program, const char *directory, int shards);
 
 /* Starts it and returns at once. */

@@ -8,12 +8,14 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', 'lib'))
+import ports  # noqa: E402
 
 JUMUND, JUMUN, REPLAY, BENCH, RULES = sys.argv[1:6]
 FAILURES = []
@@ -27,19 +29,8 @@ def check(condition, what):
 
 
 def free_port():
-    """A port with nobody on it nor on the ones around it, which a node takes as well."""
-    free_port.next = getattr(free_port, 'next', 20000 + os.getpid() % 500 * 20)
-    while True:
-        base = free_port.next
-        free_port.next = base + PORTS_A_NODE if base < 30000 else 20000
-        try:
-            for port in range(base - 3, base + 4):
-                with socket.socket() as s:
-                    s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                    s.bind(('127.0.0.1', port))
-            return base
-        except OSError:
-            continue
+    """A port that stays free with the ones around it, which a node takes as well."""
+    return ports.pick(PORTS_A_NODE) + 3
 
 
 def replay(*arguments, expect=0):

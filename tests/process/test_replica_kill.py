@@ -94,6 +94,8 @@ def ask(endpoint, message):
 
 
 class Program:
+    started = []        # none outlives the test, however it ends
+
     def __init__(self, arguments, log):
         self.arguments, self.log, self.process = arguments, log, None
 
@@ -101,6 +103,7 @@ class Program:
         """Starts it and waits for its ready line; returns its endpoint."""
         with open(self.log, 'ab') as log:
             self.process = subprocess.Popen(self.arguments, stdout=subprocess.PIPE, stderr=log)
+        self.started.append(self.process)
         line = self.process.stdout.readline().decode()
         if ' ready: ' not in line:
             sys.exit(f'FAILED: {self.arguments[0]} did not start; see {self.log}\n'
@@ -235,4 +238,9 @@ if __name__ == '__main__':
     if len(sys.argv) != 4:
         sys.exit(__doc__)
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
-    main(*sys.argv[1:])
+    try:
+        main(*sys.argv[1:])
+    finally:
+        for left in Program.started:
+            if left.poll() is None:
+                left.kill()
