@@ -10,8 +10,9 @@
   options: -v (meson's whole output), -k WORD (only tests whose name holds WORD), --help
 
 The last line is "N passed, N failed" (", N skipped" if any), summed over all stages; a stage that
-does not build or runs out of time counts as one failure. Exit codes: 0 none failed, 1 some failed,
-2 usage. Logs: <build directory>/meson-logs/.
+does not build or runs out of time counts as one failure. Above it is a line "FAILED ..." for each
+failure, and above those what matters of the first failures' output. Exit codes: 0 none failed,
+1 some failed, 2 usage. Logs: <build directory>/meson-logs/.
 """
 import json
 import os
@@ -47,6 +48,8 @@ STAGES = [
     ('address/undefined', 'build-asan', ASAN_SUITES, 5, 1500),
     ('thread', 'build-tsan', ['tsan'], 10, 900),
 ]
+# What is shown of failures at the very end: some logs are only kept by their last lines.
+EXCERPTS_MAX, EXCERPT_LINES_ALL, EXCERPT_LINES_MIN = 6, 25, 8
 PASSED = ('OK', 'EXPECTEDFAIL')
 SKIPPED = ('SKIP',)
 
@@ -54,11 +57,11 @@ SKIPPED = ('SKIP',)
 class Totals:
     def __init__(self):
         self.passed = self.failed = self.skipped = 0
-        self.failures = []
+        self.failures = []      # (what, lines of output)
 
-    def fail(self, what):
+    def fail(self, what, output=()):
         self.failed += 1
-        self.failures.append(what)
+        self.failures.append((what, list(output)))
 
     def line(self):
         text = f'{self.passed} passed, {self.failed} failed'
@@ -157,9 +160,43 @@ def read_results(build, logbase):
     return [json.loads(line) for line in path.read_text().splitlines() if line.strip()]
 
 
+def output_of(result):
+    """The lines that a test wrote."""
+    return ((result.get('stdout') or '') + '\n' + (result.get('stderr') or '')).splitlines()
+
+
 def tail(lines, count=60):
     for line in lines[-count:]:
         say('    | ' + line)
+
+
+TELLS_NOTHING = re.compile(r'^\W*$|^\[       OK|^\[=+\]|^\[  PASSED|^\[\d+/\d+\] |'
+                           r'FAILED TEST\(S\)|listed below:$')
+TELLS_WHY = re.compile(r'\[  ERROR|FAILED|Sanitizer|runtime error|Traceback|\b[Ee]rror: |'
+                       r'Assertion|invariant broken|ninja: build stopped')
+
+
+def excerpt(lines, count):
+    """The lines from the first on that tells why, with the very last ones; or just the last."""
+    passed = {line.split()[-1] for line in lines if line.startswith('[       OK')}
+    lines = [line.rstrip() for line in lines if not TELLS_NOTHING.search(line) and
+             not (line.startswith('[ RUN') and line.split()[-1] in passed)]
+    first = next((i for i, line in enumerate(lines) if TELLS_WHY.search(line)), None)
+    if first is not None:
+        lines = lines[first:]
+        if len(lines) > count:
+            lines = lines[:count - 3] + ['...'] + lines[-2:]
+    return lines[-count:]
+
+
+def show_failures(failures):
+    shown = [f for f in failures if f[1]][:EXCERPTS_MAX]
+    for what, lines in shown:
+        say(f'--- {what}')
+        for line in excerpt(lines, max(EXCERPT_LINES_MIN, EXCERPT_LINES_ALL // len(shown))):
+            say('    | ' + line[:200])
+    for what, _ in failures:
+        say(f'FAILED {what}')
 
 
 def run_stage(stage, options, deadline, prepared, totals):
@@ -175,6 +212,7 @@ def run_stage(stage, options, deadline, prepared, totals):
         totals.fail(f'{name}: no time was left for it')
         say(f'    NOT RUN: {name}: the bound of {TOTAL_SECONDS_MAX // 60} minutes is reached')
         return
+    failed_output = []
     if build not in prepared:
         wrapper, extra, reason = ([], {}, None)
         if build in SANITIZER_FLAGS:
@@ -184,6 +222,7 @@ def run_stage(stage, options, deadline, prepared, totals):
             code, output = configure(build, env, show_all)
             if code != 0:
                 reason = 'configure failed'
+                failed_output = output
                 tail(output)
         else:
             say(f'    skipped: {reason}')
@@ -191,7 +230,7 @@ def run_stage(stage, options, deadline, prepared, totals):
     wrapper, env, reason = prepared[build]
     if reason:
         if reason == 'configure failed':
-            totals.fail(f'{name}: {reason}')
+            totals.fail(f'{name}: {reason}', failed_output)
         else:
             totals.skipped += 1
         return
@@ -201,7 +240,7 @@ def run_stage(stage, options, deadline, prepared, totals):
     if build == 'build' and 'built' not in prepared:
         code, output = run(['ninja', '-C', build], env, left(), show_all)
         if code != 0:
-            totals.fail(f'{name}: the build failed')
+            totals.fail(f'{name}: the build failed', output)
             tail(output)
             return
         prepared['built'] = True
@@ -228,12 +267,13 @@ def run_stage(stage, options, deadline, prepared, totals):
         elif result['result'] in SKIPPED:
             totals.skipped += 1
         else:
-            totals.fail(f'{name}: {result["name"]} ({result["result"]})')
+            totals.fail(f'{name}: {result["name"]} ({result["result"]} after '
+                        f'{result.get("duration", 0):.0f} s)', output_of(result))
     if code is None:
-        totals.fail(f'{name}: out of time after {time.monotonic() - started:.0f} s')
+        totals.fail(f'{name}: out of time after {time.monotonic() - started:.0f} s', output)
     elif code != 0 and totals.failed == failed_before:
         if not any('No suitable tests' in line for line in output):
-            totals.fail(f'{name}: meson test ended with {code} (build failure?)')
+            totals.fail(f'{name}: meson test ended with {code} (build failure?)', output)
     if totals.failed > failed_before and not options['verbose']:
         tail(output, 150)
 
@@ -303,8 +343,7 @@ def main():
     except KeyboardInterrupt:
         totals.fail('interrupted')
     say(f'all stages took {time.monotonic() - begun:.0f} s')
-    for failure in totals.failures:
-        say(f'FAILED {failure}')
+    show_failures(totals.failures)
     say(totals.line())
     return 1 if totals.failed else 0
 
