@@ -9,6 +9,7 @@
 #include "clients/cli/text.h"
 #include "clients/replay/export_write.h"
 #include "clients/replay/merge.h"
+#include "clients/replay/republish.h"
 
 enum { EXPORT_FILTERS_MAX = 64, EXPORT_PROGRESS_RECORDS = 64 };
 
@@ -20,6 +21,9 @@ struct export {
     uint64_t newest[SHARDS_MAX];                 /* written so far */
     uint32_t kinds[8];         /* bits; all zero = all but messages */
     bool any_kind, messages, republished, with_orders, failed;
+    bool gone;                 /* records that were wanted are not there any more */
+    struct republish *subscriber;                /* NULL = a file */
+    uint64_t acknowledged[SHARDS_MAX];           /* by the subscriber, of `newest` */
     const char *stores[EXPORT_FILTERS_MAX], *customers[EXPORT_FILTERS_MAX];
     struct id128 orders[EXPORT_FILTERS_MAX];
     uint32_t stores_count, customers_count, orders_count;
@@ -109,9 +113,11 @@ static bool export_event(struct export *x, const struct event *e, uint64_t index
         return true;
     }
     x->events++;
-    if (export_write(x->writer, &c, e)) return true;
-    x->failed = true;
-    return false;
+    x->failed = !export_write(x->writer, &c, e);
+    int sent = x->subscriber && !x->failed ? republish_event(x->subscriber) : 0;
+    if (sent > 0) memcpy(x->acknowledged, x->newest, sizeof x->newest);
+    if (sent < 0) x->failed = true;
+    return !x->failed;
 }
 
 static bool export_observe(void *arg, const struct fold_event *seen) {
@@ -157,17 +163,22 @@ static bool position_read(struct export *x, const char *path) {
     return true;
 }
 
-/* Written beside and renamed: a crash leaves the old one, and the events come once more. */
-static bool position_write(struct export *x, const char *path) {
-    char beside[1024];
+static json_t *position_json(const struct export *x) {
     json_t *shards = json_array();
+    const uint64_t *upto = x->subscriber ? x->acknowledged : x->newest;
     for (uint32_t i = 0; i < x->replay->source.count; i++) {
-        uint64_t index = x->newest[i] > x->from[i] ? x->newest[i] : x->from[i];
+        uint64_t index = upto[i] > x->from[i] ? upto[i] : x->from[i];
         json_array_append_new(shards, json_pack("{s:i, s:I}", "shard",
                                                 (int)x->replay->source.shards[i].number, "index",
                                                 (json_int_t)index));
     }
-    json_t *json = json_pack("{s:o}", "shards", shards);
+    return shards;
+}
+
+/* Written beside and renamed: a crash leaves the old one, and the events come once more. */
+static bool position_write(struct export *x, const char *path) {
+    char beside[1024];
+    json_t *json = json_pack("{s:o}", "shards", position_json(x));
     snprintf(beside, sizeof beside, "%s.new", path);
     bool written = json_dump_file(json, beside, JSON_INDENT(2)) == 0 && rename(beside, path) == 0;
     json_decref(json);
@@ -177,15 +188,45 @@ static bool position_write(struct export *x, const char *path) {
 
 /* -- the run ------------------------------------------------------------------------------ */
 
+/* What was to be exported is gone: retention was quicker. */
+static void export_gone(struct export *x, uint32_t i, uint64_t from, uint64_t upto) {
+    replay_error(x->replay, "shard %u: records %" PRIu64 " to %" PRIu64 " are there no more",
+                 x->replay->source.shards[i].number, from, upto);
+    x->gone = true;
+}
+
+/* Behind the last event: what is left goes out. */
+static int export_finish(struct export *x, bool whole) {
+    if (x->subscriber && !x->failed && !replay_interrupted()) {
+        if (republish_end(x->subscriber, whole) == 0) {
+            memcpy(x->acknowledged, x->newest, sizeof x->newest);
+        } else {
+            x->failed = true;
+        }
+    }
+    if (x->subscriber && x->failed && !replay_interrupted()) {
+        replay_error(x->replay, "%s", *republish_error(x->subscriber)
+                                          ? republish_error(x->subscriber)
+                                          : "no memory for an event");
+    }
+    if (x->subscriber || (fflush(x->out) == 0 && !x->failed)) {
+        return x->failed ? REPLAY_FAILED : REPLAY_DONE;
+    }
+    if (errno != EPIPE) {
+        replay_error(x->replay, "the events cannot be written: %s", strerror(errno));
+    }
+    return REPLAY_FAILED;
+}
+
 static int export_stream(struct export *x, struct merge *m, uint64_t total) {
     struct log_item item;
     struct progress p;
     enum log_step step;
     uint64_t records = 0;
-    int status = REPLAY_DONE;
     bool shown = !x->replay->quiet && isatty(STDERR_FILENO) && !(x->out == stdout &&
                                                                 isatty(STDOUT_FILENO));
-    progress_start(&p, shown ? stderr : NULL, "exporting", "records", x->replay->color_errors);
+    progress_start(&p, shown ? stderr : NULL,
+                   x->subscriber ? "republishing" : "exporting", "records", x->replay->color_errors);
     while ((step = merge_next(m, &x->shard, &item)) != LOG_END && !replay_interrupted()) {
         struct fold *f = x->folds[x->shard];
         if (step == LOG_FAULT) {
@@ -193,6 +234,7 @@ static int export_stream(struct export *x, struct merge *m, uint64_t total) {
             replay_error(x->replay, "shard %u, record %" PRIu64 ": %s",
                          x->replay->source.shards[x->shard].number, item.index, item.what);
         }
+        if (step == LOG_DROPPED) export_gone(x, x->shard, item.index, item.upto);
         if (f ? !fold_take(f, step, &item) : step == LOG_RECORD && !export_record(x, &item)) break;
         x->newest[x->shard] = item.upto;
         if (++records % EXPORT_PROGRESS_RECORDS == 0) {
@@ -200,13 +242,11 @@ static int export_stream(struct export *x, struct merge *m, uint64_t total) {
         }
     }
     progress_end(&p, 1, records, "");
-    if (fflush(x->out) != 0 || x->failed) {
-        if (errno != EPIPE) {
-            replay_error(x->replay, "the events cannot be written: %s", strerror(errno));
-        }
-        status = REPLAY_FAILED;
-    }
-    if (replay_interrupted()) status = REPLAY_STOPPED;
+    /* Only who was sent all is told that it was all. */
+    bool whole = !x->gone && x->faults == 0 && !source_failure(&x->replay->source);
+    int status = export_finish(x, whole);
+    if (replay_interrupted()) return REPLAY_STOPPED;
+    if (status == REPLAY_DONE && x->gone) return REPLAY_NOT_THERE;
     return status == REPLAY_DONE && x->faults ? REPLAY_FOUND : status;
 }
 
@@ -219,6 +259,7 @@ static int export_begin(struct export *x, uint64_t start[SHARDS_MAX], uint64_t *
         const struct source_shard *shard = &r->source.shards[i];
         log_source_range(shard->log, &first, &last);
         if (x->upto[i] > last) x->upto[i] = last;
+        if (x->from[i] > 0 && x->from[i] + 1 < first) export_gone(x, i, x->from[i] + 1, first - 1);
         start[i] = x->from[i] >= first ? x->from[i] : first ? first - 1 : 0;
         if (x->with_orders) {
             struct fold_options options = replay_fold_options(r, shard);
@@ -252,7 +293,9 @@ static int export_run(struct export *x) {
     else if (status == REPLAY_DONE) status = REPLAY_FAILED;
     if (status <= REPLAY_FOUND && replay_source_failed(r, &r->source)) status = REPLAY_FAILED;
     merge_close(m);
-    if (position && status <= REPLAY_FOUND && !position_write(x, position)) status = REPLAY_FAILED;
+    /* What a subscriber has acknowledged it has, however the run ended. */
+    bool reached = status <= REPLAY_FOUND || status == REPLAY_NOT_THERE || (m && x->subscriber);
+    if (position && reached && !position_write(x, position)) status = REPLAY_FAILED;
     for (uint32_t i = 0; i < r->source.count; i++) fold_close(x->folds[i]);
     return status;
 }
@@ -270,10 +313,44 @@ static bool export_format(struct export *x, enum export_format *format) {
     return false;
 }
 
+/* To a subscriber instead of a file. */
+static int republish_into(struct export *x, const char *endpoint) {
+    struct replay *r = x->replay;
+    char error[400], count[TEXT_BYTES];
+    if (args_value(&r->args, "output") || args_value(&r->args, "format")) {
+        return replay_usage(r, "--into sends msgpack to a subscriber: without --output and --format");
+    }
+    x->subscriber = republish_open(endpoint, error, sizeof error);
+    if (!x->subscriber) {
+        replay_error(r, "%s", error);
+        return REPLAY_FAILED;
+    }
+    x->out = republish_stream(x->subscriber);
+    x->writer = export_writer_open(x->out, EXPORT_MSGPACK, args_value(&r->args, "fields"), error,
+                                   sizeof error);
+    int status = x->writer ? export_run(x) : replay_usage(r, "--fields: %s", error);
+    uint64_t events = republish_acknowledged(x->subscriber);
+    if (x->writer && r->json) {
+        replay_print_json(json_pack("{s:s, s:s, s:I, s:I, s:b, s:o}", "into", endpoint, "stream",
+                                    republish_stream_id(x->subscriber), "events",
+                                    (json_int_t)events, "messages",
+                                    (json_int_t)republish_messages(x->subscriber), "whole",
+                                    status == REPLAY_DONE, "shards", position_json(x)), status);
+    } else if (x->writer && !r->quiet) {
+        fprintf(stderr, "%s event%s acknowledged by %s\n", text_count(count, events),
+                text_plural(events), endpoint);
+    }
+    export_writer_close(x->writer);
+    republish_close(x->subscriber);
+    return status;
+}
+
 static int export_open(struct export *x, enum export_format format) {
     struct replay *r = x->replay;
     const char *path = args_value(&r->args, "output");
+    const char *into = x->republished ? args_value(&r->args, "into") : NULL;
     char error[256];
+    if (into) return republish_into(x, into);
     bool append = args_value(&r->args, "continue") != NULL;
     x->out = path && strcmp(path, "-") != 0 ? fopen(path, append ? "ab" : "wb") : stdout;
     if (!x->out) {

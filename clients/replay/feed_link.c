@@ -27,6 +27,7 @@ struct feed_link {
     char node[ENDPOINT_BYTES_MAX];
     char cluster_id[33];
     bool direct;                   /* `node` is the feed itself */
+    bool other;                    /* no feed at all, and asked for nothing but its answers */
     pthread_mutex_t lock;          /* guards what is below */
     char feed[ENDPOINT_BYTES_MAX];
     nng_socket socket;
@@ -46,8 +47,8 @@ struct feed_call {
     enum call_state state;
     bool dropped;                  /* nobody wants the answer any more */
     int rc;
-    uint8_t question[FEED_CALL_BYTES_MAX];
-    size_t bytes;
+    uint8_t *question;             /* grows */
+    size_t bytes, capacity;
     uint32_t answer_ms;
 };
 
@@ -154,8 +155,7 @@ static int link_begin(struct feed_link *l, struct feed_link_hello *hello, char *
     return link_connect(l, l->node) ? 0 : -1;
 }
 
-struct feed_link *feed_link_open(const char *node, struct feed_link_hello *hello, char *error,
-                                 size_t error_bytes) {
+static struct feed_link *link_new(const char *node, char *error, size_t error_bytes) {
     struct feed_link *l = calloc(1, sizeof *l);
     snprintf(error, error_bytes, "%.200s: no memory", node);
     if (!l) return NULL;
@@ -163,19 +163,31 @@ struct feed_link *feed_link_open(const char *node, struct feed_link_hello *hello
     snprintf(l->node, sizeof l->node, "%s", node);
     bool plain = strncmp(node, "tcp://", 6) == 0 || strncmp(node, "ipc://", 6) == 0 ||
                  strncmp(node, "inproc://", 9) == 0;
-    int rc = -1;
-    if (strlen(node) >= sizeof l->node) {
-        snprintf(error, error_bytes, "%.100s...: the address is too long", node);
-    } else if (!plain) {
-        link_fail(l, error, error_bytes, "a node's feed is at an address such as "
-                  "tcp://host:7400");
-    } else {
-        rc = link_begin(l, hello, error, error_bytes);
-    }
-    if (rc == 0) {
+    if (strlen(node) < sizeof l->node && plain) return l;
+    if (plain) snprintf(error, error_bytes, "%.100s...: the address is too long", node);
+    else link_fail(l, error, error_bytes, "an address is needed such as tcp://host:7400");
+    feed_link_close(l);
+    return NULL;
+}
+
+struct feed_link *feed_link_open(const char *node, struct feed_link_hello *hello, char *error,
+                                 size_t error_bytes) {
+    struct feed_link *l = link_new(node, error, error_bytes);
+    if (!l) return NULL;
+    if (link_begin(l, hello, error, error_bytes) == 0) {
         memcpy(l->cluster_id, hello->cluster_id, sizeof l->cluster_id);
         return l;
     }
+    feed_link_close(l);
+    return NULL;
+}
+
+struct feed_link *feed_link_open_other(const char *url, char *error, size_t error_bytes) {
+    struct feed_link *l = link_new(url, error, error_bytes);
+    if (!l) return NULL;
+    l->direct = l->other = true;
+    if (link_connect(l, url)) return l;
+    link_fail(l, error, error_bytes, "no connection can be made to such an address");
     feed_link_close(l);
     return NULL;
 }
@@ -214,10 +226,9 @@ static void link_renew(struct feed_link *l, uint32_t generation) {
     }
     if (mine) l->complained = true;
     pthread_mutex_unlock(&l->lock);
-    if (!mine || link_find(l, feed, error, sizeof error) != 0 ||
-        link_hello(l, feed, &hello, error, sizeof error) != 0) {
-        return;
-    }
+    if (!mine || link_find(l, feed, error, sizeof error) != 0) return;
+    memcpy(hello.cluster_id, l->cluster_id, sizeof hello.cluster_id);
+    if (!l->other && link_hello(l, feed, &hello, error, sizeof error) != 0) return;
     pthread_mutex_lock(&l->lock);
     if (strcmp(hello.cluster_id, l->cluster_id) != 0) l->other_cluster = true;
     else if (l->generation == generation) link_connect(l, feed);
@@ -255,7 +266,9 @@ static void call_on_aio(void *arg) {
 struct feed_call *feed_call_open(struct feed_link *link) {
     struct feed_call *c = calloc(1, sizeof *c);
     pthread_condattr_t attr;
-    if (!c || nng_aio_alloc(&c->aio, call_on_aio, c) != 0) {
+    if (c) c->question = malloc(c->capacity = FEED_CALL_BYTES_MAX);
+    if (!c || !c->question || nng_aio_alloc(&c->aio, call_on_aio, c) != 0) {
+        if (c) free(c->question);
         free(c);
         return NULL;
     }
@@ -293,6 +306,7 @@ void feed_call_close(struct feed_call *c) {
     nng_aio_free(c->aio);
     pthread_mutex_destroy(&c->lock);
     pthread_cond_destroy(&c->done);
+    free(c->question);
     free(c);
 }
 
@@ -324,12 +338,18 @@ static void call_attempt(struct feed_call *c) {
     nng_ctx_send(c->ctx, c->aio);
 }
 
-void feed_call_send(struct feed_call *c, const void *question, size_t bytes, uint32_t answer_ms) {
-    require(bytes <= sizeof c->question);
+bool feed_call_send(struct feed_call *c, const void *question, size_t bytes, uint32_t answer_ms) {
+    if (bytes > c->capacity) {
+        uint8_t *grown = realloc(c->question, bytes);
+        if (!grown) return false;
+        c->question = grown;
+        c->capacity = bytes;
+    }
     memcpy(c->question, question, bytes);
     c->bytes = bytes;
     c->answer_ms = answer_ms;
     call_attempt(c);
+    return true;
 }
 
 /* Waits for the end of the attempt. False when the user has had enough. */
@@ -371,8 +391,8 @@ nng_msg *feed_call_wait(struct feed_call *c, char *error, size_t error_bytes) {
         pthread_mutex_unlock(&l->lock);
         if (other || text_mono_ns() >= end_ns || link_interrupted()) {
             char what[96];
-            snprintf(what, sizeof what, "no answer for %u s: the node is away",
-                     feed_link_settings.patience_ms / 1000);
+            snprintf(what, sizeof what, "no answer for %u s: %s", feed_link_settings.patience_ms / 1000,
+                     l->other ? "nobody is there" : "the node is away");
             link_fail(l, error, error_bytes,
                       other ? "another cluster's node is there now" : what);
             return NULL;
@@ -383,9 +403,11 @@ nng_msg *feed_call_wait(struct feed_call *c, char *error, size_t error_bytes) {
     }
 }
 
-static bool code_passes(uint16_t code) {
+static bool code_passes(enum feed_kind kind, uint16_t code) {
+    if (kind == FEED_REPUBLISHED) return code > RESULT_HELD && code < RESULT_MALFORMED_MESSAGE;
     return code == RESULT_OVERLOADED || code == RESULT_NOT_READY || code == RESULT_SHUTTING_DOWN ||
-           code == RESULT_SHARD_NOT_HERE || code == RESULT_OUT_OF_MEMORY;
+           code == RESULT_SHARD_NOT_HERE || code == RESULT_OUT_OF_MEMORY ||
+           code == RESULT_DISK_FULL;
 }
 
 nng_msg *feed_call_take(struct feed_call *c, enum feed_kind kind, struct feed_reply *reply,
@@ -400,9 +422,9 @@ nng_msg *feed_call_take(struct feed_call *c, enum feed_kind kind, struct feed_re
             nng_msg_free(message);
             return NULL;
         }
-        if (!code_passes(reply->code)) return message;
+        if (!code_passes(kind, reply->code)) return message;
         if (text_mono_ns() >= end_ns || link_interrupted()) return message;
-        uint64_t pause_ms = reply->code == RESULT_OVERLOADED ? reply->detail : LINK_PAUSE_MS;
+        uint64_t pause_ms = reply->detail ? reply->detail : LINK_PAUSE_MS;
         nng_msg_free(message);
         usleep((pause_ms < 1000 ? (useconds_t)pause_ms : 1000) * 1000);
         call_attempt(c);
@@ -412,6 +434,9 @@ nng_msg *feed_call_take(struct feed_call *c, enum feed_kind kind, struct feed_re
 nng_msg *feed_call_ask(struct feed_call *c, const void *question, size_t bytes,
                        uint32_t answer_ms, enum feed_kind kind, struct feed_reply *reply,
                        char *error, size_t error_bytes) {
-    feed_call_send(c, question, bytes, answer_ms);
+    if (!feed_call_send(c, question, bytes, answer_ms)) {
+        link_fail(c->link, error, error_bytes, "no memory");
+        return NULL;
+    }
     return feed_call_take(c, kind, reply, error, error_bytes);
 }

@@ -41,6 +41,9 @@ bool feed_link_is_one(const char *text);
 /* `node`: "tcp://host:port", the general endpoint or the feed's own. NULL with a sentence. */
 struct feed_link *feed_link_open(const char *node, struct feed_link_hello *hello, char *error,
                                  size_t error_bytes);
+/* To somebody else who answers questions at `url`, and need not be there yet. NULL with a
+ * sentence. */
+struct feed_link *feed_link_open_other(const char *url, char *error, size_t error_bytes);
 void feed_link_close(struct feed_link *link);
 const char *feed_link_node(const struct feed_link *link);
 /* Asks again how far the shards are. 0, or -1 with a sentence. Any thread. */
@@ -51,11 +54,11 @@ int feed_link_look(struct feed_link *link, struct feed_link_hello *hello, char *
 struct feed_call *feed_call_open(struct feed_link *link);
 void feed_call_close(struct feed_call *call);
 
-/* Sends a question, which is copied; an answer that was awaited is not wanted any more. At most
- * FEED_CALL_BYTES_MAX bytes; the answer may take `answer_ms` at the node before it counts as
- * lost. */
-enum { FEED_CALL_BYTES_MAX = 64 };
-void feed_call_send(struct feed_call *call, const void *question, size_t bytes,
+/* Sends a question, which is copied; an answer that was awaited is not wanted any more. The answer
+ * may take `answer_ms` at the node before it counts as lost. False without memory, which cannot be
+ * where it has FEED_CALL_BYTES_MAX bytes at most. */
+enum { FEED_CALL_BYTES_MAX = 64 }; /* room that the questions to a feed need */
+bool feed_call_send(struct feed_call *call, const void *question, size_t bytes,
                     uint32_t answer_ms);
 /* Waits for the answer to what was sent. NULL with a sentence when the patience is over or the user
  * had enough. */

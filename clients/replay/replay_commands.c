@@ -49,21 +49,31 @@ static const struct args_option diff_options[] = {
     {"limit", 'n', "N", "show so many at most; all are counted", NULL},
     {NULL, 0, NULL, NULL, NULL}};
 
+/* Of export and republish. */
+#define EXPORT_OPTIONS                                                                             \
+    {"format", 'f', "FORMAT", "jsonl (default), csv or msgpack", "jsonl|csv|msgpack"},             \
+    {"output", 'o', "FILE", "instead of standard output", "@file"},                                \
+    {"from", 0, "MOMENT", "from here (a time: what came behind it)", NULL},                        \
+    {"to", 0, "MOMENT", "up to here", NULL},                                                       \
+    {"kind", 'k', "KIND", "only these kinds of events (order_placed,...); may be given again",     \
+     NULL},                                                                                        \
+    {"order", 0, "KEY", "only this order; may be given again", NULL},                              \
+    {"store", 0, "ID", "only orders of this store; may be given again", NULL},                     \
+    {"customer", 0, "ID", "only orders of this customer; may be given again", NULL},               \
+    {"fields", 0, "LIST", "only these fields: index,time_ms,action,info.total,...; store and "     \
+     "customer tell the order's", NULL},                                                           \
+    {"messages", 0, NULL, "messages between shards as well", NULL},                                \
+    {"continue", 0, "FILE", "go on where the run before stopped: FILE keeps the place, and "       \
+     "--output is appended to", "@file"}
+
 static const struct args_option export_options[] = {
-    {"format", 'f', "FORMAT", "jsonl (default), csv or msgpack", "jsonl|csv|msgpack"},
-    {"output", 'o', "FILE", "instead of standard output", "@file"},
-    {"from", 0, "MOMENT", "from here (a time: what came behind it)", NULL},
-    {"to", 0, "MOMENT", "up to here", NULL},
-    {"kind", 'k', "KIND", "only these kinds of events (order_placed,...); may be given again",
-     NULL},
-    {"order", 0, "KEY", "only this order; may be given again", NULL},
-    {"store", 0, "ID", "only orders of this store; may be given again", NULL},
-    {"customer", 0, "ID", "only orders of this customer; may be given again", NULL},
-    {"fields", 0, "LIST", "only these fields: index,time_ms,action,info.total,...; store and "
-     "customer tell the order's", NULL},
-    {"messages", 0, NULL, "messages between shards as well", NULL},
-    {"continue", 0, "FILE", "go on where the run before stopped: FILE keeps the place, and "
-     "--output is appended to", "@file"},
+    EXPORT_OPTIONS,
+    {NULL, 0, NULL, NULL, NULL}};
+
+static const struct args_option republish_options[] = {
+    {"into", 'e', "ENDPOINT", "to the subscriber at this address, until it has acknowledged all; "
+     "with --continue, FILE keeps what it has", NULL},
+    EXPORT_OPTIONS,
     {NULL, 0, NULL, NULL, NULL}};
 
 static const struct args_option stats_options[] = {
@@ -147,11 +157,16 @@ const struct replay_command replay_commands[] = {
      "jumun-replay export jumun-data --fields time_ms,action,store,info.total\n"
      "jumun-replay export jumun-data --continue place.json -o all.jsonl",
      export_options, 1, 1, replay_export},
-    {"republish", "SOURCE", "Writes events again, marked as republished",
+    {"republish", "SOURCE", "Writes or sends events again, marked as republished",
      "As export, with \"republished\": true in each event, so that whoever reads them knows that\n"
-     "they are told a second time.",
-     "jumun-replay republish jumun-data --order 01M7YE3TV54T2E6M385315KQAF -f msgpack -o again.mp",
-     export_options, 1, 1, replay_republish},
+     "they are told a second time. --into sends them to a subscriber, which listens and answers for\n"
+     "each message; one that is away is waited for (--patience), and what it did not acknowledge\n"
+     "is sent again. The format: docs/protocol.md, republished events.",
+     "jumun-replay republish jumun-data --order 01M7YE3TV54T2E6M385315KQAF -f msgpack -o again.mp\n"
+     "jumun-replay republish tcp://node-a:7400 --from -1h --into tcp://mirror:7600\n"
+     "jumun-replay republish jumun-data --kind order_placed --continue place.json \\\n"
+     "    --into tcp://mirror:7600",
+     republish_options, 1, 1, replay_republish},
     {"stats", "SOURCE", "Tells rates, how far orders came, and how long they stayed where",
      "Rates over time with the busiest stretch, the funnel of states, money by currency, and\n"
      "percentiles of the time in each state, for all and by store.",

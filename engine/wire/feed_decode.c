@@ -165,6 +165,7 @@ static void take_answer(struct items *i, enum feed_kind kind, enum feed_form for
         p->checksum = need_uint(i, UINT64_MAX);
         break;
     case FEED_SNAPSHOT_END: break;
+    case FEED_REPUBLISHED: p->from = need_uint(i, UINT64_MAX); break;
     }
 }
 

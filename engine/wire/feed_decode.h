@@ -35,7 +35,7 @@ struct feed_reply {
     struct bytes sentence;     /* when refused */
     uint64_t detail;           /* when refused */
     uint32_t shard;            /* PULL, LOCATE */
-    uint64_t from, next, commit; /* PULL; LOCATE: next = the index */
+    uint64_t from, next, commit; /* PULL; LOCATE: next = the index; REPUBLISHED: from = number */
     int64_t now_ms;            /* PULL */
     struct bytes records;      /* PULL of FEED_RECORDS; SNAPSHOT_CHUNK */
     uint64_t snapshot, bytes;  /* SNAPSHOT_BEGIN */

@@ -54,6 +54,13 @@
  * subscriber loses some. Whoever must miss nothing asks with its last token (docs/replicas.md). A
  * node tells store and customer for order_placed only, as only that event names them; a replica
  * tells them always, and once it can answer from what it tells. */
+/* Republished events go the other way: `jumun-replay republish --into` asks a subscriber, which
+ * answers (nng REP). docs/protocol.md shows it by example.
+ *   REPUBLISHED     [version, kind, stream (bin 16), number, [{...}, ...]]: messages of one run have
+ *                     one stream and the numbers 1, 2, 3, ...; no events = the run is over
+ * reply = [version, 0, number], once the events will not be lost any more
+ *       | [version, code, "sentence", retry_after_ms]: codes of 2 to 49 are tried again
+ * A message that is not answered comes again, so one can come twice. */
 #ifndef JUMUN_WIRE_FEED_PROTOCOL_H
 #define JUMUN_WIRE_FEED_PROTOCOL_H
 
@@ -65,7 +72,8 @@ enum feed_kind {
     FEED_LOCATE = 302,
     FEED_SNAPSHOT_BEGIN = 303,
     FEED_SNAPSHOT_CHUNK = 304,
-    FEED_SNAPSHOT_END = 305
+    FEED_SNAPSHOT_END = 305,
+    FEED_REPUBLISHED = 310
 };
 
 enum feed_form { FEED_RECORDS = 0, FEED_EVENTS = 1, FEED_MARKS = 2, FEED_MAPS = 3 };

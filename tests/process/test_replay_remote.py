@@ -1,23 +1,27 @@
 #!/usr/bin/env python3
 """jumun-replay over the network: the feed of a live node says what its directory says, in every
-command; a node that goes away is gone on with; logs that were cut; nodes that differ.
+command; a node that goes away is gone on with; logs that were cut; nodes that differ. And
+events sent again to a receiver: the one that stands in docs/protocol.md, as it stands there.
 
-  test_replay_remote.py JUMUND JUMUN JUMUN_REPLAY JUMUN_BENCH RULES
+  test_replay_remote.py JUMUND JUMUN JUMUN_REPLAY JUMUN_BENCH RULES PAGE
 """
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import time
+import types
 from pathlib import Path
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', 'lib'))
 import ports  # noqa: E402
+from test_protocol_page import packb, unpackb  # noqa: E402
 
-JUMUND, JUMUN, REPLAY, BENCH, RULES = sys.argv[1:6]
+JUMUND, JUMUN, REPLAY, BENCH, RULES, PAGE = sys.argv[1:7]
 FAILURES = []
 PORTS_A_NODE = 10
 
@@ -268,6 +272,110 @@ def test_cut_log(data, node, work):
     check('at the earliest' in early.stderr, f'before the state: {early.stderr}')
 
 
+# -- events again, to a receiver ----------------------------------------------------------------
+
+def page_receiver():
+    msgpack = types.ModuleType('msgpack')
+    msgpack.packb, msgpack.unpackb = packb, unpackb
+    sys.modules['msgpack'] = msgpack
+    scope = {}
+    blocks = re.findall(r'```python\n(.*?)```', Path(PAGE).read_text(encoding='utf-8'), re.S)
+    exec(next(block for block in blocks if 'class Receiver' in block), scope)
+    return scope['Receiver']
+
+
+def inbox(receiver, **overridden):
+    """A receiver of the page that keeps what it takes; `address` is where it listens."""
+    taken, port = [], overridden.pop('port', None) or free_port()
+    kind = type('Inbox', (receiver,), {})
+    for name, function in overridden.items():
+        setattr(kind, name, function)
+    made = kind(taken.extend, '127.0.0.1', port)
+    made.taken, made.calls, made.address = taken, 0, f'tcp://127.0.0.1:{port}'
+    return made
+
+
+def as_json(event):
+    """An event of a message, with its ids as the lines of an export show them."""
+    def text(value):
+        if not isinstance(value, bytes) or len(value) != 16:
+            return value.hex() if isinstance(value, bytes) else value
+        number, letters = int.from_bytes(value, 'big'), ''
+        for _ in range(26):
+            letters = '0123456789ABCDEFGHJKMNPQRSTVWXYZ'[number & 31] + letters
+            number >>= 5
+        return letters
+    return {name: text(value) for name, value in event.items() if name != 'info'}
+
+
+def without_info(lines):
+    return [{k: v for k, v in json.loads(line).items() if k != 'info'} for line in lines if line]
+
+
+def test_republish(data, node, work):
+    receiver = page_receiver()
+    wanted = without_info(replay('republish', data, '-q').stdout.split('\n'))
+    check(len(wanted) > 6000, f'{len(wanted)} events make too few messages')
+    # All events, from the feed; and the run is over.
+    here = inbox(receiver)
+    report = replay_json('republish', node.endpoint, '--into', here.address, '-q')
+    check([as_json(e) for e in here.taken] == wanted, f'{len(here.taken)} of {len(wanted)} events')
+    check(all(e['republished'] is True for e in here.taken), 'each is marked')
+    check(report['events'] == len(wanted) and report['whole'] and len(here.ended) == 1 and
+          report['messages'] == here.newest[next(iter(here.ended))], f'{report}')
+    # One order's, and one kind's.
+    key = wanted[5]['subject']
+    for words, name, value in [(('--order', key), 'subject', key),
+                               (('--kind', 'order_placed'), 'action', 'order_placed')]:
+        here = inbox(receiver)
+        replay('republish', data, *words, '--into', here.address)
+        check([as_json(e) for e in here.taken] == [e for e in wanted if e[name] == value],
+              f'{words}: {len(here.taken)} events')
+    # Nobody there yet; then connections that break before and behind the taking, and refusals.
+    port = free_port()
+    sender = subprocess.Popen([REPLAY, 'republish', str(data), '--patience', '120s', '--into',
+                               f'tcp://127.0.0.1:{port}'], stderr=subprocess.PIPE, text=True)
+    time.sleep(1)
+
+    def answer(self, message):
+        self.calls += 1
+        if self.calls in (2, 6):
+            raise ConnectionError
+        if self.calls == 4:
+            return [1, 2, 'not now', 20]
+        told = receiver.answer(self, message)
+        if self.calls in (5, 9):
+            raise ConnectionError
+        return told
+    here = inbox(receiver, port=port, answer=answer)
+    _, told = sender.communicate(timeout=200)
+    check(sender.returncode == 0 and [as_json(e) for e in here.taken] == wanted,
+          f'{len(here.taken)} events over broken connections: {told}')
+    check(here.calls > 9 and len(here.ended) == 1, f'{here.calls} messages')
+    check('does not answer' in told and 'events acknowledged by' in told, f'what is told: {told}')
+    # A receiver that has enough: what it has acknowledged is not sent again.
+    place = work / 'place.json'
+    here = inbox(receiver, answer=lambda self, message: receiver.answer(self, message)
+                 if message[3] < 4 else [1, 60, 'the disk is gone'])
+    done = replay('republish', data, '--into', here.address, '--continue', place, expect=3)
+    check('the disk is gone [60]' in done.stderr, f'refused: {done.stderr}')
+    check(not here.ended and 0 < len(here.taken) < len(wanted), f'{len(here.taken)} events')
+    again = inbox(receiver)
+    replay('republish', data, '--into', again.address, '--continue', place)
+    first, second = ([as_json(e) for e in one.taken] for one in (here, again))
+    check(first == wanted[:len(first)] and second == wanted[len(wanted) - len(second):] and
+          len(first) + len(second) >= len(wanted), f'{len(first)} and {len(second)} events')
+    check(len(first) + len(second) < len(wanted) + 1024, 'hardly any comes twice')
+    last = replay_json('republish', data, '--into', again.address, '--continue', place, '-q')
+    check(last['events'] == 0 and last['messages'] == 1, f'nothing is left: {last}')
+    gone = replay('republish', data, '--into', f'tcp://127.0.0.1:{free_port()}', '--patience',
+                  '300ms', expect=3)
+    check('nobody is there' in gone.stderr and '0 events' in gone.stderr, f'{gone.stderr}')
+    replay('republish', data, '--into', 'tls+tcp://x:1', expect=3)
+    replay('republish', data, '--into', here.address, '-o', work / 'x', expect=2)
+    replay('export', data, '--into', here.address, expect=2)
+
+
 def test_long_log(work):
     data = work / 'long'
     node = Node(data, '--shards', '1', '--segment-bytes', '64M')
@@ -296,6 +404,7 @@ def main():
         test_errors(data, node, work)
         test_play(node, work)
         test_nodes_that_differ(data, node, work)
+        test_republish(data, node, work)
         test_live(node)
         test_long_log(work)
     finally:

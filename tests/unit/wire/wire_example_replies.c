@@ -1,7 +1,11 @@
 #include <stdio.h>
 
 #include "actors/cluster/cluster_layout.h"
+#include "engine/shard/history.h"
+#include "engine/wire/event_encode.h"
+#include "engine/wire/msgpack_pairs.h"
 #include "engine/wire/reply_encode.h"
+#include "engine/wire/republish_encode.h"
 #include "tests/unit/wire/wire_examples.h"
 #include "tests/unit/wire/wire_story.h"
 
@@ -132,6 +136,41 @@ static void example_cluster(struct msgpack_writer *w) {
     example_results(w, &r, 1);
 }
 
+/* The newest event of the example order, told a second time. */
+static void example_republished(struct msgpack_writer *w) {
+    static struct wire_story story;
+    uint8_t map[1024];
+    const struct history_item *item = NULL;
+    const struct id128 stream = {{0x57, [15] = 1}};
+    struct msgpack_writer event;
+    wire_story_example(&story);
+    for (uint32_t at = 0; at < story.history_bytes;) {
+        item = (const void *)(story.history + at);
+        at += (uint32_t)sizeof *item + ((const struct event *)(const void *)(item + 1))->bytes;
+    }
+    msgpack_writer_init(&event, map, sizeof map);
+    event_encode(&event, item->index, item->time_ms, (const void *)(item + 1));
+    require(msgpack_writer_ok(&event) && map[0] == 0x8a); /* a map of 10: its pairs follow */
+    republish_encode_head(w, &stream, 1, 1);
+    msgpack_write_map(w, 12);
+    msgpack_pair_uint(w, "shard", 1);
+    msgpack_write_text(w, "republished");
+    msgpack_write_bool(w, true);
+    msgpack_write_raw(w, map + 1, msgpack_writer_size(&event) - 1);
+}
+
+static void example_republished_end(struct msgpack_writer *w) {
+    const struct id128 stream = {{0x57, [15] = 1}};
+    republish_encode_head(w, &stream, 2, 0);
+}
+
+static void example_acknowledged(struct msgpack_writer *w) {
+    msgpack_write_array(w, 3);
+    msgpack_write_uint(w, FEED_VERSION);
+    msgpack_write_uint(w, RESULT_OK);
+    msgpack_write_uint(w, 1);
+}
+
 const struct wire_example wire_examples_replies[] = {
     {"reply: done", example_done},
     {"reply: repeated", example_repeated},
@@ -146,6 +185,9 @@ const struct wire_example wire_examples_replies[] = {
     {"reply: history", example_history},
     {"reply: store_get", example_store},
     {"reply: cluster_get", example_cluster},
+    {"republished: events", example_republished},
+    {"republished: the end", example_republished_end},
+    {"republished: acknowledged", example_acknowledged},
 };
 const unsigned wire_examples_replies_count =
     sizeof wire_examples_replies / sizeof *wire_examples_replies;
