@@ -226,7 +226,8 @@ static int export_stream(struct export *x, struct merge *m, uint64_t total) {
     bool shown = !x->replay->quiet && isatty(STDERR_FILENO) && !(x->out == stdout &&
                                                                 isatty(STDOUT_FILENO));
     progress_start(&p, shown ? stderr : NULL,
-                   x->subscriber ? "republishing" : "exporting", "records", x->replay->color_errors);
+                   x->subscriber ? "republishing" : "exporting", "records",
+                   x->replay->color_errors);
     while ((step = merge_next(m, &x->shard, &item)) != LOG_END && !replay_interrupted()) {
         struct fold *f = x->folds[x->shard];
         if (step == LOG_FAULT) {
@@ -318,7 +319,7 @@ static int republish_into(struct export *x, const char *endpoint) {
     struct replay *r = x->replay;
     char error[400], count[TEXT_BYTES];
     if (args_value(&r->args, "output") || args_value(&r->args, "format")) {
-        return replay_usage(r, "--into sends msgpack to a subscriber: without --output and --format");
+        return replay_usage(r, "--into sends msgpack to a subscriber: without --output, --format");
     }
     x->subscriber = republish_open(endpoint, error, sizeof error);
     if (!x->subscriber) {

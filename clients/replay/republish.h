@@ -22,8 +22,8 @@ FILE *republish_stream(struct republish *republish);
 /* Behind each event. 1 = a message was acknowledged, with all events before this one; 0 = this one
  * waits for others; -1 = republish_error() tells. */
 int republish_event(struct republish *republish);
-/* Sends what waits; `whole`: and that the run is over, which an interrupted one never tells. 0 = all
- * is acknowledged, or -1. */
+/* Sends what waits; `whole`: and that the run is over, which one that was cut short never tells.
+ * 0 = all is acknowledged, or -1. */
 int republish_end(struct republish *republish, bool whole);
 
 const char *republish_error(const struct republish *republish);

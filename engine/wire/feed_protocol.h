@@ -56,8 +56,8 @@
  * tells them always, and once it can answer from what it tells. */
 /* Republished events go the other way: `jumun-replay republish --into` asks a subscriber, which
  * answers (nng REP). docs/protocol.md shows it by example.
- *   REPUBLISHED     [version, kind, stream (bin 16), number, [{...}, ...]]: messages of one run have
- *                     one stream and the numbers 1, 2, 3, ...; no events = the run is over
+ *   REPUBLISHED     [version, kind, stream (bin 16), number, [{...}, ...]]: messages of one run
+ *                     have one stream and the numbers 1, 2, 3, ...; no events = the run is over
  * reply = [version, 0, number], once the events will not be lost any more
  *       | [version, code, "sentence", retry_after_ms]: codes of 2 to 49 are tried again
  * A message that is not answered comes again, so one can come twice. */
