@@ -392,7 +392,8 @@ nng_msg *feed_call_wait(struct feed_call *c, char *error, size_t error_bytes) {
         if (other || text_mono_ns() >= end_ns || link_interrupted()) {
             char what[96];
             snprintf(what, sizeof what, "no answer for %u s: %s",
-                     feed_link_settings.patience_ms / 1000, l->other ? "nobody is there" : "the node is away");
+                     feed_link_settings.patience_ms / 1000,
+                     l->other ? "nobody is there" : "the node is away");
             link_fail(l, error, error_bytes,
                       other ? "another cluster's node is there now" : what);
             return NULL;

@@ -160,8 +160,8 @@ const struct replay_command replay_commands[] = {
     {"republish", "SOURCE", "Writes or sends events again, marked as republished",
      "As export, with \"republished\": true in each event, so that whoever reads them knows that\n"
      "they are told a second time. --into sends them to a subscriber, which listens and answers\n"
-     "for each message; one that is away is waited for (--patience), and what it did not acknowledge\n"
-     "is sent again. The format: docs/protocol.md, republished events.",
+     "for each message; one that is away is waited for (--patience), and what it did not\n"
+     "acknowledge is sent again. The format: docs/protocol.md, republished events.",
      "jumun-replay republish jumun-data --order 01M7YE3TV54T2E6M385315KQAF -f msgpack -o again.mp\n"
      "jumun-replay republish tcp://node-a:7400 --from -1h --into tcp://mirror:7600\n"
      "jumun-replay republish jumun-data --kind order_placed --continue place.json \\\n"
