@@ -148,7 +148,11 @@ static enum applier_outcome take_event(struct applier *a, const struct event *e,
                                        const struct view_position *p, int64_t time_ms, char *error,
                                        size_t error_bytes) {
     struct view_event counted;
-    struct fold_order *o = applier_order_of(a, &e->subject, p->shard);
+    /* The first event of an order that no import can have brought: the disk need not be asked. */
+    bool born = e->version == 1 && p->index >= p->counted_from;
+    struct fold_order *o = born ? fold_find(a->fold, &e->subject) : NULL;
+    if (!o && born) o = fold_put(a->fold, &e->subject, p->shard, bytes_of(NULL, 0));
+    if (!o) o = applier_order_of(a, &e->subject, p->shard);
     enum fold_outcome outcome =
         o ? fold_apply(a->fold, o, e, p->shard, p->index, time_ms, &counted) : FOLD_NO_MEMORY;
     const char *what = outcome == FOLD_GAP ? "events before it are missing" : "it is malformed";
@@ -209,6 +213,7 @@ static enum applier_outcome take_record(struct applier *a, struct view_position 
             window[count++] = e;
         }
         for (uint32_t i = 0; i < count; i++) fold_prefetch_order(a->fold, &window[i]->subject);
+        for (uint32_t i = 0; i < count; i++) fold_prefetch_block(a->fold, &window[i]->subject);
         for (uint32_t i = 0; i < count; i++) {
             enum applier_outcome outcome =
                 take_event(a, window[i], p, entry->time_ms, error, error_bytes);
@@ -266,7 +271,7 @@ static bool publish(struct applier *a) {
     size_t positions_bytes = a->positions_count * sizeof *a->positions;
     for (int v = 0; v < VIEWS_COUNT; v++) sums_count += a->sums[v].count;
     if (!overlay_reserve(t, fold_dirty_count(a->fold), fold_dirty_bytes(a->fold), sums_count,
-                         positions_bytes))
+                         positions_bytes, view_oldest(a->store)))
         return false;
     for (const struct fold_order *o = fold_dirty(a->fold); o; o = o->next_dirty)
         overlay_put(t, o, number);

@@ -7,7 +7,7 @@
 
 /* A row to be put or deleted. */
 struct applier_op {
-    uint64_t prefix[2];        /* the key's first 16 bytes, to sort by */
+    uint64_t prefix[4];        /* the key's first 32 bytes, to sort by */
     size_t key;                /* offset into applier.keys */
     uint16_t key_bytes;
     bool put;

@@ -76,11 +76,12 @@ static bool add_op(struct applier_disk *a, struct applier_ops *ops, const uint8_
         a->keys = keys;
         a->keys_capacity = capacity;
     }
-    uint8_t first[16] = {0};
-    memcpy(first, key, key_bytes < 16 ? key_bytes : 16);
+    uint8_t first[32] = {0};
+    memcpy(first, key, key_bytes < sizeof first ? key_bytes : sizeof first);
     ops->list[ops->count++] =
-        (struct applier_op){{view_get_u64(first), view_get_u64(first + 8)}, a->keys_bytes,
-                            (uint16_t)key_bytes, put};
+        (struct applier_op){{view_get_u64(first), view_get_u64(first + 8), view_get_u64(first + 16),
+                             view_get_u64(first + 24)},
+                            a->keys_bytes, (uint16_t)key_bytes, put};
     memcpy(a->keys + a->keys_bytes, key, key_bytes);
     a->keys_bytes += key_bytes;
     return true;
@@ -89,6 +90,7 @@ static bool add_op(struct applier_disk *a, struct applier_ops *ops, const uint8_
 static int by_op_key(const void *a, const void *b, void *keys) {
     const struct applier_op *x = a, *y = b;
     int rc = by_prefix(x->prefix, y->prefix);
+    if (rc == 0) rc = by_prefix(x->prefix + 2, y->prefix + 2);
     if (rc != 0) return rc;
     uint32_t size = x->key_bytes < y->key_bytes ? x->key_bytes : y->key_bytes;
     rc = memcmp((uint8_t *)keys + x->key, (uint8_t *)keys + y->key, size);

@@ -112,6 +112,13 @@ void fold_prefetch_order(const struct fold *f, const struct id128 *key) {
     __builtin_prefetch((const uint8_t *)o + 64);
 }
 
+void fold_prefetch_block(const struct fold *f, const struct id128 *key) {
+    const struct fold_order *o = f->young.slots[slot_of(key, f->young.capacity)];
+    if (!o || !o->block) return;
+    for (int line = 0; line < 7; line++)
+        __builtin_prefetch((const uint8_t *)o->block + 64 * line, 1);
+}
+
 struct fold_order *fold_find(struct fold *f, const struct id128 *key) {
     struct fold_order **at = half_slot(&f->young, key);
     if (*at) return *at;

@@ -35,6 +35,7 @@ void fold_free(struct fold *fold);
 /* Ask memory for what fold_find() will look at; in this order, with other work in between. */
 void fold_prefetch_slot(const struct fold *fold, const struct id128 *key);
 void fold_prefetch_order(const struct fold *fold, const struct id128 *key);
+void fold_prefetch_block(const struct fold *fold, const struct id128 *key);
 
 /* The order, if it is in memory; NULL = it has to be put. */
 struct fold_order *fold_find(struct fold *fold, const struct id128 *key);

@@ -6,7 +6,7 @@
 #include "engine/base/check.h"
 #include "engine/base/clock.h"
 
-enum { OVERLAY_CHUNK_BYTES = 1 << 20, OVERLAY_SLOTS_MIN = 1024 };
+enum { OVERLAY_CHUNK_BYTES = 1 << 20, OVERLAY_SLOTS_MIN = 1024, OVERLAY_STEP_BYTES = 64 };
 
 struct overlay_chunk { struct overlay_chunk *next; };
 
@@ -25,14 +25,19 @@ static void *chunk_new(struct overlay *t, size_t bytes) {
     if (!chunk) return NULL;
     chunk->next = t->chunks;
     t->chunks = chunk;
-    t->bytes += bytes;
     return chunk + 1;
 }
 
 void *overlay_take(struct overlay *t, size_t bytes) {
-    void *taken = t->at;
     bytes = (bytes + 7) & ~(size_t)7;
-    require((size_t)(t->end - t->at) >= bytes);
+    if ((size_t)(t->end - t->at) < bytes) {
+        require((size_t)(t->spare_end - t->spare) >= bytes);
+        t->at = t->spare;
+        t->end = t->spare_end;
+        t->bytes += (size_t)(t->end - t->at);
+        t->spare = t->spare_end = NULL;
+    }
+    void *taken = t->at;
     t->at += bytes;
     return taken;
 }
@@ -43,6 +48,7 @@ static bool slots_grow(struct overlay *t, uint32_t capacity) {
     struct overlay_slots *s = chunk_new(t, sizeof *s + (size_t)capacity * sizeof *s->slots);
     if (!s) return false;
     s->capacity = capacity;
+    t->bytes += (size_t)capacity * sizeof *s->slots;
     memset((void *)s->slots, 0, (size_t)capacity * sizeof *s->slots);
     for (uint32_t i = 0; old && i < old->capacity; i++) {
         struct overlay_order *o = atomic_load_explicit(&old->slots[i], memory_order_relaxed);
@@ -76,6 +82,7 @@ struct overlay *overlay_new(uint64_t id) {
     if (!t) return NULL;
     t->id = id;
     t->holders = 1;
+    t->retired_last = &t->retired_first;
     if (slots_grow(t, OVERLAY_SLOTS_MIN) && sum_slots_grow(t, OVERLAY_SLOTS_MIN)) return t;
     overlay_free(t);
     return NULL;
@@ -90,13 +97,33 @@ void overlay_free(struct overlay *t) {
     free(t);
 }
 
+static uint32_t size_class(size_t bytes) {
+    return (uint32_t)((bytes + OVERLAY_STEP_BYTES - 1) / OVERLAY_STEP_BYTES);
+}
+
+/* What no reader can reach any more may be used again. */
+static void collect_retired(struct overlay *t) {
+    struct overlay_version *v;
+    while ((v = t->retired_first) && v->retired_number <= t->oldest) {
+        uint32_t size = size_class(v->room);
+        t->retired_first = v->retired;
+        if (size >= OVERLAY_SIZES) continue;
+        v->retired = t->unused[size];
+        t->unused[size] = v;
+    }
+    if (!t->retired_first) t->retired_last = &t->retired_first;
+}
+
 bool overlay_reserve(struct overlay *t, uint32_t orders, uint64_t blocks_bytes, uint32_t sums,
-                     uint64_t extra_bytes) {
+                     uint64_t extra_bytes, uint64_t oldest) {
     uint32_t capacity = atomic_load_explicit(&t->slots, memory_order_relaxed)->capacity;
-    size_t bytes = orders * (sizeof(struct overlay_order) + sizeof(struct overlay_version) + 16) +
+    size_t bytes = orders * (sizeof(struct overlay_order) + sizeof(struct overlay_version) +
+                             sizeof(struct overlay_entry) + OVERLAY_STEP_BYTES + 32) +
                    blocks_bytes + extra_bytes + 64 +
                    sums * (sizeof(struct overlay_sum) + sizeof(struct overlay_number) +
                            VIEW_KEY_BYTES_MAX + 16);
+    t->oldest = oldest;
+    collect_retired(t);
     while (capacity / 2 < t->orders_count + orders) capacity *= 2;
     if (capacity != atomic_load_explicit(&t->slots, memory_order_relaxed)->capacity &&
         !slots_grow(t, capacity))
@@ -104,13 +131,12 @@ bool overlay_reserve(struct overlay *t, uint32_t orders, uint64_t blocks_bytes, 
     capacity = t->sums_capacity;
     while (capacity / 2 < t->sums_count + sums) capacity *= 2;
     if (capacity != t->sums_capacity && !sum_slots_grow(t, capacity)) return false;
-    if ((size_t)(t->end - t->at) >= bytes) return true;
+    if ((size_t)(t->end - t->at) >= bytes || (size_t)(t->spare_end - t->spare) >= bytes)
+        return true;
     if (bytes < OVERLAY_CHUNK_BYTES) bytes = OVERLAY_CHUNK_BYTES;
-    uint8_t *at = chunk_new(t, bytes);
-    if (!at) return false;
-    t->at = at;
-    t->end = at + bytes;
-    return true;
+    t->spare = chunk_new(t, bytes);
+    t->spare_end = t->spare ? t->spare + bytes : NULL;
+    return t->spare != NULL;
 }
 
 /* -- the writer -------------------------------------------------------------------------------- */
@@ -148,14 +174,10 @@ static uint32_t text_hash(struct bytes text) {
 }
 
 /* Names never change once an order was placed. */
-static void chain_order(struct overlay *t, struct overlay_order *o,
-                        const struct overlay_version *version) {
-    struct view_order v;
-    view_order_of(overlay_block(version), version->shard, &v);
-    if (!v.exists) return;
-    o->named = version;
+static void chain_order(struct overlay *t, struct overlay_order *o, const struct view_order *v) {
+    o->named = true;
     for (int c = 0; c < OVERLAY_CHAINS; c++) {
-        struct bytes text = chain_text(&v, (enum overlay_chain)c);
+        struct bytes text = chain_text(v, (enum overlay_chain)c);
         if (text.size == 0) continue;
         o->hashes[c] = text_hash(text);
         _Atomic(struct overlay_order *) *head = &t->chains[c][o->hashes[c] % OVERLAY_BUCKETS];
@@ -164,20 +186,51 @@ static void chain_order(struct overlay *t, struct overlay_order *o,
     }
 }
 
+static void list_in_state(struct overlay *t, struct overlay_order *o, uint32_t state) {
+    if (o->states >> state & 1) return;
+    struct overlay_entry *e = overlay_take(t, sizeof *e);
+    o->states = (uint16_t)(o->states | 1u << state);
+    e->order = o;
+    e->next = atomic_load_explicit(&t->states[state], memory_order_relaxed);
+    atomic_store_explicit(&t->states[state], e, memory_order_release);
+}
+
+/* Memory for a block: of a version that is out of reach, or new. */
+static struct overlay_version *version_new(struct overlay *t, uint32_t block_bytes) {
+    uint32_t size = size_class(block_bytes);
+    struct overlay_version *v = size < OVERLAY_SIZES ? t->unused[size] : NULL;
+    if (v) {
+        t->unused[size] = v->retired;
+        return v;
+    }
+    v = overlay_take(t, sizeof *v + size * (size_t)OVERLAY_STEP_BYTES);
+    v->room = size * OVERLAY_STEP_BYTES;
+    return v;
+}
+
 void overlay_put(struct overlay *t, const struct fold_order *from, uint64_t number) {
     struct overlay_order *o = order_of_key(t, from);
-    struct overlay_version *v = overlay_take(t, sizeof *v + from->block->bytes);
-    v->older = atomic_load_explicit(&o->newest, memory_order_relaxed);
+    struct overlay_version *older =
+        (struct overlay_version *)atomic_load_explicit(&o->newest, memory_order_relaxed);
+    struct overlay_version *v = version_new(t, from->block->bytes);
+    struct view_order named;
+    v->older = older;
     v->order = o;
     v->number = number;
     v->shard = from->shard;
-    v->state = from->block->state % OVERLAY_STATES;
+    v->retired = NULL;
     memcpy(v->block, from->block, from->block->bytes);
-    v->next_in_state = atomic_load_explicit(&t->states[v->state], memory_order_relaxed);
     o->events |= from->events;
     atomic_store_explicit(&o->newest, v, memory_order_release);
-    atomic_store_explicit(&t->states[v->state], v, memory_order_release);
-    if (!o->named) chain_order(t, o, v);
+    list_in_state(t, o, from->block->state % OVERLAY_STATES);
+    if (!o->named) {
+        view_order_of(overlay_block(v), v->shard, &named);
+        if (named.exists) chain_order(t, o, &named);
+    }
+    if (!older) return;
+    older->retired_number = number;
+    *t->retired_last = older;
+    t->retired_last = &older->retired;
 }
 
 static struct overlay_sum *sum_of_key(struct overlay *t, enum view_number view, const uint8_t *key,
@@ -204,8 +257,13 @@ static struct overlay_sum *sum_of_key(struct overlay *t, enum view_number view, 
 void overlay_add(struct overlay *t, enum view_number view, const struct sums *sums,
                  const struct sums_entry *e, uint64_t number) {
     struct overlay_sum *s = sum_of_key(t, view, sums_key(sums, e), e);
-    const struct overlay_number *older = atomic_load_explicit(&s->newest, memory_order_relaxed);
-    struct overlay_number *n = overlay_take(t, sizeof *n);
+    struct overlay_number *older =
+        (struct overlay_number *)atomic_load_explicit(&s->newest, memory_order_relaxed);
+    struct overlay_number *n = NULL;
+    /* The one before that is out of reach when all readers have the newest one or a newer one. */
+    if (older && older->older && older->number <= t->oldest) n = older->older;
+    if (!n) n = overlay_take(t, sizeof *n);
+    else older->older = NULL;
     *n = (struct overlay_number){.older = older, .number = number};
     for (int i = 0; i < VIEW_NUMBERS; i++)
         n->numbers[i] = e->numbers[i] + (older ? older->numbers[i] : 0);
@@ -240,11 +298,11 @@ const struct overlay_version *overlay_find(const struct overlay *t, const struct
 
 static bool each_in_state(const struct overlay *t, uint8_t state, uint64_t number,
                           bool (*visit)(void *, const struct overlay_version *), void *arg) {
-    const struct overlay_version *v =
+    const struct overlay_entry *e =
         atomic_load_explicit(&t->states[state % OVERLAY_STATES], memory_order_acquire);
-    for (; v; v = v->next_in_state) {
-        if (v->number <= number && overlay_version_at(v->order, number) == v && !visit(arg, v))
-            return false;
+    for (; e; e = e->next) {
+        const struct overlay_version *v = overlay_version_at(e->order, number);
+        if (v && overlay_block(v)->state == state && !visit(arg, v)) return false;
     }
     return true;
 }
@@ -257,10 +315,10 @@ static bool each_of(const struct overlay *t, const struct overlay_group *g, uint
     for (; o; o = o->chained[g->chain]) {
         struct view_order named;
         if (o->hashes[g->chain] != hash) continue;
-        view_order_of(overlay_block(o->named), o->named->shard, &named);
-        if (!bytes_equal(chain_text(&named, g->chain), g->text)) continue;
         const struct overlay_version *v = overlay_version_at(o, number);
-        if (v && !visit(arg, v)) return false;
+        if (!v) continue;
+        view_order_of(overlay_block(v), v->shard, &named);
+        if (bytes_equal(chain_text(&named, g->chain), g->text) && !visit(arg, v)) return false;
     }
     return true;
 }

@@ -1,10 +1,12 @@
 /* What changed since the disk was last written: a table in memory, put together by one thread and
  * read by any number of others without a lock, that answers together with the disk.
  *
- * It only grows. Each publication of the writer has a number, and each order that changed in it
- * gets a version with that number; older versions stay. A reader remembers the number that was the
- * newest when it began, and passes over what is newer: it sees one moment, whatever is put
- * meanwhile. When its rows are on disk the table is dropped whole, with its memory.
+ * Each publication of the writer has a number, and each order that changed in it gets a version
+ * with that number; older versions stay. A reader remembers the number that was the newest when it
+ * began, and passes over what is newer: it sees one moment, whatever is put meanwhile. A version
+ * that no reader can reach any more, because all that there are began after the next one, gives its
+ * memory to later ones; everything else stays until the rows are on disk and the table is dropped
+ * whole.
  *
  * Index rows are not kept here. What an index is made of besides an order's state never changes
  * (its store, its customer, its reference), so orders are chained by these, and a reader makes the
@@ -25,13 +27,16 @@ struct view_position;
 /* An order as one publication left it. It never changes. */
 struct overlay_version {
     const struct overlay_version *older;
-    const struct overlay_version *next_in_state; /* another one that came into this state */
     struct overlay_order *order;
     uint64_t number;               /* of the publication */
-    uint32_t shard;
-    uint8_t state;
+    uint32_t shard, room;          /* room: bytes of the block at most */
+    struct overlay_version *retired; /* the writer's: the next one that is, or is free */
+    uint64_t retired_number;       /* of the publication that has a newer one */
     _Alignas(8) uint8_t block[];   /* struct actor, with its texts and lists */
 };
+
+/* An order that came into a state since the table was begun; once for each order and state. */
+struct overlay_entry { struct overlay_entry *next; const struct overlay_order *order; };
 
 /* How orders are chained; see struct overlay_group. */
 enum overlay_chain { OVERLAY_STORE, OVERLAY_CUSTOMER, OVERLAY_REF, OVERLAY_CHAINS };
@@ -43,7 +48,8 @@ struct overlay_order {
     struct overlay_order *next;    /* of all, the latest first */
     struct overlay_order *chained[OVERLAY_CHAINS];
     uint32_t hashes[OVERLAY_CHAINS];
-    const struct overlay_version *named; /* whose texts are the order's; NULL = not placed yet */
+    bool named;                    /* placed: it is chained. The writer's */
+    uint16_t states;               /* it is in the lists of these. The writer's */
     /* As the disk has it, for the thread that writes it there. */
     uint64_t was_last_index, events; /* bit = enum event_kind */
     uint8_t was_state;
@@ -52,7 +58,7 @@ struct overlay_order {
 
 /* Numbers to be added under a key, as one publication left them. */
 struct overlay_number {
-    const struct overlay_number *older;
+    struct overlay_number *older;
     uint64_t number;
     int64_t numbers[VIEW_NUMBERS];
 };
@@ -66,7 +72,7 @@ struct overlay_sum {
 
 struct overlay_slots { uint32_t capacity; _Atomic(struct overlay_order *) slots[]; };
 
-enum { OVERLAY_BUCKETS = 16384, OVERLAY_STATES = 16 };
+enum { OVERLAY_BUCKETS = 16384, OVERLAY_STATES = 16, OVERLAY_SIZES = 64 };
 
 struct overlay {
     uint64_t id;                   /* counts up; the disk remembers the last one that it has */
@@ -80,11 +86,15 @@ struct overlay {
     _Atomic(struct overlay_slots *) slots;
     _Atomic(struct overlay_order *) orders;
     _Atomic(struct overlay_order *) chains[OVERLAY_CHAINS][OVERLAY_BUCKETS];
-    _Atomic(const struct overlay_version *) states[OVERLAY_STATES];
+    _Atomic(struct overlay_entry *) states[OVERLAY_STATES];
     _Atomic(struct overlay_sum *) sums[VIEWS_COUNT];
     struct overlay_sum **sum_slots; /* the writer's */
     struct overlay_chunk *chunks;
-    uint8_t *at, *end;             /* free room in the newest chunk */
+    uint8_t *at, *end;             /* free room */
+    uint8_t *spare, *spare_end;    /* what comes then; NULL = nothing */
+    struct overlay_version *retired_first, **retired_last; /* by retired_number */
+    struct overlay_version *unused[OVERLAY_SIZES]; /* by their rooms */
+    uint64_t oldest;               /* no reader looks behind this publication */
 };
 
 /* NULL without memory. */
@@ -93,9 +103,10 @@ void overlay_free(struct overlay *overlay);
 
 /* -- the writer -------------------------------------------------------------------------------- */
 
-/* Room for a publication: after it, nothing of these sizes can fail. False without memory. */
+/* Room for a publication: after it, nothing of these sizes can fail. No reader is left that began
+ * before publication `oldest`. False without memory. */
 bool overlay_reserve(struct overlay *overlay, uint32_t orders, uint64_t blocks_bytes,
-                     uint32_t sums, uint64_t extra_bytes);
+                     uint32_t sums, uint64_t extra_bytes, uint64_t oldest);
 /* The order as it is now; seen by readers from publication `number` on. */
 void overlay_put(struct overlay *overlay, const struct fold_order *order, uint64_t number);
 void overlay_add(struct overlay *overlay, enum view_number view, const struct sums *sums,

@@ -8,7 +8,7 @@
 #include "engine/replica/replica_internal.h"
 
 enum {
-    WRITE_AGE_MS = 1000,           /* what is published is written after so long */
+    WRITE_AGE_MS = 3000,           /* what is published is written after so long */
     WRITE_LOOK_MS = 500,           /* how often it is looked for work that nobody asked for */
     WRITE_BUILD_MS = 1,            /* the same while views are being built */
     WRITE_NO_ROOM_MS = 500,

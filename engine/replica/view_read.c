@@ -33,8 +33,29 @@ bool view_read_begin(struct view_store *s, struct view_read *read) {
     for (int i = 0; i < 2 && read->txn; i++) {
         if (read->tables[i]) read->tables[i]->holders++;
     }
+    if (read->txn) {
+        read->older = s->newest_read;
+        if (read->older) read->older->newer = read;
+        else s->oldest_read = read;
+        s->newest_read = read;
+    }
     pthread_mutex_unlock(&s->lock);
     return read->txn != NULL;
+}
+
+/* With the lock held. */
+static void unlink_read(struct view_store *s, struct view_read *read) {
+    if (read->older) read->older->newer = read->newer;
+    else s->oldest_read = read->newer;
+    if (read->newer) read->newer->older = read->older;
+    else s->newest_read = read->older;
+}
+
+uint64_t view_oldest(struct view_store *s) {
+    pthread_mutex_lock(&s->lock);
+    uint64_t number = s->oldest_read ? s->oldest_read->number : s->number;
+    pthread_mutex_unlock(&s->lock);
+    return number;
 }
 
 /* With the lock held: the table, when nobody holds it any more. */
@@ -46,6 +67,7 @@ void view_read_end(struct view_store *s, struct view_read *read) {
     pthread_mutex_lock(&s->lock);
     bool kept = s->idle_count < sizeof s->idle / sizeof *s->idle;
     if (kept) s->idle[s->idle_count++] = read->txn;
+    unlink_read(s, read);
     for (int i = 0; i < 2; i++) unheld[i] = let_go(read->tables[i]);
     pthread_mutex_unlock(&s->lock);
     if (!kept) mdb_txn_abort(read->txn);

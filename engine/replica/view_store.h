@@ -51,13 +51,14 @@ struct view_store {
     MDB_env *env;
     MDB_dbi orders, meta;
     struct view_table tables[VIEWS_COUNT];
-    pthread_mutex_t lock;      /* guards what is down to `frozen`, and their `holders` */
+    pthread_mutex_t lock;      /* guards what is down to `newest_read`, and `holders` */
     MDB_txn *idle[64];         /* reset read transactions, to be renewed */
     uint32_t idle_count;
     uint64_t number;           /* of the newest publication */
     const struct view_position *positions; /* of it; NULL = as the disk has them */
     uint32_t positions_count;
     struct overlay *active, *frozen; /* frozen: NULL = none */
+    struct view_read *oldest_read, *newest_read; /* of those that have begun; NULL = none */
     char cluster_id[33];       /* "" = not known yet */
     char directory[1024];
     int lock_fd;
@@ -83,6 +84,7 @@ static inline MDB_val view_val(const void *data, size_t size) {
 
 /* One moment of memory and disk. */
 struct view_read {
+    struct view_read *older, *newer; /* of all there are now: it must not move */
     MDB_txn *txn;
     struct overlay *tables[2];     /* newest first; NULL = none */
     uint64_t number;               /* what is published later is not seen */
@@ -148,6 +150,8 @@ struct view_order_row { uint32_t shard, spare; };
  * positions, which live as long as the table. */
 void view_publish(struct view_store *store, uint64_t number, const struct view_position *positions,
                   uint32_t positions_count);
+/* The publication that the oldest reader sees: none will look behind it any more. */
+uint64_t view_oldest(struct view_store *store);
 /* The active table becomes the frozen one, and a new one active. False: there is a frozen one
  * still, or no memory. */
 bool view_freeze(struct view_store *store);
