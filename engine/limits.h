@@ -54,6 +54,7 @@
 #define ENTRY_BYTES_MAX (2u << 20)    /* one log entry's payload */
 #define EVENT_BYTES_MAX (1u << 20)    /* one event with its header */
 #define LIMBO_ENTRIES_MAX 64          /* decided and not yet durable: beyond it a turn waits */
+#define TURN_GATHER_MS_MAX 20LL       /* commands wait so long for an entry that is being written */
 #define LIMBO_BYTES_MAX (16u << 20)
 #define PARKED_COMMANDS_MAX 16384     /* commands waiting for their order to be loaded */
 #define STORES_PER_SHARD_MAX 1000000

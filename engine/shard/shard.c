@@ -189,7 +189,8 @@ static bool is_blocked(const struct shard *s) {
     uint32_t slot;
     int64_t deadline_ms = timer_heap_first(&s->timers, &slot);
     return s->phase == SHARD_SERVING &&
-           (!shard_turn_has_room(s) || (deadline_ms != 0 && deadline_ms <= s->now_ms));
+           (!shard_turn_has_room(s) || s->gathering_since_ms != 0 ||
+            (deadline_ms != 0 && deadline_ms <= s->now_ms));
 }
 
 /* A replica that cannot go on answers what waits, and what still comes. */
@@ -256,6 +257,9 @@ static void next_look(struct shard *s, uint32_t done, int64_t *next_ms) {
         *next_ms = s->steward.pause_until_ms;
     if (s->phase == SHARD_INSTALLING && s->install_retry_ms < *next_ms)
         *next_ms = s->install_retry_ms;
+    if (s->phase == SHARD_SERVING && s->gathering_since_ms != 0 &&
+        s->gathering_since_ms + TURN_GATHER_MS_MAX < *next_ms)
+        *next_ms = s->gathering_since_ms + TURN_GATHER_MS_MAX;
     if (s->unpublished && s->published_ms + 20 < *next_ms) *next_ms = s->published_ms + 20;
     /* What is due and had to wait (for the limbo, which the storage's wake empties, or for memory)
      * would have the thread come back at once, over and over. */

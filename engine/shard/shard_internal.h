@@ -223,6 +223,7 @@ struct shard {
     struct actor_table table;
     struct timer_heap timers;
     struct outbox outbox;
+    int64_t gathering_since_ms;     /* commands wait for entries to be written, monotonic; 0 = no */
     struct turn turn;
     struct growth growth;
     struct shard_view view;         /* as taken; the newest that was told */

@@ -203,6 +203,7 @@ static void serve(struct shard *s) {
     s->serving_term = consensus_term(s->consensus);
     s->serving_since_ms = s->mono_ms;
     s->deposed = false;
+    s->gathering_since_ms = 0;
     s->stores_index = 0; /* from here on every event counts */
     if (s->alone) s->stats.recovery_ms = s->mono_ms - s->recovery_started_ms;
     else log_info("shard %u: leads and serves, term %" PRIu64, s->options.id, s->serving_term);
