@@ -83,6 +83,7 @@ static bool greeting_note_seen(struct node_peers *p, uint32_t from, const struct
     struct peer_seen *s = greeting_seen(p, from);
     bool back = s && s->silent;
     if (s) {
+        s->back = s->back || back || s->instance != h->instance;
         s->instance = h->instance;
         s->document = h->document;
         s->heard_ms = now_ms;
@@ -157,7 +158,8 @@ static void greeting_send(struct node_peers *p) {
 }
 
 /* A connection that was cut may wait for minutes before it notices, or tries again: a node that is
- * not heard, or says that it does not hear us, is dialled anew. The nodes_mutex is held. */
+ * not heard, or says that it does not hear us, is dialled anew. One that is heard again is dialled
+ * at once: its own hello is the quickest sign that somebody is there. The nodes_mutex is held. */
 static void greeting_look_after(struct node_peers *p, uint32_t node, int64_t now_ms) {
     pthread_mutex_lock(&p->seen_mutex);
     struct peer_seen *s = greeting_seen(p, node);
@@ -166,6 +168,9 @@ static void greeting_look_after(struct node_peers *p, uint32_t node, int64_t now
     bool deaf = s && !silent && now_ms - s->heard_us_ms > PEER_SILENT_MS;
     if (s && s->dialled_ms == 0) s->dialled_ms = now_ms; /* begun with set_nodes */
     bool redial = (silent || deaf) && now_ms - s->dialled_ms >= PEER_REDIAL_MS;
+    bool back = s && s->back && !silent;
+    if (back) s->back = false;
+    if (back && !transport_is_up(p->messages, node)) redial = true;
     if (redial) s->dialled_ms = now_ms;
     if (silent) s->silent = true;
     pthread_mutex_unlock(&p->seen_mutex);
@@ -173,10 +178,16 @@ static void greeting_look_after(struct node_peers *p, uint32_t node, int64_t now
         log_warn("node %u has not been heard for %d ms", node, PEER_SILENT_MS);
         leaders_forget_node(p->options.leaders, node);
     }
-    if (!redial) return;
-    node_peers_count(&p->redials);
-    transport_redial(p->messages, node);
-    transport_redial(p->snapshots, node);
+    if (s && !silent && !deaf) {
+        transport_heard(p->messages, node);
+        transport_heard(p->snapshots, node);
+    }
+    if (redial) {
+        node_peers_count(&p->redials);
+        transport_redial(p->messages, node);
+    }
+    if (back || (deaf && redial)) transport_redial(p->snapshots, node);
+    else if (redial) transport_unheard(p->snapshots, node);
 }
 
 static void *greeting_main(void *arg) {

@@ -16,6 +16,7 @@ struct peer_seen {
     int64_t heard_us_ms;           /* monotonic: when it had last heard this node, as it says */
     int64_t dialled_ms;            /* monotonic: when it was last given up and dialled anew */
     bool silent;                   /* nobody is sent there */
+    bool back;                     /* heard after a silence, or it has started anew */
     char endpoint[ENDPOINT_BYTES_MAX];
     char version[32];
     uint8_t level_min, level_max;  /* that it can work at; 0 = not heard */

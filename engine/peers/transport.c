@@ -11,7 +11,14 @@
 #include "engine/base/check.h"
 #include "engine/limits.h"
 
-enum { TRANSPORT_RECONNECT_MS_MIN = 20, TRANSPORT_RECONNECT_MS_MAX = 200 };
+/* nng waits a random part of the time that it has come to, which it doubles after each failure and
+ * sets back to the least with each connection that comes up: also one that the other side, which
+ * may be anybody, closes at once. So whoever has not been heard is dialled patiently. */
+enum {
+    TRANSPORT_RECONNECT_MS_MIN = 20,
+    TRANSPORT_RECONNECT_MS_MAX = 200,
+    TRANSPORT_PATIENT_MS = 1000
+};
 
 /* The way to one other node. Sockets change only when nobody is inside: see transport_enter(). */
 struct transport_lane {
@@ -21,6 +28,8 @@ struct transport_lane {
     atomic_int pipe_id;                   /* of the connection that stands; 0 = none */
     atomic_uint socket_id;
     nng_socket socket;
+    nng_dialer dialer;
+    bool patient;                         /* of the one thread that changes lanes */
     char endpoint[ENDPOINT_BYTES_MAX];
 };
 
@@ -157,26 +166,28 @@ static void transport_on_pipe(nng_pipe pipe, nng_pipe_ev event, void *arg) {
 }
 
 static int transport_lane_open(struct transport_lane *lane, uint32_t node, const char *endpoint,
-                               char *error, size_t error_bytes) {
+                               bool patient, char *error, size_t error_bytes) {
     struct transport *t = lane->transport;
-    nng_dialer dialer;
+    int least_ms = patient ? TRANSPORT_PATIENT_MS : TRANSPORT_RECONNECT_MS_MIN;
+    int most_ms = patient ? TRANSPORT_PATIENT_MS : TRANSPORT_RECONNECT_MS_MAX;
     int rc = nng_push0_open(&lane->socket);
     if (rc != 0) {
         snprintf(error, error_bytes, "cannot open a socket: %s", nng_strerror(rc));
         return rc;
     }
     nng_socket s = lane->socket;
+    lane->patient = patient;
     atomic_store(&lane->pipe_id, 0);
     atomic_store(&lane->socket_id, (unsigned)nng_socket_id(s));
     snprintf(lane->endpoint, sizeof lane->endpoint, "%s", endpoint);
     atomic_store(&lane->node, node);
     rc = nng_socket_set_int(s, NNG_OPT_SENDBUF, (int)t->options.queue_messages);
-    if (rc == 0) rc = nng_socket_set_ms(s, NNG_OPT_RECONNMINT, TRANSPORT_RECONNECT_MS_MIN);
-    if (rc == 0) rc = nng_socket_set_ms(s, NNG_OPT_RECONNMAXT, TRANSPORT_RECONNECT_MS_MAX);
+    if (rc == 0) rc = nng_socket_set_ms(s, NNG_OPT_RECONNMINT, least_ms);
+    if (rc == 0) rc = nng_socket_set_ms(s, NNG_OPT_RECONNMAXT, most_ms);
     if (rc == 0) rc = nng_pipe_notify(s, NNG_PIPE_EV_ADD_POST, transport_on_pipe, lane);
     if (rc == 0) rc = nng_pipe_notify(s, NNG_PIPE_EV_REM_POST, transport_on_pipe, lane);
     if (rc != 0) snprintf(error, error_bytes, "cannot set a socket: %s", nng_strerror(rc));
-    else rc = tls_dial(s, endpoint, &t->tls, &dialer, error, error_bytes);
+    else rc = tls_dial(s, endpoint, &t->tls, &lane->dialer, error, error_bytes);
     return rc;
 }
 
@@ -226,7 +237,8 @@ bool transport_set_peers(struct transport *t, const struct transport_peer *peers
         if (transport_has(t, peers[i].node)) continue;
         struct transport_lane *lane = transport_free_lane(t);
         require(lane != NULL);
-        if (transport_lane_open(lane, peers[i].node, peers[i].endpoint, error, error_bytes) == 0)
+        if (transport_lane_open(lane, peers[i].node, peers[i].endpoint, false, error,
+                                error_bytes) == 0)
             continue;
         good = false;
         if (atomic_load(&lane->node) != 0) transport_lane_close(lane);
@@ -241,12 +253,31 @@ void transport_redial(struct transport *t, uint32_t node) {
         if (atomic_load(&lane->node) != node) continue;
         memcpy(endpoint, lane->endpoint, sizeof endpoint);
         transport_lane_close(lane);
-        (void)transport_lane_open(lane, node, endpoint, error, sizeof error);
+        (void)transport_lane_open(lane, node, endpoint, true, error, sizeof error);
         if (atomic_load(&lane->node) == node) return;
         /* It could be dialled before. Not even a socket now: the next call finds the lane. */
         memcpy(lane->endpoint, endpoint, sizeof endpoint);
         atomic_store(&lane->node, node);
         return;
+    }
+}
+
+void transport_unheard(struct transport *t, uint32_t node) {
+    for (uint32_t i = 0; i < NODES_MAX; i++) {
+        if (atomic_load(&t->lanes[i].node) == node && !t->lanes[i].patient)
+            transport_redial(t, node);
+    }
+}
+
+void transport_heard(struct transport *t, uint32_t node) {
+    for (uint32_t i = 0; i < NODES_MAX; i++) {
+        struct transport_lane *lane = &t->lanes[i];
+        if (atomic_load(&lane->node) != node || !lane->patient) continue;
+        if (atomic_load(&lane->pipe_id) == 0) continue;
+        int rc = nng_dialer_set_ms(lane->dialer, NNG_OPT_RECONNMINT, TRANSPORT_RECONNECT_MS_MIN);
+        if (rc == 0)
+            rc = nng_dialer_set_ms(lane->dialer, NNG_OPT_RECONNMAXT, TRANSPORT_RECONNECT_MS_MAX);
+        lane->patient = rc != 0;
     }
 }
 

@@ -52,9 +52,18 @@ void transport_start(struct transport *t);
 bool transport_set_peers(struct transport *t, const struct transport_peer *peers, uint32_t count,
                          char *error, size_t error_bytes);
 
-/* Gives up the connection to a node, if any, and dials anew: one that was cut off may otherwise
- * wait for minutes. The thread of transport_set_peers(). */
+/* Gives up the connection to a node, if any, and dials anew, at once and then about twice a second:
+ * one that was cut off may otherwise wait for minutes. The thread of transport_set_peers(). */
 void transport_redial(struct transport *t, uint32_t node);
+
+/* Nothing is heard of the node: its connection, which nobody needs now, is dialled patiently until
+ * transport_heard(). The thread of transport_set_peers(). */
+void transport_unheard(struct transport *t, uint32_t node);
+
+/* The node itself is known to be at the other end: if its connection breaks it is dialled anew
+ * within milliseconds again. (A stranger at its address could have that as often as it likes.) The
+ * thread of transport_set_peers(). */
+void transport_heard(struct transport *t, uint32_t node);
 
 bool transport_is_up(const struct transport *t, uint32_t node);
 
