@@ -116,7 +116,7 @@ int cli_cluster_grow(struct cli *cli) {
 }
 
 int cli_cluster_cancel_grow(struct cli *cli) {
-    return change(cli, COMMAND_CLUSTER_CANCEL_GROW, NULL, 0, false);
+    return change(cli, COMMAND_CLUSTER_CANCEL_GROW, NULL, 0, true);
 }
 
 /* What a shard's leader says of it; to be freed with cluster_status_free() if found. */

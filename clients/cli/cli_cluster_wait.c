@@ -12,7 +12,8 @@
 enum { WAIT_LOOK_MS = 400, WAIT_LINE_BYTES = 160, WAIT_DEFAULT_MS = 600000, WAIT_SILENT_MS = 3000,
        STANDBY = 1, VOTER = 2 };
 
-struct wait_shard { char line[WAIT_LINE_BYTES]; };
+/* The newest two: between leaders a group says one thing and the other in turn. */
+struct wait_shard { char line[WAIT_LINE_BYTES], before[WAIT_LINE_BYTES]; };
 
 struct wait {
     struct cli *cli;
@@ -144,9 +145,11 @@ static void look(struct wait *w) {
         if (d->shards[i].state != CLUSTER_SHARD_ACTIVE) continue;
         describe(w, &d->shards[i], line);
         if (line[0]) w->open++;
-        if (strcmp(line, w->last[i].line) == 0) continue;
+        if (strcmp(line, w->last[i].line) == 0 || strcmp(line, w->last[i].before) == 0) continue;
+        if (!line[0]) continue; /* what comes after that may be the same once more */
+        memcpy(w->last[i].before, w->last[i].line, sizeof line);
         memcpy(w->last[i].line, line, sizeof line);
-        if (line[0] && !w->cli->quiet && !w->cli->json) {
+        if (!w->cli->quiet && !w->cli->json) {
             printf("%s\n", line);
             fflush(stdout);
         }

@@ -270,7 +270,7 @@ const struct cli_command cli_commands[] = {
      "Orders that are there stay where they are.", "jumun cluster grow --shards 12 --in 10m",
      grow_options, 0, 0, false, cli_cluster_grow},
     {"cluster cancel-grow", "", "call the newest growth off, until 70 s before it begins", NULL,
-     "jumun cluster cancel-grow", NULL, 0, 0, false, cli_cluster_cancel_grow},
+     "jumun cluster cancel-grow", wait_options, 0, 0, false, cli_cluster_cancel_grow},
     {"cluster raise-level", "[LEVEL]", "write what came with a newer version, once all nodes run "
      "it", NULL, "jumun cluster raise-level", NULL, 0, 1, false, cli_cluster_raise_level},
     {"cluster retire", "SHARD", "stop a shard that no order can belong to any more", NULL,

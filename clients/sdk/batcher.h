@@ -88,6 +88,7 @@ struct lane_shared {
 struct lane {
     struct lane_shared *shared;
     struct endpoint *_Atomic endpoint; /* NULL = whichever node serves */
+    uint32_t shard;            /* whose lane it is */
 
     _Alignas(64) struct call *_Atomic incoming; /* newest first */
     atomic_uint waiting;       /* pushed and not in flight: for the queue's bound */

@@ -165,8 +165,11 @@ static void ending_results(struct slot_ending *e, struct reply *reply) {
             ending_garbage(e, i);
             return;
         }
-        if (reply->leader_bytes > 0 && !e->redirected) {
-            struct lane *lane = e->slot->lane;
+        struct lane *lane = e->slot->lane;
+        /* By a map that is older than the node's a command may belong to another shard: where that
+         * one is led is not where this lane's commands go. A newer map is asked for, and the node
+         * passes the command on meanwhile. */
+        if (reply->leader_bytes > 0 && !e->redirected && result.shard == lane->shard) {
             lane->shared->redirect(lane->shared->redirect_arg, lane, reply->leader,
                                    reply->leader_bytes);
             e->redirected = true;

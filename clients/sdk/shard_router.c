@@ -32,6 +32,7 @@ static bool router_set_lanes(struct shard_router *r, const struct shard_map *map
             continue;
         }
         if (!(lane = lane_new(r->shared, e))) return false;
+        lane->shard = i;
         atomic_store(&r->lanes[i], lane);
         atomic_store(&r->lanes_count, i + 1);
     }

@@ -251,15 +251,19 @@ static enum result_code ingress_pass_on(struct ingress *g, struct exchange *e, u
     return forwarding_send(g->forwarder, e, part, node) ? RESULT_OK : RESULT_NOT_LEADER;
 }
 
-static void ingress_offer_parts(struct ingress *g, struct exchange *e, bool general,
+/* `expected`: the shard whose endpoint it came to; SPLIT_NO_SHARD = the general one. */
+static void ingress_offer_parts(struct ingress *g, struct exchange *e, uint32_t expected,
                                 enum result_code refusal) {
     uint32_t refused = 0;
     for (uint32_t i = 0; i < e->split.parts_count; i++) {
         struct request_part *part = &e->split.parts[i];
         uint32_t count = part->count; /* once it is given away it may be gone */
         uint32_t shard = e->split.part_shards[i], retry_after_ms = INGRESS_OVERLOADED_RETRY_MS;
+        /* A client whose map is older than ours comes to the wrong shard's endpoint: what it was
+         * told there of another shard's leader would lead its other commands astray. */
+        bool passes = shard != expected; /* none is of the general endpoint's number */
         enum result_code code =
-            refusal != RESULT_OK ? refusal : ingress_pass_on(g, e, i, general, &retry_after_ms);
+            refusal != RESULT_OK ? refusal : ingress_pass_on(g, e, i, passes, &retry_after_ms);
         if (code == RESULT_OK) continue;
         refused++;
         if (code == RESULT_NOT_LEADER && g->options.leaders && ingress_is_retired(g, shard)) {
@@ -311,7 +315,7 @@ static void ingress_take(struct ingress_context *c, nng_msg *message) {
     ingress_answer_local(g, e);
     enum result_code refusal = ingress_admit(g, endpoint);
     if (refusal == RESULT_OVERLOADED) ingress_add(&g->overloaded, 1);
-    ingress_offer_parts(g, e, endpoint->expected_shard == SPLIT_NO_SHARD, refusal);
+    ingress_offer_parts(g, e, endpoint->expected_shard, refusal);
 }
 
 static void ingress_sent(struct ingress_context *c, int rc) {

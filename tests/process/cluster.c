@@ -154,6 +154,41 @@ static void place_at_one(int node) {
     raw_close(&client);
 }
 
+/* As a client does whose map is from before a growth: the endpoint of one shard gets commands for
+ * all. Those of other shards are passed on to whoever leads them; its own, if another node leads
+ * it, are told where. */
+static void place_at_wrong_shard(int node, int shard) {
+    struct raw_client client;
+    struct raw_reply reply;
+    struct raw_request request;
+    char endpoint[80];
+    enum { COUNT = 60 };
+    snprintf(endpoint, sizeof endpoint, "tcp://127.0.0.1:%d", port_of(&nodes[node]) + 1 + shard);
+    raw_open(&client, endpoint);
+    for (int tries = 0;; tries++) {
+        uint32_t strays = 0, refused = 0;
+        raw_begin(&request, 0, COUNT);
+        for (int i = 0; i < COUNT; i++) {
+            struct raw_id key = raw_key(), id = raw_id();
+            raw_place(&request, &key, &id, "store-c", 2);
+        }
+        raw_ask(&client, &request, &reply);
+        if (reply.code != 0 || reply.count != COUNT) test_fail(&nodes[node], "no whole reply");
+        for (uint32_t i = 0; i < COUNT; i++) {
+            struct raw_result r = raw_result(&reply, i);
+            if ((int)r.shard == shard) continue;
+            strays++;
+            refused += r.code != 0;
+        }
+        raw_reply_free(&reply);
+        if (strays > 0 && refused == 0) break;
+        if (tries == 200)
+            test_fail(&nodes[node], "%u of %u orders of other shards are refused", refused, strays);
+        sleep_ms(50); /* an election */
+    }
+    raw_close(&client);
+}
+
 /* -- logs -------------------------------------------------------------------------------------- */
 
 struct log_copy {
@@ -211,6 +246,7 @@ static void case_failover(void) {
     jumun_client *client = cluster_client();
     place_some(client, 200);
     for (int i = 0; i < NODES; i++) place_at_one(i);
+    for (int i = 0; i < NODES * SHARDS; i++) place_at_wrong_shard(i % NODES, i / NODES);
     for (int victim = 0; victim < NODES; victim++) { /* each leads a shard */
         node_kill(&nodes[victim]);
         place_some(client, 200);

@@ -115,7 +115,7 @@ static void pack_result(struct fake_engine *e, struct fake_message *m, uint32_t 
     msgpack_pack_array(p, refused ? m->leader ? 8 : 7 : value ? 6 : 4);
     msgpack_pack_int(p, m->codes[i]);
     msgpack_pack_uint32(p, i + 1); /* the version tells the position in the message */
-    msgpack_pack_uint32(p, m->endpoint < 0 ? 99 : (uint32_t)m->endpoint);
+    msgpack_pack_uint32(p, m->shard);
     msgpack_pack_uint64(p, m->number);
     if (refused) {
         msgpack_pack_int(p, 0);
@@ -177,6 +177,7 @@ static void fake_received(struct fake_context *c) {
     require(ok); /* the library never sends what is not msgpack */
     nng_msg_free(request);
     m->endpoint = c->endpoint;
+    m->shard = m->endpoint < 0 ? 99 : (uint32_t)m->endpoint;
     if (m->commands[0].kind < JUMUN_NODE_PING) {
         pthread_mutex_lock(&e->mutex);
         m->number = atomic_load(&e->messages);

@@ -33,6 +33,7 @@ struct fake_message {
     int codes[FAKE_COMMANDS_MAX];        /* 0 = done */
     uint32_t retry_after_ms;             /* for refusals */
     const char *leader;                  /* for refusals: told as the leader's endpoint; or NULL */
+    uint32_t shard;                      /* told as the shard that it is about; 99 = none */
 };
 
 typedef void (*fake_script)(void *arg, struct fake_message *message);
