@@ -242,7 +242,7 @@ static int export_stream(struct export *x, struct merge *m, uint64_t total) {
             progress_update(&p, total ? (double)records / (double)total : -1, records, "");
         }
     }
-    progress_end(&p, 1, records, "");
+    progress_end(&p, records < total ? (double)records / (double)total : 1, records, "");
     /* Only who was sent all is told that it was all. */
     bool whole = !x->gone && x->faults == 0 && !source_failure(&x->replay->source);
     int status = export_finish(x, whole);

@@ -41,6 +41,7 @@ struct feed_call {
     struct feed_link *link;
     nng_aio *aio;
     nng_ctx ctx;
+    bool busy;                     /* something was sent whose answer was not taken; the owner's */
     uint32_t generation;           /* of the socket that `ctx` is on; 0 = there is none */
     pthread_mutex_t lock;          /* guards state, rc, dropped */
     pthread_cond_t done;
@@ -283,7 +284,7 @@ struct feed_call *feed_call_open(struct feed_link *link) {
 
 /* Back to idle: nothing is on its way, and no answer is kept. */
 static void call_rest(struct feed_call *c) {
-    if (c->state == CALL_IDLE) return; /* only the owner's thread leaves that state */
+    if (!c->busy) return;
     pthread_mutex_lock(&c->lock);
     c->dropped = true;
     pthread_mutex_unlock(&c->lock);
@@ -294,7 +295,7 @@ static void call_rest(struct feed_call *c) {
     nng_aio_wait(c->aio);
     if (c->rc == 0) nng_msg_free(nng_aio_get_msg(c->aio));
     nng_aio_set_msg(c->aio, NULL);
-    c->dropped = false;
+    c->dropped = c->busy = false;
     c->state = CALL_IDLE;
 }
 
@@ -328,10 +329,12 @@ static void call_attempt(struct feed_call *c) {
     call_rest(c);
     if (!call_bind(c) || nng_msg_alloc(&message, c->bytes) != 0) {
         c->rc = NNG_ENOMEM;
+        c->busy = true;
         c->state = CALL_DONE;
         return;
     }
     memcpy(nng_msg_body(message), c->question, c->bytes);
+    c->busy = true;
     c->state = CALL_SENDING;
     nng_aio_set_msg(c->aio, message);
     nng_aio_set_timeout(c->aio, LINK_ATTEMPT_MS);
@@ -373,7 +376,7 @@ static bool call_settle(struct feed_call *c) {
 nng_msg *feed_call_wait(struct feed_call *c, char *error, size_t error_bytes) {
     struct feed_link *l = c->link;
     uint64_t end_ns = text_mono_ns() + (uint64_t)feed_link_settings.patience_ms * 1000000;
-    require(c->state != CALL_IDLE);
+    require(c->busy);
     for (;;) {
         if (!call_settle(c)) {
             link_fail(l, error, error_bytes, "given up");
@@ -383,6 +386,7 @@ nng_msg *feed_call_wait(struct feed_call *c, char *error, size_t error_bytes) {
         if (c->rc == 0) {
             nng_msg *message = nng_aio_get_msg(c->aio);
             nng_aio_set_msg(c->aio, NULL);
+            c->busy = false;
             c->state = CALL_IDLE;
             return message;
         }

@@ -253,7 +253,7 @@ static int play_stream(struct play *p, struct merge *m, uint64_t total) {
     pthread_mutex_lock(&p->lock);
     while (p->in_flight > 0) pthread_cond_wait(&p->answered, &p->lock);
     pthread_mutex_unlock(&p->lock);
-    progress_end(&progress, 1, p->sent, "");
+    progress_end(&progress, records < total ? (double)records / (double)total : 1, p->sent, "");
     if (replay_interrupted()) return REPLAY_STOPPED;
     return ok ? REPLAY_DONE : REPLAY_FAILED;
 }
