@@ -154,6 +154,7 @@ static void catch_up_pay(struct catch_up *c) {
     }
 }
 
+/* The mutex is held. */
 static void catch_up_charge(struct catch_up *c) {
     if (c->options.bytes_per_second == 0) return;
     int64_t now_ns = clock_mono_ns();
@@ -265,6 +266,12 @@ void catch_up_stop(struct catch_up *c) {
     pthread_cond_destroy(&c->changed);
     pthread_mutex_destroy(&c->mutex);
     free(c);
+}
+
+void catch_up_pace(struct catch_up *c, uint64_t bytes_per_second) {
+    pthread_mutex_lock(&c->mutex);
+    c->options.bytes_per_second = bytes_per_second;
+    pthread_mutex_unlock(&c->mutex);
 }
 
 void catch_up_stats(struct catch_up *c, struct catch_up_stats *stats) {

@@ -190,6 +190,13 @@ static void greeting_look_after(struct node_peers *p, uint32_t node, int64_t now
     else if (redial) transport_unheard(p->snapshots, node);
 }
 
+/* Running traffic comes before followers that lag. */
+static void greeting_pace(struct node_peers *p, int64_t now_ms) {
+    uint64_t rate = pace_rate(&p->pace, now_ms);
+    catch_up_pace(p->catch_up, rate);
+    snapshots_pace(p->states, rate);
+}
+
 static void *greeting_main(void *arg) {
     struct node_peers *p = arg;
     pthread_setname_np(pthread_self(), "greeter");
@@ -203,6 +210,7 @@ static void *greeting_main(void *arg) {
             if (p->nodes[i] != p->options.node) greeting_look_after(p, p->nodes[i], now_ms);
         }
         pthread_mutex_unlock(&p->nodes_mutex);
+        greeting_pace(p, now_ms);
         doorbell_sleep(&p->bell, PEER_HELLO_MS);
         const struct timespec spacing = {0, GREETING_SPACING_MS * 1000000L};
         nanosleep(&spacing, NULL);

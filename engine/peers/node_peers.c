@@ -53,6 +53,8 @@ static void node_peers_send_consensus(struct peers *peers, uint32_t shard, struc
         catch_up_offer(p->catch_up, shard, storage, message);
         return;
     }
+    for (uint32_t i = 0; i < message->records_count; i++)
+        pace_note(&p->pace, node, message->records[i]->header.payload_bytes);
     node_peers_post(p, shard, message);
 }
 
@@ -190,6 +192,7 @@ struct node_peers *node_peers_open(const struct node_peers_options *options, cha
     snprintf(p->client_endpoint, sizeof p->client_endpoint, "%s", options->client_endpoint);
     pthread_mutex_init(&p->nodes_mutex, NULL);
     pthread_mutex_init(&p->seen_mutex, NULL);
+    p->pace.bound = options->catch_up_bytes_per_second;
     greeting_init(p);
     if (node_peers_listen_all(p, error, error_bytes)) {
         int rc = greeting_start(p);

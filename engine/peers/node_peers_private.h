@@ -6,6 +6,7 @@
 
 #include "engine/base/doorbell.h"
 #include "engine/peers/node_peers.h"
+#include "engine/peers/pace.h"
 #include "engine/peers/snapshots.h"
 
 /* What is known of another node from its hellos. */
@@ -29,6 +30,7 @@ struct node_peers {
     struct transport *messages, *snapshots;
     struct catch_up *catch_up;
     struct snapshots *states;
+    struct pace pace;              /* of both; looked at by the greeter */
     uint64_t instance;             /* of this run */
     int64_t started_ms;            /* Unix */
     atomic_ullong document;

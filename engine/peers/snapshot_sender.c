@@ -250,12 +250,16 @@ static int64_t sender_send_some(struct snapshot_sender *s, int64_t now_ms) {
 
 /* -- the outside ----------------------------------------------------------------------------- */
 
+void snapshot_sender_pace(struct snapshot_sender *s, uint64_t bytes_per_second) {
+    s->options.bytes_per_second = bytes_per_second ? bytes_per_second : SNAPSHOT_BYTES_PER_SECOND;
+}
+
 struct snapshot_sender *snapshot_sender_new(const struct snapshot_sender_options *options) {
     struct snapshot_sender *s = calloc(1, sizeof *s);
     if (!s) return NULL;
     s->options = *options;
     s->fd = -1;
-    if (s->options.bytes_per_second == 0) s->options.bytes_per_second = SNAPSHOT_BYTES_PER_SECOND;
+    snapshot_sender_pace(s, options->bytes_per_second);
     if (s->options.chunk_bytes == 0) s->options.chunk_bytes = SNAPSHOT_CHUNK_BYTES_MAX;
     require(s->options.chunk_bytes <= SNAPSHOT_CHUNK_BYTES_MAX);
     int n = snprintf(s->path, sizeof s->path, "%s/to-%llu.state", options->directory,

@@ -63,6 +63,9 @@ void snapshot_sender_stop(struct snapshot_sender *s, int64_t now_ms);
 void snapshot_sender_receive(struct snapshot_sender *s, const struct snapshot_frame *frame,
                              int64_t now_ms);
 
+/* Changes the bound of bytes a second; 0 = SNAPSHOT_BYTES_PER_SECOND. */
+void snapshot_sender_pace(struct snapshot_sender *s, uint64_t bytes_per_second);
+
 /* Sends what may be sent now. Returns when to call again at the latest; INT64_MAX = when something
  * comes in. */
 int64_t snapshot_sender_work(struct snapshot_sender *s, int64_t now_ms);

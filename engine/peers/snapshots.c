@@ -43,6 +43,7 @@ struct snapshots_replica {
 
 struct snapshots {
     struct snapshots_options options;
+    atomic_ullong bytes_per_second;
     pthread_t thread;
     struct doorbell bell;
     atomic_bool stop;
@@ -97,7 +98,7 @@ static struct snapshot_sender *snapshots_sender(struct snapshots_replica *r, uin
     snprintf(directory, sizeof directory, "%s/outgoing", r->directory);
     const struct snapshot_sender_options options = {
         .shard = r->shard, .from = r->server, .to = to, .storage = r->storage,
-        .directory = directory, .bytes_per_second = r->all->options.bytes_per_second,
+        .directory = directory, .bytes_per_second = atomic_load(&r->all->bytes_per_second),
         .send = snapshots_send, .wake = snapshots_wake, .arg = r};
     r->senders[unused] = snapshot_sender_new(&options);
     if (!r->senders[unused]) return NULL;
@@ -165,6 +166,7 @@ static int64_t snapshots_work(struct snapshots *s, int64_t now_ms) {
         if (at_ms < next_ms) next_ms = at_ms;
         for (uint32_t i = 0; i < CONSENSUS_SERVERS_MAX; i++) {
             if (!r->senders[i]) continue;
+            snapshot_sender_pace(r->senders[i], atomic_load(&s->bytes_per_second));
             at_ms = snapshot_sender_work(r->senders[i], now_ms);
             if (at_ms < next_ms) next_ms = at_ms;
         }
@@ -202,6 +204,7 @@ struct snapshots *snapshots_start(const struct snapshots_options *options, char 
         return NULL;
     }
     s->options = *options;
+    atomic_store(&s->bytes_per_second, options->bytes_per_second);
     s->last = &s->first;
     pthread_mutex_init(&s->queue_mutex, NULL);
     pthread_mutex_init(&s->mutex, NULL);
@@ -240,6 +243,10 @@ bool snapshots_add(struct snapshots *s, uint32_t shard, uint64_t server, struct 
     pthread_mutex_unlock(&s->mutex);
     doorbell_ring(&s->bell);
     return true;
+}
+
+void snapshots_pace(struct snapshots *s, uint64_t bytes_per_second) {
+    atomic_store(&s->bytes_per_second, bytes_per_second);
 }
 
 void snapshots_remove(struct snapshots *s, uint32_t shard) {

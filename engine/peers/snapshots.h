@@ -36,6 +36,9 @@ struct snapshots *snapshots_start(const struct snapshots_options *options, char 
 bool snapshots_add(struct snapshots *s, uint32_t shard, uint64_t server, struct storage *storage,
                    const char *directory);
 
+/* Changes bytes_per_second, for what is sent from now on. Any thread. */
+void snapshots_pace(struct snapshots *s, uint64_t bytes_per_second);
+
 /* Ends all transfers of a replica; its storage is not touched any more. Any thread but the shards'.
  * May wait for the disk. */
 void snapshots_remove(struct snapshots *s, uint32_t shard);

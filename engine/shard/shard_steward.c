@@ -13,7 +13,8 @@ enum {
     PREFERRED_AFTER_MS = 1000,   /* of a lead, before the preferred server gets it */
     BLOCKED_MS_MAX = 2000,       /* a disk without room, or one that stands still */
     SILENT_MS_MAX = 5000,        /* an unwanted voter counts as dead then */
-    TARGET_LAG_MAX = 256
+    TARGET_LAG_MAX = 256,
+    PREFERRED_LAG_MAX = 32       /* entries that turns would wait for: it is not urgent */
 };
 
 static bool holds(const uint64_t *ids, uint32_t count, uint64_t id) {
@@ -105,6 +106,7 @@ static bool preferred_waits(const struct shard *s, const struct consensus_group 
     const struct shard_placement *p = &s->steward.placement;
     const struct consensus_server *m = member(g, p->preferred);
     return p->preferred != s->options.server_id && m && can_lead(s, m) &&
+           m->match_index + PREFERRED_LAG_MAX >= consensus_last_index(s->consensus) &&
            s->phase == SHARD_SERVING && s->mono_ms - s->serving_since_ms >= PREFERRED_AFTER_MS &&
            all_placed_vote(p, g) && g->count == p->count;
 }

@@ -1,0 +1,70 @@
+/* The pace of followers that lag, beside running traffic. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <cmocka.h>
+
+#include "engine/peers/pace.h"
+
+enum { MIB = 1 << 20 };
+
+/* Seconds of traffic to two followers, looked at five times a second. Returns the last rate. */
+static uint64_t run(struct pace *pace, int64_t *now_ms, int seconds, uint64_t bytes_per_second) {
+    uint64_t rate = 0;
+    for (int i = 0; i < 5 * seconds; i++) {
+        *now_ms += 200;
+        pace_note(pace, 2, bytes_per_second / 5);
+        pace_note(pace, 3, bytes_per_second / 10); /* it lags */
+        rate = pace_rate(pace, *now_ms);
+    }
+    return rate;
+}
+
+static void an_idle_node_sends_as_fast_as_allowed(void **state) {
+    struct pace pace = {.bound = 32 * MIB};
+    int64_t now_ms = 1;
+    assert_int_equal(pace_rate(&pace, now_ms), 32 * MIB);
+    assert_int_equal(run(&pace, &now_ms, 5, 0), 32 * MIB);
+    assert_int_equal(run(&pace, &now_ms, 5, MIB), 32 * MIB);
+}
+
+static void a_busy_one_sends_a_quarter_more_than_it_writes(void **state) {
+    struct pace pace = {.bound = 32 * MIB};
+    int64_t now_ms = 1;
+    uint64_t rate;
+    pace_rate(&pace, now_ms);
+    rate = run(&pace, &now_ms, 10, 8 * MIB);
+    assert_in_range(rate, 10 * MIB - MIB / 8, 10 * MIB);
+    rate = run(&pace, &now_ms, 10, 3 * MIB); /* never too little to get anywhere */
+    assert_int_equal(rate, 4 * MIB);
+    rate = run(&pace, &now_ms, 10, 100 * MIB);
+    assert_int_equal(rate, 32 * MIB);
+    rate = run(&pace, &now_ms, 10, 0);
+    assert_int_equal(rate, 32 * MIB);
+}
+
+static void looks_in_between_change_nothing(void **state) {
+    struct pace pace = {.bound = 32 * MIB};
+    int64_t now_ms = 1;
+    pace_rate(&pace, now_ms);
+    uint64_t rate = run(&pace, &now_ms, 10, 8 * MIB);
+    pace_note(&pace, 2, 50 * MIB);
+    for (int i = 0; i < 100; i++) assert_int_equal(pace_rate(&pace, now_ms + i), rate);
+}
+
+static void without_a_bound_there_is_none(void **state) {
+    struct pace pace = {.bound = 0};
+    int64_t now_ms = 1;
+    pace_rate(&pace, now_ms);
+    assert_int_equal(run(&pace, &now_ms, 5, 8 * MIB), 0);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(an_idle_node_sends_as_fast_as_allowed),
+        cmocka_unit_test(a_busy_one_sends_a_quarter_more_than_it_writes),
+        cmocka_unit_test(looks_in_between_change_nothing),
+        cmocka_unit_test(without_a_bound_there_is_none),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
