@@ -4,7 +4,10 @@
   cluster_measure.py --build build-release [--seconds N] [--only throughput,catch-up] [--away S]
 
 throughput   128 commands a message against all three nodes
-catch-up     the same with one node killed for S seconds, and while it comes back
+catch-up     windows of --window seconds, one after the other in one run: --windows of them with
+             all three nodes, S seconds with one node killed, windows while it catches up, and as
+             many again when it has. The last line compares the medians with that of the first
+             windows, and tells how long the catch-up took
 
 Prints one line of JSON for each measurement. Exit codes: 0 measured, 1 something failed, 2 usage.
 """
@@ -13,6 +16,7 @@ import json
 import os
 import shutil
 import signal
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -22,6 +26,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..'
 import ports  # noqa: E402
 
 NODES, PORTS_A_NODE, PEERS_BEHIND = 3, 50, 40
+LAG_OF_A_FOLLOWER = 100   # entries under way at any time
 
 
 class Cluster:
@@ -57,12 +62,54 @@ class Cluster:
         result = json.loads(run.stdout)
         result['what'], result['load_average'] = what, os.getloadavg()[0]
         print(json.dumps(result), flush=True)
+        return result['commands_per_second']
+
+    def lag(self, n):
+        """Entries that node n has not applied yet, all shards; None while it does not answer."""
+        last, own = {}, {}
+        for place, endpoint in enumerate(self.endpoints):
+            told = subprocess.run([f'{self.build}/clients/cli/jumun', '-e', endpoint, '--json',
+                                   'status'], text=True, stdout=subprocess.PIPE,
+                                  stderr=subprocess.DEVNULL, check=False)
+            if told.returncode != 0:
+                return None
+            for shard in json.loads(told.stdout)['shards']:
+                number, index = shard['shard'], shard['applied_index']
+                if place == n:
+                    own[number] = index
+                last[number] = max(last.get(number, 0), index)
+        return sum(last[k] - own.get(k, 0) for k in last)
 
     def end(self):
         for node in self.nodes:
             if node and node.poll() is None:
                 node.send_signal(signal.SIGKILL)
                 node.wait()
+
+
+def catch_up(cluster, o):
+    what = ['--in-flight', o.in_flight, '--seconds', str(o.window), '--warmup', '0.5', '--quiet']
+    before = [cluster.bench('all three', *what) for _ in range(o.windows)]
+    cluster.nodes[2].kill()
+    cluster.nodes[2].wait()
+    begun = time.monotonic()
+    cluster.bench('one is away', '--in-flight', o.in_flight, '--seconds', str(o.away), '--quiet')
+    away = time.monotonic() - begun
+    cluster.start(2)
+    begun, during, lag = time.monotonic(), [], None
+    while (lag is None or lag > LAG_OF_A_FOLLOWER) and len(during) < o.windows_max:
+        during.append(cluster.bench('it catches up', *what))
+        lag = cluster.lag(2)
+    took = time.monotonic() - begun
+    after = [cluster.bench('it has caught up', *what) for _ in range(o.windows)]
+    base = statistics.median(before)
+    print(json.dumps({
+        'what': 'catch-up', 'away_seconds': round(away), 'caught_up': lag is not None and
+        lag <= LAG_OF_A_FOLLOWER, 'took_seconds': round(took), 'before': base,
+        'during': statistics.median(during), 'after': statistics.median(after),
+        'during_of_before': round(statistics.median(during) / base, 3),
+        'worst_window_of_before': round(min(during) / base, 3),
+        'after_of_before': round(statistics.median(after) / base, 3)}), flush=True)
 
 
 def main():
@@ -72,6 +119,10 @@ def main():
     parser.add_argument('--away', type=float, default=30)
     parser.add_argument('--only', default='throughput,catch-up')
     parser.add_argument('--shards', type=int, default=3)
+    parser.add_argument('--in-flight', default='16', help='of the catch-up')
+    parser.add_argument('--window', type=float, default=3)
+    parser.add_argument('--windows', type=int, default=5)
+    parser.add_argument('--windows-max', type=int, default=200)
     o = parser.parse_args()
     folder = tempfile.mkdtemp(prefix='jumun-measure.', dir=os.environ.get('TMPDIR', '/var/tmp'))
     cluster = Cluster(o.build, folder)
@@ -79,17 +130,11 @@ def main():
     try:
         cluster.form(o.shards)
         if 'throughput' in o.only:
-            for in_flight in ('8', '16', '32'):
+            for in_flight in ('8', '16', '32', '64'):
                 cluster.bench(f'three nodes, {in_flight} messages in flight', '--in-flight',
                               in_flight, *seconds)
         if 'catch-up' in o.only:
-            cluster.nodes[2].kill()
-            cluster.nodes[2].wait()
-            begun = time.monotonic()
-            cluster.bench('one node is away', '--seconds', str(o.away))
-            print(f'away for {time.monotonic() - begun:.0f} s', file=sys.stderr)
-            cluster.start(2)
-            cluster.bench('it comes back', *seconds)
+            catch_up(cluster, o)
     finally:
         cluster.end()
         shutil.rmtree(folder, ignore_errors=True)
