@@ -9,6 +9,7 @@
 #include "engine/base/ulid.h"
 #include "engine/replica/applier_internal.h"
 
+enum { PUBLISH_AHEAD = 8 }; /* orders whose memory is asked for before they are put */
 static const uint64_t applier_memory_bytes = 256ull << 20;
 static const int64_t applier_minutes_kept_ms = 8 * 86400000ll;
 
@@ -60,6 +61,7 @@ void applier_free(struct applier *a) {
     for (int v = 0; v < VIEWS_COUNT; v++) sums_fini(&a->sums[v]);
     sums_fini(&a->disk.rolled);
     if (a->fold) fold_free(a->fold);
+    free(a->dirty);
     for (int v = 0; v < VIEWS_COUNT; v++) free(a->disk.ops[v].list);
     free(a->disk.keys);
     free(a->disk.sorted);
@@ -263,6 +265,28 @@ void applier_abort(struct applier *a) {
     forget(a);
 }
 
+static bool list_dirty(struct applier *a) {
+    uint32_t count = fold_dirty_count(a->fold), n = 0;
+    if (count > a->dirty_capacity) {
+        struct fold_order **dirty = realloc(a->dirty, 2 * (size_t)count * sizeof *dirty);
+        if (!dirty) return false;
+        a->dirty = dirty;
+        a->dirty_capacity = 2 * count;
+    }
+    for (struct fold_order *o = fold_dirty(a->fold); o; o = o->next_dirty) a->dirty[n++] = o;
+    require(n == count);
+    return true;
+}
+
+static void put_orders(struct applier *a, struct overlay *t, uint64_t number) {
+    uint32_t count = fold_dirty_count(a->fold);
+    for (uint32_t i = 0; i < count; i++) {
+        if (i + PUBLISH_AHEAD < count)
+            overlay_prefetch(t, a->dirty[i + PUBLISH_AHEAD], a->dirty[i + PUBLISH_AHEAD / 2]);
+        overlay_put(t, a->dirty[i], number);
+    }
+}
+
 /* What was taken goes into the active table under the next number. False without memory. */
 static bool publish(struct applier *a) {
     struct overlay *t = a->store->active;
@@ -270,11 +294,11 @@ static bool publish(struct applier *a) {
     uint32_t sums_count = 0;
     size_t positions_bytes = a->positions_count * sizeof *a->positions;
     for (int v = 0; v < VIEWS_COUNT; v++) sums_count += a->sums[v].count;
+    if (!list_dirty(a)) return false;
     if (!overlay_reserve(t, fold_dirty_count(a->fold), fold_dirty_bytes(a->fold), sums_count,
                          positions_bytes, view_oldest(a->store)))
         return false;
-    for (const struct fold_order *o = fold_dirty(a->fold); o; o = o->next_dirty)
-        overlay_put(t, o, number);
+    put_orders(a, t, number);
     for (int v = 0; v < VIEWS_COUNT; v++) {
         for (uint32_t i = 0; i < a->sums[v].count; i++)
             overlay_add(t, (enum view_number)v, &a->sums[v], &a->sums[v].entries[i], number);

@@ -45,6 +45,8 @@ struct applier {
     struct view_store *store;
     struct fold *fold;
     struct sums sums[VIEWS_COUNT]; /* of what was taken since applier_begin() */
+    struct fold_order **dirty; /* those that changed, while they are published */
+    uint32_t dirty_capacity;
     bool begun;
     struct view_read read;     /* while it is begun: where orders come from */
     struct view_position positions[SHARDS_MAX], published[SHARDS_MAX];

@@ -5,7 +5,7 @@
 #include "actors/order/order_layout.h"
 #include "engine/base/check.h"
 
-enum { FOLD_SLOTS_MIN = 1024, FOLD_BLOCK_SLACK = 128 };
+enum { FOLD_SLOTS_MIN = 1024, FOLD_BLOCK_SLACK = 128, FOLD_FREE_SLOTS = 1024 };
 
 /* A half: open addressing over pointers, so that orders do not move. */
 struct fold_half {
@@ -16,6 +16,8 @@ struct fold_half {
 
 struct fold {
     struct fold_half young, old;
+    struct fold_half dying;    /* dropped; the slots below dying_at are free already */
+    uint32_t dying_at;
     uint64_t bytes_max;
     struct fold_order *dirty;
     uint32_t dirty_count;
@@ -57,16 +59,33 @@ static bool half_add(struct fold_half *half, struct fold_order *order) {
     return true;
 }
 
+static void order_free(struct fold_order *o) {
+    if (!o) return;
+    free(o->block);
+    free(o);
+}
+
 static void half_empty(struct fold_half *half) {
     for (uint32_t i = 0; i < half->capacity; i++) {
-        struct fold_order *o = half->slots[i];
-        if (!o) continue;
-        free(o->block);
-        free(o);
+        order_free(half->slots[i]);
         half->slots[i] = NULL;
     }
     half->count = 0;
     half->bytes = 0;
+}
+
+/* Frees of what was dropped, so many slots at most. */
+static void free_dropped(struct fold *f, uint32_t slots) {
+    struct fold_half *dying = &f->dying;
+    for (; dying->count != 0 && slots > 0; slots--, f->dying_at++) {
+        struct fold_order *o = dying->slots[f->dying_at];
+        if (!o) continue;
+        dying->slots[f->dying_at] = NULL;
+        dying->count--;
+        dying->bytes -= sizeof *o + o->capacity;
+        order_free(o);
+    }
+    if (dying->count == 0) f->dying_at = 0;
 }
 
 /* Takes one out; what stood behind it in its run is put in anew. */
@@ -87,7 +106,9 @@ struct fold *fold_new(uint64_t bytes_max) {
     struct fold *f = calloc(1, sizeof *f);
     if (!f) return NULL;
     f->bytes_max = bytes_max;
-    if (half_grow(&f->young, FOLD_SLOTS_MIN) && half_grow(&f->old, FOLD_SLOTS_MIN)) return f;
+    if (half_grow(&f->young, FOLD_SLOTS_MIN) && half_grow(&f->old, FOLD_SLOTS_MIN) &&
+        half_grow(&f->dying, FOLD_SLOTS_MIN))
+        return f;
     fold_free(f);
     return NULL;
 }
@@ -95,8 +116,10 @@ struct fold *fold_new(uint64_t bytes_max) {
 void fold_free(struct fold *f) {
     half_empty(&f->young);
     half_empty(&f->old);
+    half_empty(&f->dying);
     free(f->young.slots);
     free(f->old.slots);
+    free(f->dying.slots);
     free(f);
 }
 
@@ -259,11 +282,13 @@ void fold_clean(struct fold *f) {
     f->dirty = NULL;
     f->dirty_count = 0;
     f->dirty_bytes = 0;
+    free_dropped(f, FOLD_FREE_SLOTS);
     if (f->young.bytes < f->bytes_max / 2) return;
-    half_empty(&f->old);
-    struct fold_half young = f->young;
-    f->young = f->old;
-    f->old = young;
+    free_dropped(f, UINT32_MAX);
+    struct fold_half empty = f->dying;
+    f->dying = f->old;
+    f->old = f->young;
+    f->young = empty;
 }
 
 void fold_forget(struct fold *f) {
@@ -274,4 +299,4 @@ void fold_forget(struct fold *f) {
     half_empty(&f->old);
 }
 
-uint64_t fold_bytes(const struct fold *f) { return f->young.bytes + f->old.bytes; }
+uint64_t fold_bytes(const struct fold *f) { return f->young.bytes + f->old.bytes + f->dying.bytes; }

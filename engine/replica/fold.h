@@ -3,7 +3,8 @@
  * cheap: everything behind it sees orders, not events.
  *
  * Orders stay for the next batch in two halves, young and old: a touched order is young; when the
- * young half is full, the old half is dropped and the young one becomes the old. One thread. */
+ * young half is full, the old half is dropped and the young one becomes the old. What is dropped is
+ * freed a little with each batch, so that none waits for it. One thread. */
 #ifndef JUMUN_REPLICA_FOLD_H
 #define JUMUN_REPLICA_FOLD_H
 
@@ -26,6 +27,8 @@ struct fold_order {
     uint64_t was_last_index;
     uint64_t events;           /* kinds in this batch; bit = enum event_kind */
     struct fold_order *next_dirty;
+    void *recent;              /* its place in the table in memory `recent_id`, for who fills it */
+    uint64_t recent_id;        /* 0 = in none */
 };
 
 /* `bytes_max` bounds the blocks that are kept between batches. NULL without memory. */

@@ -77,13 +77,14 @@ static bool sum_slots_grow(struct overlay *t, uint32_t capacity) {
     return true;
 }
 
-struct overlay *overlay_new(uint64_t id) {
+struct overlay *overlay_new(uint64_t id, uint32_t orders) {
     struct overlay *t = calloc(1, sizeof *t);
+    uint32_t capacity = OVERLAY_SLOTS_MIN;
     if (!t) return NULL;
+    while (capacity / 2 < orders) capacity *= 2;
     t->id = id;
     t->holders = 1;
-    t->retired_last = &t->retired_first;
-    if (slots_grow(t, OVERLAY_SLOTS_MIN) && sum_slots_grow(t, OVERLAY_SLOTS_MIN)) return t;
+    if (slots_grow(t, capacity) && sum_slots_grow(t, OVERLAY_SLOTS_MIN)) return t;
     overlay_free(t);
     return NULL;
 }
@@ -93,6 +94,8 @@ void overlay_free(struct overlay *t) {
         next = chunk->next;
         free(chunk);
     }
+    for (int i = 0; i < OVERLAY_SIZES; i++) free(t->unused[i].list);
+    free(t->retired);
     free(t->sum_slots);
     free(t);
 }
@@ -101,17 +104,46 @@ static uint32_t size_class(size_t bytes) {
     return (uint32_t)((bytes + OVERLAY_STEP_BYTES - 1) / OVERLAY_STEP_BYTES);
 }
 
-/* What no reader can reach any more may be used again. */
-static void collect_retired(struct overlay *t) {
-    struct overlay_version *v;
-    while ((v = t->retired_first) && v->retired_number <= t->oldest) {
-        uint32_t size = size_class(v->room);
-        t->retired_first = v->retired;
-        if (size >= OVERLAY_SIZES) continue;
-        v->retired = t->unused[size];
-        t->unused[size] = v;
+/* A version may be used again. Without memory to note it, it is not. */
+static void unused_push(struct overlay *t, struct overlay_version *v, uint32_t steps) {
+    if (steps >= OVERLAY_SIZES) return;
+    if (t->unused[steps].count == t->unused[steps].capacity) {
+        uint32_t capacity = t->unused[steps].capacity ? t->unused[steps].capacity * 2 : 256;
+        struct overlay_version **list =
+            realloc(t->unused[steps].list, capacity * sizeof *list);
+        if (!list) return;
+        t->unused[steps].list = list;
+        t->unused[steps].capacity = capacity;
     }
-    if (!t->retired_first) t->retired_last = &t->retired_first;
+    t->unused[steps].list[t->unused[steps].count++] = v;
+}
+
+/* What no reader can reach any more is free. */
+static void collect_retired(struct overlay *t) {
+    while (t->retired_count != 0) {
+        const struct overlay_retired *r =
+            &t->retired[t->retired_first & (t->retired_capacity - 1)];
+        if (r->number > t->oldest) break;
+        unused_push(t, r->version, r->steps);
+        t->retired_first++;
+        t->retired_count--;
+    }
+}
+
+/* Room for so many more retired versions. */
+static bool retired_grow(struct overlay *t, uint32_t more) {
+    uint32_t capacity = t->retired_capacity ? t->retired_capacity : 1024;
+    while (capacity < t->retired_count + more) capacity *= 2;
+    if (capacity == t->retired_capacity) return true;
+    struct overlay_retired *ring = malloc(capacity * sizeof *ring);
+    if (!ring) return false;
+    for (uint32_t i = 0; i < t->retired_count; i++)
+        ring[i] = t->retired[(t->retired_first + i) & (t->retired_capacity - 1)];
+    free(t->retired);
+    t->retired = ring;
+    t->retired_first = 0;
+    t->retired_capacity = capacity;
+    return true;
 }
 
 bool overlay_reserve(struct overlay *t, uint32_t orders, uint64_t blocks_bytes, uint32_t sums,
@@ -124,6 +156,7 @@ bool overlay_reserve(struct overlay *t, uint32_t orders, uint64_t blocks_bytes, 
                            VIEW_KEY_BYTES_MAX + 16);
     t->oldest = oldest;
     collect_retired(t);
+    if (!retired_grow(t, orders)) return false;
     while (capacity / 2 < t->orders_count + orders) capacity *= 2;
     if (capacity != atomic_load_explicit(&t->slots, memory_order_relaxed)->capacity &&
         !slots_grow(t, capacity))
@@ -142,15 +175,17 @@ bool overlay_reserve(struct overlay *t, uint32_t orders, uint64_t blocks_bytes, 
 /* -- the writer -------------------------------------------------------------------------------- */
 
 /* The order's place; a new one is not to be seen before its first version is published. */
-static struct overlay_order *order_of_key(struct overlay *t, const struct fold_order *from) {
+static struct overlay_order *order_of_key(struct overlay *t, struct fold_order *from) {
+    if (from->recent_id == t->id) return from->recent;
     struct overlay_slots *s = atomic_load_explicit(&t->slots, memory_order_relaxed);
     struct overlay_order *o;
+    from->recent_id = t->id;
     uint32_t at = slot_of(&from->key, s->capacity);
     while ((o = atomic_load_explicit(&s->slots[at], memory_order_relaxed))) {
-        if (id128_equal(&o->key, &from->key)) return o;
+        if (id128_equal(&o->key, &from->key)) return from->recent = o;
         at = (at + 1) & (s->capacity - 1);
     }
-    o = overlay_take(t, sizeof *o);
+    from->recent = o = overlay_take(t, sizeof *o);
     *o = (struct overlay_order){.key = from->key,
                                 .next = atomic_load_explicit(&t->orders, memory_order_relaxed),
                                 .was_last_index = from->was_last_index,
@@ -196,29 +231,33 @@ static void list_in_state(struct overlay *t, struct overlay_order *o, uint32_t s
 }
 
 /* Memory for a block: of a version that is out of reach, or new. */
-static struct overlay_version *version_new(struct overlay *t, uint32_t block_bytes) {
-    uint32_t size = size_class(block_bytes);
-    struct overlay_version *v = size < OVERLAY_SIZES ? t->unused[size] : NULL;
-    if (v) {
-        t->unused[size] = v->retired;
-        return v;
-    }
-    v = overlay_take(t, sizeof *v + size * (size_t)OVERLAY_STEP_BYTES);
-    v->room = size * OVERLAY_STEP_BYTES;
-    return v;
+static struct overlay_version *version_new(struct overlay *t, uint32_t steps) {
+    if (steps < OVERLAY_SIZES && t->unused[steps].count != 0)
+        return t->unused[steps].list[--t->unused[steps].count];
+    return overlay_take(t, sizeof(struct overlay_version) + steps * (size_t)OVERLAY_STEP_BYTES);
 }
 
-void overlay_put(struct overlay *t, const struct fold_order *from, uint64_t number) {
+void overlay_prefetch(const struct overlay *t, const struct fold_order *first,
+                      const struct fold_order *later) {
+    if (first->recent_id == t->id) {
+        __builtin_prefetch(first->recent, 1);
+        __builtin_prefetch((const uint8_t *)first->recent + 64, 1);
+    }
+    for (int line = 0; line < 9; line++)
+        __builtin_prefetch((const uint8_t *)later->block + 64 * line);
+}
+
+void overlay_put(struct overlay *t, struct fold_order *from, uint64_t number) {
     struct overlay_order *o = order_of_key(t, from);
     struct overlay_version *older =
         (struct overlay_version *)atomic_load_explicit(&o->newest, memory_order_relaxed);
-    struct overlay_version *v = version_new(t, from->block->bytes);
+    uint32_t steps = size_class(from->block->bytes);
+    struct overlay_version *v = version_new(t, steps);
     struct view_order named;
     v->older = older;
     v->order = o;
     v->number = number;
     v->shard = from->shard;
-    v->retired = NULL;
     memcpy(v->block, from->block, from->block->bytes);
     o->events |= from->events;
     atomic_store_explicit(&o->newest, v, memory_order_release);
@@ -227,10 +266,11 @@ void overlay_put(struct overlay *t, const struct fold_order *from, uint64_t numb
         view_order_of(overlay_block(v), v->shard, &named);
         if (named.exists) chain_order(t, o, &named);
     }
-    if (!older) return;
-    older->retired_number = number;
-    *t->retired_last = older;
-    t->retired_last = &older->retired;
+    if (older) {
+        uint32_t at = (t->retired_first + t->retired_count++) & (t->retired_capacity - 1);
+        t->retired[at] = (struct overlay_retired){older, number, o->steps};
+    }
+    o->steps = (uint16_t)steps;
 }
 
 static struct overlay_sum *sum_of_key(struct overlay *t, enum view_number view, const uint8_t *key,

@@ -29,9 +29,7 @@ struct overlay_version {
     const struct overlay_version *older;
     struct overlay_order *order;
     uint64_t number;               /* of the publication */
-    uint32_t shard, room;          /* room: bytes of the block at most */
-    struct overlay_version *retired; /* the writer's: the next one that is, or is free */
-    uint64_t retired_number;       /* of the publication that has a newer one */
+    uint32_t shard;
     _Alignas(8) uint8_t block[];   /* struct actor, with its texts and lists */
 };
 
@@ -48,8 +46,10 @@ struct overlay_order {
     struct overlay_order *next;    /* of all, the latest first */
     struct overlay_order *chained[OVERLAY_CHAINS];
     uint32_t hashes[OVERLAY_CHAINS];
-    bool named;                    /* placed: it is chained. The writer's */
-    uint16_t states;               /* it is in the lists of these. The writer's */
+    /* The writer's: placed, so it is chained; the states in whose lists it is; how much room the
+     * newest version's block has, in steps of its size class. */
+    bool named;
+    uint16_t states, steps;
     /* As the disk has it, for the thread that writes it there. */
     uint64_t was_last_index, events; /* bit = enum event_kind */
     uint8_t was_state;
@@ -69,6 +69,9 @@ struct overlay_sum {
     uint32_t key_bytes;
     uint8_t key[];
 };
+
+/* A version that has a newer one since publication `number`. */
+struct overlay_retired { struct overlay_version *version; uint64_t number; uint32_t steps; };
 
 struct overlay_slots { uint32_t capacity; _Atomic(struct overlay_order *) slots[]; };
 
@@ -92,13 +95,14 @@ struct overlay {
     struct overlay_chunk *chunks;
     uint8_t *at, *end;             /* free room */
     uint8_t *spare, *spare_end;    /* what comes then; NULL = nothing */
-    struct overlay_version *retired_first, **retired_last; /* by retired_number */
-    struct overlay_version *unused[OVERLAY_SIZES]; /* by their rooms */
+    struct overlay_retired *retired; /* a ring, by number; retired_capacity is a power of two */
+    uint32_t retired_first, retired_count, retired_capacity;
+    struct { struct overlay_version **list; uint32_t count, capacity; } unused[OVERLAY_SIZES];
     uint64_t oldest;               /* no reader looks behind this publication */
 };
 
-/* NULL without memory. */
-struct overlay *overlay_new(uint64_t id);
+/* NULL without memory. `orders`: so many are expected; more may come. */
+struct overlay *overlay_new(uint64_t id, uint32_t orders);
 void overlay_free(struct overlay *overlay);
 
 /* -- the writer -------------------------------------------------------------------------------- */
@@ -108,7 +112,10 @@ void overlay_free(struct overlay *overlay);
 bool overlay_reserve(struct overlay *overlay, uint32_t orders, uint64_t blocks_bytes,
                      uint32_t sums, uint64_t extra_bytes, uint64_t oldest);
 /* The order as it is now; seen by readers from publication `number` on. */
-void overlay_put(struct overlay *overlay, const struct fold_order *order, uint64_t number);
+void overlay_put(struct overlay *overlay, struct fold_order *order, uint64_t number);
+/* Asks memory for what overlay_put() will look at: first this, later that. */
+void overlay_prefetch(const struct overlay *overlay, const struct fold_order *first,
+                      const struct fold_order *later);
 void overlay_add(struct overlay *overlay, enum view_number view, const struct sums *sums,
                  const struct sums_entry *entry, uint64_t number);
 /* Memory that lives as long as the table, out of what was reserved. */

@@ -99,7 +99,8 @@ void view_publish(struct view_store *s, uint64_t number, const struct view_posit
 }
 
 bool view_freeze(struct view_store *s) {
-    struct overlay *fresh = overlay_new(s->active->id + 1);
+    /* As large as the last one: to grow on the way would hold up what is published. */
+    struct overlay *fresh = overlay_new(s->active->id + 1, s->active->orders_count);
     if (!fresh) return false;
     pthread_mutex_lock(&s->lock);
     bool frozen = !s->frozen;

@@ -165,7 +165,7 @@ static int open_tables(struct view_store *s, char *error, size_t error_bytes) {
         rc == 0 && orders.ms_entries == 0 && view_disk_positions(s, txn, &positions) == 0;
     for (int v = 0; v < VIEWS_COUNT && rc == 0; v++)
         rc = open_view(s, txn, (enum view_number)v, empty);
-    if (rc == 0) s->active = overlay_new(view_disk_overlay(s, txn) + 1);
+    if (rc == 0) s->active = overlay_new(view_disk_overlay(s, txn) + 1, 0);
     if (rc == 0 && s->active) return mdb_txn_commit(txn);
     mdb_txn_abort(txn);
     return rc == 0 ? ENOMEM : rc;

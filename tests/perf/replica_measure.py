@@ -3,7 +3,8 @@
 
   replica_measure.py --build build-release [--seconds N] [--directory DIR] [--orders N]
 
-The replica's lag from decision to visibility at a tenth of the node's load and at its full load;
+The replica's lag from decision to visibility, so with the node's way to its own disk, at a tenth of
+the node's load and at its full load, the node's answers beside it;
 the node's commands a second without and with two replicas; rebuild of all views from the log;
 batched and single gets at rest; restart. The load generator, node and replicas share the machine;
 figures mean little without the bare parts of the same hour (tests/perf/measure.py).
@@ -21,7 +22,7 @@ import time
 
 class Runner:
     def __init__(self, build, work):
-        self.build, self.work, self.running = build, work, []
+        self.build, self.work, self.running, self.answers = build, work, [], ''
 
     def path(self, name):
         return os.path.join(self.build, name)
@@ -66,7 +67,19 @@ class Runner:
         out = self.run('clients/bench/jumun-bench', [
             '--endpoint', node, '--seconds', str(seconds), '--json', '--quiet'] + extra)
         found = json.loads(out.strip().splitlines()[-1])
+        self.answers = f'p50 {found["p50_us"] / 1e3:.1f} ms, p99 {found["p99_us"] / 1e3:.1f} ms'
         return float(found['commands_per_second'])
+
+    @staticmethod
+    def cpu_ns(pid):
+        """CPU time of a process by the names of its threads."""
+        names = {}
+        for task in os.listdir(f'/proc/{pid}/task'):
+            with open(f'/proc/{pid}/task/{task}/comm', encoding='utf-8') as comm, \
+                    open(f'/proc/{pid}/task/{task}/schedstat', encoding='utf-8') as stat:
+                name = comm.read().strip()
+                names[name] = names.get(name, 0) + int(stat.read().split()[0])
+        return names
 
 
 def main():
@@ -92,11 +105,18 @@ def main():
                                                      str(int(alone / 10))]),
                             ('its full load', [])):
             replica, url, _ = r.replica(f'lag-{len(rows)}', node)
+            before, cpu = r.status(url)['applier']['events'], r.cpu_ns(replica.pid)
             rate = r.load(node, o.seconds, extra)
             time.sleep(1)
-            lag = r.status(url)['lag_us']
-            row(f'lag at {name} ({rate:,.0f} commands/s)',
+            status = r.status(url)
+            lag, events = status['lag_us'], status['applier']['events'] - before
+            row(f'lag at {name} ({rate:,.0f} commands/s), from decision to visibility',
                 f'p50 {lag["p50"] / 1e3:.1f} ms, p99 {lag["p99"] / 1e3:.1f} ms')
+            row('the node\'s answers to its clients meanwhile', r.answers)
+            used = sorted(((ns - cpu.get(thread, 0)) / max(events, 1), thread)
+                          for thread, ns in r.cpu_ns(replica.pid).items())
+            parts = ', '.join(f'{thread} {ns:,.0f}' for ns, thread in reversed(used[-3:]))
+            row('CPU of the replica, ns an event', f'{sum(ns for ns, _ in used):,.0f} ({parts})')
             r.stop(replica)
         two = [r.replica(f'two-{i}', node) for i in range(2)]
         row('commands/s of the node with two replicas',
