@@ -168,8 +168,35 @@ static bool is_empty(struct cli *cli, uint32_t shard, int *status) {
     return empty;
 }
 
+/* Whether no other shard has a message for this one, which might have to go on from there. False
+ * after a sentence. */
+static bool is_owed_nothing(struct cli *cli, uint32_t shard, int *status) {
+    const struct cluster_document *d = &cluster_known()->document;
+    for (uint32_t s = 0; s + 1u < d->shards_count; s++) {
+        struct cluster_status answer;
+        if (s == shard || d->shards[s].state != CLUSTER_SHARD_ACTIVE) continue;
+        const msgpack_object *row = leader_row(cli, s, &answer);
+        *status = row ? CLI_REFUSED : CLI_NO_ANSWER;
+        if (!row) {
+            cli_error(cli, "the leader of shard %u does not answer", s);
+            return false;
+        }
+        const msgpack_object *list = value_at(row, "messages_for");
+        bool owed = false;
+        for (uint32_t i = 0; i < value_count(list); i++) {
+            const msgpack_object *to = value_item(list, i);
+            owed = owed || (to->type == MSGPACK_OBJECT_POSITIVE_INTEGER && to->via.u64 == shard);
+        }
+        cluster_status_free(&answer);
+        if (!owed) continue;
+        cli_error(cli, "refused: shard %u has messages for shard %u that have not come", s, shard);
+        return false;
+    }
+    return true;
+}
+
 /* The document says whether keys may still be born there; whether anything lives there, only the
- * shard does. */
+ * shards do. */
 int cli_cluster_retire(struct cli *cli) {
     uint32_t shard;
     const struct cluster_known *k;
@@ -179,7 +206,8 @@ int cli_cluster_retire(struct cli *cli) {
     const struct cluster_shard *s = cluster_shard_find(&k->document, shard);
     /* What makes no sense, the document refuses with a better sentence. */
     if (s && s->state == CLUSTER_SHARD_ACTIVE &&
-        cluster_shard_is_over(&k->document, shard, text_now_ms()) && !is_empty(cli, shard, &status))
+        cluster_shard_is_over(&k->document, shard, text_now_ms()) &&
+        (!is_owed_nothing(cli, shard, &status) || !is_empty(cli, shard, &status)))
         return status;
     uint64_t numbers[] = {shard};
     return change(cli, COMMAND_CLUSTER_RETIRE_SHARD, numbers, 1, false);

@@ -116,6 +116,12 @@ static void status_shard_counts(struct status *s, const struct shard_stats *t) {
         {"recovery_events", t->recovery_events}, {"recovery_ms", (uint64_t)t->recovery_ms}};
     for (size_t i = 0; i < sizeof counts / sizeof counts[0]; i++)
         status_uint(s, counts[i].key, counts[i].value);
+    uint32_t owed = 0;
+    for (uint32_t p = 0; p < SHARDS_MAX; p++) owed += t->owed[p / 8] >> (p % 8) & 1;
+    status_key(s, "messages_for");
+    msgpack_write_array(&s->w, owed);
+    for (uint32_t p = 0; p < SHARDS_MAX; p++)
+        if (t->owed[p / 8] >> (p % 8) & 1) msgpack_write_uint(&s->w, p);
     status_counts(s, "commands_by_kind", t->commands_by_kind, 64, command_kind_name);
     status_counts(s, "refused_by_code", t->refused_by_code, 400, result_code_name);
     status_counts(s, "orders_by_state", t->orders_by_state, 16, order_state_name);

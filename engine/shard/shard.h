@@ -93,6 +93,7 @@ struct shard_stats {                 /* a consistent enough copy; counters only 
     uint8_t stores_looked_percent;
     uint16_t shards_awaited;
     uint64_t messages_waiting;
+    uint8_t owed[SHARDS_MAX / 8];    /* bit n: some of them are for shard n */
     bool empty;                      /* see shard_is_empty() */
     bool vacant;                     /* the same as far as the log is applied, at any replica */
     bool failed;                     /* log or state is damaged: nothing is served; see the log */

@@ -373,7 +373,21 @@ static void test_shards_become_empty(void **state) {
         struct shard *leader = group_shard(w, group_await_leader(w, s), s);
         assert_int_equal(leader->table.count[ACTOR_STORE] > 0, s < 2);
         assert_int_equal(shard_is_empty(leader), s >= 2);
+        struct shard_stats stats;
+        shard_stats(leader, &stats);
+        assert_int_equal(stats.owed[0], 0); /* all that was sent has come */
     }
+    struct shard *first = group_shard(w, group_await_leader(w, 0), 0);
+    first->outbox.peers[3].first = (struct outbox_message *)(void *)first; /* one is on its way */
+    first->outbox.messages_waiting++;
+    struct shard_stats told;
+    first->published_ms = 0;
+    shard_publish(first);
+    first->outbox.peers[3].first = NULL;
+    first->outbox.messages_waiting--;
+    shard_stats(first, &told);
+    assert_int_equal(told.owed[0], 1u << 3);
+    assert_int_equal(told.messages_waiting, 1);
     group_retire(w, 3);
     tell_all();
     work(20); /* nobody waits for it */
