@@ -8,19 +8,30 @@
 
 #include "engine/limits.h"
 
-enum { TABLE_ENTRIES_MIN = 1024, SPILL_BUFFER_BYTES = 1 << 20, SPILL_READ_BYTES = 1024,
-       BLOCK_SLACK_BYTES = 96, BLOCK_ROUND_BYTES = 64 };
+#include "engine/base/check.h"
 
-/* where: 0 = empty; bit 0 clear = address of the block in memory, set = 8-byte unit in the file,
- * above bit 1; bit 1 = marked. */
-enum { WHERE_SPILLED = 1, WHERE_MARKED = 2, WHERE_BITS = 3 };
-struct fold_entry { uint64_t tag, where; };
+enum { TABLE_PARTS_BITS = 14, TABLE_PARTS = 1 << TABLE_PARTS_BITS, PART_ENTRIES_MIN = 4,
+       SPILL_BUFFER_BYTES = 1 << 20, SPILL_READ_BYTES = 1024, BLOCK_SLACK_BYTES = 96,
+       BLOCK_ROUND_BYTES = 64 };
+
+/* An entry is 8 bytes: 0 = empty. From the top: tag, marked, spilled, where. `where` is the address
+ * of a block in memory / 16, or the place in the file / 8.
+ *
+ * The table is in parts, by the first bits of the hash; an entry's place in its part follows from
+ * the tag alone, the bits behind those. So a part grows by itself, without a look at any block, and
+ * never is more than a little of the table there twice. */
+enum { WHERE_BITS = 43, TAG_BITS = 19, TAG_AT = 64 - TAG_BITS };
+static const uint64_t entry_spilled = 1ull << WHERE_BITS, entry_marked = 2ull << WHERE_BITS;
+static const uint64_t where_mask = (1ull << WHERE_BITS) - 1;
+static_assert(TAG_AT == WHERE_BITS + 2, "an entry has no bit to spare");
+
+struct fold_part { uint64_t *entries; uint32_t size, used; };
 
 struct fold_table {
-    struct fold_entry *entries;
-    uint64_t size, used;
+    struct fold_part *parts;
+    uint64_t size, used;       /* of all parts */
     uint64_t block_bytes, block_bytes_max;
-    uint64_t hand;             /* of the sweep */
+    uint32_t hand_part, hand;  /* of the sweep */
     char scratch[512];
     int fd;                    /* -1 = nothing was written yet */
     uint8_t *buffer;           /* the end of the file, not written yet */
@@ -35,22 +46,40 @@ struct fold_table {
 struct spill_head { int64_t entered_ms; uint32_t flags, bytes; };
 
 /* Keys of orders end with random bytes, those of stores are hashes. */
-static uint64_t table_tag(const struct id128 *key) {
-    uint64_t tag;
-    memcpy(&tag, key->bytes + 8, 8);
-    return __builtin_bswap64(tag) * 0x9E3779B97F4A7C15ULL;
+static uint64_t table_hash(const struct id128 *key) {
+    uint64_t tail;
+    memcpy(&tail, key->bytes + 8, 8);
+    return __builtin_bswap64(tail) * 0x9E3779B97F4A7C15ULL;
+}
+static struct fold_part *hash_part(const struct fold_table *t, uint64_t hash) {
+    return &t->parts[hash >> (64 - TABLE_PARTS_BITS)];
+}
+static uint64_t hash_tag(uint64_t hash) { return hash << TABLE_PARTS_BITS >> TAG_AT; }
+
+static uint64_t entry_tag(uint64_t entry) { return entry >> TAG_AT; }
+static uint32_t part_home(const struct fold_part *p, uint64_t tag) {
+    return (uint32_t)(tag * p->size >> TAG_BITS);
+}
+static uint32_t part_next(const struct fold_part *p, uint32_t i) {
+    return i + 1 == p->size ? 0 : i + 1;
 }
 
-static uint64_t table_home(const struct fold_table *t, uint64_t tag) {
-    return (uint64_t)((unsigned __int128)tag * t->size >> 64);
+static struct fold_block *entry_block(uint64_t entry) {
+    return (struct fold_block *)(uintptr_t)((entry & where_mask) << 4);
 }
-
-static struct fold_block *entry_block(const struct fold_entry *e) {
-    return (struct fold_block *)(uintptr_t)(e->where & ~(uint64_t)WHERE_BITS);
-}
-static bool entry_is_spilled(const struct fold_entry *e) { return e->where & WHERE_SPILLED; }
+static bool entry_is_spilled(uint64_t entry) { return entry & entry_spilled; }
 /* Where the block lies in the file. */
-static uint64_t entry_at(const struct fold_entry *e) { return e->where >> 2 << 3; }
+static uint64_t entry_at(uint64_t entry) { return (entry & where_mask) << 3; }
+/* The entry, its block elsewhere: tag and mark stay. */
+static uint64_t entry_in_memory(uint64_t entry, const struct fold_block *b) {
+    uint64_t where = (uint64_t)(uintptr_t)b >> 4;
+    require(where <= where_mask && (uintptr_t)b % 16 == 0);
+    return (entry & ~(where_mask | entry_spilled)) | where;
+}
+static uint64_t entry_in_file(uint64_t entry, uint64_t at) {
+    require(at >> 3 <= where_mask);
+    return (entry & ~where_mask) | entry_spilled | at >> 3;
+}
 
 static void table_fail(struct fold_table *t, const char *what) {
     if (t->error[0]) return;
@@ -61,28 +90,29 @@ static void table_fail(struct fold_table *t, const char *what) {
 struct fold_table *fold_table_open(uint64_t memory_bytes_max, const char *scratch) {
     struct fold_table *t = calloc(1, sizeof *t);
     if (!t) return NULL;
-    t->size = TABLE_ENTRIES_MIN;
-    t->entries = calloc(t->size, sizeof *t->entries);
+    t->parts = calloc(TABLE_PARTS, sizeof *t->parts);
     t->block_bytes_max = memory_bytes_max;
     t->fd = -1;
     t->buffer_at = 8; /* so that no block lies at 0 */
     snprintf(t->scratch, sizeof t->scratch, "%s", scratch ? scratch : "/tmp");
-    if (t->entries) return t;
+    if (t->parts) return t;
     free(t);
     return NULL;
 }
 
 void fold_table_close(struct fold_table *t) {
     if (!t) return;
-    for (uint64_t i = 0; i < t->size; i++) {
-        if (t->entries[i].where && !entry_is_spilled(&t->entries[i])) {
-            free(entry_block(&t->entries[i]));
+    for (uint32_t n = 0; n < TABLE_PARTS; n++) {
+        struct fold_part *p = &t->parts[n];
+        for (uint32_t i = 0; i < p->size; i++) {
+            if (p->entries[i] && !entry_is_spilled(p->entries[i])) free(entry_block(p->entries[i]));
         }
+        free(p->entries);
     }
     if (t->fd >= 0) close(t->fd);
     free(t->scratch_block);
     free(t->buffer);
-    free(t->entries);
+    free(t->parts);
     free(t);
 }
 
@@ -152,9 +182,9 @@ static bool spill_get(struct fold_table *t, uint64_t at, void *out, uint32_t byt
     return true;
 }
 
-static bool entry_spill(struct fold_table *t, struct fold_entry *e) {
+static bool entry_spill(struct fold_table *t, uint64_t *e) {
     static const uint64_t zero;
-    struct fold_block *b = entry_block(e);
+    struct fold_block *b = entry_block(*e);
     if (b->spilled_at == 0) {
         struct spill_head head = {b->entered_ms, b->flags, b->actor.bytes};
         if (!spill_open(t)) return false;
@@ -166,36 +196,54 @@ static bool entry_spill(struct fold_table *t, struct fold_entry *e) {
         b->spilled_at = at;
         t->spilled++;
     }
-    e->where = b->spilled_at >> 3 << 2 | (e->where & WHERE_MARKED) | WHERE_SPILLED;
+    *e = entry_in_file(*e, b->spilled_at);
     t->block_bytes -= sizeof *b + b->capacity;
     free(b);
     return true;
 }
 
-/* The head and as much of the block as one read gives; false when it cannot be read. */
-static bool spill_head(struct fold_table *t, uint64_t at, struct spill_head *head,
-                       struct actor *actor) {
-    return spill_get(t, at, head, sizeof *head) &&
-           spill_get(t, at + sizeof *head, actor, sizeof *actor) &&
-           head->bytes >= sizeof *actor && head->bytes <= ACTOR_BYTES_MAX;
+/* What one read of the file gives: the head, and as a rule the whole block. */
+struct spill_piece {
+    struct spill_head head;
+    struct actor actor;
+    uint8_t rest[SPILL_READ_BYTES - sizeof(struct spill_head) - sizeof(struct actor)];
+};
+static_assert(sizeof(struct spill_piece) == SPILL_READ_BYTES, "nothing lies in between");
+
+static bool spill_piece(struct fold_table *t, uint64_t at, struct spill_piece *piece) {
+    uint64_t left = t->buffer_at + t->buffer_bytes - at;
+    uint32_t bytes = left < sizeof *piece ? (uint32_t)left : (uint32_t)sizeof *piece;
+    return bytes >= sizeof piece->head + sizeof piece->actor && spill_get(t, at, piece, bytes) &&
+           piece->head.bytes >= sizeof piece->actor && piece->head.bytes <= ACTOR_BYTES_MAX;
 }
 
-static struct fold_block *entry_load(struct fold_table *t, struct fold_entry *e,
-                                     const struct spill_head *head) {
-    uint32_t capacity = (head->bytes + BLOCK_SLACK_BYTES + BLOCK_ROUND_BYTES - 1) &
+/* The block behind a piece that was read. */
+static bool spill_block(struct fold_table *t, uint64_t at, const struct spill_piece *piece,
+                        struct actor *out) {
+    uint32_t bytes = piece->head.bytes, here = SPILL_READ_BYTES - sizeof piece->head;
+    if (here > bytes) here = bytes;
+    memcpy(out, (const uint8_t *)piece + sizeof piece->head, here);
+    return here == bytes || spill_get(t, at + SPILL_READ_BYTES, (uint8_t *)out + here,
+                                      bytes - here);
+}
+
+static struct fold_block *entry_load(struct fold_table *t, uint64_t *e,
+                                     const struct spill_piece *piece) {
+    uint32_t bytes = piece->head.bytes;
+    uint32_t capacity = (bytes + BLOCK_SLACK_BYTES + BLOCK_ROUND_BYTES - 1) &
                         ~(BLOCK_ROUND_BYTES - 1u);
     struct fold_block *b = malloc(sizeof *b - sizeof b->actor + capacity);
-    uint64_t at = entry_at(e);
-    if (!b || !spill_get(t, at + sizeof *head, &b->actor, head->bytes)) {
+    uint64_t at = entry_at(*e);
+    if (!b || !spill_block(t, at, piece, &b->actor)) {
         free(b);
         return NULL;
     }
-    memset((uint8_t *)&b->actor + head->bytes, 0, capacity - head->bytes);
-    b->entered_ms = head->entered_ms;
-    b->flags = head->flags;
+    memset((uint8_t *)&b->actor + bytes, 0, capacity - bytes);
+    b->entered_ms = piece->head.entered_ms;
+    b->flags = piece->head.flags;
     b->capacity = capacity;
     b->spilled_at = at;
-    e->where = (uint64_t)(uintptr_t)b | (e->where & WHERE_MARKED);
+    *e = entry_in_memory(*e, b) & ~entry_spilled;
     t->block_bytes += sizeof *b + capacity;
     return b;
 }
@@ -203,52 +251,57 @@ static struct fold_block *entry_load(struct fold_table *t, struct fold_entry *e,
 /* -- the table ---------------------------------------------------------------------------- */
 
 /* The entry of a key; NULL when there is none. What is in the file is read back. */
-static struct fold_entry *table_find(struct fold_table *t, const struct id128 *key) {
-    uint64_t tag = table_tag(key);
-    for (uint64_t i = table_home(t, tag); t->entries[i].where; i = i + 1 == t->size ? 0 : i + 1) {
-        struct fold_entry *e = &t->entries[i];
-        struct spill_head head;
-        struct actor actor;
-        if (e->tag != tag) continue;
-        if (!entry_is_spilled(e)) {
-            if (id128_equal(&entry_block(e)->actor.key, key)) return e;
-        } else if (spill_head(t, entry_at(e), &head, &actor) && id128_equal(&actor.key, key)) {
-            return entry_load(t, e, &head) ? e : NULL;
+static uint64_t *table_find(struct fold_table *t, const struct id128 *key) {
+    uint64_t hash = table_hash(key), tag = hash_tag(hash);
+    const struct fold_part *p = hash_part(t, hash);
+    if (p->size == 0) return NULL;
+    for (uint32_t i = part_home(p, tag); p->entries[i]; i = part_next(p, i)) {
+        uint64_t *e = &p->entries[i];
+        struct spill_piece piece;
+        if (entry_tag(*e) != tag) continue;
+        if (!entry_is_spilled(*e)) {
+            if (id128_equal(&entry_block(*e)->actor.key, key)) return e;
+        } else if (spill_piece(t, entry_at(*e), &piece) && id128_equal(&piece.actor.key, key)) {
+            return entry_load(t, e, &piece) ? e : NULL;
         }
     }
     return NULL;
 }
 
-static void table_put(struct fold_table *t, struct fold_entry entry) {
-    uint64_t i = table_home(t, entry.tag);
-    while (t->entries[i].where) i = i + 1 == t->size ? 0 : i + 1;
-    t->entries[i] = entry;
+static void part_put(struct fold_part *p, uint64_t entry) {
+    uint32_t i = part_home(p, entry_tag(entry));
+    while (p->entries[i]) i = part_next(p, i);
+    p->entries[i] = entry;
 }
 
-static bool table_grow(struct fold_table *t) {
-    uint64_t size = t->size, wanted = size + size / 2;
-    struct fold_entry *old = t->entries, *entries = calloc(wanted, sizeof *entries);
-    if (!entries) return t->used + 1 < size;
-    t->entries = entries;
-    t->size = wanted;
-    for (uint64_t i = 0; i < size; i++) {
-        if (old[i].where) table_put(t, old[i]);
+static bool part_grow(struct fold_table *t, struct fold_part *p) {
+    uint32_t size = p->size, wanted = size + size / 4;
+    if (wanted < size + PART_ENTRIES_MIN) wanted = size + PART_ENTRIES_MIN;
+    uint64_t *old = p->entries, *entries = calloc(wanted, sizeof *entries);
+    if (!entries) return p->used + 1 < size;
+    p->entries = entries;
+    p->size = wanted;
+    t->size += wanted - size;
+    for (uint32_t i = 0; i < size; i++) {
+        if (old[i]) part_put(p, old[i]);
     }
     free(old);
-    t->hand = 0;
     return true;
 }
 
 struct fold_block *fold_table_get(struct fold_table *t, const struct id128 *key) {
-    struct fold_entry *e = table_find(t, key);
+    uint64_t *e = table_find(t, key);
     if (!e) return NULL;
-    struct fold_block *b = entry_block(e);
+    struct fold_block *b = entry_block(*e);
     b->flags |= FOLD_REFERENCED;
     return b;
 }
 
 struct fold_block *fold_table_add(struct fold_table *t, const struct id128 *key, uint32_t bytes) {
-    if (t->used * 5 >= t->size * 4 && !table_grow(t)) return NULL;
+    uint64_t hash = table_hash(key);
+    struct fold_part *p = hash_part(t, hash);
+    bool full = p->used + 2 > p->size || p->used * 7ull >= p->size * 6ull; /* one stays empty */
+    if (full && !part_grow(t, p)) return NULL;
     uint32_t capacity = (bytes + BLOCK_ROUND_BYTES - 1) & ~(BLOCK_ROUND_BYTES - 1u);
     if (capacity < sizeof(struct actor)) capacity = sizeof(struct actor);
     struct fold_block *b = calloc(1, sizeof *b - sizeof b->actor + capacity);
@@ -256,7 +309,8 @@ struct fold_block *fold_table_add(struct fold_table *t, const struct id128 *key,
     b->capacity = capacity;
     b->flags = FOLD_REFERENCED;
     b->actor.key = *key;
-    table_put(t, (struct fold_entry){table_tag(key), (uint64_t)(uintptr_t)b});
+    part_put(p, entry_in_memory(hash_tag(hash) << TAG_AT, b));
+    p->used++;
     t->used++;
     t->block_bytes += sizeof *b + capacity;
     return b;
@@ -265,7 +319,7 @@ struct fold_block *fold_table_add(struct fold_table *t, const struct id128 *key,
 struct fold_block *fold_table_reserve(struct fold_table *t, struct fold_block *b, uint32_t bytes) {
     b->spilled_at = 0; /* it is about to change */
     if (bytes <= b->capacity) return b;
-    struct fold_entry *e = table_find(t, &b->actor.key);
+    uint64_t *e = table_find(t, &b->actor.key);
     uint32_t capacity = (bytes + BLOCK_SLACK_BYTES + BLOCK_ROUND_BYTES - 1) &
                         ~(BLOCK_ROUND_BYTES - 1u);
     uint32_t before = b->capacity;
@@ -273,109 +327,123 @@ struct fold_block *fold_table_reserve(struct fold_table *t, struct fold_block *b
     if (!moved) return NULL;
     memset((uint8_t *)&moved->actor + before, 0, capacity - before);
     moved->capacity = capacity;
-    e->where = (uint64_t)(uintptr_t)moved | (e->where & WHERE_MARKED);
+    *e = entry_in_memory(*e, moved);
     t->block_bytes += capacity - before;
     return moved;
 }
 
 void fold_table_remove(struct fold_table *t, const struct id128 *key) {
-    struct fold_entry *e = table_find(t, key);
+    uint64_t *e = table_find(t, key);
     if (!e) return;
-    struct fold_block *b = entry_block(e);
+    struct fold_part *p = hash_part(t, table_hash(key));
+    struct fold_block *b = entry_block(*e);
     t->block_bytes -= sizeof *b + b->capacity;
     free(b);
+    p->used--;
     t->used--;
     /* What stands behind moves up, as far as its own place allows. */
-    uint64_t hole = (uint64_t)(e - t->entries), i = hole;
+    uint32_t hole = (uint32_t)(e - p->entries), i = hole;
     for (;;) {
-        t->entries[hole].where = 0;
+        p->entries[hole] = 0;
         for (;;) {
-            i = i + 1 == t->size ? 0 : i + 1;
-            if (!t->entries[i].where) return;
-            uint64_t home = table_home(t, t->entries[i].tag);
+            i = part_next(p, i);
+            if (!p->entries[i]) return;
+            uint32_t home = part_home(p, entry_tag(p->entries[i]));
             bool between = hole <= i ? hole < home && home <= i : hole < home || home <= i;
             if (!between) break;
         }
-        t->entries[hole] = t->entries[i];
+        p->entries[hole] = p->entries[i];
         hole = i;
     }
 }
 
 bool fold_table_mark(struct fold_table *t, const struct id128 *key) {
-    struct fold_entry *e = table_find(t, key);
-    if (e) e->where |= WHERE_MARKED;
+    uint64_t *e = table_find(t, key);
+    if (e) *e |= entry_marked;
     return e != NULL;
 }
 
 void fold_table_prefetch(struct fold_table *t, const struct id128 *const *keys, uint32_t count) {
     uint64_t tags[FOLD_PREFETCH_MAX];
+    const uint64_t *at[FOLD_PREFETCH_MAX], *end[FOLD_PREFETCH_MAX];
     for (uint32_t i = 0; i < count; i++) {
-        tags[i] = table_tag(keys[i]);
-        __builtin_prefetch(&t->entries[table_home(t, tags[i])]);
+        uint64_t hash = table_hash(keys[i]);
+        const struct fold_part *p = hash_part(t, hash);
+        tags[i] = hash_tag(hash);
+        at[i] = p->entries + part_home(p, tags[i]);
+        end[i] = p->entries + p->size;
+        __builtin_prefetch(at[i]);
     }
     for (uint32_t i = 0; i < count; i++) {
-        const struct fold_entry *e = &t->entries[table_home(t, tags[i])];
-        for (int step = 0; step < 3 && e->where && e + 1 < t->entries + t->size; step++, e++) {
-            if (e->tag != tags[i] || entry_is_spilled(e)) continue;
-            const char *block = (const char *)entry_block(e);
-            for (uint32_t at = 0; at < 576; at += 64) __builtin_prefetch(block + at, 1);
+        for (const uint64_t *e = at[i]; e < end[i] && *e; e++) {
+            if (entry_tag(*e) != tags[i] || entry_is_spilled(*e)) continue;
+            const char *block = (const char *)entry_block(*e);
+            for (uint32_t k = 0; k < 576; k += 64) __builtin_prefetch(block + k, 1);
             break;
         }
     }
 }
 
+static uint64_t table_bytes(const struct fold_table *t) {
+    return t->size * sizeof(uint64_t) + TABLE_PARTS * sizeof(struct fold_part);
+}
+
 void fold_table_trim(struct fold_table *t) {
     if (t->block_bytes_max == 0 || t->error[0]) return;
-    uint64_t least = t->block_bytes_max / 8, entries = t->size * sizeof *t->entries;
+    uint64_t least = t->block_bytes_max / 8, entries = table_bytes(t);
     uint64_t most = entries + least < t->block_bytes_max ? t->block_bytes_max - entries : least;
     if (t->block_bytes <= most) return;
     uint64_t wanted = most - most / 8, looked = 0;
-    while (t->block_bytes > wanted && looked < 2 * t->size) {
-        struct fold_entry *e = &t->entries[t->hand];
-        t->hand = t->hand + 1 == t->size ? 0 : t->hand + 1;
+    while (t->block_bytes > wanted && looked < 2 * t->size + TABLE_PARTS) {
+        struct fold_part *p = &t->parts[t->hand_part];
         looked++;
-        if (!e->where || entry_is_spilled(e)) continue;
-        struct fold_block *b = entry_block(e);
+        if (t->hand >= p->size) {
+            t->hand = 0;
+            t->hand_part = (t->hand_part + 1) % TABLE_PARTS;
+            continue;
+        }
+        uint64_t *e = &p->entries[t->hand++];
+        if (!*e || entry_is_spilled(*e)) continue;
+        struct fold_block *b = entry_block(*e);
         if (b->flags & FOLD_REFERENCED) b->flags &= ~(uint32_t)FOLD_REFERENCED;
         else if (!entry_spill(t, e)) return;
     }
 }
 
 uint64_t fold_table_count(const struct fold_table *t) { return t->used; }
-uint64_t fold_table_bytes(const struct fold_table *t) {
-    return t->block_bytes + t->size * sizeof *t->entries;
-}
+uint64_t fold_table_bytes(const struct fold_table *t) { return t->block_bytes + table_bytes(t); }
 uint64_t fold_table_spilled(const struct fold_table *t) { return t->spilled; }
 const char *fold_table_error(const struct fold_table *t) { return t->error; }
 
-bool fold_table_each(struct fold_table *t,
-                     bool (*visit)(void *arg, const struct fold_block *block), void *arg) {
-    for (uint64_t i = 0; i < t->size; i++) {
-        struct fold_entry *e = &t->entries[i];
-        struct spill_head head;
-        struct actor actor;
-        if (!e->where) continue;
-        if (!entry_is_spilled(e)) {
-            struct fold_block *resident = entry_block(e);
-            resident->flags &= ~(uint32_t)FOLD_MARKED;
-            if (e->where & WHERE_MARKED) resident->flags |= FOLD_MARKED;
-            if (!visit(arg, resident)) return false;
-            continue;
+typedef bool (*fold_visit)(void *arg, const struct fold_block *block);
+
+static bool entry_visit(struct fold_table *t, uint64_t entry, fold_visit visit, void *arg) {
+    struct spill_piece piece;
+    uint32_t marked = entry & entry_marked ? FOLD_MARKED : 0;
+    if (!entry_is_spilled(entry)) {
+        struct fold_block *resident = entry_block(entry);
+        resident->flags = (resident->flags & ~(uint32_t)FOLD_MARKED) | marked;
+        return visit(arg, resident);
+    }
+    if (!t->scratch_block) t->scratch_block = malloc(sizeof(struct fold_block) + ACTOR_BYTES_MAX);
+    struct fold_block *b = (struct fold_block *)(void *)t->scratch_block;
+    if (!b || !spill_piece(t, entry_at(entry), &piece) ||
+        !spill_block(t, entry_at(entry), &piece, &b->actor)) {
+        table_fail(t, "cannot be read");
+        return false;
+    }
+    b->entered_ms = piece.head.entered_ms;
+    b->flags = (piece.head.flags & ~(uint32_t)FOLD_MARKED) | marked;
+    b->capacity = piece.head.bytes;
+    return visit(arg, b);
+}
+
+bool fold_table_each(struct fold_table *t, fold_visit visit, void *arg) {
+    for (uint32_t n = 0; n < TABLE_PARTS; n++) {
+        const struct fold_part *p = &t->parts[n];
+        for (uint32_t i = 0; i < p->size; i++) {
+            if (p->entries[i] && !entry_visit(t, p->entries[i], visit, arg)) return false;
         }
-        if (!t->scratch_block) {
-            t->scratch_block = malloc(sizeof(struct fold_block) + ACTOR_BYTES_MAX);
-        }
-        struct fold_block *b = (struct fold_block *)(void *)t->scratch_block;
-        if (!b || !spill_head(t, entry_at(e), &head, &actor) ||
-            !spill_get(t, entry_at(e) + sizeof head, &b->actor, head.bytes)) {
-            table_fail(t, "cannot be read");
-            return false;
-        }
-        b->entered_ms = head.entered_ms;
-        b->flags = head.flags & ~(uint32_t)FOLD_MARKED;
-        if (e->where & WHERE_MARKED) b->flags |= FOLD_MARKED;
-        b->capacity = head.bytes;
-        if (!visit(arg, b)) return false;
     }
     return true;
 }

@@ -1,4 +1,4 @@
-/* The actors of a fold by key, for more of them than fit into memory: 16 bytes an actor always, its
+/* The actors of a fold by key, for more of them than fit into memory: some 10 bytes an actor, its
  * block only while there is room for it. Blocks that were not used for longest go to an unnamed
  * file in the scratch directory and come back when their actor is asked for.
  *
@@ -26,9 +26,9 @@ struct fold_block {
 
 struct fold_table;
 
-enum { FOLD_PREFETCH_MAX = 16 };
+enum { FOLD_PREFETCH_MAX = 64 };
 
-/* `memory_bytes_max` bounds blocks and the 16 bytes each together, as far as the latter leave room:
+/* `memory_bytes_max` bounds blocks and those 10 bytes each together, as far as the latter leave room:
  * an eighth is for blocks in any case; 0 = no bound. `scratch` is a
  * directory; used only when the bound is reached. NULL without memory. */
 struct fold_table *fold_table_open(uint64_t memory_bytes_max, const char *scratch);
