@@ -1,10 +1,12 @@
 /* fuzz_corpus FOLDER: writes FOLDER/request, reply, value, block, event, record, consensus,
- * snapshot: real bytes, from the examples of the protocol and the life of a real order. The fuzzers
+ * snapshot, pages: real bytes, from the examples of the protocol and the life of a real order. The fuzzers
  * start from them. */
 #include <errno.h>
+#include <lmdb.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "engine/limits.h"
 #include "engine/peers/consensus_codec.h"
@@ -373,6 +375,32 @@ static void write_replica(void) {
     write_file("replica", "heard", bytes, msgpack_writer_size(&w));
 }
 
+/* Environments of LMDB: a log's one table with large values, a state's named ones, an empty one. */
+static void write_pages(const char *name, unsigned rows, const char *table) {
+    char folder[] = "/tmp/jumun-fuzz-corpus-XXXXXX", path[64];
+    static uint8_t value[9000], bytes[1 << 16];
+    MDB_env *env;
+    MDB_txn *txn;
+    MDB_dbi dbi;
+    bool ok = mkdtemp(folder) && mdb_env_create(&env) == 0 && mdb_env_set_maxdbs(env, 4) == 0 &&
+              mdb_env_open(env, folder, MDB_NOLOCK | MDB_NOSYNC, 0600) == 0 &&
+              mdb_txn_begin(env, NULL, 0, &txn) == 0 &&
+              mdb_dbi_open(txn, table, table ? MDB_CREATE : 0, &dbi) == 0;
+    for (unsigned i = 0; ok && i < rows; i++) {
+        uint8_t at[8] = {0, 0, 0, 0, 0, 0, (uint8_t)(i >> 8), (uint8_t)i};
+        MDB_val key = {8, at}, row = {i % 40 == 39 ? sizeof value : 150 + i, value};
+        ok = mdb_put(txn, dbi, &key, &row, 0) == 0;
+    }
+    if (!ok || mdb_txn_commit(txn) != 0) exit(1);
+    mdb_env_close(env);
+    snprintf(path, sizeof path, "%s/data.mdb", folder);
+    FILE *in = fopen(path, "rb");
+    size_t size = in ? fread(bytes, 1, sizeof bytes, in) : 0;
+    if (in) fclose(in);
+    if (size == 0 || unlink(path) != 0 || rmdir(folder) != 0) exit(1);
+    write_file("pages", name, bytes, size);
+}
+
 int main(int argc, char **argv) {
     if (argc != 2) {
         fprintf(stderr, "usage: fuzz_corpus FOLDER\n");
@@ -392,5 +420,9 @@ int main(int argc, char **argv) {
     write_snapshots();
     write_queries();
     write_feed();
+    write_pages("log", 60, NULL);
+    write_pages("small", 3, NULL);
+    write_pages("state", 30, "orders");
+    write_pages("empty", 0, NULL);
     return 0;
 }
