@@ -28,9 +28,9 @@ struct fold_table;
 
 enum { FOLD_PREFETCH_MAX = 64 };
 
-/* `memory_bytes_max` bounds blocks and those 10 bytes each together, as far as the latter leave room:
- * an eighth is for blocks in any case; 0 = no bound. `scratch` is a
- * directory; used only when the bound is reached. NULL without memory. */
+/* `memory_bytes_max` bounds blocks and those 10 bytes each together, as far as the latter leave
+ * room: an eighth is for blocks in any case; 0 = no bound. `scratch` is a directory; used only when
+ * the bound is reached. NULL without memory. */
 struct fold_table *fold_table_open(uint64_t memory_bytes_max, const char *scratch);
 void fold_table_close(struct fold_table *table);
 

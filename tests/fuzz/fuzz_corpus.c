@@ -1,6 +1,6 @@
 /* fuzz_corpus FOLDER: writes FOLDER/request, reply, value, block, event, record, consensus,
- * snapshot, pages: real bytes, from the examples of the protocol and the life of a real order. The fuzzers
- * start from them. */
+ * snapshot, pages: real bytes, from the examples of the protocol and the life of a real order. The
+ * fuzzers start from them. */
 #include <errno.h>
 #include <lmdb.h>
 #include <stdio.h>
