@@ -127,6 +127,10 @@
 
 /* -- the log -------------------------------------------------------------------------------- */
 #define LOG_BATCH_BYTES_MAX (8u << 20)     /* one LMDB transaction of the log writer */
+#define JOURNAL_BYTES (16u << 20)          /* of a log's journal; ... */
+#define JOURNAL_FRAME_BYTES_MAX (4u << 20) /* ... one commit in it */
+#define LOG_APPLY_BYTES (1u << 20)     /* journalled records go into the log when so many wait */
+#define LOG_APPLY_MS 20                    /* ... or the first of them has waited so long */
 #define SEGMENT_BYTES_MAX (4ULL << 30)     /* a log segment is closed at this size ... */
 #define SEGMENT_MS_MAX 86400000LL          /* ... or at this age */
 #define RAFT_TRAILING_ENTRIES 100000u      /* entries kept for followers behind the marker */
@@ -165,6 +169,9 @@ static_assert(ORDER_LINES_MAX * (ID_TEXT_BYTES_MAX + LINE_NAME_BYTES_MAX + 32) +
                       ATTRIBUTES_BYTES_MAX + ORDER_PAYMENTS_MAX * 256 + 4096 <= EVENT_BYTES_MAX,
               "the largest place fits one event");
 static_assert(ENTRY_BYTES_MAX <= LOG_BATCH_BYTES_MAX, "a largest entry fits one log transaction");
+static_assert(JOURNAL_FRAME_BYTES_MAX <= JOURNAL_BYTES / 4, "a frame is a small part of a journal");
+static_assert(ENTRY_BYTES_MAX + 4096 <= JOURNAL_FRAME_BYTES_MAX, "a largest entry fits a frame");
+static_assert(JOURNAL_FRAME_BYTES_MAX <= LOG_BATCH_BYTES_MAX, "a frame fits one log transaction");
 /* Parked commands wait for at most as many actors; the rest of the room is for listed timers. */
 static_assert(STORAGE_LOADS_MAX >= 2 * PARKED_COMMANDS_MAX, "every parked command can have a load");
 /* What one log and one state transaction may still write once the floor is seen. */

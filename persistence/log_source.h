@@ -3,8 +3,9 @@
  * stepped over.
  *
  * Works on a shard's directory, of a live node or of a copy, and on a single segment. Segments that
- * the node closes, begins or drops while it is read are followed. Others make sources of their own
- * of what lies elsewhere (log_source_ops.h): the same calls then read from there, and may wait.
+ * the node closes, begins or drops while it is read are followed. What is in the journal and not
+ * yet in a segment is read as the end of the log. Others make sources of their own of what lies
+ * elsewhere (log_source_ops.h): the same calls then read from there, and may wait.
  *
  * A source belongs to one thread while it is opened, refreshed and closed; its cursors may run in
  * any threads, one each. */
@@ -67,7 +68,7 @@ enum log_step { LOG_END = 0, LOG_RECORD = 1, LOG_FAULT = 2, LOG_DROPPED = 3 };
 struct log_item {
     uint64_t index;            /* of the record; of a fault: the first index that it concerns */
     uint64_t upto;             /* last index that it concerns */
-    const char *segment;       /* its name, valid while the cursor is */
+    const char *segment;       /* its name, or "journal"; valid while the cursor is */
     uint64_t offset;           /* of the record, or of the page, in the segment's data.mdb */
     const struct record_header *header; /* valid until the next step; 8-byte aligned */
     const void *payload;       /* behind it */

@@ -44,7 +44,9 @@ static bool replica_open_storage(struct node *n, const struct replica_wanted *w,
     char directory[sizeof n->config.data + 48];
     replicas_directory(n, w->shard, w->server_id, directory, sizeof directory);
     const struct storage_lmdb_options options = {.directory = directory, .shard = w->shard,
-                                                 .segment_bytes_max = n->config.segment_bytes};
+                                                 .segment_bytes_max = n->config.segment_bytes,
+                                                 .journal_bytes = w->shard == SHARD_META
+                                                                      ? 0 : JOURNAL_BYTES};
     uint32_t slot = local_shards_slot(w->shard);
     n->storages[slot] = storage_lmdb_open(&options, error, error_bytes);
     return n->storages[slot] != NULL;

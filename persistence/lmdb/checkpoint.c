@@ -92,7 +92,10 @@ static void checkpoint_do(struct storage_lmdb *s, struct checkpoint *c) {
     struct checkpoint_thread *t = &s->checkpoints;
     const uint32_t *order = checkpoint_sort(s, c);
     int rc = ENOSPC;
-    if (lmdb_free_bytes(s->directory) >= s->room_floor_bytes / 2 + c->blocks_bytes) {
+    /* The state never reflects what the log's environment lacks: whoever reads both files beside
+     * the node finds them fitting. */
+    if (lmdb_free_bytes(s->directory) >= s->room_floor_bytes / 2 + c->blocks_bytes &&
+        log_await_tail(s)) {
         while ((rc = checkpoint_commit(s, c, order)) == MDB_MAP_FULL) {
             checkpoint_reserve(s, s->state.map_bytes);
         }

@@ -170,6 +170,10 @@ int install_state(struct storage *base, const char *path, uint64_t committed_ind
     require(s->checkpoints.in_flight == 0);
     pthread_mutex_unlock(&s->checkpoints.lock);
     if (install_check(s, path, committed_index, &marker, error, error_bytes) != 0) return -1;
+    if (!log_journal_settle(s)) {
+        return lmdb_error(error, error_bytes, "%s cannot be installed in %s: there is no room for "
+                          "what is in its journal", path, s->directory);
+    }
     uint64_t kept = install_kept(s, committed_index);
     int rc = install_commit(s, path, kept, marker);
     if (rc != 0) {

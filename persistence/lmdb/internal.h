@@ -1,8 +1,9 @@
 /* What the files of this room share: the parts of one open storage and how they call each other.
  *
- * Threads: [shard] the owner's, [writer] log writer, [state] checkpoint thread, [loader], [any].
+ * Threads: [shard] the owner's, [journal] in front of the [writer] log writer, [state] checkpoint
+ * thread, [loader], [any].
  * Locks, never held together unless the outer is named first: segments.lock before an environment's
- * lock; everything else alone. */
+ * lock, log.lock before tail.lock; everything else alone. */
 #ifndef JUMUN_PERSISTENCE_LMDB_INTERNAL_H
 #define JUMUN_PERSISTENCE_LMDB_INTERNAL_H
 
@@ -11,6 +12,7 @@
 
 #include "engine/limits.h"
 #include "persistence/lmdb/env.h"
+#include "persistence/lmdb/journal.h"
 #include "persistence/lmdb/storage_lmdb.h"
 
 enum { STORAGE_FORMAT = 1 };
@@ -75,6 +77,15 @@ struct segments {
     struct segment *active;    /* [writer] the newest, held by the writer; NULL = empty log */
 };
 
+/* -- the log's tail in memory (log_tail.c) -------------------------------------------------- */
+
+struct log_tail {
+    pthread_mutex_t lock;
+    struct record **ring;      /* by index; `capacity` is a power of two */
+    uint64_t capacity, first, count;
+};
+struct log_tail_range { uint64_t first, count; };
+
 /* -- log writer (log_writer.c) ------------------------------------------------------------- */
 
 #define LOG_CALLS_TRACKED 1024u
@@ -86,8 +97,20 @@ struct log_writer {
     pthread_mutex_t lock;      /* guards up to `retain_before_ms` */
     pthread_cond_t wake;
     struct record *head, *tail;/* queued, not yet taken by the writer */
+    uint64_t queued_bytes;     /* of these */
+    int64_t queued_ns;         /* since when the first of them waits */
     bool sleeping, stop;
+    bool fed;                  /* the journal's thread lives and may still hand something over */
+    bool eager;                /* somebody waits for what is queued */
+    bool journalled;           /* what is queued is durable already, and was told */
+    bool gave_up;              /* ended without room for what was queued */
     bool discard;              /* stop, and throw away what is queued */
+    pthread_cond_t applied;    /* records_applied has grown, or gave_up, or full */
+    uint64_t records_handed;   /* to the writer, and not to the journal only */
+    uint64_t records_applied;  /* of these: in the environment, synced */
+    bool waits_for_room;
+    uint64_t records_done;     /* told as durable */
+    uint64_t sequence_done;
     uint64_t sequence;         /* calls so far */
     uint64_t records_queued;   /* records of all calls so far */
     uint64_t queued_last;      /* index of the newest queued record */
@@ -100,11 +123,25 @@ struct log_writer {
     int64_t retain_before_ms;
 
     struct record *taken;      /* [writer] */
-    uint64_t records_done;     /* [writer] */
-    uint64_t sequence_done;    /* [writer] */
     bool full;                 /* [writer] */
     atomic_uint_fast64_t waiting, waiting_bytes;
     atomic_uint_fast64_t commits, commit_bytes, commit_ns, commit_ns_max;
+};
+
+/* In front of the writer: makes durable, tells, and hands over (log_journal.c). Without a file the
+ * records go through to the writer, which tells. */
+struct log_journal {
+    pthread_t thread, maker;
+    bool on, making;           /* the threads are there */
+    struct journal file;       /* fd -1 = none (yet) [journal] */
+    bool broken;               /* a write failed for lack of room: what is there is not known */
+    uint64_t handed_before;    /* records_handed when it was opened, without what it held */
+    pthread_cond_t wake;       /* with the writer's lock, as all up to `settled`: */
+    struct record *head, *tail;/* queued, not yet taken */
+    bool sleeping, stop;
+    bool settle, settled;      /* somebody wants all of it in the environment, and nothing left */
+    atomic_bool made;          /* the file is whole and can be opened */
+    atomic_bool stop_making;
 };
 
 /* -- checkpoints and loads (state.c, checkpoint.c, loader.c) ------------------------------- */
@@ -184,8 +221,11 @@ struct storage_lmdb {
     int lock_fd;
     struct lmdb_env vote, state;
     MDB_dbi vote_table, state_tables[STATE_TABLES];
+    uint64_t journal_bytes;    /* 0 = none */
     struct segments segments;
+    struct log_tail tail;
     struct log_writer log;
+    struct log_journal journal;
     struct checkpoint_thread checkpoints;
     struct loader loader;
     struct completions done;
@@ -270,8 +310,52 @@ struct log_batch {
     uint32_t count;
     uint64_t bytes;            /* on disk, without LMDB's own */
     int64_t oldest_ms, newest_ms;
+    bool sealed;               /* their checksums are there, and others read them */
 };
 int log_commit(struct storage_lmdb *s, const struct log_batch *batch);
+
+/* The longest run of consecutive records, `first` and on, that comes to at most `bytes_max` (one
+ * record may be larger). An index that goes back ends it. */
+void log_cut_batch(struct record *first, uint64_t bytes_max, struct log_batch *batch);
+uint64_t log_record_bytes(const struct record *r); /* as it lies in the environment */
+void log_count_commit(struct log_writer *w, uint64_t bytes, int64_t took_ns);
+/* They are durable: to the completions. [journal] or [writer], never both at a time */
+void log_tell(struct storage_lmdb *s, const struct log_batch *batch);
+/* Under w->lock: puts linked records behind what is queued, and wakes the writer if it is time. */
+void log_hand_over(struct log_writer *w, struct record *first, struct record *last, uint64_t count,
+                   uint64_t bytes, bool eager);
+/* Waits until all that was handed over is in the environment. False = it gave up for lack of room;
+ * with `unless_full` also while it waits for room. w->lock held. */
+bool log_await_applied(struct log_writer *w, bool unless_full);
+/* Waits until the environment has what is in the tail now. False = there is no room for it. */
+bool log_await_tail(struct storage_lmdb *s);
+
+/* -- log_journal.c */
+/* At open, behind the segments: what the journal holds becomes the tail. -1 with a sentence. */
+int log_journal_open(struct storage_lmdb *s, char *error, size_t error_bytes);
+/* Behind the writer's start; ends with it. 0 or errno. */
+int log_journal_start(struct storage_lmdb *s);
+/* w->lock held: linked records. [shard] */
+void log_journal_queue(struct log_journal *j, struct record *first, struct record *last);
+/* Harmless when it was not started. */
+void log_journal_stop(struct storage_lmdb *s);
+/* Everything that is queued goes into the environment, and the journal says that nothing is left.
+ * [shard] False = there is no room for it now. */
+bool log_journal_settle(struct storage_lmdb *s);
+
+/* -- log_tail.c; [any] */
+void log_tail_init(struct log_tail *t);
+void log_tail_fini(struct log_tail *t);
+/* Room for so many more; false without memory. [journal], and before the threads start */
+bool log_tail_reserve(struct log_tail *t, uint32_t count);
+/* Linked records at the end, for which there is room; those at or behind their first index go. */
+void log_tail_put(struct log_tail *t, struct record *first, uint32_t count);
+/* They are in the environment now. */
+void log_tail_drop(struct log_tail *t, const struct record *first, uint32_t count);
+/* Up to `max` records from `index` on, held for the caller; *range = what there was. */
+uint32_t log_tail_take(struct log_tail *t, uint64_t index, struct record **records, uint32_t max,
+                       struct log_tail_range *range);
+struct log_tail_range log_tail_range(struct log_tail *t);
 
 int log_read(struct storage *base, uint64_t first, uint64_t last,
              bool (*visit)(void *arg, const struct record_header *record, const void *payload),

@@ -35,12 +35,12 @@ static int log_commit_truncate(MDB_cursor *cursor, uint64_t first) {
     return rc == MDB_NOTFOUND ? 0 : rc;
 }
 
-static int log_commit_put(MDB_cursor *cursor, struct record *r) {
+static int log_commit_put(MDB_cursor *cursor, struct record *r, bool sealed) {
     uint8_t index_be[8];
     size_t bytes = sizeof r->header + r->header.payload_bytes;
     storage_be64(index_be, r->header.index);
     MDB_val key = storage_val(index_be, 8), value = {bytes, NULL};
-    record_seal(&r->header, r->payload);
+    if (!sealed) record_seal(&r->header, r->payload);
     int rc = mdb_cursor_put(cursor, &key, &value, MDB_APPEND | MDB_RESERVE);
     if (rc == 0) memcpy(value.mv_data, &r->header, bytes);
     return rc;
@@ -53,7 +53,7 @@ static int log_commit_fill(MDB_txn *txn, const struct log_batch *batch, bool tru
     if (truncates) rc = log_commit_truncate(cursor, batch->first->header.index);
     struct record *r = batch->first;
     for (uint32_t i = 0; rc == 0 && i < batch->count; i++, r = r->next) {
-        rc = log_commit_put(cursor, r);
+        rc = log_commit_put(cursor, r, batch->sealed);
     }
     mdb_cursor_close(cursor);
     return rc;

@@ -88,6 +88,29 @@ static uint64_t log_gapless_last(struct storage_lmdb *s, uint64_t first, uint64_
     return last;
 }
 
+enum { LOG_TAIL_RECORDS = 64 };
+
+/* Those that were taken out of the tail; gives them back. */
+static int log_read_held(struct log_slice *slice, struct record **held, uint32_t count) {
+    int outcome = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        if (outcome == 0 && !slice->visit(slice->arg, &held[i]->header, held[i]->payload))
+            outcome = 1;
+        record_release(held[i]);
+    }
+    slice->next += count;
+    return outcome;
+}
+
+static int log_read_segment(struct storage_lmdb *s, struct log_slice *slice, uint64_t last) {
+    slice->segment = segment_acquire(s, slice->next, slice->error, slice->error_bytes);
+    if (!slice->segment) return -1;
+    slice->last = log_gapless_last(s, slice->next, last);
+    int rc = log_read_slice(slice);
+    segment_release(s, slice->segment);
+    return rc;
+}
+
 int log_read(struct storage *base, uint64_t first, uint64_t last,
              bool (*visit)(void *arg, const struct record_header *record, const void *payload),
              void *arg, char *error, size_t error_bytes) {
@@ -96,11 +119,20 @@ int log_read(struct storage *base, uint64_t first, uint64_t last,
     struct log_slice slice = {.next = first, .visit = visit, .arg = arg, .scratch = &scratch,
                               .error = error, .error_bytes = error_bytes};
     while (slice.next <= last) {
-        slice.segment = segment_acquire(s, slice.next, error, error_bytes);
-        if (!slice.segment) return -1;
-        slice.last = log_gapless_last(s, slice.next, last);
-        int rc = log_read_slice(&slice);
-        segment_release(s, slice.segment);
+        struct record *held[LOG_TAIL_RECORDS];
+        struct log_tail_range tail;
+        uint64_t left = last - slice.next + 1, upto = last;
+        uint32_t max = left < LOG_TAIL_RECORDS ? (uint32_t)left : LOG_TAIL_RECORDS;
+        uint32_t n = log_tail_take(&s->tail, slice.next, held, max, &tail);
+        if (n == 0 && tail.count > 0) {
+            if (slice.next >= tail.first) {
+                return lmdb_error(error, error_bytes, "%s: record %llu is not stored (the log ends "
+                                  "with %llu)", s->directory, (unsigned long long)slice.next,
+                                  (unsigned long long)(tail.first + tail.count - 1));
+            }
+            if (upto >= tail.first) upto = tail.first - 1;
+        }
+        int rc = n > 0 ? log_read_held(&slice, held, n) : log_read_segment(s, &slice, upto);
         if (rc != 0) return rc;
     }
     return 0;

@@ -3,15 +3,18 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <unistd.h>
 #include <xxhash.h>
 
 #include "engine/base/check.h"
+#include "engine/base/log.h"
 #include "engine/limits.h"
 #include "persistence/lmdb/internal.h"
 #include "persistence/lmdb/page_tree.h"
@@ -22,11 +25,19 @@ enum {
 };
 /* What a cursor may have touched before the kernel gets it back, and how long a view may last. */
 static const uint64_t source_touched_bytes_max = 16u << 20;
-enum { SOURCE_VIEW_RECORDS_MAX = 8192 };
+enum { SOURCE_VIEW_RECORDS_MAX = 8192, SOURCE_TAIL_TRIES = 5 };
 
 struct source_env {            /* a segment that the node may be writing */
     uint64_t first;
     MDB_env *env;
+};
+
+/* What is in the journal and not yet in a segment: the end of the log, in front of which the
+ * segments count. */
+struct source_tail {
+    atomic_uint refs;          /* the source's, and its cursors' */
+    uint64_t first, count;
+    struct record **records;
 };
 
 struct lmdb_source {
@@ -39,11 +50,13 @@ struct lmdb_source {
     pthread_mutex_t lock;      /* guards envs: one environment is opened once per process */
     struct source_env *envs;
     uint32_t envs_count;
+    struct source_tail *tail;  /* NULL = none */
 };
 
 struct lmdb_cursor {
     struct log_cursor base;
     struct lmdb_source *source;
+    struct source_tail *tail;
     struct log_source_segment *list; /* its own copy */
     uint32_t count, position;
     uint64_t next, last;
@@ -54,6 +67,93 @@ struct lmdb_cursor {
     uint64_t *scratch;         /* an aligned copy of a record; grows */
     size_t scratch_bytes;
 };
+
+/* -- the tail ------------------------------------------------------------------------------- */
+
+static void source_tail_cut(struct source_tail *t, uint64_t from) {
+    while (t->count > 0 && t->first + t->count > from) record_release(t->records[--t->count]);
+}
+
+static void source_tail_release(struct source_tail *t) {
+    if (!t || atomic_fetch_sub(&t->refs, 1) != 1) return;
+    source_tail_cut(t, 0);
+    free(t->records);
+    free(t);
+}
+
+/* Whether a node has the directory open: its journal changes while it is read. */
+static bool source_is_in_use(const struct lmdb_source *s) {
+    char path[PAGE_TREE_PATH_BYTES_MAX];
+    snprintf(path, sizeof path, "%.980s/LOCK", s->directory);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0) return false;
+    bool used = flock(fd, LOCK_SH | LOCK_NB) != 0;
+    close(fd);
+    return used;
+}
+
+/* The log's end as the records of the journal, done in order, make it. Takes them over. */
+static struct source_tail *source_tail_new(struct record *records) {
+    uint64_t capacity = 0;
+    for (struct record *r = records; r; r = r->next) capacity++;
+    struct source_tail *t = calloc(1, sizeof *t);
+    if (t) t->records = malloc((capacity + 1) * sizeof(struct record *));
+    if (t) atomic_init(&t->refs, 1);
+    bool ok = t && t->records;
+    while (records) {
+        struct record *r = records;
+        records = r->next;
+        if (!ok) {
+            record_release(r);
+            continue;
+        }
+        source_tail_cut(t, r->header.index);
+        if (t->count == 0) t->first = r->header.index;
+        require(r->header.index == t->first + t->count);
+        t->records[t->count++] = r;
+    }
+    if (ok && t->count > 0) return t;
+    source_tail_release(t);
+    return NULL;
+}
+
+static void source_read_tail(struct lmdb_source *s) {
+    char path[PAGE_TREE_PATH_BYTES_MAX], error[256];
+    struct record *records;
+    source_tail_release(s->tail);
+    s->tail = NULL;
+    if (s->single) return;
+    snprintf(path, sizeof path, "%.980s/journal", s->directory);
+    int rc = -1;
+    /* Room that a live node used again between two blocks looks like damage. */
+    for (int i = 0; rc < 0 && i < SOURCE_TAIL_TRIES; i++)
+        rc = journal_read(path, JOURNAL_ANY_SHARD, &records, error, sizeof error);
+    if (rc < 0 && !source_is_in_use(s)) log_warn("%s", error);
+    if (rc == 0 && records) s->tail = source_tail_new(records);
+}
+
+/* One that does not join what is in the segments says nothing about them. */
+static void source_join_tail(struct lmdb_source *s) {
+    const struct source_tail *t = s->tail;
+    if (!t) return;
+    if (t->first + t->count - 1 <= s->last && source_is_in_use(s)) { /* it is in there by now */
+        source_tail_release(s->tail);
+        s->tail = NULL;
+        return;
+    }
+    if (t->first > s->last + 1 || t->first < s->first) {
+        log_warn("%s/journal begins with record %" PRIu64 ", the segments hold %" PRIu64 " to %"
+                 PRIu64 ": it is left out", s->directory, t->first, s->first, s->last);
+        source_tail_release(s->tail);
+        s->tail = NULL;
+        return;
+    }
+    /* What begins behind it will be written anew: a kill may have left it unborn. */
+    while (s->count > 0 && s->list[s->count - 1].first >= t->first && !source_is_in_use(s))
+        s->bytes -= s->list[--s->count].bytes;
+    if (s->first == 0) s->first = t->first;
+    s->last = t->first + t->count - 1;
+}
 
 /* -- the list ------------------------------------------------------------------------------- */
 
@@ -214,6 +314,8 @@ static void source_drop_front(struct lmdb_source *s, uint64_t gap_end) {
 
 static int source_refresh(struct log_source *source, char *error, size_t error_bytes) {
     struct lmdb_source *s = (struct lmdb_source *)(void *)source;
+    /* Before the segments: what a node that starts now takes out of it is in them. */
+    source_read_tail(s);
     if (source_scan(s, error, error_bytes) != 0) return -1;
     uint64_t gap_end = source_gap_end(s);
     s->first = s->last = s->bytes = 0;
@@ -234,12 +336,14 @@ static int source_refresh(struct log_source *source, char *error, size_t error_b
         s->first = s->list[0].first;
         s->last = s->list[s->count - 1].last;
     }
+    source_join_tail(s);
     return 0;
 }
 
 static void source_close(struct log_source *source) {
     struct lmdb_source *s = (struct lmdb_source *)(void *)source;
     for (uint32_t i = 0; i < s->envs_count; i++) mdb_env_close(s->envs[i].env);
+    source_tail_release(s->tail);
     pthread_mutex_destroy(&s->lock);
     free(s->envs);
     free(s->list);
@@ -283,6 +387,7 @@ static void cursor_leave(struct lmdb_cursor *c) {
 static void cursor_close(struct log_cursor *cursor) {
     struct lmdb_cursor *c = (struct lmdb_cursor *)(void *)cursor;
     cursor_leave(c);
+    source_tail_release(c->tail);
     free(c->scratch);
     free(c->list);
     free(c);
@@ -325,6 +430,8 @@ static struct log_cursor *cursor_open(struct log_source *source, uint64_t first,
     c->base.ops = s->base.ops;
     c->count = s->count;
     c->source = s;
+    c->tail = s->tail;
+    if (c->tail) atomic_fetch_add(&c->tail->refs, 1);
     c->checked = checked;
     c->tree.fd = -1;
     cursor_seek(&c->base, first, last);
@@ -478,12 +585,26 @@ static enum log_step cursor_step(struct lmdb_cursor *c, struct log_item *item) {
     return cursor_record(c, &row, item);
 }
 
+/* True when the record that comes next is in the tail: it was checked when that was read. */
+static bool cursor_take_tail(struct lmdb_cursor *c, struct log_item *item) {
+    const struct source_tail *t = c->tail;
+    if (!t || c->next > c->last || c->next < t->first || c->next >= t->first + t->count)
+        return false;
+    const struct record *r = t->records[c->next - t->first];
+    item->index = item->upto = c->next++;
+    item->segment = "journal";
+    item->header = &r->header;
+    item->payload = r->payload;
+    return true;
+}
+
 static enum log_step cursor_next(struct log_cursor *cursor, struct log_item *item) {
     struct lmdb_cursor *c = (struct lmdb_cursor *)(void *)cursor;
     char error[160];
     for (;;) {
         item->header = NULL;
         item->offset = 0;
+        if (cursor_take_tail(c, item)) return LOG_RECORD;
         if (c->ended || c->next > c->last || c->position >= c->count) return LOG_END;
         if (!c->open) {
             const struct log_source_segment *g = &c->list[c->position];
@@ -519,8 +640,19 @@ static int64_t tree_time_from(struct page_tree *tree, uint64_t index, uint64_t u
     }
 }
 
-static uint64_t source_index_at(struct log_source *source, int64_t time_ms) {
-    struct lmdb_source *s = (struct lmdb_source *)(void *)source;
+/* The newest record of the tail whose entry is not younger; 0 = it has none. */
+static uint64_t tail_index_at(const struct source_tail *t, int64_t time_ms) {
+    for (uint64_t i = t ? t->count : 0; i > 0; i--) {
+        const struct record *r = t->records[i - 1];
+        struct entry_header entry;
+        if (r->header.type != RECORD_EVENTS || r->header.payload_bytes < sizeof entry) continue;
+        memcpy(&entry, r->payload, sizeof entry);
+        if (entry.time_ms <= time_ms) return r->header.index;
+    }
+    return 0;
+}
+
+static uint64_t segments_index_at(struct lmdb_source *s, int64_t time_ms) {
     uint32_t i = s->count;
     while (i > 0 && (s->list[i - 1].first_ms == 0 || s->list[i - 1].first_ms > time_ms)) i--;
     if (i == 0) return 0;
@@ -535,6 +667,14 @@ static uint64_t source_index_at(struct log_source *source, int64_t time_ms) {
     }
     page_tree_close(&tree);
     return low - 1;
+}
+
+static uint64_t source_index_at(struct log_source *source, int64_t time_ms) {
+    struct lmdb_source *s = (struct lmdb_source *)(void *)source;
+    uint64_t in_tail = tail_index_at(s->tail, time_ms);
+    if (in_tail != 0) return in_tail;
+    uint64_t index = segments_index_at(s, time_ms);
+    return s->tail && index >= s->tail->first ? s->tail->first - 1 : index;
 }
 
 /* -- life ----------------------------------------------------------------------------------- */

@@ -426,14 +426,25 @@ static void segments_usable(const struct segments *all, uint64_t *first, uint64_
     if (floor == 0 && *last < *first) *first = *last = 0;
 }
 
+/* What is in the tail is stored too, and nothing behind it is. Looked at before the segments: what
+ * leaves it meanwhile is found in them. */
+static void segments_add_tail(const struct log_tail_range *tail, uint64_t *first, uint64_t *last) {
+    if (tail->count == 0) return;
+    if (*first == 0) *first = tail->first;
+    *last = tail->first + tail->count - 1;
+}
+
 void segments_range(struct storage_lmdb *s, uint64_t *first, uint64_t *last) {
+    struct log_tail_range tail = log_tail_range(&s->tail);
     pthread_mutex_lock(&s->segments.lock);
     segments_usable(&s->segments, first, last);
     pthread_mutex_unlock(&s->segments.lock);
+    segments_add_tail(&tail, first, last);
 }
 
 void segments_measure(struct storage_lmdb *s, struct storage_stats *stats) {
     struct segments *all = &s->segments;
+    struct log_tail_range tail = log_tail_range(&s->tail);
     pthread_mutex_lock(&all->lock);
     stats->segments = all->count;
     for (uint32_t i = 0; i < all->count; i++) stats->log_bytes += all->list[i]->used_bytes;
@@ -445,6 +456,7 @@ void segments_measure(struct storage_lmdb *s, struct storage_stats *stats) {
         stats->gap_last = all->gaps[all->gaps_count - 1].last;
     }
     pthread_mutex_unlock(&all->lock);
+    segments_add_tail(&tail, &stats->log_first, &stats->log_last);
 }
 
 /* -- the writer ----------------------------------------------------------------------------- */

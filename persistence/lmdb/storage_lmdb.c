@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "engine/base/check.h"
@@ -94,10 +95,19 @@ static void storage_free(struct storage_lmdb *s) {
     segments_close(s);
     lmdb_env_close(&s->state);
     lmdb_env_close(&s->vote);
+    journal_close(&s->journal.file);
+    log_tail_fini(&s->tail);
+    while (s->log.head) { /* out of the journal, and its threads never began */
+        struct record *r = s->log.head;
+        s->log.head = r->next;
+        record_release(r);
+    }
     completions_fini(&s->done);
     exports_fini(&s->exports);
     free(s->loader.queue);
     pthread_cond_destroy(&s->log.wake);
+    pthread_cond_destroy(&s->log.applied);
+    pthread_cond_destroy(&s->journal.wake);
     pthread_cond_destroy(&s->checkpoints.wake);
     pthread_cond_destroy(&s->loader.wake);
     pthread_mutex_destroy(&s->log.lock);
@@ -153,6 +163,7 @@ static struct storage_lmdb *storage_new(const struct storage_lmdb_options *o) {
                                         : s->segment_bytes_max + 4ULL * LOG_BATCH_BYTES_MAX;
     s->state_map_bytes = o->state_map_bytes ? o->state_map_bytes : 1ULL << 30;
     s->room_floor_bytes = o->room_floor_bytes ? o->room_floor_bytes : STORAGE_ROOM_FLOOR_BYTES;
+    s->journal_bytes = o->journal_bytes / JOURNAL_BLOCK * JOURNAL_BLOCK;
     s->fault = o->fault;
     s->fault_arg = o->fault_arg;
     s->lock_fd = -1;
@@ -160,6 +171,8 @@ static struct storage_lmdb *storage_new(const struct storage_lmdb_options *o) {
     pthread_condattr_init(&monotonic);
     pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
     pthread_cond_init(&s->log.wake, &monotonic);
+    pthread_cond_init(&s->log.applied, NULL);
+    pthread_cond_init(&s->journal.wake, NULL);
     pthread_cond_init(&s->checkpoints.wake, &monotonic);
     pthread_cond_init(&s->loader.wake, &monotonic);
     pthread_condattr_destroy(&monotonic);
@@ -167,6 +180,8 @@ static struct storage_lmdb *storage_new(const struct storage_lmdb_options *o) {
     pthread_mutex_init(&s->checkpoints.lock, NULL);
     pthread_mutex_init(&s->loader.lock, NULL);
     pthread_mutex_init(&s->segments.lock, NULL);
+    log_tail_init(&s->tail);
+    s->journal.file.fd = -1;
     completions_init(&s->done);
     exports_init(&s->exports);
     /* Pages that are never queued into are never touched. */
@@ -176,13 +191,20 @@ static struct storage_lmdb *storage_new(const struct storage_lmdb_options *o) {
     return NULL;
 }
 
+enum { STORAGE_LOCK_TRIES = 10 };
+
 /* One process has one directory; the lock goes with the process, however it ends. */
 static int storage_lock(struct storage_lmdb *s, char *error, size_t error_bytes) {
     char path[LMDB_PATH_BYTES_MAX];
     require(snprintf(path, sizeof path, "%s/LOCK", s->directory) < (int)sizeof path);
     s->lock_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0640);
     if (s->lock_fd < 0) return lmdb_error(error, error_bytes, "%s: %s", path, strerror(errno));
-    if (flock(s->lock_fd, LOCK_EX | LOCK_NB) == 0) return 0;
+    /* A tool that asks whether the directory is in use holds the lock for a moment. */
+    for (int i = 0; i < STORAGE_LOCK_TRIES; i++) {
+        if (flock(s->lock_fd, LOCK_EX | LOCK_NB) == 0) return 0;
+        if (errno != EWOULDBLOCK) break;
+        nanosleep(&(struct timespec){.tv_nsec = 10000000}, NULL);
+    }
     if (errno != EWOULDBLOCK) {
         return lmdb_error(error, error_bytes, "%s: %s", path, strerror(errno));
     }
@@ -202,6 +224,7 @@ static int storage_open_parts(struct storage_lmdb *s, char *error, size_t error_
     if (gaps_load(s, error, error_bytes) != 0) return -1;
     bool unfinished = install_is_open(s);
     if (segments_open(s, unfinished, error, error_bytes) != 0) return -1;
+    if (log_journal_open(s, error, error_bytes) != 0) return -1;
     uint64_t first, last;
     segments_range(s, &first, &last);
     if (fresh && last > 0) {

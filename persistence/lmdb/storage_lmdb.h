@@ -1,9 +1,10 @@
-/* The real storage: one directory per shard, LMDB environments inside, three threads.
+/* The real storage: one directory per shard, LMDB environments inside, threads of its own.
  *
  *   LOCK                       held (flock) by the process that has the directory open
  *   vote/                      term and vote; written by save_vote() on the shard's own thread
  *   state/                     actor snapshots, timers, cursors, marker; written by the
  *                              checkpoint thread, read by the loader thread
+ *   journal                    the newest records on their way into the log; see journal.h
  *   log-<first index>/         one environment per segment; written by the log writer thread
  *   state.<index>.new/         a state that is being installed; see install.c
  *   *.trash, *.damaged         on its way out; set aside
@@ -11,7 +12,9 @@
  * docs/formats.md shows every byte by example.
  *
  * Durability: LMDB's default, one data sync and one synced meta page per transaction, never less.
- * Group commit: the log writer takes everything that was queued since its last transaction.
+ * Group commit: everything that was queued since the last commit goes into one. With a journal a
+ * commit is one synced write into it; the log writer follows with larger transactions some
+ * milliseconds later, and read() takes from memory what it has not written yet.
  *
  * Lack of room (ENOSPC, EDQUOT, a floor of free disk, memory) is told and waited out. Every other
  * failed write or sync ends the process with a sentence: what LMDB and the kernel hold in memory
@@ -36,13 +39,17 @@ enum storage_lmdb_point {
     STORAGE_POINT_INSTALL_COMMITTED,   /* from here on an install is finished by whoever opens */
     STORAGE_POINT_INSTALL_CUT,         /* before the uncommitted tail is deleted; may fail it */
     STORAGE_POINT_INSTALL_ASIDE,       /* the old state is renamed, the new one not yet */
-    STORAGE_POINT_INSTALL_SWITCHED     /* the new state is in its place */
+    STORAGE_POINT_INSTALL_SWITCHED,    /* the new state is in its place */
+    STORAGE_POINT_JOURNAL_MADE,        /* a new journal is there; may keep it from being used */
+    STORAGE_POINT_JOURNAL_WRITE        /* before a frame is written; may fail it */
 };
 
 struct storage_lmdb_options {
     const char *directory;      /* of this shard; its parent must exist, it is made if missing */
     uint32_t shard;             /* written into the directory; another shard's is refused */
     uint64_t segment_bytes_max; /* 0 = SEGMENT_BYTES_MAX */
+    uint64_t journal_bytes;     /* size of a journal that is to be made, at least 8 blocks of 4096;
+                                   0 = without: one that is there is emptied and removed */
     int64_t segment_ms_max;     /* by entry times; 0 = SEGMENT_MS_MAX */
     uint32_t batch_bytes_max;   /* 0 = LOG_BATCH_BYTES_MAX */
     uint64_t log_map_bytes;     /* first size of a segment's map; grows by itself; 0 = a whole

@@ -15,6 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mount.h>
+#include <sys/statvfs.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -268,8 +269,24 @@ static void start_without_room(struct fault_world *w, const char *ballast) {
     node_start(&w->node);
 }
 
+/* Leaves FIT_BYTES before the node says that its disk is full, once it has made its journals. */
+static void ballast_around(struct fault_world *w, const char *path) {
+    enum { FIT_BYTES = 24 << 20 };
+    int64_t until = monotonic_ms() + ROOM_SECONDS_MAX * 1000;
+    for (unsigned shard = 0; shard < 2; shard++) {
+        char journal[600];
+        snprintf(journal, sizeof journal, "%s/shard-%u/journal", w->node.data, shard);
+        while (access(journal, F_OK) != 0) {
+            if (monotonic_ms() > until) test_fail(&w->node, "%s is not made", journal);
+            sleep_ms(10);
+        }
+    }
+    struct statvfs fs;
+    if (statvfs(w->node.data, &fs) != 0) test_fail(NULL, "statvfs: %s", strerror(errno));
+    ballast_write(path, fs.f_bavail * fs.f_frsize - STORAGE_ROOM_FLOOR_BYTES - FIT_BYTES);
+}
+
 static int case_full_disk(struct fault_world *w) {
-    enum { DISK_BYTES = 256 << 20, FIT_BYTES = 24 << 20 };
     static jumun_key keys[ORDERS_MAX];
     char ballast[600], rest[600];
     if (mkdir(w->node.data, 0700) != 0) test_fail(NULL, "mkdir: %s", strerror(errno));
@@ -279,8 +296,10 @@ static int case_full_disk(struct fault_world *w) {
     }
     snprintf(ballast, sizeof ballast, "%s/ballast", w->node.data);
     snprintf(rest, sizeof rest, "%s/rest", w->node.data);
-    ballast_write(ballast, DISK_BYTES - STORAGE_ROOM_FLOOR_BYTES - FIT_BYTES);
+    w->node.arguments[0] = "--shards";
+    w->node.arguments[1] = "2";
     node_start(&w->node);
+    ballast_around(w, ballast);
     w->client = fault_client(&w->node);
     uint32_t count = fill(w, keys);
     printf("full after %u orders\n", count);

@@ -123,8 +123,7 @@ static uint64_t expect_what_was_told(struct fixture *f, const struct told *told)
     return meta.log_last;
 }
 
-static void killed_at_random_moments(void **state) {
-    struct fixture *f = *state;
+static void killed_rounds(struct fixture *f) {
     struct told *told = mmap(NULL, sizeof *told, PROT_READ | PROT_WRITE,
                              MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     assert_true(told != MAP_FAILED);
@@ -153,10 +152,20 @@ static void killed_at_random_moments(void **state) {
     munmap(told, sizeof *told);
 }
 
+static void killed_at_random_moments(void **state) { killed_rounds(*state); }
+
+/* So small that it fills all the time, and that some records go by it. */
+static void killed_with_a_journal(void **state) {
+    struct fixture *f = *state;
+    f->options.journal_bytes = 48 * 4096;
+    killed_rounds(f);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(killed_at_random_moments, fixture_setup,
                                         fixture_teardown),
+        cmocka_unit_test_setup_teardown(killed_with_a_journal, fixture_setup, fixture_teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

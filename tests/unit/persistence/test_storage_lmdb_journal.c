@@ -1,0 +1,305 @@
+/* The storage with a journal: what was told as durable is read, kept and found again while the
+ * log's own environment does not have it yet. */
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "persistence/log_source.h"
+#include "storage_fixture.h"
+
+enum { BLOCK = 4096, BLOCKS = 64 };
+
+/* What the storage's threads meet; shared with a child. */
+static struct gate {
+    atomic_bool hold;          /* the log's environment is not written */
+    atomic_bool held;          /* and somebody waits for that */
+    atomic_bool made;
+    atomic_bool no_room;       /* for a frame */
+    atomic_uint commits;
+} *gate;
+
+static void nap(void) { nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL); }
+
+static int at_point(void *arg, enum storage_lmdb_point point) {
+    if (point == STORAGE_POINT_JOURNAL_MADE) atomic_store(&gate->made, true);
+    if (point == STORAGE_POINT_JOURNAL_WRITE && atomic_load(&gate->no_room)) return ENOSPC;
+    if (point != STORAGE_POINT_LOG_COMMIT) return 0;
+    while (atomic_load(&gate->hold)) {
+        atomic_store(&gate->held, true);
+        nap();
+    }
+    atomic_fetch_add(&gate->commits, 1);
+    return 0;
+}
+
+static int setup(void **state) {
+    if (fixture_setup(state) != 0) return -1;
+    struct fixture *f = *state;
+    gate = mmap(NULL, sizeof *gate, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (gate == MAP_FAILED) return -1;
+    f->options.fault = at_point;
+    f->options.journal_bytes = BLOCKS * BLOCK;
+    return 0;
+}
+
+static int teardown(void **state) {
+    atomic_store(&gate->hold, false);
+    int rc = fixture_teardown(state);
+    munmap(gate, sizeof *gate);
+    return rc;
+}
+
+/* A storage whose journal is in use from the first append on. */
+static void open_with_journal(struct fixture *f) {
+    fixture_open(f);
+    for (int i = 0; i < 60000 && !atomic_load(&gate->made); i++) nap();
+    assert_true(atomic_load(&gate->made));
+    fixture_reopen(f);
+}
+
+/* Runs `work` in a child that then dies, and opens the directory again. */
+static void after_kill(struct fixture *f, void (*work)(struct fixture *f)) {
+    open_with_journal(f);
+    fixture_close(f);
+    atomic_store(&gate->hold, true);
+    pid_t child = fork();
+    assert_true(child >= 0);
+    if (child == 0) {
+        f->appended_sequence = 0;
+        fixture_open(f);
+        work(f);
+        kill(getpid(), SIGKILL);
+    }
+    int status;
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+    atomic_store(&gate->hold, false);
+}
+
+static void is_told_and_read_before_it_is_in_the_log(void **state) {
+    struct fixture *f = *state;
+    open_with_journal(f);
+    atomic_store(&gate->hold, true);
+    fixture_append(f, 1, 5, 1, 300, 5);
+    fixture_append(f, 6, 200, 1, 100, 6);
+    assert_int_equal(atomic_load(&gate->commits), 0);
+    fixture_expect(f, 1, 200, 1);
+    fixture_expect(f, 100, 150, 1);
+    struct storage_meta *meta = fixture_meta(f);
+    assert_true(meta->log_first == 1 && meta->log_last == 200);
+    free(meta);
+    struct storage_stats stats;
+    f->storage->ops->stats(f->storage, &stats);
+    assert_true(stats.log_first == 1 && stats.log_last == 200 && stats.appends_waiting == 0);
+    assert_true(stats.commits == 2);
+    /* A truncation, of which the environment knows nothing either. */
+    fixture_append(f, 150, 160, 2, 100, 7);
+    fixture_expect(f, 1, 149, 1);
+    fixture_expect(f, 150, 160, 2);
+    struct { uint64_t n; } none = {0};
+    assert_int_equal(f->storage->ops->read(f->storage, 161, 161, NULL, &none, f->error,
+                                           sizeof f->error), -1);
+    assert_non_null(strstr(f->error, "record 161 is not stored"));
+    atomic_store(&gate->hold, false);
+    fixture_append(f, 161, 400, 2, 100, 8);
+    fixture_expect(f, 1, 149, 1);
+    fixture_expect(f, 150, 400, 2);
+    fixture_reopen(f);
+    fixture_expect(f, 1, 149, 1);
+    fixture_expect(f, 150, 400, 2);
+}
+
+static void work_append(struct fixture *f) {
+    fixture_append(f, 1, 10, 1, 300, 5);
+    fixture_append(f, 11, 12, 1, 3000, 5);
+    fixture_append(f, 8, 20, 2, 300, 6);
+}
+
+static void expect_worked(struct fixture *f, uint64_t last) {
+    struct storage_meta *meta = fixture_meta(f);
+    assert_int_equal(meta->log_first, 1);
+    assert_int_equal(meta->log_last, last);
+    free(meta);
+    fixture_expect(f, 1, 7, 1);
+    fixture_expect(f, 8, 20, 2);
+}
+
+static void a_kill_loses_nothing(void **state) {
+    struct fixture *f = *state;
+    after_kill(f, work_append);
+    fixture_open(f);
+    expect_worked(f, 20);
+    fixture_append(f, 21, 25, 3, 300, 7);
+    fixture_reopen(f);
+    expect_worked(f, 25);
+    fixture_expect(f, 21, 25, 3);
+}
+
+/* The next life dies before it has done anything about it, too. */
+static void a_kill_during_the_recovery_loses_nothing(void **state) {
+    struct fixture *f = *state;
+    after_kill(f, work_append);
+    for (int i = 0; i < 2; i++) {
+        atomic_store(&gate->hold, true);
+        atomic_store(&gate->held, false);
+        pid_t child = fork();
+        assert_true(child >= 0);
+        if (child == 0) {
+            fixture_open(f);
+            expect_worked(f, 20);
+            while (!atomic_load(&gate->held)) nap();
+            kill(getpid(), SIGKILL);
+        }
+        int status;
+        assert_int_equal(waitpid(child, &status, 0), child);
+        assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+    }
+    atomic_store(&gate->hold, false);
+    fixture_open(f);
+    expect_worked(f, 20);
+}
+
+static void a_tool_reads_what_a_kill_left(void **state) {
+    struct fixture *f = *state;
+    after_kill(f, work_append);
+    struct log_source *source = log_source_open(f->directory, f->error, sizeof f->error);
+    assert_non_null(source);
+    uint64_t first, last;
+    log_source_range(source, &first, &last);
+    assert_true(first == 1 && last == 20);
+    assert_true(log_source_index_at(source, 5) == 7);
+    assert_true(log_source_index_at(source, 6) == 20);
+    struct log_cursor *cursor = log_cursor_open(source, 3, UINT64_MAX, true);
+    struct log_item item;
+    for (uint64_t i = 3; i <= 20; i++) {
+        assert_int_equal(log_cursor_next(cursor, &item), LOG_RECORD);
+        assert_true(item.index == i && item.header->term == (i < 8 ? 1 : 2));
+        assert_true(fixture_is_sound(item.header, item.payload));
+        assert_string_equal(item.segment, "journal");
+    }
+    assert_int_equal(log_cursor_next(cursor, &item), LOG_END);
+    /* While a node has it open, and takes it out of there. */
+    fixture_open(f);
+    assert_int_equal(log_source_refresh(source, f->error, sizeof f->error), 0);
+    log_cursor_seek(cursor, 20, 20);
+    assert_int_equal(log_cursor_next(cursor, &item), LOG_RECORD);
+    log_cursor_close(cursor);
+    fixture_close(f);
+    assert_int_equal(log_source_refresh(source, f->error, sizeof f->error), 0);
+    log_source_range(source, &first, &last);
+    assert_true(first == 1 && last == 20);
+    log_source_close(source);
+}
+
+static void without_a_journal_it_is_emptied_and_removed(void **state) {
+    struct fixture *f = *state;
+    after_kill(f, work_append);
+    assert_int_equal(fixture_count_files(f, "journal"), 1);
+    f->options.journal_bytes = 0;
+    fixture_open(f);
+    expect_worked(f, 20);
+    assert_int_equal(fixture_count_files(f, "journal"), 0);
+    fixture_append(f, 21, 25, 3, 300, 7);
+    fixture_reopen(f);
+    expect_worked(f, 25);
+    fixture_expect(f, 21, 25, 3);
+}
+
+static void a_journal_without_the_log_before_it_is_refused(void **state) {
+    struct fixture *f = *state;
+    after_kill(f, work_append);
+    fixture_open(f);
+    fixture_close(f);
+    atomic_store(&gate->hold, true);
+    pid_t child = fork();
+    assert_true(child >= 0);
+    if (child == 0) {
+        f->appended_sequence = 0;
+        fixture_open(f);
+        fixture_append(f, 21, 22, 2, 300, 9);
+        kill(getpid(), SIGKILL);
+    }
+    int status;
+    assert_int_equal(waitpid(child, &status, 0), child);
+    atomic_store(&gate->hold, false);
+    char path[200];
+    snprintf(path, sizeof path, "%s/log-00000000000000000001", f->directory);
+    fixture_remove_tree(path);
+    assert_null(storage_lmdb_open(&f->options, f->error, sizeof f->error));
+    assert_non_null(strstr(f->error, "begins with record 21, but the log ends with record 0"));
+}
+
+static void a_full_journal_waits_for_the_log(void **state) {
+    struct fixture *f = *state;
+    open_with_journal(f);
+    atomic_store(&gate->hold, true);
+    /* 40 x 12 KB do not fit 63 blocks. */
+    uint64_t sequence = 0;
+    for (uint64_t i = 0; i < 40; i++) {
+        sequence = f->storage->ops->append(f->storage,
+                                           fixture_records(3 * i + 1, 3 * i + 3, 1, 4000, 5));
+        if (i < 10) fixture_wait64(f, &f->appended_sequence, sequence);
+    }
+    while (!atomic_load(&gate->held)) nap();
+    assert_true(f->appended_sequence < sequence);
+    atomic_store(&gate->hold, false);
+    fixture_wait64(f, &f->appended_sequence, sequence);
+    fixture_expect(f, 1, 120, 1);
+    fixture_reopen(f);
+    fixture_expect(f, 1, 120, 1);
+}
+
+/* A record that is larger than a frame may be goes by the journal, in its turn. */
+static void large_records_keep_their_turn(void **state) {
+    struct fixture *f = *state;
+    open_with_journal(f);
+    uint64_t sequence = 0;
+    for (uint64_t i = 1; i <= 60; i++)
+        sequence = f->storage->ops->append(
+            f->storage, fixture_record(i, 1, i % 7 == 0 ? 200000 : 500, 5));
+    fixture_wait64(f, &f->appended_sequence, sequence);
+    assert_true(f->appended_index == 60);
+    fixture_expect(f, 1, 60, 1);
+    fixture_reopen(f);
+    fixture_expect(f, 1, 60, 1);
+}
+
+static void without_room_for_a_frame_it_goes_on_without(void **state) {
+    struct fixture *f = *state;
+    open_with_journal(f);
+    fixture_append(f, 1, 5, 1, 300, 5);
+    atomic_store(&gate->no_room, true);
+    fixture_append(f, 6, 10, 1, 300, 5);
+    assert_int_equal(fixture_count_files(f, "journal"), 0);
+    fixture_append(f, 11, 15, 1, 300, 5);
+    fixture_expect(f, 1, 15, 1);
+    atomic_store(&gate->no_room, false);
+    fixture_reopen(f);
+    fixture_expect(f, 1, 15, 1);
+    assert_int_equal(f->full, 0);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(is_told_and_read_before_it_is_in_the_log, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_kill_loses_nothing, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_kill_during_the_recovery_loses_nothing, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_tool_reads_what_a_kill_left, setup, teardown),
+        cmocka_unit_test_setup_teardown(without_a_journal_it_is_emptied_and_removed, setup,
+                                        teardown),
+        cmocka_unit_test_setup_teardown(a_journal_without_the_log_before_it_is_refused, setup,
+                                        teardown),
+        cmocka_unit_test_setup_teardown(a_full_journal_waits_for_the_log, setup, teardown),
+        cmocka_unit_test_setup_teardown(large_records_keep_their_turn, setup, teardown),
+        cmocka_unit_test_setup_teardown(without_room_for_a_frame_it_goes_on_without, setup,
+                                        teardown),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
