@@ -105,6 +105,7 @@ def main():
                                                      str(int(alone / 10))]),
                             ('its full load', [])):
             replica, url, _ = r.replica(f'lag-{len(rows)}', node)
+            time.sleep(5) # what it caught up with is on its disk then
             before, cpu = r.status(url)['applier']['events'], r.cpu_ns(replica.pid)
             rate = r.load(node, o.seconds, extra)
             time.sleep(1)
