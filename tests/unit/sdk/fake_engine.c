@@ -13,7 +13,7 @@
 #include "engine/base/check.h"
 #include "engine/wire/routing.h"
 
-enum { FAKE_CONTEXTS = 16 };
+enum { FAKE_CONTEXTS = 16, FAKE_HELD_LOOK_MS = 2 };
 
 struct fake_context {
     struct fake_engine *engine;
@@ -38,7 +38,7 @@ struct fake_engine {
     void *arg;
     pthread_mutex_t mutex; /* the script and the count */
     atomic_uint messages;
-    atomic_bool frozen;
+    atomic_bool frozen, released;
     const char *_Atomic moved_to[FAKE_SHARDS_MAX]; /* NULL = here */
     struct fake_endpoint endpoints[1 + FAKE_SHARDS_MAX]; /* the first is the general one */
 };
@@ -76,6 +76,7 @@ static bool fake_read(struct fake_message *m, const void *data, size_t bytes) {
     msgpack_unpacked_destroy(&u);
     m->action = FAKE_ANSWER;
     m->delay_ms = m->retry_after_ms = 0;
+    m->held = false;
     m->leader = NULL;
     memset(m->codes, 0, sizeof m->codes[0] * m->count);
     return ok;
@@ -169,6 +170,20 @@ static void fake_send(struct fake_context *c) {
     nng_ctx_send(c->ctx, c->aio);
 }
 
+/* Sends the reply when it is time to. */
+static void fake_delay(struct fake_context *c) {
+    struct fake_message *m = &c->message;
+    uint32_t wait_ms = m->delay_ms;
+    m->delay_ms = 0;
+    if (m->held && !atomic_load(&c->engine->released)) wait_ms = FAKE_HELD_LOOK_MS;
+    if (wait_ms == 0) {
+        fake_send(c);
+        return;
+    }
+    c->state = FAKE_DELAYING;
+    nng_sleep_aio((nng_duration)wait_ms, c->aio);
+}
+
 static void fake_received(struct fake_context *c) {
     struct fake_engine *e = c->engine;
     struct fake_message *m = &c->message;
@@ -190,12 +205,7 @@ static void fake_received(struct fake_context *c) {
         return;
     }
     c->reply = fake_reply(e, m);
-    if (m->delay_ms == 0) {
-        fake_send(c);
-        return;
-    }
-    c->state = FAKE_DELAYING;
-    nng_sleep_aio((nng_duration)m->delay_ms, c->aio);
+    fake_delay(c);
 }
 
 static void fake_work(void *arg) {
@@ -209,7 +219,7 @@ static void fake_work(void *arg) {
         return;
     }
     if (c->state == FAKE_RECEIVING) fake_received(c);
-    else if (c->state == FAKE_DELAYING) fake_send(c);
+    else if (c->state == FAKE_DELAYING) fake_delay(c);
     else fake_receive(c);
 }
 
@@ -284,6 +294,8 @@ void fake_engine_move_shard(struct fake_engine *e, uint32_t shard, const char *a
 }
 
 void fake_engine_freeze(struct fake_engine *e) { atomic_store(&e->frozen, true); }
+
+void fake_engine_release(struct fake_engine *e) { atomic_store(&e->released, true); }
 
 uint32_t fake_engine_messages(struct fake_engine *e) { return atomic_load(&e->messages); }
 

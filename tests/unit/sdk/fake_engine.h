@@ -30,6 +30,7 @@ struct fake_message {
     /* the answer, for the script to change */
     enum fake_action action;
     uint32_t delay_ms;
+    bool held;                           /* the answer waits for fake_engine_release() */
     int codes[FAKE_COMMANDS_MAX];        /* 0 = done */
     uint32_t retry_after_ms;             /* for refusals */
     const char *leader;                  /* for refusals: told as the leader's endpoint; or NULL */
@@ -52,6 +53,8 @@ void fake_engine_close_shard(struct fake_engine *engine, uint32_t shard);
 void fake_engine_move_shard(struct fake_engine *engine, uint32_t shard, const char *address);
 /* Connections stand, and nothing is answered any more, not even pings. */
 void fake_engine_freeze(struct fake_engine *engine);
+/* Answers that are held go, and no more are held. */
+void fake_engine_release(struct fake_engine *engine);
 /* "inproc://...": static storage, one per name. */
 const char *fake_engine_address(const char *name);
 /* Which shard owns the key, by the map that this engine tells. */

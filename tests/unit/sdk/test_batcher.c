@@ -17,33 +17,47 @@
 
 enum { LOG_MAX = 4096 };
 
-/* What came to the fake engine, in order. Written under its mutex. */
+/* What the fake engine does with messages, and what came, in order. Its threads run beside the
+ * test: `plan` is touched with the mutex alone, the rest is read when the engine has stopped. */
+struct plan {
+    bool hold_first;             /* the first message's answer, until the engine is told */
+    enum fake_action action;     /* of messages up to `times` */
+    uint32_t times;
+    int code_once;               /* for the first command of the first message */
+};
 static struct {
+    struct plan plan;
     uint32_t counts[LOG_MAX];    /* commands of message n */
     uint32_t messages;
     jumun_key ids[LOG_MAX];      /* of all commands */
     uint32_t commands;
-    uint32_t delay_ms;           /* of the first message, or of all */
-    bool delay_all;
-    enum fake_action action;     /* of messages up to `times` */
-    uint32_t times;
-    bool drop_single;            /* the first message with one command; cleared by it */
-    int code_once;               /* for the first command of the first message */
 } seen;
+static pthread_mutex_t seen_mutex = PTHREAD_MUTEX_INITIALIZER;
+
+/* Attempts and calls that no load ends before their answer: messages can be counted. */
+#define PATIENT .timeout_ms = 120000, .attempt_timeout_ms = 120000
+static const jumun_options patient = {PATIENT};
 
 static void record(void *arg, struct fake_message *m) {
     (void)arg;
+    pthread_mutex_lock(&seen_mutex);
+    struct plan *plan = &seen.plan;
     if (seen.messages < LOG_MAX) seen.counts[seen.messages] = m->count;
-    if (seen.messages == 0 || seen.delay_all) m->delay_ms = seen.delay_ms;
-    if (seen.messages < seen.times) m->action = seen.action;
-    if (seen.drop_single && m->count == 1) {
-        m->action = FAKE_DROP;
-        seen.drop_single = false;
-    }
-    if (seen.messages == 0 && seen.code_once) m->codes[0] = seen.code_once;
+    if (seen.messages == 0) m->held = plan->hold_first;
+    if (seen.messages < plan->times) m->action = plan->action;
+    if (seen.messages == 0 && plan->code_once) m->codes[0] = plan->code_once;
     seen.messages++;
     for (uint32_t i = 0; i < m->count && seen.commands < LOG_MAX; i++)
         seen.ids[seen.commands++] = m->commands[i].id;
+    pthread_mutex_unlock(&seen_mutex);
+}
+
+/* From now on this; nothing has come yet. */
+static void play(struct plan plan) {
+    pthread_mutex_lock(&seen_mutex);
+    memset(&seen, 0, sizeof seen);
+    seen.plan = plan;
+    pthread_mutex_unlock(&seen_mutex);
 }
 
 /* What the callbacks of asynchronous calls saw. */
@@ -51,7 +65,7 @@ static atomic_uint ended, ended_ok;
 static atomic_int last_code;
 
 static int setup(void **state) {
-    memset(&seen, 0, sizeof seen);
+    play((struct plan){0});
     atomic_store(&ended, 0);
     atomic_store(&ended_ok, 0);
     return 0;
@@ -67,7 +81,7 @@ static void on_end(void *arg, const jumun_result *result, const void *value, siz
 }
 
 static bool await_ended(uint32_t count) {
-    for (int i = 0; i < 10000 && atomic_load(&ended) < count; i++)
+    for (int i = 0; i < 60000 && atomic_load(&ended) < count; i++)
         nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
     return atomic_load(&ended) >= count;
 }
@@ -86,12 +100,14 @@ static struct fake_engine *start(const char *name, const jumun_options *options,
     jumun_key key = jumun_key_new();
     jumun_result r = {.shard = 99};
     *c = open_client(name, options);
-    for (int i = 0; r.shard == 99 && i < 10000; i++)
+    for (int i = 0; r.shard == 99 && i < 60000; i++) {
+        if (i > 0) nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
         assert_int_equal(jumun_mark_ready(*c, &key, NULL, &r), JUMUN_OK);
+    }
     /* A caller can be back before the lane has counted its message gone. */
     jumun_client_stats s = {.commands_in_flight = 1};
-    for (int i = 0; s.commands_in_flight > 0 && i < 10000; i++) {
-        nanosleep(&(struct timespec){.tv_nsec = 100000}, NULL);
+    for (int i = 0; s.commands_in_flight > 0 && i < 60000; i++) {
+        nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
         jumun_stats(*c, &s);
     }
     assert_int_equal(s.commands_in_flight, 0);
@@ -109,44 +125,61 @@ static void submit(jumun_client *c, const jumun_key *order, const jumun_key *id)
 static void test_idle_sends_at_once_and_the_rest_gathers(void **state) {
     jumun_client *c;
     /* One message in flight: what comes while it is away has nowhere to go. */
-    struct fake_engine *e = start("b1", &(jumun_options){.messages_in_flight_max = 1}, &c);
-    seen.delay_ms = 100;
+    struct fake_engine *e = start("b1", &(jumun_options){.messages_in_flight_max = 1, PATIENT}, &c);
+    play((struct plan){.hold_first = true});
     uint32_t before = fake_engine_messages(e);
     submit(c, NULL, NULL);
     assert_true(fake_engine_await_messages(e, before + 1));
     for (int i = 0; i < 50; i++) submit(c, NULL, NULL);
+    fake_engine_release(e);
     assert_true(await_ended(51));
     assert_int_equal(atomic_load(&ended_ok), 51);
+    jumun_close(c);
+    fake_engine_stop(e);
     assert_int_equal(seen.messages, 2);
     assert_int_equal(seen.counts[0], 1);
     assert_int_equal(seen.counts[1], 50);
-    jumun_close(c);
-    fake_engine_stop(e);
+}
+
+static bool saw_message_of(uint32_t commands) {
+    bool found = false;
+    pthread_mutex_lock(&seen_mutex);
+    for (uint32_t i = 0; i < seen.messages && i < LOG_MAX; i++) found |= seen.counts[i] == commands;
+    pthread_mutex_unlock(&seen_mutex);
+    return found;
 }
 
 static void test_a_full_batch_does_not_wait(void **state) {
     jumun_client *c;
     struct fake_engine *e = start(
-        "b2", &(jumun_options){.messages_in_flight_max = 4, .batch_commands_max = 10}, &c);
-    seen.drop_single = true; /* the first message stays in flight */
-    uint32_t before = fake_engine_messages(e);
-    for (int i = 0; i < 31; i++) submit(c, NULL, NULL);
-    /* The rest is answered while the first is still away. */
-    assert_true(await_ended(30));
-    bool full = false;
-    for (uint32_t i = 0; i < seen.messages; i++) full |= seen.counts[i] == 10;
-    assert_true(full);
-    jumun_client_stats s;
-    jumun_stats(c, &s);
+        "b2", &(jumun_options){.messages_in_flight_max = 4, .batch_commands_max = 10, PATIENT},
+        &c);
+    play((struct plan){.action = FAKE_DROP, .times = 1}); /* the first stays in flight */
+    uint32_t before = fake_engine_messages(e), calls = 0;
+    submit(c, NULL, NULL);
+    assert_true(fake_engine_await_messages(e, before + 1));
+    /* The rest is answered while the first is still away. What waits a while goes in smaller
+     * messages, so a thread that was kept from submitting tries once more. */
+    while (!saw_message_of(10) && calls < 3000) {
+        for (int i = 0; i < 30; i++) submit(c, NULL, NULL);
+        calls += 30;
+        assert_true(await_ended(calls));
+    }
+    assert_true(saw_message_of(10));
+    jumun_client_stats s = {.commands_in_flight = 31};
+    for (int i = 0; s.commands_in_flight > 1 && i < 60000; i++) { /* callbacks come first */
+        nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+        jumun_stats(c, &s);
+    }
     assert_int_equal(s.commands_in_flight, 1);
-    assert_true(fake_engine_messages(e) >= before + 4);
     jumun_close(c);
     fake_engine_stop(e);
 }
 
 static void test_commands_of_one_order_keep_their_order(void **state) {
     jumun_client *c;
-    struct fake_engine *e = start("b3", &(jumun_options){.batch_commands_max = 4}, &c);
+    struct fake_engine *e = start("b3", &(jumun_options){.batch_commands_max = 4, PATIENT},
+                                  &c);
     jumun_key order = jumun_key_new(), ids[100];
     for (int i = 0; i < 100; i++) {
         ids[i] = jumun_key_new();
@@ -154,6 +187,8 @@ static void test_commands_of_one_order_keep_their_order(void **state) {
         for (int j = 0; j < i % 5; j++) submit(c, NULL, NULL);
     }
     assert_true(await_ended(100 + 200));
+    jumun_close(c);
+    fake_engine_stop(e);
     uint32_t next = 0;
     for (uint32_t i = 0; i < seen.commands && next < 100; i++) {
         for (uint32_t later = next + 1; later < 100; later++)
@@ -161,33 +196,32 @@ static void test_commands_of_one_order_keep_their_order(void **state) {
         if (memcmp(&seen.ids[i], &ids[next], sizeof ids[next]) == 0) next++;
     }
     assert_int_equal(next, 100);
-    jumun_close(c);
-    fake_engine_stop(e);
 }
 
 static void test_a_retried_command_is_not_overtaken(void **state) {
     jumun_client *c;
-    struct fake_engine *e = start("b4", NULL, &c);
+    struct fake_engine *e = start("b4", &patient, &c);
     jumun_key order = jumun_key_new(), first = jumun_key_new(), second = jumun_key_new();
-    seen.code_once = RESULT_OVERLOADED;
+    play((struct plan){.code_once = RESULT_OVERLOADED});
     submit(c, &order, &first);
     submit(c, &order, &second);
     assert_true(await_ended(2));
     assert_int_equal(atomic_load(&ended_ok), 2);
+    jumun_close(c);
+    fake_engine_stop(e);
     /* first (refused), first again, second. */
     assert_int_equal(seen.commands, 3);
     assert_memory_equal(&seen.ids[0], &first, sizeof first);
     assert_memory_equal(&seen.ids[1], &first, sizeof first);
     assert_memory_equal(&seen.ids[2], &second, sizeof second);
-    jumun_close(c);
-    fake_engine_stop(e);
 }
 
 static void test_a_lost_message_is_sent_again_whole(void **state) {
     jumun_client *c;
-    struct fake_engine *e = start("b5", &(jumun_options){.attempt_timeout_ms = 50}, &c);
-    seen.action = FAKE_DROP;
-    seen.times = 3;
+    struct fake_engine *e = start(
+        "b5", &(jumun_options){.timeout_ms = 120000, .attempt_timeout_ms = 50,
+                               .circuit_failures = UINT32_MAX}, &c);
+    play((struct plan){.action = FAKE_DROP, .times = 3});
     for (int i = 0; i < 300; i++) submit(c, NULL, NULL);
     assert_true(await_ended(300));
     assert_int_equal(atomic_load(&ended_ok), 300);
@@ -201,9 +235,10 @@ static void test_a_lost_message_is_sent_again_whole(void **state) {
 static void test_the_queue_is_bounded(void **state) {
     jumun_client *c;
     struct fake_engine *e = start(
-        "b6", &(jumun_options){.queue_commands_max = 20, .messages_in_flight_max = 1}, &c);
+        "b6", &(jumun_options){.queue_commands_max = 20, .messages_in_flight_max = 1, PATIENT},
+        &c);
     jumun_command command = {.kind = JUMUN_MARK_READY};
-    seen.delay_ms = 1000;
+    play((struct plan){.hold_first = true});
     int code = JUMUN_OK;
     uint32_t taken = 0;
     while (code == JUMUN_OK) {
@@ -217,6 +252,7 @@ static void test_the_queue_is_bounded(void **state) {
     jumun_client_stats s;
     jumun_stats(c, &s);
     assert_int_equal(s.queue_full, 1);
+    fake_engine_release(e);
     assert_true(await_ended(taken));
     assert_int_equal(atomic_load(&ended_ok), taken);
     jumun_close(c);
@@ -225,26 +261,25 @@ static void test_the_queue_is_bounded(void **state) {
 
 static void test_calls_end_in_time_while_a_message_is_away(void **state) {
     jumun_client *c;
-    struct fake_engine *e = start("b7", NULL, &c);
-    seen.action = FAKE_DROP;
-    seen.times = UINT32_MAX;
-    jumun_command command = {.kind = JUMUN_MARK_READY, .order = jumun_key_new(),
-                             .options = {.timeout_ms = 50}};
-    assert_int_equal(jumun_submit(c, &command, on_end, NULL), JUMUN_OK);
-    assert_true(await_ended(1));
+    struct fake_engine *e = start("b7", &patient, &c);
+    play((struct plan){.action = FAKE_DROP, .times = UINT32_MAX});
+    jumun_command command = {.kind = JUMUN_MARK_READY, .order = jumun_key_new()};
+    uint32_t calls = 0;
+    /* A thread that was kept from running may find its call over before it sent it. */
+    atomic_store(&last_code, JUMUN_NOT_SENT);
+    for (uint32_t ms = 50; atomic_load(&last_code) == JUMUN_NOT_SENT && ms <= 60000; ms *= 2) {
+        command.options.timeout_ms = ms;
+        assert_int_equal(jumun_submit(c, &command, on_end, NULL), JUMUN_OK);
+        assert_true(await_ended(++calls));
+    }
     assert_int_equal(atomic_load(&last_code), JUMUN_OUTCOME_UNKNOWN);
     /* The same order's next command is kept back until the attempt is over: it was never sent. */
+    command.options.timeout_ms = 50;
     assert_int_equal(jumun_submit(c, &command, on_end, NULL), JUMUN_OK);
-    assert_true(await_ended(2));
+    assert_true(await_ended(++calls));
     assert_int_equal(atomic_load(&last_code), JUMUN_NOT_SENT);
     jumun_close(c);
     fake_engine_stop(e);
-}
-
-static void *close_thread(void *arg) {
-    nanosleep(&(struct timespec){.tv_nsec = 50000000}, NULL);
-    jumun_close(arg);
-    return NULL;
 }
 
 static void *sync_caller(void *arg) {
@@ -254,20 +289,25 @@ static void *sync_caller(void *arg) {
 
 static void test_closing_ends_all_open_calls(void **state) {
     jumun_client *c;
-    struct fake_engine *e = start("b8", &(jumun_options){.messages_in_flight_max = 2}, &c);
-    seen.action = FAKE_DROP;
-    seen.times = UINT32_MAX;
+    struct fake_engine *e = start(
+        "b8", &(jumun_options){.messages_in_flight_max = 2, PATIENT}, &c);
+    play((struct plan){.action = FAKE_DROP, .times = UINT32_MAX});
     jumun_key busy = jumun_key_new();
     for (int i = 0; i < 500; i++) submit(c, i % 3 ? NULL : &busy, NULL);
-    pthread_t callers[4], closer;
+    pthread_t callers[4];
     for (int i = 0; i < 4; i++) pthread_create(&callers[i], NULL, sync_caller, c);
-    pthread_create(&closer, NULL, close_thread, c);
+    jumun_client_stats s = {0};
+    for (int i = 0; s.commands_in_flight + s.commands_waiting < 504 && i < 60000; i++) {
+        nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+        jumun_stats(c, &s);
+    }
+    assert_int_equal(s.commands_in_flight + s.commands_waiting, 504); /* nobody is on his way in */
+    jumun_close(c);
     for (int i = 0; i < 4; i++) {
         void *code;
         pthread_join(callers[i], &code);
         assert_int_equal((intptr_t)code, JUMUN_CLOSED);
     }
-    pthread_join(closer, NULL);
     assert_int_equal(atomic_load(&ended), 500); /* all callbacks came before close returned */
     assert_int_equal(atomic_load(&last_code), JUMUN_CLOSED);
     fake_engine_stop(e);
@@ -293,7 +333,7 @@ static void chain(void *arg, const jumun_result *result, const void *value, size
 }
 
 static void test_a_callback_may_submit(void **state) {
-    struct fake_engine *e = start("b10", NULL, &chain_client);
+    struct fake_engine *e = start("b10", &patient, &chain_client);
     jumun_command command = {.kind = JUMUN_MARK_READY, .order = jumun_key_new()};
     assert_int_equal(jumun_submit(chain_client, &command, chain, (void *)99), JUMUN_OK);
     assert_true(await_ended(100));
@@ -324,7 +364,7 @@ static void *crowd_member(void *arg) {
 static void test_a_crowd_of_callers_shares_messages(void **state) {
     atomic_uint commands = 0;
     struct fake_engine *e = fake_engine_start("b11", 2, count_commands, &commands);
-    jumun_client *c = open_client("b11", NULL);
+    jumun_client *c = open_client("b11", &patient);
     pthread_t threads[CROWD];
     for (int i = 0; i < CROWD; i++) pthread_create(&threads[i], NULL, crowd_member, c);
     for (int i = 0; i < CROWD; i++) {
@@ -352,8 +392,8 @@ static void misbehave(void *arg, struct fake_message *m) {
 static void test_a_crowd_survives_a_bad_day(void **state) {
     struct fake_engine *e = fake_engine_start("b12", 2, misbehave, NULL);
     jumun_client *c = open_client(
-        "b12", &(jumun_options){.attempt_timeout_ms = 40, .circuit_failures = 1000,
-                                .backoff_ms_max = 20, .timeout_ms = 30000});
+        "b12", &(jumun_options){.attempt_timeout_ms = 100, .circuit_failures = UINT32_MAX,
+                                .backoff_ms_max = 20, .timeout_ms = 120000});
     pthread_t threads[16];
     for (int i = 0; i < 16; i++) pthread_create(&threads[i], NULL, crowd_member, c);
     for (int i = 0; i < 16; i++) {
