@@ -137,10 +137,10 @@ int cli_watch(struct cli *cli) {
         o.fields = w->fields;
         o.fields_count = w->fields_count;
         jumun_queries *q = cli_queries(cli, cli_replicas(cli));
-        if (q) {
-            status = watch_run(w, q, &o);
-            jumun_queries_close(q);
-        }
+        /* Not closed: notifications come in at any moment, and nng 1.5.2 may wait for ever in
+         * closing a socket in the midst of one. The process is about to exit, and no callback is
+         * left with the watch closed. */
+        if (q) status = watch_run(w, q, &o);
     }
     free(w);
     return status;

@@ -79,6 +79,7 @@ struct lane_shared {
     void *redirect_arg;
     struct token_set written;  /* what commands have reached: for reading one's own writes */
     atomic_bool closing;
+    int64_t settle_until_ns;   /* of the close, see exchange_settle(); written before lanes end */
     atomic_bool map_wanted;    /* an answer said that the shard map is out of date */
     atomic_bool clocks_differ; /* the node refuses our deadlines: send none */
     _Alignas(64) atomic_int returning; /* callers woken just now, who may be back at once */

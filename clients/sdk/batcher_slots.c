@@ -323,6 +323,7 @@ void slots_fini(struct lane *lane) {
     if (!lane->slots) return;
     for (uint32_t i = 0; i < lane->slots_count; i++) {
         struct slot *slot = &lane->slots[i];
+        exchange_settle(&slot->exchange, lane->shared->settle_until_ns);
         exchange_fini(&slot->exchange);
         for (struct call *c; (c = call_list_pop(&slot->retries));)
             call_list_append(&lane->ready, c);

@@ -6,7 +6,8 @@
 
 /* Makes lane->slots and lane->free_slots. False for lack of memory (slots_fini() cleans up). */
 bool slots_init(struct lane *lane);
-/* Aborts what is in flight, waits for the ends, frees. shared->closing is set. */
+/* Gives what is in flight until shared->settle_until_ns to be answered, aborts it, waits for the
+ * ends, frees. shared->closing is set. */
 void slots_fini(struct lane *lane);
 
 /* Sends the slot's calls, `bytes` together. The role's holder. */

@@ -13,12 +13,14 @@
 #include "clients/sdk/key.h"
 #include "clients/sdk/sdk_clock.h"
 #include "engine/base/check.h"
+#include "engine/base/clock.h"
 
 enum {
     CLOCK_IDLE_TICKS = 200,           /* then the clock's thread goes to sleep */
     MAP_FETCH_TIMEOUT_MS = 2000,      /* while there is none */
     MAP_REFETCH_TIMEOUT_MS = 250      /* another node may know better */
 };
+#define CLOSE_SETTLE_NS 200000000LL    /* for replies that are on their way */
 #define MAP_FETCH_PAUSE_NS 100000000LL /* between two fetches */
 #define MAP_NO_HELP_NS 1000000000LL    /* wanted again so soon: the last one did not help */
 
@@ -366,6 +368,7 @@ void jumun_close(jumun_client *client) {
     atomic_store(&client->clock_asleep, 0);
     syscall(SYS_futex, &client->clock_asleep, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
     pthread_join(client->clock, NULL);
+    client->shared.settle_until_ns = clock_mono_ns() + CLOSE_SETTLE_NS;
     lane_delete(client->node_lane);
     shard_router_fini(&client->router);
     node_list_fini(&client->shared.nodes);

@@ -4,10 +4,13 @@
 #include <nng/protocol/reqrep0/req.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 
+#include "engine/base/clock.h"
 #include "engine/limits.h"
 
-enum { CONNECTION_RECONNECT_MS_MIN = 20, CONNECTION_RECONNECT_MS_MAX = 200 };
+enum { CONNECTION_RECONNECT_MS_MIN = 20, CONNECTION_RECONNECT_MS_MAX = 200,
+       SETTLE_LOOK_NS = 500000 };
 
 static void connection_pipe_event(nng_pipe pipe, nng_pipe_ev event, void *arg) {
     struct connection *c = arg;
@@ -83,6 +86,7 @@ static void exchange_received(void *arg) {
         nng_msg *reply = nng_aio_get_msg(x->recv_aio);
         x->on_end(x->arg, EXCHANGE_REPLIED, nng_msg_body(reply), nng_msg_len(reply));
         nng_msg_free(reply);
+        atomic_fetch_sub(&x->open, 1);
         return;
     }
     /* The context gives a request back that never reached a pipe: that is how "certainly not sent"
@@ -94,6 +98,7 @@ static void exchange_received(void *arg) {
         nng_aio_set_msg(x->send_aio, NULL);
     }
     x->on_end(x->arg, sent ? EXCHANGE_NO_REPLY : EXCHANGE_NOT_SENT, NULL, 0);
+    atomic_fetch_sub(&x->open, 1);
 }
 
 bool exchange_init(struct exchange *x,
@@ -110,6 +115,12 @@ bool exchange_init(struct exchange *x,
     nng_aio_set_timeout(x->send_aio, NNG_DURATION_INFINITE);
     nng_aio_set_timeout(x->recv_aio, NNG_DURATION_INFINITE);
     return true;
+}
+
+void exchange_settle(struct exchange *x, int64_t until_ns) {
+    while (x->recv_aio && x->bound && connection_is_up(x->bound) && atomic_load(&x->open) > 0 &&
+           clock_mono_ns() < until_ns)
+        nanosleep(&(struct timespec){.tv_nsec = SETTLE_LOOK_NS}, NULL);
 }
 
 void exchange_fini(struct exchange *x) {
@@ -137,6 +148,7 @@ bool exchange_begin(struct exchange *x, struct connection *c) {
         x->context = context.id;
         x->bound = c;
     }
+    atomic_fetch_add(&x->open, 1);
     nng_aio_set_msg(x->send_aio, x->request);
     x->request = NULL;
     nng_ctx context = {x->context};

@@ -46,6 +46,7 @@ struct exchange {
     uint32_t context;          /* nng's number */
     struct connection *bound;  /* whose context it is; NULL = none open */
     struct nng_msg *request;   /* while it is being filled */
+    atomic_int open;           /* begun, and not at the end of on_end yet */
     /* Ends the exchange; `data` lives until the return. From a thread of nng. exchange_begin() may
      * be called again from then on, also from inside. */
     void (*on_end)(void *arg, enum exchange_end end, const void *data, size_t bytes);
@@ -56,6 +57,11 @@ struct exchange {
 bool exchange_init(struct exchange *x,
                    void (*on_end)(void *arg, enum exchange_end end, const void *data, size_t bytes),
                    void *arg);
+/* Gives the reply until then (clock_mono_ns()) to come. Before exchange_fini(), when nobody begins
+ * any more and the connection is about to be closed: nng 1.5.2 waits for ever in closing a socket
+ * on which a message comes in at that very moment, because its TCP transport begins to receive the
+ * rest of the message on an aio that is closed already. Not from a callback. */
+void exchange_settle(struct exchange *x, int64_t until_ns);
 /* Waits for a running end. Not from a callback. */
 void exchange_fini(struct exchange *x);
 

@@ -160,9 +160,9 @@ typedef struct {
 jumun_client *jumun_open(const char *endpoints, const jumun_options *options, char *error,
                          size_t error_bytes);
 
-/* Ends all calls still open with JUMUN_CLOSED, waits for their callbacks, frees. Any thread, but
- * not a callback. No call may begin after it; those that other threads wait in come back at
- * once. */
+/* Gives answers that are on their way up to 200 ms to arrive; ends all calls still open with
+ * JUMUN_CLOSED, waits for their callbacks, frees. Any thread, but not a callback. No call may begin
+ * after it; those that other threads wait in come back at once. */
 void jumun_close(jumun_client *client);
 
 /* Waits until the node answers a ping. JUMUN_OK or why not. No open circuit stops it. */

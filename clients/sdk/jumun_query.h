@@ -87,8 +87,9 @@ typedef struct {
 jumun_queries *jumun_queries_open(const char *replicas, const jumun_query_options *options,
                                   char *error, size_t error_bytes);
 
-/* Ends all watches, and all queries still open with JUMUN_CLOSED; frees. Not from a callback; no
- * other call may be running or begin. Before the session is closed. */
+/* Ends all watches, and all queries still open with JUMUN_CLOSED, for which it may take 200 ms;
+ * frees. Not from a callback; no other call may be running or begin. Before the session is
+ * closed. */
 void jumun_queries_close(jumun_queries *queries);
 
 /* -- one query --------------------------------------------------------------------------------- */

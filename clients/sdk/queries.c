@@ -8,6 +8,8 @@
 #include "clients/sdk/watch.h"
 #include "engine/base/clock.h"
 
+#define CLOSE_SETTLE_NS 200000000LL /* for replies that are on their way */
+
 void queries_wake(jumun_queries *q, int64_t due_ns) {
     if (due_ns >= q->clock_due_ns) return;
     q->clock_due_ns = due_ns;
@@ -299,9 +301,15 @@ void jumun_queries_close(jumun_queries *q) {
     pthread_mutex_unlock(&q->lock);
     pthread_join(q->clock, NULL);
     queries_end_waiting(q);
-    for (uint32_t i = 0; i < q->volleys_count; i++)
-        for (int n = 0; n < VOLLEY_ATTEMPTS; n++)
+    int64_t until_ns = clock_mono_ns() + CLOSE_SETTLE_NS;
+    for (uint32_t i = 0; i < q->replicas.count; i++)
+        exchange_settle(&q->replicas.replicas[i].ping, until_ns);
+    for (uint32_t i = 0; i < q->volleys_count; i++) {
+        for (int n = 0; n < VOLLEY_ATTEMPTS; n++) {
+            exchange_settle(&q->volleys[i].attempts[n].exchange, until_ns);
             exchange_fini(&q->volleys[i].attempts[n].exchange);
+        }
+    }
     queries_end_waiting(q); /* what the last replies wanted to have asked again */
     watch_hub_delete(q);
     queries_free(q);
