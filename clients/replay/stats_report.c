@@ -296,13 +296,16 @@ int stats_plot(const struct replay *r, const struct stats *s, const char *path) 
         return REPLAY_FAILED;
     }
     fprintf(gnuplot, "set terminal %s\nset output '%s'\nset multiplot layout 2,1\nset grid\n"
-            "set xdata time\nset timefmt '%%s'\nset format x '%%H:%%M:%%S\\n%%d.%%m.'\n"
-            "set ylabel 'a second'\nset yrange [0:*]\nset title 'rates over time'\n"
+            "set key outside right top noenhanced\nset border 3\nset tics nomirror\n"
+            "set xdata time\nset timefmt '%%s'\nset format x \"%%H:%%M:%%S\\n%%d.%%m.\"\n"
+            "set xtics autofreq\n"
+            "set ylabel 'a second'\nset yrange [0:*]\nset title 'rates over time (UTC)'\n"
             "plot '-' using 1:2 with lines lw 2 title 'events', '-' using 1:2 with lines lw 2 "
             "title 'orders placed', '-' using 1:2 with lines lw 2 title 'orders ended'\n",
             svg ? "svg size 1200,900 dynamic" : "pngcairo size 1200,900", path);
     for (int column = 0; column < 3; column++) plot_series(gnuplot, s, column);
-    fputs("set xdata\nset format x '%g %%'\nset xrange [0:100]\nset yrange [*:*]\nset logscale y\n"
+    fputs("set xdata\nset format x '%g %%'\nset format y '%g'\n"
+          "set xrange [0:100]\nset yrange [*:*]\nset logscale y\n"
           "set ylabel 'seconds'\nset title 'time in a state: share of orders that left it'\n",
           gnuplot);
     plot_durations(gnuplot, s);
