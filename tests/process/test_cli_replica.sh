@@ -86,10 +86,10 @@ j 0 --json orders --ref r-77 && json 'd["orders"][0]["key"] == "'"$key"'"'
 j 0 --json orders --state accepted --from 1h && json 'len(d["orders"]) == 1'
 j 0 --json orders --state accepted --to 1h && json 'd["orders"] == []'
 j 0 --json orders --customer nobody && json 'd["orders"] == []'
-j 0 --json orders --store s1 --at-least 1:999999 --timeout 400ms
+j 0 --json orders --store s1 --at-least 1:999999 --timeout 4s
 json 'd["lagging"] and d["partial"]'
 complains "does not reflect all"
-j 1 orders --store s1 --at-least 1:999999 --strict --timeout 400ms && complains token_not_reached
+j 1 orders --store s1 --at-least 1:999999 --strict --timeout 4s && complains token_not_reached
 j 2 orders && complains "one of --store"
 j 2 orders --store s1 --state cooked && complains "not a state"
 j 2 orders --store s1 --at-least 1-2
