@@ -248,6 +248,9 @@ static int cli_globals(struct cli *cli) {
     const char *v;
     int64_t timeout = cli->timeout_ms;
     if ((v = args_value(&cli->args, "endpoint"))) cli->endpoint = v;
+    if ((v = args_value(&cli->args, "tls-ca"))) setenv("JUMUN_TLS_CA", v, 1);
+    if ((v = args_value(&cli->args, "tls-cert"))) setenv("JUMUN_TLS_CERT", v, 1);
+    if ((v = args_value(&cli->args, "tls-key"))) setenv("JUMUN_TLS_KEY", v, 1);
     if (!cli_span_option(cli, "timeout", &timeout)) return CLI_USAGE;
     if (timeout < 1 || timeout > 3600000) {
         return cli_usage(cli, "--timeout: must lie between 1ms and 1h");

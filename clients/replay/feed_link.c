@@ -13,6 +13,7 @@
 #include "engine/base/check.h"
 #include "engine/wire/msgpack_writer.h"
 #include "engine/wire/protocol.h"
+#include "engine/wire/tls.h"
 
 enum {
     LINK_ATTEMPT_MS = 2000,        /* beyond what the node may take for the answer */
@@ -132,7 +133,9 @@ static bool link_connect(struct feed_link *l, const char *feed) {
     nng_socket_set_ms(socket, NNG_OPT_REQ_RESENDTIME, NNG_DURATION_INFINITE);
     nng_socket_set_ms(socket, NNG_OPT_RECONNMINT, 20);
     nng_socket_set_ms(socket, NNG_OPT_RECONNMAXT, 500);
-    if (nng_dial(socket, feed, NULL, NNG_FLAG_NONBLOCK) != 0) {
+    nng_dialer dialer;
+    char why[512];
+    if (tls_dial(socket, feed, tls_of_environment(), &dialer, why, sizeof why) != 0) {
         nng_close(socket);
         return false;
     }

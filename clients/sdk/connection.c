@@ -8,9 +8,10 @@
 
 #include "engine/base/clock.h"
 #include "engine/limits.h"
+#include "engine/wire/tls.h"
 
-enum { CONNECTION_RECONNECT_MS_MIN = 20, CONNECTION_RECONNECT_MS_MAX = 200,
-       SETTLE_LOOK_NS = 500000 };
+enum { CONNECTION_WHY_BYTES = 512, CONNECTION_RECONNECT_MS_MIN = 20,
+       CONNECTION_RECONNECT_MS_MAX = 200, SETTLE_LOOK_NS = 500000 };
 
 static void connection_pipe_event(nng_pipe pipe, nng_pipe_ev event, void *arg) {
     struct connection *c = arg;
@@ -35,7 +36,8 @@ static int connection_configure(struct connection *c) {
     return nng_pipe_notify(socket, NNG_PIPE_EV_REM_POST, connection_pipe_event, c);
 }
 
-static int connection_dial(struct connection *c, const char *addresses, char *failed_at,
+static int connection_dial(struct connection *c, const char *addresses,
+                           const struct tls_options *tls, char *failed_at,
                            size_t failed_at_bytes) {
     const char *at = addresses;
     for (;;) {
@@ -44,14 +46,17 @@ static int connection_dial(struct connection *c, const char *addresses, char *fa
         snprintf(address, sizeof address, "%.*s", (int)size, at);
         snprintf(failed_at, failed_at_bytes, "%s", address);
         if (size == 0 || size >= sizeof address) return NNG_EADDRINVAL;
-        int rc = nng_dial(connection_socket(c), address, NULL, NNG_FLAG_NONBLOCK);
+        nng_dialer dialer;
+        char why[CONNECTION_WHY_BYTES];
+        int rc = tls_dial(connection_socket(c), address, tls, &dialer, why, sizeof why);
+        if (rc != 0 && tls_is_wanted(address)) snprintf(failed_at, failed_at_bytes, "%s", why);
         if (rc != 0) return rc;
         if (at[size] == '\0') return 0;
         at += size + 1;
     }
 }
 
-int connection_open(struct connection *c, const char *addresses,
+int connection_open(struct connection *c, const char *addresses, const struct tls_options *tls,
                     void (*on_change)(void *arg, bool up), void *arg, char *failed_at,
                     size_t failed_at_bytes) {
     atomic_init(&c->pipes, 0);
@@ -63,7 +68,7 @@ int connection_open(struct connection *c, const char *addresses,
     if (rc != 0) return rc;
     c->socket = socket.id;
     if ((rc = connection_configure(c)) != 0 ||
-        (rc = connection_dial(c, addresses, failed_at, failed_at_bytes)) != 0)
+        (rc = connection_dial(c, addresses, tls, failed_at, failed_at_bytes)) != 0)
         nng_close(socket);
     return rc;
 }

@@ -13,6 +13,7 @@
 
 struct nng_aio;
 struct nng_msg;
+struct tls_options;
 
 struct connection {
     uint32_t socket;                     /* nng's number */
@@ -21,9 +22,10 @@ struct connection {
     void *arg;
 };
 
-/* Starts dialling `addresses` (comma-separated) and returns at once. 0, or an nng error number, for
+/* Starts dialling `addresses` (comma-separated) and returns at once. `tls`: for those that begin
+ * with tls+tcp://. 0, or an nng error number, for
  * which *failed_at names the address. on_change may be called before the return. */
-int connection_open(struct connection *c, const char *addresses,
+int connection_open(struct connection *c, const char *addresses, const struct tls_options *tls,
                     void (*on_change)(void *arg, bool up), void *arg, char *failed_at,
                     size_t failed_at_bytes);
 const char *connection_error_text(int error);

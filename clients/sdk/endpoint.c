@@ -3,6 +3,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "engine/wire/tls.h"
+
 int endpoint_new(struct endpoint **endpoint, const char *address, const jumun_options *options,
                  void (*on_change)(void *arg, bool up), void *arg, char *failed_at,
                  size_t failed_at_bytes) {
@@ -14,7 +16,11 @@ int endpoint_new(struct endpoint **endpoint, const char *address, const jumun_op
     snprintf(e->addresses, sizeof e->addresses, "%s", address);
     circuit_breaker_init(&e->breaker, options->circuit_failures,
                          options->circuit_open_ms * 1000000LL);
-    int rc = connection_open(&e->connection, address, on_change, arg, failed_at, failed_at_bytes);
+    struct tls_options tls;
+    int rc = tls_fill(&tls, options->tls_ca, options->tls_cert, options->tls_key) ? 0 : NNG_EINVAL;
+    if (rc != 0) snprintf(failed_at, failed_at_bytes, "the name of a file for TLS is too long");
+    else rc = connection_open(&e->connection, address, &tls, on_change, arg, failed_at,
+                              failed_at_bytes);
     if (rc == 0) *endpoint = e;
     else free(e);
     return rc;

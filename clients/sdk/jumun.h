@@ -151,6 +151,11 @@ typedef struct {
     uint32_t backoff_ms_min, backoff_ms_max; /* 0 = 10 and 500; full jitter */
     uint32_t circuit_failures;      /* consecutive failures that open it; 0 = 20 */
     uint32_t circuit_open_ms;       /* 0 = 1,000 */
+    /* For addresses that begin with tls+tcp://: files in PEM form. NULL = what the environment's
+     * JUMUN_TLS_CA, JUMUN_TLS_CERT and JUMUN_TLS_KEY say. Read at each connection: they are there
+     * as long as the client. */
+    const char *tls_ca;             /* those who sign the nodes' certificates; needed */
+    const char *tls_cert, *tls_key; /* the own ones, where nodes ask for one (their --tls-ca) */
 } jumun_options;
 
 /* Connects to a node's general endpoint, e.g. "tcp://127.0.0.1:7400", and learns its shard map; in

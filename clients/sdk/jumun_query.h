@@ -80,6 +80,7 @@ typedef struct {
     bool may_go_back;               /* do not demand what earlier answers reflected */
     uint32_t circuit_failures;      /* consecutive failures that open a replica's circuit; 0 = 5 */
     uint32_t circuit_open_ms;       /* 0 = 1,000 */
+    const char *tls_ca, *tls_cert, *tls_key; /* as in jumun_options */
 } jumun_query_options;
 
 /* `replicas`: addresses of jumun-replica, separated by commas. Returns at once, also while they are

@@ -243,6 +243,9 @@ static void queries_init(jumun_queries *q, const jumun_query_options *options) {
     pthread_condattr_t attr;
     q->options = *options;
     q->replicas.breaker = (jumun_options){.circuit_failures = options->circuit_failures,
+                                          .tls_ca = options->tls_ca,
+                                          .tls_cert = options->tls_cert,
+                                          .tls_key = options->tls_key,
                                           .circuit_open_ms = options->circuit_open_ms};
     pthread_mutex_init(&q->lock, NULL);
     pthread_mutex_init(&q->hub_lock, NULL);

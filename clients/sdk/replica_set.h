@@ -30,7 +30,7 @@ struct replica {
 struct replica_set {
     struct replica replicas[REPLICAS_KNOWN_MAX];
     uint32_t count;
-    jumun_options breaker;         /* what endpoints take from it: circuit_* */
+    jumun_options breaker;         /* what endpoints take from it: circuit_*, tls_* */
 };
 
 static inline bool replica_is_good(const struct replica *r) {

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "clients/sdk/endpoint.h"
+#include "engine/wire/tls.h"
 #include "engine/wire/msgpack_reader.h"
 #include "engine/wire/msgpack_writer.h"
 
@@ -25,6 +26,7 @@ struct subscription {
     struct publisher publishers[SUBSCRIPTION_PUBLISHERS_MAX];
     void (*on_heard)(void *arg, const struct heard *heard);
     void *arg;
+    struct tls_options tls;
 };
 
 bool heard_decode(const void *message, size_t bytes, struct heard *heard) {
@@ -71,9 +73,10 @@ static void subscription_pipe_came(nng_pipe pipe, nng_pipe_ev event, void *arg) 
 }
 
 struct subscription *subscription_open(void (*on_heard)(void *arg, const struct heard *heard),
-                                       void *arg) {
+                                       void *arg, const jumun_options *options) {
     struct subscription *s = calloc(1, sizeof *s);
     if (!s) return NULL;
+    tls_fill(&s->tls, options->tls_ca, options->tls_cert, options->tls_key);
     s->on_heard = on_heard;
     s->arg = arg;
     pthread_mutex_init(&s->lock, NULL);
@@ -101,7 +104,8 @@ bool subscription_dial(struct subscription *s, uint32_t number, const char *addr
     if (!ok) {
         if (p->address[0]) nng_dialer_close(p->dialer);
         p->address[0] = '\0';
-        ok = nng_dial(s->socket, address, &p->dialer, NNG_FLAG_NONBLOCK) == 0;
+        char why[256];
+        ok = tls_dial(s->socket, address, &s->tls, &p->dialer, why, sizeof why) == 0;
         if (ok) snprintf(p->address, sizeof p->address, "%s", address);
     }
     pthread_mutex_unlock(&s->lock);

@@ -27,9 +27,9 @@ bool heard_decode(const void *message, size_t bytes, struct heard *heard);
 struct subscription;
 
 /* on_heard: from a thread of nng, must not block; heard = NULL: a connection came, so some may have
- * been missed. NULL for lack of memory. */
+ * been missed. `options`: its tls_* are used. NULL for lack of memory. */
 struct subscription *subscription_open(void (*on_heard)(void *arg, const struct heard *heard),
-                                       void *arg);
+                                       void *arg, const jumun_options *options);
 /* Publisher `number` is at this address now. Any thread; false = it cannot be dialled. */
 bool subscription_dial(struct subscription *s, uint32_t number, const char *address);
 /* Topics are counted by the caller: one add, one remove each. */

@@ -154,7 +154,8 @@ static struct watch_hub *hub_new(jumun_queries *q) {
     pthread_cond_init(&hub->work, &attr);
     pthread_cond_init(&hub->changed, &attr);
     pthread_condattr_destroy(&attr);
-    bool ok = (hub->subscription = subscription_open(hub_on_heard, hub)) != NULL;
+    hub->subscription = subscription_open(hub_on_heard, hub, &q->replicas.breaker);
+    bool ok = hub->subscription != NULL;
     while (ok && hub->workers_count < WATCH_WORKERS) {
         ok = pthread_create(&hub->workers[hub->workers_count], NULL, hub_worker, hub) == 0;
         if (ok) hub->workers_count++;

@@ -11,6 +11,7 @@
 #include "engine/base/program.h"
 #include "engine/cluster/cluster_topology.h"
 #include "engine/cluster/waiting_message.h"
+#include "engine/wire/tls.h"
 #include "engine/wire/cluster_encode.h"
 #include "engine/wire/msgpack_pairs.h"
 
@@ -145,12 +146,16 @@ static bool waiting_turn(struct waiting *w, nng_socket socket) {
     return true;
 }
 
-static int waiting_listen(const struct waiting_options *o, nng_socket *socket) {
+static int waiting_listen(const struct waiting_options *o, nng_socket *socket, char *error,
+                          size_t error_bytes) {
+    nng_listener listener;
     int rc = nng_rep0_open(socket);
     if (rc == 0) rc = nng_socket_set_size(*socket, NNG_OPT_RECVMAXSZ, MESSAGE_BYTES_MAX);
     if (rc == 0) rc = nng_socket_set_ms(*socket, NNG_OPT_RECVTIMEO, WAITING_LOOK_MS);
     if (rc == 0) rc = nng_socket_set_ms(*socket, NNG_OPT_SENDTIMEO, 10 * WAITING_LOOK_MS);
-    return rc == 0 ? nng_listen(*socket, o->listen, NULL, 0) : rc;
+    if (rc == 0) return tls_listen(*socket, o->listen, o->tls, &listener, error, error_bytes);
+    snprintf(error, error_bytes, "cannot set a socket: %s", nng_strerror(rc));
+    return rc;
 }
 
 int waiting_run(const struct waiting_options *options, void (*ready)(void *arg), char *error,
@@ -158,12 +163,13 @@ int waiting_run(const struct waiting_options *options, void (*ready)(void *arg),
     nng_socket socket = NNG_SOCKET_INITIALIZER;
     struct waiting *w = calloc(1, sizeof *w);
     uint8_t *data = malloc(WAITING_SEED_BYTES_MAX);
-    int rc = w && data ? waiting_listen(options, &socket) : NNG_ENOMEM, outcome = -1;
-    if (rc != 0) {
+    int rc = w && data ? waiting_listen(options, &socket, error, error_bytes) : NNG_ENOMEM;
+    int outcome = -1;
+    if (rc == NNG_EADDRINUSE || rc == NNG_ENOMEM) {
         snprintf(error, error_bytes, "cannot listen on %s (--listen): %s", options->listen,
                  rc == NNG_EADDRINUSE ? "another program or node uses this address"
                                       : nng_strerror(rc));
-    } else {
+    } else if (rc == 0) {
         *w = (struct waiting){.options = options, .data = data};
         ready(options->arg);
         bool good = true;

@@ -7,6 +7,7 @@
 #include "engine/cluster/cluster_cache.h"
 
 struct waiting_options {
+    const struct tls_options *tls;     /* for tls+tcp://; NULL = none */
     const char *listen, *peer_listen;  /* addresses; peers are only told of the second one */
     /* Who the directory belonged to before; 0 and "" = an empty one. */
     uint64_t node;

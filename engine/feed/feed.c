@@ -192,10 +192,11 @@ void feed_set_shards_count(struct feed *f, uint32_t shards_count) {
 static bool open_sockets(struct feed *f, const struct feed_options *options, char *error,
                          size_t error_bytes) {
     const struct responder_options r = {.listen = options->listen, .contexts = FEED_CONTEXTS,
-                                        .take = feed_take, .arg = f};
+                                        .take = feed_take, .arg = f, .tls = options->tls};
     f->responder = responder_open(&r, error, error_bytes);
     if (!f->responder) return false;
-    if (options->notify) f->notifier = notifier_open(options->notify, error, error_bytes);
+    if (options->notify)
+        f->notifier = notifier_open(options->notify, options->tls, error, error_bytes);
     if (options->notify && !f->notifier) return false;
     if (!options->snapshots) return true;
     const struct feed_copies_options s = {.directory = options->snapshots, .make = make_snapshot,

@@ -16,9 +16,12 @@
 
 struct feed;
 
+struct tls_options;
+
 struct feed_options {
     const char *listen;            /* nng address for requests; port 0 = any free one */
     const char *notify;            /* nng address for notifications; NULL = none */
+    const struct tls_options *tls; /* for tls+tcp://; NULL = none */
     const char *cluster_id;        /* copied */
     uint64_t node_id;
     uint32_t shards_count;         /* that the newest orders are spread over; told by HELLO */

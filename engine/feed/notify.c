@@ -11,6 +11,7 @@
 #include "engine/limits.h"
 #include "engine/wire/feed_protocol.h"
 #include "engine/wire/msgpack_writer.h"
+#include "engine/wire/tls.h"
 
 enum { NOTIFIER_QUEUE_MESSAGES = 1024 }; /* per subscriber; beyond it nng drops */
 
@@ -27,7 +28,8 @@ static void on_pipe(nng_pipe pipe, nng_pipe_ev event, void *arg) {
     else atomic_fetch_sub(&n->heard, 1);
 }
 
-struct notifier *notifier_open(const char *listen, char *error, size_t error_bytes) {
+struct notifier *notifier_open(const char *listen, const struct tls_options *tls, char *error,
+                               size_t error_bytes) {
     nng_listener listener;
     struct notifier *n = calloc(1, sizeof *n);
     if (!n) {
@@ -38,16 +40,16 @@ struct notifier *notifier_open(const char *listen, char *error, size_t error_byt
     if (rc == 0) rc = nng_socket_set_int(n->socket, NNG_OPT_SENDBUF, NOTIFIER_QUEUE_MESSAGES);
     if (rc == 0) rc = nng_pipe_notify(n->socket, NNG_PIPE_EV_ADD_POST, on_pipe, n);
     if (rc == 0) rc = nng_pipe_notify(n->socket, NNG_PIPE_EV_REM_POST, on_pipe, n);
-    if (rc == 0) rc = nng_listen(n->socket, listen, &listener, 0);
+    if (rc != 0)
+        snprintf(error, error_bytes, "cannot listen on %s: %s", listen, nng_strerror(rc));
+    else rc = tls_listen(n->socket, listen, tls, &listener, error, error_bytes);
     if (rc != 0) {
-        snprintf(error, error_bytes, "cannot listen on %s: %s", listen,
-                 rc == NNG_EADDRINUSE ? "another program uses this address" : nng_strerror(rc));
         notifier_close(n);
         return NULL;
     }
     int port = 0;
     const char *colon = strrchr(listen, ':');
-    if (strncmp(listen, "tcp", 3) == 0 && colon &&
+    if ((strncmp(listen, "tcp", 3) == 0 || tls_is_wanted(listen)) && colon &&
         nng_listener_get_int(listener, NNG_OPT_TCP_BOUND_PORT, &port) == 0)
         snprintf(n->endpoint, sizeof n->endpoint, "%.*s:%d", (int)(colon - listen), listen, port);
     else

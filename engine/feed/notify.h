@@ -10,6 +10,8 @@
 
 #include "engine/base/bytes.h"
 
+struct tls_options;
+
 struct notifier;
 
 /* What changed. */
@@ -23,7 +25,8 @@ struct notice {
 };
 
 /* Listens. NULL with a sentence in error. */
-struct notifier *notifier_open(const char *listen, char *error, size_t error_bytes);
+struct notifier *notifier_open(const char *listen, const struct tls_options *tls, char *error,
+                               size_t error_bytes);
 const char *notifier_endpoint(const struct notifier *notifier);
 
 /* Whether anybody listens; else notifier_send() is a waste. Any thread. */

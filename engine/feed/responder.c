@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "engine/limits.h"
+#include "engine/wire/tls.h"
 
 enum { RESPONDER_SEND_TIMEOUT_MS = 10000 };
 
@@ -33,7 +34,7 @@ struct responder {
 static void bound_address(nng_listener listener, const char *url, char *out) {
     int port = 0;
     const char *colon = strrchr(url, ':');
-    if (strncmp(url, "tcp", 3) == 0 && colon &&
+    if ((strncmp(url, "tcp", 3) == 0 || tls_is_wanted(url)) && colon &&
         nng_listener_get_int(listener, NNG_OPT_TCP_BOUND_PORT, &port) == 0)
         snprintf(out, ENDPOINT_BYTES_MAX, "%.*s:%d", (int)(colon - url), url, port);
     else
@@ -52,13 +53,15 @@ struct responder *responder_open(const struct responder_options *options, char *
     r->options = *options;
     int rc = nng_rep0_open(&r->socket);
     if (rc == 0) rc = nng_socket_set_size(r->socket, NNG_OPT_RECVMAXSZ, MESSAGE_BYTES_MAX);
-    if (rc == 0) rc = nng_listen(r->socket, options->listen, &listener, 0);
+    if (rc == 0) {
+        rc = tls_listen(r->socket, options->listen, options->tls, &listener, error, error_bytes);
+    } else {
+        snprintf(error, error_bytes, "cannot listen on %s: %s", options->listen, nng_strerror(rc));
+    }
     if (rc == 0) {
         bound_address(listener, options->listen, r->endpoint);
         return r;
     }
-    snprintf(error, error_bytes, "cannot listen on %s: %s", options->listen,
-             rc == NNG_EADDRINUSE ? "another program uses this address" : nng_strerror(rc));
     responder_close(r);
     return NULL;
 }

@@ -14,10 +14,12 @@
 #include <stdint.h>
 
 struct responder;
+struct tls_options;
 struct responder_slot;
 
 struct responder_options {
     const char *listen;        /* nng address; port 0 = any free one */
+    const struct tls_options *tls; /* for tls+tcp://; NULL = none */
     uint32_t contexts;
     /* A request came in. The message is the callee's, and so is the slot. On a thread of nng: must
      * not block. */

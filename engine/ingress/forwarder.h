@@ -4,7 +4,7 @@
 #ifndef JUMUN_INGRESS_FORWARDER_H
 #define JUMUN_INGRESS_FORWARDER_H
 
-#include "engine/peers/tls.h"
+#include "engine/wire/tls.h"
 #include "engine/router/shard_map.h"
 
 struct forwarder;

@@ -34,6 +34,7 @@ bool node_feed_open(struct node *n, char *error, size_t error_bytes) {
     if (is_none(c->feed_listen)) return true;
     snprintf(snapshots, sizeof snapshots, "%s/feed-snapshots", c->data);
     struct feed_options options = {.listen = listen,
+                                   .tls = &n->tls,
                                    .snapshots = snapshots,
                                    .cluster_id = n->identity.cluster_id,
                                    .node_id = n->identity.node_id,

@@ -15,6 +15,7 @@
 #include "engine/node/identity.h"
 #include "engine/node/ports.h"
 #include "engine/node/seed.h"
+#include "engine/wire/tls.h"
 
 struct wait_work {
     const struct config *config;
@@ -131,8 +132,13 @@ int node_wait(const struct config *config, bool (*stopped)(void *arg), void *arg
     if (code == EXIT_DONE && !node_ports_hold(&ports, config, peer_listen, error, error_bytes))
         code = EXIT_RUNTIME;
     if (code == EXIT_DONE) {
+        struct tls_options tls;
+        memcpy(tls.certificate, config->tls_certificate, sizeof tls.certificate);
+        memcpy(tls.key, config->tls_key, sizeof tls.key);
+        memcpy(tls.authority, config->tls_authority, sizeof tls.authority);
         const struct waiting_options options = {
-            .listen = config->listen, .peer_listen = peer_listen, .node = w.identity.node_id,
+            .tls = &tls, .listen = config->listen, .peer_listen = peer_listen,
+            .node = w.identity.node_id,
             .cluster_id = w.identity.cluster_id, .shards = w.identity.shards,
             .stopped = wait_stopped, .adopt = wait_adopt, .seed_read = wait_seed_read,
             .seed_write = wait_seed_write, .arg = &w};

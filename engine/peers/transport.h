@@ -6,7 +6,7 @@
 #define JUMUN_PEERS_TRANSPORT_H
 
 #include "engine/peers/peer_message.h"
-#include "engine/peers/tls.h"
+#include "engine/wire/tls.h"
 
 struct transport;
 

@@ -6,6 +6,7 @@
 
 #include "engine/wire/msgpack_writer.h"
 #include "engine/wire/protocol.h"
+#include "engine/wire/tls.h"
 
 enum { FEED_PULL_BYTES_MAX = 64 };
 
@@ -25,7 +26,15 @@ int feed_ask(const char *url, const void *request, size_t bytes, uint32_t timeou
     nng_socket_set_size(socket, NNG_OPT_RECVMAXSZ, MESSAGE_BYTES_MAX);
     rc = nng_msg_alloc(&message, bytes);
     if (rc == 0) memcpy(nng_msg_body(message), request, bytes);
-    if (rc == 0) rc = nng_dial(socket, url, NULL, NNG_FLAG_NONBLOCK);
+    if (rc == 0) {
+        nng_dialer dialer;
+        rc = tls_dial(socket, url, tls_of_environment(), &dialer, error, error_bytes);
+        if (rc != 0) {
+            nng_msg_free(message);
+            nng_close(socket);
+            return -1;
+        }
+    }
     if (rc == 0) rc = nng_sendmsg(socket, message, 0);
     if (rc != 0 && message) nng_msg_free(message);
     if (rc == 0) rc = nng_recvmsg(socket, reply, 0);

@@ -11,6 +11,7 @@
 #include "engine/base/clock.h"
 #include "engine/base/log.h"
 #include "engine/replica/feed_client.h"
+#include "engine/wire/tls.h"
 #include "persistence/record.h"
 
 enum {
@@ -256,7 +257,10 @@ static bool source_open(struct source *s) {
     nng_socket_set_ms(socket, NNG_OPT_REQ_RESENDTIME, NNG_DURATION_INFINITE);
     nng_socket_set_ms(socket, NNG_OPT_RECONNMINT, 20);
     nng_socket_set_ms(socket, NNG_OPT_RECONNMAXT, 500);
-    if (nng_dial(socket, s->feed, NULL, NNG_FLAG_NONBLOCK) != 0) {
+    nng_dialer dialer;
+    char error[512];
+    if (tls_dial(socket, s->feed, tls_of_environment(), &dialer, error, sizeof error) != 0) {
+        source_complain(s, error);
         nng_close(socket);
         return false;
     }

@@ -12,6 +12,7 @@
 #include "engine/base/ulid.h"
 #include "engine/feed/responder.h"
 #include "engine/wire/routing.h"
+#include "engine/wire/tls.h"
 
 enum {
     QUERY_CONTEXTS = 1024,
@@ -355,7 +356,8 @@ struct query_server *query_server_open(const struct query_server_options *option
     pthread_condattr_destroy(&attr);
     const struct responder_options r = {.listen = options->listen,
                                         .contexts = s->options.contexts,
-                                        .take = query_take, .arg = s};
+                                        .take = query_take, .arg = s,
+                                        .tls = tls_of_environment()};
     s->responder = responder_open(&r, error, error_bytes);
     if (s->responder) return s;
     query_server_close(s);

@@ -10,6 +10,7 @@
 #include "engine/base/log.h"
 #include "engine/replica/import.h"
 #include "engine/replica/replica_internal.h"
+#include "engine/wire/tls.h"
 
 enum { REPLICA_PATIENCE_MS = 2000 };
 
@@ -118,7 +119,7 @@ static void notify_address(const struct replica_config *c, char out[ENDPOINT_BYT
     const char *colon = strrchr(c->listen, ':');
     if (c->notify_listen[0]) {
         snprintf(out, ENDPOINT_BYTES_MAX, "%s", c->notify_listen);
-    } else if (strncmp(c->listen, "tcp", 3) == 0 && colon) {
+    } else if ((strncmp(c->listen, "tcp", 3) == 0 || tls_is_wanted(c->listen)) && colon) {
         long port = strtol(colon + 1, NULL, 10);
         snprintf(out, ENDPOINT_BYTES_MAX, "%.*s:%ld", (int)(colon - c->listen), c->listen,
                  port == 0 || port >= 65535 ? 0 : port + 1);
@@ -141,7 +142,7 @@ static bool open_sockets(struct replica *r, char *error, size_t error_bytes) {
     if (!r->queries) return false;
     notify_address(&r->config, notify);
     if (strcmp(notify, "none") == 0) return true;
-    r->notifier = notifier_open(notify, error, error_bytes);
+    r->notifier = notifier_open(notify, tls_of_environment(), error, error_bytes);
     return r->notifier != NULL;
 }
 

@@ -24,7 +24,7 @@ enum {
     OPTION_DATA = 'd', OPTION_LISTEN = 'l', OPTION_NODES = 'n', OPTION_FROM = 'f',
     OPTION_NOTIFY = 256,
     OPTION_CONTEXTS, OPTION_HEARTBEAT, OPTION_MEMORY, OPTION_MAP, OPTION_SYNC, OPTION_LOG_LEVEL,
-    OPTION_READY_FD
+    OPTION_READY_FD, OPTION_TLS_CERT, OPTION_TLS_KEY, OPTION_TLS_CA
 };
 
 static const struct argp_option replica_options[] = {
@@ -48,6 +48,11 @@ static const struct argp_option replica_options[] = {
      "256G)", 0},
     {"sync", OPTION_SYNC, NULL, 0, "Sync each transaction: the views survive a power cut instead "
      "of being built anew", 0},
+    {"tls-cert", OPTION_TLS_CERT, "FILE", 0, "Certificate of this replica (PEM), for addresses "
+     "with tls+tcp:// (default: JUMUN_TLS_CERT of the environment)", 0},
+    {"tls-key", OPTION_TLS_KEY, "FILE", 0, "Key of that certificate (default: JUMUN_TLS_KEY)", 0},
+    {"tls-ca", OPTION_TLS_CA, "FILE", 0, "Certificates of those who sign: nodes and clients must "
+     "have one of theirs (default: JUMUN_TLS_CA)", 0},
     {"log-level", OPTION_LOG_LEVEL, "LEVEL", 0, "error, warn, info or debug (default: info)", 0},
     {"ready-fd", OPTION_READY_FD, "FD", 0, "Descriptor that gets the ready line (default: stdout)",
      0},
@@ -107,6 +112,9 @@ static error_t option(int key, char *arg, struct argp_state *state) {
         c->log_level = log_level_of(arg);
         if (c->log_level < 0) refuse("log-level", "error, warn, info or debug", arg);
         break;
+    case OPTION_TLS_CERT: setenv("JUMUN_TLS_CERT", arg, 1); break;
+    case OPTION_TLS_KEY: setenv("JUMUN_TLS_KEY", arg, 1); break;
+    case OPTION_TLS_CA: setenv("JUMUN_TLS_CA", arg, 1); break;
     case OPTION_READY_FD: c->ready_fd = (int)number("ready-fd", arg, 1, 1u << 20); break;
     case ARGP_KEY_ARG:
         fprintf(stderr, "jumun-replica: \"%s\" is not an option; see --help\n", arg);

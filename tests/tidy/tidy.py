@@ -65,7 +65,7 @@ LIBRARY_INCLUDES = [
     (r'raft(\.h$|/)', ('persistence/consensus/', 'tests/')),
     (r'nng/', ('engine/node/', 'engine/ingress/', 'engine/egress/', 'engine/courier/',
                 'engine/cluster/', 'engine/feed/', 'engine/replica/', 'engine/peers/',
-                'clients/sdk/', 'clients/replay/feed_', 'tests/')),
+                'engine/wire/tls.', 'clients/sdk/', 'clients/replay/feed_', 'tests/')),
     (r'msgpack(\.h$|/)', ('engine/wire/', 'clients/', 'tests/')),
     (r'jemalloc/', ('engine/base/', 'tests/')),
     (r'xxhash\.h$', ('actors/store/', 'persistence/', 'engine/', 'clients/', 'tests/')),

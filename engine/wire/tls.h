@@ -1,7 +1,7 @@
 /* Encryption of connections, for addresses that begin with tls+tcp://. Everything given as files in
  * PEM form, read when a listener or a dialer starts. */
-#ifndef JUMUN_PEERS_TLS_H
-#define JUMUN_PEERS_TLS_H
+#ifndef JUMUN_WIRE_TLS_H
+#define JUMUN_WIRE_TLS_H
 
 #include <nng/nng.h>
 #include <stdbool.h>
@@ -11,6 +11,14 @@ struct tls_options {
     char key[4096];
     char authority[4096];   /* certificates of those who sign; "" = none */
 };
+
+/* What the environment says: JUMUN_TLS_CA, JUMUN_TLS_CERT and JUMUN_TLS_KEY; read at the first
+ * call. For programs that are clients of others. Any thread. */
+const struct tls_options *tls_of_environment(void);
+
+/* Each text that is NULL or empty from the environment. False when one is too long. */
+bool tls_fill(struct tls_options *tls, const char *authority, const char *certificate,
+              const char *key);
 
 /* Whether the address asks for encryption. */
 bool tls_is_wanted(const char *url);
@@ -26,5 +34,9 @@ int tls_listen(nng_socket socket, const char *url, const struct tls_options *tls
  * address. */
 int tls_dial(nng_socket socket, const char *url, const struct tls_options *tls,
              nng_dialer *dialer, char *error, size_t error_bytes);
+
+/* The same, but waits until the connection stands (or cannot be had) with `waits`. */
+int tls_dial_once(nng_socket socket, const char *url, const struct tls_options *tls, bool waits,
+                  nng_dialer *dialer, char *error, size_t error_bytes);
 
 #endif

@@ -1,7 +1,8 @@
-#include "engine/peers/tls.h"
+#include "engine/wire/tls.h"
 
 #include <nng/supplemental/tls/tls.h>
 #include <errno.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,6 +10,36 @@
 enum { TLS_FILE_BYTES_MAX = 1 << 20 };
 
 bool tls_is_wanted(const char *url) { return strncmp(url, "tls+tcp", 7) == 0; }
+
+static struct tls_options tls_environment;
+
+static bool tls_text(char *out, size_t out_bytes, const char *text) {
+    int n = snprintf(out, out_bytes, "%s", text ? text : "");
+    return n >= 0 && (size_t)n < out_bytes;
+}
+
+static void tls_read_environment(void) {
+    struct tls_options *t = &tls_environment;
+    tls_text(t->authority, sizeof t->authority, getenv("JUMUN_TLS_CA"));
+    tls_text(t->certificate, sizeof t->certificate, getenv("JUMUN_TLS_CERT"));
+    tls_text(t->key, sizeof t->key, getenv("JUMUN_TLS_KEY"));
+}
+
+const struct tls_options *tls_of_environment(void) {
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    pthread_once(&once, tls_read_environment);
+    return &tls_environment;
+}
+
+bool tls_fill(struct tls_options *tls, const char *authority, const char *certificate,
+              const char *key) {
+    *tls = *tls_of_environment();
+    return (!authority || !authority[0] ||
+            tls_text(tls->authority, sizeof tls->authority, authority)) &&
+           (!certificate || !certificate[0] ||
+            tls_text(tls->certificate, sizeof tls->certificate, certificate)) &&
+           (!key || !key[0] || tls_text(tls->key, sizeof tls->key, key));
+}
 
 /* "tls+tcp://host:port" -> "host". */
 static void tls_host_of(const char *url, char *host, size_t host_bytes) {
@@ -106,6 +137,11 @@ int tls_listen(nng_socket socket, const char *url, const struct tls_options *tls
 
 int tls_dial(nng_socket socket, const char *url, const struct tls_options *tls,
              nng_dialer *dialer, char *error, size_t error_bytes) {
+    return tls_dial_once(socket, url, tls, false, dialer, error, error_bytes);
+}
+
+int tls_dial_once(nng_socket socket, const char *url, const struct tls_options *tls, bool waits,
+                  nng_dialer *dialer, char *error, size_t error_bytes) {
     static const struct tls_options none;
     nng_tls_config *config = NULL;
     int rc = nng_dialer_create(dialer, socket, url);
@@ -115,7 +151,7 @@ int tls_dial(nng_socket socket, const char *url, const struct tls_options *tls,
         if (rc == 0) rc = nng_dialer_set_ptr(*dialer, NNG_OPT_TLS_CONFIG, config);
         if (config && rc == 0) nng_tls_config_free(config);
     }
-    if (rc == 0) rc = nng_dialer_start(*dialer, NNG_FLAG_NONBLOCK);
+    if (rc == 0) rc = nng_dialer_start(*dialer, waits ? 0 : NNG_FLAG_NONBLOCK);
     if (rc != 0 && error[0] == 0)
         snprintf(error, error_bytes, "cannot use the address %s: %s", url, nng_strerror(rc));
     return rc;

@@ -1,0 +1,145 @@
+#!/usr/bin/env python3
+"""Encryption everywhere, with a throw-away authority: three waiting nodes are formed into a
+cluster, orders are placed, a replica follows and is asked; all with
+certificates from both sides. Who has none, or one of another authority, gets nowhere.
+
+  test_tls.py JUMUND JUMUN JUMUN_REPLICA JUMUN_BENCH
+"""
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', 'lib'))
+import ports  # noqa: E402
+
+PATIENCE = 60
+PORTS_A_NODE = 12
+
+
+def check(good, what):
+    if not good:
+        raise SystemExit('FAILED: ' + what)
+
+
+def openssl(folder, *words):
+    return subprocess.run(['openssl', *words], cwd=folder, stdout=subprocess.DEVNULL,
+                          stderr=subprocess.DEVNULL, check=False).returncode == 0
+
+
+def make_certificates(folder):
+    """Two authorities, and a certificate for localhost from each of them."""
+    good = True
+    for name in ('ours', 'others'):
+        good = good and openssl(folder, 'req', '-x509', '-newkey', 'rsa:2048', '-nodes', '-days',
+                                '2', '-subj', '/CN=' + name, '-keyout', name + '-ca.key', '-out',
+                                name + '-ca.pem')
+        good = good and openssl(folder, 'req', '-newkey', 'rsa:2048', '-nodes', '-subj',
+                                '/CN=localhost', '-keyout', name + '.key', '-out', name + '.csr')
+        good = good and openssl(folder, 'x509', '-req', '-in', name + '.csr', '-CA',
+                                name + '-ca.pem', '-CAkey', name + '-ca.key', '-CAcreateserial',
+                                '-days', '2', '-out', name + '.pem')
+    return good
+
+
+def options(folder, name):
+    return ['--tls-ca', f'{folder}/{name}-ca.pem', '--tls-cert', f'{folder}/{name}.pem',
+            '--tls-key', f'{folder}/{name}.key']
+
+
+def environment(folder, name):
+    return {**os.environ, 'JUMUN_TLS_CA': f'{folder}/{name}-ca.pem',
+            'JUMUN_TLS_CERT': f'{folder}/{name}.pem', 'JUMUN_TLS_KEY': f'{folder}/{name}.key'}
+
+
+class World:
+    def __init__(self, folder):
+        self.folder, self.running = folder, []
+        base = ports.pick(3 * PORTS_A_NODE + 4)
+        self.urls = [f'tls+tcp://localhost:{base + n * PORTS_A_NODE + 4}' for n in range(3)]
+        self.replica_url = f'tls+tcp://localhost:{base + 3 * PORTS_A_NODE}'
+
+    def start(self, arguments, env=None):
+        with open(f'{self.folder}/log', 'a', encoding='utf-8') as log:
+            process = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=log, text=True,
+                                       env=env)
+        self.running.append(process)
+        return process.stdout.readline()
+
+    def run(self, *arguments, env=None, expect=0):
+        done = subprocess.run(arguments, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                              text=True, timeout=3 * PATIENCE, env=env, check=False)
+        check(expect == done.returncode, f'{" ".join(arguments)}: {done.returncode}, not {expect}\n'
+              + done.stdout)
+        return done.stdout
+
+
+def main(jumund, jumun, jumun_replica, jumun_bench):
+    folder = tempfile.mkdtemp(prefix='jumun-tls-', dir=os.environ.get('TMPDIR', '/tmp'))
+    w = World(folder)
+    good = False
+    try:
+        if not make_certificates(folder):
+            print('no openssl: skipped')
+            good = True
+            sys.exit(77)
+        ours = options(folder, 'ours')
+        all_urls = ','.join(w.urls)
+
+        def cli(*words, tls=ours, env=None, expect=0):
+            return w.run(jumun, '--endpoint', all_urls, '--timeout', '20s', *tls, *words, env=env,
+                         expect=expect)
+
+        for n, url in enumerate(w.urls):
+            told = w.start([jumund, '--data', f'{folder}/node-{n}', '--listen', url, '--no-pin',
+                            '--cluster-wait', *ours])
+            check('waiting' in told, 'a node waits: ' + told)
+        cli('cluster', 'form', *(x for url in w.urls for x in ('--node', url)), '--shards', '2')
+        status = json.loads(cli('--json', 'cluster', 'status'))
+        check(all(n['answers'] and n['peers'].startswith('tls+tcp://') for n in status['nodes']),
+              'all nodes answer, and talk to each other encrypted')
+        keys = [cli('--quiet', 'place', '--store', 'store-1', '--currency', 'KRW', '--line',
+                    'a:1:100').strip() for _ in range(4)]
+        ours_env = environment(folder, 'ours')
+        for key in keys:               # the same from the environment
+            order = json.loads(cli('--json', 'get', key, tls=[], env=ours_env))
+            check(order['state'] == 'placed', 'the order is there')
+        w.run(jumun_bench, '--endpoint', all_urls, '--mode', 'callers', '--callers', '4',
+              '--seconds', '1', '--warmup', '0', '--live', '100', '--quiet', env=ours_env)
+
+        nobody = cli('--timeout', '2s', 'get', keys[0], tls=[], expect=2)
+        check('--tls-ca' in nobody, 'what is missing is said: ' + nobody)
+        cli('--timeout', '2s', 'get', keys[0], tls=options(folder, 'others'), expect=3)
+        cli('--timeout', '2s', 'get', keys[0], tls=ours[:2], expect=3)   # no certificate
+        cli('--timeout', '2s', 'cluster', 'status', tls=options(folder, 'others'), expect=3)
+
+        told = w.start([jumun_replica, '--data', f'{folder}/replica', '--nodes', all_urls,
+                        '--listen', w.replica_url, *ours])
+        check('ready' in told, 'a replica follows: ' + told)
+        until = time.monotonic() + PATIENCE
+        while True:
+            rows = w.run(jumun, *ours, '--json', 'orders', '--store', 'store-1', '--replica',
+                         w.replica_url)
+            if all(key in rows for key in keys):
+                break
+            check(time.monotonic() < until, 'the replica has the orders: ' + rows)
+            time.sleep(0.1)
+        w.run(jumun, *options(folder, 'others'), '--timeout', '2s', 'orders', '--store', 'store-1',
+              '--replica', w.replica_url, expect=3)
+        good = True
+    finally:
+        for process in w.running:
+            process.kill()
+            process.wait()
+        if not good and os.path.exists(f'{folder}/log'):
+            print(open(f'{folder}/log', encoding='utf-8').read()[-4000:])
+        shutil.rmtree(folder)
+
+
+if __name__ == '__main__':
+    if len(sys.argv) != 5:
+        sys.exit(__doc__)
+    main(*sys.argv[1:])
