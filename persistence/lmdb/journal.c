@@ -300,6 +300,9 @@ int journal_open(struct journal *j, const char *path, uint32_t shard, struct rec
                             j->fd < 0 ? strerror(errno) : "no memory");
         }
     }
+    /* What was read may have been written by a process that ended before it was synced. */
+    if (rc == 0 && fdatasync(j->fd) != 0)
+        rc = lmdb_error(error, error_bytes, "%s: %s", path, strerror(errno));
     if (rc == 0) journal_resume(j, &scan);
     if (rc == 0) j->clear = !*records;
     journal_scan_end(&scan);
@@ -315,6 +318,12 @@ void journal_close(struct journal *j) {
     free(j->frames);
     free(j->buffer);
     *j = (struct journal){.fd = -1};
+}
+
+void journal_recount(struct journal *j, uint64_t records) {
+    j->records = records;
+    for (uint64_t i = 0; i < j->frames_count; i++)
+        j->frames[(j->frames_first + i) % j->blocks].records_end = records;
 }
 
 uint64_t journal_applied(const struct journal *j, uint64_t records) {

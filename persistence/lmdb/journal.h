@@ -87,6 +87,10 @@ void journal_close(struct journal *j);
 size_t journal_record_bytes(const struct record *r);
 static inline size_t journal_frame_bytes(const struct journal *j) { return j->frame_bytes_max; }
 
+/* Of all frames that were found at open, so many records are to be done; they count as the newest
+ * frame's, so that none is applied before all are. */
+void journal_recount(struct journal *j, uint64_t records);
+
 /* The log's environment holds the first `records` of journal.records, synced. */
 uint64_t journal_applied(const struct journal *j, uint64_t records);
 

@@ -4,6 +4,7 @@
  * it never holds anything older than what the writer alone has put into the log. */
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <unistd.h>
 
 #include "engine/base/check.h"
@@ -33,30 +34,81 @@ static bool journal_is_stored(struct storage_lmdb *s, const struct record *r) {
     return log_read(&s->base, index, index, journal_visit_same, &same, error, sizeof error) == 0;
 }
 
-/* The records that are not in the environment yet. When that is not an end of them, it is all of
- * them: done in order once more they lead to the same log. */
-static struct record *journal_missing(struct storage_lmdb *s, struct record *records,
-                                      uint64_t last, uint64_t *stored) {
-    struct record *r = records;
-    uint64_t index = r->header.index;
-    *stored = 0;
-    for (; r && r->header.index == index && index <= last && journal_is_stored(s, r); index++) {
-        r = r->next;
-        (*stored)++;
+static void journal_drop(struct record *r) {
+    while (r) {
+        struct record *next = r->next;
+        record_release(r);
+        r = next;
     }
-    bool whole = index == last + 1 && (!r || r->header.index == index);
-    if (whole) return r;
-    *stored = 0;
-    return records;
 }
 
-/* Run by run into the tail, and all of it to the writer. */
+/* What the records, done in order, leave of themselves: the log's end, consecutive, in front of
+ * which nothing is to be done. Those that were truncated go. False without memory. */
+static bool journal_reduce(struct record **records) {
+    uint64_t count = 0, kept = 0;
+    for (const struct record *r = *records; r; r = r->next) count++;
+    struct record **left = malloc(count * sizeof(struct record *));
+    if (!left) return false;
+    for (struct record *r = *records, *next; r; r = next) {
+        next = r->next;
+        while (kept > 0 && left[kept - 1]->header.index >= r->header.index)
+            record_release(left[--kept]);
+        left[kept++] = r;
+    }
+    for (uint64_t i = 0; i < kept; i++) left[i]->next = i + 1 < kept ? left[i + 1] : NULL;
+    *records = left[0];
+    free(left);
+    return true;
+}
+
+/* Those behind the ones that are in the environment too, which are released. The last one is done
+ * again when something stands behind it there. */
+static struct record *journal_missing(struct storage_lmdb *s, struct record *r, uint64_t last) {
+    while (r && (r->next || r->header.index == last) && r->header.index <= last &&
+           journal_is_stored(s, r)) {
+        struct record *next = r->next;
+        record_release(r);
+        r = next;
+    }
+    return r;
+}
+
+/* Does the log go up to where the records begin, and are they consecutive? -1 with a sentence. */
+static int journal_check(struct storage_lmdb *s, const struct record *records, const char *path,
+                         char *error, size_t error_bytes) {
+    uint64_t first, last, begins = records->header.index;
+    segments_range(s, &first, &last);
+    pthread_mutex_lock(&s->segments.lock);
+    uint64_t floor = gaps_floor(&s->segments);
+    pthread_mutex_unlock(&s->segments.lock);
+    if (begins > last + 1) {
+        return lmdb_error(error, error_bytes, "%s begins with record %llu, but the log ends with "
+                          "record %llu: the newest log segments are missing; put them back", path,
+                          (unsigned long long)begins, (unsigned long long)last);
+    }
+    if (begins <= floor || begins < first) {
+        return lmdb_error(error, error_bytes, "%s begins with record %llu, but the log begins "
+                          "with record %llu: it does not belong to this log", path,
+                          (unsigned long long)begins, (unsigned long long)first);
+    }
+    const struct record *r = records;
+    while (r->next && r->next->header.index == r->header.index + 1) r = r->next;
+    if (!r->next) return 0;
+    return lmdb_error(error, error_bytes, "%s: record %llu is followed by record %llu", path,
+                      (unsigned long long)r->header.index,
+                      (unsigned long long)r->next->header.index);
+}
+
+/* Into the tail, and to the writer. */
 static int journal_requeue(struct storage_lmdb *s, struct record *records) {
     struct log_writer *w = &s->log;
     while (records) {
         struct log_batch batch;
         log_cut_batch(records, s->batch_bytes_max, &batch);
-        if (!log_tail_reserve(&s->tail, batch.count)) return ENOMEM;
+        if (!log_tail_reserve(&s->tail, batch.count)) {
+            journal_drop(records);
+            return ENOMEM;
+        }
         log_tail_put(&s->tail, records, batch.count);
         struct record *last = records;
         for (uint32_t i = 1; i < batch.count; i++) last = last->next;
@@ -71,45 +123,29 @@ static int journal_requeue(struct storage_lmdb *s, struct record *records) {
 }
 
 int log_journal_open(struct storage_lmdb *s, char *error, size_t error_bytes) {
-    struct log_writer *w = &s->log;
     char path[LMDB_PATH_BYTES_MAX];
     struct record *records;
-    uint64_t first, last, stored;
+    uint64_t first, last, count = 0;
     journal_path(s, path);
     int rc = journal_open(&s->journal.file, path, s->shard, &records, error, error_bytes);
     if (rc == ENOENT) return 0;
     if (rc != 0) return -1;
-    w->journalled = true;
+    s->log.journalled = true;
     if (!records) return 0;
+    bool memory = journal_reduce(&records);
+    if (!memory || journal_check(s, records, path, error, error_bytes) != 0) {
+        journal_drop(records);
+        return memory ? -1 : lmdb_error(error, error_bytes, "%s: no memory", path);
+    }
     segments_range(s, &first, &last);
-    pthread_mutex_lock(&s->segments.lock);
-    uint64_t floor = gaps_floor(&s->segments), begins = records->header.index;
-    pthread_mutex_unlock(&s->segments.lock);
-    if (begins <= floor || begins > last + 1) {
-        rc = lmdb_error(error, error_bytes, "%s begins with record %llu, but the log ends with "
-                        "record %llu: the newest log segments are missing; put them back", path,
-                        (unsigned long long)begins, (unsigned long long)last);
-        stored = UINT64_MAX;
-    } else {
-        struct record *missing = journal_missing(s, records, last, &stored);
-        while (records != missing) {
-            struct record *next = records->next;
-            record_release(records);
-            records = next;
-        }
-        w->records_handed = w->records_applied = stored;
-        if (!missing) return 0;
-        log_info("shard %u: record %llu and those behind it come out of the journal", s->shard,
-                 (unsigned long long)missing->header.index);
-        if (journal_requeue(s, missing) == 0) return 0;
-        return lmdb_error(error, error_bytes, "%s: no memory", path);
-    }
-    while (records) {
-        struct record *next = records->next;
-        record_release(records);
-        records = next;
-    }
-    return rc;
+    records = journal_missing(s, records, last);
+    for (const struct record *r = records; r; r = r->next) count++;
+    journal_recount(&s->journal.file, count);
+    if (!records) return 0;
+    log_info("shard %u: record %llu and those behind it come out of the journal", s->shard,
+             (unsigned long long)records->header.index);
+    if (journal_requeue(s, records) == 0) return 0;
+    return lmdb_error(error, error_bytes, "%s: no memory", path);
 }
 
 /* -- the file ------------------------------------------------------------------------------- */
@@ -161,14 +197,6 @@ static void journal_remove(struct storage_lmdb *s) {
 }
 
 /* -- journal's thread ----------------------------------------------------------------------- */
-
-static void journal_drop(struct record *r) {
-    while (r) {
-        struct record *next = r->next;
-        record_release(r);
-        r = next;
-    }
-}
 
 /* Everything in the environment, and the journal says so. False = the writer gave up. */
 static bool journal_empty(struct storage_lmdb *s) {

@@ -36,6 +36,7 @@ struct source_env {            /* a segment that the node may be writing */
  * segments count. */
 struct source_tail {
     atomic_uint refs;          /* the source's, and its cursors' */
+    bool is_end;               /* no node goes on behind it: what lies there is truncated */
     uint64_t first, count;
     struct record **records;
 };
@@ -148,8 +149,9 @@ static void source_join_tail(struct lmdb_source *s) {
         s->tail = NULL;
         return;
     }
+    s->tail->is_end = !source_is_in_use(s);
     /* What begins behind it will be written anew: a kill may have left it unborn. */
-    while (s->count > 0 && s->list[s->count - 1].first >= t->first && !source_is_in_use(s))
+    while (s->count > 0 && s->list[s->count - 1].first >= t->first && t->is_end)
         s->bytes -= s->list[--s->count].bytes;
     if (s->first == 0) s->first = t->first;
     s->last = t->first + t->count - 1;
@@ -408,7 +410,8 @@ static void cursor_seek(struct log_cursor *cursor, uint64_t first, uint64_t last
     c->position = position;
     c->next = first;
     c->last = last;
-    c->ended = c->count == 0 || first > last;
+    c->ended = c->count == 0 || first > last ||
+               (c->tail && c->tail->is_end && first >= c->tail->first + c->tail->count);
     if (!c->ended && c->next < c->list[position].first) c->next = c->list[position].first;
     if (c->open) {
         if (c->tree.env && page_tree_pin(&c->tree, NULL, 0) != 0) cursor_leave(c);
@@ -595,6 +598,9 @@ static bool cursor_take_tail(struct lmdb_cursor *c, struct log_item *item) {
     item->segment = "journal";
     item->header = &r->header;
     item->payload = r->payload;
+    if (c->next < t->first + t->count) return true;
+    if (t->is_end) c->ended = true;
+    cursor_leave(c);           /* it stands where the tail began */
     return true;
 }
 

@@ -166,6 +166,96 @@ static void a_kill_during_the_recovery_loses_nothing(void **state) {
     expect_worked(f, 20);
 }
 
+static void checkpoint(struct fixture *f, uint64_t applied_index) {
+    struct draft *d = draft_new(applied_index);
+    draft_do(f, d); /* comes back once the environment has all of it */
+}
+
+/* Runs `work` in a child that dies of it, with a journal. */
+static void killed_by(struct fixture *f, void (*work)(struct fixture *f)) {
+    open_with_journal(f);
+    fixture_close(f);
+    pid_t child = fork();
+    assert_true(child >= 0);
+    if (child == 0) {
+        f->appended_sequence = 0;
+        fixture_open(f);
+        work(f);
+        kill(getpid(), SIGKILL);
+    }
+    int status;
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+}
+
+/* The newest frames begin far behind where a truncation left the log's end. */
+static void work_truncate_far(struct fixture *f) {
+    fixture_append(f, 1, 100, 1, 100, 5);
+    checkpoint(f, 10);
+    fixture_append(f, 101, 110, 1, 100, 5);
+    checkpoint(f, 20);
+    atomic_store(&gate->hold, true);
+    fixture_append(f, 111, 115, 1, 100, 5);
+    fixture_append(f, 50, 52, 2, 100, 6);
+    atomic_store(&gate->hold, false);
+    checkpoint(f, 30);
+}
+
+static void a_truncation_behind_the_journals_begin_is_no_hole(void **state) {
+    struct fixture *f = *state;
+    killed_by(f, work_truncate_far);
+    for (int i = 0; i < 2; i++) {
+        fixture_open(f);
+        struct storage_meta *meta = fixture_meta(f);
+        assert_int_equal(meta->log_last, i == 0 ? 52 : 60);
+        free(meta);
+        fixture_expect(f, 1, 49, 1);
+        fixture_expect(f, 50, 52, 2);
+        fixture_append(f, 53, 60, 2, 100, 6);
+        fixture_expect(f, 53, 60, 2);
+        fixture_close(f);
+    }
+}
+
+static void work_truncate_pending(struct fixture *f) {
+    fixture_append(f, 1, 100, 1, 100, 5);
+    checkpoint(f, 10);
+    atomic_store(&gate->hold, true);
+    fixture_append(f, 101, 115, 1, 100, 5);
+    fixture_append(f, 50, 70, 2, 100, 6);
+    fixture_append(f, 60, 62, 3, 100, 6);
+}
+
+static void a_truncation_that_waits_is_done_at_the_start(void **state) {
+    struct fixture *f = *state;
+    killed_by(f, work_truncate_pending);
+    atomic_store(&gate->hold, false);
+    struct log_source *source = log_source_open(f->directory, f->error, sizeof f->error);
+    assert_non_null(source);
+    struct log_cursor *cursor = log_cursor_open(source, 1, UINT64_MAX, true);
+    struct log_item item;
+    for (uint64_t i = 1; i <= 62; i++) {
+        assert_int_equal(log_cursor_next(cursor, &item), LOG_RECORD);
+        assert_true(item.index == i && item.header->term == (i < 50 ? 1 : i < 60 ? 2 : 3));
+    }
+    assert_int_equal(log_cursor_next(cursor, &item), LOG_END);
+    log_cursor_seek(cursor, 63, 70);
+    assert_int_equal(log_cursor_next(cursor, &item), LOG_END);
+    log_cursor_close(cursor);
+    log_source_close(source);
+    fixture_open(f);
+    struct storage_meta *meta = fixture_meta(f);
+    assert_int_equal(meta->log_last, 62);
+    free(meta);
+    fixture_expect(f, 1, 49, 1);
+    fixture_expect(f, 50, 59, 2);
+    fixture_expect(f, 60, 62, 3);
+    fixture_append(f, 63, 70, 3, 100, 6);
+    fixture_reopen(f);
+    fixture_expect(f, 50, 59, 2);
+    fixture_expect(f, 60, 70, 3);
+}
+
 static void a_tool_reads_what_a_kill_left(void **state) {
     struct fixture *f = *state;
     after_kill(f, work_append);
@@ -291,6 +381,10 @@ int main(void) {
         cmocka_unit_test_setup_teardown(is_told_and_read_before_it_is_in_the_log, setup, teardown),
         cmocka_unit_test_setup_teardown(a_kill_loses_nothing, setup, teardown),
         cmocka_unit_test_setup_teardown(a_kill_during_the_recovery_loses_nothing, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_truncation_behind_the_journals_begin_is_no_hole, setup,
+                                        teardown),
+        cmocka_unit_test_setup_teardown(a_truncation_that_waits_is_done_at_the_start, setup,
+                                        teardown),
         cmocka_unit_test_setup_teardown(a_tool_reads_what_a_kill_left, setup, teardown),
         cmocka_unit_test_setup_teardown(without_a_journal_it_is_emptied_and_removed, setup,
                                         teardown),
