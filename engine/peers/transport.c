@@ -71,7 +71,8 @@ static void transport_received(void *arg) {
     }
     if (rc == 0) {
         nng_msg *message = nng_aio_get_msg(t->aio);
-        transport_take(t, nng_msg_body(message), nng_msg_len(message));
+        if (nng_msg_len(message) > 0) /* see transport_bury() */
+            transport_take(t, nng_msg_body(message), nng_msg_len(message));
         nng_msg_free(message);
     }
     nng_recv_aio(t->pull, t->aio);
@@ -150,9 +151,26 @@ bool transport_is_up(const struct transport *t, uint32_t node) {
 
 /* -- lanes ------------------------------------------------------------------------------------- */
 
+/* nng's push keeps a list of connections that are free to take a message. Up to 1.5.2 at least, one
+ * that the other side closes while it is being set up, or while a message of it has just been sent,
+ * enters that list after it has left it for good, and is freed in there: any stranger who hangs up
+ * ends the process. But only one that finds no message waiting enters the list, and this is called
+ * when it is closed (it can send no more), not yet freed, and the only one of its socket: of two
+ * messages the first takes it out of the list, if it is in, and the second waits, so that it does
+ * not enter. The next connection carries what has waited: an empty message, which says nothing. */
+static void transport_bury(nng_pipe pipe) {
+    nng_socket s = nng_pipe_socket(pipe);
+    for (int i = 0; i < 2; i++) {
+        nng_msg *message;
+        require(nng_msg_alloc(&message, 0) == 0);
+        if (nng_sendmsg(s, message, NNG_FLAG_NONBLOCK) != 0) nng_msg_free(message);
+    }
+}
+
 static void transport_on_pipe(nng_pipe pipe, nng_pipe_ev event, void *arg) {
     struct transport_lane *lane = arg;
     struct transport *t = lane->transport;
+    if (event == NNG_PIPE_EV_REM_POST) transport_bury(pipe);
     /* Of a socket that is closed already, and whose place another may have taken. */
     if ((uint32_t)nng_socket_id(nng_pipe_socket(pipe)) != atomic_load(&lane->socket_id)) return;
     bool up = event == NNG_PIPE_EV_ADD_POST;
