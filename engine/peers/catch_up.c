@@ -10,7 +10,11 @@
 #include "engine/base/clock.h"
 #include "engine/base/log.h"
 
-enum { CATCH_UP_ENTRIES_MAX = CONSENSUS_MESSAGE_RECORDS_MAX, CATCH_UP_BURST_MS = 50 };
+enum {
+    CATCH_UP_ENTRIES_MAX = CONSENSUS_MESSAGE_RECORDS_MAX,
+    CATCH_UP_BURST_MS = 50,
+    CATCH_UP_SERVED_MS = 2000        /* so long a node counts that was sent something */
+};
 
 struct catch_up_job {
     uint32_t shard;
@@ -32,6 +36,7 @@ struct catch_up {
     struct catch_up_job jobs[CATCH_UP_JOBS_MAX]; /* first come, first served */
     struct catch_up_stats stats;
     int64_t paid_until_ns;           /* monotonic: when all that was sent is within the bound */
+    int64_t served_ms[NODES_MAX];    /* monotonic, by node: when it was last sent something */
     /* the thread's own */
     const struct consensus_message *wanted; /* what is being read for */
     struct record *records[CATCH_UP_ENTRIES_MAX];
@@ -129,6 +134,7 @@ static bool catch_up_step(struct catch_up *c, struct catch_up_job *job) {
     pthread_mutex_lock(&c->mutex);
     c->stats.failed += !good;
     if (sent) {
+        c->served_ms[consensus_server_node(next->to) % NODES_MAX] = clock_mono_ms();
         c->stats.messages++;
         c->stats.entries += count;
         c->stats.bytes += c->records_bytes;
@@ -272,6 +278,21 @@ void catch_up_pace(struct catch_up *c, uint64_t bytes_per_second) {
     pthread_mutex_lock(&c->mutex);
     c->options.bytes_per_second = bytes_per_second;
     pthread_mutex_unlock(&c->mutex);
+}
+
+uint32_t catch_up_nodes(struct catch_up *c) {
+    int64_t now_ms = clock_mono_ms();
+    bool waits[NODES_MAX] = {false};
+    uint32_t nodes = 0;
+    pthread_mutex_lock(&c->mutex);
+    for (uint32_t i = 0; i < c->count; i++)
+        waits[consensus_server_node(c->jobs[i].next.to) % NODES_MAX] = true;
+    for (uint32_t i = 0; i < NODES_MAX; i++) {
+        bool served = c->served_ms[i] != 0 && now_ms - c->served_ms[i] < CATCH_UP_SERVED_MS;
+        nodes += waits[i] || served;
+    }
+    pthread_mutex_unlock(&c->mutex);
+    return nodes;
 }
 
 void catch_up_stats(struct catch_up *c, struct catch_up_stats *stats) {

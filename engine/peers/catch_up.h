@@ -44,6 +44,10 @@ void catch_up_forget(struct catch_up *c, uint32_t shard);
 /* Drops all, joins and frees. */
 void catch_up_stop(struct catch_up *c);
 
+/* How many nodes lag: those that wait, or were sent something in the last two seconds. Any
+ * thread. */
+uint32_t catch_up_nodes(struct catch_up *c);
+
 /* Changes the bound, for what is sent from now on; 0 = none. Any thread. */
 void catch_up_pace(struct catch_up *c, uint64_t bytes_per_second);
 

@@ -193,7 +193,7 @@ static void greeting_look_after(struct node_peers *p, uint32_t node, int64_t now
 /* Running traffic comes before followers that lag. */
 static void greeting_pace(struct node_peers *p, int64_t now_ms) {
     uint64_t rate = pace_rate(&p->pace, now_ms);
-    catch_up_pace(p->catch_up, rate);
+    catch_up_pace(p->catch_up, pace_of_all(&p->pace, rate, catch_up_nodes(p->catch_up)));
     snapshots_pace(p->states, rate);
 }
 

@@ -30,3 +30,8 @@ uint64_t pace_rate(struct pace *pace, int64_t mono_ms) {
     if (rate < bound / PACE_LEAST_PART) rate = bound / PACE_LEAST_PART;
     return rate < bound ? rate : bound;
 }
+
+uint64_t pace_of_all(const struct pace *pace, uint64_t rate, uint32_t followers) {
+    if (followers <= 1) return rate;
+    return rate < pace->bound / followers ? rate * followers : pace->bound;
+}

@@ -24,8 +24,12 @@ struct pace {
 /* Fresh entries, as payload, go to a node. Any thread. */
 void pace_note(struct pace *pace, uint32_t node, uint64_t bytes);
 
-/* Bytes a second for followers that lag; 0 = no bound. One thread at a time, which calls it about
+/* Bytes a second for a follower that lags; 0 = no bound. One thread at a time, which calls it about
  * five times a second. */
 uint64_t pace_rate(struct pace *pace, int64_t mono_ms);
+
+/* The same for so many followers together, within the bound: shared between them, what one needs to
+ * come nearer would keep none from falling behind further. */
+uint64_t pace_of_all(const struct pace *pace, uint64_t rate, uint32_t followers);
 
 #endif

@@ -122,6 +122,21 @@ static void a_lost_message_ends_it_until_it_is_asked_for_again(void **state) {
     catch_up_stop(c);
 }
 
+static void who_lags_is_counted_once(void **state) {
+    struct catch_up *c = start(1); /* the first message, and then nothing for long */
+    assert_int_equal(catch_up_nodes(c), 0);
+    assert_true(ask(c, 2, 0, 50));
+    await(&got_messages, 1);
+    int64_t until = clock_mono_ms() + PATIENCE_MS;
+    while (catch_up_nodes(c) != 1 && clock_mono_ms() < until) usleep(500);
+    const struct consensus_message m = {.kind = CONSENSUS_APPEND, .from = 1, .to = 2, .term = 99,
+                                        .commit_index = 1000, .records_count = 5};
+    assert_true(catch_up_offer(c, 4, &fake, &m)); /* the same node, another shard */
+    assert_true(ask(c, 5, 0, 50));
+    assert_int_equal(catch_up_nodes(c), 2);
+    catch_up_stop(c);
+}
+
 static void a_log_that_cannot_be_read_is_counted(void **state) {
     struct catch_up *c = start(0);
     struct catch_up_stats stats;
@@ -193,6 +208,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(everything_comes_in_order),
         cmocka_unit_test(a_lost_message_ends_it_until_it_is_asked_for_again),
+        cmocka_unit_test(who_lags_is_counted_once),
         cmocka_unit_test(a_log_that_cannot_be_read_is_counted),
         cmocka_unit_test(what_was_replaced_meanwhile_is_not_sent),
         cmocka_unit_test(the_bound_holds_and_a_shard_is_forgotten),

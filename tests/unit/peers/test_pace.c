@@ -52,6 +52,18 @@ static void looks_in_between_change_nothing(void **state) {
     for (int i = 0; i < 100; i++) assert_int_equal(pace_rate(&pace, now_ms + i), rate);
 }
 
+static void several_that_lag_come_nearer_together(void **state) {
+    struct pace pace = {.bound = 32 * MIB};
+    int64_t now_ms = 1;
+    pace_rate(&pace, now_ms);
+    uint64_t rate = run(&pace, &now_ms, 10, 8 * MIB);
+    assert_true(pace_of_all(&pace, rate, 0) == rate && pace_of_all(&pace, rate, 1) == rate);
+    assert_true(pace_of_all(&pace, rate, 2) > 2 * 8 * MIB);
+    assert_int_equal(pace_of_all(&pace, rate, 2), 2 * rate);
+    assert_int_equal(pace_of_all(&pace, rate, 4), 32 * MIB);
+    assert_int_equal(pace_of_all(&(struct pace){.bound = 0}, 0, 3), 0);
+}
+
 static void without_a_bound_there_is_none(void **state) {
     struct pace pace = {.bound = 0};
     int64_t now_ms = 1;
@@ -64,6 +76,7 @@ int main(void) {
         cmocka_unit_test(an_idle_node_sends_as_fast_as_allowed),
         cmocka_unit_test(a_busy_one_sends_a_quarter_more_than_it_writes),
         cmocka_unit_test(looks_in_between_change_nothing),
+        cmocka_unit_test(several_that_lag_come_nearer_together),
         cmocka_unit_test(without_a_bound_there_is_none),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
