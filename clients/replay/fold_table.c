@@ -6,9 +6,9 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#include "engine/limits.h"
-
 #include "engine/base/check.h"
+#include "engine/base/memory.h"
+#include "engine/limits.h"
 
 enum { TABLE_PARTS_BITS = 14, TABLE_PARTS = 1 << TABLE_PARTS_BITS, PART_ENTRIES_MIN = 4,
        SPILL_BUFFER_BYTES = 1 << 20, SPILL_READ_BYTES = 1024, BLOCK_SLACK_BYTES = 96,
@@ -70,6 +70,11 @@ static struct fold_block *entry_block(uint64_t entry) {
 static bool entry_is_spilled(uint64_t entry) { return entry & entry_spilled; }
 /* Where the block lies in the file. */
 static uint64_t entry_at(uint64_t entry) { return (entry & where_mask) << 3; }
+/* What is asked of the allocator for a block; its release need not look that up again. */
+static size_t block_size(uint32_t capacity) {
+    return sizeof(struct fold_block) - sizeof(struct actor) + capacity;
+}
+static void block_free(struct fold_block *b) { memory_block_free(b, block_size(b->capacity)); }
 /* The entry, its block elsewhere: tag and mark stay. */
 static uint64_t entry_in_memory(uint64_t entry, const struct fold_block *b) {
     uint64_t where = (uint64_t)(uintptr_t)b >> 4;
@@ -105,7 +110,8 @@ void fold_table_close(struct fold_table *t) {
     for (uint32_t n = 0; n < TABLE_PARTS; n++) {
         struct fold_part *p = &t->parts[n];
         for (uint32_t i = 0; i < p->size; i++) {
-            if (p->entries[i] && !entry_is_spilled(p->entries[i])) free(entry_block(p->entries[i]));
+            uint64_t e = p->entries[i];
+            if (e && !entry_is_spilled(e)) free(entry_block(e)); /* without a look at it */
         }
         free(p->entries);
     }
@@ -198,7 +204,7 @@ static bool entry_spill(struct fold_table *t, uint64_t *e) {
     }
     *e = entry_in_file(*e, b->spilled_at);
     t->block_bytes -= sizeof *b + b->capacity;
-    free(b);
+    block_free(b);
     return true;
 }
 
@@ -232,7 +238,7 @@ static struct fold_block *entry_load(struct fold_table *t, uint64_t *e,
     uint32_t bytes = piece->head.bytes;
     uint32_t capacity = (bytes + BLOCK_SLACK_BYTES + BLOCK_ROUND_BYTES - 1) &
                         ~(BLOCK_ROUND_BYTES - 1u);
-    struct fold_block *b = malloc(sizeof *b - sizeof b->actor + capacity);
+    struct fold_block *b = malloc(block_size(capacity));
     uint64_t at = entry_at(*e);
     if (!b || !spill_block(t, at, piece, &b->actor)) {
         free(b);
@@ -304,7 +310,7 @@ struct fold_block *fold_table_add(struct fold_table *t, const struct id128 *key,
     if (full && !part_grow(t, p)) return NULL;
     uint32_t capacity = (bytes + BLOCK_ROUND_BYTES - 1) & ~(BLOCK_ROUND_BYTES - 1u);
     if (capacity < sizeof(struct actor)) capacity = sizeof(struct actor);
-    struct fold_block *b = calloc(1, sizeof *b - sizeof b->actor + capacity);
+    struct fold_block *b = calloc(1, block_size(capacity));
     if (!b) return NULL;
     b->capacity = capacity;
     b->flags = FOLD_REFERENCED;
@@ -323,7 +329,7 @@ struct fold_block *fold_table_reserve(struct fold_table *t, struct fold_block *b
     uint32_t capacity = (bytes + BLOCK_SLACK_BYTES + BLOCK_ROUND_BYTES - 1) &
                         ~(BLOCK_ROUND_BYTES - 1u);
     uint32_t before = b->capacity;
-    struct fold_block *moved = e ? realloc(b, sizeof *b - sizeof b->actor + capacity) : NULL;
+    struct fold_block *moved = e ? realloc(b, block_size(capacity)) : NULL;
     if (!moved) return NULL;
     memset((uint8_t *)&moved->actor + before, 0, capacity - before);
     moved->capacity = capacity;
@@ -338,7 +344,7 @@ void fold_table_remove(struct fold_table *t, const struct id128 *key) {
     struct fold_part *p = hash_part(t, table_hash(key));
     struct fold_block *b = entry_block(*e);
     t->block_bytes -= sizeof *b + b->capacity;
-    free(b);
+    block_free(b);
     p->used--;
     t->used--;
     /* What stands behind moves up, as far as its own place allows. */

@@ -28,7 +28,8 @@ const char *memory_allocator(void);
  * that follows from the size; looking at the block would be a wait for memory. Any thread. */
 size_t memory_block_capacity(void *block, size_t bytes);
 
-/* free() of a block whose capacity is known from memory_block_capacity(): cheaper with jemalloc. */
+/* free() of a block whose capacity is known, from memory_block_capacity() or as the bytes that were
+ * asked for: cheaper with jemalloc. */
 void memory_block_free(void *block, size_t capacity);
 
 #endif
