@@ -10,20 +10,27 @@
 #include "clients/cli/text.h"
 #include "clients/replay/cause.h"
 #include "clients/replay/merge.h"
+#include "clients/replay/place.h"
+#include "clients/replay/play_window.h"
 #include "clients/sdk/jumun.h"
 #include "engine/base/histogram.h"
 #include "engine/wire/routing.h"
 
-enum { PLAY_IN_FLIGHT = 4096, PLAY_SPEED_MAX = 1000000, PLAY_PING_MS = 10000,
-       PLAY_TIMEOUT_MS_MIN = 1000 };
+enum { PLAY_IN_FLIGHT = 4096, PLAY_IN_FLIGHT_MAX = 1 << 20, PLAY_SPEED_MAX = 1000000,
+       PLAY_PING_MS = 10000, PLAY_TIMEOUT_MS_MIN = 1000, PLAY_WINDOWS = 8, PLAY_PLACE_MS = 200 };
 
 struct play {
     struct replay *replay;
     jumun_client *client;
     double speed;              /* 0 = as fast as it goes */
     bool keep_keys, scale_timeouts;
-    int64_t log_begin_ms, begin_ms;
+    int64_t log_begin_ms, begin_ms; /* of the first run: orders' births follow from them */
+    int64_t run_begin_ms;      /* of the first entry that this run sends */
     uint64_t begin_ns;
+    const char *place;         /* keeps how far it came; NULL = nobody wants to go on */
+    uint64_t placed_ns;        /* when it was last written */
+    uint64_t reached[SHARDS_MAX]; /* by place in the source: acknowledged up to here */
+    struct play_window *window; /* with a place; guarded by the lock, as `reached` is */
     pthread_mutex_t lock;      /* guards what is below */
     pthread_cond_t answered;
     uint64_t in_flight, in_flight_max;
@@ -38,7 +45,7 @@ struct play {
     jumun_line_cancellation *cuts;
 };
 
-struct play_call { struct play *play; uint64_t sent_ns; };
+struct play_call { struct play *play; uint64_t sent_ns, ticket; };
 
 /* -- one command --------------------------------------------------------------------------- */
 
@@ -153,9 +160,12 @@ static void play_answered(void *arg, const jumun_result *r, const void *value, s
     struct play *p = call->play;
     (void)value, (void)bytes;
     histogram_record(&p->latency, (int64_t)(text_mono_ns() - call->sent_ns));
-    free(call);
     pthread_mutex_lock(&p->lock);
     p->in_flight--;
+    if (p->window) {
+        play_window_answer(p->window, call->ticket, r->code == JUMUN_HELD || r->code < 1000);
+    }
+    free(call);
     if (r->code == JUMUN_OK) p->done++;
     else if (r->code == JUMUN_HELD) p->held++;
     else if (r->code < 1000) {
@@ -168,17 +178,26 @@ static void play_answered(void *arg, const jumun_result *r, const void *value, s
     pthread_mutex_unlock(&p->lock);
 }
 
-static bool play_send(struct play *p, const struct command *c) {
+/* Under the lock: until something may be sent. */
+static void play_wait_for_room(struct play *p) {
+    while (p->in_flight >= p->in_flight_max || (p->window && play_window_is_full(p->window))) {
+        pthread_cond_wait(&p->answered, &p->lock);
+    }
+}
+
+static bool play_send(struct play *p, uint32_t shard, const struct command *c) {
     jumun_command command;
+    uint64_t ticket = 0;
     struct play_call *call = malloc(sizeof *call);
     if (!call) return false;
     pthread_mutex_lock(&p->lock);
-    while (p->in_flight >= p->in_flight_max) pthread_cond_wait(&p->answered, &p->lock);
+    play_wait_for_room(p);
+    if (p->window) ticket = play_window_send(p->window, shard);
     p->in_flight++;
     p->sent++;
     pthread_mutex_unlock(&p->lock);
     play_command(p, c, &command);
-    *call = (struct play_call){p, text_mono_ns()};
+    *call = (struct play_call){p, text_mono_ns(), ticket};
     int code = jumun_submit(p->client, &command, play_answered, call);
     if (code == JUMUN_OK) return true;
     free(call);
@@ -186,6 +205,7 @@ static bool play_send(struct play *p, const struct command *c) {
     p->in_flight--;
     p->sent--;
     p->unsent++;
+    if (p->window) play_window_answer(p->window, ticket, false);
     pthread_mutex_unlock(&p->lock);
     return code != JUMUN_NO_MEMORY;
 }
@@ -195,7 +215,7 @@ static bool play_send(struct play *p, const struct command *c) {
 /* Waits until it is the entry's time. */
 static void play_wait(struct play *p, int64_t time_ms) {
     if (p->speed <= 0) return;
-    int64_t due_ms = (int64_t)((double)(time_ms - p->log_begin_ms) / p->speed);
+    int64_t due_ms = (int64_t)((double)(time_ms - p->run_begin_ms) / p->speed);
     for (;;) {
         int64_t now_ms = (int64_t)((text_mono_ns() - p->begin_ns) / 1000000);
         if (now_ms >= due_ms || replay_interrupted()) {
@@ -207,16 +227,70 @@ static void play_wait(struct play *p, int64_t time_ms) {
     }
 }
 
-static bool play_event(struct play *p, const struct event *e, int64_t time_ms) {
+static bool play_event(struct play *p, uint32_t shard, const struct event *e, int64_t time_ms) {
     bool order = e->kind >= 1 && e->kind <= 63 && order_event_is_well_formed(e);
     bool store = e->kind >= 64 && e->kind <= 79 && store_event_is_well_formed(e);
     if (!order && !store) return true;
     switch (cause_of(e, time_ms, &p->cause)) {
-    case CAUSE_COMMAND: return play_send(p, &p->cause.command);
+    case CAUSE_COMMAND: return play_send(p, shard, &p->cause.command);
     case CAUSE_DEADLINE: p->deadlines++; return true;
     case CAUSE_NONE: return true;
     default: return false;
     }
+}
+
+/* Writes how far the other cluster has acknowledged the log. Told when it cannot be. */
+static bool play_keep_place(struct play *p) {
+    struct replay *r = p->replay;
+    uint64_t reached[SHARDS_MAX];
+    char error[1000];
+    pthread_mutex_lock(&p->lock);
+    memcpy(reached, p->reached, sizeof reached);
+    pthread_mutex_unlock(&p->lock);
+    p->placed_ns = text_mono_ns();
+    json_t *json = json_pack("{s:s, s:I, s:I, s:f, s:b, s:b, s:o}", "cluster_id",
+                             r->source.cluster_id, "begin_ms", (json_int_t)p->begin_ms,
+                             "log_begin_ms", (json_int_t)p->log_begin_ms, "speed", p->speed,
+                             "keep_keys", p->keep_keys, "scale_timeouts", p->scale_timeouts,
+                             "shards", place_shards(&r->source, reached));
+    if (place_write(p->place, json, error, sizeof error) == 0) return true;
+    replay_error(r, "%s", error);
+    return false;
+}
+
+/* A record's commands, at its time. */
+static bool play_record(struct play *p, uint32_t shard, const struct log_item *item) {
+    const struct entry_header *entry = item->payload;
+    uint32_t offset = 0, size = item->header->payload_bytes - (uint32_t)sizeof *entry;
+    const struct event *e;
+    bool ok = true;
+    if (p->begin_ns == 0) {
+        p->begin_ns = text_mono_ns();
+        p->run_begin_ms = entry->time_ms;
+        if (p->begin_ms == 0) {
+            p->begin_ms = text_now_ms();
+            p->log_begin_ms = entry->time_ms;
+        }
+        /* Before the first command: orders that are sent twice must have the same keys. */
+        if (p->place && !play_keep_place(p)) return false;
+    }
+    play_wait(p, entry->time_ms);
+    if (replay_interrupted()) return true;
+    while (ok && (e = event_next(entry + 1, size, &offset))) {
+        ok = play_event(p, shard, e, entry->time_ms);
+    }
+    return ok;
+}
+
+/* All of a record is on its way. */
+static bool play_passed(struct play *p, uint32_t shard, uint64_t index) {
+    if (!p->window || replay_interrupted()) return true;
+    pthread_mutex_lock(&p->lock);
+    while (play_window_is_full(p->window)) pthread_cond_wait(&p->answered, &p->lock);
+    play_window_end(p->window, shard, index);
+    pthread_mutex_unlock(&p->lock);
+    bool due = p->begin_ns && text_mono_ns() - p->placed_ns > PLAY_PLACE_MS * 1000000ull;
+    return !due || play_keep_place(p);
 }
 
 static int play_stream(struct play *p, struct merge *m, uint64_t total) {
@@ -228,25 +302,14 @@ static int play_stream(struct play *p, struct merge *m, uint64_t total) {
     bool shown = !p->replay->quiet && isatty(STDERR_FILENO), ok = true;
     progress_start(&progress, shown ? stderr : NULL, "playing", "commands",
                    p->replay->color_errors);
-    while (ok && (step = merge_next(m, &shard, &item)) != LOG_END && !replay_interrupted()) {
-        records++;
-        if (step != LOG_RECORD || item.header->type != RECORD_EVENTS ||
-            item.header->payload_bytes < sizeof(struct entry_header)) {
-            continue;
-        }
-        const struct entry_header *entry = item.payload;
-        uint32_t offset = 0, size = item.header->payload_bytes - (uint32_t)sizeof *entry;
-        const struct event *e;
-        if (p->begin_ns == 0) {
-            p->begin_ns = text_mono_ns();
-            p->begin_ms = text_now_ms();
-            p->log_begin_ms = entry->time_ms;
-        }
-        play_wait(p, entry->time_ms);
-        while (ok && (e = event_next(entry + 1, size, &offset))) {
-            ok = play_event(p, e, entry->time_ms);
-        }
+    while (ok && !replay_interrupted() && (step = merge_next(m, &shard, &item)) != LOG_END) {
         char note[64];
+        records++;
+        if (step == LOG_RECORD && item.header->type == RECORD_EVENTS &&
+            item.header->payload_bytes >= sizeof(struct entry_header)) {
+            ok = play_record(p, shard, &item);
+        }
+        ok = ok && play_passed(p, shard, item.upto);
         snprintf(note, sizeof note, "%" PRIu64 " refused", p->refused);
         progress_update(&progress, (double)records / (double)(total ? total : 1), p->sent, note);
     }
@@ -254,8 +317,9 @@ static int play_stream(struct play *p, struct merge *m, uint64_t total) {
     while (p->in_flight > 0) pthread_cond_wait(&p->answered, &p->lock);
     pthread_mutex_unlock(&p->lock);
     progress_end(&progress, records < total ? (double)records / (double)total : 1, p->sent, "");
-    if (replay_interrupted()) return REPLAY_STOPPED;
-    return ok ? REPLAY_DONE : REPLAY_FAILED;
+    if (p->place && p->begin_ms && !play_keep_place(p)) ok = false;
+    if (!ok) return REPLAY_FAILED;
+    return replay_interrupted() ? REPLAY_STOPPED : REPLAY_DONE;
 }
 
 static int play_report(const struct play *p, int status) {
@@ -320,15 +384,55 @@ static bool play_speed(struct replay *r, double *speed) {
     return false;
 }
 
+/* Takes over what the run before kept. What makes the orders' keys and timeouts is as it was then:
+ * else a command that comes once more would be another one. */
+static bool play_take_place(struct play *p) {
+    struct replay *r = p->replay;
+    char error[1000];
+    const char *cluster_id = "";
+    json_int_t begin_ms = 0, log_begin_ms = 0;
+    double speed = 0;
+    int keep_keys = 0, scale_timeouts = 0;
+    json_t *shards, *json = place_read(p->place, error, sizeof error);
+    if (!json && error[0] == 0) return true; /* the first run */
+    bool ok = json && json_unpack(json, "{s:s, s:I, s:I, s:F, s:b, s:b, s:o}", "cluster_id",
+                                  &cluster_id, "begin_ms", &begin_ms, "log_begin_ms",
+                                  &log_begin_ms, "speed", &speed, "keep_keys", &keep_keys,
+                                  "scale_timeouts", &scale_timeouts, "shards", &shards) == 0 &&
+              begin_ms > 0;
+    if (!ok) replay_error(r, "%s", error[0] ? error : "--continue: the file is not of a play");
+    else if (strcmp(cluster_id, r->source.cluster_id) != 0) {
+        replay_error(r, "%s is of a play of another cluster's log, %s", p->place, cluster_id);
+        ok = false;
+    } else if ((args_value(&r->args, "speed") && fabs(p->speed - speed) > 1e-9) ||
+               (p->keep_keys && !keep_keys) || (p->scale_timeouts && !scale_timeouts)) {
+        replay_error(r, "%s is of a play with another --speed, --keep-keys or --scale-timeouts: go "
+                     "on without them", p->place);
+        ok = false;
+    } else {
+        p->begin_ms = begin_ms;
+        p->log_begin_ms = log_begin_ms;
+        p->speed = speed;
+        p->keep_keys = keep_keys;
+        p->scale_timeouts = scale_timeouts;
+        place_take_shards(shards, &r->source, p->reached);
+    }
+    json_decref(json);
+    return ok;
+}
+
 static bool play_open(struct play *p, const char *endpoint) {
     char error[256] = "";
     jumun_options options = {.timeout_ms = 30000};
     p->lines = malloc(ORDER_LINES_MAX * sizeof *p->lines);
     p->cuts = malloc(ORDER_LINES_MAX * sizeof *p->cuts);
     p->text = malloc(p->text_bytes = EVENT_BYTES_MAX);
+    if (p->place) {
+        p->window = play_window_open((uint32_t)p->in_flight_max * PLAY_WINDOWS, p->reached);
+    }
     pthread_mutex_init(&p->lock, NULL);
     pthread_cond_init(&p->answered, NULL);
-    if (p->lines && p->cuts && p->text) {
+    if (p->lines && p->cuts && p->text && (p->window || !p->place)) {
         p->client = jumun_open(endpoint, &options, error, sizeof error);
     }
     if (!p->client) replay_error(p->replay, "%s: %s", endpoint, error);
@@ -344,6 +448,7 @@ static void play_close(struct play *p) {
     pthread_mutex_destroy(&p->lock);
     pthread_cond_destroy(&p->answered);
     cause_free(&p->cause);
+    play_window_close(p->window);
     free(p->lines);
     free(p->cuts);
     free(p->text);
@@ -353,20 +458,31 @@ static void play_close(struct play *p) {
 static int play_all(struct play *p, const struct moment *from, const struct moment *to) {
     struct replay *r = p->replay;
     uint64_t behind[SHARDS_MAX], upto[SHARDS_MAX], total = 0, first, last;
+    if (p->place && !play_take_place(p)) return REPLAY_FAILED;
     for (uint32_t i = 0; i < r->source.count; i++) {
         log_source_range(r->source.shards[i].log, &first, &last);
         behind[i] = moment_index(from, &r->source.shards[i], 0);
+        if (p->reached[i] > behind[i]) behind[i] = p->reached[i];
+        if (p->reached[i] > 0 && p->reached[i] + 1 < first) {
+            replay_error(r, "shard %u: records %" PRIu64 " to %" PRIu64 ", which the run before "
+                         "did not come to, are there no more", r->source.shards[i].number,
+                         p->reached[i] + 1, first - 1);
+            return REPLAY_NOT_THERE;
+        }
         upto[i] = moment_index(to, &r->source.shards[i], last);
         if (upto[i] > last) upto[i] = last;
         if (behind[i] + 1 < first) behind[i] = first - 1;
+        p->reached[i] = behind[i];
         if (upto[i] > behind[i]) total += upto[i] - behind[i];
     }
     bool failed = replay_source_failed(r, &r->source);
     struct merge *m = failed ? NULL : merge_open(r, behind, upto);
     int status = m ? play_stream(p, m, total) : REPLAY_FAILED;
     if (status <= REPLAY_FOUND && replay_source_failed(r, &r->source)) status = REPLAY_FAILED;
+    bool played = m != NULL;
     merge_close(m);
-    return p->begin_ns ? play_report(p, status) : status;
+    if (!p->begin_ns) p->begin_ns = text_mono_ns(); /* there was nothing to send */
+    return played ? play_report(p, status) : status;
 }
 
 int replay_play(struct replay *r) {
@@ -383,7 +499,9 @@ int replay_play(struct replay *r) {
                replay_int(r, "in-flight", &in_flight) && play_speed(r, &p->speed)) {
         status = replay_open_source(r);
     }
-    p->in_flight_max = in_flight > 0 ? (uint64_t)in_flight : 1;
+    p->in_flight_max = in_flight < 1 ? 1 : (uint64_t)in_flight;
+    if (p->in_flight_max > PLAY_IN_FLIGHT_MAX) p->in_flight_max = PLAY_IN_FLIGHT_MAX;
+    p->place = args_value(&r->args, "continue");
     p->keep_keys = args_flag(&r->args, "keep-keys");
     p->scale_timeouts = args_flag(&r->args, "scale-timeouts");
     if (status != REPLAY_DONE) {

@@ -108,6 +108,8 @@ static const struct args_option play_options[] = {
     {"in-flight", 0, "N", "commands on their way at a time (default 4096)", NULL},
     {"keep-keys", 0, NULL, "keep the orders' keys (default: born anew, on the same shards)", NULL},
     {"scale-timeouts", 0, NULL, "divide the orders' timeouts by the speed", NULL},
+    {"continue", 0, "FILE", "go on where the run before stopped, however it did: FILE keeps the "
+     "last place that was acknowledged, and the speed", "@file"},
     {NULL, 0, NULL, NULL, NULL}};
 
 const struct replay_command replay_commands[] = {
@@ -199,8 +201,11 @@ const struct replay_command replay_commands[] = {
      what_if_options, 1, 1, replay_what_if},
     {"play", "SOURCE", "Sends the commands of a log to another cluster",
      "For staging and load tests with the shape of production: the order of commands by key and\n"
-     "the distances in time are kept, divided by the speed. A log holds only what was accepted.",
-     "jumun-replay play backup --speed 100x --into tcp://127.0.0.1:7500",
+     "the distances in time are kept, divided by the speed. A log holds only what was accepted.\n"
+     "With --continue a play that was stopped or killed goes on: what comes once more has the\n"
+     "same ids and keys, so nothing happens twice.",
+     "jumun-replay play backup --speed 100x --into tcp://127.0.0.1:7500\n"
+     "jumun-replay play backup --speed max --continue place.json --into tcp://127.0.0.1:7500",
      play_options, 1, 1, replay_play},
     {"completion", "SHELL", "Prints the completions of bash, zsh or fish", NULL,
      "source <(jumun-replay completion bash)", NULL, 1, 1, replay_completion},
