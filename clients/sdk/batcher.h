@@ -50,6 +50,7 @@ struct slot {
     struct endpoint *endpoint; /* where it went */
     struct exchange exchange;
     int64_t begun_ns;          /* LANE_SUSPECT_NS later its endpoint is suspected */
+    bool suspected;            /* and was */
     int64_t attempt_deadline_ns;
     int64_t first_deadline_ns; /* the earliest of its calls */
     uint32_t count;

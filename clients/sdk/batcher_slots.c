@@ -46,6 +46,7 @@ void slot_begin(struct slot *slot, struct endpoint *endpoint, size_t bytes, int6
     slot->state = SLOT_IN_FLIGHT;
     slot->endpoint = endpoint;
     slot->begun_ns = now_ns;
+    slot->suspected = false;
     slot->attempt_deadline_ns = now_ns + lane->shared->options.attempt_timeout_ms * 1000000LL;
     bool begun = request && exchange_begin(&slot->exchange, &endpoint->connection);
     pthread_mutex_unlock(&slot->mutex);
@@ -176,7 +177,7 @@ static void ending_results(struct slot_ending *e, struct reply *reply) {
         }
         if (e->slot->calls[i]) ending_with_answer(e, i, &result, value, value_bytes);
     }
-    circuit_breaker_success(&e->slot->endpoint->breaker);
+    endpoint_answered(e->slot->endpoint);
 }
 
 static void ending_replied(struct slot_ending *e, const void *data, size_t bytes) {
@@ -197,7 +198,7 @@ static void ending_replied(struct slot_ending *e, const void *data, size_t bytes
         reply_set_detail(&refused, reply.sentence, reply.sentence_bytes);
         ending_with_answer(e, i, &refused, NULL, 0);
     }
-    circuit_breaker_success(&e->slot->endpoint->breaker);
+    endpoint_answered(e->slot->endpoint);
 }
 
 /* One wait for all calls of a message, so that those of one order stay together. */
@@ -274,6 +275,8 @@ static void slot_expire(struct slot *slot, int64_t now_ns) {
         struct endpoint *own = atomic_load_explicit(&lane->endpoint, memory_order_acquire);
         atomic_store_explicit(&lane->shared->map_wanted, true, memory_order_relaxed);
         struct node_list *nodes = &lane->shared->nodes;
+        if (!slot->suspected) node_list_suspect(nodes, slot->endpoint, now_ns);
+        slot->suspected = true;
         struct endpoint *now = node_list_has(nodes, slot->endpoint) || !own
                                    ? node_list_pick(nodes) : own;
         if (now != slot->endpoint) slot->attempt_deadline_ns = now_ns;

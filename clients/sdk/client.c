@@ -21,7 +21,7 @@ enum {
     MAP_REFETCH_TIMEOUT_MS = 250      /* another node may know better */
 };
 #define CLOSE_SETTLE_NS 200000000LL    /* for replies that are on their way */
-#define MAP_FETCH_PAUSE_NS 100000000LL /* between two fetches */
+#define MAP_FETCH_PAUSE_NS 50000000LL  /* between two fetches */
 #define MAP_NO_HELP_NS 1000000000LL    /* wanted again so soon: the last one did not help */
 
 /* -- inside ------------------------------------------------------------------------------------ */

@@ -11,6 +11,7 @@ enum { ENDPOINT_ADDRESSES_BYTES = 256 };
 struct endpoint {
     struct connection connection;
     struct circuit_breaker breaker;
+    _Atomic int64_t mute_until_ns; /* it leaves requests without an answer; 0 = it does not */
     char addresses[ENDPOINT_ADDRESSES_BYTES];
 };
 
@@ -19,6 +20,13 @@ struct endpoint {
 int endpoint_new(struct endpoint **endpoint, const char *address, const jumun_options *options,
                  void (*on_change)(void *arg, bool up), void *arg, char *failed_at,
                  size_t failed_at_bytes);
+
+/* It answered, whatever it was. Any thread. */
+static inline void endpoint_answered(struct endpoint *e) {
+    circuit_breaker_success(&e->breaker);
+    if (atomic_load_explicit(&e->mute_until_ns, memory_order_relaxed) != 0)
+        atomic_store_explicit(&e->mute_until_ns, 0, memory_order_relaxed);
+}
 
 /* No exchange may use it any more. Not from a callback. */
 void endpoint_delete(struct endpoint *endpoint);

@@ -4,6 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "clients/sdk/sdk_clock.h"
+
 void node_list_init(struct node_list *list, const jumun_options *options,
                     void (*on_change)(void *arg, bool up), void *arg) {
     memset(list, 0, sizeof *list);
@@ -60,25 +62,37 @@ static bool is_good(const struct endpoint *e) {
     return connection_is_up(&e->connection) && circuit_breaker_is_closed(&e->breaker);
 }
 
-/* The next good one behind `from`, or `from`. */
+static bool is_mute(struct endpoint *e) {
+    int64_t until_ns = atomic_load_explicit(&e->mute_until_ns, memory_order_relaxed);
+    return until_ns != 0 && clock_coarse_ns() < until_ns;
+}
+
+static struct endpoint *list_at(struct node_list *list, uint32_t place) {
+    return atomic_load_explicit(&list->nodes[place], memory_order_acquire);
+}
+
+/* The next good one behind `from` that is not mute; else `from`, if it is such a one; else the next
+ * good one, or `from`. */
 static uint32_t list_next(struct node_list *list, uint32_t from) {
-    uint32_t count = atomic_load_explicit(&list->count, memory_order_acquire);
+    uint32_t count = atomic_load_explicit(&list->count, memory_order_acquire), mute = from;
     for (uint32_t i = 1; i < count; i++) {
         uint32_t next = (from + i) % count;
-        if (is_good(atomic_load_explicit(&list->nodes[next], memory_order_acquire))) return next;
+        if (!is_good(list_at(list, next))) continue;
+        if (!is_mute(list_at(list, next))) return next;
+        if (mute == from) mute = next;
     }
-    return from;
+    return is_good(list_at(list, from)) && !is_mute(list_at(list, from)) ? from : mute;
 }
 
 struct endpoint *node_list_pick(struct node_list *list) {
     uint32_t current = atomic_load_explicit(&list->current, memory_order_acquire);
-    struct endpoint *e = atomic_load_explicit(&list->nodes[current], memory_order_acquire);
-    if (is_good(e)) return e;
+    struct endpoint *e = list_at(list, current);
+    if (is_good(e) && !is_mute(e)) return e;
     uint32_t next = list_next(list, current);
     if (next == current) return e;
     /* Whoever else moved it on meanwhile had the same reason. */
     atomic_compare_exchange_strong(&list->current, &current, next);
-    return atomic_load_explicit(&list->nodes[next], memory_order_acquire);
+    return list_at(list, next);
 }
 
 void node_list_failed(struct node_list *list, const struct endpoint *endpoint) {
@@ -86,6 +100,24 @@ void node_list_failed(struct node_list *list, const struct endpoint *endpoint) {
     if (atomic_load_explicit(&list->nodes[current], memory_order_acquire) != endpoint) return;
     uint32_t next = list_next(list, current);
     if (next != current) atomic_compare_exchange_strong(&list->current, &current, next);
+}
+
+/* The bytes up to the port, which follows the last colon; 0 where there is none (inproc). */
+static size_t host_bytes(const char *address) {
+    const char *name = strstr(address, "://"), *port = strrchr(address, ':');
+    return name && port > name ? (size_t)(port - address) : 0;
+}
+
+void node_list_suspect(struct node_list *list, struct endpoint *endpoint, int64_t now_ns) {
+    uint32_t count = atomic_load_explicit(&list->count, memory_order_acquire);
+    size_t host = host_bytes(endpoint->addresses);
+    atomic_store_explicit(&endpoint->mute_until_ns, now_ns + NODE_MUTE_NS, memory_order_relaxed);
+    for (uint32_t i = 0; i < count; i++) {
+        struct endpoint *e = list_at(list, i);
+        if (host > 0 && host_bytes(e->addresses) == host &&
+            memcmp(e->addresses, endpoint->addresses, host) == 0)
+            atomic_store_explicit(&e->mute_until_ns, now_ns + NODE_MUTE_NS, memory_order_relaxed);
+    }
 }
 
 bool node_list_has(struct node_list *list, const struct endpoint *endpoint) {

@@ -2,8 +2,8 @@
  *
  * Any node takes any command and carries it to the leader of its shard, so one of them serves for
  * what has no better way: commands for the node itself, the first calls before there is a map, the
- * way round a shard's endpoint that is away. That one is kept while it answers. When it fails, or
- * does not know who leads, the next one takes over. */
+ * way round a shard's endpoint that is away. That one is kept while it answers. When it fails, is
+ * mute, or does not know who leads, the next one takes over. */
 #ifndef JUMUN_SDK_NODE_LIST_H
 #define JUMUN_SDK_NODE_LIST_H
 
@@ -12,6 +12,8 @@
 #include "clients/sdk/endpoint.h"
 #include "clients/sdk/jumun.h"
 #include "engine/limits.h"
+
+#define NODE_MUTE_NS 1000000000LL
 
 struct node_list {
     struct endpoint *_Atomic nodes[NODES_MAX]; /* for the client's life */
@@ -34,14 +36,20 @@ void node_list_fini(struct node_list *list);
 int node_list_add(struct node_list *list, const char *addresses, char *failed_at,
                   size_t failed_at_bytes);
 
-/* The node to turn to now: the one that serves, if it is connected and its circuit closed; else the
- * next one that is, which serves from then on; else the one that serves. Never NULL once one was
- * added. Any thread. */
+/* The node to turn to now: the one that serves, if it is connected, its circuit closed and it is
+ * not mute; else the next one of which this is true, which serves from then on; else one that is
+ * mute; else the one that serves. Never NULL once one was added. Any thread. */
 struct endpoint *node_list_pick(struct node_list *list);
 
 /* `endpoint` left something without an answer: if it serves, the next one that is connected does
  * from now on. Any thread. */
 void node_list_failed(struct node_list *list, const struct endpoint *endpoint);
+
+/* `endpoint`, one of them or a shard's, has left a request without an answer for long, though it is
+ * connected: it, and the nodes at the same host, are passed over for NODE_MUTE_NS, or until they
+ * answer, as long as there is another one. A node that hangs closes no connection: each question to
+ * it, who leads now, would cost more than an election. Any thread. */
+void node_list_suspect(struct node_list *list, struct endpoint *endpoint, int64_t now_ns);
 
 /* Whether it is one of them. Any thread. */
 bool node_list_has(struct node_list *list, const struct endpoint *endpoint);

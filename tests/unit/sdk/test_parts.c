@@ -1,4 +1,4 @@
-/* The small parts: keys, codes in words, retries, the circuit breaker. */
+/* The small parts: keys, codes in words, retries, the circuit breaker, the list of nodes. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>
@@ -14,7 +14,9 @@
 #include "actors/result_codes.h"
 #include "clients/sdk/circuit_breaker.h"
 #include "clients/sdk/key.h"
+#include "clients/sdk/node_list.h"
 #include "clients/sdk/retry.h"
+#include "clients/sdk/sdk_clock.h"
 #include "engine/base/clock.h"
 
 static int compare_keys(const void *a, const void *b) { return memcmp(a, b, 16); }
@@ -127,6 +129,50 @@ static void test_the_breaker(void **state) {
     assert_true(circuit_breaker_admit(&b, 207));
 }
 
+static void on_change(void *arg, bool up) {
+    (void)arg;
+    (void)up;
+}
+
+/* Four nodes at three hosts, where nobody listens: they are connected because the test says so. */
+static void test_a_mute_node_is_passed_over(void **state) {
+    const jumun_options options = {.circuit_failures = 3, .circuit_open_ms = 1000};
+    static struct node_list list;
+    struct endpoint *e[4], shard = {.addresses = "tcp://127.0.0.2:3"}, stranger = {.addresses = ""};
+    char failed_at[64];
+    int64_t later_ns = clock_coarse_ns() + 3600 * 1000000000LL; /* no load outlasts it */
+    node_list_init(&list, &options, on_change, NULL);
+    assert_int_equal(node_list_add(&list, "tcp://127.0.0.1:1,tcp://127.0.0.2:1,tcp://127.0.0.2:2,"
+                                   "tcp://127.0.0.3:1", failed_at, sizeof failed_at), 0);
+    for (int i = 0; i < 4; i++) {
+        e[i] = atomic_load(&list.nodes[i]);
+        atomic_store(&e[i]->connection.pipes, 1);
+    }
+    assert_ptr_equal(node_list_pick(&list), e[0]);
+    node_list_suspect(&list, &shard, later_ns); /* its host has two of them */
+    node_list_suspect(&list, &stranger, later_ns);
+    assert_ptr_equal(node_list_pick(&list), e[0]);
+    node_list_failed(&list, e[0]);
+    assert_ptr_equal(node_list_pick(&list), e[3]);
+    node_list_failed(&list, e[3]);
+    assert_ptr_equal(node_list_pick(&list), e[0]);
+    node_list_suspect(&list, e[0], later_ns);
+    assert_ptr_equal(node_list_pick(&list), e[3]);
+    node_list_failed(&list, e[3]); /* the others are mute */
+    assert_ptr_equal(node_list_pick(&list), e[3]);
+    endpoint_answered(e[2]);
+    node_list_failed(&list, e[3]);
+    assert_ptr_equal(node_list_pick(&list), e[2]);
+    endpoint_answered(e[1]);
+    node_list_suspect(&list, e[1], clock_coarse_ns() - NODE_MUTE_NS); /* that is over */
+    assert_ptr_equal(node_list_pick(&list), e[2]);
+    for (int i = 0; i < 4; i++) node_list_suspect(&list, e[i], later_ns);
+    node_list_failed(&list, e[2]); /* better a mute one than the same again */
+    assert_ptr_not_equal(node_list_pick(&list), e[2]);
+    for (int i = 0; i < 4; i++) atomic_store(&e[i]->connection.pipes, 0);
+    node_list_fini(&list);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_keys_are_unique_and_born_now),
@@ -136,6 +182,7 @@ int main(void) {
         cmocka_unit_test(test_what_is_tried_again),
         cmocka_unit_test(test_delays_are_spread_below_a_growing_bound),
         cmocka_unit_test(test_the_breaker),
+        cmocka_unit_test(test_a_mute_node_is_passed_over),
     };
     return cmocka_run_group_tests_name("sdk_parts", tests, NULL, NULL);
 }
