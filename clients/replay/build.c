@@ -5,7 +5,7 @@
 #include <unistd.h>
 
 #include "clients/cli/text.h"
-#include "clients/replay/cut.h"
+#include "clients/replay/begun.h"
 #include "clients/replay/unseen.h"
 #include "clients/replay/writer.h"
 
@@ -16,9 +16,7 @@ struct build {
     const char *target;
     struct cut cut;
     atomic_uint faults_told;
-    int64_t time_ms[SHARDS_MAX]; /* of the last entry that stays */
-    uint64_t orders[SHARDS_MAX], events[SHARDS_MAX];
-    struct store_spread spread[SHARDS_MAX]; /* where stores live, by each shard's log */
+    struct begun begun;
 };
 
 /* How many shards the directory has: those of every epoch, as far as the source tells. */
@@ -223,9 +221,24 @@ static void build_fault(void *arg, const struct fold_fault *fault) {
                  fold_fault_name(fault->kind), fault->what);
 }
 
+/* A shard that was copied and stored: known to a run that has to go on with the others. */
+static int build_keep(struct build *b, const struct source_shard *shard, const struct fold *f,
+                      char *error, size_t error_bytes) {
+    struct begun_shard *made = &b->begun.shards[shard->number];
+    made->orders = fold_table_count(f->orders);
+    made->events = f->events;
+    made->time_ms = f->time_ms;
+    made->spread = f->growth.spread;
+    return begun_built(&b->begun, shard->number, error, error_bytes) ? REPLAY_DONE : REPLAY_FAILED;
+}
+
 static int build_shard(struct replay_work *work, uint32_t i) {
     struct build *b = work->arg;
     const struct source_shard *shard = &work->replay->source.shards[i];
+    if (b->begun.shards[shard->number].built) {
+        replay_progress(work, b->cut.shards[i].index);
+        return REPLAY_DONE;
+    }
     struct build_tail tail = {.term = 0};
     char path[SOURCE_PATH_BYTES + 16], error[1200] = "";
     int status;
@@ -235,9 +248,12 @@ static int build_shard(struct replay_work *work, uint32_t i) {
     struct fold *f =
         replay_fold_begin(work->replay, shard, &options, b->cut.shards[i].index, &status);
     snprintf(path, sizeof path, "%.900s/shard-%u", b->target, shard->number);
+    if (status == REPLAY_DONE && !begun_clear(&b->begun, shard->number, error, sizeof error)) {
+        status = REPLAY_FAILED;
+    }
     struct shard_writer *w =
         status == REPLAY_DONE ? shard_writer_open(path, shard->number, error, sizeof error) : NULL;
-    if (status == REPLAY_DONE && !w) status = REPLAY_FAILED;
+    if (!w && status == REPLAY_DONE) status = REPLAY_FAILED;
     tail_begin(&tail, b, i);
     if (status == REPLAY_DONE && !tail_take_base(&tail, shard, error, sizeof error)) {
         status = REPLAY_FAILED;
@@ -249,16 +265,11 @@ static int build_shard(struct replay_work *work, uint32_t i) {
         status = REPLAY_FOUND;
     }
     if (status == REPLAY_DONE) status = build_store(b, i, w, f, &tail, error, sizeof error);
+    shard_writer_close(w);
+    if (status == REPLAY_DONE) status = build_keep(b, shard, f, error, sizeof error);
     if (status != REPLAY_DONE && error[0]) {
         replay_error(work->replay, "shard %u: %s", shard->number, error);
     }
-    if (f) {
-        b->orders[i] = fold_table_count(f->orders);
-        b->events[i] = f->events;
-        b->time_ms[i] = f->time_ms;
-        b->spread[i] = f->growth.spread;
-    }
-    shard_writer_close(w);
     fold_close(f);
     tail_free(&tail);
     return status;
@@ -270,14 +281,15 @@ static int build_report(struct build *b) {
     char count[TEXT_BYTES], events[TEXT_BYTES], time[TEXT_BYTES];
     for (uint32_t i = 0; i < b->cut.count; i++) {
         const struct source_shard *s = &r->source.shards[i];
+        const struct begun_shard *made = &b->begun.shards[s->number];
         json_array_append_new(shards, json_pack("{s:i, s:I, s:I, s:I, s:I}", "shard",
                               (int)s->number, "index", (json_int_t)b->cut.shards[i].index,
-                              "time_ms", (json_int_t)b->time_ms[i], "events",
-                              (json_int_t)b->events[i], "orders", (json_int_t)b->orders[i]));
+                              "time_ms", (json_int_t)made->time_ms, "events",
+                              (json_int_t)made->events, "orders", (json_int_t)made->orders));
         if (!r->json && !r->quiet) {
             printf("shard %u: up to record %" PRIu64 " (%s), %s events, %s orders\n", s->number,
-                   b->cut.shards[i].index, text_time(time, b->time_ms[i]),
-                   text_count(events, b->events[i]), text_count(count, b->orders[i]));
+                   b->cut.shards[i].index, text_time(time, made->time_ms),
+                   text_count(events, made->events), text_count(count, made->orders));
         }
     }
     if (r->json) {
@@ -319,7 +331,8 @@ static uint32_t build_stores_shards(const struct build *b) {
     const struct source *s = &b->replay->source;
     struct store_spread newest = {.shards = s->epochs_count ? s->epochs[0].shards_count : 0};
     for (uint32_t i = 0; i < s->count; i++) {
-        if (b->spread[i].version > newest.version) newest = b->spread[i];
+        const struct store_spread *spread = &b->begun.shards[s->shards[i].number].spread;
+        if (spread->version > newest.version) newest = *spread;
     }
     return newest.shards;
 }
@@ -336,7 +349,9 @@ static int build_cut(struct build *b, const struct moment *to) {
     while (moved && status == REPLAY_DONE) {
         for (uint32_t i = 0; i < r->source.count; i++) {
             log_source_range(r->source.shards[i].log, &first, &last);
-            uint64_t wanted = moment_index(to, &r->source.shards[i], last);
+            uint64_t wanted = b->begun.goes_on
+                                  ? b->begun.shards[r->source.shards[i].number].index
+                                  : moment_index(to, &r->source.shards[i], last);
             b->cut.shards[i] = (struct cut_shard){.index = wanted < last ? wanted : last};
             build_choose_base(&r->source.shards[i], b->cut.shards[i].index);
         }
@@ -360,14 +375,12 @@ static int build_all(struct build *b, const struct moment *to) {
     struct replay *r = b->replay;
     char error[1200];
     uint64_t total = 0;
-    int status = build_cut(b, to);
+    int status = begun_open(&b->begun, r, args_flag(&r->args, "continue"));
+    if (status == REPLAY_DONE) status = build_cut(b, to);
     for (uint32_t i = 0; status == REPLAY_DONE && i < r->source.count; i++) {
         total += b->cut.shards[i].index;
     }
-    if (status == REPLAY_DONE && !writer_directory(b->target, true, error, sizeof error)) {
-        replay_error(r, "%s", error);
-        status = REPLAY_FAILED;
-    }
+    if (status == REPLAY_DONE) status = begun_settle(&b->begun, r, &b->cut);
     if (status == REPLAY_DONE) {
         status = replay_run(r, r->source.count, "building", "records", total, build_shard, b);
     }
@@ -377,11 +390,16 @@ static int build_all(struct build *b, const struct moment *to) {
         .shards = build_shards(b), .epochs = r->source.epochs,
         .epochs_count = r->source.epochs_count, .stores_shards = build_stores_shards(b),
         .created_ms = r->source.created_ms ? r->source.created_ms : text_now_ms()};
-    if (status == REPLAY_DONE &&
+    if (status == REPLAY_DONE && !b->begun.whole &&
         !writer_identity(b->target, "node.json", &identity, error, sizeof error)) {
         replay_error(r, "%s", error);
         status = REPLAY_FAILED;
     }
+    if (status == REPLAY_DONE) begun_end(&b->begun);
+    else if (status == REPLAY_STOPPED && b->begun.lock >= 0 && !r->quiet) {
+        replay_error(r, "%s is half-made: the same with --continue goes on with it", b->target);
+    }
+    begun_close(&b->begun);
     return status;
 }
 
@@ -421,7 +439,8 @@ int replay_build(struct replay *r) {
     }
     if (status == REPLAY_DONE) {
         b->replay = r;
-        b->target = replay_word(r, 1);
+        b->target = b->begun.target = replay_word(r, 1);
+        b->begun.to = args_value(&r->args, "to");
         if (node_id) r->source.node_id = (uint64_t)node_id;
         status = build_check_shards(b);
     }

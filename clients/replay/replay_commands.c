@@ -87,6 +87,8 @@ static const struct args_option stats_options[] = {
 static const struct args_option build_options[] = {
     {"to", 0, "MOMENT", "as it was then; shards are cut so that they fit together", NULL},
     {"node-id", 0, "N", "number of the node, when node.json is lost", NULL},
+    {"continue", 0, NULL, "go on with a TARGET that a run which was stopped or killed has begun: "
+     "shards that are finished stay", NULL},
     {NULL, 0, NULL, NULL, NULL}};
 
 static const struct args_option backup_options[] = {

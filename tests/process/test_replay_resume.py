@@ -100,6 +100,47 @@ def test_play(data, work):
     shutil.rmtree(work / 'played')
 
 
+def hashes(data):
+    return [(s['shard'], s['index'], s['hash'])
+            for s in json.loads(replay('hash', data, '--json').stdout)['shards']]
+
+
+def test_build(command, source, work, *to):
+    """Killed before a shard is finished, and again behind one: what comes of it is the same."""
+    whole, target = work / 'whole', work / 'target'
+    report = json.loads(replay(command, source, whole, *to, '--json').stdout)
+    for _ in range(TRIES):
+        make = (command, source, target, '--continue', '--threads', '1', '-q', *to)
+        first = killed_when((target / 'building.json').exists, *make)
+        built = lambda: any(target.glob('built-*.json'))
+        early = first and not built()
+        killed = first and killed_when(built, *make) and not (target / 'node.json').exists()
+        if early and killed and built() and len(list(target.glob('built-*.json'))) == 1:
+            break
+        shutil.rmtree(target)
+    else:
+        check(False, f'{command} was never killed in the middle')
+        return
+    refused = replay(command, source, target, *to, expect=3)
+    check('--continue' in refused.stderr, f'a half-made directory is refused: {refused.stderr}')
+    replay(command, source, target, '--continue', '--to', '0:1,1:1', expect=3)  # another moment
+    made = next(target.glob('built-*.json'))
+    shard = target / f'shard-{made.stem[6:]}'
+    before = (shard / 'vote' / 'data.mdb').stat().st_mtime_ns
+    again = json.loads(replay(command, source, target, '--continue', '--json', *to).stdout)
+    check((shard / 'vote' / 'data.mdb').stat().st_mtime_ns == before, 'a finished shard stays')
+    check(again['shards'] == report['shards'], f'{command}: {again} after kills, {report} without')
+    check(hashes(target) == hashes(whole), f'{command}: the state is the same')
+    check(json.loads(replay('verify', target, '--json').stdout)['sound'], f'{command}: sound')
+    check(sorted(p.name for p in target.iterdir()) == sorted(p.name for p in whole.iterdir()),
+          f'{command}: nothing is left but the directory')
+    replay(command, source, target, '--continue', *to, expect=3)  # it is whole: nobody's to touch
+    node = Node(target)
+    node.stop()
+    shutil.rmtree(target)
+    shutil.rmtree(whole)
+
+
 def main():
     work = Path(tempfile.mkdtemp(prefix='jumun-replay-resume-'))
     try:
@@ -109,6 +150,11 @@ def main():
                         '--batch', '8', '--in-flight', '2', '-q'], check=True,
                        stdout=subprocess.DEVNULL)
         node.stop()
+        test_build('rebuild', data, work)
+        replay('backup', data, work / 'backup', '-q')
+        middle = {s: i // 2 for s, i, _ in hashes(data)}
+        test_build('restore', work / 'backup', work, '--to',
+                   ','.join(f'{s}:{i}' for s, i in middle.items()))
         test_play(data, work)
     finally:
         shutil.rmtree(work, ignore_errors=True)
