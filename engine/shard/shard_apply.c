@@ -83,7 +83,7 @@ void shard_apply_event(struct shard *s, uint32_t slot, const struct event *e,
     if (kind == ACTOR_ORDER) {
         order_apply(a, e, context);
         if (context->index > s->stores_index) shard_count_states(s, e);
-        timer_heap_set(&s->timers, slot, a->next_deadline_ms);
+        if (s->phase != SHARD_RECOVERING) timer_heap_set(&s->timers, slot, a->next_deadline_ms);
     } else if (kind == ACTOR_STORE) {
         store_apply(a, e, context);
     } else {

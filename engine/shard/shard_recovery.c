@@ -33,7 +33,8 @@ static const char *replay_slot(struct shard *s, const struct event *e, uint32_t 
         struct slot *sl = actor_table_slot(&s->table, *slot);
         memcpy(sl->block, block, bytes);
         sl->stored_deadline_ms = shard_timer_row(sl->block);
-        timer_heap_set(&s->timers, *slot, sl->block->next_deadline_ms);
+        if (s->phase != SHARD_RECOVERING)
+            timer_heap_set(&s->timers, *slot, sl->block->next_deadline_ms);
         /* When its snapshot is ahead of all that is replayed, nothing else would ever look at it
          * again: stored once more, it leaves memory, and a retired one the disk as well. */
         if (sl->block->flags & (ACTOR_CLOSED | ACTOR_RETIRED))
@@ -176,6 +177,13 @@ static bool replay_memory(struct replay *r) {
     return false;
 }
 
+/* Everything that is stored leaves memory, and it begins again; a log that a lone server cannot
+ * apply is never served in part: the operator decides. */
+static void replay_lacks_memory(struct shard *s) {
+    if (s->alone) shard_fail(s);
+    else shard_forget_after(s, NO_MEMORY_RETRY_MS);
+}
+
 static void replay_some(struct shard *s, uint64_t last) {
     struct replay r = {.s = s, .last = last,
                        .bytes_max = s->alone ? REPLAY_BYTES_PER_ROUND : FOLLOW_BYTES_PER_ROUND};
@@ -188,13 +196,8 @@ static void replay_some(struct shard *s, uint64_t last) {
     if (rv == -1) log_error("shard %u: %s", s->options.id, error);
     if (r.fault)
         log_error("shard %u: log entry %" PRIu64 ": %s", s->options.id, s->replay_index, r.fault);
-    if (r.fault == no_memory && !s->alone) {
-        /* Everything that is stored leaves memory, and it begins again. */
-        shard_forget_after(s, NO_MEMORY_RETRY_MS);
-        return;
-    }
-    /* A log that cannot be applied is never served in part: the operator decides. */
-    if (rv == -1 || r.fault) shard_fail(s);
+    if (r.fault == no_memory) replay_lacks_memory(s);
+    else if (rv == -1 || r.fault) shard_fail(s);
 }
 
 static void serve(struct shard *s) {
@@ -226,6 +229,12 @@ uint32_t shard_recover(struct shard *s) {
         /* Stores, cursors and totals reflect an entry that may lie ahead of all that is known to be
          * committed: until it has come, memory is not of one moment. */
         if (s->applied_index < s->stores_index) return 0;
+        /* Not before: while the log is applied, a deadline would move with every event. */
+        if (!timer_heap_build(&s->timers)) {
+            log_error("shard %u: %s: the deadlines", s->options.id, no_memory);
+            replay_lacks_memory(s);
+            return 0;
+        }
         s->phase = SHARD_FOLLOWING;
         s->stats.recovery_ms = s->mono_ms - s->recovery_started_ms;
         s->published_ms = 0;

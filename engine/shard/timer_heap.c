@@ -1,6 +1,6 @@
 #include "engine/shard/timer_heap.h"
 
-enum { HEAP_WAYS = 4 };
+enum { HEAP_WAYS = 4, HEAP_BUILD_AHEAD = 16 };
 
 void timer_heap_init(struct timer_heap *h, struct actor_table *table) {
     *h = (struct timer_heap){.table = table};
@@ -11,18 +11,23 @@ void timer_heap_fini(struct timer_heap *h) {
     *h = (struct timer_heap){0};
 }
 
-bool timer_heap_reserve(struct timer_heap *h) {
-    if (h->count + 2 <= h->capacity) return true;
-    uint32_t wanted = h->capacity ? h->capacity * 2 : 1024;
+/* Room for `count` entries in all. */
+static bool heap_grow(struct timer_heap *h, uint64_t count) {
+    uint64_t wanted = h->capacity ? h->capacity : 1024;
     size_t capacity;
+    while (count + 1 > wanted) wanted *= 2;
+    if (wanted == h->capacity) return true;
+    require(wanted <= UINT32_MAX);
     struct timer_entry *entries =
         shard_memory_resize(h->table->memory, &h->table->memory->table_bytes, h->entries,
                             wanted * sizeof *entries, &capacity);
     if (!entries) return false;
     h->entries = entries;
-    h->capacity = wanted;
+    h->capacity = (uint32_t)wanted;
     return true;
 }
+
+bool timer_heap_reserve(struct timer_heap *h) { return heap_grow(h, (uint64_t)h->count + 1); }
 
 static void heap_place(struct timer_heap *h, uint32_t position, struct timer_entry entry) {
     h->entries[position] = entry;
@@ -51,6 +56,25 @@ static void heap_down(struct timer_heap *h, uint32_t position, struct timer_entr
         position = best;
     }
     heap_place(h, position, entry);
+}
+
+bool timer_heap_build(struct timer_heap *h) {
+    struct actor_table *t = h->table;
+    require(h->count == 0);
+    if (!heap_grow(h, t->count[ACTOR_ORDER])) return false;
+    for (uint32_t n = 1; n < t->slots_used; n++) {
+        if (n + HEAP_BUILD_AHEAD < t->slots_used) {
+            const struct slot *ahead = actor_table_slot(t, n + HEAP_BUILD_AHEAD);
+            if (ahead->block) __builtin_prefetch(ahead->block);
+        }
+        const struct actor *a = actor_table_slot(t, n)->block;
+        if (!a || a->kind != ACTOR_ORDER || a->next_deadline_ms == 0) continue;
+        h->count++;
+        heap_place(h, h->count, (struct timer_entry){a->next_deadline_ms, n});
+    }
+    if (h->count < 2) return true;
+    for (uint32_t p = heap_parent(h->count); p >= 1; p--) heap_down(h, p, h->entries[p]);
+    return true;
 }
 
 void timer_heap_set(struct timer_heap *h, uint32_t slot, int64_t deadline_ms) {

@@ -17,6 +17,10 @@ void timer_heap_fini(struct timer_heap *h);
 /* Room for one more entry; false without memory. timer_heap_set() cannot fail after it. */
 bool timer_heap_reserve(struct timer_heap *h);
 
+/* The deadlines of all orders in the table at once, into a heap that is empty: much less work than
+ * to set each one, and to move it with every event. False without memory (nothing changed). */
+bool timer_heap_build(struct timer_heap *h);
+
 /* Sets, moves or (deadline 0) removes the deadline of a slot. */
 void timer_heap_set(struct timer_heap *h, uint32_t slot, int64_t deadline_ms);
 

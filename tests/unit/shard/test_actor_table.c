@@ -153,12 +153,60 @@ static void test_heap_gives_deadlines_in_order(void **state) {
     assert_int_equal(memory.table_bytes, 0);
 }
 
+static void test_a_heap_built_at_once_gives_deadlines_in_order(void **state) {
+    (void)state;
+    struct shard_memory memory = {0};
+    struct actor_table t;
+    struct timer_heap h;
+    assert_true(actor_table_init(&t, &memory));
+    timer_heap_init(&h, &t);
+    assert_true(timer_heap_build(&h));
+    uint32_t slot, set = 0;
+    assert_int_equal(timer_heap_first(&h, &slot), 0);
+    enum { ACTORS = 3000 };
+    static int64_t model[ACTORS + 1];
+    for (uint32_t n = 1; n <= ACTORS; n++) {
+        struct id128 key = key_of(n);
+        uint8_t kind = n % 5 == 0 ? ACTOR_STORE : ACTOR_ORDER;
+        assert_int_equal(actor_table_add(&t, kind, &key, 64), n);
+        if (kind == ACTOR_STORE || n % 7 == 0) continue; /* no deadline */
+        model[n] = 1 + (int64_t)(random_next() % 1000);
+        actor_table_slot(&t, n)->block->next_deadline_ms = model[n];
+        set++;
+    }
+    uint64_t bytes = memory.table_bytes;
+    memory.fail_countdown = 1;
+    assert_false(timer_heap_build(&h)); /* has to grow */
+    assert_int_equal(memory.table_bytes, bytes);
+    assert_int_equal(timer_heap_first(&h, &slot), 0);
+    assert_true(timer_heap_build(&h));
+    assert_int_equal(h.count, set);
+    for (uint32_t n = 1; n <= ACTORS; n += 3) { /* a slot knows its place */
+        if (model[n] == 0) continue;
+        model[n] = 1 + (int64_t)(random_next() % 2000);
+        timer_heap_set(&h, n, model[n]);
+    }
+    int64_t last = 0, due;
+    while ((due = timer_heap_first(&h, &slot))) {
+        assert_true(due >= last);
+        assert_int_equal(model[slot], due);
+        timer_heap_set(&h, slot, 0);
+        last = due;
+        set--;
+    }
+    assert_int_equal(set, 0);
+    timer_heap_fini(&h);
+    actor_table_fini(&t);
+    assert_int_equal(memory.table_bytes, 0);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_table_agrees_with_a_model),
         cmocka_unit_test(test_blocks_keep_their_bytes_when_they_grow),
         cmocka_unit_test(test_every_failing_allocation_leaves_the_table_whole),
         cmocka_unit_test(test_heap_gives_deadlines_in_order),
+        cmocka_unit_test(test_a_heap_built_at_once_gives_deadlines_in_order),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
