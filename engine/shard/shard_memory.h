@@ -7,8 +7,11 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "engine/base/memory.h"
+
+enum { SHARD_MEMORY_MOVES_BYTES = 8192 };
 
 struct shard_memory {
     uint64_t actor_bytes;    /* of all actor blocks, the allocator's rounding included */
@@ -45,8 +48,14 @@ static inline void *shard_memory_resize_block(struct shard_memory *m, void *bloc
                                               size_t capacity_before, size_t bytes,
                                               size_t *capacity) {
     if (shard_memory_fails(m)) return NULL;
-    void *p = realloc(block, bytes);
+    /* A small block never grows where it is, and realloc would look up what it is first. */
+    bool moves = block && capacity_before <= SHARD_MEMORY_MOVES_BYTES;
+    void *p = moves ? malloc(bytes) : realloc(block, bytes);
     if (!p) return NULL;
+    if (moves) {
+        memcpy(p, block, capacity_before < bytes ? capacity_before : bytes);
+        memory_block_free(block, capacity_before);
+    }
     *capacity = memory_block_capacity(p, bytes);
     m->actor_bytes += *capacity - capacity_before;
     return p;
