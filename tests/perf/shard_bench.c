@@ -2,11 +2,16 @@
  * done on this thread, its log is LMDB with full sync. Shows what rules, turns and log cost before
  * the wire is added; meant to be run under perf.
  *
- *   shard_bench DIRECTORY [seconds] [commands a request] [requests in flight] */
+ *   shard_bench DIRECTORY [seconds] [commands a request] [requests in flight] [end]
+ *
+ * `end` "kill" leaves like a process that is killed: only the log is stored. 0 seconds only apply
+ * that log again, tell the CPU time of an event, and leave in the same way. */
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sched.h>
+#include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "engine/base/clock.h"
 #include "engine/shard/shard.h"
@@ -108,9 +113,37 @@ static void send(struct shard *shard, struct load_request *l, int64_t now_ms) {
     }
 }
 
+static int64_t thread_cpu_ns(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+    return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+}
+
+static _Noreturn void leave(int status) {
+    fflush(stdout);
+    _exit(status);
+}
+
+/* Until the log is applied; what follows from it is not touched. */
+static void replay(struct shard *shard) {
+    int64_t next, cpu_ns = thread_cpu_ns();
+    struct shard_stats stats;
+    uint32_t rounds = 0;
+    do {
+        shard_work(shard, clock_unix_ms(), clock_mono_ms(), &next);
+        shard_stats(shard, &stats);
+    } while (stats.recovery_ms == 0 && ++rounds < 1000000);
+    cpu_ns = thread_cpu_ns() - cpu_ns;
+    printf("%llu events applied in %lld ms, %.1f ns of CPU each (%.0f/s)\n",
+           (unsigned long long)stats.recovery_events, (long long)stats.recovery_ms,
+           (double)cpu_ns / (double)stats.recovery_events,
+           (double)stats.recovery_events * 1e9 / (double)cpu_ns);
+    leave(0);
+}
+
 int main(int argc, char **argv) {
     if (argc < 2) {
-        fprintf(stderr, "usage: shard_bench DIRECTORY [seconds] [batch] [in flight]\n");
+        fprintf(stderr, "usage: shard_bench DIRECTORY [seconds] [batch] [in flight] [kill]\n");
         return 2;
     }
     double seconds = argc > 2 ? strtod(argv[2], NULL) : 5;
@@ -123,13 +156,16 @@ int main(int argc, char **argv) {
         fprintf(stderr, "shard_bench: %s\n", error);
         return 1;
     }
-    struct shard_options options = {.shards_count = 1, .server_id = 1, .storage = storage};
+    bool killed = argc > 5 && strcmp(argv[5], "kill") == 0;
+    struct shard_options options = {.shards_count = 1, .server_id = 1, .storage = storage,
+                                    .checkpoint_age_ms = killed || seconds == 0 ? 3600000 : 0};
     struct shard *shard =
         shard_open(&options, clock_unix_ms(), clock_mono_ms(), error, sizeof error);
     if (!shard) {
         fprintf(stderr, "shard_bench: %s\n", error);
         return 1;
     }
+    if (seconds == 0) replay(shard);
     for (uint32_t i = 0; i < in_flight; i++) {
         struct load_request *l = calloc(1, sizeof *l);
         l->request.commands_count = batch;
@@ -168,6 +204,7 @@ int main(int argc, char **argv) {
            (unsigned long long)disk.commits,
            (double)disk.commit_bytes / (double)disk.commits / 1024,
            (double)disk.commit_ns / (double)disk.commits / 1e6, (unsigned long long)wrong);
+    if (killed) leave(wrong != 0);
     shard_drain(shard);
     while (!shard_is_drained(shard)) shard_work(shard, clock_unix_ms(), clock_mono_ms(), &next);
     shard_close(shard);
