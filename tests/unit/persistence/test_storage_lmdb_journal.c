@@ -11,6 +11,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "engine/base/prng.h"
 #include "persistence/log_source.h"
 #include "storage_fixture.h"
 
@@ -22,6 +23,7 @@ static struct gate {
     atomic_bool held;          /* and somebody waits for that */
     atomic_bool made;
     atomic_bool no_room;       /* for a frame */
+    atomic_bool opened, end;   /* of a child that has it open */
     atomic_uint commits;
 } *gate;
 
@@ -275,13 +277,26 @@ static void a_tool_reads_what_a_kill_left(void **state) {
         assert_string_equal(item.segment, "journal");
     }
     assert_int_equal(log_cursor_next(cursor, &item), LOG_END);
-    /* While a node has it open, and takes it out of there. */
-    fixture_open(f);
+    /* While a node has it open, and takes it out of there: another process, for LMDB's sake. */
+    pid_t child = fork();
+    assert_true(child >= 0);
+    if (child == 0) {
+        f->appended_sequence = 0;
+        fixture_open(f);
+        atomic_store(&gate->opened, true);
+        while (!atomic_load(&gate->end)) nap();
+        fixture_close(f);
+        _exit(0);
+    }
+    for (int i = 0; i < 60000 && !atomic_load(&gate->opened); i++) nap();
     assert_int_equal(log_source_refresh(source, f->error, sizeof f->error), 0);
     log_cursor_seek(cursor, 20, 20);
     assert_int_equal(log_cursor_next(cursor, &item), LOG_RECORD);
     log_cursor_close(cursor);
-    fixture_close(f);
+    atomic_store(&gate->end, true);
+    int status;
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 0);
     assert_int_equal(log_source_refresh(source, f->error, sizeof f->error), 0);
     log_source_range(source, &first, &last);
     assert_true(first == 1 && last == 20);
@@ -376,6 +391,152 @@ static void without_room_for_a_frame_it_goes_on_without(void **state) {
     assert_int_equal(f->full, 0);
 }
 
+/* -- any history, killed anywhere ------------------------------------------------------------- */
+
+enum { OPS_MAX = 4096, INDEX_MAX = 60000, ROUNDS = 12, OPS_A_ROUND = 60 };
+
+/* What was appended, call by call: call n wrote records first..last of term n. Shared with the
+ * child. */
+static struct history {
+    atomic_uint issued, told;
+    struct { uint64_t first, last; } ops[OPS_MAX];
+    uint64_t terms[INDEX_MAX], last; /* the log that the calls up to the newest stored one make */
+} *history;
+
+/* A record of the log as found; false = no moment of the history has it there. */
+static bool history_has(uint64_t index, uint64_t last, uint64_t last_term, uint64_t term) {
+    if (index >= history->ops[last_term].first) return term == last_term;
+    return index < INDEX_MAX && last >= index && term == history->terms[index];
+}
+
+static void history_do(unsigned op) {
+    uint64_t i = history->ops[op].first;
+    for (; i <= history->ops[op].last; i++) history->terms[i] = op;
+    history->last = history->ops[op].last;
+}
+
+/* The log ends with record `last` of `term`: the calls behind that one have never been, and all
+ * that were told as durable are in. Makes terms[] what lies before the end's call. */
+static bool history_ends(uint64_t last, uint64_t term) {
+    if (last == 0) return atomic_load(&history->told) == 0;
+    if (term > atomic_load(&history->issued) || term < atomic_load(&history->told)) return false;
+    if (last < history->ops[term].first || last > history->ops[term].last) return false;
+    if (term == atomic_load(&history->told) && last != history->ops[term].last) return false;
+    memset(history->terms, 0, sizeof history->terms);
+    for (unsigned op = 1; op < term; op++) history_do(op);
+    return true;
+}
+
+/* From here on the history goes on behind what was found. */
+static void history_cut(uint64_t last, uint64_t term) {
+    atomic_store(&history->issued, (unsigned)term);
+    atomic_store(&history->told, (unsigned)term);
+    history->last = last;
+    if (term == 0) return;
+    history->ops[term].last = last;
+    history_do((unsigned)term);
+}
+
+struct history_end { uint64_t last, term; bool good; };
+
+static bool visit_end(void *arg, const struct record_header *record, const void *payload) {
+    ((struct history_end *)arg)->term = record->term;
+    return true;
+}
+
+static bool visit_record(void *arg, const struct record_header *record, const void *payload) {
+    struct history_end *end = arg;
+    end->good &= fixture_is_sound(record, payload) &&
+                 history_has(record->index, end->last, end->term, record->term);
+    return true;
+}
+
+/* In the child: what the opened storage says. */
+static bool history_is_stored(struct fixture *f) {
+    const struct storage_ops *ops = f->storage->ops;
+    struct storage_stats stats;
+    ops->stats(f->storage, &stats);
+    struct history_end end = {.last = stats.log_last, .good = true};
+    if (end.last > 0 && ops->read(f->storage, end.last, end.last, visit_end, &end, f->error,
+                                  sizeof f->error) != 0)
+        return false;
+    if (!history_ends(end.last, end.term)) return false;
+    if (end.last > 0 && ops->read(f->storage, 1, end.last, visit_record, &end, f->error,
+                                  sizeof f->error) != 0)
+        return false;
+    history_cut(end.last, end.term);
+    return end.good;
+}
+
+static void history_append(struct fixture *f, struct prng *prng) {
+    unsigned op = atomic_load(&history->issued) + 1;
+    uint64_t first = history->last + 1, back = prng_below(prng, 4) == 0 ? prng_below(prng, 60) : 0;
+    first = back < first ? first - back : 1;
+    uint64_t last = first + prng_below(prng, 20);
+    history->ops[op].first = first;
+    history->ops[op].last = last;
+    history->last = last;
+    atomic_store(&history->issued, op);
+    f->storage->ops->append(f->storage, fixture_records(first, last, op,
+                                                        16 + (uint32_t)prng_below(prng, 1500), 5));
+}
+
+/* One life: opens, looks, appends, dies. Its status: 0 never, 3 and 4 = what was wrong. */
+static void history_live(struct fixture *f, struct prng *prng, bool dies) {
+    f->appended_sequence = 0;
+    f->storage = storage_lmdb_open(&f->options, f->error, sizeof f->error);
+    if (!f->storage) fprintf(stderr, "%s\n", f->error);
+    if (!f->storage || !history_is_stored(f)) _exit(f->storage ? 4 : 3);
+    unsigned base = atomic_load(&history->issued);
+    for (uint64_t n = 1 + prng_below(prng, OPS_A_ROUND); n > 0; n--) {
+        history_append(f, prng);
+        if (prng_below(prng, 3) == 0) atomic_store(&gate->hold, prng_below(prng, 2) == 0);
+        if (prng_below(prng, 3) == 0) nap();
+        if (prng_below(prng, 2) == 0 && fixture_poll(f))
+            atomic_store(&history->told, base + (unsigned)f->appended_sequence);
+    }
+    if (dies) kill(getpid(), SIGKILL);
+    atomic_store(&gate->hold, false);
+    fixture_close(f);
+    atomic_store(&history->told, atomic_load(&history->issued));
+    _exit(0);
+}
+
+/* Lives of one directory, one after the other, most of them killed. */
+static void live_often(struct fixture *f, uint64_t seed, bool sometimes_without) {
+    struct prng prng;
+    history = mmap(NULL, sizeof *history, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1,
+                   0);
+    assert_true(history != MAP_FAILED);
+    for (uint64_t round = 0; round < ROUNDS; round++) {
+        prng_seed(&prng, seed + round);
+        bool dies = prng_below(&prng, 4) != 0;
+        bool without = sometimes_without && prng_below(&prng, 6) == 0;
+        f->options.journal_bytes = without ? 0 : BLOCKS * BLOCK;
+        atomic_store(&gate->hold, false);
+        pid_t child = fork();
+        assert_true(child >= 0);
+        if (child == 0) history_live(f, &prng, dies);
+        int status;
+        assert_int_equal(waitpid(child, &status, 0), child);
+        if (WIFEXITED(status) && WEXITSTATUS(status) != 0)
+            fail_msg("round %d: status %d", (int)round, WEXITSTATUS(status));
+    }
+    munmap(history, sizeof *history);
+}
+
+static void any_history_is_found_again(void **state) { live_often(*state, 100, true); }
+
+/* Truncations reach over several segments. (Without a journal a kill may leave less than was told
+ * then: what a truncation that is under way takes away.) */
+static void any_history_over_segments_is_found_again(void **state) {
+    struct fixture *f = *state;
+    f->options.segment_bytes_max = 1 << 16;
+    open_with_journal(f);
+    fixture_close(f);
+    live_often(f, 500, false);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(is_told_and_read_before_it_is_in_the_log, setup, teardown),
@@ -385,6 +546,8 @@ int main(void) {
                                         teardown),
         cmocka_unit_test_setup_teardown(a_truncation_that_waits_is_done_at_the_start, setup,
                                         teardown),
+        cmocka_unit_test_setup_teardown(any_history_is_found_again, setup, teardown),
+        cmocka_unit_test_setup_teardown(any_history_over_segments_is_found_again, setup, teardown),
         cmocka_unit_test_setup_teardown(a_tool_reads_what_a_kill_left, setup, teardown),
         cmocka_unit_test_setup_teardown(without_a_journal_it_is_emptied_and_removed, setup,
                                         teardown),
