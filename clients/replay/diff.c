@@ -102,6 +102,7 @@ static void moments_before(void *arg, const struct event *e, const struct fold_b
     struct before *one = (struct before *)(void *)&kept->actor;
     kept->actor.bytes = sizeof *one;
     one->side = side_of(b ? &b->actor : NULL);
+    fold_table_trim(m->before);
 }
 
 static bool moments_visit(void *arg, const struct fold_block *block) {
@@ -123,8 +124,9 @@ static int moments_shard(struct replay_work *work, uint32_t i) {
     struct fold_options options = replay_fold_options(work->replay, shard);
     int status;
     options.arg = &m;
+    options.memory_bytes_max /= 2; /* one half for what orders were before */
     m.fold = replay_fold_begin(work->replay, shard, &options, d->from[i], &status);
-    m.before = fold_table_open(0, NULL);
+    m.before = fold_table_open(options.memory_bytes_max, options.scratch);
     if (status == REPLAY_DONE && d->from[i] > m.fold->index) {
         status = replay_fold(work, shard, m.fold, d->from[i]);
     }
@@ -133,6 +135,10 @@ static int moments_shard(struct replay_work *work, uint32_t i) {
         status = replay_fold(work, shard, m.fold, d->upto[i]);
     }
     if (status == REPLAY_DONE && m.before) fold_table_each(m.before, moments_visit, &m);
+    if (m.before && fold_table_error(m.before)[0]) {
+        replay_error(work->replay, "%s", fold_table_error(m.before));
+        status = REPLAY_FAILED;
+    }
     fold_table_close(m.before);
     fold_close(m.fold);
     return status;

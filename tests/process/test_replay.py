@@ -194,7 +194,8 @@ def test_damage(data, work):
     has('flip', damaged('flip', flip), 'record_damaged', index=index, segment=segment,
         offset=place['offset'])
     faults = damaged('cut', cut)
-    check(any(f['kind'] in ('page_damaged', 'record_missing', 'segment_unreadable')
+    # A cut may leave the tree of an older commit whole: then the log is shorter than the state.
+    check(any(f['kind'] in ('page_damaged', 'record_missing', 'segment_unreadable', 'state_ahead')
               for f in faults), f'cut: {faults[:3]}')
     has('missing', damaged('missing', tool('missing', index)), 'record_missing', index=index,
         segment=segment)
