@@ -139,6 +139,8 @@ struct cluster_founder {
     struct bytes peer, client; /* 1..ENDPOINT_BYTES_MAX - 1: its nng addresses */
 };
 
+struct cluster_epoch; /* actors/cluster/cluster.h */
+
 /* Of all commands for the cluster document; each uses the fields named after it. */
 struct command_cluster {
     struct id128 cluster_id;               /* form */
@@ -147,6 +149,11 @@ struct command_cluster {
     bool seeded;                           /* form: the shards' orders are there already */
     uint32_t shards;                       /* form, grow: how many */
     uint32_t replicas;                     /* form */
+    /* Form, seeded by what is left of a cluster: its epochs, over at most `shards` shards, and over
+     * how many of them its stores are spread. A count of 0 = one epoch of all shards. */
+    const struct cluster_epoch *epochs;
+    uint32_t epochs_count, stores_shards;
+    uint8_t generation;                    /* form: of the document; 0 = the first */
     uint32_t node;      /* remove, replace, readdress, drain, undrain, prefer; move: from there */
     uint32_t to;                           /* move: to this node */
     uint32_t shard;                        /* move, prefer, retire */

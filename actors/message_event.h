@@ -25,7 +25,7 @@ static_assert(sizeof(struct message_event) == 16, "message event is frozen");
 /* SHARDS_KNOWN: what the shard goes by from here on, told by the cluster document. It is logged so
  * that a replica, a restart and a later leader go by the same, wherever in the log they are. */
 struct shards_known {
-    uint64_t version;        /* of the document */
+    uint64_t version;        /* of the document: cluster_view_version() */
     int64_t joined_ms;       /* begin of the first epoch of the newest run of epochs that have this
                                 shard; 0 = it was there from the beginning */
     uint32_t stores_shards;  /* stores are spread over so many shards */

@@ -69,7 +69,9 @@ struct cluster_document {
     uint8_t replicas;                 /* of each shard: 3, 5 or 7 */
     uint8_t level;                    /* what is written to logs (engine/base/program.h); 0 = the
                                          first. Never sinks */
-    uint8_t spare[4];                 /* 0 */
+    uint8_t generation;               /* how often the shards' logs have outlived a cluster whose
+                                         majority was lost; see cluster_view_version() */
+    uint8_t spare[3];                 /* 0 */
     struct cluster_member nodes[NODES_MAX];
     struct cluster_epoch epochs[EPOCHS_MAX];
     struct cluster_shard shards[SHARDS_MAX + 1];
@@ -114,6 +116,14 @@ uint32_t cluster_shards_begun(const struct cluster_document *document, int64_t n
 /* "active", "draining", "removed"; "retired". "unknown" outside. Never NULL. */
 const char *cluster_member_state_name(uint8_t state);
 const char *cluster_shard_state_name(uint8_t state);
+
+/* What shards go by is in their logs under this number, and only a higher one counts there. A
+ * cluster that was formed from what is left of another one begins at version 1 of its document
+ * again; its shards' logs are the old ones, and its generation is higher. Version 0 is that of the
+ * node alone between the two. */
+static inline uint64_t cluster_view_version(uint8_t generation, uint64_t version) {
+    return (uint64_t)generation << 32 | version;
+}
 
 static inline uint32_t cluster_server_node(uint64_t server) { return (uint32_t)server; }
 

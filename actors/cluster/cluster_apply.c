@@ -47,6 +47,7 @@ static void put_changed(struct cluster_document *d, const struct cluster_changed
     d->stores_shards = changed->stores_shards;
     d->replicas = changed->replicas;
     d->level = changed->level;
+    d->generation = changed->generation;
     drop_node(d, changed->node_gone);
     for (uint32_t i = 0; i < changed->nodes_count; i++)
         put_node(d, &cluster_changed_nodes(changed)[i]);

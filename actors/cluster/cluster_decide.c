@@ -85,7 +85,7 @@ static void add_event(const struct actor *actor, const struct cluster_document *
     struct cluster_changed changed = {
         .cluster_id = next->cluster_id, .node_last = next->node_last,
         .stores_shards = next->stores_shards, .replicas = next->replicas,
-        .level = next->level,
+        .level = next->level, .generation = next->generation,
         .node_gone = node_gone(before, next), .nodes_count = put_nodes(before, next, NULL),
         .epochs_count = epochs ? next->epochs_count : 0,
         .shards_count = put_shards(before, next, NULL)};

@@ -118,12 +118,35 @@ static uint16_t check_form(const struct command_cluster *c) {
     return RESULT_OK;
 }
 
+/* Those that the orders which are there were spread by; else one of all shards. */
+static uint16_t take_epochs(struct cluster_document *d, const struct command_cluster *c) {
+    d->epochs_count = 1;
+    d->epochs[0].shards_count = c->shards;
+    d->stores_shards = c->shards;
+    if (c->epochs_count == 0) return RESULT_OK;
+    if (!c->seeded || c->epochs_count > EPOCHS_MAX || c->stores_shards < 1 ||
+        c->stores_shards > c->shards)
+        return RESULT_CLUSTER_SHARDS_INVALID;
+    for (uint32_t i = 0; i < c->epochs_count; i++) {
+        const struct cluster_epoch *e = &c->epochs[i];
+        bool follows = i == 0 ? e->from_ms == 0 : e->from_ms > e[-1].from_ms;
+        if (!follows || e->shards_count < 1 || e->shards_count > c->shards)
+            return RESULT_CLUSTER_SHARDS_INVALID;
+        d->epochs[i] = (struct cluster_epoch){.from_ms = e->from_ms,
+                                              .shards_count = e->shards_count};
+    }
+    d->epochs_count = (uint16_t)c->epochs_count;
+    d->stores_shards = c->stores_shards;
+    return RESULT_OK;
+}
+
 uint16_t cluster_form(struct cluster_document *d, const struct command_cluster *c) {
     uint16_t code = check_form(c);
     if (code != RESULT_OK) return code;
     d->cluster_id = c->cluster_id;
     d->replicas = (uint8_t)c->replicas;
     d->level = c->level == LEVEL_FIRST ? 0 : c->level;
+    d->generation = c->generation;
     for (uint32_t i = 0; i < c->nodes_count; i++) {
         const struct cluster_founder *f = &c->nodes[i];
         if (f->node == 0) return RESULT_CLUSTER_NODE_UNKNOWN;
@@ -138,6 +161,8 @@ uint16_t cluster_form(struct cluster_document *d, const struct command_cluster *
     /* Orders that are there already are on one node, which has to have a replica of every shard. */
     if (c->seeded && c->nodes_count != c->replicas) return RESULT_CLUSTER_REPLICAS_INVALID;
     if (c->shards < 1 || c->shards > SHARDS_MAX) return RESULT_CLUSTER_SHARDS_INVALID;
+    code = take_epochs(d, c);
+    if (code != RESULT_OK) return code;
     /* The meta group first: it gets the first nodes of the list. */
     d->shards_count = (uint16_t)(c->shards + 1);
     for (uint32_t i = 0; i <= c->shards; i++) d->shards[i].shard = i < c->shards ? i : SHARD_META;
@@ -149,9 +174,6 @@ uint16_t cluster_form(struct cluster_document *d, const struct command_cluster *
         s->state = CLUSTER_SHARD_ACTIVE;
     }
     cluster_balance_leads(d);
-    d->epochs_count = 1;
-    d->epochs[0].shards_count = c->shards;
-    d->stores_shards = c->shards;
     return RESULT_OK;
 }
 

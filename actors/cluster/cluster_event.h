@@ -20,7 +20,8 @@ struct cluster_changed {
     uint8_t replicas;
     uint8_t level;           /* as in the document */
     uint32_t node_gone;      /* left the full list for another; 0 = none */
-    uint32_t spare_2;        /* 0 */
+    uint8_t generation;      /* as in the document */
+    uint8_t spare[3];        /* 0 */
 };
 static_assert(sizeof(struct cluster_changed) == 40, "cluster_changed is frozen");
 static_assert(sizeof(struct cluster_member) == 8 + 2 * ENDPOINT_BYTES_MAX &&

@@ -91,6 +91,12 @@ struct cluster_waiting {
     char client[ENDPOINT_BYTES_MAX], peer[ENDPOINT_BYTES_MAX];
     char cluster_id[33];
     uint32_t shards, node;     /* of data that is there; 0 = none */
+    /* What a document has to have that goes on with this data; count 0 = one epoch of `shards`. */
+    struct cluster_epoch epochs[EPOCHS_MAX];
+    uint32_t epochs_count, stores_shards;
+    uint8_t generation;
+    bool knows_generations;    /* a version that does: else the document would lose what stands
+                                  above at this node */
     uint8_t level_min, level_max; /* of a cluster that it can work at */
     bool waits;                /* else it belongs to a cluster already */
 };

@@ -30,6 +30,25 @@ static bool peer_address(const char *client, const char *peer_listen, char *out,
                     (int)(colon - host - 3), host + 3, port) < (int)bytes;
 }
 
+static uint64_t whole_number(const msgpack_object *value) {
+    return value && value->type == MSGPACK_OBJECT_POSITIVE_INTEGER ? value->via.u64 : 0;
+}
+
+static void look_at_epochs(const msgpack_object *map, struct cluster_waiting *w) {
+    const msgpack_object *epochs = value_at(map, "epochs");
+    int64_t generation = value_int(map, "generation", -1);
+    w->knows_generations = generation >= 0;
+    w->generation = generation > 0 && generation <= UINT8_MAX ? (uint8_t)generation : 0;
+    w->stores_shards = (uint32_t)value_int(map, "stores_shards", 0);
+    w->epochs_count = value_count(epochs);
+    if (w->epochs_count > EPOCHS_MAX) w->epochs_count = EPOCHS_MAX; /* the node refuses that */
+    for (uint32_t i = 0; i < w->epochs_count; i++) {
+        const msgpack_object *epoch = value_item(epochs, i);
+        w->epochs[i].from_ms = (int64_t)whole_number(value_item(epoch, 0));
+        w->epochs[i].shards_count = (uint32_t)whole_number(value_item(epoch, 1));
+    }
+}
+
 int cluster_look_at(struct cli *cli, const char *address, struct cluster_waiting *w) {
     struct cluster_status status;
     char state[32], peer[ENDPOINT_BYTES_MAX];
@@ -46,6 +65,7 @@ int cluster_look_at(struct cli *cli, const char *address, struct cluster_waiting
     value_text(status.map, "peer_listen", peer, sizeof peer);
     value_text(status.map, "cluster_id", w->cluster_id, sizeof w->cluster_id);
     w->shards = (uint32_t)value_int(status.map, "shards", 0);
+    look_at_epochs(status.map, w);
     cluster_status_levels(&status, &w->level_min, &w->level_max);
     w->node = (uint32_t)value_int(status.map, "node", 0);
     cluster_status_free(&status);
@@ -220,6 +240,18 @@ static int first_level(struct cli *cli, const struct form *f, uint8_t *level) {
     return CLI_DONE;
 }
 
+/* CLI_DONE when all of them can keep what the orders that are there were spread by; else the error
+ * was printed. */
+static int all_know_generations(struct cli *cli, const struct form *f) {
+    for (uint32_t i = 0; f->nodes[0].generation > 0 && i < f->count; i++) {
+        if (f->nodes[i].knows_generations) continue;
+        cli_error(cli, "%s runs a version that cannot be formed into a cluster with what is left "
+                       "of another: install one version on all nodes", f->nodes[i].client);
+        return CLI_REFUSED;
+    }
+    return CLI_DONE;
+}
+
 /* Decides the first document here, by the rules that the meta group will decide it with again. */
 static int first_document(struct cli *cli, struct form *f) {
     static _Alignas(8) uint8_t events[1 << 18];
@@ -238,7 +270,12 @@ static int first_document(struct cli *cli, struct form *f) {
     c.cluster.shards = seeded ? f->nodes[0].shards : f->shards;
     c.cluster.replicas = f->replicas;
     c.cluster.seeded = seeded;
-    int status = first_level(cli, f, &c.cluster.level);
+    c.cluster.epochs = f->nodes[0].epochs;
+    c.cluster.epochs_count = f->nodes[0].epochs_count;
+    c.cluster.stores_shards = f->nodes[0].stores_shards;
+    c.cluster.generation = f->nodes[0].generation;
+    int status = all_know_generations(cli, f);
+    if (status == CLI_DONE) status = first_level(cli, f, &c.cluster.level);
     if (status != CLI_DONE) return status;
     struct decide_context context = {.index = 1, .now_ms = text_now_ms()};
     struct event_sink sink = {.data = events, .capacity = sizeof events};

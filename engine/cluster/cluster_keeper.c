@@ -26,6 +26,7 @@ struct keeper_question {
     struct result result;
     struct cluster_keeper *keeper;
     struct cluster_founder founders[NODES_MAX]; /* of one that forms */
+    struct cluster_epoch epochs[EPOCHS_MAX];    /* likewise */
 };
 
 struct cluster_keeper {
@@ -168,7 +169,12 @@ static void keeper_form(struct cluster_keeper *k, struct keeper_question *q) {
     command->cluster = (struct command_cluster){
         .cluster_id = d->cluster_id, .nodes = q->founders, .nodes_count = d->nodes_count,
         .shards = d->shards_count - 1u, .replicas = d->replicas, .level = d->level,
-        .seeded = d->shards[0].first_count == 0};
+        .seeded = d->shards[0].first_count == 0, .generation = d->generation};
+    if (!command->cluster.seeded) return;
+    memcpy(q->epochs, d->epochs, sizeof q->epochs);
+    command->cluster.epochs = q->epochs;
+    command->cluster.epochs_count = d->epochs_count;
+    command->cluster.stores_shards = d->stores_shards;
 }
 
 /* Growth announced is growth done: when its epoch has begun, whoever leads the meta group has the

@@ -38,6 +38,7 @@ void cluster_topology_fill(struct cluster_topology *t, uint64_t version,
                            const struct cluster_document *d, uint32_t node) {
     memset(t, 0, sizeof *t);
     t->version = version;
+    t->view_version = cluster_view_version(d->generation, version);
     t->node = node;
     t->stores_shards = d->stores_shards;
     t->level = d->level;

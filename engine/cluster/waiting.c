@@ -32,7 +32,7 @@ static void waiting_refuse(struct waiting *w, uint32_t code, const char *sentenc
 static void waiting_status(struct waiting *w) {
     const struct waiting_options *o = w->options;
     waiting_reply_done(&w->reply);
-    msgpack_write_map(&w->reply, 9);
+    msgpack_write_map(&w->reply, o->epochs_count > 0 ? 12 : 10);
     msgpack_pair_text(&w->reply, "state", "waiting");
     msgpack_pair_text(&w->reply, "version", program.version);
     msgpack_pair_uint(&w->reply, "level_min", program.level_min);
@@ -42,6 +42,16 @@ static void waiting_status(struct waiting *w) {
     msgpack_pair_uint(&w->reply, "node", o->node);
     msgpack_pair_text(&w->reply, "cluster_id", o->cluster_id);
     msgpack_pair_uint(&w->reply, "shards", o->shards);
+    msgpack_pair_uint(&w->reply, "generation", o->generation);
+    if (o->epochs_count == 0) return;
+    msgpack_pair_uint(&w->reply, "stores_shards", o->stores_shards);
+    msgpack_write_text(&w->reply, "epochs");
+    msgpack_write_array(&w->reply, o->epochs_count);
+    for (uint32_t i = 0; i < o->epochs_count; i++) {
+        msgpack_write_array(&w->reply, 2);
+        msgpack_write_int(&w->reply, o->epochs[i].from_ms);
+        msgpack_write_uint(&w->reply, o->epochs[i].shards_count);
+    }
 }
 
 static void waiting_adopt(struct waiting *w, const struct waiting_request *q) {

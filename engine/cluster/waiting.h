@@ -5,6 +5,7 @@
 #define JUMUN_CLUSTER_WAITING_H
 
 #include "engine/cluster/cluster_cache.h"
+#include "engine/wire/routing.h"
 
 struct waiting_options {
     const struct tls_options *tls;     /* for tls+tcp://; NULL = none */
@@ -13,6 +14,11 @@ struct waiting_options {
     uint64_t node;
     const char *cluster_id;
     uint32_t shards;
+    /* How its orders and stores were spread, where its logs come from a cluster; count 0 = one
+     * epoch of all its shards. The generation is that of the document to come. */
+    const struct routing_epoch *epochs;
+    uint32_t epochs_count, stores_shards;
+    uint8_t generation;
 
     /* Looked at several times a second: true = give up. */
     bool (*stopped)(void *arg);

@@ -63,8 +63,11 @@ static int identity_lock(const char *directory, char *error, size_t error_bytes)
 static bool identity_read_epochs(const json_t *json, struct identity *identity) {
     const json_t *list = json_object_get(json, "epochs"), *one;
     size_t i;
+    json_int_t generation = json_integer_value(json_object_get(json, "generation"));
     identity->epochs_count = identity->stores_shards = 0;
-    if (!list) return true;
+    identity->generation = (uint8_t)generation;
+    if (generation < 0 || generation > UINT8_MAX) return false;
+    if (!list) return generation == 0;
     json_int_t stores = json_integer_value(json_object_get(json, "stores_shards"));
     if (json_array_size(list) < 1 || json_array_size(list) > EPOCHS_MAX || stores < 1 ||
         stores > identity->shards)
@@ -139,17 +142,35 @@ static int identity_sync_directory(const char *directory) {
     return rc;
 }
 
+/* What identity_read_epochs() reads. Returns the bytes written behind `at`. */
+static size_t identity_print_epochs(const struct identity *identity, char *at, size_t bytes) {
+    size_t used = 0;
+    if (identity->epochs_count == 0) return 0;
+    for (uint32_t i = 0; i < identity->epochs_count; i++)
+        used += (size_t)snprintf(at + used, bytes - used, "%s[%" PRId64 ", %u]",
+                                 i == 0 ? ", \"epochs\": [" : ", ", identity->epochs[i].from_ms,
+                                 identity->epochs[i].shards_count);
+    used += (size_t)snprintf(at + used, bytes - used, "], \"stores_shards\": %u",
+                             identity->stores_shards);
+    if (identity->generation > 0)
+        used += (size_t)snprintf(at + used, bytes - used, ", \"generation\": %u",
+                                 identity->generation);
+    return used;
+}
+
 /* Written beside, synced and renamed: a crash leaves the old state or the new one. */
 static int identity_write(const char *directory, const char *path,
                           const struct identity *identity) {
-    char beside[4200], text[512];
-    int bytes = snprintf(text, sizeof text,
+    char beside[4200], text[512 + EPOCHS_MAX * 48];
+    int bytes = snprintf(text, 512,
                          "{\"format\": %d, \"cluster_id\": \"%s\", \"node_id\": %" PRIu64
                          ", \"shards\": %u, \"created_ms\": %" PRId64
-                         ", \"clustered\": %s}\n",
+                         ", \"clustered\": %s",
                          IDENTITY_FORMAT, identity->cluster_id, identity->node_id,
                          identity->shards, identity->created_ms,
                          identity->clustered ? "true" : "false");
+    bytes += (int)identity_print_epochs(identity, text + bytes, sizeof text - (size_t)bytes - 3);
+    bytes += snprintf(text + bytes, 3, "}\n");
     snprintf(beside, sizeof beside, "%s.new", path);
     int fd = open(beside, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
     if (fd < 0) return -1;

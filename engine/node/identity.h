@@ -7,9 +7,13 @@
  * is only the one that the directory was made with. `clustered`: whether its groups have replicas
  * on other nodes; where it is missing they have not.
  *
- * A directory that was made from the backup of a grown cluster (jumun-replay restore) also has
- * "epochs": [[0, 2], [1774353600000, 3]] and "stores_shards": 2. Whoever runs it is a node alone
- * for good: a cluster cannot be formed from it. */
+ * The directory of a node alone whose logs come from a cluster also has
+ *
+ *   "epochs": [[0, 2], [1774353600000, 3]], "stores_shards": 2, "generation": 1
+ *
+ * as the cluster's document had them, its generation one higher (jumun cluster recover): a cluster
+ * that is formed from it goes on with them. One without a generation (jumun-replay restore of a
+ * grown cluster) is a node alone for good: it does not know how far its logs have come. */
 #ifndef JUMUN_NODE_IDENTITY_H
 #define JUMUN_NODE_IDENTITY_H
 
@@ -31,6 +35,7 @@ struct identity {
     struct routing_epoch epochs[EPOCHS_MAX]; /* of a node alone: sorted, the first from 0 */
     uint32_t epochs_count;     /* 0 = one, of `shards` */
     uint32_t stores_shards;    /* with epochs: stores are spread over so many */
+    uint8_t generation;        /* of the cluster document to come; 0 = its logs know of none */
 };
 
 /* Reads who a directory belongs to, without a lock: 1 read, 0 there is nobody yet, -1 with a

@@ -7,15 +7,27 @@
 
 #include "engine/base/clock.h"
 #include "engine/base/log.h"
+#include "engine/base/program.h"
 
 enum {
     NODE_WINDOW_MS = 10000,
     NODE_REPLIES_PATIENCE_MS = 2000
 };
 
+/* A node alone: what its logs say of a cluster that is lost is replaced. All shards run, whatever
+ * was retired; a node alone writes by the highest level of its version. */
+static void node_fill_view_alone(struct shard_view *view, const struct identity *i) {
+    *view = (struct shard_view){.version = cluster_view_version(i->generation, 0),
+                                .stores_shards = i->stores_shards, .level = program.level_max,
+                                .epochs_count = i->epochs_count};
+    memcpy(view->epochs, i->epochs, sizeof view->epochs);
+    for (uint32_t s = 0; s < i->shards; s++) view->active[s / 8] |= (uint8_t)(1u << (s % 8));
+}
+
 /* A node alone: it leads all its shards, each a group of one. */
 static int node_start_alone(struct node *n, char *error, size_t error_bytes) {
     struct replica_wanted wanted[SHARDS_MAX];
+    if (n->identity.generation > 0) node_fill_view_alone(&n->view, &n->identity);
     for (uint32_t i = 0; i < n->shards_count; i++)
         wanted[i] = (struct replica_wanted){.shard = i, .server_id = n->identity.node_id};
     return replicas_start(n, wanted, n->shards_count, error, error_bytes);

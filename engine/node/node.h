@@ -45,7 +45,8 @@ struct node {
     struct feed *feed;                 /* NULL = none */
     atomic_bool draining;
     atomic_uint shards_count;          /* that the newest orders are spread over */
-    struct shard_view view;            /* for shards that start; version 0 = a node alone */
+    struct shard_view view;            /* for shards that start; version 0 = none: a node that
+                                          always was alone */
     struct local_shards local;         /* the replicas' shards, for whoever uses them */
     uint64_t server_ids[LOCAL_SHARDS_SLOTS];       /* these by local_shards_slot(); replicas.c */
     uint64_t first_servers[LOCAL_SHARDS_SLOTS][CONSENSUS_SERVERS_MAX];

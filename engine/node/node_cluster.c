@@ -126,8 +126,8 @@ static uint32_t cluster_stores_shards(const struct cluster_topology *t) {
 
 /* What shards go by. */
 static void cluster_fill_view(struct shard_view *view, const struct cluster_topology *t) {
-    *view = (struct shard_view){.version = t->version, .stores_shards = cluster_stores_shards(t),
-                                  .level = t->level,
+    *view = (struct shard_view){.version = t->view_version,
+                                .stores_shards = cluster_stores_shards(t), .level = t->level,
                                 .epochs_count = t->epochs_count};
     memcpy(view->epochs, t->epochs, sizeof view->epochs);
     for (uint32_t i = 0; i < t->groups_count; i++) {

@@ -75,6 +75,21 @@ static int wait_take_seeds(const struct wait_work *w, const struct cluster_cache
     return 0;
 }
 
+/* Whether the document goes on where the logs here have ended. */
+static bool wait_goes_on(const struct identity *here, const struct cluster_document *d) {
+    bool one = here->epochs_count == 0;
+    if (d->generation != here->generation || d->shards_count - 1u != here->shards ||
+        d->epochs_count != (one ? 1 : here->epochs_count) ||
+        d->stores_shards != (one ? here->shards : here->stores_shards))
+        return false;
+    if (one) return d->epochs[0].shards_count == here->shards;
+    for (uint32_t i = 0; i < d->epochs_count; i++)
+        if (d->epochs[i].from_ms != here->epochs[i].from_ms ||
+            d->epochs[i].shards_count != here->epochs[i].shards_count)
+            return false;
+    return true;
+}
+
 static int wait_adopt(void *arg, const struct cluster_cache *c, char *error, size_t error_bytes) {
     struct wait_work *w = arg;
     struct identity identity = {.node_id = c->node, .shards = c->document.epochs[0].shards_count,
@@ -84,7 +99,7 @@ static int wait_adopt(void *arg, const struct cluster_cache *c, char *error, siz
     bool seeded = c->version == 1 && c->document.shards[0].first_count == 0;
     if (w->identity.shards > 0 &&
         (!seeded || strcmp(w->identity.cluster_id, identity.cluster_id) != 0 ||
-         w->identity.node_id != c->node || w->identity.shards != identity.shards)) {
+         w->identity.node_id != c->node || !wait_goes_on(&w->identity, &c->document))) {
         snprintf(error, error_bytes, "the node has orders of its own, of which that cluster knows "
                  "nothing");
         return -1;
@@ -118,7 +133,7 @@ int node_wait(const struct config *config, bool (*stopped)(void *arg), void *arg
                  w.identity.cluster_id);
         code = EXIT_DATA;
     }
-    if (found == 1 && w.identity.epochs_count > 0) {
+    if (found == 1 && w.identity.epochs_count > 0 && w.identity.generation == 0) {
         snprintf(error, error_bytes, "%s was restored from a cluster that had grown: it is a node "
                  "alone, no cluster can be formed from it (start it without --cluster-wait)",
                  config->data);
@@ -140,6 +155,8 @@ int node_wait(const struct config *config, bool (*stopped)(void *arg), void *arg
             .tls = &tls, .listen = config->listen, .peer_listen = peer_listen,
             .node = w.identity.node_id,
             .cluster_id = w.identity.cluster_id, .shards = w.identity.shards,
+            .epochs = w.identity.epochs, .epochs_count = w.identity.epochs_count,
+            .stores_shards = w.identity.stores_shards, .generation = w.identity.generation,
             .stopped = wait_stopped, .adopt = wait_adopt, .seed_read = wait_seed_read,
             .seed_write = wait_seed_write, .arg = &w};
         int rc = waiting_run(&options, wait_ready, error, error_bytes);
@@ -209,14 +226,28 @@ static int recover_shard(const struct config *c, const struct cluster_cache *cac
     return seed_alone(alone, shard, node_id, error, error_bytes);
 }
 
+/* Who it is from then on: what a node alone, and a cluster that is formed from it, goes by. */
+static bool recover_identity(const struct cluster_cache *cache, struct identity *identity) {
+    const struct cluster_document *d = &cache->document;
+    uint8_t random[16];
+    *identity = (struct identity){.node_id = cache->node, .created_ms = clock_unix_ms(),
+                                  .shards = d->shards_count - 1u,
+                                  .epochs_count = d->epochs_count,
+                                  .stores_shards = d->stores_shards,
+                                  .generation = (uint8_t)(d->generation + 1)};
+    for (uint32_t i = 0; i < d->epochs_count; i++)
+        identity->epochs[i] = (struct routing_epoch){d->epochs[i].from_ms,
+                                                     d->epochs[i].shards_count};
+    if (getrandom(random, sizeof random, 0) != (ssize_t)sizeof random) return false;
+    for (uint32_t i = 0; i < sizeof random; i++)
+        snprintf(identity->cluster_id + 2 * i, 3, "%02x", random[i]);
+    return true;
+}
+
 static int recover_all(const struct config *c, const struct cluster_cache *cache, char *error,
                        size_t error_bytes) {
-    uint8_t random[16];
-    struct identity identity = {.node_id = cache->node, .created_ms = clock_unix_ms(),
-                                .shards = cache->document.epochs[0].shards_count};
-    if (getrandom(random, sizeof random, 0) != (ssize_t)sizeof random) return EXIT_RUNTIME;
-    for (uint32_t i = 0; i < sizeof random; i++)
-        snprintf(identity.cluster_id + 2 * i, 3, "%02x", random[i]);
+    struct identity identity;
+    if (!recover_identity(cache, &identity)) return EXIT_RUNTIME;
     for (uint32_t i = 0; i < identity.shards; i++)
         if (recover_shard(c, cache, i, cache->node, error, error_bytes) != 0) return EXIT_DATA;
     /* A new cluster id: nodes that come back after all are strangers. */
@@ -243,11 +274,11 @@ int node_recover_alone(const struct config *config, bool dry, char *error, size_
         if (found == 0)
             snprintf(error, error_bytes, "%s is not the directory of a cluster's node",
                      config->data);
-        if (found == 1 && cache->document.epochs_count > 1)
-            snprintf(error, error_bytes, "the cluster has grown: a node alone cannot route by %u "
-                     "epochs", cache->document.epochs_count);
-        if (found != 1 || cache->document.epochs_count > 1 ||
-            !recover_tell(config, cache, error, error_bytes))
+        bool worn = found == 1 && cache->document.generation == UINT8_MAX;
+        if (worn)
+            snprintf(error, error_bytes, "these logs have been recovered %d times: no more than "
+                     "that can be counted", UINT8_MAX);
+        if (found != 1 || worn || !recover_tell(config, cache, error, error_bytes))
             code = EXIT_DATA;
     }
     if (code == EXIT_DONE && !dry) code = recover_all(config, cache, error, error_bytes);

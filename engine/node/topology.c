@@ -246,7 +246,7 @@ static bool topology_read_json(json_t *json, struct cluster_topology *t, char *e
                  "a list of at least one node", SHARDS_MAX);
         return false;
     }
-    t->version = (uint64_t)version;
+    t->version = t->view_version = (uint64_t)version;
     t->epochs[0] = (struct routing_epoch){.from_ms = 0, .shards_count = (uint32_t)shards};
     t->epochs_count = 1;
     return topology_read_nodes(nodes, t, error, bytes) &&

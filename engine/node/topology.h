@@ -37,6 +37,8 @@ struct cluster_group {
 
 struct cluster_topology {
     uint64_t version;                           /* of the cluster document; only grows */
+    uint64_t view_version;                      /* what shards know it by: see
+                                                   cluster_view_version() */
     char cluster_id[33];                        /* 32 hex digits */
     uint32_t node;                              /* this one's number */
     uint32_t nodes_count, epochs_count, groups_count;

@@ -30,7 +30,7 @@ struct courier {
 
 /* What the cluster document says of the shards: who there is, who owns what. */
 struct shard_view {
-    uint64_t version;                /* of the document; newer ones replace older ones */
+    uint64_t version;                /* cluster_view_version(); newer ones replace older ones */
     uint32_t stores_shards;          /* stores are spread over so many */
     uint8_t level;                   /* what is written to logs; 0 = the first (base/program.h) */
     uint32_t epochs_count;
@@ -41,8 +41,9 @@ struct shard_view {
 struct shard_options {
     uint32_t id;                     /* 0-based */
     uint32_t shards_count;           /* of a node alone; in a cluster those that are known first */
-    const struct shard_view *view;   /* copied; NULL = a node alone: shards_count, for ever, and
-                                        the highest level of this program */
+    const struct shard_view *view;   /* copied; NULL = a node alone whose logs never were those of
+                                        a cluster: shards_count, for ever, and the highest level of
+                                        this program */
     uint64_t server_id;              /* of this replica, see consensus_server_id() */
     struct peers *peers;             /* NULL = a group of one, without peers */
     /* What an empty storage becomes: the first replicas of a group are all given the same list of

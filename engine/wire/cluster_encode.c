@@ -32,13 +32,14 @@ void cluster_encode_shard(struct msgpack_writer *w, const struct cluster_shard *
 }
 
 void cluster_encode(struct msgpack_writer *w, uint64_t version, const struct cluster_document *d) {
-    msgpack_write_map(w, d->level ? 9 : 8);
+    msgpack_write_map(w, 8u + (d->level ? 1 : 0) + (d->generation ? 1 : 0));
     msgpack_pair_uint(w, "version", version);
     msgpack_pair_id(w, "cluster_id", &d->cluster_id);
     msgpack_pair_uint(w, "node_last", d->node_last);
     msgpack_pair_uint(w, "replicas", d->replicas);
     msgpack_pair_uint(w, "stores_shards", d->stores_shards);
     if (d->level) msgpack_pair_uint(w, "level", d->level);
+    if (d->generation) msgpack_pair_uint(w, "generation", d->generation);
     msgpack_write_text(w, "nodes");
     msgpack_write_array(w, d->nodes_count);
     for (uint32_t i = 0; i < d->nodes_count; i++) cluster_encode_member(w, &d->nodes[i]);
@@ -150,6 +151,7 @@ static void take_field(struct cluster_reader *r, struct bytes name, uint64_t *ve
     else if (named("replicas")) d->replicas = (uint8_t)take_uint(r, REPLICAS_MAX);
     else if (named("stores_shards")) d->stores_shards = (uint32_t)take_uint(r, SHARDS_MAX);
     else if (named("level")) d->level = (uint8_t)take_uint(r, UINT8_MAX);
+    else if (named("generation")) d->generation = (uint8_t)take_uint(r, UINT8_MAX);
     else if (named("nodes")) take_nodes(r, d);
     else if (named("epochs")) take_epochs(r, d);
     else if (named("shards")) take_shards(r, d);

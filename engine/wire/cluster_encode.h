@@ -7,7 +7,8 @@
  *    "shards": [[shard, "state", preferred node, newest incarnation, [server, ...],
  *                [first server, ...]], ...]}
  *
- * Server ids hold the node in their low 32 bits. A reader skips keys that it does not know. */
+ * "level" and "generation" are there where they are not 0. Server ids hold the node in their low 32
+ * bits. A reader skips keys that it does not know. */
 #ifndef JUMUN_WIRE_CLUSTER_ENCODE_H
 #define JUMUN_WIRE_CLUSTER_ENCODE_H
 

@@ -238,11 +238,12 @@ static void event_encode_known(struct msgpack_writer *w, const struct shards_kno
 }
 
 static void event_encode_cluster(struct msgpack_writer *w, const struct cluster_changed *p) {
-    msgpack_write_map(w, 8);
+    msgpack_write_map(w, p->generation ? 9 : 8);
     msgpack_pair_id(w, "cluster_id", &p->cluster_id);
     msgpack_pair_uint(w, "node_last", p->node_last);
     msgpack_pair_uint(w, "replicas", p->replicas);
     msgpack_pair_uint(w, "stores_shards", p->stores_shards);
+    if (p->generation) msgpack_pair_uint(w, "generation", p->generation);
     msgpack_pair_uint(w, "node_gone", p->node_gone);
     msgpack_write_text(w, "nodes");
     msgpack_write_array(w, p->nodes_count);

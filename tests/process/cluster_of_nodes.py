@@ -20,9 +20,10 @@ def check(good, what):
 
 
 class Cluster:
-    def __init__(self, folder, env=None):
-        """`env`: variables of all programs, beside the test's own."""
-        self.folder, self.nodes, self.keys = folder, {}, []
+    def __init__(self, folder, env=None, timeout='20s'):
+        """`env`: variables of all programs, beside the test's own. `timeout`: of one call, by
+        their clock."""
+        self.folder, self.nodes, self.keys, self.timeout = folder, {}, [], timeout
         self.env = {**os.environ, **(env or {})}
         self.base = ports.pick(5 * PORTS_A_NODE)
 
@@ -58,7 +59,7 @@ class Cluster:
     def jumun(self, *words, at=None, expect=0):
         places = [at] if at is not None else sorted(self.nodes)
         run = subprocess.run([JUMUN, '--endpoint', ','.join(map(self.url, places)), '--timeout',
-                              '20s', *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                              self.timeout, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                              text=True, timeout=PATIENCE * 3, check=False, env=self.env)
         if run.returncode != expect:
             raise SystemExit('FAILED: jumun %s: %d, not %d\n%s%s' % (
@@ -81,7 +82,7 @@ class Cluster:
 
     def try_jumun(self, *words):
         return subprocess.run([JUMUN, '--endpoint', ','.join(map(self.url, sorted(self.nodes))),
-                               '--timeout', '20s', *words], stdout=subprocess.DEVNULL,
+                               '--timeout', self.timeout, *words], stdout=subprocess.DEVNULL,
                               stderr=subprocess.DEVNULL, timeout=PATIENCE, check=False,
                               env=self.env).returncode
 

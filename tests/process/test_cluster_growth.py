@@ -1,12 +1,15 @@
 #!/usr/bin/env python3
 """A cluster of three nodes grows from two shards to four while it takes orders.
 
-  test_cluster_growth.py JUMUND JUMUN JUMUN_BENCH JUMUN_REPLAY FAST_CLOCK grow|kill|long
+  test_cluster_growth.py JUMUND JUMUN JUMUN_BENCH JUMUN_REPLAY FAST_CLOCK grow|kill|lost|long
 
 grow    no command fails; new orders go to all four shards, stores move to theirs, and in the end
         all nodes agree and each store's count is that of its open orders.
 kill    the same, and the node that leads most is killed (-9) when stores begin to move, and started
         again.
+lost    grown from two to four, two of the three nodes are lost for good. The third one is recovered
+        and has all orders and stores of both epochs; with two empty nodes it is a cluster once
+        more, which grows to six shards, and all is still there.
 long    as kill, by the machine's clock, with growth announced 80 s ahead and more load.
 
 Other than in `long`, the nodes' time of day runs ten times as fast (fast_clock.c): what is
@@ -14,6 +17,7 @@ announced 150 s ahead begins after 15.
 """
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -21,12 +25,13 @@ import tempfile
 import time
 from collections import Counter
 
-from cluster_of_nodes import PATIENCE, Cluster, check, form, print_logs
+from cluster_of_nodes import JUMUN, JUMUND, PATIENCE, Cluster, check, form, print_logs
 
 BENCH, REPLAY, FAST_CLOCK, CASE = sys.argv[3:7]
 FACTOR = 1 if CASE == 'long' else 10
 AHEAD_S = 80 if CASE == 'long' else 150
 RATE, BENCH_STORES, QUIET_STORES = (2000 if CASE == 'long' else 300), 64, 40
+OPEN_STORES, DAY_MS = 4, 86400000   # of the case `lost`
 ENDED = {'completed', 'rejected', 'cancelled', 'expired'}
 
 
@@ -43,10 +48,10 @@ def shards_of(c):
     return [s for s in c.status()['shards'] if not s['meta']]
 
 
-def has_moved(c):
-    """Whether the document spreads stores over all four, and each leader says that it is done."""
+def has_moved(c, shards=4):
+    """Whether the document spreads stores over all, and each leader says that it is done."""
     s = c.status()
-    return s['stores_shards'] == 4 and all(
+    return s['stores_shards'] == shards and all(
         x['leader'] and not x['stores_moving'] for x in s['shards'] if not x['meta'])
 
 
@@ -72,23 +77,24 @@ def replay(*words):
     return run.stdout
 
 
-def state_of(c, shard, what):
-    out = replay('state', c.data(0), '--shard', str(shard), what, '--json', '--quiet')
+def state_of(c, place, shard, what):
+    out = replay('state', c.data(place), '--shard', str(shard), what, '--json', '--quiet')
     return [json.loads(x) for x in out.splitlines()]
 
 
-def verify(c):
+def verify(c, shards=4, of=0, others=(1, 2)):
     """By the logs alone: all nodes agree, and each store counts what it has."""
-    for place in (1, 2):
-        replay('verify', c.data(0), '--against', c.data(place), '--quiet')
+    for place in others:
+        replay('verify', c.data(of), '--against', c.data(place), '--quiet')
     orders, stores, by_shard, homes = [], [], {}, {}
-    for shard in range(4):
-        o = state_of(c, shard, '--all')
-        s = state_of(c, shard, '--stores')
+    for shard in range(shards):
+        o = state_of(c, of, shard, '--all')
+        s = state_of(c, of, shard, '--stores')
         by_shard[shard], homes[shard] = len(o), len(s)
         orders += o
         stores += s
-    check(all(by_shard.values()), 'orders are on all shards: %s' % by_shard)
+    check(all(by_shard.values()) or c.keys, 'orders are on all shards: %s' % by_shard)
+    check({o['key'] for o in orders} >= set(c.keys), 'all orders are in the logs')
     check(all(homes.values()), 'stores live on all shards: %s' % homes)
     still_open = Counter(o['store'] for o in orders if o['state'] not in ENDED)
     check(len({s['id'] for s in stores}) == len(stores), 'no store lives at two places')
@@ -131,15 +137,105 @@ def grow(c):
         check(c.end(place) == 0, 'a node stops in order')
 
 
+def place_orders(c):
+    """They stay open: ten times as fast, the deadlines of most orders would be over soon."""
+    path = os.path.join(c.folder, 'orders.jsonl')
+    with open(path, 'w') as f:
+        for i in range(6 * OPEN_STORES):
+            f.write(json.dumps({
+                'store': 'store-%d' % (i % OPEN_STORES), 'currency': 'KRW',
+                'lines': [{'sku': 'a', 'quantity': 1, 'unit_price': 100}],
+                'payment_timeout_ms': DAY_MS}) + '\n')
+    keys = c.jumun('--quiet', 'place', '--jsonl', path).split()
+    check(len(keys) == 6 * OPEN_STORES, 'all are placed: %s' % keys)
+    c.keys += keys
+
+
+def grow_and_wait(c, shards):
+    c.jumun('cluster', 'grow', '--shards', str(shards), '--in', '%ds' % AHEAD_S)
+    c.await_that(lambda: has_moved(c, shards), 'all stores have moved to %d shards' % shards)
+
+
+def all_is_there(c):
+    for key in c.keys[::4]:                 # the logs are asked for all of them, at the end
+        check(json.loads(c.jumun('--json', 'get', key))['state'] == 'placed', 'order ' + key)
+    for i in range(0, QUIET_STORES, 8):
+        store = json.loads(c.jumun('--json', 'store', 'get', 'quiet-%d' % i))
+        check(store['paused'], 'store %d is still paused' % i)
+        c.jumun('place', '--store', 'quiet-%d' % i, '--currency', 'KRW', '--line', 'a:1:100',
+                expect=1)
+    for i in range(OPEN_STORES):
+        store = json.loads(c.jumun('--json', 'store', 'get', 'store-%d' % i))
+        check(store['open_orders'] == len(c.keys) // OPEN_STORES,
+              'store %d counts its orders: %s' % (i, store))
+
+
+def form_again(c):
+    """By the machine's clock: nng waits by the time of day, so what is asked of a node just when it
+    begins to serve, and is never answered, would time out after minutes only."""
+    fast, c.env = c.env, dict(os.environ)
+    form(c, range(3))
+    c.env = fast
+
+
+def recover(c, place, *options):
+    run = subprocess.run([JUMUN, 'cluster', 'recover', '--program', JUMUND, '--data',
+                          c.data(place), *options], stdout=subprocess.PIPE,
+                         stderr=subprocess.PIPE, text=True, env=c.env, timeout=PATIENCE,
+                         check=False)
+    check(run.returncode == 0, 'recover: %s%s' % (run.stdout, run.stderr))
+    return run.stdout
+
+
+def lose(c):
+    for place in range(3):
+        check('waiting' in c.start(place), 'a node waits')
+    form(c, range(3), '--shards', '2')
+    for i in range(QUIET_STORES):
+        c.jumun('store', 'pause', 'quiet-%d' % i)
+    place_orders(c)
+    grow_and_wait(c, 4)
+    place_orders(c)
+    all_is_there(c)
+    c.await_that(lambda: all(x['lag'] == 0 for x in c.status()['shards']), 'all have everything')
+    for place in range(3):
+        c.end(place, signal.SIGKILL)
+    for place in range(2):
+        shutil.rmtree(c.data(place))
+    told = recover(c, 2)
+    check('shard 3: log up to' in told and 'Nothing was changed' in told, told)
+    recover(c, 2, '--force')
+    check('ready' in c.start(2, alone=True), 'it goes on alone')
+    all_is_there(c)
+    place_orders(c)
+    check(c.end(2) == 0, 'it stops in order')
+    for place in range(3):
+        check('waiting' in c.start(place), 'all wait for a cluster')
+    form_again(c)
+    s = c.status()
+    check([e['shards'] for e in s['epochs']] == [2, 4] and s['stores_shards'] == 4,
+          'the epochs are those from before: %s' % s)
+    all_is_there(c)
+    grow_and_wait(c, 6)
+    place_orders(c)
+    all_is_there(c)
+    for place in range(3):
+        check(c.end(place) == 0, 'a node stops in order')
+
+
 def main():
     env = {} if FACTOR == 1 else {'LD_PRELOAD': FAST_CLOCK,
                                   'JUMUN_TEST_CLOCK': '%d:%d' % (time.time(), FACTOR)}
     with tempfile.TemporaryDirectory(prefix='jumun-growth-') as folder:
-        c = Cluster(folder, env)
+        c = Cluster(folder, env, '%ds' % (20 * FACTOR))
         good = False
         try:
-            grow(c)
-            verify(c)
+            if CASE == 'lost':
+                lose(c)
+                verify(c, shards=6, of=2, others=())
+            else:
+                grow(c)
+                verify(c)
             good = True
         finally:
             c.end_all()

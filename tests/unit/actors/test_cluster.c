@@ -73,6 +73,65 @@ static void forming_from_data_leaves_the_first_servers_out(void **unused) {
     assert_int_equal(cluster_shard_find(document(), SHARD_META)->first_count, 3);
 }
 
+static const struct cluster_epoch epochs_before[] = {{.shards_count = 2},
+                                                      {.from_ms = 5000, .shards_count = 4},
+                                                      {.from_ms = 7000, .shards_count = 3}};
+
+static struct command form_again(void) {
+    struct command form = cluster_world_form(&world, 3, 4, 3);
+    form.cluster.seeded = true;
+    form.cluster.epochs = epochs_before;
+    form.cluster.epochs_count = 3;
+    form.cluster.stores_shards = 2;
+    form.cluster.generation = 1;
+    return form;
+}
+
+/* What is left of a cluster that had grown. */
+static void forming_goes_on_with_epochs(void **unused) {
+    struct command form = form_again();
+    check(form, RESULT_OK);
+    const struct cluster_document *d = document();
+    assert_int_equal(d->epochs_count, 3);
+    assert_memory_equal(d->epochs, epochs_before, sizeof epochs_before);
+    assert_int_equal(d->shards_count, 5);
+    assert_int_equal(d->shards[3].servers_count, 3);
+    assert_int_equal(d->stores_shards, 2);
+    assert_int_equal(d->generation, 1);
+    run(MOVE_STORES, RESULT_OK, .node = 0);
+    assert_int_equal(document()->stores_shards, 3);
+    run(GROW, RESULT_OK, .shards = 5, .from_ms = world.now_ms + CLUSTER_EPOCH_AHEAD_MS_MIN);
+    assert_int_equal(document()->epochs_count, 4);
+    assert_int_equal(document()->generation, 1);
+}
+
+static void epochs_that_make_no_sense_are_refused(void **unused) {
+    struct cluster_epoch wrong[] = {{.shards_count = 2}, {.from_ms = 5000, .shards_count = 5}};
+    struct command form = form_again();
+    form.cluster.epochs = wrong;
+    form.cluster.epochs_count = 2;
+    check(form, RESULT_CLUSTER_SHARDS_INVALID);
+    wrong[1] = (struct cluster_epoch){.from_ms = 0, .shards_count = 4};
+    check(form, RESULT_CLUSTER_SHARDS_INVALID);
+    wrong[1] = (struct cluster_epoch){.from_ms = 1, .shards_count = 0};
+    check(form, RESULT_CLUSTER_SHARDS_INVALID);
+    wrong[1].shards_count = 4;
+    wrong[0].from_ms = -1;
+    check(form, RESULT_CLUSTER_SHARDS_INVALID);
+    form = form_again();
+    form.cluster.stores_shards = 5;
+    check(form, RESULT_CLUSTER_SHARDS_INVALID);
+    form.cluster.stores_shards = 0;
+    check(form, RESULT_CLUSTER_SHARDS_INVALID);
+    form = form_again();
+    form.cluster.epochs_count = EPOCHS_MAX + 1;
+    check(form, RESULT_CLUSTER_SHARDS_INVALID);
+    form = form_again();
+    form.cluster.seeded = false; /* there are no orders that were spread by them */
+    check(form, RESULT_CLUSTER_SHARDS_INVALID);
+    assert_null(world.cluster);
+}
+
 static void forming_refuses(void **unused) {
     struct cluster_founder *nodes;
     struct command form = cluster_world_form(&world, 2, 4, 3);
@@ -416,6 +475,8 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         with_world(forming_says_everything),
         with_world(forming_from_data_leaves_the_first_servers_out),
+        with_world(forming_goes_on_with_epochs),
+        with_world(epochs_that_make_no_sense_are_refused),
         with_world(forming_refuses),
         with_world(every_command_is_checked_first),
         with_world(nodes_come_and_go),

@@ -77,12 +77,31 @@ static void removed_nodes_stay_until_their_address_goes_on(void **unused) {
     assert_int_equal(t.nodes[2].node, 4);
 }
 
+/* The shards' logs know the versions of the cluster that is lost. */
+static void what_was_formed_from_what_is_left_is_newer(void **unused) {
+    cluster_topology_fill(&t, UINT32_MAX, &d, 2);
+    assert_int_equal(t.view_version, UINT32_MAX);
+    uint64_t lost = t.view_version;
+    for (uint32_t times = 1; times <= UINT8_MAX; times++) {
+        d.generation = (uint8_t)times;
+        uint64_t alone = cluster_view_version(d.generation, 0);
+        assert_true(alone > lost);
+        cluster_topology_fill(&t, 1, &d, 2);
+        assert_int_equal(t.version, 1);
+        assert_true(t.view_version > alone);
+        cluster_topology_fill(&t, UINT32_MAX, &d, 2);
+        lost = t.view_version;
+    }
+    assert_true(lost <= INT64_MAX); /* else its event is not well formed */
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup(everything_is_in_it, setup),
         cmocka_unit_test_setup(draining_nodes_do_not_lead, setup),
         cmocka_unit_test_setup(retired_shards_do_not_run, setup),
         cmocka_unit_test_setup(removed_nodes_stay_until_their_address_goes_on, setup),
+        cmocka_unit_test_setup(what_was_formed_from_what_is_left_is_newer, setup),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

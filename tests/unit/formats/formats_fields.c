@@ -146,7 +146,7 @@ static const struct format_field message_fields[] = {
 
 #define S shards_known
 static const struct format_field known_fields[] = {
-    F(version, "of the cluster document"),
+    F(version, "of the cluster document; its generation in the high 32 bits"),
     F(joined_ms, "begin of the newest run of epochs that have the shard; 0 = the first epoch"),
     F(stores_shards, "stores are spread over so many shards"),
     F(first_shards, "and were so before, as far as the shard knows; 0 = it is newer"),
@@ -160,7 +160,8 @@ static const struct format_field changed_fields[] = {
     F(nodes_count, "records behind it; 0 = none changed"), F(epochs_count, "0 = unchanged"),
     F(shards_count, ""), F(replicas, "of each shard"),
     F(level, "what is written to logs; 0 = the first"),
-    F(node_gone, "dropped from a full list; 0 = none"), F(spare_2, "0")};
+    F(node_gone, "dropped from a full list; 0 = none"),
+    F(generation, "how often the logs have outlived a cluster"), F(spare, "0")};
 #undef S
 #define S cluster_member
 static const struct format_field member_fields[] = {

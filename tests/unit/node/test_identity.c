@@ -129,6 +129,35 @@ static void epochs_are_read(void **state) {
     }
 }
 
+static void what_is_left_of_a_cluster_is_written(void **state) {
+    static struct identity left, read; /* all zero: bytes are compared */
+    left = (struct identity){.node_id = 3, .shards = SHARDS_MAX, .created_ms = 1774353600000,
+                             .epochs_count = EPOCHS_MAX, .stores_shards = SHARDS_MAX,
+                             .generation = UINT8_MAX};
+    memset(left.cluster_id, 'a', 32);
+    left.epochs[0].shards_count = SHARDS_MAX;
+    for (uint32_t i = 1; i < EPOCHS_MAX; i++) {
+        left.epochs[i].from_ms = INT64_MAX - EPOCHS_MAX + i;
+        left.epochs[i].shards_count = SHARDS_MAX;
+    }
+    assert_int_equal(identity_become(directory, &left, error, sizeof error), 0);
+    assert_int_equal(identity_peek(directory, &read, error, sizeof error), 1);
+    assert_memory_equal(&left, &read, sizeof left);
+    left.epochs_count = 1;
+    left.stores_shards = 1;
+    left.generation = 1;
+    assert_int_equal(identity_become(directory, &left, error, sizeof error), 0);
+    assert_int_equal(identity_peek(directory, &read, error, sizeof error), 1);
+    assert_int_equal(read.epochs_count, 1);
+    assert_int_equal(read.generation, 1);
+    write_file("node.json", WHOSE "\"generation\": 1}");
+    assert_int_equal(identity_peek(directory, &read, error, sizeof error), -1);
+    write_file("node.json", WHOSE "\"epochs\": [[0, 2]], \"stores_shards\": 2, "
+                                  "\"generation\": 256}");
+    assert_int_equal(identity_peek(directory, &read, error, sizeof error), -1);
+    assert_non_null(strstr(error, "its epochs make no sense"));
+}
+
 static void a_path_that_cannot_be_made_is_named(void **state) {
     const struct identity wanted = {0};
     char path[128];
@@ -150,6 +179,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(two_cannot_have_it, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_damaged_file_is_named, set_up, tear_down),
         cmocka_unit_test_setup_teardown(epochs_are_read, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(what_is_left_of_a_cluster_is_written, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_path_that_cannot_be_made_is_named, set_up, tear_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <cmocka.h>
 
+#include "actors/cluster/cluster.h"
 #include "engine/base/prng.h"
 #include "tests/unit/shard/group_fold.h"
 #include "tests/unit/shard/group_world.h"
@@ -207,6 +208,41 @@ static void test_stores_move_with_all_they_have(void **state) {
     }
     assert_true(moved > 0 && moved == came);
     group_close(&world);
+}
+
+/* What is left of a cluster is formed into another one: its document begins at version 1, and the
+ * shards' logs have gone by higher ones. */
+static void test_a_cluster_formed_anew_grows(void **state) {
+    (void)state;
+    struct group_world *w = &world;
+    open_world(&calm, 8);
+    work(40);
+    for (uint32_t shards = 2; shards <= 3; shards++) {
+        grow(shards);
+        group_run(w, KEY_AHEAD_MS + 20);
+        group_move_stores(w);
+        tell_all();
+        work(40);
+        assert_stores();
+    }
+    for (uint32_t n = 0; n < w->nodes; n++) group_crash_node(w, n);
+    uint64_t before = w->view.version;
+    w->view.version = cluster_view_version(1, 1);
+    for (uint32_t n = 0; n < w->nodes; n++) group_start_node(w, n);
+    assert_stores();
+    grow(4);
+    group_run(w, KEY_AHEAD_MS + 20);
+    group_move_stores(w);
+    tell_all();
+    assert_true((uint32_t)w->view.version < before);
+    work(60);
+    assert_stores();
+    for (uint32_t s = 0; s < 4; s++) {
+        const struct shard *leader = group_shard(w, group_await_leader(w, s), s);
+        assert_int_equal(leader->growth.spread.shards, 4);
+        assert_int_equal(leader->growth.version >> 32, 1);
+    }
+    group_close(w);
 }
 
 /* A new shard does not place orders before it knows what is paused. */
@@ -462,6 +498,7 @@ static void test_growth_in_a_rough_world(void **state) {
 int main(int argc, char **argv) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_stores_move_with_all_they_have),
+        cmocka_unit_test(test_a_cluster_formed_anew_grows),
         cmocka_unit_test(test_a_new_shard_knows_the_paused_stores),
         cmocka_unit_test(test_who_has_asked_hears_of_pauses),
         cmocka_unit_test(test_a_shard_that_heard_too_much_waits_to_be_told),

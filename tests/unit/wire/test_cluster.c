@@ -77,7 +77,7 @@ static void documents_come_back_as_they_were(void **unused) {
 
 static void the_largest_document_fits(void **unused) {
     fill(NODES_MAX, SHARDS_MAX + 1, EPOCHS_MAX, true);
-    document.level = UINT8_MAX;
+    document.level = document.generation = UINT8_MAX;
     size_t size = encode();
     assert_true(size <= CLUSTER_ENCODED_BYTES_MAX);
     assert_null(decode(size));
@@ -267,12 +267,14 @@ static void levels_decode(void **unused) {
     assert_int_equal(decoded(&w)->malformed, RESULT_FIELD_MISSING);
 }
 
-static void the_level_travels_with_the_document(void **unused) {
+static void level_and_generation_travel_with_the_document(void **unused) {
     fill(7, 3, 2, false);
     for (uint8_t level = 0; level < 3; level++) {
         document.level = level;
+        document.generation = (uint8_t)(2 - level);
         assert_null(decode(encode()));
         assert_int_equal(read_back.level, level);
+        assert_int_equal(read_back.generation, 2 - level);
         assert_memory_equal(&document, &read_back, sizeof document);
     }
 }
@@ -287,7 +289,7 @@ int main(void) {
         cmocka_unit_test(commands_decode),
         cmocka_unit_test(forming_decodes),
         cmocka_unit_test(levels_decode),
-        cmocka_unit_test(the_level_travels_with_the_document),
+        cmocka_unit_test(level_and_generation_travel_with_the_document),
     };
     return cmocka_run_group_tests_name("wire_cluster", tests, NULL, teardown);
 }
