@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "clients/cli/text.h"
+#include "clients/replay/cut.h"
 #include "clients/replay/replay.h"
 #include "clients/replay/writer.h"
 
@@ -217,6 +218,44 @@ static int backup_target(struct backup *b) {
     return REPLAY_FAILED;
 }
 
+/* Where shard i's archive ends so far; `begin` is its first record. 0 = it is empty. */
+static uint64_t backup_archived(const struct backup *b, uint32_t i, uint64_t *begin) {
+    char path[1100], error[1200];
+    uint64_t last = 0;
+    *begin = 0;
+    snprintf(path, sizeof path, "%.900s/shard-%u", b->target, b->replay->source.shards[i].number);
+    struct log_source *archive = log_source_open(path, error, sizeof error);
+    if (archive) log_source_range(archive, begin, &last);
+    log_source_close(archive);
+    return last;
+}
+
+/* The ends were looked at one after another, while messages were on their way: they are lowered
+ * until no shard's archive has seen what the archive of another one does not hold as sent. */
+static int backup_settle(struct backup *b) {
+    struct replay *r = b->replay;
+    struct cut cut = {.count = r->source.count, .growing = true,
+                      .shards = calloc(r->source.count, sizeof *cut.shards)};
+    char error[1200];
+    uint64_t begin;
+    int status = cut.shards ? REPLAY_DONE : REPLAY_FAILED;
+    for (uint32_t i = 0; status == REPLAY_DONE && i < cut.count; i++) {
+        cut.shards[i].index = b->upto[i];
+        cut.shards[i].after = backup_archived(b, i, &begin);
+        /* Up to now: what was seen up to the ends had been sent by now. */
+        if (log_source_refresh(r->source.shards[i].log, error, sizeof error) != 0) {
+            replay_error(r, "%s", error);
+            status = REPLAY_FAILED;
+        }
+    }
+    if (status == REPLAY_DONE) status = cut_settle(r, &cut);
+    for (uint32_t i = 0; status == REPLAY_DONE && i < cut.count; i++) {
+        b->upto[i] = cut.shards[i].index;
+    }
+    free(cut.shards);
+    return status;
+}
+
 static int backup_all(struct backup *b) {
     struct replay *r = b->replay;
     char path[1100], error[1200];
@@ -233,11 +272,8 @@ static int backup_all(struct backup *b) {
         bool needed = replay_log_is_cut(shard) && !backup_has_base(b, shard->number);
         /* An archive that reaches back to record 1 needs no stored state at all. */
         if (needed) {
-            struct log_source *archive = log_source_open(path, error, sizeof error);
-            uint64_t last = 0, begin = 0;
-            if (archive) log_source_range(archive, &begin, &last);
-            if (begin == 1) needed = false;
-            log_source_close(archive);
+            backup_archived(b, i, &first);
+            needed = first != 1;
         }
         if (needed || b->bases) status = backup_base(b, shard);
     }
@@ -249,9 +285,10 @@ static int backup_all(struct backup *b) {
         }
         log_source_range(r->source.shards[i].log, &first, &b->upto[i]);
         b->upto[i] = source_committed(&r->source.shards[i], b->upto[i]);
-        total += b->upto[i];
     }
+    if (status == REPLAY_DONE && r->source.count > 1) status = backup_settle(b);
     if (status != REPLAY_DONE) return status;
+    for (uint32_t i = 0; i < r->source.count; i++) total += b->upto[i];
     status = replay_run(r, r->source.count, "backing up", "records", total, backup_shard, b);
     return status == REPLAY_DONE ? backup_tell(b, began_ms) : status;
 }

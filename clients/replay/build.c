@@ -376,6 +376,7 @@ static int build_all(struct build *b, const struct moment *to) {
     char error[1200];
     uint64_t total = 0;
     int status = begun_open(&b->begun, r, args_flag(&r->args, "continue"));
+    if (status == REPLAY_DONE) status = replay_moment_reached(r, to);
     if (status == REPLAY_DONE) status = build_cut(b, to);
     for (uint32_t i = 0; status == REPLAY_DONE && i < r->source.count; i++) {
         total += b->cut.shards[i].index;

@@ -6,7 +6,11 @@
 struct cut_message { uint64_t index, sequence; uint32_t peer; bool sent; };
 
 /* The messages of one shard's log up to its cut. */
-struct cut_lane { struct cut_message *messages; uint64_t count, capacity; };
+struct cut_lane {
+    struct cut_message *messages;
+    uint64_t count, capacity;
+    bool begun_late;           /* read from a later record than 1: older messages are not known */
+};
 
 struct cut_run { struct cut *cut; struct cut_lane lanes[SHARDS_MAX]; };
 
@@ -59,7 +63,6 @@ static bool lane_record(struct cut_lane *lane, struct cut_shard *shard,
     return true;
 }
 
-
 static bool lane_floor_cursor(void *arg, const struct state_source_row *row) {
     struct cut_shard *floor = arg;
     char name[32];
@@ -94,8 +97,14 @@ static int lane_read(struct replay_work *work, uint32_t i) {
     enum log_step step;
     uint64_t first, last, steps = 0;
     log_source_range(shard->log, &first, &last);
-    lane_floor(shard, &run->cut->shards[i]);
-    struct log_cursor *c = log_cursor_open(shard->log, first, run->cut->shards[i].index, true);
+    if (run->cut->growing) {
+        if (first <= run->cut->shards[i].after) first = run->cut->shards[i].after + 1;
+        run->lanes[i].begun_late = first > 1;
+    } else {
+        lane_floor(shard, &run->cut->shards[i]);
+        last = run->cut->shards[i].index;
+    }
+    struct log_cursor *c = log_cursor_open(shard->log, first, last, true);
     int status = c ? REPLAY_DONE : REPLAY_FAILED;
     while (c && status == REPLAY_DONE && (step = log_cursor_next(c, &item)) != LOG_END) {
         if (step == LOG_FAULT) {
@@ -120,7 +129,13 @@ static uint64_t lane_newest(const struct cut_run *run, uint32_t i, uint32_t peer
         const struct cut_message *m = &lane->messages[n];
         if (m->index <= shard->index && m->peer == peer && m->sent == sent) return m->sequence;
     }
-    return sent ? shard->sent[peer] : shard->seen[peer];
+    uint64_t older = sent ? shard->sent[peer] : shard->seen[peer];
+    if (!sent || older > 0 || !lane->begun_late) return older;
+    for (uint64_t n = 0; n < lane->count; n++) {
+        const struct cut_message *m = &lane->messages[n];
+        if (m->sent && m->peer == peer) return m->sequence - 1;
+    }
+    return UINT64_MAX; /* nothing was sent since: all that was seen had been sent before */
 }
 
 /* The record before the one in which shard i saw a message of `peer` above `sequence`. */

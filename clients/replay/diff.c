@@ -246,6 +246,10 @@ int replay_diff(struct replay *r) {
         return replay_usage(r, "diff needs two sources (and --at), or one and --from (and --to)");
     }
     int status = replay_open_folded(r);
+    const struct moment *const moments[] = {&at, &from, &to};
+    for (int i = 0; status == REPLAY_DONE && i < 3; i++) {
+        status = replay_moment_reached(r, moments[i]);
+    }
     if (status != REPLAY_DONE) return status;
     struct diff *d = calloc(1, sizeof *d);
     if (!d) return REPLAY_FAILED;

@@ -35,6 +35,18 @@ static const char export_csv_fields[] =
     "shard,index,time_ms,subject,version,action,state,cause_kind,cause,info.store,info.customer,"
     "info.currency,info.total,info.amount,info.captured,info.refunded,info.reason";
 
+/* What every event has or may have, beside what its kind adds below "info.". */
+static bool writer_knows(const char *field) {
+    static const char *const names[] = {
+        "shard", "index", "time_ms", "subject", "version", "action", "state", "cause",
+        "cause_kind", "trace", "store", "customer", "republished"};
+    if (strncmp(field, "info.", 5) == 0 && field[5]) return true;
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        if (strcmp(field, names[i]) == 0) return true;
+    }
+    return false;
+}
+
 static bool writer_wants(struct export_writer *w, const char *fields, char *error,
                          size_t error_bytes) {
     while (*fields) {
@@ -43,7 +55,14 @@ static bool writer_wants(struct export_writer *w, const char *fields, char *erro
             snprintf(error, error_bytes, "\"%.60s\" is no list of fields", fields);
             return false;
         }
-        snprintf(w->wanted[w->wanted_count++], EXPORT_NAME_BYTES, "%.*s", (int)size, fields);
+        char *wanted = w->wanted[w->wanted_count++];
+        snprintf(wanted, EXPORT_NAME_BYTES, "%.*s", (int)size, fields);
+        if (!writer_knows(wanted)) {
+            snprintf(error, error_bytes, "\"%.60s\" is no field of an event: there are shard, "
+                     "index, time_ms, subject, version, action, state, cause, cause_kind, trace, "
+                     "store, customer, republished, and info.NAME", wanted);
+            return false;
+        }
         fields += size + (fields[size] == ',');
     }
     return true;

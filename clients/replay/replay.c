@@ -1,6 +1,7 @@
 #include "clients/replay/replay.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <locale.h>
 #include <pthread.h>
 #include <signal.h>
@@ -91,6 +92,29 @@ bool replay_moment(const struct replay *r, const char *name, struct moment *mome
     if (!text || moment_parse(text, text_now_ms(), moment, error, sizeof error)) return true;
     replay_usage(r, "--%s: %s", name, error);
     return false;
+}
+
+int replay_moment_reached(const struct replay *r, const struct moment *moment) {
+    const struct source *source = &r->source;
+    uint64_t first, last, newest = 0;
+    if (moment->kind != MOMENT_INDEX) return REPLAY_DONE;
+    for (uint32_t i = 0; i < source->count; i++) {
+        log_source_range(source->shards[i].log, &first, &last);
+        if (last > newest) newest = last;
+        for (uint32_t n = 0; n < moment->named_count; n++) {
+            if (moment->named[n].shard != source->shards[i].number ||
+                moment->named[n].index <= last) {
+                continue;
+            }
+            replay_error(r, "shard %u has no record %" PRIu64 ": its log ends with %" PRIu64,
+                         source->shards[i].number, moment->named[n].index, last);
+            return REPLAY_NOT_THERE;
+        }
+    }
+    if (!moment->indexed || moment->index <= newest) return REPLAY_DONE;
+    replay_error(r, "no shard has a record %" PRIu64 ": the longest log ends with %" PRIu64,
+                 moment->index, newest);
+    return REPLAY_NOT_THERE;
 }
 
 bool replay_int(const struct replay *r, const char *name, int64_t *value) {

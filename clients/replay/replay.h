@@ -70,6 +70,9 @@ int replay_fetch_states(const struct replay *r, struct source *source);
 /* Reads --name as a moment (kind MOMENT_NONE when it is absent). False after the error was
  * printed. */
 bool replay_moment(const struct replay *r, const char *name, struct moment *moment);
+/* Of a source that is open: do the logs have the records that it names? One without a shard is to
+ * be in the longest log. REPLAY_DONE, or REPLAY_NOT_THERE after it was told. */
+int replay_moment_reached(const struct replay *r, const struct moment *moment);
 bool replay_int(const struct replay *r, const char *name, int64_t *value);
 bool replay_key(const struct replay *r, const char *text, struct id128 *key);
 

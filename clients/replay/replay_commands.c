@@ -6,7 +6,7 @@ const struct args_option replay_global_options[] = {
     {"quiet", 'q', NULL, "no progress, and only what was asked for", NULL},
     {"shard", 's', "N", "only this shard", NULL},
     {"threads", 0, "N", "shards at a time (default: one per core)", NULL},
-    {"memory", 0, "MIB", "of orders' blocks in memory, all shards together (default 256); more go "
+    {"memory", 0, "MIB", "of orders' blocks in memory, all shards together (default 192); more go "
      "to a scratch file", NULL},
     {"scratch", 0, "DIR", "where that file is made (default TMPDIR or /tmp)", "@file"},
     {"patience", 0, "TIME", "how long a node that is read from may be away (default 30s)", NULL},

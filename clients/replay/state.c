@@ -142,7 +142,8 @@ static int state_of_orders(struct replay *r, const struct moment *at) {
             } else if (r->json) {
                 replay_print_json(encode_order_json(order), status);
             } else {
-                draw_order(r, order, h.events[h.count - 1].time_ms);
+                draw_order(r, order, at->kind == MOMENT_NONE ? text_now_ms()
+                                                             : h.events[h.count - 1].time_ms);
             }
             free(order);
             replay_history_free(&h);
@@ -160,6 +161,7 @@ int replay_state(struct replay *r) {
         return replay_usage(r, "state needs either keys of orders, or --all, or --stores");
     }
     int status = all ? replay_open_folded(r) : replay_open_source(r);
+    if (status == REPLAY_DONE) status = replay_moment_reached(r, &at);
     if (status != REPLAY_DONE) return status;
     return all ? state_of_all(r, &at) : state_of_orders(r, &at);
 }

@@ -331,6 +331,8 @@ int replay_stats(struct replay *r) {
         status = replay_usage(r, text ? "--bucket: \"%.40s\" is not a time such as 1s or 5m"
                                       : "--from: stats begin at a time", text);
     }
+    const char *plot = args_value(&r->args, "plot");
+    if (status == REPLAY_DONE && plot) status = stats_plot_check(r, plot);
     if (status == REPLAY_DONE) status = replay_open_source(r);
     if (status == REPLAY_DONE && !stats_span(r, run, &to, &begin_ms, &end_ms, &total)) {
         status = REPLAY_FAILED;

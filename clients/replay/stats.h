@@ -51,6 +51,8 @@ void stats_merge(struct stats *s, const struct stats *other);
 /* The report, and the drawing into a PNG or SVG file by gnuplot. */
 void stats_print(const struct replay *r, const struct stats *s, uint32_t stores_shown);
 json_t *stats_json(const struct stats *s, uint32_t stores_shown);
+/* Before anything is read: is it the name of such a file? REPLAY_DONE, or told. */
+int stats_plot_check(const struct replay *r, const char *path);
 int stats_plot(const struct replay *r, const struct stats *s, const char *path);
 
 #endif

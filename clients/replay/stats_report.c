@@ -283,13 +283,21 @@ static void plot_durations(FILE *gnuplot, const struct stats *s) {
     }
 }
 
-int stats_plot(const struct replay *r, const struct stats *s, const char *path) {
-    size_t n = strlen(path);
-    bool svg = n > 4 && strcmp(path + n - 4, ".svg") == 0;
+static bool plot_ends_with(const char *path, const char *ending) {
+    size_t n = strlen(path), m = strlen(ending);
+    return n > m && strcmp(path + n - m, ending) == 0;
+}
+
+int stats_plot_check(const struct replay *r, const char *path) {
     if (strpbrk(path, "'\"\\\n")) {
-        replay_error(r, "--plot: the name of the file must not hold quotes");
-        return REPLAY_USAGE;
+        return replay_usage(r, "--plot: the name of the file must not hold quotes");
     }
+    if (plot_ends_with(path, ".svg") || plot_ends_with(path, ".png")) return REPLAY_DONE;
+    return replay_usage(r, "--plot: \"%.100s\" ends neither with .png nor with .svg", path);
+}
+
+int stats_plot(const struct replay *r, const struct stats *s, const char *path) {
+    bool svg = plot_ends_with(path, ".svg");
     FILE *gnuplot = popen("gnuplot", "w");
     if (!gnuplot) {
         replay_error(r, "gnuplot cannot be started: %s", strerror(errno));

@@ -298,7 +298,8 @@ static int verify_against(struct verify *v, const char *other, json_t *told) {
         json_array_append_new(told, json_pack("{s:s, s:i, s:I, s:s, s:b}", "against", other,
                               "shard", (int)r->source.shards[i].number, "index",
                               (json_int_t)o->index[i], "hash", hash_text(&o->hash[i][0], text),
-                              "equal", o->hash[i][0].low == o->hash[i][1].low &&
+                              "equal", o->known[i] &&
+                                  o->hash[i][0].low == o->hash[i][1].low &&
                                   o->hash[i][0].high == o->hash[i][1].high));
     }
     source_close(&o->source);
@@ -328,7 +329,20 @@ static json_t *verify_shard_json(const struct verify_shard *s, bool with_hash) {
     return json;
 }
 
-static void verify_print(const struct verify *v, uint64_t took_ns) {
+/* At which records others were compared, and found equal. */
+static void verify_print_against(const struct replay *r, const json_t *against) {
+    size_t i;
+    json_t *one;
+    json_array_foreach(against, i, one) {
+        if (!json_is_true(json_object_get(one, "equal"))) continue; /* a fault tells */
+        printf("shard %" JSON_INTEGER_FORMAT " at record %" JSON_INTEGER_FORMAT ": %sthe same "
+               "state%s as %s\n", json_integer_value(json_object_get(one, "shard")),
+               json_integer_value(json_object_get(one, "index")), REPLAY_STYLE(r, "32"),
+               REPLAY_PLAIN(r), json_string_value(json_object_get(one, "against")));
+    }
+}
+
+static void verify_print(const struct verify *v, const json_t *against, uint64_t took_ns) {
     static const char *const heads[] = {"shard", "records", "events", "orders", "snapshots",
                                         "size"};
     struct replay *r = v->replay;
@@ -362,6 +376,7 @@ static void verify_print(const struct verify *v, uint64_t took_ns) {
     printf("%s messages between shards. %s events in %.2f s, %s/s.\n",
            text_count(text, v->messages), text_count(count, events), seconds,
            text_count(rate, seconds > 0 ? (uint64_t)((double)events / seconds) : 0));
+    verify_print_against(r, against);
     if (v->faults == 0) {
         printf("%sNo fault found.%s\n", REPLAY_STYLE(r, "32"), REPLAY_PLAIN(r));
     } else {
@@ -373,7 +388,7 @@ static void verify_print(const struct verify *v, uint64_t took_ns) {
 static int verify_report(struct verify *v, json_t *against, uint64_t took_ns) {
     int status = v->faults ? REPLAY_FOUND : REPLAY_DONE;
     if (!v->json) {
-        verify_print(v, took_ns);
+        verify_print(v, against, took_ns);
         return status;
     }
     json_t *shards = json_array();
@@ -406,6 +421,7 @@ int replay_verify(struct replay *r) {
     json_t *against = json_array();
     uint64_t began_ns = text_mono_ns();
     status = verify_begin(&v, &at);
+    if (status == REPLAY_DONE) status = replay_moment_reached(r, &at);
     if (status == REPLAY_DONE) {
         status = replay_run(r, v.count, "verifying", "records", verify_records(&v), verify_shard,
                             &v);
@@ -440,6 +456,7 @@ int replay_hash(struct replay *r) {
     char text[33];
     if (!replay_moment(r, "at", &at)) return REPLAY_USAGE;
     int status = replay_open_folded(r);
+    if (status == REPLAY_DONE) status = replay_moment_reached(r, &at);
     if (status != REPLAY_DONE) return status;
     for (uint32_t i = 0; i < r->source.count; i++) {
         log_source_range(r->source.shards[i].log, &first, &last);

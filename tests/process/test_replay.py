@@ -273,6 +273,18 @@ def test_questions(data, lines):
         check(state['version'] >= e['version'] and state['last_index'] == e['index'],
               f'state at {at}')
     check(replay('history', data, '0' * 25 + '1', expect=4).returncode == 4, 'an unknown order')
+    newest = max(e['index'] for e in lines if e['shard'] == 1)
+    for ask in (('state', data, key), ('show', data, key), ('hash', data)):
+        for at in ('1:999999', '999999'):
+            told = replay(*ask, '--at', at, expect=4).stderr
+            check('log' in told and 'ends with' in told, f'{ask[0]}: no record {at}')
+    check(replay('hash', data, '--at', f'1:{newest}').stdout, 'the newest record is there')
+    told = replay('export', data, '--fields', 'index,kind', expect=2).stderr
+    check('"kind" is no field' in told, 'a field that is none is refused')
+    told = replay('stats', data, '--plot', 'year.gif', expect=2).stderr
+    check('.png' in told and not Path('year.gif').exists(), 'only PNG and SVG are drawn')
+    told = replay('verify', data, '--against', data).stdout
+    check(told.count('the same state as') == 2, 'verify tells where it compared')
     placed = [e for e in lines if e['action'] == 'order_placed']
     stats = replay_json('stats', data, '--stores', '100000')
     check(stats['kinds']['order_placed'] == len(placed), 'stats count what was placed')
@@ -348,6 +360,8 @@ def test_live_and_restore(work):
         check(report['sound'], f'live: {report["faults"][:3]}')
         if runs % 3 == 1:
             replay('backup', data, backup, '-q', *(['--base'] if runs == 4 else []))
+            report = replay_json('verify', backup)
+            check(report['sound'], f'a backup of a loaded node: {report["faults"][:3]}')
         runs += 1
     check(runs > 3, 'the node was looked at under load')
     node.stop()
