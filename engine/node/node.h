@@ -61,7 +61,10 @@ struct node {
     struct node_peers *peers;
     struct leaders leaders;
     struct tls_options tls;
-    pthread_mutex_t topology_mutex;    /* guards `topology` and the coming and going of replicas */
+    pthread_mutex_t topology_mutex;    /* guards `topology` and the coming and going of replicas,
+                                          which wait for nng's threads: never taken on those */
+    atomic_ullong topology_version;    /* of `topology`, for those; 0 = none yet */
+    atomic_uint topology_level;        /* the same */
     struct cluster_topology *topology; /* as applied last */
     atomic_bool unplaced[LOCAL_SHARDS_SLOTS];      /* it runs here, the topology has it elsewhere */
     int64_t leaderless_since_ms[LOCAL_SHARDS_SLOTS]; /* of those: see letting_go.h */

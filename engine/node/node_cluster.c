@@ -297,6 +297,13 @@ static void cluster_start_unplaced(struct node *n, const struct cluster_topology
     cluster_place(n, t);
 }
 
+/* The topology_mutex is held. */
+static void cluster_keep(struct node *n, struct cluster_topology *t) {
+    n->topology = t;
+    atomic_store(&n->topology_level, t->level);
+    atomic_store(&n->topology_version, t->version);
+}
+
 int node_cluster_start(struct node *n, struct cluster_topology *t, char *error,
                        size_t error_bytes) {
     node_peers_start(n->peers);
@@ -314,7 +321,7 @@ int node_cluster_start(struct node *n, struct cluster_topology *t, char *error,
     pthread_mutex_lock(&n->topology_mutex);
     int code = cluster_take_replicas(n, t, error, error_bytes);
     if (code == EXIT_DONE) cluster_start_unplaced(n, t);
-    if (code == EXIT_DONE) n->topology = t;
+    if (code == EXIT_DONE) cluster_keep(n, t);
     pthread_mutex_unlock(&n->topology_mutex);
     node_peers_set_document(n->peers, t->version);
     if (code == EXIT_DONE && n->keeper && cluster_keeper_start(n->keeper, error, error_bytes) != 0)
@@ -351,7 +358,7 @@ int node_apply(struct node *n, struct cluster_topology *t, char *error, size_t e
         code = cluster_take(n, t, error, error_bytes);
         if (code == EXIT_DONE) {
             unused = n->topology;
-            n->topology = t;
+            cluster_keep(n, t);
             node_peers_set_document(n->peers, t->version);
         } else {
             unused = NULL; /* stays the caller's */

@@ -316,10 +316,8 @@ static void status_cluster(struct status *s, struct node *n) {
     if (!n->peers) return;
     struct node_peers_seen *seen = calloc(NODES_MAX, sizeof *seen);
     uint32_t count = seen ? node_peers_seen(n->peers, seen, NODES_MAX) : 0;
-    pthread_mutex_lock(&n->topology_mutex);
-    status_uint(s, "document", n->topology ? n->topology->version : 0);
-    status_uint(s, "level", program_level(n->topology ? n->topology->level : 0));
-    pthread_mutex_unlock(&n->topology_mutex);
+    status_uint(s, "document", atomic_load(&n->topology_version));
+    status_uint(s, "level", program_level((uint8_t)atomic_load(&n->topology_level)));
     status_key(s, "nodes");
     msgpack_write_array(&s->w, count);
     for (uint32_t i = 0; i < count; i++) {

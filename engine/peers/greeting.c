@@ -6,6 +6,7 @@
 #include "engine/base/log.h"
 #include "engine/base/program.h"
 #include "engine/peers/node_peers_private.h"
+#include "engine/wire/tls.h"
 
 enum {
     GREETING_SPACING_MS = 5,        /* between two hellos, however much changes */
@@ -167,7 +168,8 @@ static void greeting_look_after(struct node_peers *p, uint32_t node, int64_t now
     bool fell_silent = silent && !s->silent;
     bool deaf = s && !silent && now_ms - s->heard_us_ms > PEER_SILENT_MS;
     if (s && s->dialled_ms == 0) s->dialled_ms = now_ms; /* begun with set_nodes */
-    bool redial = (silent || deaf) && now_ms - s->dialled_ms >= PEER_REDIAL_MS;
+    int64_t every_ms = tls_is_wanted(p->options.listen) ? PEER_REDIAL_TLS_MS : PEER_REDIAL_MS;
+    bool redial = (silent || deaf) && now_ms - s->dialled_ms >= every_ms;
     bool back = s && s->back && !silent;
     if (back) s->back = false;
     if (back && !transport_is_up(p->messages, node)) redial = true;

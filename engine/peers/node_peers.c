@@ -255,9 +255,9 @@ bool node_peers_set_nodes(struct node_peers *p, const struct transport_peer *nod
     pthread_mutex_lock(&p->nodes_mutex);
     if (!transport_set_peers(p->messages, nodes, count, error, error_bytes)) good = false;
     if (!transport_set_peers(p->snapshots, bulk, bulk_count, error, error_bytes)) good = false;
+    pthread_mutex_lock(&p->seen_mutex);
     p->nodes_count = count;
     for (uint32_t i = 0; i < count; i++) p->nodes[i] = nodes[i].node;
-    pthread_mutex_lock(&p->seen_mutex);
     node_peers_know(p);
     pthread_mutex_unlock(&p->seen_mutex);
     pthread_mutex_unlock(&p->nodes_mutex);
@@ -321,7 +321,8 @@ void node_peers_stats(struct node_peers *p, struct node_peers_stats *stats) {
 uint32_t node_peers_seen(struct node_peers *p, struct node_peers_seen *seen, uint32_t max) {
     uint32_t count = 0;
     int64_t now_ms = clock_mono_ms();
-    pthread_mutex_lock(&p->nodes_mutex);
+    /* Not the nodes_mutex: this runs on nng's threads, and who holds that one may be closing a
+     * socket, which ends when those threads have come back. */
     pthread_mutex_lock(&p->seen_mutex);
     for (uint32_t i = 0; i < p->nodes_count && count < max; i++) {
         if (p->nodes[i] == p->options.node) continue;
@@ -338,6 +339,5 @@ uint32_t node_peers_seen(struct node_peers *p, struct node_peers_seen *seen, uin
         out->level_max = s->level_max;
     }
     pthread_mutex_unlock(&p->seen_mutex);
-    pthread_mutex_unlock(&p->nodes_mutex);
     return count;
 }

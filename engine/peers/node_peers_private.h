@@ -37,8 +37,9 @@ struct node_peers {
     atomic_bool stopping, self_heard, duplicate_told;
     atomic_ullong hellos_sent, hellos_received, unwanted, refused, redials;
 
-    pthread_mutex_t nodes_mutex;   /* who changes connections; taken before seen_mutex */
-    uint32_t nodes_count;
+    pthread_mutex_t nodes_mutex;   /* who changes connections, for which it waits for nng's threads:
+                                      never taken on one of those. Before seen_mutex */
+    uint32_t nodes_count;          /* changed with both mutexes held, read with one of them */
     uint32_t nodes[NODES_MAX];     /* this one included */
 
     pthread_mutex_t seen_mutex;    /* guards `seen` */

@@ -3,10 +3,12 @@
 #include <nng/nng.h>
 #include <nng/protocol/pipeline0/pull.h>
 #include <nng/protocol/pipeline0/push.h>
+#include <pthread.h>
 #include <sched.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include "engine/base/check.h"
 #include "engine/limits.h"
@@ -19,6 +21,12 @@ enum {
     TRANSPORT_RECONNECT_MS_MAX = 200,
     TRANSPORT_PATIENT_MS = 1000
 };
+
+/* nng 1.5.2 sends a message in pieces. Of a connection that is closed between two of them it never
+ * ends the rest, and its thread that frees connections waits for that for ever. So a socket that is
+ * not needed any more gets so long to send what it has taken, or to get stuck with it, and is
+ * closed by a thread that nobody waits for. */
+enum { TRANSPORT_LINGER_MS = 300 };
 
 /* The way to one other node. Sockets change only when nobody is inside: see transport_enter(). */
 struct transport_lane {
@@ -42,6 +50,7 @@ struct transport {
     atomic_bool stopped;
     atomic_ullong sent, sent_bytes, lost, received, received_bytes, foreign, stray, malformed;
     atomic_ullong connects;
+    atomic_uint closing;                  /* sockets that linger */
     struct transport_lane lanes[NODES_MAX];
 };
 
@@ -209,13 +218,40 @@ static int transport_lane_open(struct transport_lane *lane, uint32_t node, const
     return rc;
 }
 
+struct transport_lingering { struct transport *transport; nng_socket socket; };
+
+static void *transport_linger(void *arg) {
+    struct transport_lingering *l = arg;
+    usleep(TRANSPORT_LINGER_MS * 1000);
+    nng_close(l->socket);
+    atomic_fetch_sub(&l->transport->closing, 1);
+    free(l);
+    return NULL;
+}
+
+/* Closes it later, on a thread of its own; at once where there is none. */
+static void transport_close_later(struct transport *t, nng_socket socket) {
+    pthread_t thread;
+    struct transport_lingering *l = malloc(sizeof *l);
+    if (l) *l = (struct transport_lingering){t, socket};
+    atomic_fetch_add(&t->closing, 1);
+    if (l && pthread_create(&thread, NULL, transport_linger, l) == 0) {
+        pthread_detach(thread);
+        return;
+    }
+    free(l);
+    nng_close(socket);
+    atomic_fetch_sub(&t->closing, 1);
+}
+
 static void transport_lane_close(struct transport_lane *lane) {
     atomic_store(&lane->node, 0);
     while (atomic_load(&lane->users) != 0) sched_yield();
-    nng_close(lane->socket);
+    nng_socket socket = lane->socket;
     lane->socket.id = 0;
-    atomic_store(&lane->socket_id, 0);
+    atomic_store(&lane->socket_id, 0); /* what it still tells is not this lane's any more */
     atomic_store(&lane->pipe_id, 0);
+    if (socket.id != 0) transport_close_later(lane->transport, socket);
 }
 
 static const struct transport_peer *transport_find(const struct transport_peer *peers,
@@ -352,6 +388,7 @@ void transport_close(struct transport *t) {
     for (uint32_t i = 0; i < NODES_MAX; i++) {
         if (atomic_load(&t->lanes[i].node) != 0) transport_lane_close(&t->lanes[i]);
     }
+    while (atomic_load(&t->closing) != 0) usleep(1000); /* their callbacks come back here */
     if (t->pull.id != 0) nng_close(t->pull);
     if (t->aio) nng_aio_free(t->aio);
     free(t);

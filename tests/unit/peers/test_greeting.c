@@ -94,6 +94,18 @@ static void strangers_take_no_place(void **state) {
     close_peers(&h);
 }
 
+/* Whoever changes connections waits for nng's threads, and on those it is asked who is seen. */
+static void who_is_seen_is_told_while_connections_change(void **state) {
+    static struct heard h;
+    struct node_peers_seen seen[NODES_MAX];
+    open_peers(&h);
+    hello_from(&h, 3);
+    pthread_mutex_lock(&h.peers->nodes_mutex);
+    assert_int_equal(node_peers_seen(h.peers, seen, NODES_MAX), KNOWN - 1);
+    pthread_mutex_unlock(&h.peers->nodes_mutex);
+    close_peers(&h);
+}
+
 static void who_leaves_is_forgotten(void **state) {
     static struct heard h;
     open_peers(&h);
@@ -113,6 +125,7 @@ static void who_leaves_is_forgotten(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(strangers_take_no_place),
+        cmocka_unit_test(who_is_seen_is_told_while_connections_change),
         cmocka_unit_test(who_leaves_is_forgotten),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
