@@ -86,8 +86,6 @@
 #define PEER_HELLO_MS 200             /* a node says hello this often, and when something changes */
 #define PEER_SILENT_MS 1500           /* not heard for so long: nobody is sent there */
 #define PEER_REDIAL_MS 1000           /* a silent node is dialled anew this often */
-#define PEER_REDIAL_TLS_MS 5000       /* the same with encryption: greetings of TLS take their time,
-                                         and one that is broken off has to begin again */
 #define CATCH_UP_BYTES_PER_SECOND (32u << 20) /* default bound of what followers are sent from
                                                  the log */
 #define SNAPSHOT_MESSAGE_BYTES_MAX (2u << 20) /* a piece of a stored state on its way */

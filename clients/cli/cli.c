@@ -130,6 +130,11 @@ static int cli_failed(struct cli *cli, const jumun_result *r, const jumun_key *o
     if (r->code == JUMUN_VERSION_CONFLICT) {
         fprintf(stderr, "The order's version is %u.\n", r->version);
     }
+    if (r->code == JUMUN_READ_ONLY) {
+        fprintf(stderr, "%s is a replica: give --endpoint the address of a node (its port is 7400 "
+                        "by default), or ask the replica with --replica %s and orders, stats, lag, "
+                        "watch or import.\n", cli->endpoint, cli->endpoint);
+    }
     if (r->retry_after_ms) {
         fprintf(stderr, "Retry in %s.\n", text_span(span, r->retry_after_ms));
     }

@@ -95,6 +95,16 @@ static bool read_reply(struct cluster_answer *a, size_t bytes) {
     return read_result(&r, a);
 }
 
+/* A replica tells tokens as well: five fields. */
+static bool is_of_replica(const void *answer, size_t bytes) {
+    struct msgpack_reader r;
+    uint32_t fields;
+    uint64_t version;
+    msgpack_reader_init(&r, answer, bytes);
+    return msgpack_read_array(&r, &fields) == MSGPACK_OK && fields == 5 &&
+           msgpack_read_uint(&r, &version) == MSGPACK_OK;
+}
+
 bool cluster_ask(struct cli *cli, const char *address, const struct cluster_call *call,
                  uint32_t timeout_ms, struct cluster_answer *a) {
     size_t bytes = 0;
@@ -108,9 +118,12 @@ bool cluster_ask(struct cli *cli, const char *address, const struct cluster_call
                   &bytes, &sent, a->sentence, sizeof a->sentence))
         return false;
     if (read_reply(a, bytes)) return true;
+    bool replica = is_of_replica(a->bytes, bytes);
     cluster_answer_free(a);
     a->code = UINT32_MAX;
-    snprintf(a->sentence, sizeof a->sentence, "the answer is not understood");
+    snprintf(a->sentence, sizeof a->sentence, "%s",
+             replica ? "this is a replica: give the address of a node"
+                     : "the answer is not understood");
     return false;
 }
 

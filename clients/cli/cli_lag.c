@@ -43,6 +43,27 @@ static void lag_shard(struct lag *l, const char *replica, const msgpack_object *
     table_cell(l->table, NULL, "%s", partial ? "importing" : "");
 }
 
+/* A replica that is away is a line of its own, and a sentence on stderr. */
+static int lag_no_answer(struct lag *l, const char *replica, int code) {
+    char span[TEXT_BYTES];
+    const char *name = jumun_result_name(code);
+    if (code == JUMUN_NOT_SENT) {
+        cli_error(l->cli, "%s: no replica answers there within %s [%d %s]", replica,
+                  text_span(span, l->cli->timeout_ms), code, name);
+    } else {
+        cli_error(l->cli, "%s: %s [%d %s]", replica, jumun_result_text(code), code, name);
+    }
+    if (l->list) {
+        json_array_append_new(l->list, json_pack("{s:s, s:i, s:s}", "replica", replica, "code",
+                                                 code, "name", name));
+        return cli_exit_of(code);
+    }
+    table_cell(l->table, NULL, "%s", replica);
+    for (int i = 0; i < 4; i++) table_cell(l->table, NULL, "-");
+    table_cell(l->table, "31", "no answer");
+    return cli_exit_of(code);
+}
+
 static int lag_replica(struct lag *l, const char *replica) {
     jumun_query query = {.kind = JUMUN_REPLICA_STATUS};
     jumun_answer *a;
@@ -53,8 +74,7 @@ static int lag_replica(struct lag *l, const char *replica) {
     int code = jumun_query_run(q, &query, &a), status = CLI_DONE;
     msgpack_unpacked_init(&unpacked);
     if (code != JUMUN_OK) {
-        fprintf(stderr, "%s: ", replica);
-        status = cli_query_failed(l->cli, code, a);
+        status = lag_no_answer(l, replica, code);
     } else if (msgpack_unpack_next(&unpacked, a->value, a->value_bytes, &offset) ==
                MSGPACK_UNPACK_SUCCESS) {
         const msgpack_object *shards = value_at(&unpacked.data, "shards");

@@ -18,6 +18,7 @@
 enum {
     LINK_ATTEMPT_MS = 2000,        /* beyond what the node may take for the answer */
     LINK_LOOK_MS = 2000,           /* one question about where the feed is */
+    LINK_LOOK_TLS_MS = 8000,       /* the same where a greeting with certificates comes first */
     LINK_PAUSE_MS = 200,           /* between two attempts */
     LINK_GLANCE_MS = 100           /* how often a wait looks whether the user had enough */
 };
@@ -73,6 +74,10 @@ const char *feed_link_node(const struct feed_link *l) { return l->node; }
 
 /* -- where the feed is ------------------------------------------------------------------------ */
 
+static uint32_t link_look_ms(const char *url) {
+    return tls_is_wanted(url) ? LINK_LOOK_TLS_MS : LINK_LOOK_MS;
+}
+
 static int link_find(const struct feed_link *l, char feed[ENDPOINT_BYTES_MAX], char *error,
                      size_t error_bytes) {
     static const uint8_t request[] = {0x93, PROTOCOL_VERSION, 0xc0, 0x91, 0x91,
@@ -85,8 +90,8 @@ static int link_find(const struct feed_link *l, char feed[ENDPOINT_BYTES_MAX], c
         snprintf(feed, ENDPOINT_BYTES_MAX, "%s", l->node);
         return 0;
     }
-    if (!raw_call(l->node, LINK_LOOK_MS, request, sizeof request, &reply, &bytes, &sent, why,
-                  sizeof why)) {
+    if (!raw_call(l->node, link_look_ms(l->node), request, sizeof request, &reply, &bytes, &sent,
+                  why, sizeof why)) {
         return link_fail(l, error, error_bytes, why);
     }
     bool found = feed_endpoint_decode(reply, bytes, l->node, feed);
@@ -110,8 +115,8 @@ static int link_hello(struct feed_link *l, const char *feed, struct feed_link_he
     msgpack_write_array(&w, 2);
     msgpack_write_uint(&w, FEED_VERSION);
     msgpack_write_uint(&w, FEED_HELLO);
-    if (!raw_call(feed, LINK_LOOK_MS, request, msgpack_writer_size(&w), &reply, &bytes, &sent, why,
-                  sizeof why)) {
+    if (!raw_call(feed, link_look_ms(feed), request, msgpack_writer_size(&w), &reply, &bytes,
+                  &sent, why, sizeof why)) {
         return link_fail(l, error, error_bytes, why);
     }
     bool read = feed_reply_decode(reply, bytes, FEED_HELLO, FEED_RECORDS, &answer) &&
@@ -165,11 +170,12 @@ static struct feed_link *link_new(const char *node, char *error, size_t error_by
     if (!l) return NULL;
     pthread_mutex_init(&l->lock, NULL);
     snprintf(l->node, sizeof l->node, "%s", node);
-    bool plain = strncmp(node, "tcp://", 6) == 0 || strncmp(node, "ipc://", 6) == 0 ||
-                 strncmp(node, "inproc://", 9) == 0;
-    if (strlen(node) < sizeof l->node && plain) return l;
-    if (plain) snprintf(error, error_bytes, "%.100s...: the address is too long", node);
-    else link_fail(l, error, error_bytes, "an address is needed such as tcp://host:7400");
+    bool known = strncmp(node, "tcp://", 6) == 0 || strncmp(node, "ipc://", 6) == 0 ||
+                 strncmp(node, "inproc://", 9) == 0 || tls_is_wanted(node);
+    if (strlen(node) < sizeof l->node && known) return l;
+    if (known) snprintf(error, error_bytes, "%.100s...: the address is too long", node);
+    else link_fail(l, error, error_bytes, "an address is needed such as tcp://host:7400 or "
+                       "tls+tcp://host:7400");
     feed_link_close(l);
     return NULL;
 }

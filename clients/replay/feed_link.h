@@ -38,7 +38,8 @@ struct feed_link_hello {
 /* Whether a word names an endpoint rather than a directory. */
 bool feed_link_is_one(const char *text);
 
-/* `node`: "tcp://host:port", the general endpoint or the feed's own. NULL with a sentence. */
+/* `node`: "tcp://host:port" or "tls+tcp://host:port" (engine/wire/tls.h: certificates from the
+ * environment), the general endpoint or the feed's own. NULL with a sentence. */
 struct feed_link *feed_link_open(const char *node, struct feed_link_hello *hello, char *error,
                                  size_t error_bytes);
 /* To somebody else who answers questions at `url`, and need not be there yet. NULL with a

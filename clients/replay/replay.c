@@ -323,6 +323,14 @@ static bool replay_colors(struct replay *r) {
     return true;
 }
 
+/* For whatever opens a connection: it looks into the environment. */
+static void replay_certificates(const struct replay *r) {
+    const char *v;
+    if ((v = args_value(&r->args, "tls-ca"))) setenv("JUMUN_TLS_CA", v, 1);
+    if ((v = args_value(&r->args, "tls-cert"))) setenv("JUMUN_TLS_CERT", v, 1);
+    if ((v = args_value(&r->args, "tls-key"))) setenv("JUMUN_TLS_KEY", v, 1);
+}
+
 /* REPLAY_DONE, or the status to leave with. */
 static int replay_globals(struct replay *r) {
     /* Called twice, for options before the command's name and behind it: what was given stays. */
@@ -334,6 +342,7 @@ static int replay_globals(struct replay *r) {
     if (args_value(&r->args, "scratch")) r->scratch = args_value(&r->args, "scratch");
     if (!r->scratch) r->scratch = getenv("TMPDIR");
     if (!r->scratch) r->scratch = "/tmp";
+    replay_certificates(r);
     if (!replay_colors(r)) return replay_usage(r, "--color: is auto, always or never");
     if (!replay_int(r, "threads", &threads) || !replay_int(r, "memory", &memory_mib)) {
         return REPLAY_USAGE;

@@ -214,8 +214,11 @@ static void client_on_map(void *arg, const jumun_result *result, const void *val
     bool first = atomic_load(&router->map) == NULL;
     if (result->code == JUMUN_OK && value && shard_router_install(router, value, value_bytes)) {
         first = false;
-    } else if (first && (result->code == JUMUN_OK || (result->code >= 50 && result->code < 100))) {
-        /* A node that has no map, or one of another shape, still routes what it is sent. */
+    } else if (first && (result->code == JUMUN_OK || (result->code >= 50 && result->code < 100) ||
+                         (result->code == JUMUN_READ_ONLY &&
+                          atomic_load(&client->shared.nodes.count) == 1))) {
+        /* A node that has no map, or one of another shape, still routes what it is sent. A replica
+         * that is the only address says to each command what it is. */
         shard_router_install(router, NULL, 0);
     } else if (result->code != JUMUN_CLOSED) {
         node_list_failed(&client->shared.nodes, atomic_load(&client->map_asked));

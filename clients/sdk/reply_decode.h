@@ -21,6 +21,7 @@ struct reply {
     uint32_t leader_bytes;
 };
 
+/* The answers of a query replica count as a refusal of the whole message, JUMUN_READ_ONLY. */
 enum reply_kind reply_open(struct reply *reply, const void *data, size_t bytes);
 
 /* The next result. Leaves result->id alone. *value is msgpack inside the message, NULL = none.

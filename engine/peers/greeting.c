@@ -10,7 +10,10 @@
 
 enum {
     GREETING_SPACING_MS = 5,        /* between two hellos, however much changes */
-    GREETING_DUPLICATE_LOG_MS = 60000
+    GREETING_DUPLICATE_LOG_MS = 60000,
+    /* PEER_REDIAL_MS with encryption: greetings of TLS take their time, and one that is broken off
+     * has to begin again. */
+    GREETING_REDIAL_TLS_MS = 5000
 };
 
 void greeting_init(struct node_peers *p) {
@@ -168,7 +171,7 @@ static void greeting_look_after(struct node_peers *p, uint32_t node, int64_t now
     bool fell_silent = silent && !s->silent;
     bool deaf = s && !silent && now_ms - s->heard_us_ms > PEER_SILENT_MS;
     if (s && s->dialled_ms == 0) s->dialled_ms = now_ms; /* begun with set_nodes */
-    int64_t every_ms = tls_is_wanted(p->options.listen) ? PEER_REDIAL_TLS_MS : PEER_REDIAL_MS;
+    int64_t every_ms = tls_is_wanted(p->options.listen) ? GREETING_REDIAL_TLS_MS : PEER_REDIAL_MS;
     bool redial = (silent || deaf) && now_ms - s->dialled_ms >= every_ms;
     bool back = s && s->back && !silent;
     if (back) s->back = false;

@@ -104,6 +104,19 @@ j 2 stats --by hour
 j 0 --json lag && json 'len(d) == 4 and all(s["behind"] == 0 for s in d)'
 j 0 lag --max-age 1m && says "$one" && says "$two"
 j 3 lag --replica tcp://127.0.0.1:1 --timeout 300ms
+says "no answer" && complains "tcp://127.0.0.1:1: no replica answers there"
+j 3 --json lag --replica "$one,tcp://127.0.0.1:1" --timeout 4s
+json 'len(d) == 3 and d[2]["name"] == "not_sent" and d[0]["behind"] == 0'
+
+# -- what only a node answers, asked of a replica
+for words in status ping top "get $key" "history $key" "store get s1" "cancel $key" \
+    "place --store s1 --currency KRW --line rice:1:100"; do
+    # shellcheck disable=SC2086
+    j 1 --endpoint "$one" $words && complains read_only && complains "$one is a replica"
+done
+j 1 --json --endpoint "$one" get "$key" && json 'd["code"] == 23 and d["name"] == "read_only"'
+j 3 --endpoint "$one" cluster status && complains "this is a replica"
+j 0 --json --endpoint "$one,$JUMUN_ENDPOINT" get "$key" && json 'd["state"] == "accepted"'
 
 # -- watch: stopped, and nothing missed
 "$jumun" --json watch store/s1 --tokens "$work/w.tokens" --count 1 >"$work/w1" 2>&1 &

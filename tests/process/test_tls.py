@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """Encryption everywhere, with a throw-away authority: three waiting nodes are formed into a
-cluster, orders are placed, a replica follows and is asked; all with
-certificates from both sides. Who has none, or one of another authority, gets nowhere.
+cluster, orders are placed, a replica follows and is asked, a log is verified over the feed; all
+with certificates from both sides. Who has none, or one of another authority, gets nowhere.
 
-  test_tls.py JUMUND JUMUN JUMUN_REPLICA JUMUN_BENCH
+  test_tls.py JUMUND JUMUN JUMUN_REPLICA JUMUN_BENCH JUMUN_REPLAY
 """
 import json
 import os
@@ -77,7 +77,7 @@ class World:
         return done.stdout
 
 
-def main(jumund, jumun, jumun_replica, jumun_bench):
+def main(jumund, jumun, jumun_replica, jumun_bench, jumun_replay):
     folder = tempfile.mkdtemp(prefix='jumun-tls-', dir=os.environ.get('TMPDIR', '/tmp'))
     w = World(folder)
     good = False
@@ -116,6 +116,12 @@ def main(jumund, jumun, jumun_replica, jumun_bench):
         cli('--timeout', '2s', 'get', keys[0], tls=ours[:2], expect=3)   # no certificate
         cli('--timeout', '2s', 'cluster', 'status', tls=options(folder, 'others'), expect=3)
 
+        w.run(jumun_replay, *ours, '--quiet', 'verify', w.urls[0], '--against', w.urls[1])
+        rows = w.run(jumun_replay, '--json', 'export', w.urls[2], '--order', keys[0], env=ours_env)
+        check('order_placed' in rows, 'a feed is read encrypted: ' + rows)
+        nobody = w.run(jumun_replay, '--patience', '1s', 'verify', w.urls[0], expect=3)
+        check('--tls-ca' in nobody, 'what is missing is said: ' + nobody)
+
         told = w.start([jumun_replica, '--data', f'{folder}/replica', '--nodes', all_urls,
                         '--listen', w.replica_url, *ours])
         check('ready' in told, 'a replica follows: ' + told)
@@ -140,6 +146,6 @@ def main(jumund, jumun, jumun_replica, jumun_bench):
 
 
 if __name__ == '__main__':
-    if len(sys.argv) != 5:
+    if len(sys.argv) != 6:
         sys.exit(__doc__)
     main(*sys.argv[1:])
