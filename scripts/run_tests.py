@@ -43,9 +43,9 @@ STAGES = [
     ('unit', 'build', ['unit'], 1, 600),
     ('fuzz', 'build', ['fuzz'], 1, 600),
     ('sim', 'build', ['sim'], 1, 900),
-    ('process', 'build', ['process'], 1, 900),
+    ('process', 'build', ['process'], 1, 1200),
     ('cluster', 'build', ['cluster'], 1, 600),
-    ('address/undefined', 'build-asan', ASAN_SUITES, 5, 1500),
+    ('address/undefined', 'build-asan', ASAN_SUITES, 5, 2000),
     ('thread', 'build-tsan', ['tsan'], 10, 900),
 ]
 # What is shown of failures at the very end: some logs are only kept by their last lines.
@@ -319,7 +319,7 @@ def parse(arguments):
             print(f'unknown argument: {argument} (see ./test --help)', file=sys.stderr)
             sys.exit(2)
     if only == 'build-asan':
-        stages = [('address/undefined', only, suites or ASAN_SUITES, 5, 1500)]
+        stages = [('address/undefined', only, suites or ASAN_SUITES, 5, 2000)]
     elif only == 'build-tsan':
         stages = [('thread', only, suites or ['tsan'], 10, 900)]
     elif suites:
