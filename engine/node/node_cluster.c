@@ -14,7 +14,8 @@
 
 enum {
     CLUSTER_SELF_PATIENCE_MS = 3000,     /* for the own hello to come back */
-    CLUSTER_HAND_OVER_PATIENCE_MS = 3000
+    CLUSTER_HAND_OVER_PATIENCE_MS = 6000,
+    CLUSTER_HAND_OVER_ASK_MS = 100
 };
 
 /* -- callbacks of the way to other nodes ------------------------------------------------------- */
@@ -432,9 +433,7 @@ static uint32_t cluster_led(struct node *n) {
     return led;
 }
 
-/* Clients notice nothing when another one leads before this one stops answering. */
-void node_cluster_hand_over(struct node *n) {
-    int64_t until_ms = clock_mono_ms() + CLUSTER_HAND_OVER_PATIENCE_MS;
+static void cluster_ask_to_hand_over(struct node *n) {
     for (uint32_t slot = 0; slot < LOCAL_SHARDS_SLOTS; slot++) {
         uint32_t number = local_shards_number(slot);
         struct shard *shard = local_shards_enter(&n->local, number);
@@ -442,7 +441,19 @@ void node_cluster_hand_over(struct node *n) {
         shard_hand_over(shard);
         local_shards_leave(&n->local, number);
     }
-    while (cluster_led(n) > 0 && clock_mono_ms() < until_ms) usleep(2000);
+}
+
+/* Clients notice nothing when another one leads before this one stops answering. Asked again and
+ * again: where the chosen one lost its election, this node may lead once more. */
+void node_cluster_hand_over(struct node *n) {
+    int64_t until_ms = clock_mono_ms() + CLUSTER_HAND_OVER_PATIENCE_MS, ask_ms = 0;
+    do {
+        if (clock_mono_ms() >= ask_ms) {
+            cluster_ask_to_hand_over(n);
+            ask_ms = clock_mono_ms() + CLUSTER_HAND_OVER_ASK_MS;
+        }
+        usleep(2000);
+    } while (cluster_led(n) > 0 && clock_mono_ms() < until_ms);
     uint32_t led = cluster_led(n);
     if (led > 0) log_warn("nobody has taken over %u shards that this node leads", led);
 }
