@@ -154,7 +154,8 @@ def test_errors(data, node, work):
     gone = replay('verify', f'tcp://127.0.0.1:{free_port()}', expect=3)
     check('refused' in gone.stderr, f'nobody there: {gone.stderr}')
     check('no shard 9' in replay('export', node.endpoint, '--shard', '9', expect=3).stderr, 'shard')
-    check('such as tcp://' in replay('hash', 'tls+tcp://127.0.0.1:1', expect=3).stderr, 'tls')
+    check('such as tcp://' in replay('hash', 'ws://127.0.0.1:1', expect=3).stderr, 'scheme')
+    check('--tls-ca' in replay('hash', 'tls+tcp://127.0.0.1:1', expect=3).stderr, 'tls')
     replay('show', node.endpoint, '01M7YHG7G67Q0GS17Q4ZVFARY4', expect=4)
     for command in ('rebuild', 'restore'):
         made = replay(command, node.endpoint, work / 'never', expect=3)
