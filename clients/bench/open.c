@@ -60,7 +60,8 @@ static void *pace(void *arg) {
     double gap_ns = 1e9 / (double)b->options.rate;
     while (!atomic_load_explicit(&b->stop, memory_order_relaxed)) {
         int64_t now = bench_now_ns();
-        uint64_t due = (uint64_t)((double)(now - begin) / gap_ns);
+        /* The first one is due at the beginning itself. */
+        uint64_t due = (uint64_t)((double)(now - begin) / gap_ns) + 1;
         for (uint32_t burst = 0; sent < due && burst < 1024; burst++, sent++)
             send_one(b, begin + (int64_t)((double)sent * gap_ns));
         if (sent >= due) {
