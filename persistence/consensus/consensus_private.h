@@ -166,6 +166,8 @@ bool consensus_rule_r3_stale_rejection(const struct consensus *c,
 bool consensus_rule_r4_vote_result_late(const struct consensus *c,
                                         const struct consensus_message *m);
 uint64_t consensus_rule_r5_commit(const struct consensus *c, uint64_t commit_index, uint64_t last);
+void consensus_rule_r7_old_term(const struct consensus *c, const struct raft_event *event,
+                                struct raft_message *answer);
 void consensus_rule_r6_snapshot_asked(struct consensus *c, const struct consensus_message *out);
 bool consensus_rule_r6_snapshot_refused(struct consensus *c, struct consensus_message *m,
                                         uint32_t messages_before);

@@ -132,6 +132,24 @@ bool consensus_rule_r6_snapshot_refused(struct consensus *c, struct consensus_me
     return true;
 }
 
+/* R7 (safety): what answers a leader of a term that is over says only so. The library leaves its
+ * last index to chance: to one that has come to lead the newer term meanwhile, a refusal of what
+ * begins at 0 looks like an acknowledgement of that index. */
+void consensus_rule_r7_old_term(const struct consensus *c, const struct raft_event *event,
+                                struct raft_message *answer) {
+    if (event->type != RAFT_RECEIVE || answer->type != RAFT_APPEND_ENTRIES_RESULT) return;
+    const struct raft_message *asked = event->receive.message;
+    uint64_t term = UINT64_MAX;
+    if (asked->type == RAFT_APPEND_ENTRIES) term = asked->append_entries.term;
+    if (asked->type == RAFT_INSTALL_SNAPSHOT) term = asked->install_snapshot.term;
+    if (!consensus_rule(c, CONSENSUS_RULE_R7) || term >= raft_current_term(&c->raft)) return;
+    struct raft_append_entries_result *result = &answer->append_entries_result;
+    uint64_t last = raft_last_index((struct raft *)(uintptr_t)&c->raft);
+    if (result->rejected == 0) last = 0;
+    else if (last >= result->rejected) last = result->rejected - 1;
+    result->last_log_index = last;
+}
+
 /* E1 (liveness): a pre-vote refused because of its low term is answered by the library with that
  * low term; a server with the longer log and the lower term would never learn, and nobody ever
  * lead. */

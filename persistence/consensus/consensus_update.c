@@ -322,7 +322,10 @@ int consensus_step(struct consensus *c, struct raft_event *event, struct record 
         c->installing = out.snapshot.metadata; /* with its configuration, until it is installed */
     }
     if (out.flags & (RAFT_UPDATE_MESSAGES)) {
-        for (unsigned i = 0; i < out.messages.n; i++) consensus_send(c, &out.messages.batch[i]);
+        for (unsigned i = 0; i < out.messages.n; i++) {
+            consensus_rule_r7_old_term(c, event, &out.messages.batch[i]);
+            consensus_send(c, &out.messages.batch[i]);
+        }
     }
     if (c->raft.state != RAFT_LEADER) c->barrier_index = c->barrier_term = 0;
     return 0;

@@ -333,6 +333,39 @@ static void r5_the_commit_index_never_goes_back(void **state) {
     world_free(&without);
 }
 
+/* The answer to an append of term 1 from a follower that has heard of term 9. Without the rule its
+ * index is what the stack held: mostly that of the answer before. */
+static uint64_t answer_to_old_term(uint32_t rules_off, uint64_t previous, uint64_t *rejected) {
+    struct world_server s;
+    follow(&s, rules_off);
+    struct record *records[] = {events(1, 2), events(1, 3), events(1, 4)};
+    append(&s, 1, 1, 1, records, 3, 4, 10);
+    world_settle(&s, 11);
+    vote(&s, 3, 9, false, 2000);
+    assert_int_equal(consensus_term(s.c), 9);
+    world_clear_out(&s);
+    append(&s, 1, previous, previous > 0 ? 1 : 0, NULL, 0, 0, 2001);
+    const struct world_sent *answer = world_last_sent(&s, 2, CONSENSUS_APPEND_RESULT);
+    assert_non_null(answer);
+    assert_int_equal(answer->m.term, 9);
+    uint64_t last = answer->m.last_index;
+    *rejected = answer->m.rejected;
+    world_free(&s);
+    return last;
+}
+
+static void r7_an_answer_to_an_old_term_acknowledges_nothing(void **state) {
+    uint64_t rejected;
+    for (int i = 0; i < 3; i++) {
+        assert_int_equal(answer_to_old_term(0, 0, &rejected), 0);
+        assert_int_equal(rejected, 0);
+        assert_int_equal(answer_to_old_term(0, 3, &rejected), 2);
+        assert_int_equal(rejected, 3);
+        assert_int_equal(answer_to_old_term(0, 9, &rejected), 4);
+        assert_int_equal(rejected, 9);
+    }
+}
+
 /* -- E: elections ------------------------------------------------------------------------------ */
 
 static uint64_t refusal_term(uint32_t rules_off) {
@@ -677,6 +710,7 @@ int main(void) {
         cmocka_unit_test(more_than_there_is_is_not_counted),
         cmocka_unit_test(r4_a_leader_drops_vote_results),
         cmocka_unit_test(r5_the_commit_index_never_goes_back),
+        cmocka_unit_test(r7_an_answer_to_an_old_term_acknowledges_nothing),
         cmocka_unit_test(e1_a_refused_pre_vote_tells_our_term),
         cmocka_unit_test(e2_a_candidate_starts_over_politely),
         cmocka_unit_test(e3_a_standby_votes),
