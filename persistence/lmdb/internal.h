@@ -15,7 +15,9 @@
 #include "persistence/lmdb/journal.h"
 #include "persistence/lmdb/storage_lmdb.h"
 
-enum { STORAGE_FORMAT = 1 };
+/* STORAGE_FORMAT_JOURNAL in the vote's identity: the end of the log may be in the journal alone, so
+ * a program that knows of none must not take the directory for whole. */
+enum { STORAGE_FORMAT = 1, STORAGE_FORMAT_JOURNAL = 2 };
 /* Leaves room for "/log-<20 digits>/data.mdb" and the longest suffix of what is set aside. */
 #define STORAGE_DIRECTORY_BYTES_MAX (LMDB_PATH_BYTES_MAX - 96)
 
@@ -133,7 +135,7 @@ struct log_writer {
 struct log_journal {
     pthread_t thread, maker;
     bool on, making;           /* the threads are there */
-    struct journal file;       /* fd -1 = none (yet) [journal] */
+    struct journal file;       /* closed = none (yet) [journal] */
     bool broken;               /* a write failed for lack of room: what is there is not known */
     uint64_t handed_before;    /* records_handed when it was opened, without what it held */
     pthread_cond_t wake;       /* with the writer's lock, as all up to `settled`: */
@@ -220,6 +222,7 @@ struct storage_lmdb {
     void *fault_arg;
     int lock_fd;
     struct lmdb_env vote, state;
+    uint32_t vote_format;      /* what the vote's identity says: 1 or 2 */
     MDB_dbi vote_table, state_tables[STATE_TABLES];
     uint64_t journal_bytes;    /* 0 = none */
     struct segments segments;
@@ -422,13 +425,16 @@ int vote_open(struct storage_lmdb *s, bool *fresh, char *error, size_t error_byt
 int vote_create(struct storage_lmdb *s, char *error, size_t error_bytes);
 /* Writes the vote as it stands a few times, so that all pages it needs are there. 0 or a code. */
 int vote_warm_up(struct storage_lmdb *s);
+/* Has the identity say this format, durably. Not fresh. 0 or a code. */
+int vote_set_format(struct storage_lmdb *s, uint32_t format);
 int vote_meta(struct storage_lmdb *s, uint64_t *term, uint64_t *voted_for, char *error,
               size_t error_bytes);
 void vote_save(struct storage *base, uint64_t term, uint64_t voted_for);
-/* Reads or, when `*fresh` comes back true, lacks the identity row; -1 = refused with a sentence. */
+/* Reads or, when `*fresh` comes back true, lacks the identity row; -1 = refused with a sentence.
+ * *format is the highest that may be, then the one that is. */
 int identity_check(struct storage_lmdb *s, MDB_txn *txn, MDB_dbi table, const char *path,
-                   bool *fresh, char *error, size_t error_bytes);
-int identity_put(struct storage_lmdb *s, MDB_txn *txn, MDB_dbi table);
+                   uint32_t *format, bool *fresh, char *error, size_t error_bytes);
+int identity_put(struct storage_lmdb *s, MDB_txn *txn, MDB_dbi table, uint32_t format);
 
 int checkpoint_start(struct storage_lmdb *s);
 void checkpoint_stop(struct storage_lmdb *s);

@@ -1,21 +1,15 @@
 #include "persistence/lmdb/journal.h"
 
-#include <errno.h>
-#include <fcntl.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/random.h>
-#include <sys/stat.h>
-#include <time.h>
-#include <unistd.h>
 #include <xxhash.h>
 
 #include "engine/base/check.h"
 #include "engine/limits.h"
-#include "persistence/lmdb/env.h"
 
-enum { JOURNAL_PART = 256 * 1024, JOURNAL_REST_NS = 2000000, JOURNAL_NOTES = 2 };
+enum { JOURNAL_NOTES = 2 };
 
 static const uint8_t journal_magic[8] = "jumunjrn";
 
@@ -28,6 +22,23 @@ static uint64_t journal_digest(uint64_t digest, uint64_t checksum) {
     return XXH3_64bits(both, sizeof both);
 }
 
+int journal_error(char *error, size_t error_bytes, const char *format, ...) {
+    if (!error) return -1;
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(error, error_bytes, format, arguments);
+    va_end(arguments);
+    return -1;
+}
+
+void journal_header_make(struct journal_header *header, uint32_t shard, uint64_t bytes,
+                         uint64_t identity) {
+    *header = (struct journal_header){.format = JOURNAL_FORMAT, .shard = shard, .bytes = bytes,
+                                      .identity = identity};
+    memcpy(header->magic, journal_magic, sizeof header->magic);
+    header->checksum = journal_checksum(header, sizeof *header);
+}
+
 size_t journal_record_bytes(const struct record *r) {
     return (sizeof r->header + r->header.payload_bytes + 7) & ~(size_t)7;
 }
@@ -35,60 +46,6 @@ size_t journal_record_bytes(const struct record *r) {
 static uint64_t journal_frame_blocks(size_t records_bytes) {
     return (sizeof(struct journal_frame_header) + records_bytes + JOURNAL_BLOCK - 1) /
            JOURNAL_BLOCK;
-}
-
-/* -- making one ----------------------------------------------------------------------------- */
-
-static int journal_write_all(int fd, const uint8_t *data, size_t bytes, uint64_t offset) {
-    while (bytes > 0) {
-        ssize_t n = pwrite(fd, data, bytes, (off_t)offset);
-        if (n < 0 && errno == EINTR) continue;
-        if (n <= 0) return n < 0 ? errno : EIO;
-        data += n;
-        bytes -= (size_t)n;
-        offset += (uint64_t)n;
-    }
-    return 0;
-}
-
-static int journal_fill(int fd, uint32_t shard, uint64_t bytes, const atomic_bool *stop) {
-    uint8_t *part = calloc(1, JOURNAL_PART);
-    if (!part) return ENOMEM;
-    struct journal_header header = {.format = JOURNAL_FORMAT, .shard = shard, .bytes = bytes};
-    memcpy(header.magic, journal_magic, sizeof header.magic);
-    int rc = getrandom(&header.identity, sizeof header.identity, 0) ==
-                     (ssize_t)sizeof header.identity ? 0 : EIO;
-    header.checksum = journal_checksum(&header, sizeof header);
-    memcpy(part, &header, sizeof header);
-    for (uint64_t at = 0; rc == 0 && at < bytes; at += JOURNAL_PART) {
-        uint64_t left = bytes - at;
-        rc = journal_write_all(fd, part, left < JOURNAL_PART ? left : JOURNAL_PART, at);
-        if (rc == 0 && fdatasync(fd) != 0) rc = errno;
-        if (rc == 0 && atomic_load(stop)) rc = EINTR;
-        memset(part, 0, sizeof header);
-        nanosleep(&(struct timespec){.tv_nsec = JOURNAL_REST_NS}, NULL);
-    }
-    free(part);
-    if (rc == 0 && fsync(fd) != 0) rc = errno;
-    return rc;
-}
-
-int journal_make(const char *path, uint32_t shard, uint64_t bytes, const atomic_bool *stop) {
-    char fresh[LMDB_PATH_BYTES_MAX + 8], parent[LMDB_PATH_BYTES_MAX];
-    require(bytes % JOURNAL_BLOCK == 0 && strlen(path) < sizeof parent);
-    snprintf(fresh, sizeof fresh, "%s.new", path);
-    snprintf(parent, sizeof parent, "%s", path);
-    char *slash = strrchr(parent, '/');
-    require(slash);
-    *slash = 0;
-    int fd = open(fresh, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0640);
-    if (fd < 0) return errno;
-    int rc = journal_fill(fd, shard, bytes, stop);
-    close(fd);
-    if (rc == 0 && rename(fresh, path) != 0) rc = errno;
-    if (rc == 0) return lmdb_sync_directory(parent);
-    unlink(fresh);
-    return rc;
 }
 
 /* -- reading one ---------------------------------------------------------------------------- */
@@ -99,45 +56,37 @@ struct journal_found { const struct journal_frame_header *header; uint64_t block
 struct journal_scan {
     uint8_t *data;             /* the whole file */
     uint64_t bytes, blocks;
+    bool trusts;               /* see journal_device */
     struct journal_header header;
     struct journal_found *found; /* by sequence */
     uint64_t count;
 };
 
-static int journal_load(struct journal_scan *scan, const char *path, uint32_t shard, char *error,
-                        size_t error_bytes) {
-    struct stat st;
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0 && errno == ENOENT) return ENOENT;
-    if (fd < 0) return lmdb_error(error, error_bytes, "%s: %s", path, strerror(errno));
-    int rc = fstat(fd, &st) != 0 ? errno : 0;
-    scan->bytes = rc == 0 ? (uint64_t)st.st_size : 0;
-    if (rc == 0) scan->data = malloc(scan->bytes + 1);
-    if (rc == 0 && !scan->data) rc = ENOMEM;
-    for (uint64_t at = 0; rc == 0 && at < scan->bytes;) {
-        ssize_t n = pread(fd, scan->data + at, scan->bytes - at, (off_t)at);
-        if (n > 0) at += (uint64_t)n;
-        else if (n == 0) rc = EIO;
-        else if (errno != EINTR) rc = errno;
-    }
-    close(fd);
-    if (rc != 0) return lmdb_error(error, error_bytes, "%s: %s", path, strerror(rc));
+static int journal_load(struct journal_scan *scan, const struct journal_device *device,
+                        const char *name, uint32_t shard, char *error, size_t error_bytes) {
+    scan->bytes = device->bytes;
+    scan->data = malloc(scan->bytes + 1);
+    if (!scan->data) return journal_error(error, error_bytes, "%s: no memory", name);
+    int rc = device->read(device->arg, scan->data, scan->bytes, 0);
+    if (rc != 0) return journal_error(error, error_bytes, "%s: %s", name, strerror(rc));
     struct journal_header *h = &scan->header;
     if (scan->bytes >= sizeof *h) memcpy(h, scan->data, sizeof *h);
     if (scan->bytes < sizeof *h || memcmp(h->magic, journal_magic, sizeof h->magic) != 0 ||
         h->checksum != journal_checksum(h, sizeof *h) || h->bytes != scan->bytes ||
         scan->bytes % JOURNAL_BLOCK != 0 || scan->bytes < 8 * JOURNAL_BLOCK) {
-        return lmdb_error(error, error_bytes, "%s: its header is damaged: what was acknowledged "
-                          "last may be in it and cannot be read", path);
+        return journal_error(error, error_bytes,
+                             "%s: its header is damaged: what was acknowledged last may be in it "
+                             "and cannot be read", name);
     }
     if (h->format == JOURNAL_FORMAT && (h->shard == shard || shard == JOURNAL_ANY_SHARD)) {
         scan->blocks = scan->bytes / JOURNAL_BLOCK - 1;
         return 0;
     }
-    return lmdb_error(error, error_bytes, h->format != JOURNAL_FORMAT
-                          ? "%s: of format %u, which this version does not know"
-                          : "%s: is shard %u's", path,
-                      h->format != JOURNAL_FORMAT ? h->format : h->shard);
+    return journal_error(error, error_bytes,
+                         h->format != JOURNAL_FORMAT
+                             ? "%s: of format %u, which this version does not know"
+                             : "%s: is shard %u's", name,
+                         h->format != JOURNAL_FORMAT ? h->format : h->shard);
 }
 
 /* Is a whole frame in place at this block of the ring? */
@@ -156,14 +105,12 @@ static bool journal_is_frame(const struct journal_scan *scan, uint64_t block) {
         if (h.payload_bytes - offset < sizeof r) return false;
         memcpy(&r, at + sizeof h + offset, sizeof r);
         size_t bytes = sizeof r + r.payload_bytes;
-        if (bytes > h.payload_bytes - offset ||
-            record_fault(at + sizeof h + offset, bytes, r.index)) {
-            return false;
-        }
+        if (bytes > h.payload_bytes - offset) return false;
+        if (!scan->trusts && record_fault(at + sizeof h + offset, bytes, r.index)) return false;
         digest = journal_digest(digest, r.checksum);
         offset += (bytes + 7) & ~(size_t)7;
     }
-    return offset == h.payload_bytes && digest == h.digest;
+    return offset == h.payload_bytes && (scan->trusts || digest == h.digest);
 }
 
 static int journal_compare(const void *a, const void *b) {
@@ -173,10 +120,10 @@ static int journal_compare(const void *a, const void *b) {
 }
 
 /* Finds all frames, and sees that those which are needed are there. */
-static int journal_find(struct journal_scan *scan, const char *path, char *error,
+static int journal_find(struct journal_scan *scan, const char *name, char *error,
                         size_t error_bytes) {
     scan->found = malloc(scan->blocks * sizeof *scan->found);
-    if (!scan->found) return lmdb_error(error, error_bytes, "%s: no memory", path);
+    if (!scan->found) return journal_error(error, error_bytes, "%s: no memory", name);
     for (uint64_t block = 0; block < scan->blocks; block++) {
         if (!journal_is_frame(scan, block)) continue;
         scan->found[scan->count++] = (struct journal_found){
@@ -188,8 +135,8 @@ static int journal_find(struct journal_scan *scan, const char *path, char *error
     uint64_t needed = newest->sequence - newest->applied;
     uint64_t from = scan->count - (needed < scan->count ? needed : scan->count);
     if (needed > scan->count || scan->found[from].header->sequence != newest->applied + 1) {
-        return lmdb_error(error, error_bytes, "%s: a frame between %llu and %llu is damaged: "
-                          "records that were acknowledged are lost", path,
+        return journal_error(error, error_bytes, "%s: a frame between %llu and %llu is damaged: "
+                          "records that were acknowledged are lost", name,
                           (unsigned long long)newest->applied + 1,
                           (unsigned long long)newest->sequence);
     }
@@ -198,7 +145,7 @@ static int journal_find(struct journal_scan *scan, const char *path, char *error
     return 0;
 }
 
-static void journal_free_records(struct record *r) {
+void journal_free_records(struct record *r) {
     while (r) {
         struct record *next = r->next;
         record_release(r);
@@ -232,14 +179,18 @@ static bool journal_collect(const struct journal_scan *scan, struct record **rec
     return true;
 }
 
-static int journal_scan_file(struct journal_scan *scan, const char *path, uint32_t shard,
-                             struct record **records, char *error, size_t error_bytes) {
+static int journal_scan_all(struct journal_scan *scan, const struct journal_device *device,
+                            const char *name, uint32_t shard, struct record **records,
+                            char *error, size_t error_bytes) {
     *scan = (struct journal_scan){0};
     *records = NULL;
-    int rc = journal_load(scan, path, shard, error, error_bytes);
-    if (rc == 0) rc = journal_find(scan, path, error, error_bytes);
+    int rc = journal_load(scan, device, name, shard, error, error_bytes);
+#ifdef JUMUN_DEBUG_CHECKS
+    scan->trusts = device->trusts;
+#endif
+    if (rc == 0) rc = journal_find(scan, name, error, error_bytes);
     if (rc == 0 && !journal_collect(scan, records)) {
-        rc = lmdb_error(error, error_bytes, "%s: no memory", path);
+        rc = journal_error(error, error_bytes, "%s: no memory", name);
     }
     return rc;
 }
@@ -249,10 +200,10 @@ static void journal_scan_end(struct journal_scan *scan) {
     free(scan->data);
 }
 
-int journal_read(const char *path, uint32_t shard, struct record **records, char *error,
-                 size_t error_bytes) {
+int journal_read_on(const struct journal_device *device, const char *name, uint32_t shard,
+                    struct record **records, char *error, size_t error_bytes) {
     struct journal_scan scan;
-    int rc = journal_scan_file(&scan, path, shard, records, error, error_bytes);
+    int rc = journal_scan_all(&scan, device, name, shard, records, error, error_bytes);
     journal_scan_end(&scan);
     return rc;
 }
@@ -279,11 +230,11 @@ static void journal_resume(struct journal *j, const struct journal_scan *scan) {
     }
 }
 
-int journal_open(struct journal *j, const char *path, uint32_t shard, struct record **records,
-                 char *error, size_t error_bytes) {
+int journal_open_on(struct journal *j, const struct journal_device *device, const char *name,
+                    uint32_t shard, struct record **records, char *error, size_t error_bytes) {
     struct journal_scan scan;
-    *j = (struct journal){.fd = -1};
-    int rc = journal_scan_file(&scan, path, shard, records, error, error_bytes);
+    *j = (struct journal){.open = true, .device = *device};
+    int rc = journal_scan_all(&scan, device, name, shard, records, error, error_bytes);
     if (rc == 0) {
         j->identity = scan.header.identity;
         j->blocks = scan.blocks;
@@ -292,17 +243,12 @@ int journal_open(struct journal *j, const char *path, uint32_t shard, struct rec
             j->frame_bytes_max = JOURNAL_FRAME_BYTES_MAX;
         j->frames = malloc(j->blocks * sizeof *j->frames);
         j->buffer = aligned_alloc(JOURNAL_BLOCK, j->frame_bytes_max + JOURNAL_BLOCK);
-        /* Not every file system can write past its cache. */
-        j->fd = open(path, O_RDWR | O_DSYNC | O_DIRECT | O_CLOEXEC);
-        if (j->fd < 0) j->fd = open(path, O_RDWR | O_DSYNC | O_CLOEXEC);
-        if (j->fd < 0 || !j->frames || !j->buffer) {
-            rc = lmdb_error(error, error_bytes, "%s: %s", path,
-                            j->fd < 0 ? strerror(errno) : "no memory");
-        }
+        if (!j->frames || !j->buffer)
+            rc = journal_error(error, error_bytes, "%s: no memory", name);
     }
     /* What was read may have been written by a process that ended before it was synced. */
-    if (rc == 0 && fdatasync(j->fd) != 0)
-        rc = lmdb_error(error, error_bytes, "%s: %s", path, strerror(errno));
+    int synced = rc == 0 ? device->sync(device->arg) : 0;
+    if (synced != 0) rc = journal_error(error, error_bytes, "%s: %s", name, strerror(synced));
     if (rc == 0) journal_resume(j, &scan);
     if (rc == 0) j->clear = !*records;
     journal_scan_end(&scan);
@@ -314,16 +260,10 @@ int journal_open(struct journal *j, const char *path, uint32_t shard, struct rec
 }
 
 void journal_close(struct journal *j) {
-    if (j->fd >= 0) close(j->fd);
+    if (j->open) j->device.close(j->device.arg);
     free(j->frames);
     free(j->buffer);
-    *j = (struct journal){.fd = -1};
-}
-
-void journal_recount(struct journal *j, uint64_t records) {
-    j->records = records;
-    for (uint64_t i = 0; i < j->frames_count; i++)
-        j->frames[(j->frames_first + i) % j->blocks].records_end = records;
+    *j = (struct journal){0};
 }
 
 uint64_t journal_applied(const struct journal *j, uint64_t records) {
@@ -382,8 +322,8 @@ int journal_write(struct journal *j, const struct record *first, uint32_t count,
     size_t used = sizeof(struct journal_frame_header) + bytes;
     require(journal_fits(j, blocks) && used <= j->frame_bytes_max + JOURNAL_BLOCK);
     memset(j->buffer + used, 0, blocks * JOURNAL_BLOCK - used);
-    int rc = journal_write_all(j->fd, j->buffer, blocks * JOURNAL_BLOCK,
-                               (1 + begin % j->blocks) * JOURNAL_BLOCK);
+    int rc = j->device.write(j->device.arg, j->buffer, blocks * JOURNAL_BLOCK,
+                             (1 + begin % j->blocks) * JOURNAL_BLOCK);
     if (rc != 0) return rc;
     j->clear = count == 0 && applied == j->sequence;
     j->sequence++;

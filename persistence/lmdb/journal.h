@@ -49,8 +49,25 @@ static_assert(sizeof(struct journal_frame_header) == 64, "frozen");
 /* A frame that may still be needed. */
 struct journal_frame { uint64_t sequence, begin, end, records_end; };
 
+/* What a journal lies on: a file (journal_file.c), or what a simulator has instead. The calls
+ * return 0 or errno. */
+struct journal_device {
+    int (*read)(void *arg, void *data, size_t bytes, uint64_t offset); /* all of it */
+    /* Whole blocks, aligned like them; durable when it returns 0. Else any of the blocks may have
+     * been written, or a part of one. */
+    int (*write)(void *arg, const void *data, size_t bytes, uint64_t offset);
+    int (*sync)(void *arg);    /* what was read stays */
+    void (*close)(void *arg);
+    void *arg;
+    uint64_t bytes;            /* its size */
+#ifdef JUMUN_DEBUG_CHECKS
+    bool trusts;               /* a planted fault: a frame counts by its header alone */
+#endif
+};
+
 struct journal {
-    int fd;                    /* -1 = closed */
+    bool open;
+    struct journal_device device;
     uint64_t identity;
     uint64_t blocks;           /* of the ring */
     uint64_t next;             /* block where the next frame may begin, counted on and on */
@@ -79,17 +96,37 @@ int journal_read(const char *path, uint32_t shard, struct record **records, char
 /* The same, and opens the file to go on behind its newest frame. */
 int journal_open(struct journal *j, const char *path, uint32_t shard, struct record **records,
                  char *error, size_t error_bytes);
-/* A closed one may be closed again. */
+/* A closed one (all zero) may be closed again. */
 void journal_close(struct journal *j);
+
+/* Both on any device, which is called `name` in sentences. An opened journal closes its device,
+ * also when opening fails. */
+int journal_read_on(const struct journal_device *device, const char *name, uint32_t shard,
+                    struct record **records, char *error, size_t error_bytes);
+int journal_open_on(struct journal *j, const struct journal_device *device, const char *name,
+                    uint32_t shard, struct record **records, char *error, size_t error_bytes);
+/* What begins block 0 of an empty one; all else is zero. */
+void journal_header_make(struct journal_header *header, uint32_t shard, uint64_t bytes,
+                         uint64_t identity);
+
+/* The log that a journal stands in front of, as it was found. */
+struct journal_log {
+    uint64_t first, last;      /* behind the newest gap, as segments_range() tells */
+    uint64_t floor;            /* end of the newest gap; 0 = none */
+    bool (*has)(void *arg, const struct record *r); /* the very same record? */
+    void *arg;
+};
+
+/* Behind open: leaves of the records those which the log lacks, in order and consecutive, and makes
+ * the journal count them. -1 with a sentence when both do not fit together; the records are gone
+ * then. */
+int journal_recover(struct journal *j, const struct journal_log *log, const char *name,
+                    struct record **records, char *error, size_t error_bytes);
 
 /* Bytes that the records of a frame take; a record of more than journal_frame_bytes() alone cannot
  * go through the journal. */
 size_t journal_record_bytes(const struct record *r);
 static inline size_t journal_frame_bytes(const struct journal *j) { return j->frame_bytes_max; }
-
-/* Of all frames that were found at open, so many records are to be done; they count as the newest
- * frame's, so that none is applied before all are. */
-void journal_recount(struct journal *j, uint64_t records);
 
 /* The log's environment holds the first `records` of journal.records, synced. */
 uint64_t journal_applied(const struct journal *j, uint64_t records);
@@ -100,5 +137,11 @@ bool journal_has_room(const struct journal *j, size_t bytes);
 /* Writes a frame with `count` linked records (sealed), or with none to tell `applied`. Durable when
  * it returns 0; else errno, and the frame counts as never written. */
 int journal_write(struct journal *j, const struct record *first, uint32_t count, uint64_t applied);
+
+/* Of linked records, all. */
+void journal_free_records(struct record *records);
+/* A formatted sentence into error (may be NULL); returns -1. */
+__attribute__((format(printf, 3, 4))) int journal_error(char *error, size_t error_bytes,
+                                                        const char *format, ...);
 
 #endif

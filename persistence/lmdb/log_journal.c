@@ -27,76 +27,12 @@ static bool journal_visit_same(void *arg, const struct record_header *record,
 }
 
 /* Is the very same record in the environment? */
-static bool journal_is_stored(struct storage_lmdb *s, const struct record *r) {
+static bool journal_is_stored(void *arg, const struct record *r) {
+    struct storage_lmdb *s = arg;
     struct journal_same same = {r->header.checksum, r->header.term};
     char error[256];
     uint64_t index = r->header.index;
     return log_read(&s->base, index, index, journal_visit_same, &same, error, sizeof error) == 0;
-}
-
-static void journal_drop(struct record *r) {
-    while (r) {
-        struct record *next = r->next;
-        record_release(r);
-        r = next;
-    }
-}
-
-/* What the records, done in order, leave of themselves: the log's end, consecutive, in front of
- * which nothing is to be done. Those that were truncated go. False without memory. */
-static bool journal_reduce(struct record **records) {
-    uint64_t count = 0, kept = 0;
-    for (const struct record *r = *records; r; r = r->next) count++;
-    struct record **left = malloc(count * sizeof(struct record *));
-    if (!left) return false;
-    for (struct record *r = *records, *next; r; r = next) {
-        next = r->next;
-        while (kept > 0 && left[kept - 1]->header.index >= r->header.index)
-            record_release(left[--kept]);
-        left[kept++] = r;
-    }
-    for (uint64_t i = 0; i < kept; i++) left[i]->next = i + 1 < kept ? left[i + 1] : NULL;
-    *records = left[0];
-    free(left);
-    return true;
-}
-
-/* Those behind the ones that are in the environment too, which are released. The last one is done
- * again when something stands behind it there. */
-static struct record *journal_missing(struct storage_lmdb *s, struct record *r, uint64_t last) {
-    while (r && (r->next || r->header.index == last) && r->header.index <= last &&
-           journal_is_stored(s, r)) {
-        struct record *next = r->next;
-        record_release(r);
-        r = next;
-    }
-    return r;
-}
-
-/* Does the log go up to where the records begin, and are they consecutive? -1 with a sentence. */
-static int journal_check(struct storage_lmdb *s, const struct record *records, const char *path,
-                         char *error, size_t error_bytes) {
-    uint64_t first, last, begins = records->header.index;
-    segments_range(s, &first, &last);
-    pthread_mutex_lock(&s->segments.lock);
-    uint64_t floor = gaps_floor(&s->segments);
-    pthread_mutex_unlock(&s->segments.lock);
-    if (begins > last + 1) {
-        return lmdb_error(error, error_bytes, "%s begins with record %llu, but the log ends with "
-                          "record %llu: the newest log segments are missing; put them back", path,
-                          (unsigned long long)begins, (unsigned long long)last);
-    }
-    if (begins <= floor || begins < first) {
-        return lmdb_error(error, error_bytes, "%s begins with record %llu, but the log begins "
-                          "with record %llu: it does not belong to this log", path,
-                          (unsigned long long)begins, (unsigned long long)first);
-    }
-    const struct record *r = records;
-    while (r->next && r->next->header.index == r->header.index + 1) r = r->next;
-    if (!r->next) return 0;
-    return lmdb_error(error, error_bytes, "%s: record %llu is followed by record %llu", path,
-                      (unsigned long long)r->header.index,
-                      (unsigned long long)r->next->header.index);
 }
 
 /* Into the tail, and to the writer. */
@@ -106,7 +42,7 @@ static int journal_requeue(struct storage_lmdb *s, struct record *records) {
         struct log_batch batch;
         log_cut_batch(records, s->batch_bytes_max, &batch);
         if (!log_tail_reserve(&s->tail, batch.count)) {
-            journal_drop(records);
+            journal_free_records(records);
             return ENOMEM;
         }
         log_tail_put(&s->tail, records, batch.count);
@@ -125,23 +61,18 @@ static int journal_requeue(struct storage_lmdb *s, struct record *records) {
 int log_journal_open(struct storage_lmdb *s, char *error, size_t error_bytes) {
     char path[LMDB_PATH_BYTES_MAX];
     struct record *records;
-    uint64_t first, last, count = 0;
+    struct journal_log log = {.has = journal_is_stored, .arg = s};
     journal_path(s, path);
     int rc = journal_open(&s->journal.file, path, s->shard, &records, error, error_bytes);
     if (rc == ENOENT) return 0;
     if (rc != 0) return -1;
     s->log.journalled = true;
-    if (!records) return 0;
-    bool memory = journal_reduce(&records);
-    if (!memory || journal_check(s, records, path, error, error_bytes) != 0) {
-        journal_drop(records);
-        return memory ? -1 : lmdb_error(error, error_bytes, "%s: no memory", path);
-    }
-    segments_range(s, &first, &last);
-    records = journal_missing(s, records, last);
-    for (const struct record *r = records; r; r = r->next) count++;
-    journal_recount(&s->journal.file, count);
-    if (!records) return 0;
+    segments_range(s, &log.first, &log.last);
+    pthread_mutex_lock(&s->segments.lock);
+    log.floor = gaps_floor(&s->segments);
+    pthread_mutex_unlock(&s->segments.lock);
+    rc = journal_recover(&s->journal.file, &log, path, &records, error, error_bytes);
+    if (rc != 0 || !records) return rc;
     log_info("shard %u: record %llu and those behind it come out of the journal", s->shard,
              (unsigned long long)records->header.index);
     if (journal_requeue(s, records) == 0) return 0;
@@ -205,7 +136,7 @@ static bool journal_empty(struct storage_lmdb *s) {
     bool applied = log_await_applied(&s->log, false);
     pthread_mutex_unlock(&s->log.lock);
     if (!applied) return false;
-    if (j->file.fd < 0 || (j->file.clear && !j->broken)) return true;
+    if (!j->file.open || (j->file.clear && !j->broken)) return true;
     int rc = j->broken ? ENOSPC : journal_write(&j->file, NULL, 0, j->file.sequence);
     if (rc == 0) return true;
     if (!lmdb_is_room(rc)) lmdb_fatal(rc, "%s/journal cannot be written", s->directory);
@@ -228,7 +159,7 @@ static bool journal_pass(struct storage_lmdb *s, const struct log_batch *batch) 
     struct log_journal *j = &s->journal;
     uint32_t count = batch->count;
     if (!journal_empty(s)) {
-        journal_drop(batch->first);
+        journal_free_records(batch->first);
         return false;
     }
     pthread_mutex_lock(&w->lock);
@@ -274,8 +205,8 @@ static bool journal_make_room(struct storage_lmdb *s, size_t bytes) {
 static bool journal_commit(struct storage_lmdb *s, const struct log_batch *batch) {
     struct log_journal *j = &s->journal;
     size_t bytes = 0;
-    if (j->file.fd < 0) journal_adopt(s);
-    if (j->file.fd < 0) return false;
+    if (!j->file.open) journal_adopt(s);
+    if (!j->file.open) return false;
     struct record *r = batch->first;
     for (uint32_t i = 0; i < batch->count; i++, r = r->next) {
         record_seal(&r->header, r->payload);
@@ -341,7 +272,7 @@ static struct record *journal_take(struct storage_lmdb *s) {
 
 /* Of records as they lie in the log: padded they fit a frame, for no header is under 32 bytes. */
 static uint64_t journal_cut_bytes(const struct journal *f) {
-    return f->fd < 0 ? JOURNAL_FRAME_BYTES_MAX : journal_frame_bytes(f) / 5 * 4;
+    return !f->open ? JOURNAL_FRAME_BYTES_MAX : journal_frame_bytes(f) / 5 * 4;
 }
 
 static void *log_journal_run(void *arg) {
@@ -357,7 +288,7 @@ static void *log_journal_run(void *arg) {
             go_on = journal_do(s, &batch);
             records = next;
         }
-        journal_drop(records);
+        journal_free_records(records);
     }
     if (go_on) journal_empty(s);
     return NULL;
@@ -391,7 +322,7 @@ bool log_journal_settle(struct storage_lmdb *s) {
 
 /* A journal that is there and not wanted: what it holds goes into the environment first. */
 static int journal_retire(struct storage_lmdb *s) {
-    if (s->journal.file.fd < 0) return 0;
+    if (!s->journal.file.open) return 0;
     pthread_mutex_lock(&s->log.lock);
     bool applied = log_await_applied(&s->log, true);
     pthread_mutex_unlock(&s->log.lock);
@@ -411,7 +342,7 @@ int log_journal_start(struct storage_lmdb *s) {
         return rc;
     }
     j->on = true;
-    if (j->file.fd >= 0 || atomic_load(&j->made)) return 0;
+    if (j->file.open || atomic_load(&j->made)) return 0;
     atomic_store(&j->stop_making, false);
     j->making = storage_thread_start(&j->maker, "journal-new", s->shard, journal_make_run, s) == 0;
     return 0;

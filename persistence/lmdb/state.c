@@ -29,7 +29,7 @@ static int state_create(struct storage_lmdb *s) {
     int rc = mdb_txn_begin(s->state.mdb, NULL, 0, &txn);
     if (rc != 0) return rc;
     rc = state_open_tables(s, txn, MDB_CREATE);
-    if (rc == 0) rc = identity_put(s, txn, s->state_tables[STATE_META]);
+    if (rc == 0) rc = identity_put(s, txn, s->state_tables[STATE_META], STORAGE_FORMAT);
     if (rc == 0) return mdb_txn_commit(txn);
     mdb_txn_abort(txn);
     return rc;
@@ -76,7 +76,8 @@ static enum state_condition state_try_open(struct storage_lmdb *s, const char *p
             fresh = rc == 0 && names.ms_entries == 0;
             rc = MDB_CORRUPTED;
         } else if (rc == 0) {
-            rc = identity_check(s, txn, s->state_tables[STATE_META], path, &fresh, error,
+            uint32_t format = STORAGE_FORMAT;
+            rc = identity_check(s, txn, s->state_tables[STATE_META], path, &format, &fresh, error,
                                 error_bytes);
             if (rc != 0) {
                 lmdb_env_read_end(&s->state, txn);

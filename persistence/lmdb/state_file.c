@@ -214,7 +214,7 @@ static int export_open(struct export *x) {
 /* Identity, marker, and what all rows add up to. A code. */
 static int export_meta(struct export *x, struct rows *rows) {
     MDB_val key = storage_val(STATE_MARKER_KEY, sizeof STATE_MARKER_KEY - 1), value;
-    int rc = identity_put(x->s, x->txn, x->tables[STATE_META]);
+    int rc = identity_put(x->s, x->txn, x->tables[STATE_META], STORAGE_FORMAT);
     int found = mdb_get(rows->txn, x->s->state_tables[STATE_META], &key, &value);
     if (rc == 0 && found == 0) rc = mdb_put(x->txn, x->tables[STATE_META], &key, &value, 0);
     else if (rc == 0 && found != MDB_NOTFOUND) rc = found;
@@ -321,8 +321,9 @@ static struct storage_lmdb *view_open(uint32_t shard, const char *path, unsigned
         if (rc == 0) {
             rc = state_open_tables(s, txn, 0);
             if (rc == 0) {
-                refused = identity_check(s, txn, s->state_tables[STATE_META], path, &fresh, error,
-                                         error_bytes) != 0;
+                uint32_t format = STORAGE_FORMAT;
+                refused = identity_check(s, txn, s->state_tables[STATE_META], path, &format, &fresh,
+                                         error, error_bytes) != 0;
                 if (fresh) rc = MDB_NOTFOUND;
             }
             /* The handles of tables opened in a read become the environment's when it commits. */

@@ -124,6 +124,8 @@ static void storage_close(struct storage *base) {
     log_writer_stop(s);
     checkpoint_stop(s);
     loader_stop(s);
+    /* Where it fails, an older program refuses what it could have read. */
+    if (!s->journal.file.open || s->journal.file.clear) vote_set_format(s, STORAGE_FORMAT);
     storage_free(s);
 }
 
@@ -181,7 +183,6 @@ static struct storage_lmdb *storage_new(const struct storage_lmdb_options *o) {
     pthread_mutex_init(&s->loader.lock, NULL);
     pthread_mutex_init(&s->segments.lock, NULL);
     log_tail_init(&s->tail);
-    s->journal.file.fd = -1;
     completions_init(&s->done);
     exports_init(&s->exports);
     /* Pages that are never queued into are never touched. */
@@ -233,6 +234,10 @@ static int storage_open_parts(struct storage_lmdb *s, char *error, size_t error_
                           "vote twice in one term; put the directory back", s->directory);
     }
     if (fresh && vote_create(s, error, error_bytes) != 0) return -1;
+    /* Said before the first frame is written, and taken back when the journal is empty. */
+    bool journal = s->journal_bytes > 0 || s->journal.file.open;
+    rc = vote_set_format(s, journal ? STORAGE_FORMAT_JOURNAL : STORAGE_FORMAT);
+    if (rc != 0) return lmdb_error(error, error_bytes, "%s: %s", s->vote.path, mdb_strerror(rc));
     if (unfinished) install_finish(s);
     return state_open(s, first <= 1, error, error_bytes);
 }

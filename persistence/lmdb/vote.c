@@ -17,7 +17,7 @@ static const uint8_t identity_magic[8] = {'J', 'U', 'M', 'U', 'N', 'D', 'I', 'R'
 enum { VOTE_WARM_UP_COMMITS = 6, VOTE_MAP_BYTES = 1 << 20 };
 
 int identity_check(struct storage_lmdb *s, MDB_txn *txn, MDB_dbi table, const char *path,
-                   bool *fresh, char *error, size_t error_bytes) {
+                   uint32_t *format, bool *fresh, char *error, size_t error_bytes) {
     MDB_val key = storage_val(identity_key, sizeof identity_key - 1), value;
     struct identity_row row;
     int rc = mdb_get(txn, table, &key, &value);
@@ -32,11 +32,12 @@ int identity_check(struct storage_lmdb *s, MDB_txn *txn, MDB_dbi table, const ch
     if (memcmp(row.magic, identity_magic, sizeof row.magic) != 0) {
         return lmdb_error(error, error_bytes, "%s is not a directory of Jumun", path);
     }
-    if (row.format != STORAGE_FORMAT) {
+    if (row.format < STORAGE_FORMAT || row.format > *format) {
         return lmdb_error(error, error_bytes,
-                          "%s has format %u, this version knows %d: use the version that wrote it",
-                          path, row.format, STORAGE_FORMAT);
+                          "%s has format %u, this version knows %u: use the version that wrote it",
+                          path, row.format, *format);
     }
+    *format = row.format;
     if (row.shard != s->shard) {
         return lmdb_error(error, error_bytes, "%s belongs to shard %u, not to shard %u", path,
                           row.shard, s->shard);
@@ -44,8 +45,8 @@ int identity_check(struct storage_lmdb *s, MDB_txn *txn, MDB_dbi table, const ch
     return 0;
 }
 
-int identity_put(struct storage_lmdb *s, MDB_txn *txn, MDB_dbi table) {
-    struct identity_row row = {.format = STORAGE_FORMAT, .shard = s->shard};
+int identity_put(struct storage_lmdb *s, MDB_txn *txn, MDB_dbi table, uint32_t format) {
+    struct identity_row row = {.format = format, .shard = s->shard};
     memcpy(row.magic, identity_magic, sizeof row.magic);
     MDB_val key = storage_val(identity_key, sizeof identity_key - 1);
     MDB_val value = storage_val(&row, sizeof row);
@@ -61,7 +62,7 @@ static int vote_put(struct storage_lmdb *s, const struct vote_row *row) {
     MDB_txn *txn;
     int rc = mdb_txn_begin(s->vote.mdb, NULL, 0, &txn);
     if (rc != 0) return rc;
-    rc = identity_put(s, txn, s->vote_table);
+    rc = identity_put(s, txn, s->vote_table, s->vote_format);
     MDB_val key = storage_val(vote_key, sizeof vote_key - 1);
     MDB_val value = storage_val(row, sizeof *row);
     if (rc == 0) rc = mdb_put(txn, s->vote_table, &key, &value, 0);
@@ -97,7 +98,9 @@ int vote_open(struct storage_lmdb *s, bool *fresh, char *error, size_t error_byt
     if (rc == 0) {
         rc = mdb_dbi_open(txn, NULL, 0, &s->vote_table);
         if (rc == 0) {
-            rc = identity_check(s, txn, s->vote_table, path, fresh, error, error_bytes);
+            s->vote_format = STORAGE_FORMAT_JOURNAL;
+            rc = identity_check(s, txn, s->vote_table, path, &s->vote_format, fresh, error,
+                                error_bytes);
             lmdb_env_read_end(&s->vote, txn);
             return rc;
         }
@@ -147,4 +150,16 @@ int vote_warm_up(struct storage_lmdb *s) {
         if (rc != 0) return rc;
     }
     return 0;
+}
+
+int vote_set_format(struct storage_lmdb *s, uint32_t format) {
+    MDB_txn *txn;
+    if (s->vote_format == format) return 0;
+    int rc = mdb_txn_begin(s->vote.mdb, NULL, 0, &txn);
+    if (rc != 0) return rc;
+    rc = identity_put(s, txn, s->vote_table, format);
+    if (rc == 0) rc = mdb_txn_commit(txn);
+    else mdb_txn_abort(txn);
+    if (rc == 0) s->vote_format = format;
+    return rc;
 }

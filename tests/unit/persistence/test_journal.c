@@ -230,6 +230,41 @@ static void making_one_can_be_stopped(void **state) {
     assert_int_equal(fixture_count_files(*state, "journal"), 0);
 }
 
+static bool has_up_to(void *arg, const struct record *r) {
+    return r->header.index <= *(const uint64_t *)arg;
+}
+
+/* First of the records that a log lacks which begins at `first` and has them up to `last`; 0 = it
+ * lacks none, UINT64_MAX = it is refused. */
+static uint64_t lacking(struct model *m, uint64_t first, uint64_t last) {
+    struct record *records;
+    struct journal_log log = {.first = first, .last = last, .has = has_up_to, .arg = &last};
+    journal_close(&m->journal);
+    assert_int_equal(journal_open(&m->journal, m->path, SHARD, &records, m->error,
+                                  sizeof m->error), 0);
+    if (journal_recover(&m->journal, &log, "it", &records, m->error, sizeof m->error) != 0) {
+        assert_null(records);
+        return UINT64_MAX;
+    }
+    uint64_t index = records ? records->header.index : 0;
+    release(records);
+    return index;
+}
+
+/* The log had followed, and retention has dropped a part of it since, but no frame says so. */
+static void what_retention_dropped_is_not_missed(void **state) {
+    struct model *m = model_of(state);
+    model_open(m, 1);
+    assert_true(model_write(m, 5, 100, 0) && model_write(m, 3, 100, 0));
+    assert_true(lacking(m, 1, 8) == 0);
+    assert_true(lacking(m, 1, 4) == 5);
+    assert_true(lacking(m, 4, 8) == 0);
+    assert_true(lacking(m, 4, 6) == 7);
+    assert_true(lacking(m, 8, 8) == 0);
+    assert_true(lacking(m, 9, 20) == UINT64_MAX); /* another log's */
+    assert_non_null(strstr(m->error, "does not belong to this log"));
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(random_frames_are_found_again, model_setup, model_teardown),
@@ -240,6 +275,8 @@ int main(void) {
         cmocka_unit_test_setup_teardown(a_frame_with_older_records_is_none, model_setup,
                                         model_teardown),
         cmocka_unit_test_setup_teardown(a_damaged_frame_that_is_needed_is_told, model_setup,
+                                        model_teardown),
+        cmocka_unit_test_setup_teardown(what_retention_dropped_is_not_missed, model_setup,
                                         model_teardown),
         cmocka_unit_test_setup_teardown(making_one_can_be_stopped, model_setup, model_teardown),
     };

@@ -2,6 +2,7 @@
  * log's own environment does not have it yet. */
 #include <errno.h>
 #include <fcntl.h>
+#include <lmdb.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -303,6 +304,48 @@ static void a_tool_reads_what_a_kill_left(void **state) {
     log_source_close(source);
 }
 
+/* What the vote's environment calls its format. */
+static uint32_t format_of(const struct fixture *f) {
+    char path[192];
+    struct { uint8_t magic[8]; uint32_t format, shard; } row;
+    MDB_env *env;
+    MDB_txn *txn;
+    MDB_dbi table;
+    char name[] = "identity";
+    MDB_val key = {sizeof name - 1, name}, value;
+    snprintf(path, sizeof path, "%s/vote", f->directory);
+    assert_int_equal(mdb_env_create(&env), 0);
+    assert_int_equal(mdb_env_open(env, path, MDB_RDONLY | MDB_NOLOCK, 0640), 0);
+    assert_int_equal(mdb_txn_begin(env, NULL, MDB_RDONLY, &txn), 0);
+    assert_int_equal(mdb_dbi_open(txn, NULL, 0, &table), 0);
+    assert_int_equal(mdb_get(txn, table, &key, &value), 0);
+    assert_int_equal(value.mv_size, sizeof row);
+    memcpy(&row, value.mv_data, sizeof row);
+    mdb_txn_abort(txn);
+    mdb_env_close(env);
+    return row.format;
+}
+
+/* A program that knows of no journal refuses format 2: it may open only what lacks nothing. */
+static void the_format_says_whether_the_log_is_whole(void **state) {
+    struct fixture *f = *state;
+    open_with_journal(f);
+    fixture_close(f);
+    assert_int_equal(format_of(f), 1);
+    pid_t child = fork();
+    assert_true(child >= 0);
+    if (child == 0) {
+        fixture_open(f);
+        work_append(f);
+        kill(getpid(), SIGKILL);
+    }
+    assert_int_equal(waitpid(child, NULL, 0), child);
+    assert_int_equal(format_of(f), 2);
+    fixture_open(f);
+    fixture_close(f);
+    assert_int_equal(format_of(f), 1);
+}
+
 static void without_a_journal_it_is_emptied_and_removed(void **state) {
     struct fixture *f = *state;
     after_kill(f, work_append);
@@ -549,6 +592,8 @@ int main(void) {
         cmocka_unit_test_setup_teardown(any_history_is_found_again, setup, teardown),
         cmocka_unit_test_setup_teardown(any_history_over_segments_is_found_again, setup, teardown),
         cmocka_unit_test_setup_teardown(a_tool_reads_what_a_kill_left, setup, teardown),
+        cmocka_unit_test_setup_teardown(the_format_says_whether_the_log_is_whole, setup,
+                                        teardown),
         cmocka_unit_test_setup_teardown(without_a_journal_it_is_emptied_and_removed, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(a_journal_without_the_log_before_it_is_refused, setup,
