@@ -11,7 +11,8 @@
 #include "tests/sim/sim.h"
 
 enum { END_ROUNDS_MAX = 60, END_ROUND_MS = 1000, END_PAUSE_MS = 20,
-       END_ROUNDS_CLUSTER = 120, END_PROBES_MAX = 200, END_STORED_MS_MAX = 300000 };
+       END_ROUNDS_CLUSTER = 120, END_PROBES_MAX = 200, END_STORED_MS_MAX = 300000,
+       END_STORE_TRIES = 50 };
 
 /* For the report of a run that does not settle. */
 static void group_tell(const struct sim *sim, char *text, size_t bytes) {
@@ -138,8 +139,16 @@ static void end_order(struct sim *sim, struct sim_request *request, uint32_t i) 
 
 /* -- stores ------------------------------------------------------------------------------------ */
 
+static uint64_t entries_count(const struct sim *sim) {
+    uint64_t count = 0;
+    for (uint32_t g = 0; g < sim->options.shards_count; g++) count += sim->audit[g].last;
+    return count;
+}
+
 static void end_store(struct sim *sim, struct sim_request *request, uint32_t i) {
     const struct result *r = &request->results[i];
+    sim->probe_again = entries_count(sim) != sim->settled;
+    if (sim->probe_again) return;
     uint32_t store = request->origin[i]->store;
     const struct sim_store *s = &sim->stores[store];
     int64_t open = 0;
@@ -216,11 +225,18 @@ static void probe_everything(struct sim *sim) {
         probe(sim, COMMAND_GET, i, 0, end_order);
         if (i % 4 == 0) probe(sim, COMMAND_HISTORY, i, 0, NULL);
     }
-    /* Time goes on while orders are asked for, and a deadline may fire: its news needs a moment to
-     * reach the store. */
-    for (uint32_t i = 0; i < SIM_STORES && sim->verdict == SIM_OK; i++) {
+    /* Time goes on while orders and stores are asked for, and a deadline may fire: its news needs a
+     * moment to reach the store. */
+    for (uint32_t i = 0, tries = 0; i < SIM_STORES && sim->verdict == SIM_OK; tries++) {
         settle(sim);
+        sim->settled = entries_count(sim);
+        sim->probe_again = false;
         if (sim->verdict == SIM_OK) probe(sim, COMMAND_STORE_GET, UINT32_MAX, i, end_store);
+        if (sim->probe_again && tries == END_STORE_TRIES)
+            sim_fail(sim, SIM_LIVENESS, "at the end, the logs do not stand still");
+        if (sim->probe_again) continue;
+        tries = 0;
+        i++;
     }
 }
 

@@ -56,6 +56,9 @@ enum sim_exit { SIM_OK = 0, SIM_CRASH = 127, SIM_LIVENESS = 128, SIM_CORRECTNESS
     X(REPLAY_SKIPS, "replay-skips")           /* recovery misses one log entry */                  \
     X(LOSES_CHECKPOINTS, "loses-checkpoints") /* snapshots said to be durable are not */           \
     X(NEW_IDS, "new-ids")                     /* retries reach the shard under ids of their own */ \
+    X(JOURNAL_FORGOTTEN, "journal-forgotten") /* a restart does not look into the journal */       \
+    X(JOURNAL_EARLY, "journal-early")         /* it is told too early that the log follows */      \
+    X(JOURNAL_TRUSTS, "journal-trusts")       /* a torn frame of the journal is believed */        \
     /* of a cluster */                                                                             \
     X(VOTES_FORGOTTEN, "votes-forgotten")     /* a restart does not know whom it voted for */      \
     X(TAIL_KEPT, "tail-kept")                 /* what a new leader truncated survives on disk */   \
@@ -91,6 +94,8 @@ enum sim_canary {
     X(int64_t, checkpoint_ms_max)                                                                  \
     X(int64_t, load_ms_max)                                                                        \
     X(uint32_t, torn_percent)                                                                      \
+    X(uint32_t, journal_blocks) /* of 4096 bytes; 0 = no journal in front of the log */            \
+    X(int64_t, late_ms_max)     /* the log is so far behind it */                                  \
     X(uint32_t, crash_per_step)                                                                    \
     X(uint32_t, crash_in_per_step)                                                                 \
     X(uint32_t, crash_all_per_step) /* every node at once */                                       \
@@ -185,6 +190,11 @@ struct sim_options {
     X(lost_appends, "writes lost")                                                                 \
     X(survived_appends, "writes survived")                                                         \
     X(torn_records, "writes torn")                                                                 \
+    X(frames, "frames of the journal")                                                             \
+    X(rounds, "rounds of it")                                                                      \
+    X(torn_frames, "frames torn")                                                                  \
+    X(replayed, "records out of the journal")                                                      \
+    X(damaged_journals, "journals damaged")                                                        \
     X(fulls, "full disks")                                                                         \
     X(slows, "slow disks")                                                                         \
     X(stucks, "stuck disks")                                                                       \
@@ -414,6 +424,8 @@ struct sim {
     bool doubled_one; /* canary MESSAGE_TWICE has struck */
     bool undecided;   /* a node alone has died, and does not serve again yet */
     bool probed;      /* the probe under way was answered */
+    uint64_t settled; /* entries of all logs when everything had settled */
+    bool probe_again; /* since then there were others, and the answer may be from before them */
     enum sim_exit verdict;
     char fault[512];
 };

@@ -52,6 +52,18 @@ static void inject_rot(struct sim *sim, struct sim_replica *r) {
     if (!operator_may_lose_one(sim, r->group) || r->rotten || r->agreed == 0) return;
     uint64_t first = storage_memory_durable_first(r->disk);
     bool done = false;
+    /* All that the journal stands in front of is lost to a start that cannot read it. The node is
+     * down when it happens. */
+    if (sim->options.journal_blocks > 0 && prng_chance(&sim->prng, 1, 3)) {
+        if (r->agreed < storage_memory_durable_last(r->disk)) return;
+        if (!storage_memory_corrupt_journal(r->disk)) return;
+        r->rotten = true;
+        sim->groups[r->group].lost++;
+        sim->totals.damaged++;
+        sim->totals.damaged_journals++;
+        node_crash(&sim->nodes[r->node]);
+        return;
+    }
     if (prng_chance(&sim->prng, 1, 10)) {
         const struct sim_store *s = &sim->stores[prng_below(&sim->prng, SIM_STORES)];
         done = storage_memory_corrupt_actor(r->disk, ACTOR_STORE, &s->key);
@@ -139,6 +151,7 @@ static void inject_cluster(struct sim *sim, struct sim_node *node, struct sim_re
     }
     if (!node->up || node_is_frozen(node)) return;
     if (r != NULL && r->shard != NULL && sim_chance(sim, o->rot_per_step)) inject_rot(sim, r);
+    if (!node->up) return;
     if (sim_chance(sim, o->freeze_per_step)) inject_freeze(sim, node);
     else if (sim_chance(sim, o->wipe_per_step)) inject_wipe(sim, node);
     else if (sim_chance(sim, o->stop_per_step) && node->stop_ms == 0)

@@ -55,6 +55,17 @@ static void draw_cluster(struct sim_options *o, struct prng *p) {
     o->patience_ms = prng_between(p, 200, 2000);
 }
 
+/* By a stream of its own, so that a run without is what it was before there was one. */
+static void draw_journal(struct sim_options *o) {
+    static const uint32_t blocks[] = {8, 9, 12, 32, 128};
+    static const int64_t late_ms[] = {0, 20, 200, 5000};
+    struct prng p;
+    prng_seed(&p, o->seed ^ 0x6a6f75726e616cULL);
+    if (prng_chance(&p, 1, 3)) return;
+    o->journal_blocks = blocks[prng_below(&p, 5)];
+    o->late_ms_max = late_ms[prng_below(&p, 4)];
+}
+
 void sim_options_draw(struct sim_options *o, uint64_t seed, uint32_t nodes) {
     struct prng p;
     static const int64_t retentions[] = {0, 60000, 600000, 86400000};
@@ -89,6 +100,7 @@ void sim_options_draw(struct sim_options *o, uint64_t seed, uint32_t nodes) {
     o->gap_ms_max = prng_between(&p, 1, 60);
     draw_clients(o, &p);
     if (nodes > 1) draw_cluster(o, &p);
+    draw_journal(o);
 }
 
 void sim_options_print(const struct sim_options *o) {

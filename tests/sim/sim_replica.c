@@ -29,6 +29,12 @@ struct sim_replica *replica_new(struct sim *sim, uint32_t group, uint32_t node, 
                                           .forgets_votes =
                                               o->canary == SIM_CANARY_VOTES_FORGOTTEN,
                                           .keeps_tail = o->canary == SIM_CANARY_TAIL_KEPT,
+                                          .journal_blocks = o->journal_blocks,
+                                          .late_ms_max = o->late_ms_max,
+                                          .journal_forgotten =
+                                              o->canary == SIM_CANARY_JOURNAL_FORGOTTEN,
+                                          .journal_early = o->canary == SIM_CANARY_JOURNAL_EARLY,
+                                          .journal_trusts = o->canary == SIM_CANARY_JOURNAL_TRUSTS,
                                           .loses_checkpoints =
                                               o->canary == SIM_CANARY_LOSES_CHECKPOINTS};
     r->disk = storage_memory_new(&disk);
@@ -42,6 +48,10 @@ void replica_free(struct sim_replica *r) {
     t->lost_appends += c.lost_appends;
     t->survived_appends += c.survived_appends;
     t->torn_records += c.torn_records;
+    t->frames += c.frames;
+    t->rounds += c.rounds;
+    t->torn_frames += c.torn_frames;
+    t->replayed += c.replayed;
     t->checkpoints += c.checkpoints;
     t->installs += c.installs;
     storage_memory_free(r->disk);

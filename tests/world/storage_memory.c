@@ -53,11 +53,6 @@ bool event_waits(const struct storage_memory *d, uint8_t kind) {
 
 /* -- start-up ---------------------------------------------------------------------------------- */
 
-static uint64_t log_usable_first(const struct storage_memory *d) {
-    if (d->log_count > 0) return d->log_first;
-    return d->gaps_count > 0 ? log_floor(d) + 1 : 0;
-}
-
 static int memory_load_meta(struct storage *s, struct storage_meta *meta, char *error,
                             size_t error_bytes) {
     struct storage_memory *d = disk_of(s);
@@ -65,10 +60,15 @@ static int memory_load_meta(struct storage *s, struct storage_meta *meta, char *
         snprintf(error, error_bytes, "the process has died");
         return -1;
     }
+    if (d->journal.error[0] != 0) {
+        d->told_damaged = true;
+        snprintf(error, error_bytes, "%s", d->journal.error);
+        return -1;
+    }
     memset(meta, 0, sizeof *meta);
     meta->term = d->term;
     meta->voted_for = d->voted_for;
-    meta->log_first = log_usable_first(d);
+    meta->log_first = log_first(d);
     meta->log_last = log_last(d);
     state_tell(d, meta);
     return 0;
@@ -146,7 +146,7 @@ static uint32_t memory_poll(struct storage *s, struct storage_event *events, uin
 static void memory_stats(struct storage *s, struct storage_stats *stats) {
     const struct storage_memory *d = disk_of(s);
     memset(stats, 0, sizeof *stats);
-    stats->log_first = d->pieces_count > 0 ? d->pieces[0].first : log_usable_first(d);
+    stats->log_first = d->pieces_count > 0 ? d->pieces[0].first : log_first(d);
     stats->gaps = d->gaps_count;
     storage_memory_gap(d, &stats->gap_first, &stats->gap_last);
     stats->log_last = log_last(d);
@@ -177,7 +177,9 @@ static void handle_free(struct storage_memory *d) {
 
 static void memory_close(struct storage *s) {
     struct storage_memory *d = disk_of(s);
-    for (uint32_t i = 0; i < d->appends_count && !d->crashed && !d->full; i++) {
+    bool journal = d->journal.journal.open;
+    if (journal && !d->crashed) journal_end(d);
+    for (uint32_t i = 0; i < d->appends_count && !journal && !d->crashed && !d->full; i++) {
         append_make_durable(d, &d->appends[i]);
         d->appends[i].records = NULL;
     }
@@ -213,6 +215,7 @@ struct storage_memory *storage_memory_new(const struct storage_memory_options *o
     prng_seed(&d->prng, options->seed);
     d->owns_files = options->files == NULL;
     d->files = d->owns_files ? storage_memory_files_new() : options->files;
+    if (options->journal_blocks > 0) journal_new(d);
     return d;
 }
 
@@ -234,6 +237,7 @@ void storage_memory_free(struct storage_memory *d) {
             free(a);
         }
     }
+    journal_free(d);
     free(d->log);
     free(d->cursors);
     free(d->appends);
@@ -257,6 +261,7 @@ struct storage *storage_memory_open(struct storage_memory *d) {
     d->crashed = false;
     d->told_full = false;
     d->sequence = 0;
+    if (d->options.journal_blocks > 0 && !d->journal.journal.open) journal_load(d);
     d->queued_last = log_last(d);
     d->loads_tail = &d->loads;
     return &d->open->storage;
@@ -287,11 +292,13 @@ void storage_memory_crash(struct storage_memory *d) {
     d->crash_at = 0;
     d->counters.crashes++;
     uint32_t survive = d->full ? 0 : (uint32_t)prng_below(&d->prng, d->appends_count + 1);
-    for (uint32_t i = 0; i < survive; i++) append_make_durable(d, &d->appends[i]);
+    bool journal = d->options.journal_blocks > 0;
+    if (journal) journal_crash(d, survive);
+    for (uint32_t i = 0; i < survive && !journal; i++) append_make_durable(d, &d->appends[i]);
     d->counters.survived_appends += survive;
     d->counters.lost_appends += d->appends_count - survive;
-    appends_drop(d, survive);
-    if (d->appends_count > 0) crash_tear(d, &d->appends[0]);
+    if (!journal) appends_drop(d, survive);
+    if (d->appends_count > 0 && !journal) crash_tear(d, &d->appends[0]);
     for (uint32_t i = 0; i < d->appends_count; i++) append_release(&d->appends[i]);
     d->appends_count = 0;
     if (d->checkpoint != NULL && !d->full && prng_chance(&d->prng, 1, 2)) {
@@ -324,6 +331,7 @@ void storage_memory_advance(struct storage_memory *d, int64_t mono_ms) {
         log_finish(d);
         log_start(d);
     }
+    journal_work(d);
     if (d->checkpoint != NULL && d->checkpoint_due_ms <= d->now_ms && !d->crashed) {
         checkpoint_finish(d);
     }
@@ -343,6 +351,7 @@ int64_t storage_memory_next_ms(const struct storage_memory *d) {
     if (d->writing > 0) next = d->writing_due_ms;
     if (d->checkpoint != NULL && d->checkpoint_due_ms < next) next = d->checkpoint_due_ms;
     if (d->loads != NULL && d->loads->due_ms < next) next = d->loads->due_ms;
+    if (journal_next_ms(d) < next) next = journal_next_ms(d);
     if (d->told_full && !d->full) next = d->now_ms;
     return next < d->stuck_until_ms ? d->stuck_until_ms : next;
 }
@@ -362,6 +371,8 @@ void storage_memory_set_slow(struct storage_memory *d, int64_t extra_ms_max) {
 }
 
 bool storage_memory_corrupt_record(struct storage_memory *d, uint64_t index) {
+    if (index <= log_last(d) && d->journal.tail_count > 0 && index >= d->journal.tail_first)
+        journal_flush(d);
     if (d->log_count == 0 || index < d->log_first || index > log_last(d)) return false;
     struct memory_record *m = &d->log[index - d->log_first];
     m->data[prng_below(&d->prng, m->bytes)] ^= (uint8_t)(1u << prng_below(&d->prng, 8));
@@ -382,7 +393,7 @@ uint64_t storage_memory_durable_last(const struct storage_memory *d) {
 }
 
 uint64_t storage_memory_durable_first(const struct storage_memory *d) {
-    return log_usable_first(d);
+    return log_first(d);
 }
 
 bool storage_memory_gap(const struct storage_memory *d, uint64_t *first, uint64_t *last) {

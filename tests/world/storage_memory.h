@@ -8,7 +8,8 @@
  * queued appends a random prefix, call by call; the checkpoint in flight, and an export or install
  * in which it died, wholly or not at all. A torn record may lie behind the prefix: open() drops it,
  * as a database that ends at its last good page does, unless `keeps_torn` is set; then read() has
- * to find and name it.
+ * to find and name it. With a journal: what is in its file, of which the real recovery makes the
+ * log's end; of the frames that were queued a prefix, and any part of the next one.
  *
  * Judging: the disk also checks what it is asked to do. The first thing that no correct shard would
  * ask for is kept as a sentence (storage_memory_fault). One thread. */
@@ -42,6 +43,10 @@ struct storage_memory_options {
     int64_t append_ms_max, checkpoint_ms_max, load_ms_max; /* 0..max, drawn for each; 0 = at once */
     uint32_t torn_percent;                                 /* of crashes that lost an append */
     bool keeps_torn;
+    /* A journal of so many blocks in front of the log, at least 8; 0 = none. Then a torn write is a
+     * torn frame of it, and the log is at most late_ms_max behind. */
+    uint32_t journal_blocks;
+    int64_t late_ms_max;
     bool lone_voter;          /* judge that no two processes write records of one term */
     uint32_t segment_records; /* retain() drops whole segments of so many; 0 = 64 */
     /* planted faults, for canaries */
@@ -51,12 +56,15 @@ struct storage_memory_options {
     bool loses_checkpoints; /* says that they are durable, and throws actors away */
     bool forgets_votes;     /* keeps the term, and not whom it voted for */
     bool keeps_tail;        /* a rewrite of the log leaves what lies behind it */
+    bool journal_forgotten; /* nobody looks into the journal after a crash */
+    bool journal_early;     /* the journal is told that the log has what it has not */
+    bool journal_trusts;    /* a torn frame is believed; with debug checks only */
 };
 
 struct storage_memory_counters {
     uint64_t operations, appends, records, transactions, checkpoints, checkpoints_refused, loads,
         votes, crashes, lost_appends, survived_appends, torn_records, full_times, exports,
-        installs;
+        installs, frames, rounds, torn_frames, late_transactions, replayed;
 };
 
 struct storage_memory *storage_memory_new(const struct storage_memory_options *options);
@@ -84,6 +92,9 @@ void storage_memory_set_slow(struct storage_memory *disk, int64_t extra_ms_max);
 bool storage_memory_corrupt_record(struct storage_memory *disk, uint64_t index);
 bool storage_memory_corrupt_actor(struct storage_memory *disk, uint8_t kind,
                                   const struct id128 *key);
+/* One bit of what the next start needs of the journal, which must refuse then; false = it needs
+ * nothing of which that could be told. */
+bool storage_memory_corrupt_journal(struct storage_memory *disk);
 void storage_memory_corrupt_timers(struct storage_memory *disk); /* listings fail from now on */
 
 /* What a judge may know. First and last: of the log behind the newest gap; behind an install that

@@ -246,6 +246,15 @@ static void state_replace(struct storage_memory *d, struct memory_file *file) {
     file_free(file);
 }
 
+/* All that is queued is done first: the journal is empty behind an install. */
+static bool journal_is_settled(struct storage_memory *d) {
+    uint32_t done = 0;
+    while (done < d->appends_count && journal_append(d, &d->appends[done])) done++;
+    bool all = done == d->appends_count;
+    appends_drop(d, done);
+    return all && journal_settle(d);
+}
+
 int memory_install_state(struct storage *s, const char *path, uint64_t committed_index,
                          char *error, size_t error_bytes) {
     struct storage_memory *d = disk_of(s);
@@ -263,6 +272,10 @@ int memory_install_state(struct storage *s, const char *path, uint64_t committed
     else if (!disk_operation(d)) fault = "the process has died";
     if (fault != NULL) {
         snprintf(error, error_bytes, "%s: %s", path, fault);
+        return -1;
+    }
+    if (d->options.journal_blocks > 0 && !journal_is_settled(d)) {
+        snprintf(error, error_bytes, "%s: the process has died", path);
         return -1;
     }
     uint64_t kept = queue_end(d);

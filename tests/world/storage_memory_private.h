@@ -7,6 +7,7 @@
 
 #include "engine/base/check.h"
 #include "engine/base/prng.h"
+#include "persistence/lmdb/journal.h"
 #include "tests/world/storage_memory.h"
 
 enum { MEMORY_BUCKETS = 4096, MEMORY_EVENTS_MIN = 64 };
@@ -45,6 +46,27 @@ struct memory_actor {
 struct memory_append {
     struct record *records;
     uint64_t sequence;
+};
+
+struct memory_tail {
+    struct memory_record m;
+    const struct record *of; /* among those that are late */
+};
+
+/* In front of the log, when the options have one; see storage_memory_journal.c. */
+struct memory_journal {
+    uint8_t *file; /* durable, as all of `bytes` */
+    uint64_t bytes;
+    bool rotten, tears;
+    /* of the process: made of the file again behind a crash */
+    struct journal journal;
+    char error[256];          /* it cannot be read; "" = it can */
+    uint64_t applied;         /* of journal.records: in the log */
+    struct memory_append *late; /* commits that the log has not got yet, oldest first */
+    uint32_t late_count, late_capacity;
+    int64_t late_due_ms;
+    struct memory_tail *tail; /* what is late, as it makes the log's end */
+    uint64_t tail_first, tail_count, tail_capacity;
 };
 
 struct memory_load {
@@ -88,7 +110,8 @@ struct storage_memory {
     bool told_damaged;
     /* durable */
     uint64_t term, voted_for;
-    struct memory_record *log; /* log[i] has index log_first + i */
+    struct memory_journal journal;
+    struct memory_record *log; /* log[i] has index log_first + i; what is late is not in it */
     uint64_t log_first, log_count, log_capacity;
     bool torn; /* the newest record is */
     bool timers_damaged;
@@ -133,8 +156,13 @@ bool event_waits(const struct storage_memory *d, uint8_t kind);
 
 /* -- storage_memory_log.c */
 uint64_t log_last(const struct storage_memory *d);  /* with an empty log: the newest gap's end */
+uint64_t log_first(const struct storage_memory *d); /* behind that gap; 0 = nothing, and no gap */
 uint64_t log_floor(const struct storage_memory *d); /* that end; 0 = no gap */
 const struct memory_record *log_find(const struct storage_memory *d, uint64_t index);
+/* The same of the log behind the journal, without what is late. */
+uint64_t env_last(const struct storage_memory *d);
+uint64_t env_first(const struct storage_memory *d);
+const struct memory_record *env_find(const struct storage_memory *d, uint64_t index);
 /* Keeps what is at or below `kept` and begins anew behind `marker`; between them is a gap. */
 void log_start_anew(struct storage_memory *d, uint64_t kept, uint64_t marker);
 void log_put(struct storage_memory *d, const struct record *r, uint32_t bytes);
@@ -148,6 +176,19 @@ int memory_read(struct storage *s, uint64_t first, uint64_t last,
                 bool (*visit)(void *arg, const struct record_header *record, const void *payload),
                 void *arg, char *error, size_t error_bytes);
 void memory_retain(struct storage *s, uint64_t upto_index, int64_t before_ms);
+
+/* -- storage_memory_journal.c */
+void journal_new(struct storage_memory *d);
+void journal_free(struct storage_memory *d);
+void journal_load(struct storage_memory *d); /* as a process does that starts */
+/* Writes all of it. False when the process has died: what is left is in `a`. */
+bool journal_append(struct storage_memory *d, struct memory_append *a);
+bool journal_settle(struct storage_memory *d); /* nothing is late, and the journal says so */
+void journal_work(struct storage_memory *d);   /* the log follows */
+int64_t journal_next_ms(const struct storage_memory *d);
+void journal_crash(struct storage_memory *d, uint32_t survive); /* so many of the queued calls */
+void journal_end(struct storage_memory *d);    /* as a process does that ends in order */
+void journal_flush(struct storage_memory *d);
 
 /* -- storage_memory_state.c */
 struct memory_actor **actor_find(const struct storage_memory *d, uint8_t kind,

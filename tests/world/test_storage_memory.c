@@ -469,10 +469,95 @@ static void a_wrong_install_is_judged(void **state) {
     storage_memory_free(d);
 }
 
+static struct storage_meta meta_of(struct storage *s, int expected, char error[128]) {
+    static struct storage_meta meta;
+    assert_int_equal(s->ops->load_meta(s, &meta, error, 128), expected);
+    return meta;
+}
+
+/* Nothing of it is in the log yet: a crash leaves it in the journal, and so does the next one. */
+static void the_journal_gives_back_what_the_log_lacks(void **state) {
+    char error[128];
+    for (uint64_t seed = 1; seed <= 40; seed++) {
+        struct storage_memory *d =
+            new_disk((struct storage_memory_options){.seed = seed,
+                                                     .journal_blocks = 8 + seed % 5,
+                                                     .late_ms_max = seed % 2 ? 1000000 : 5,
+                                                     .torn_percent = 100});
+        uint64_t last = 0;
+        for (uint64_t life = 1; life <= 12; life++) {
+            struct storage *s = storage_memory_open(d);
+            assert_int_equal(meta_of(s, 0, error).log_last, last);
+            s->ops->save_vote(s, life, 1);
+            struct seen seen = {0};
+            if (last > 0)
+                assert_int_equal(s->ops->read(s, 1, last, see, &seen, error, sizeof error), 0);
+            assert_int_equal(seen.last, last);
+            /* The end of the log is another leader's, and rewritten. */
+            if (life % 3 == 0) last -= 2;
+            for (uint64_t i = 0; i < 4; i++, last += 3) {
+                append(s, last + 1, 3, life, seed);
+                storage_memory_advance(d, (int64_t)(life * 1000 + i * 7));
+            }
+            assert_int_equal(storage_memory_durable_last(d), last);
+            storage_memory_set_stuck(d, INT64_MAX);
+            append(s, last + 1, 2, life, seed); /* in flight: torn */
+            storage_memory_crash(d);
+            storage_memory_set_stuck(d, 0);
+            assert_true(storage_memory_durable_last(d) >= last);
+            last = storage_memory_durable_last(d);
+        }
+        struct storage_memory_counters c = storage_memory_counters(d);
+        assert_null(storage_memory_fault(d));
+        assert_true(c.torn_frames > 0 && c.rounds > 0);
+        storage_memory_free(d);
+    }
+}
+
+static void an_orderly_end_empties_the_journal(void **state) {
+    char error[128];
+    struct storage_memory *d = new_disk((struct storage_memory_options){
+        .seed = 3, .journal_blocks = 16, .late_ms_max = 1000000});
+    struct storage *s = storage_memory_open(d);
+    s->ops->save_vote(s, 1, 1);
+    append(s, 1, 9, 1, 1);
+    s->ops->close(s);
+    s = storage_memory_open(d);
+    assert_int_equal(meta_of(s, 0, error).log_last, 9);
+    assert_int_equal(storage_memory_counters(d).replayed, 0);
+    storage_memory_crash(d);
+    storage_memory_free(d);
+}
+
+static void a_damaged_journal_is_refused_by_name(void **state) {
+    char error[128];
+    for (uint64_t seed = 1; seed <= 20; seed++) {
+        struct storage_memory *d = new_disk((struct storage_memory_options){
+            .seed = seed, .journal_blocks = 16, .late_ms_max = 1000000});
+        struct storage *s = storage_memory_open(d);
+        s->ops->save_vote(s, 1, 1);
+        for (uint64_t i = 0; i < 3; i++) {
+            append(s, 1 + i, 1, 1, 1);
+            storage_memory_advance(d, (int64_t)i);
+        }
+        assert_true(storage_memory_corrupt_journal(d));
+        storage_memory_crash(d);
+        s = storage_memory_open(d);
+        meta_of(s, -1, error);
+        assert_non_null(strstr(error, "damaged"));
+        assert_true(storage_memory_damage_was_told(d));
+        storage_memory_crash(d);
+        storage_memory_free(d);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(appends_become_durable_in_order),
         cmocka_unit_test(a_crash_keeps_a_prefix),
+        cmocka_unit_test(the_journal_gives_back_what_the_log_lacks),
+        cmocka_unit_test(an_orderly_end_empties_the_journal),
+        cmocka_unit_test(a_damaged_journal_is_refused_by_name),
         cmocka_unit_test(a_torn_record_is_named),
         cmocka_unit_test(truncation_is_one_step),
         cmocka_unit_test(full_and_room_again),
