@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "engine/base/program.h"
+
 /* -- questions --------------------------------------------------------------------------------- */
 
 uint32_t topology_shards_count(const struct cluster_topology *t) {
@@ -232,11 +234,12 @@ static bool topology_read_json(json_t *json, struct cluster_topology *t, char *e
                                size_t bytes) {
     json_error_t fault;
     const char *cluster_id = "";
-    json_int_t version = 1, shards = 0, replicas = 0;
+    json_int_t version = 1, shards = 0, replicas = 0, level = LEVEL_FIRST;
     json_t *nodes = NULL, *groups = NULL;
-    if (json_unpack_ex(json, &fault, JSON_STRICT, "{s:s, s?I, s:I, s?I, s:o, s?o}", "cluster_id",
-                       &cluster_id, "version", &version, "shards", &shards, "replicas", &replicas,
-                       "nodes", &nodes, "groups", &groups) != 0) {
+    if (json_unpack_ex(json, &fault, JSON_STRICT, "{s:s, s?I, s:I, s?I, s?I, s:o, s?o}",
+                       "cluster_id", &cluster_id, "version", &version, "shards", &shards,
+                       "replicas", &replicas, "level", &level, "nodes", &nodes, "groups",
+                       &groups) != 0) {
         snprintf(error, bytes, "%s", fault.text);
         return false;
     }
@@ -246,6 +249,12 @@ static bool topology_read_json(json_t *json, struct cluster_topology *t, char *e
                  "a list of at least one node", SHARDS_MAX);
         return false;
     }
+    if (level < LEVEL_FIRST || !program_can((uint64_t)level)) {
+        snprintf(error, bytes, "\"level\" is %lld, and this program (version %s) can work at %u to "
+                 "%u", (long long)level, program.version, program.level_min, program.level_max);
+        return false;
+    }
+    t->level = level == LEVEL_FIRST ? 0 : (uint8_t)level;
     t->version = t->view_version = (uint64_t)version;
     t->epochs[0] = (struct routing_epoch){.from_ms = 0, .shards_count = (uint32_t)shards};
     t->epochs_count = 1;

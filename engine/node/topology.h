@@ -8,9 +8,10 @@
  *    "nodes": [{"node": 1, "peers": "tcp://10.0.0.1:7300", "clients": "tcp://10.0.0.1:7400"}, ...],
  *    "groups": [{"shard": 0, "nodes": [1, 2, 3], "preferred": 1}, ...]}
  *
- * `version` (default 1), `replicas` (default 3, or 1 for a single node) and `groups` may be left
- * out: the groups are then dealt round over the nodes in the order of the list. A peer endpoint
- * takes its port and the next one (snapshots). */
+ * `version` (default 1), `replicas` (default 3, or 1 for a single node), `level` (default 1: what
+ * may be written to logs, engine/base/program.h; nobody raises it but who edits the file, with all
+ * nodes on a version that can) and `groups` may be left out: the groups are then dealt round over
+ * the nodes in the order of the list. A peer endpoint takes its port and the next (snapshots). */
 #ifndef JUMUN_NODE_TOPOLOGY_H
 #define JUMUN_NODE_TOPOLOGY_H
 

@@ -88,6 +88,8 @@ static void test_faults_are_named(void **state) {
     expect_refusal("{" ID "\"shards\": 1, \"nodes\": [{\"node\": 0, \"peers\": \"tcp://h:7301\", "
                    "\"clients\": \"tcp://h:7402\"}]}", 1, "number from 1");
     expect_refusal("{" ID "\"shards\": 1, \"replicas\": 2, " THREE "}", 1, "has 2 replicas");
+    expect_refusal("{" ID "\"shards\": 1, \"level\": 0, " THREE "}", 1, "can work at");
+    expect_refusal("{" ID "\"shards\": 1, \"level\": 63, " THREE "}", 1, "\"level\" is 63");
     expect_refusal("{" ID "\"shards\": 1, \"replicas\": 5, " THREE "}", 1, "do not fit");
     expect_refusal("{" ID "\"shards\": 1, " THREE ", \"groups\": [{\"shard\": 0, \"nodes\": "
                    "[1, 2, 2]}]}", 1, "names node 2 twice");
