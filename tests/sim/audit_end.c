@@ -58,6 +58,7 @@ static bool messages_have_arrived(struct sim *sim) {
 /* Every replica has applied what its leader has, and every group is where it shall be. */
 static const char *cluster_is_unsettled(struct sim *sim) {
     if (!sim_is_cluster(sim)) return NULL;
+    if (!upgrade_is_done(sim)) return "nodes are to be upgraded";
     if (!operator_is_content(sim)) return "a group is not where it shall be";
     for (uint32_t g = 0; g < sim->options.shards_count; g++) {
         const struct sim_replica *leader = group_leader(sim, g);
@@ -320,6 +321,7 @@ void audit_end(struct sim *sim) {
     sim->options.mailbox_commands_max = 0;
     faults_calm(sim);
     operator_grow(sim);
+    upgrade_begin(sim);
     settle(sim);
     operator_move_stores(sim);
     settle(sim);

@@ -226,6 +226,7 @@ void audit_replica(struct sim_replica *r) {
     }
     if (!r->shard->started) return;
     audit_agreement(r, commit);
+    upgrade_judge(r);
     audit_leader(r);
 }
 

@@ -276,6 +276,7 @@ void audit_record(struct sim *sim, uint32_t shard, const struct record_header *h
     while (sim->verdict == SIM_OK && (e = event_next(entry + 1, size, &offset)) != NULL) {
         count++;
         sim->totals.events++;
+        upgrade_see(sim, shard, h->index, e);
         if (e->kind == EVENT_MESSAGE_ACKNOWLEDGED || e->kind == EVENT_SHARDS_KNOWN) continue;
         if (e->kind == EVENT_MESSAGE_SENT)
             audit_sent(sim, shard, h->index, e);

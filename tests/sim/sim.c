@@ -46,6 +46,7 @@ static enum sim_exit run(const struct sim_options *options, struct sim_totals *t
         faults_inject(sim);
         if (steps == options->grow_step) operator_grow(sim);
         if (steps == options->move_step) operator_move_stores(sim);
+        if (steps == options->upgrade_step) upgrade_begin(sim);
         operator_inject(sim);
         bool pause = prng_chance(&sim->prng, 1, 50);
         sim_run(sim, prng_between(&sim->prng, 0,

@@ -8,6 +8,7 @@
  *   sim_network.c   what travels between nodes and clients: courier, peers, hellos, requests
  *   sim_transfer.c  snapshots on their way to a replica that the log does not reach
  *   sim_operator.c  where each group shall be: moves, replacements, drained nodes, lost disks
+ *   sim_upgrade.c   nodes of two versions, and the step from one level to the next
  *   sim_faults.c    what goes wrong, by chance; and the calm after it
  *   workload.c      clients: what they ask for, retries, overtaking commands
  *   client.c        whom they ask: leaders, hints, time-outs
@@ -25,6 +26,7 @@
 #define JUMUN_SIM_H
 
 #include "actors/command.h"
+#include "actors/event.h"
 #include "engine/base/check.h"
 #include "engine/base/prng.h"
 #include "engine/shard/shard.h"
@@ -64,7 +66,8 @@ enum sim_exit { SIM_OK = 0, SIM_CRASH = 127, SIM_LIVENESS = 128, SIM_CORRECTNESS
     X(TAIL_KEPT, "tail-kept")                 /* what a new leader truncated survives on disk */   \
     X(READS_ALONE, "reads-alone")             /* a leader asks nobody whether it still leads */    \
     X(STALE_PERSISTED, "stale-persisted")     /* truncated entries count as durable */             \
-    X(NO_BARRIER, "no-barrier")               /* rule L1 off */
+    X(NO_BARRIER, "no-barrier")               /* rule L1 off */                                    \
+    X(LEVEL_IGNORED, "level-ignored")         /* logs are written as the newest program can */
 
 enum sim_canary {
 #define X(name, text) SIM_CANARY_##name,
@@ -80,6 +83,7 @@ enum sim_canary {
     X(uint32_t, shards_count) /* in the end */                                                     \
     X(uint32_t, first_shards) /* at first: the others come by growth, in an epoch of their own */  \
     X(uint32_t, grow_step)    /* the step at which it grows */                                     \
+    X(uint32_t, upgrade_step) /* from then on nodes are upgraded for good; 0 = one version */      \
     X(uint32_t, move_step)    /* the step at which stores begin to move, if it has grown */        \
     X(uint32_t, steps)                                                                             \
     /* the nodes */                                                                                \
@@ -180,6 +184,8 @@ struct sim_options {
     X(placements, "placements")                                                                    \
     X(stores_moved, "moves of stores")                                                             \
     X(grown, "growths")                                                                            \
+    X(upgraded, "nodes upgraded")                                                                  \
+    X(raised, "levels raised")                                                                     \
     X(snapshots, "snapshots sent")                                                                 \
     X(installs, "snapshots installed")                                                             \
     X(crashes, "crashes")                                                                          \
@@ -298,6 +304,7 @@ struct audit_shard {
     struct audit_hashes sent[SIM_SHARDS_MAX]; /* payloads, by destination: [sequence - 1] */
     struct audit_hashes seen[SIM_SHARDS_MAX]; /* by source */
     struct audit_configuration configuration; /* the newest */
+    uint64_t newer_index; /* first entry that the version before cannot read; 0 = none */
 };
 
 struct sim_store {
@@ -361,6 +368,7 @@ struct sim_node {
     struct sim *sim;
     uint32_t number;        /* 0-based; the node's own number is one more */
     bool up, dying;
+    uint8_t version; /* of its program; see sim_upgrade.c */
     int64_t restart_ms, frozen_until_ms, hello_ms;
     int64_t stop_ms;        /* it drains, and ends then at the latest; 0 = it does not */
     int64_t skew_ms;        /* of its wall clock */
@@ -397,7 +405,7 @@ struct sim {
     struct sim_totals totals;
     struct prng prng;
     int64_t mono_ms, unix_ms;
-    bool calm;
+    bool calm, upgrading;
     uint32_t shards; /* groups that there are by now */
     struct shard_view view; /* what the cluster document would say of the shards */
     struct network *network; /* NULL with one node */
@@ -515,6 +523,17 @@ int64_t operator_next_ms(const struct sim *sim);
 void operator_replace(struct sim *sim, struct sim_replica *replica);
 bool operator_is_content(const struct sim *sim); /* every group is where it shall be */
 bool operator_may_lose_one(const struct sim *sim, uint32_t group);
+
+/* Each replica hears of the view's newer version at a time of its own. */
+void operator_tell_later(struct sim *sim);
+
+/* -- sim_upgrade.c */
+void upgrade_node_starts(struct sim_node *node); /* as which version */
+void upgrade_begin(struct sim *sim);  /* for good: node after node, then the level */
+void upgrade_work(struct sim *sim);
+bool upgrade_is_done(const struct sim *sim);
+void upgrade_see(struct sim *sim, uint32_t group, uint64_t index, const struct event *event);
+void upgrade_judge(struct sim_replica *replica); /* can it read what it holds? */
 
 /* -- sim_faults.c */
 void faults_inject(struct sim *sim); /* by chance */

@@ -84,6 +84,7 @@ bool node_start(struct sim_node *node) {
     struct sim *sim = node->sim;
     sim->totals.restarts++;
     node->dying = false;
+    upgrade_node_starts(node);
     if (!sim->calm && sim_chance(sim, sim->options.clock_back_per_restart)) {
         int64_t back_ms = prng_between(&sim->prng, 0, 5000);
         if (sim_is_cluster(sim)) node->skew_ms -= back_ms;

@@ -235,8 +235,7 @@ static void tell_growth(struct sim *sim, struct sim_replica *r) {
     r->woken = true;
 }
 
-/* Each replica hears of it at a time of its own. */
-static void tell_later(struct sim *sim) {
+void operator_tell_later(struct sim *sim) {
     sim->view.version++;
     for (uint32_t n = 0; n < sim->options.nodes; n++) {
         for (uint32_t g = 0; g < sim->shards; g++) {
@@ -249,14 +248,14 @@ static void tell_later(struct sim *sim) {
 void operator_move_stores(struct sim *sim) {
     if (sim->view.epochs_count == 1 || sim->view.stores_shards == sim->shards) return;
     sim->view.stores_shards = sim->shards;
-    tell_later(sim);
+    operator_tell_later(sim);
     sim->totals.stores_moved++;
 }
 
 void operator_grow(struct sim *sim) {
     const struct sim_options *o = &sim->options;
     if (sim->shards == o->shards_count) return;
-    tell_later(sim);
+    operator_tell_later(sim);
     for (uint32_t g = sim->shards; g < o->shards_count; g++) {
         for (uint32_t i = 0; i < o->voters; i++) {
             uint32_t n = (g + i) % o->nodes;
@@ -273,6 +272,7 @@ void operator_grow(struct sim *sim) {
 }
 
 void operator_work(struct sim *sim) {
+    upgrade_work(sim);
     for (uint32_t n = 0; n < sim->options.nodes; n++) {
         struct sim_node *node = &sim->nodes[n];
         if (!node->up || node_is_frozen(node)) continue;

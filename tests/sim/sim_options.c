@@ -66,6 +66,12 @@ static void draw_journal(struct sim_options *o) {
     o->late_ms_max = late_ms[prng_below(&p, 4)];
 }
 
+static void draw_upgrade(struct sim_options *o) {
+    struct prng p;
+    prng_seed(&p, o->seed ^ 0x75706772616465ULL);
+    if (prng_chance(&p, 1, 3)) o->upgrade_step = 1 + (uint32_t)prng_below(&p, o->steps);
+}
+
 void sim_options_draw(struct sim_options *o, uint64_t seed, uint32_t nodes) {
     struct prng p;
     static const int64_t retentions[] = {0, 60000, 600000, 86400000};
@@ -101,6 +107,7 @@ void sim_options_draw(struct sim_options *o, uint64_t seed, uint32_t nodes) {
     draw_clients(o, &p);
     if (nodes > 1) draw_cluster(o, &p);
     draw_journal(o);
+    if (nodes > 1) draw_upgrade(o);
 }
 
 void sim_options_print(const struct sim_options *o) {

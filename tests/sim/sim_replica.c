@@ -88,7 +88,8 @@ bool replica_open(struct sim_replica *r, char *error, size_t error_bytes) {
                                     .trailing_entries = o->trailing_entries,
                                     .seed = (uint32_t)prng_next(&sim->prng)};
     /* The others go without a cluster document, like a node alone. */
-    if (o->shards_count != o->first_shards) options.view = &sim->view;
+    bool document = o->shards_count != o->first_shards || o->upgrade_step != 0;
+    if (document && o->canary != SIM_CANARY_LEVEL_IGNORED) options.view = &sim->view;
     if (sim_is_cluster(sim)) {
         options.peers = &node->peers;
         if (r->first) {
