@@ -16,6 +16,7 @@ with kill -9. What became of each order must be the same.
 Exit codes: 0 all well, 1 something failed, 2 usage, 130 stopped by Ctrl-C before the report.
 """
 import argparse
+import contextlib
 import filecmp
 import json
 import os
@@ -42,6 +43,24 @@ def say(text=''):
 
 def stop_at_once(*_):
     raise KeyboardInterrupt
+
+
+@contextlib.contextmanager
+def uninterrupted():
+    """Ctrl-C comes behind the block: a process that is just being made is known by then."""
+    if threading.current_thread() is not threading.main_thread():
+        yield                          # signals are the main thread's
+        return
+    came = []
+    before = {s: signal.signal(s, lambda *_: came.append(True))
+              for s in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for s, handler in before.items():
+            signal.signal(s, handler)
+    if came:
+        raise KeyboardInterrupt
 
 
 def first_port(wanted):
@@ -71,7 +90,7 @@ class Node:
         self.process = None
 
     def start(self, *options):
-        with open(self.log, 'a', encoding='utf-8') as log:
+        with open(self.log, 'a', encoding='utf-8') as log, uninterrupted():
             self.process = subprocess.Popen(self.command + list(options), stderr=log, text=True,
                                             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                                             start_new_session=True)
@@ -104,6 +123,8 @@ class Show:
         self.programs = options.build
         self.nodes = []
         self.killed = self.failure = None
+        self.over = self.stopping = False
+        self.disturber = None
 
     def path(self, name):
         return os.path.join(self.folder, name)
@@ -126,8 +147,8 @@ class Show:
     def play_alone(self, port):
         say('one node first: what becomes of each order without any fault')
         alone = Node(self.programs, self.folder, 'alone', port, ['--shards', self.options.shards])
-        alone.start()
         try:
+            alone.start()
             if self.demo(alone.endpoint, 'states-of-one', '--quiet') != 0:
                 raise Failed('the year did not go through on one node')
         finally:
@@ -170,19 +191,20 @@ class Show:
             self.nodes[self.victim].kill()
             self.killed = self.victim + 1
             time.sleep(AWAY_S)
-            self.nodes[self.victim].start()
+            if not self.stopping:
+                self.nodes[self.victim].start()
         except Failed as e:
             self.failure = str(e)
 
     def play(self):
-        self.victim, self.over = self.leader_of(0), False
+        self.victim = self.leader_of(0)
         say(f'node {self.victim + 1} leads shard 0: it will be killed in the middle of the year')
-        thread = threading.Thread(target=self.disturb)
-        thread.start()
+        self.disturber = threading.Thread(target=self.disturb)
+        self.disturber.start()
         code = self.demo(','.join(n.endpoint for n in self.nodes), 'states-of-three', '--half',
                          self.path('half'))
         self.over = True
-        thread.join()
+        self.disturber.join()
         if self.failure:
             raise Failed(self.failure)
         if code != 0:
@@ -220,6 +242,17 @@ The cluster serves until Ctrl-C. In another terminal:
         while any(n.process.poll() is None for n in self.nodes):
             time.sleep(0.2)
         raise Failed('all nodes have ended')
+
+    def stop(self):
+        """Ends whatever runs, also in the middle of the play: nobody starts a node any more."""
+        self.over = self.stopping = True
+        if self.disturber:
+            self.disturber.join()
+        threads = [threading.Thread(target=n.stop) for n in self.nodes]
+        for t in threads:
+            t.start()
+        for t in threads:
+            t.join()
 
     def run(self):
         port = first_port(self.options.port)
@@ -265,11 +298,7 @@ def main():
         say('\nstopping the nodes ...')
         code = 0 if show.killed else 130
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threads = [threading.Thread(target=n.stop) for n in show.nodes]
-    for t in threads:
-        t.start()
-    for t in threads:
-        t.join()
+    show.stop()
     if options.keep or code == 1:
         say(f'kept: {folder}')
     elif not options.data:
