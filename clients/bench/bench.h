@@ -17,8 +17,9 @@
 enum bench_mode { BENCH_BATCH = 1, BENCH_CALLERS = 2, BENCH_READS = 3, BENCH_OPEN = 4 };
 
 /* The life of an order, as the load plays it. */
-enum { BENCH_STRIPES = 16 };
 enum { LIFE_STEPS = 6 }; /* place, pay, accept, assign_rider, pick_up, deliver */
+
+enum { BENCH_STRIPES = 128 };
 
 struct bench_options {
     const char *endpoint;
@@ -37,37 +38,39 @@ struct bench_options {
     const char *plot;            /* PNG to write with gnuplot; NULL = none */
 };
 
-/* One order of the load. A lane owns several and plays them in turn, one command at a time. */
-struct bench_order {
-    jumun_key key;
-    uint8_t step;                /* the next command; 0 = place */
-    uint8_t store, rider;
-};
+/* One order of the load: in the low bits its next step (0 = place), above when it was born, in
+ * milliseconds after the load began. Its key, store and rider follow from that and from where it
+ * stands, so that thousands of orders fit into the cache: every line of memory that an answer has
+ * to wait for would be measured as the engine's. */
+typedef uint32_t bench_order;
+enum { BENCH_STEP_BITS = 3, BENCH_STEP_MASK = (1 << BENCH_STEP_BITS) - 1 };
 
-/* One cache line: with thousands of commands in flight, every line that an answer touches is a wait
- * for memory that would be measured as the engine's. */
+/* A lane owns several orders and plays them in turn, one command at a time. Its orders lie right
+ * behind it, for the same reason. */
 struct bench_lane {
     _Alignas(64) struct bench *bench;
-    struct bench_order *orders;
+    bench_order *orders;
     int64_t sent_ns;             /* or the intended moment, in the open loop */
     uint64_t random;
     uint32_t orders_count;
-    uint32_t current;            /* the order whose command is in flight ... */
-    struct bench_order order;    /* ... and its state, written back with the answer */
+    uint32_t current;            /* the order whose command is in flight */
 };
 
 struct bench {
     struct bench_options options;
     jumun_client *client;
-    struct bench_lane *lanes;
+    uint8_t *lanes;              /* see bench_lane_at() */
+    size_t lane_bytes;
     uint32_t lanes_count;
-    struct bench_order *orders;
+    uint64_t seed;               /* of all keys */
+    int64_t born_ms;             /* the moment that orders' births are counted from, Unix time */
     atomic_bool stop, measuring;
     atomic_uint lanes_running;
     atomic_ullong refused, wrong, failed, overloaded, queue_full;
     atomic_ullong by_code[1100];
-    /* Of accepted commands. Threads record into stripes of their own, or the counting would cost
-     * more than what is counted; main() adds them up when the load is over. */
+    /* Of accepted commands. Each thread records into a stripe of its own (those beyond the last
+     * share that one), or the counting would cost more than what is counted; main() adds them up
+     * when the load is over. */
     struct { _Alignas(64) struct histogram h; } stripes[BENCH_STRIPES];
     struct histogram latency;
     int64_t begin_ns, end_ns;
@@ -78,8 +81,12 @@ struct bench {
 /* -- workload.c */
 bool bench_workload_init(struct bench *b, uint32_t lanes_count);
 void bench_workload_fini(struct bench *b);
+static inline struct bench_lane *bench_lane_at(const struct bench *b, uint32_t number) {
+    return (struct bench_lane *)(void *)(b->lanes + number * b->lane_bytes);
+}
 void bench_pick_order(struct bench_lane *lane);
-/* Fills the lane's next command; its texts live as long as the process. */
+/* Fills the lane's next command; its texts live as long as the process. The order stays where it
+ * is, and so does the lane: keys follow from the address. */
 void bench_next_command(struct bench_lane *lane, jumun_command *command);
 /* Takes the answer to the lane's command: checks, counts, moves the order on. The next order is
  * picked here, so that it comes from memory meanwhile. */

@@ -66,22 +66,24 @@ static void wait_for_lanes(struct bench *b) {
     }
 }
 
-static void lane_submit(struct bench_lane *lane);
+static void lane_submit(struct bench_lane *lane, int64_t now_ns);
 
 static void on_answer(void *arg, const jumun_result *result, const void *value, size_t bytes) {
     (void)value;
     (void)bytes;
     struct bench_lane *lane = arg;
-    bench_take_result(lane, result, bench_now_ns());
-    lane_submit(lane);
+    int64_t now_ns = bench_now_ns();
+    bench_take_result(lane, result, now_ns);
+    lane_submit(lane, now_ns);
 }
 
-static void lane_submit(struct bench_lane *lane) {
+/* One look at the clock for an answer and for the command that follows it at once. */
+static void lane_submit(struct bench_lane *lane, int64_t now_ns) {
     struct bench *b = lane->bench;
     if (!atomic_load_explicit(&b->stop, memory_order_relaxed)) {
         jumun_command command;
         bench_next_command(lane, &command);
-        lane->sent_ns = bench_now_ns();
+        lane->sent_ns = now_ns;
         int code = jumun_submit(b->client, &command, on_answer, lane);
         if (code == JUMUN_OK) return;
         atomic_fetch_add(&b->by_code[code], 1);
@@ -93,7 +95,7 @@ static void lane_submit(struct bench_lane *lane) {
 int bench_run_batch(struct bench *b) {
     atomic_store(&b->stop, false);
     atomic_store(&b->lanes_running, b->lanes_count);
-    for (uint32_t l = 0; l < b->lanes_count; l++) lane_submit(&b->lanes[l]);
+    for (uint32_t l = 0; l < b->lanes_count; l++) lane_submit(bench_lane_at(b, l), bench_now_ns());
     measure(b);
     wait_for_lanes(b);
     return 0;
@@ -123,7 +125,7 @@ int bench_run_callers(struct bench *b) {
     pthread_attr_init(&attributes);
     pthread_attr_setstacksize(&attributes, 256 * 1024);
     for (uint32_t l = 0; l < b->lanes_count; l++)
-        if (pthread_create(&threads[l], &attributes, caller, &b->lanes[l]) != 0) {
+        if (pthread_create(&threads[l], &attributes, caller, bench_lane_at(b, l)) != 0) {
             fprintf(stderr, "jumun-bench: cannot start %u threads\n", b->lanes_count);
             exit(1);
         }
@@ -142,7 +144,7 @@ struct prefill {
     atomic_uint running;
 };
 
-struct prefill_lane { struct bench_lane lane; struct prefill *p; struct bench_order order; };
+struct prefill_lane { struct bench_lane lane; struct prefill *p; bench_order order; };
 
 static void prefill_next(struct prefill_lane *pl);
 
@@ -152,7 +154,7 @@ static void on_prefilled(void *arg, const jumun_result *result, const void *valu
     struct prefill_lane *pl = arg;
     if (result->code == JUMUN_OK) atomic_fetch_add(&pl->p->done, 1);
     else atomic_fetch_add(&pl->p->failed, 1);
-    pl->order.step = 0;
+    pl->order &= ~(uint32_t)BENCH_STEP_MASK;
     prefill_next(pl);
 }
 

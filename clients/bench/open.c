@@ -75,7 +75,7 @@ static void *pace(void *arg) {
 int bench_run_open(struct bench *b) {
     loop.idle = calloc(b->lanes_count, sizeof *loop.idle);
     if (!loop.idle) return 1;
-    for (uint32_t l = 0; l < b->lanes_count; l++) lane_idle(&b->lanes[l]);
+    for (uint32_t l = 0; l < b->lanes_count; l++) lane_idle(bench_lane_at(b, l));
     pthread_t pacer;
     if (pthread_create(&pacer, NULL, pace, b) != 0) return 1;
     bench_wait(b, b->options.warmup_seconds);

@@ -38,6 +38,19 @@ void histogram_record(struct histogram *h, int64_t ns) {
     histogram_raise_max(h, value);
 }
 
+static void histogram_raise(atomic_ullong *sum, unsigned long long by) {
+    unsigned long long before = atomic_load_explicit(sum, memory_order_relaxed);
+    atomic_store_explicit(sum, before + by, memory_order_relaxed);
+}
+
+void histogram_record_alone(struct histogram *h, int64_t ns) {
+    uint64_t value = ns > 0 ? (uint64_t)ns : 0;
+    histogram_raise(&h->counts[histogram_bucket(value)], 1);
+    histogram_raise(&h->sum_ns, value);
+    if (value > atomic_load_explicit(&h->max_ns, memory_order_relaxed))
+        atomic_store_explicit(&h->max_ns, value, memory_order_relaxed);
+}
+
 void histogram_add(struct histogram *h, const struct histogram *other) {
     for (uint32_t i = 0; i < HISTOGRAM_BUCKETS; i++) {
         unsigned long long n = atomic_load_explicit(&other->counts[i], memory_order_relaxed);

@@ -27,6 +27,10 @@ void histogram_reset(struct histogram *h);
 /* Negative durations count as 0. */
 void histogram_record(struct histogram *h, int64_t ns);
 
+/* The same where no other thread ever records into `h`: without locked instructions, which would
+ * wait for every write to memory that is still under way. */
+void histogram_record_alone(struct histogram *h, int64_t ns);
+
 /* Adds the counts of `other` to `h`. */
 void histogram_add(struct histogram *h, const struct histogram *other);
 

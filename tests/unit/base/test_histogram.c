@@ -52,12 +52,23 @@ static void sums_of_two(void **state) {
     assert_int_equal(histogram_percentile_ns(&h, 100000), 9000000);
 }
 
+static void recorded_alone_is_recorded_the_same(void **state) {
+    histogram_reset(&h);
+    histogram_reset(&other);
+    for (int64_t i = -3; i < 5000; i++) {
+        histogram_record(&h, i * i * i);
+        histogram_record_alone(&other, i * i * i);
+    }
+    assert_memory_equal(&h, &other, sizeof h);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(an_empty_one_says_zero),
         cmocka_unit_test(percentiles_of_a_known_row),
         cmocka_unit_test(the_edges_of_the_range),
         cmocka_unit_test(sums_of_two),
+        cmocka_unit_test(recorded_alone_is_recorded_the_same),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
