@@ -16,6 +16,86 @@ static struct endpoint *lane_endpoint(struct lane *lane) {
     return own ? own : node_list_pick(&lane->shared->nodes);
 }
 
+/* -- what callbacks submit --------------------------------------------------------------------- */
+
+static _Thread_local struct gathering *gathering_open;
+
+static void lane_push_chain(struct lane *lane, struct call *newest, struct call *oldest,
+                            uint32_t count);
+
+static void gathering_push(struct gathering *g, uint32_t i) {
+    if (g->lanes[i].count > 0)
+        lane_push_chain(g->lanes[i].lane, g->lanes[i].newest, g->lanes[i].oldest,
+                        g->lanes[i].count);
+    g->lanes[i].newest = g->lanes[i].oldest = NULL;
+    g->lanes[i].count = 0;
+}
+
+static void gathering_push_all(struct gathering *g) {
+    for (uint32_t i = 0; i < g->lanes_count; i++) gathering_push(g, i);
+    g->lanes_count = 0;
+}
+
+static void gathering_keep(struct gathering *g, struct lane *lane, struct call *call) {
+    uint32_t i = 0;
+    while (i < g->lanes_count && g->lanes[i].lane != lane) i++;
+    if (i == GATHERING_LANES_MAX) {
+        gathering_push_all(g);
+        i = 0;
+    }
+    if (g->lanes_count == 0) g->begun_ns = clock_coarse_ns();
+    if (i == g->lanes_count) {
+        g->lanes[i].lane = lane;
+        g->lanes[i].oldest = call;
+        g->lanes[i].newest = NULL;
+        g->lanes[i].count = 0;
+        g->lanes_count++;
+    } else if (g->lanes[i].count == 0) {
+        g->lanes[i].oldest = call;
+    }
+    call->next = g->lanes[i].newest;
+    g->lanes[i].newest = call;
+    if (++g->lanes[i].count >= lane->batch_max) gathering_push(g, i);
+}
+
+bool gathering_begin(struct gathering *g, struct lane_shared *shared,
+                     struct call_recycler *recycler) {
+    if (!lane_shared_enter(shared)) return false;
+    g->shared = shared;
+    g->recycler = recycler;
+    g->outer = gathering_open;
+    g->lanes_count = 0;
+    gathering_open = g;
+    return true;
+}
+
+void gathering_look(struct gathering *g, int64_t now_ns) {
+    if (g->lanes_count > 0 && now_ns - g->begun_ns > GATHERING_NS) gathering_push_all(g);
+}
+
+void gathering_end(struct gathering *g) {
+    require(gathering_open == g);
+    gathering_open = g->outer; /* pushing may end another message */
+    gathering_push_all(g);
+    lane_shared_leave(g->shared);
+}
+
+struct gathering *gathering_of(const struct lane_shared *shared) {
+    return gathering_open && gathering_open->shared == shared ? gathering_open : NULL;
+}
+
+bool lane_shared_enter(struct lane_shared *shared) {
+    atomic_uint *count = &shared->inside[call_thread_stripe() % CALL_POOL_STRIPES].count;
+    atomic_fetch_add(count, 1);
+    if (!atomic_load(&shared->closing)) return true;
+    atomic_fetch_sub(count, 1);
+    return false;
+}
+
+void lane_shared_leave(struct lane_shared *shared) {
+    atomic_fetch_sub(&shared->inside[call_thread_stripe() % CALL_POOL_STRIPES].count, 1);
+}
+
 /* -- a caller's side --------------------------------------------------------------------------- */
 
 int lane_admit(struct lane *lane, int64_t now_ns) {
@@ -34,17 +114,25 @@ int lane_admit(struct lane *lane, int64_t now_ns) {
     return circuit_breaker_admit(&e->breaker, now_ns) ? JUMUN_OK : JUMUN_CIRCUIT_OPEN;
 }
 
-void lane_push(struct lane *lane, struct call *call, uint32_t order_hash) {
-    call->order = order_hash == CALL_NO_ORDER ? CALL_NO_ORDER : order_hash % LANE_BUCKETS;
-    uint32_t waiting = atomic_fetch_add(&lane->waiting, 1) + 1;
+/* Pushes the chain newest -> ... -> oldest. */
+static void lane_push_chain(struct lane *lane, struct call *newest, struct call *oldest,
+                            uint32_t count) {
+    uint32_t waiting = atomic_fetch_add(&lane->waiting, count) + count;
     struct call *head = atomic_load_explicit(&lane->incoming, memory_order_relaxed);
-    do call->next = head;
-    while (!atomic_compare_exchange_weak(&lane->incoming, &head, call));
+    do oldest->next = head;
+    while (!atomic_compare_exchange_weak(&lane->incoming, &head, newest));
     /* Either this thread sees the last message gone, or the role, which counts it gone before it
      * looks at `incoming`, sees the call: both are sequentially consistent. */
     uint32_t in_flight = atomic_load(&lane->in_flight);
     if (in_flight == 0 || (waiting >= lane->batch_max && in_flight < lane->slots_count))
         lane_run(lane);
+}
+
+void lane_push(struct lane *lane, struct call *call, uint32_t order_hash) {
+    call->order = order_hash == CALL_NO_ORDER ? CALL_NO_ORDER : order_hash % LANE_BUCKETS;
+    struct gathering *g = call->origin == CALL_FROM_POOL ? gathering_of(lane->shared) : NULL;
+    if (g) gathering_keep(g, lane, call);
+    else lane_push_chain(lane, call, call, 1);
 }
 
 /* -- the role ---------------------------------------------------------------------------------- */
@@ -54,6 +142,8 @@ static void lane_take_incoming(struct lane *lane) {
     struct call *oldest = NULL;
     while (newest) {
         struct call *next = newest->next;
+        if (newest->order != CALL_NO_ORDER)
+            __builtin_prefetch(&lane->buckets[newest->order], 1);
         newest->next = oldest;
         oldest = newest;
         newest = next;
@@ -68,10 +158,13 @@ static void lane_take_incoming(struct lane *lane) {
 }
 
 /* Calls that wait for an order go before all that came later. */
-static void lane_unblock(struct lane *lane, struct lane_bucket *b) {
-    if (b->held > 0 || !b->blocked.head) return;
-    lane->blocked_count -= b->blocked.count;
-    call_list_prepend(&lane->ready, &b->blocked);
+static void lane_unblock(struct lane *lane, uint32_t bucket) {
+    struct lane_bucket *b = &lane->buckets[bucket];
+    if (b->held > 0 || !b->blocks) return;
+    struct call_list *blocked = &lane->blocked[bucket];
+    lane->blocked_count -= blocked->count;
+    b->blocks = 0;
+    call_list_prepend(&lane->ready, blocked);
 }
 
 static void lane_take_retries(struct lane *lane, int64_t now_ns) {
@@ -87,13 +180,16 @@ static void lane_take_finished(struct lane *lane) {
     struct slot *slot = atomic_exchange(&lane->finished, NULL);
     while (slot) {
         struct slot *next = slot->next;
+        for (uint32_t i = 0; i < slot->count; i++)
+            if (slot->orders[i] != CALL_NO_ORDER)
+                __builtin_prefetch(&lane->buckets[slot->orders[i]], 1);
         for (uint32_t i = 0; i < slot->count; i++) {
             if (slot->orders[i] == CALL_NO_ORDER) continue;
             struct lane_bucket *b = &lane->buckets[slot->orders[i]];
             require(b->held > 0 && b->flying > 0);
             b->flying--;
             b->held--;
-            lane_unblock(lane, b);
+            lane_unblock(lane, slot->orders[i]);
         }
         struct call *call;
         while ((call = call_list_pop(&slot->retries))) {
@@ -124,7 +220,7 @@ static void lane_give_up(struct lane *lane, struct call *call, int code,
 
 static void lane_unblock_all(struct lane *lane) {
     for (uint32_t i = 0; lane->blocked_count > 0 && i < LANE_BUCKETS; i++)
-        lane_unblock(lane, &lane->buckets[i]);
+        lane_unblock(lane, i);
 }
 
 static void lane_expire_list(struct lane *lane, struct call_list *list, int64_t now_ns,
@@ -157,11 +253,12 @@ static void lane_expire(struct lane *lane, int64_t now_ns) {
     lane_expire_list(lane, &lane->retries, now_ns, &recycler);
     lane_expire_list(lane, &lane->ready, now_ns, &recycler);
     for (uint32_t i = 0; lane->blocked_count > 0 && i < LANE_BUCKETS; i++) {
-        struct lane_bucket *b = &lane->buckets[i];
-        if (!b->blocked.head) continue;
-        lane->blocked_count -= b->blocked.count;
-        lane_expire_list(lane, &b->blocked, now_ns, &recycler);
-        lane->blocked_count += b->blocked.count;
+        if (!lane->buckets[i].blocks) continue;
+        struct call_list *blocked = &lane->blocked[i];
+        lane->blocked_count -= blocked->count;
+        lane_expire_list(lane, blocked, now_ns, &recycler);
+        lane->blocked_count += blocked->count;
+        lane->buckets[i].blocks = blocked->head != NULL;
     }
     lane_unblock_all(lane);
     call_recycle(&recycler);
@@ -202,13 +299,14 @@ static struct endpoint *lane_pick_endpoint(struct lane *lane, int64_t now_ns) {
 enum take { TAKE_IT, TAKE_BLOCKED, TAKE_LATER };
 
 /* Whether the call may go into message number `message` without overtaking its order's others. */
-static enum take lane_may_take(struct lane *lane, struct call *call, uint64_t message) {
+static enum take lane_may_take(struct lane *lane, struct call *call, uint32_t message) {
     if (call->order == CALL_NO_ORDER) return TAKE_IT;
     struct lane_bucket *b = &lane->buckets[call->order];
     bool with_us = b->flying > 0 && b->message == message;
     if (call->holds_order) return b->flying == 0 || with_us ? TAKE_IT : TAKE_LATER;
     if (b->held > 0 && !(with_us && b->held == b->flying)) {
-        call_list_append(&b->blocked, call);
+        call_list_append(&lane->blocked[call->order], call);
+        b->blocks = 1;
         lane->blocked_count++;
         return TAKE_BLOCKED;
     }
@@ -219,7 +317,7 @@ static enum take lane_may_take(struct lane *lane, struct call *call, uint64_t me
 
 /* Moves what may go from `ready` into the slot. Returns the bytes of the commands. */
 static size_t lane_fill_slot(struct lane *lane, struct slot *slot) {
-    uint64_t message = ++lane->messages_count;
+    uint32_t message = ++lane->messages_count;
     size_t bytes = 0;
     slot->count = 0;
     slot->first_deadline_ns = INT64_MAX;
@@ -312,8 +410,10 @@ struct lane *lane_new(struct lane_shared *shared, struct endpoint *endpoint) {
     lane->batch_max = shared->options.batch_commands_max;
     lane->slots_count = shared->options.messages_in_flight_max;
     lane->buckets = calloc(LANE_BUCKETS, sizeof *lane->buckets);
-    if (!lane->buckets || !slots_init(lane)) {
+    lane->blocked = calloc(LANE_BUCKETS, sizeof *lane->blocked);
+    if (!lane->buckets || !lane->blocked || !slots_init(lane)) {
         slots_fini(lane);
+        free(lane->blocked);
         free(lane->buckets);
         free(lane);
         return NULL;
@@ -339,9 +439,10 @@ void lane_delete(struct lane *lane) {
     while ((call = call_list_pop(&lane->ready))) call_end_with(call, JUMUN_CLOSED, &recycler);
     while ((call = call_list_pop(&lane->retries))) call_end_with(call, JUMUN_CLOSED, &recycler);
     for (uint32_t i = 0; i < LANE_BUCKETS; i++)
-        while ((call = call_list_pop(&lane->buckets[i].blocked)))
+        while ((call = call_list_pop(&lane->blocked[i])))
             call_end_with(call, JUMUN_CLOSED, &recycler);
     call_recycle(&recycler);
+    free(lane->blocked);
     free(lane->buckets);
     free(lane);
 }

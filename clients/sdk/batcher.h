@@ -16,6 +16,9 @@
  * decided in the order of submission, retries included. Orders share buckets by hash: a collision
  * costs a wait, never an error.
  *
+ * Submissions of callbacks are gathered on the callbacks' thread and pushed together once all of
+ * the message's callbacks have run (see struct gathering).
+ *
  * Who works: whoever comes first takes the lane's role and works for all that come meanwhile
  * (lane_run); nobody waits for it. All fields under "role" belong to the role's holder. Pushing is
  * lock-free. */
@@ -27,14 +30,17 @@
 #include "clients/sdk/call.h"
 #include "clients/sdk/node_list.h"
 #include "clients/sdk/token_set.h"
+#include "engine/limits.h"
 
 enum {
-    LANE_BUCKETS = 16384,         /* a power of two */
+    LANE_BUCKETS = 32768,         /* a power of two */
     LANE_MESSAGES_MAX = 64,
-    LANE_GATHER_YIELDS = 16       /* a sender gives way so often to callers that just woke */
+    LANE_GATHER_YIELDS = 16,      /* a sender gives way so often to callers that just woke */
+    GATHERING_LANES_MAX = 16      /* more lanes at once are pushed early */
 };
 #define LANE_TICK_NS 5000000LL
 #define LANE_GATHER_NS 100000LL
+#define GATHERING_NS 1000000LL
 /* No answer for so long: the shard may be led elsewhere by now, so the map is asked again. */
 #define LANE_SUSPECT_NS 200000000LL
 
@@ -61,13 +67,15 @@ struct slot {
     struct slot *next;         /* list of finished, or of free slots */
 };
 
-/* The open calls of the orders that hash here. */
+/* The open calls of the orders that hash here: at most one message's, as others are blocked. Small,
+ * for each call in flight touches one. */
 struct lane_bucket {
-    uint32_t held;             /* calls sent and not ended */
-    uint32_t flying;           /* of these: in flight now */
-    uint64_t message;          /* the message they fly in */
-    struct call_list blocked;
+    uint32_t message;          /* the message they fly in: the low bits of its number */
+    uint16_t held;             /* calls sent and not ended */
+    uint16_t flying : 15;      /* of these: in flight now */
+    uint16_t blocks : 1;       /* calls wait for these in the lane's `blocked` */
 };
+_Static_assert(BATCH_COMMANDS_MAX < 1 << 15, "a bucket counts a message's calls in 15 bits");
 
 /* What all lanes of a client share; see client.c. */
 struct lane_shared {
@@ -85,7 +93,15 @@ struct lane_shared {
     atomic_bool clocks_differ; /* the node refuses our deadlines: send none */
     _Alignas(64) atomic_int returning; /* callers woken just now, who may be back at once */
     _Alignas(64) atomic_ulong retries, timeouts, circuit_opened, queue_full;
+    /* Threads inside the library, but for those that only wait for their answer. */
+    struct {
+        _Alignas(64) atomic_uint count;
+    } inside[CALL_POOL_STRIPES];
 };
+
+/* Marks the calling thread as inside; false: the client is being closed. Any thread. */
+bool lane_shared_enter(struct lane_shared *shared);
+void lane_shared_leave(struct lane_shared *shared);
 
 struct lane {
     struct lane_shared *shared;
@@ -104,11 +120,12 @@ struct lane {
     struct call_list retries;  /* by no order: due_ns decides */
     uint32_t blocked_count;
     int64_t first_deadline_ns; /* no call in these lists or blocked has an earlier one */
-    uint64_t messages_count;
+    uint32_t messages_count;   /* wraps */
     struct slot *free_slots;
     struct slot *slots;
     uint32_t slots_count, batch_max;
     struct lane_bucket *buckets;
+    struct call_list *blocked; /* by bucket */
     bool gather;
 
     /* written by the role, read by anybody */
@@ -129,6 +146,30 @@ int lane_admit(struct lane *lane, int64_t now_ns);
 /* Hands a call over, which was admitted. `order_hash` is any hash of the order, or CALL_NO_ORDER.
  * Any thread. */
 void lane_push(struct lane *lane, struct call *call, uint32_t order_hash);
+
+/* What the callbacks of one message submit, until all of them have run: one push for each lane
+ * instead of one for each command, which would be several locked instructions, and new calls are
+ * those that the message's ended ones leave, which the cache still has. While it is open, its
+ * thread counts as inside the library. */
+struct gathering {
+    struct lane_shared *shared;
+    struct call_recycler *recycler;
+    struct gathering *outer;   /* of a message that ended in the middle of another's end */
+    int64_t begun_ns;          /* clock_coarse_ns() of the oldest kept */
+    uint32_t lanes_count;
+    struct { struct lane *lane; struct call *newest, *oldest; uint32_t count; }
+        lanes[GATHERING_LANES_MAX];
+};
+
+/* Opens one for the calling thread; false: the client is being closed, nothing is gathered. */
+bool gathering_begin(struct gathering *g, struct lane_shared *shared,
+                     struct call_recycler *recycler);
+/* Pushes what callbacks of long ago have submitted: slow ones keep nobody waiting. */
+void gathering_look(struct gathering *g, int64_t now_ns);
+/* Pushes all that is kept, and closes it. */
+void gathering_end(struct gathering *g);
+/* The one that the calling thread has open for this client; NULL = none. */
+struct gathering *gathering_of(const struct lane_shared *shared);
 
 /* Does whatever there is to do, unless somebody is at it. Any thread. */
 void lane_run(struct lane *lane);

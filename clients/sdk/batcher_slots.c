@@ -56,9 +56,12 @@ void slot_begin(struct slot *slot, struct endpoint *endpoint, size_t bytes, int6
 
 /* -- end --------------------------------------------------------------------------------------- */
 
+enum { ENDING_CALLS_AHEAD = 8, ENDING_ARGS_AHEAD = 4, ENDING_LOOK_EVERY = 4 };
+
 /* An ending in progress: what the reply says is spread over the calls. */
 struct slot_ending {
     struct slot *slot;
+    struct gathering *gathering; /* of what the callbacks submit; NULL: closing */
     struct call_recycler recycler;
     int64_t now_ns;
     uint32_t asked_ms;     /* the longest wait that the engine asked for */
@@ -147,18 +150,27 @@ static void ending_garbage(struct slot_ending *e, uint32_t from) {
 
 /* With thousands of calls open each of them, and what its callback works on, is a wait for memory:
  * ask for the next ones in time. */
+static void ending_prefetch_call(const struct slot *slot, uint32_t position) {
+    if (position >= slot->count || !slot->calls[position]) return;
+    const char *call = (const char *)slot->calls[position];
+    for (size_t at = 0; at < sizeof(struct call) + 64; at += 64) __builtin_prefetch(call + at, 1);
+}
+
 static void ending_prefetch(const struct slot *slot, uint32_t position) {
-    if (position + 4 < slot->count && slot->calls[position + 4]) {
-        const char *call = (const char *)slot->calls[position + 4];
-        for (size_t at = 0; at < sizeof(struct call); at += 64) __builtin_prefetch(call + at, 1);
-    }
-    if (position + 2 < slot->count && slot->calls[position + 2])
-        __builtin_prefetch(slot->calls[position + 2]->arg, 1);
+    if (position == 0)
+        for (uint32_t i = 0; i < ENDING_CALLS_AHEAD; i++) ending_prefetch_call(slot, i);
+    ending_prefetch_call(slot, position + ENDING_CALLS_AHEAD);
+    uint32_t arg = position + ENDING_ARGS_AHEAD;
+    if (arg >= slot->count || !slot->calls[arg]) return;
+    __builtin_prefetch(slot->calls[arg]->arg, 1);
+    __builtin_prefetch((const char *)slot->calls[arg]->arg + 64, 1);
 }
 
 static void ending_results(struct slot_ending *e, struct reply *reply) {
     for (uint32_t i = 0; i < e->slot->count; i++) {
         ending_prefetch(e->slot, i);
+        if (i % ENDING_LOOK_EVERY == 0 && e->gathering)
+            gathering_look(e->gathering, clock_coarse_ns());
         jumun_result result = {0};
         const void *value;
         size_t value_bytes;
@@ -226,6 +238,8 @@ static void slot_on_end(void *arg, enum exchange_end end, const void *data, size
 
     struct slot_ending e = {.slot = slot, .recycler = {.pool = &lane->shared->pool},
                             .now_ns = clock_coarse_ns()};
+    struct gathering gathering;
+    if (gathering_begin(&gathering, lane->shared, &e.recycler)) e.gathering = &gathering;
     slot->woken = 0;
     slot->retries = (struct call_list){0};
     if (end == EXCHANGE_REPLIED) {
@@ -247,6 +261,7 @@ static void slot_on_end(void *arg, enum exchange_end end, const void *data, size
     struct slot *head = atomic_load_explicit(&lane->finished, memory_order_relaxed);
     do slot->next = head;
     while (!atomic_compare_exchange_weak(&lane->finished, &head, slot));
+    if (e.gathering) gathering_end(e.gathering);
     lane_run(lane);
 }
 

@@ -40,6 +40,13 @@ void call_pool_fini(struct call_pool *pool) {
     call_chain_free(atomic_load(&pool->returned));
 }
 
+static struct call *call_cleared(struct call *call) {
+    memset(call, 0, sizeof *call);
+    call->origin = CALL_FROM_POOL;
+    call->inline_capacity = CALL_POOLED_BYTES;
+    return call;
+}
+
 struct call *call_pool_take(struct call_pool *pool) {
     unsigned s = call_thread_stripe() % CALL_POOL_STRIPES;
     while (atomic_flag_test_and_set_explicit(&pool->stripes[s].busy, memory_order_acquire))
@@ -58,10 +65,7 @@ struct call *call_pool_take(struct call_pool *pool) {
 
     if (!call) call = malloc(sizeof *call + CALL_POOLED_BYTES);
     if (!call) return NULL;
-    memset(call, 0, sizeof *call);
-    call->origin = CALL_FROM_POOL;
-    call->inline_capacity = CALL_POOLED_BYTES;
-    return call;
+    return call_cleared(call);
 }
 
 void call_pool_give(struct call_pool *pool, struct call *first, struct call *last) {
@@ -132,10 +136,17 @@ void call_end(struct call *call, const jumun_result *result, const void *value,
     }
     call->callback(call->arg, result, value, value_bytes);
     if (call->bytes != call->inline_bytes) free(call->bytes);
-    call->next = NULL;
-    if (recycler->last) recycler->last->next = call;
-    else recycler->first = call;
-    recycler->last = call;
+    call->next = recycler->first;
+    if (!recycler->first) recycler->last = call;
+    recycler->first = call;
+}
+
+struct call *call_reuse(struct call_recycler *recycler) {
+    struct call *call = recycler->first;
+    if (!call) return NULL;
+    recycler->first = call->next;
+    if (!recycler->first) recycler->last = NULL;
+    return call_cleared(call);
 }
 
 void call_end_with(struct call *call, int code, struct call_recycler *recycler) {

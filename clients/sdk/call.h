@@ -128,7 +128,7 @@ enum { CALL_WAKE_WORDS = 8 };
  * more than twice as much. */
 struct call_recycler {
     struct call_pool *pool;
-    struct call *first, *last;
+    struct call *first, *last; /* newest first */
     uint32_t wake[CALL_WAKE_WORDS]; /* bit = thread */
 };
 
@@ -138,6 +138,8 @@ void call_end(struct call *call, const jumun_result *result, const void *value,
               size_t value_bytes, struct call_recycler *recycler);
 /* The same with a code of the library and no answer. */
 void call_end_with(struct call *call, int code, struct call_recycler *recycler);
+/* A cleared call, from those of the pool that have ended last; NULL = there is none. */
+struct call *call_reuse(struct call_recycler *recycler);
 /* To be called after the last call_end(), on the same thread. */
 void call_recycle(struct call_recycler *recycler);
 

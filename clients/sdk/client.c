@@ -26,17 +26,9 @@ enum {
 
 /* -- inside ------------------------------------------------------------------------------------ */
 
-bool client_enter(jumun_client *client) {
-    atomic_uint *count = &client->inside[call_thread_stripe() % CALL_POOL_STRIPES].count;
-    atomic_fetch_add(count, 1);
-    if (!atomic_load(&client->shared.closing)) return true;
-    atomic_fetch_sub(count, 1);
-    return false;
-}
+bool client_enter(jumun_client *client) { return lane_shared_enter(&client->shared); }
 
-void client_leave(jumun_client *client) {
-    atomic_fetch_sub(&client->inside[call_thread_stripe() % CALL_POOL_STRIPES].count, 1);
-}
+void client_leave(jumun_client *client) { lane_shared_leave(&client->shared); }
 
 /* A thread of nng: a connection came or went. */
 static void client_on_connection(void *arg, bool up) {
@@ -137,9 +129,11 @@ static void client_free_bytes(struct call *call) {
 int jumun_submit(jumun_client *client, const jumun_command *command, jumun_callback callback,
                  void *arg) {
     if (!callback) return JUMUN_BAD_ARGUMENT;
-    if (!client_enter(client)) return JUMUN_CLOSED;
+    struct gathering *g = gathering_of(&client->shared); /* within a callback: inside already */
+    if (!g && !client_enter(client)) return JUMUN_CLOSED;
     int code = JUMUN_NO_MEMORY;
-    struct call *call = call_pool_take(&client->shared.pool);
+    struct call *call = g ? call_reuse(g->recycler) : NULL;
+    if (!call) call = call_pool_take(&client->shared.pool);
     if (call) {
         const char *fault = NULL;
         int64_t now_ns = clock_coarse_ns();
@@ -152,7 +146,7 @@ int jumun_submit(jumun_client *client, const jumun_command *command, jumun_callb
             call_pool_give(&client->shared.pool, call, call);
         }
     }
-    client_leave(client);
+    if (!g) client_leave(client);
     return code;
 }
 
@@ -367,7 +361,7 @@ void jumun_close(jumun_client *client) {
     if (!client) return;
     atomic_store(&client->shared.closing, true);
     for (int i = 0; i < CALL_POOL_STRIPES; i++)
-        while (atomic_load(&client->inside[i].count) != 0) sched_yield();
+        while (atomic_load(&client->shared.inside[i].count) != 0) sched_yield();
     atomic_store(&client->clock_asleep, 0);
     syscall(SYS_futex, &client->clock_asleep, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
     pthread_join(client->clock, NULL);

@@ -9,11 +9,6 @@ struct jumun_client {
     struct lane *node_lane;        /* for commands to the node itself */
     struct shard_router router;
 
-    /* Threads inside the library, but for those that only wait for their answer. */
-    struct {
-        _Alignas(64) atomic_uint count;
-    } inside[CALL_POOL_STRIPES];
-
     /* The clock: a thread that looks at the lanes every LANE_TICK_NS, and sleeps when all is
      * idle. */
     pthread_t clock;

@@ -341,6 +341,73 @@ static void test_a_callback_may_submit(void **state) {
     fake_engine_stop(e);
 }
 
+/* Of two shards: callbacks of commands to the first submit one each for the same order of the
+ * second, under these ids. */
+enum { ECHOES = 50 };
+static struct {
+    jumun_client *client;
+    jumun_key keys[2], ids[ECHOES];
+    uint32_t count;              /* callbacks of one message run one after the other */
+} echoes;
+
+static void echo(void *arg, const jumun_result *result, const void *value, size_t value_bytes) {
+    jumun_command command = {.kind = JUMUN_MARK_READY, .order = echoes.keys[1]};
+    assert_int_equal(result->code, JUMUN_OK);
+    command.options.id = echoes.ids[echoes.count++] = jumun_key_new();
+    assert_int_equal(jumun_submit(echoes.client, &command, on_end, NULL), JUMUN_OK);
+    atomic_fetch_add(&ended, 1);
+}
+
+/* Keys of both shards, to which connections stand. */
+static void echo_connect(struct fake_engine *e) {
+    for (uint32_t shard = 0; shard < 2; shard++) {
+        jumun_result r = {.shard = 99};
+        for (int i = 0; r.shard == 99 && i < 60000; i++) {
+            if (i > 0) nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+            do echoes.keys[shard] = jumun_key_new();
+            while (fake_engine_shard_of(e, &echoes.keys[shard]) != shard);
+            assert_int_equal(jumun_mark_ready(echoes.client, &echoes.keys[shard], NULL, &r),
+                             JUMUN_OK);
+        }
+    }
+    jumun_client_stats s = {.commands_in_flight = 1};
+    for (int i = 0; s.commands_in_flight > 0 && i < 60000; i++) {
+        nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+        jumun_stats(echoes.client, &s);
+    }
+}
+
+/* One message of commands whose callbacks submit. True: these went as one message too. */
+static bool echo_once(void) {
+    struct fake_engine *e = fake_engine_start("b13", 2, record, NULL);
+    echoes.client = open_client("b13", &(jumun_options){.messages_in_flight_max = 1, PATIENT});
+    echo_connect(e);
+    setup(NULL);
+    echoes.count = 0;
+    play((struct plan){.hold_first = true});
+    uint32_t before = fake_engine_messages(e);
+    submit(echoes.client, &echoes.keys[0], NULL);
+    assert_true(fake_engine_await_messages(e, before + 1));
+    jumun_command command = {.kind = JUMUN_MARK_READY, .order = echoes.keys[0]};
+    for (int i = 0; i < ECHOES; i++)
+        assert_int_equal(jumun_submit(echoes.client, &command, echo, NULL), JUMUN_OK);
+    fake_engine_release(e);
+    assert_true(await_ended(1 + 2 * ECHOES));
+    jumun_close(echoes.client);
+    fake_engine_stop(e);
+    assert_int_equal(seen.commands, 1 + 2 * ECHOES);
+    for (uint32_t i = 0; i < ECHOES; i++) /* as they were submitted */
+        assert_memory_equal(&seen.ids[1 + ECHOES + i], &echoes.ids[i], sizeof echoes.ids[i]);
+    return seen.messages == 3 && seen.counts[1] == ECHOES && seen.counts[2] == ECHOES;
+}
+
+static void test_what_callbacks_submit_travels_together(void **state) {
+    /* A thread that loses its core in the middle sends what there is; it tries once more. */
+    bool one = false;
+    for (int i = 0; i < 100 && !one; i++) one = echo_once();
+    assert_true(one);
+}
+
 /* -- many threads ------------------------------------------------------------------------------ */
 
 enum { CROWD = 64, CROWD_CALLS = 100 };
@@ -422,6 +489,7 @@ int main(void) {
         cmocka_unit_test_setup(test_closing_ends_all_open_calls, setup),
         cmocka_unit_test_setup(test_closing_before_there_is_a_map, setup),
         cmocka_unit_test_setup(test_a_callback_may_submit, setup),
+        cmocka_unit_test_setup(test_what_callbacks_submit_travels_together, setup),
         cmocka_unit_test_setup(test_a_crowd_of_callers_shares_messages, setup),
         cmocka_unit_test_setup(test_a_crowd_survives_a_bad_day, setup),
     };
