@@ -21,15 +21,64 @@ static int state_put_timer(struct storage_lmdb *s, MDB_txn *txn,
     return mdb_put(txn, table, &key, &value, 0);
 }
 
+/* A table that a checkpoint's snapshots go to, in the order of their keys. The cursor stays where
+ * the last one went, so that most need no search from the root. */
+struct state_writer {
+    MDB_cursor *cursor;  /* NULL = not written to yet */
+    uint8_t last[16];    /* the greatest key */
+    bool empty;
+};
+
+static int state_writer_open(struct storage_lmdb *s, MDB_txn *txn, int table,
+                             struct state_writer *w) {
+    if (w->cursor) return 0;
+    MDB_val key, value;
+    int rc = mdb_cursor_open(txn, s->state_tables[table], &w->cursor);
+    if (rc == 0) rc = mdb_cursor_get(w->cursor, &key, &value, MDB_LAST);
+    w->empty = rc == MDB_NOTFOUND;
+    if (rc == 0 && key.mv_size != sizeof w->last) return MDB_CORRUPTED;
+    if (rc == 0) memcpy(w->last, key.mv_data, sizeof w->last);
+    return w->empty ? 0 : rc;
+}
+
+static void state_writers_close(struct state_writer writers[STATE_TABLES]) {
+    for (int i = 0; i < STATE_TABLES; i++)
+        if (writers[i].cursor) mdb_cursor_close(writers[i].cursor);
+}
+
+/* Room for a snapshot under the key. New orders come in the order of their births, which is that of
+ * their keys: behind all others they fill whole pages, where the middle would leave them half
+ * empty, and twice as many to write. */
+static int state_writer_put(struct state_writer *w, MDB_val *key, MDB_val *value) {
+    bool behind = w->empty || memcmp(key->mv_data, w->last, sizeof w->last) > 0;
+    int rc = mdb_cursor_put(w->cursor, key, value, MDB_RESERVE | (behind ? MDB_APPEND : 0));
+    if (rc == 0 && behind) {
+        memcpy(w->last, key->mv_data, sizeof w->last);
+        w->empty = false;
+    }
+    return rc;
+}
+
+static int state_remove(struct storage_lmdb *s, MDB_txn *txn, int table, MDB_val *key,
+                        struct state_writer *w) {
+    int rc = mdb_del(txn, s->state_tables[table], key, NULL);
+    if (rc != 0) return rc == MDB_NOTFOUND ? 0 : rc;
+    /* The cursor may have stood there: it begins anew. */
+    mdb_cursor_close(w->cursor);
+    *w = (struct state_writer){.cursor = NULL};
+    return 0;
+}
+
 static int state_put_item(struct storage_lmdb *s, MDB_txn *txn, const struct checkpoint *c,
-                          const struct checkpoint_item *item) {
+                          const struct checkpoint_item *item, struct state_writer *writers) {
     int table = state_table_of(item->kind);
     require(table >= 0);
     MDB_val key = storage_val(item->key.bytes, 16);
-    int rc;
+    struct state_writer *w = &writers[table];
+    int rc = state_writer_open(s, txn, table, w);
+    if (rc != 0) return rc;
     if (item->remove) {
-        rc = mdb_del(txn, s->state_tables[table], &key, NULL);
-        if (rc == MDB_NOTFOUND) rc = 0;
+        rc = state_remove(s, txn, table, &key, w);
     } else {
         require(item->bytes >= sizeof(struct actor) && item->bytes <= ACTOR_BYTES_MAX);
         require((uint64_t)item->offset + item->bytes <= c->blocks_bytes);
@@ -42,7 +91,7 @@ static int state_put_item(struct storage_lmdb *s, MDB_txn *txn, const struct che
                                          .kind = item->kind};
         header.checksum = state_snapshot_checksum(&header, block);
         MDB_val value = {sizeof header + item->bytes, NULL};
-        rc = mdb_put(txn, s->state_tables[table], &key, &value, MDB_RESERVE);
+        rc = state_writer_put(w, &key, &value);
         if (rc == 0) {
             memcpy(value.mv_data, &header, sizeof header);
             memcpy((uint8_t *)value.mv_data + sizeof header, block, item->bytes);
@@ -83,9 +132,11 @@ static int state_put_marker(struct storage_lmdb *s, MDB_txn *txn, const struct c
 int state_put_checkpoint(struct storage_lmdb *s, MDB_txn *txn, const struct checkpoint *c,
                          const uint32_t *order) {
     int rc = 0;
+    struct state_writer writers[STATE_TABLES] = {{.cursor = NULL}};
     for (uint32_t i = 0; rc == 0 && i < c->items_count; i++) {
-        rc = state_put_item(s, txn, c, &c->items[order ? order[i] : i]);
+        rc = state_put_item(s, txn, c, &c->items[order ? order[i] : i], writers);
     }
+    state_writers_close(writers);
     for (uint32_t i = 0; rc == 0 && i < c->cursors_count; i++) {
         rc = state_put_cursor(s, txn, &c->cursors[i]);
     }
