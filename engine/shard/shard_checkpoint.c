@@ -242,7 +242,7 @@ void shard_on_checkpointed(struct shard *s, const struct storage_event *event) {
         if (slot->block && slot->block->flags & ACTOR_RETIRED && !item->remove) {
             shard_mark_dirty(s, w->slots[i], s->applied_index + 1);
         } else if (item->remove && !(slot->flags & SLOT_DIRTY)) {
-            timer_heap_set(&s->timers, w->slots[i], 0);
+            timer_heap_remove(&s->timers, w->slots[i]);
             actor_table_remove(&s->table, w->slots[i]);
         } else {
             shard_evict_if_idle(s, w->slots[i]);
