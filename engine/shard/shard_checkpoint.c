@@ -85,6 +85,9 @@ static uint32_t checkpoint_fill(struct shard *s, int64_t *next_ms) {
             if (d->since_ms + age < *next_ms) *next_ms = d->since_ms + age;
             break;
         }
+        if (r->count > 16)
+            __builtin_prefetch(actor_table_slot(
+                &s->table, r->items[(r->head + 16) & (r->capacity - 1)].slot), 1);
         if (r->count > 8) {
             uint32_t ahead = r->items[(r->head + 8) & (r->capacity - 1)].slot;
             const char *block = (const char *)actor_table_slot(&s->table, ahead)->block;
