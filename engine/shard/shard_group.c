@@ -36,6 +36,8 @@ uint32_t shard_receive(struct shard *s) {
         atomic_fetch_sub_explicit(&s->peers_bytes, m->bytes, memory_order_relaxed);
         bytes += m->bytes;
         done++;
+        if (m->message->kind == CONSENSUS_TIMEOUT_NOW)
+            shard_note_giver(s, m->message->from, m->message->term);
         if (s->phase != SHARD_INSTALLING) {
             struct consensus_update update = {0};
             consensus_receive(s->consensus, m->message, s->mono_ms, &update);

@@ -135,6 +135,9 @@ struct steward {
     uint64_t target;             /* that the lead is being given to; turns wait. 0 = none */
     bool asked;                  /* it has been asked */
     int64_t pause_until_ms, next_transfer_ms;
+    uint64_t giver;              /* it asked this replica to lead, in giver_term; 0 = nobody, or it
+                                    has been away since */
+    uint64_t giver_term;
     int64_t blocked_ms;          /* since when its disk keeps this leader from work; 0 = not */
     struct { uint64_t id; int64_t since_ms; } silent[CONSENSUS_SERVERS_MAX];
 };
@@ -301,6 +304,10 @@ static inline uint64_t shard_settled_index(const struct shard *s) {
 void shard_fail(struct shard *s); /* the log or the state is damaged: nothing is served */
 void shard_init_parked(struct shard *s);
 void shard_free_queues(struct shard *s); /* messages of shards and peers that wait */
+
+/* -- shard_steward.c */
+/* Server `from`, which leads in `term`, asks this replica to lead after it. */
+void shard_note_giver(struct shard *s, uint64_t from, uint64_t term);
 
 /* -- shard_consensus.c */
 void shard_take_update(struct shard *s, const struct consensus_update *u);

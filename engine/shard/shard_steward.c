@@ -10,7 +10,8 @@ enum {
     LOOK_EVERY_MS = 50,
     PAUSE_MS_MAX = 500,          /* turns wait so long for a hand-over to begin */
     TRANSFER_RETRY_MS = 2000,
-    PREFERRED_AFTER_MS = 1000,   /* of a lead, before the preferred server gets it */
+    PREFERRED_AFTER_MS = 1000,   /* of a lead, before the preferred server gets it ... */
+    GIVER_REST_MS = 15000,       /* ... or, where it gave the lead away itself, gets it back */
     BLOCKED_MS_MAX = 2000,       /* a disk without room, or one that stands still */
     SILENT_MS_MAX = 5000,        /* an unwanted voter counts as dead then */
     TARGET_LAG_MAX = 256,
@@ -49,6 +50,7 @@ static bool all_placed_vote(const struct shard_placement *p, const struct consen
 static void take_placement(struct shard *s) {
     if (!atomic_exchange_explicit(&s->placement_offered, false, memory_order_acquire)) return;
     pthread_mutex_lock(&s->published_lock);
+    if (s->placement.version != s->steward.placement.version) s->steward.giver = 0;
     s->steward.placement = s->placement;
     pthread_mutex_unlock(&s->published_lock);
 }
@@ -102,6 +104,21 @@ static bool must_go(const struct shard *s, const struct consensus_group *g) {
     return !is_placed(p, s->options.server_id) && all_placed_vote(p, g);
 }
 
+void shard_note_giver(struct shard *s, uint64_t from, uint64_t term) {
+    s->steward.giver = from;
+    s->steward.giver_term = term;
+}
+
+/* Whoever gave the lead away had a reason that this leader does not know: it stops, or its disk is
+ * full. It would have to give it away again, if it is not gone by then. */
+static bool must_rest(struct shard *s, const struct consensus_group *g) {
+    struct steward *w = &s->steward;
+    const struct consensus_server *m = member(g, w->giver);
+    if (!m || !m->recent || w->giver_term + 1 != s->serving_term) w->giver = 0;
+    return w->giver != 0 && w->giver == w->placement.preferred &&
+           s->mono_ms - s->serving_since_ms < GIVER_REST_MS;
+}
+
 static bool preferred_waits(const struct shard *s, const struct consensus_group *g) {
     const struct shard_placement *p = &s->steward.placement;
     const struct consensus_server *m = member(g, p->preferred);
@@ -115,7 +132,7 @@ static void transfer_begin(struct shard *s, const struct consensus_group *g) {
     struct steward *w = &s->steward;
     if (s->mono_ms < w->next_transfer_ms || consensus_open_change(s->consensus) != 0) return;
     if (must_go(s, g)) w->target = best_target(s, g);
-    else if (preferred_waits(s, g)) w->target = w->placement.preferred;
+    else if (preferred_waits(s, g) && !must_rest(s, g)) w->target = w->placement.preferred;
     if (w->target == 0) return;
     w->asked = false;
     w->pause_until_ms = s->mono_ms + PAUSE_MS_MAX;

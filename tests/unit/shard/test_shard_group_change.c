@@ -164,6 +164,37 @@ static void test_a_node_that_stops_hands_over_first(void **state) {
     orders_assert(w, &done);
 }
 
+/* As long as it is there it is not given back what it gave away, although it is preferred; once it
+ * has been away it is. */
+static void test_who_stops_is_left_alone(void **state) {
+    (void)state;
+    struct group_world *w = &world;
+    placement.preferred = server(1);
+    place(0, 1, 2);
+    await_lead(1);
+    orders_place_some(w, &done, 10);
+    uint64_t transfers = 0;
+    shard_hand_over(group_shard(w, 1, 0));
+    for (int i = 0; i < 1000 && group_leader(w, 0) == 1; i++) group_run(w, 1);
+    uint32_t leader = group_await_leader(w, 0);
+    assert_int_not_equal(leader, 1);
+    for (int i = 0; i < 10000; i++) {
+        group_run(w, 1);
+        assert_int_equal(group_leader(w, 0), leader);
+    }
+    transfers = group_shard(w, leader, 0)->stats.transfers;
+    group_crash_node(w, 1);
+    orders_place_some(w, &done, 4);
+    group_run(w, 1000);
+    group_start_node(w, 1);
+    shard_place(group_shard(w, 1, 0), &placement);
+    shard_place(group_shard(w, 1, 1), &placement);
+    await_lead(1);
+    assert_int_equal(group_shard(w, leader, 0)->stats.transfers, transfers + 1);
+    orders_assert(w, &done);
+    orders_assert_stores(w, &done);
+}
+
 /* Nothing is lost, and nothing waits for longer than the hand-over takes. */
 static void test_a_hand_over_under_load(void **state) {
     (void)state;
@@ -274,6 +305,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(test_a_dead_replica_is_replaced, setup, teardown),
         cmocka_unit_test_setup_teardown(test_a_leader_that_shall_not_belong_goes, setup, teardown),
         cmocka_unit_test_setup_teardown(test_the_preferred_node_leads, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_who_stops_is_left_alone, setup, teardown),
         cmocka_unit_test_setup_teardown(test_a_node_that_stops_hands_over_first, setup, teardown),
         cmocka_unit_test_setup_teardown(test_a_hand_over_under_load, setup, teardown),
         cmocka_unit_test_setup_teardown(test_a_leader_without_room_hands_over, setup, teardown),
