@@ -129,8 +129,10 @@
 #define LOG_BATCH_BYTES_MAX (8u << 20)     /* one LMDB transaction of the log writer */
 #define JOURNAL_BYTES (16u << 20)          /* of a log's journal; ... */
 #define JOURNAL_FRAME_BYTES_MAX (4u << 20) /* ... one commit in it */
-#define LOG_APPLY_BYTES (1u << 20)     /* journalled records go into the log when so many wait */
-#define LOG_APPLY_MS 20                    /* ... or the first of them has waited so long */
+#define LOG_APPLY_BYTES (2u << 20)     /* journalled records go into the log when so many wait */
+#define LOG_APPLY_MS 100                   /* ... or the first of them has waited so long */
+#define LOG_CACHED_BYTES (32ULL << 20) /* newest part of a log's file that stays in memory; ... */
+#define LOG_LET_GO_BYTES (4ULL << 20)  /* ... what lies before it leaves so much at a time */
 #define SEGMENT_BYTES_MAX (4ULL << 30)     /* a log segment is closed at this size ... */
 #define SEGMENT_MS_MAX 86400000LL          /* ... or at this age */
 #define RAFT_TRAILING_ENTRIES 100000u      /* entries kept for followers behind the marker */

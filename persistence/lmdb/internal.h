@@ -62,6 +62,7 @@ struct segment {
     uint32_t users;            /* readers and the writer; keeps env open */
     bool dropped;              /* out of the list; the last user hands it to the trash */
     bool damaged;              /* cannot be opened; reads of it fail by name */
+    uint64_t let_go_bytes;     /* [writer] of the file: no longer kept in the page cache */
     struct lmdb_env env;       /* closed while nobody uses it, opened on demand */
 };
 

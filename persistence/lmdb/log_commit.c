@@ -1,5 +1,6 @@
 /* One batch of records becomes one LMDB transaction: truncation, append, sync. */
 #include <errno.h>
+#include <fcntl.h>
 
 #include "engine/base/check.h"
 #include "persistence/lmdb/internal.h"
@@ -59,6 +60,22 @@ static int log_commit_fill(MDB_txn *txn, const struct log_batch *batch, bool tru
     return rc;
 }
 
+/* What was appended long ago has been read by those who follow the log. Its pages leave the cache,
+ * so that what comes next is written into the same memory again: otherwise a log takes all memory
+ * there is, first touched page by page (which costs more than the copy, above all in a virtual
+ * machine), before the kernel begins to look for what it can do without. Who reads it later gets it
+ * from the disk. */
+static void log_let_go(struct segment *g) {
+    if (g->used_bytes < LOG_CACHED_BYTES + LOG_LET_GO_BYTES) return;
+    uint64_t upto = g->used_bytes - LOG_CACHED_BYTES;
+    int fd;
+    if (upto < g->let_go_bytes + LOG_LET_GO_BYTES || mdb_env_get_fd(g->env.mdb, &fd) != 0) return;
+    /* A hint: without effect nothing is wrong. */
+    (void)posix_fadvise(fd, (off_t)g->let_go_bytes, (off_t)(upto - g->let_go_bytes),
+                        POSIX_FADV_DONTNEED);
+    g->let_go_bytes = upto;
+}
+
 int log_commit(struct storage_lmdb *s, const struct log_batch *batch) {
     bool truncates;
     int rc = log_commit_choose(s, batch, &truncates);
@@ -79,5 +96,6 @@ int log_commit(struct storage_lmdb *s, const struct log_batch *batch) {
     if (rc != 0) return rc;
     segments_grown(s, batch->first->header.index + batch->count - 1, batch->oldest_ms,
                    batch->newest_ms);
+    log_let_go(s->segments.active);
     return 0;
 }

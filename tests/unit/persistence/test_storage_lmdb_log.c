@@ -1,6 +1,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include "engine/limits.h"
@@ -246,10 +247,54 @@ static void missing_parent_is_told(void **state) {
     assert_non_null(strstr(f->error, path));
 }
 
+/* How much of the file's first `bytes` is in the page cache. */
+static size_t cached_bytes(const char *path, size_t bytes) {
+    static unsigned char pages[(64u << 20) / 4096];
+    size_t page = (size_t)sysconf(_SC_PAGESIZE), cached = 0;
+    int fd = open(path, O_RDONLY);
+    assert_true(fd >= 0);
+    void *map = mmap(NULL, bytes, PROT_READ, MAP_SHARED, fd, 0);
+    assert_true(map != MAP_FAILED);
+    assert_int_equal(mincore(map, bytes, pages), 0);
+    for (size_t i = 0; i < bytes / page; i++) cached += pages[i] & 1 ? page : 0;
+    munmap(map, bytes);
+    close(fd);
+    return cached;
+}
+
+/* Not every file system can. */
+static bool cache_can_be_let_go(const char *path) {
+    static char bytes[1 << 20];
+    int fd = open(path, O_RDWR | O_CREAT | O_TRUNC, 0600);
+    assert_true(fd >= 0 && write(fd, bytes, sizeof bytes) == sizeof bytes && fsync(fd) == 0);
+    bool can = posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED) == 0;
+    close(fd);
+    can = can && cached_bytes(path, sizeof bytes) < sizeof bytes / 2;
+    unlink(path);
+    return can;
+}
+
+static void what_was_written_long_ago_leaves_the_cache(void **state) {
+    struct fixture *f = *state;
+    char path[512];
+    uint64_t last = 0;
+    uint64_t bytes = LOG_CACHED_BYTES + 4 * LOG_LET_GO_BYTES;
+    fixture_open(f);
+    for (; last << 18 < bytes; last += 8) fixture_append(f, last + 1, last + 8, 1, 1 << 18, 1000);
+    snprintf(path, sizeof path, "%s/cached", f->directory);
+    if (cache_can_be_let_go(path)) {
+        snprintf(path, sizeof path, "%s/log-%020d/data.mdb", f->directory, 1);
+        assert_true(cached_bytes(path, LOG_LET_GO_BYTES) < LOG_LET_GO_BYTES / 2);
+    }
+    fixture_expect(f, 1, last, 1);
+    fixture_reopen(f);
+    fixture_expect(f, 1, last, 1);
+}
+
 int main(void) {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, fixture_setup, fixture_teardown)
     const struct CMUnitTest tests[] = {
-        TEST(empty_directory_has_nothing),
+        TEST(empty_directory_has_nothing), TEST(what_was_written_long_ago_leaves_the_cache),
         TEST(appended_records_are_read_back_also_after_reopening),
         TEST(empty_payload_is_kept),
         TEST(many_records_in_one_call),
