@@ -148,7 +148,8 @@
  * which are of one moment and so cannot be spread over several. */
 #define CHECKPOINT_BLOCKS_BYTES_MAX (2u << 30)
 #define CHECKPOINT_AGE_MS 2000LL           /* a dirty actor is left to settle this long ... */
-#define CHECKPOINT_FOLLOWER_AGES 5         /* ... and so many times as long where others lead */
+#define CHECKPOINT_LEADER_AGES 5           /* ... so many times as long with heirs ... */
+#define CHECKPOINT_FOLLOWER_AGES 15        /* ... and where others lead */
 
 #define LOG_SEGMENTS_OPEN_MAX 16           /* closed segments kept open for readers */
 #define LOG_READ_RECORDS_MAX 256           /* one read transaction ends after so many records ... */

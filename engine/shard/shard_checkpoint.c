@@ -65,11 +65,14 @@ static bool checkpoint_copy(struct shard *s, uint32_t number) {
 
 /* How long a changed order settles. An order that changes again in the meantime is stored once for
  * both, so patience saves most of the work; it costs a restart the replay of as much more log.
- * Where others lead, nobody waits for that restart. */
+ * Where others lead or take the lead, nobody waits for that restart. A leader whose lead is lost
+ * begins again from what is stored, and is to be one that can lead again soon. */
 static int64_t checkpoint_age_ms(const struct shard *s) {
     if (s->draining) return 0;
-    bool waited_for = s->phase == SHARD_SERVING || !s->options.peers;
-    return s->options.checkpoint_age_ms * (waited_for ? 1 : CHECKPOINT_FOLLOWER_AGES);
+    if (!s->options.peers || s->alone) return s->options.checkpoint_age_ms;
+    bool leads = s->phase == SHARD_SERVING;
+    return s->options.checkpoint_age_ms *
+           (leads ? CHECKPOINT_LEADER_AGES : CHECKPOINT_FOLLOWER_AGES);
 }
 
 static uint32_t checkpoint_fill(struct shard *s, int64_t *next_ms) {
