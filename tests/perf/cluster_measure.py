@@ -9,11 +9,14 @@ catch-up     windows of --window seconds, one after the other in one run: --wind
              many again when it has. The last line compares the medians with that of the first
              windows, and tells how long the catch-up took
 
-Prints one line of JSON for each measurement. Exit codes: 0 measured, 1 something failed, 2 usage.
+Prints one line of JSON for each measurement, with the processor's time that nodes and client took
+for a command: that says more than the rate where other work loads the machine. Exit codes: 0
+measured, 1 something failed, 2 usage.
 """
 import argparse
 import json
 import os
+import resource
 import shutil
 import signal
 import statistics
@@ -53,7 +56,23 @@ class Cluster:
                         'cluster', 'form', *words, '--shards', str(shards)], check=True,
                        stdout=subprocess.DEVNULL)
 
+    def cpu_seconds(self):
+        """Of the nodes that live, and of all that was run and has ended."""
+        ended = resource.getrusage(resource.RUSAGE_CHILDREN)
+        seconds = ended.ru_utime + ended.ru_stime
+        for node in self.nodes:
+            if node is None or node.poll() is not None:
+                continue
+            for task in os.listdir(f'/proc/{node.pid}/task'):
+                try:
+                    with open(f'/proc/{node.pid}/task/{task}/schedstat', encoding='ascii') as f:
+                        seconds += int(f.read().split()[0]) / 1e9
+                except FileNotFoundError:
+                    pass  # it ended meanwhile
+        return seconds
+
     def bench(self, what, *options):
+        before = self.cpu_seconds()
         run = subprocess.run([f'{self.build}/clients/bench/jumun-bench', '-e',
                               ','.join(self.endpoints), '--json', *options], text=True,
                              stdout=subprocess.PIPE, check=False)
@@ -61,8 +80,10 @@ class Cluster:
             sys.exit(f'{what}: jumun-bench ended with {run.returncode}')
         result = json.loads(run.stdout)
         result['what'], result['load_average'] = what, os.getloadavg()[0]
+        result['cpu_us_per_command'] = round(
+            (self.cpu_seconds() - before) * 1e6 / max(result['commands'], 1), 3)
         print(json.dumps(result), flush=True)
-        return result['commands_per_second']
+        return result
 
     def lag(self, n):
         """Entries that node n has not applied yet, all shards; None while it does not answer."""
@@ -89,6 +110,7 @@ class Cluster:
 
 def catch_up(cluster, o):
     what = ['--in-flight', o.in_flight, '--seconds', str(o.window), '--warmup', '0.5', '--quiet']
+    cluster.bench('all three, warming up', *what)
     before = [cluster.bench('all three', *what) for _ in range(o.windows)]
     cluster.nodes[2].kill()
     cluster.nodes[2].wait()
@@ -102,14 +124,20 @@ def catch_up(cluster, o):
         lag = cluster.lag(2)
     took = time.monotonic() - begun
     after = [cluster.bench('it has caught up', *what) for _ in range(o.windows)]
-    base = statistics.median(before)
+
+    def median(windows, what='commands_per_second'):
+        return statistics.median(w[what] for w in windows)
+
+    base = median(before)
     print(json.dumps({
         'what': 'catch-up', 'away_seconds': round(away), 'caught_up': lag is not None and
         lag <= LAG_OF_A_FOLLOWER, 'took_seconds': round(took), 'before': base,
-        'during': statistics.median(during), 'after': statistics.median(after),
-        'during_of_before': round(statistics.median(during) / base, 3),
-        'worst_window_of_before': round(min(during) / base, 3),
-        'after_of_before': round(statistics.median(after) / base, 3)}), flush=True)
+        'during': median(during), 'after': median(after),
+        'during_of_before': round(median(during) / base, 3),
+        'worst_window_of_before': round(min(w['commands_per_second'] for w in during) / base, 3),
+        'after_of_before': round(median(after) / base, 3),
+        'cpu_us_per_command': [median(w, 'cpu_us_per_command') for w in (before, during, after)]}),
+        flush=True)
 
 
 def main():
