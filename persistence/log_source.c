@@ -3,7 +3,7 @@
 
 const char *log_fault_name(uint32_t kind) {
     static const char *const names[] = {"none", "record_damaged", "record_missing", "record_order",
-                                        "page_damaged", "segment_unreadable"};
+                                        "page_damaged", "segment_unreadable", "segment_cut"};
     return kind < sizeof names / sizeof *names ? names[kind] : "unknown";
 }
 

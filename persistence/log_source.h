@@ -27,6 +27,9 @@ struct log_source_segment {
     int64_t first_ms;          /* time of its oldest entry; 0 = it has none */
     char name[28];             /* "log-00000000000000000001" */
     bool is_newest;            /* it may still grow */
+    uint8_t fault;             /* LOG_FAULT_CUT, LOG_FAULT_SEGMENT; 0 = its file is whole */
+    bool unborn;               /* ... or a crash came while it was made: nothing was in it yet */
+    char what[120];            /* of a fault: a sentence */
 };
 
 /* Opens the log in `directory`. NULL with a sentence when no log can be read there. */
@@ -58,7 +61,8 @@ enum log_fault_kind {
     LOG_FAULT_MISSING,         /* "record_missing": one or more indices are not there */
     LOG_FAULT_ORDER,           /* "record_order": an index stands behind a larger one */
     LOG_FAULT_PAGE,            /* "page_damaged": a page of the segment's tree */
-    LOG_FAULT_SEGMENT          /* "segment_unreadable", or a hole between two segments */
+    LOG_FAULT_SEGMENT,         /* "segment_unreadable", or a hole between two segments */
+    LOG_FAULT_CUT              /* "segment_cut": of segments; steps name what is lost */
 };
 const char *log_fault_name(uint32_t kind);
 

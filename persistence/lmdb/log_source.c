@@ -10,10 +10,10 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/stat.h>
 #include <unistd.h>
 #include <xxhash.h>
 
-#include "engine/base/check.h"
 #include "engine/base/log.h"
 #include "engine/limits.h"
 #include "persistence/lmdb/internal.h"
@@ -93,9 +93,12 @@ static bool source_is_in_use(const struct lmdb_source *s) {
     return used;
 }
 
-/* The log's end as the records of the journal, done in order, make it. Takes them over. */
-static struct source_tail *source_tail_new(struct record *records) {
+/* The log's end as the records of the journal, done in order, make it. Takes them over. NULL with
+ * a sentence: also when they leave a gap, as those of somebody else's journal may. */
+static struct source_tail *source_tail_new(struct record *records, char *error,
+                                           size_t error_bytes) {
     uint64_t capacity = 0;
+    snprintf(error, error_bytes, "no memory");
     for (struct record *r = records; r; r = r->next) capacity++;
     struct source_tail *t = calloc(1, sizeof *t);
     if (t) t->records = malloc((capacity + 1) * sizeof(struct record *));
@@ -110,8 +113,14 @@ static struct source_tail *source_tail_new(struct record *records) {
         }
         source_tail_cut(t, r->header.index);
         if (t->count == 0) t->first = r->header.index;
-        require(r->header.index == t->first + t->count);
-        t->records[t->count++] = r;
+        ok = r->header.index == t->first + t->count;
+        if (ok) {
+            t->records[t->count++] = r;
+            continue;
+        }
+        snprintf(error, error_bytes, "record %" PRIu64 " follows on %" PRIu64, r->header.index,
+                 t->first + t->count - 1);
+        record_release(r);
     }
     if (ok && t->count > 0) return t;
     source_tail_release(t);
@@ -130,7 +139,9 @@ static void source_read_tail(struct lmdb_source *s) {
     for (int i = 0; rc < 0 && i < SOURCE_TAIL_TRIES; i++)
         rc = journal_read(path, JOURNAL_ANY_SHARD, &records, error, sizeof error);
     if (rc < 0 && !source_is_in_use(s)) log_warn("%s", error);
-    if (rc == 0 && records) s->tail = source_tail_new(records);
+    if (rc != 0 || !records) return;
+    s->tail = source_tail_new(records, error, sizeof error);
+    if (!s->tail) log_warn("%s: %s: it is left out", path, error);
 }
 
 /* One that does not join what is in the segments says nothing about them. */
@@ -254,14 +265,60 @@ static int64_t row_time(const struct page_row *row) {
     return header.type == RECORD_EVENTS ? entry.time_ms : 0;
 }
 
+/* A segment that cannot be opened. Before both meta pages are synced nothing is ever committed into
+ * one, so that a file as short as they are may be what a crash left. */
+static void source_cannot_look(struct lmdb_source *s, struct log_source_segment *g,
+                               const char *error) {
+    char path[PAGE_TREE_PATH_BYTES_MAX], file[PAGE_TREE_PATH_BYTES_MAX + 16];
+    struct stat st = {.st_size = 0};
+    source_path(s, g, path);
+    snprintf(file, sizeof file, "%s/data.mdb", path);
+    if (access(path, F_OK) != 0) return; /* retention took it */
+    g->unborn = stat(file, &st) != 0 || st.st_size <= 2 * sysconf(_SC_PAGESIZE);
+    g->bytes = (uint64_t)st.st_size;
+    g->fault = LOG_FAULT_SEGMENT;
+    snprintf(g->what, sizeof g->what, "%s", error);
+    /* At least the record that it is named after was in it. */
+    if (g->is_newest && !g->unborn) g->last = g->first;
+}
+
+static void source_look_for_cut(struct log_source_segment *g, struct page_tree *tree) {
+    if (page_tree_lost(tree) == 0) return;
+    g->fault = LOG_FAULT_CUT;
+    snprintf(g->what, sizeof g->what, "its file was cut: it has %" PRIu64 " bytes of %" PRIu64,
+             tree->bytes, tree->pages_told * tree->page_bytes);
+}
+
+/* The last index of the newest segment when the way to its end is damaged: it has no gap, so that
+ * the number of its rows tells. What is left of it, where that cannot be. */
+static void source_look_for_end(struct log_source_segment *g, struct page_tree *tree) {
+    enum { ROW_BYTES_MIN = 8 + 8 + (int)sizeof(struct record_header) };
+    struct page_cursor c;
+    struct page_row row;
+    if (tree->rows <= tree->pages_told * tree->page_bytes / ROW_BYTES_MIN &&
+        g->first + tree->rows > g->first) {
+        g->last = g->first + tree->rows - 1;
+        return;
+    }
+    page_cursor_seek(&c, tree, tree->root, NULL, 0);
+    for (int step; (step = page_cursor_next(&c, &row)) != 0;) {
+        if (step == 1 && row.key_bytes == 8) g->last = storage_from_be64(row.key);
+    }
+}
+
 /* First entry time and, of the newest, the last index. What cannot be read is left as it is: the
  * cursor will name it. */
 static void source_look_into(struct lmdb_source *s, struct log_source_segment *g) {
     struct page_tree tree;
     struct page_cursor c;
     struct page_row row;
-    if (source_open_tree(s, g, &tree, false, NULL, 0) != 0) return;
+    char error[sizeof g->what] = "";
+    if (source_open_tree(s, g, &tree, false, error, sizeof error) != 0) {
+        source_cannot_look(s, g, error);
+        return;
+    }
     g->bytes = tree.bytes;
+    source_look_for_cut(g, &tree);
     page_cursor_seek(&c, &tree, tree.root, NULL, 0);
     for (int i = 0; i < SOURCE_TIME_RECORDS && g->first_ms == 0; i++) {
         int step = page_cursor_next(&c, &row);
@@ -269,15 +326,11 @@ static void source_look_into(struct lmdb_source *s, struct log_source_segment *g
         if (step > 0) g->first_ms = row_time(&row);
     }
     if (g->is_newest) {
-        int step;
         page_cursor_seek_last(&c, &tree, tree.root);
         if (page_cursor_next(&c, &row) == 1 && row.key_bytes == 8) {
             g->last = storage_from_be64(row.key);
-        } else { /* the way to the end is damaged: the end is what is left of it */
-            page_cursor_seek(&c, &tree, tree.root, NULL, 0);
-            while ((step = page_cursor_next(&c, &row)) != 0) {
-                if (step == 1 && row.key_bytes == 8) g->last = storage_from_be64(row.key);
-            }
+        } else {
+            source_look_for_end(g, &tree);
         }
     }
     page_tree_close(&tree);

@@ -16,8 +16,9 @@ enum {
     PAGE_HEADER = 16, PAGE_FLAGS_AT = 10, PAGE_LOWER_AT = 12, PAGE_UPPER_AT = 14,
     PAGE_BRANCH = 1, PAGE_LEAF = 2, PAGE_OVERFLOW = 4,
     NODE_HEADER = 8, NODE_BIG = 1, NODE_TABLE = 2,
-    META_MAGIC_AT = 16, META_PAGE_BYTES_AT = 40, META_ROOT_AT = 128, META_TXN_AT = 144,
-    META_BYTES = 152, TABLE_ROOT_AT = 40, TABLE_BYTES = 48,
+    META_MAGIC_AT = 16, META_PAGE_BYTES_AT = 40, META_FREE_ROOT_AT = 80, META_ROWS_AT = 120,
+    META_ROOT_AT = 128, META_LAST_PAGE_AT = 136, META_TXN_AT = 144, META_BYTES = 152,
+    TABLE_ROOT_AT = 40, TABLE_BYTES = 48,
     PIN_TRIES = 64, PAGES_MIN = 2
 };
 static const uint32_t meta_magic = 0xBEEFC0DE;
@@ -116,6 +117,9 @@ static bool tree_take_meta(struct page_tree *t, uint64_t id) {
         if (id != 0 ? txn_id != id : found && txn_id < t->txn_id) continue;
         t->txn_id = txn_id;
         t->root = root;
+        t->rows = get64(meta + META_ROWS_AT);
+        t->free_root = get64(meta + META_FREE_ROOT_AT);
+        t->pages_told = get64(meta + META_LAST_PAGE_AT) + 1;
         t->page_bytes = page_bytes;
         found = true;
     }
@@ -146,7 +150,8 @@ static bool tree_hold_view(struct page_tree *t, char *error, size_t error_bytes,
         if (*outcome != 0) return true;
         uint64_t id = mdb_txn_id(t->txn);
         if (id == 0) { /* nothing was ever committed */
-            t->root = page_none;
+            t->root = t->free_root = page_none;
+            t->rows = t->pages_told = 0;
             t->page_bytes = (uint32_t)sysconf(_SC_PAGESIZE);
             return true;
         }
@@ -335,6 +340,25 @@ int page_cursor_next(struct page_cursor *c, struct page_row *row) {
         return cursor_value(c, page, node, row) ? 1 : -1;
     }
     return 0;
+}
+
+/* Each row of the table of free pages is a list of page numbers, their count in front. */
+uint64_t page_tree_lost(struct page_tree *t) {
+    uint64_t have = t->bytes / t->page_bytes, spare = 0, count, number;
+    struct page_cursor c;
+    struct page_row row;
+    if (t->pages_told <= have) return 0;
+    page_cursor_seek(&c, t, t->free_root, NULL, 0);
+    for (int step; (step = page_cursor_next(&c, &row)) != 0;) {
+        if (step < 0 || row.value_bytes < sizeof count) continue;
+        memcpy(&count, row.value, sizeof count);
+        for (uint64_t i = 1; i <= count && (i + 1) * sizeof number <= row.value_bytes; i++) {
+            memcpy(&number, row.value + i * sizeof number, sizeof number);
+            spare += number >= have && number < t->pages_told;
+        }
+    }
+    uint64_t lost = t->pages_told - have;
+    return lost > spare ? lost - spare : 0;
 }
 
 bool page_tree_table(const struct page_tree *t, const char *name, uint64_t *root) {

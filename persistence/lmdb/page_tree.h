@@ -28,6 +28,9 @@ struct page_tree {
     uint32_t page_bytes;
     uint64_t txn_id;         /* of the view */
     uint64_t root;           /* of the main table; UINT64_MAX = empty */
+    uint64_t rows;           /* in the main table, as its meta page tells */
+    uint64_t free_root;      /* of the list of free pages; UINT64_MAX = empty */
+    uint64_t pages_told;     /* that the file must have at least */
     uint64_t touched_bytes;  /* since the last page_tree_forget() */
 };
 
@@ -39,6 +42,10 @@ void page_tree_close(struct page_tree *t);
 /* Takes the newest view; gives back the one before. 0, or -1 with a sentence. */
 int page_tree_pin(struct page_tree *t, char *error, size_t error_bytes);
 void page_tree_unpin(struct page_tree *t);
+
+/* How many pages that the view uses lie behind the end of the file: it was cut. (A page at the very
+ * end that was never written and is free is no loss.) */
+uint64_t page_tree_lost(struct page_tree *t);
 
 /* Lets the kernel take back what was read so far: else the page cache counts as this process's. */
 void page_tree_forget(struct page_tree *t);

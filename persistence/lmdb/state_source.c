@@ -13,7 +13,8 @@
 #include "persistence/lmdb/page_tree.h"
 
 enum { STATE_VIEW_ROWS_MAX = 1024, STATE_KEY_BYTES_MAX = 64, STATE_SCRATCH_BYTES = 1 << 16,
-       STATE_TOUCHED_BYTES_MAX = 8 << 20 };
+       /* A page that is touched may bring its neighbours into the map, if they are cached. */
+       STATE_PAGE_TOUCHES_BYTES = 64 << 10, STATE_TOUCHED_BYTES_MAX = 32 << 20 };
 
 struct state_source {
     char directory[PAGE_TREE_PATH_BYTES_MAX];
@@ -109,6 +110,7 @@ static bool table_find(struct state_source *s, uint64_t root, const void *key, u
                        struct page_row *row) {
     struct page_cursor c;
     page_cursor_seek(&c, &s->tree, root, key, key_bytes);
+    s->tree.touched_bytes += c.pages * STATE_PAGE_TOUCHES_BYTES;
     return page_cursor_next(&c, row) == 1 && row->key_bytes == key_bytes &&
            memcmp(row->key, key, key_bytes) == 0;
 }
@@ -242,6 +244,7 @@ static bool visit_slice(struct state_source *s, enum state_source_table table, u
     struct page_cursor c;
     struct page_row row;
     int step;
+    uint64_t pages = 0;
     page_cursor_seek(&c, &s->tree, root, w->last_key, w->last_key_bytes);
     for (uint32_t rows = 0; rows < rows_max; rows++) {
         step = page_cursor_next(&c, &row);
@@ -254,7 +257,9 @@ static bool visit_slice(struct state_source *s, enum state_source_table table, u
             }
             if (row_is_of_another(table, &row)) continue;
             out = source_row(s, table, &row);
-            s->tree.touched_bytes += row.value_bytes + row.key_bytes;
+            s->tree.touched_bytes += (c.pages - pages) * STATE_PAGE_TOUCHES_BYTES +
+                                     (row.value_bytes >= 4096 ? row.value_bytes : 0);
+            pages = c.pages;
             /* What is given back comes again when it is touched: pointers stay good. */
             if (s->tree.touched_bytes >= STATE_TOUCHED_BYTES_MAX) page_tree_forget(&s->tree);
         }
