@@ -90,11 +90,12 @@ static bool fold_observe(struct fold *f, const struct event *e, const struct act
 }
 
 /* An actor of which only the head is known goes on by what the events say. */
-static void fold_follow(struct fold_block *b, const struct event *e, uint64_t index) {
+static void fold_follow(struct fold_table *table, struct fold_block *b, const struct event *e,
+                        uint64_t index) {
+    fold_table_change(table, b);
     b->actor.version = e->version;
     b->actor.state = e->state_after;
     b->actor.last_index = index;
-    b->spilled_at = 0;
 }
 
 static struct fold_block *fold_add_head(struct fold *f, struct fold_table *table,
@@ -196,7 +197,7 @@ static bool fold_order(struct fold *f, const struct event *e,
         if (b) fold_break(f, b);
         whole = false;
     }
-    if (b && !whole) fold_follow(b, e, context->index);
+    if (b && !whole) fold_follow(f->orders, b, e, context->index);
     bool go_on = fold_observe(f, e, whole ? &b->actor : NULL, entered_ms, f->faults == faults);
     if (e->kind == EVENT_ORDER_RETIRED && b) fold_table_remove(f->orders, &e->subject);
     return go_on;
@@ -214,7 +215,7 @@ static bool fold_store(struct fold *f, const struct event *e, const struct apply
     }
     if (!b && born_before && e->version > 1) b = fold_add_head(f, f->stores, e, FOLD_UNKNOWN);
     if (b && b->flags & (FOLD_BROKEN | FOLD_UNKNOWN)) {
-        fold_follow(b, e, context->index);
+        fold_follow(f->stores, b, e, context->index);
         return fold_observe(f, e, NULL, 0, f->faults == faults);
     }
     uint32_t bytes = store_bytes_after(b ? &b->actor : NULL, e);

@@ -11,8 +11,17 @@
 #include "engine/limits.h"
 
 enum { TABLE_PARTS_BITS = 14, TABLE_PARTS = 1 << TABLE_PARTS_BITS, PART_ENTRIES_MIN = 4,
-       SPILL_BUFFER_BYTES = 1 << 20, SPILL_READ_BYTES = 1024, BLOCK_SLACK_BYTES = 96,
-       BLOCK_ROUND_BYTES = 64 };
+       SPILL_BUFFER_BYTES = 1 << 20, SPILL_READ_BYTES = 1024, SPILL_STAGE_BYTES = 4096,
+       BLOCK_SLACK_BYTES = 96, BLOCK_ROUND_BYTES = 64 };
+
+/* Places in the file are of some sizes: n units for small blocks, then a quarter more each. One
+ * that is left goes to the next block of its size, so that the file is bounded by what is in it.
+ * The place of a block in memory has the number of its size in its low bits. */
+enum { SLOT_UNIT = 128, SLOT_UNITS_SMALL = 64, SLOT_SIZES = 96 };
+static_assert(SLOT_SIZES <= SLOT_UNIT, "a number of a size fits below the unit");
+
+/* Left places of one size, in units. */
+struct slot_list { uint32_t *places, count, capacity; };
 
 /* An entry is 8 bytes: 0 = empty. From the top: tag, marked, spilled, where. `where` is the address
  * of a block in memory / 16, or the place in the file / 8.
@@ -38,6 +47,7 @@ struct fold_table {
     uint64_t buffer_at;        /* its place in the file */
     uint32_t buffer_bytes;
     uint64_t spilled;
+    struct slot_list left[SLOT_SIZES];
     uint64_t *scratch_block;   /* for visits of blocks that are in the file */
     char error[256];
 };
@@ -98,7 +108,7 @@ struct fold_table *fold_table_open(uint64_t memory_bytes_max, const char *scratc
     t->parts = calloc(TABLE_PARTS, sizeof *t->parts);
     t->block_bytes_max = memory_bytes_max;
     t->fd = -1;
-    t->buffer_at = 8; /* so that no block lies at 0 */
+    t->buffer_at = SLOT_UNIT; /* so that no block lies at 0 */
     snprintf(t->scratch, sizeof t->scratch, "%s", scratch ? scratch : "/tmp");
     if (t->parts) return t;
     free(t);
@@ -116,6 +126,7 @@ void fold_table_close(struct fold_table *t) {
         free(p->entries);
     }
     if (t->fd >= 0) close(t->fd);
+    for (uint32_t i = 0; i < SLOT_SIZES; i++) free(t->left[i].places);
     free(t->scratch_block);
     free(t->buffer);
     free(t->parts);
@@ -167,6 +178,83 @@ static bool spill_put(struct fold_table *t, const void *data, uint32_t bytes) {
     return true;
 }
 
+/* Over what a block left at `at`, all in the file's extent. */
+static bool spill_over(struct fold_table *t, uint64_t at, const void *data, uint32_t bytes) {
+    const uint8_t *from = data;
+    while (bytes > 0 && at < t->buffer_at) {
+        uint64_t here = t->buffer_at - at;
+        ssize_t n = pwrite(t->fd, from, bytes < here ? bytes : (size_t)here, (off_t)at);
+        if (n <= 0) {
+            table_fail(t, "cannot be written");
+            return false;
+        }
+        from += n;
+        at += (uint64_t)n;
+        bytes -= (uint32_t)n;
+    }
+    memcpy(t->buffer + (bytes ? at - t->buffer_at : 0), from, bytes);
+    return true;
+}
+
+/* The number of the size that `bytes` need, and its bytes. */
+static uint32_t slot_size(uint32_t bytes, uint32_t *slot_bytes) {
+    uint32_t units = (bytes + SLOT_UNIT - 1) / SLOT_UNIT, size = units;
+    if (units > SLOT_UNITS_SMALL) {
+        uint32_t room = SLOT_UNITS_SMALL;
+        for (size = SLOT_UNITS_SMALL; room < units; size++) room += room / 4;
+        units = room;
+    }
+    require(size < SLOT_SIZES);
+    *slot_bytes = units * SLOT_UNIT;
+    return size;
+}
+
+/* One that cannot be noted is lost until the file goes. */
+static void slot_leave(struct fold_table *t, uint64_t spilled_at) {
+    struct slot_list *l = &t->left[spilled_at % SLOT_UNIT];
+    if (spilled_at == 0 || spilled_at / SLOT_UNIT > UINT32_MAX) return;
+    if (l->count == l->capacity) {
+        uint32_t capacity = l->capacity ? l->capacity + l->capacity / 2 : 256;
+        uint32_t *places = realloc(l->places, capacity * sizeof *places);
+        if (!places) return;
+        l->places = places;
+        l->capacity = capacity;
+    }
+    l->places[l->count++] = (uint32_t)(spilled_at / SLOT_UNIT);
+}
+
+/* Writes a block to where there is room. 0 = it cannot. */
+static uint64_t spill_write(struct fold_table *t, const struct fold_block *b) {
+    static const uint8_t zeros[SLOT_UNIT];
+    const struct spill_head head = {b->entered_ms, b->flags, b->actor.bytes};
+    uint32_t bytes = (uint32_t)sizeof head + head.bytes, slot_bytes;
+    uint32_t size = slot_size(bytes, &slot_bytes);
+    struct slot_list *l = &t->left[size];
+    if (l->count > 0) {
+        uint64_t at = (uint64_t)l->places[l->count - 1] * SLOT_UNIT;
+        uint8_t whole[SPILL_STAGE_BYTES]; /* one write for most */
+        bool fits = bytes <= sizeof whole, ok;
+        if (fits) {
+            memcpy(whole, &head, sizeof head);
+            memcpy(whole + sizeof head, &b->actor, head.bytes);
+            ok = spill_over(t, at, whole, bytes);
+        } else {
+            ok = spill_over(t, at, &head, sizeof head) &&
+                 spill_over(t, at + sizeof head, &b->actor, head.bytes);
+        }
+        if (ok) l->count--;
+        return ok ? at | size : 0;
+    }
+    uint64_t at = t->buffer_at + t->buffer_bytes;
+    bool ok = spill_put(t, &head, sizeof head) && spill_put(t, &b->actor, head.bytes);
+    for (uint32_t rest = slot_bytes - bytes; ok && rest > 0;) {
+        uint32_t n = rest < sizeof zeros ? rest : (uint32_t)sizeof zeros;
+        ok = spill_put(t, zeros, n);
+        rest -= n;
+    }
+    return ok ? at | size : 0;
+}
+
 static bool spill_get(struct fold_table *t, uint64_t at, void *out, uint32_t bytes) {
     uint8_t *to = out;
     while (bytes > 0) {
@@ -189,20 +277,13 @@ static bool spill_get(struct fold_table *t, uint64_t at, void *out, uint32_t byt
 }
 
 static bool entry_spill(struct fold_table *t, uint64_t *e) {
-    static const uint64_t zero;
     struct fold_block *b = entry_block(*e);
     if (b->spilled_at == 0) {
-        struct spill_head head = {b->entered_ms, b->flags, b->actor.bytes};
-        if (!spill_open(t)) return false;
-        uint64_t at = t->buffer_at + t->buffer_bytes;
-        if (!spill_put(t, &head, sizeof head) || !spill_put(t, &b->actor, head.bytes) ||
-            !spill_put(t, &zero, -head.bytes & 7u)) {
-            return false;
-        }
-        b->spilled_at = at;
+        b->spilled_at = spill_open(t) ? spill_write(t, b) : 0;
+        if (b->spilled_at == 0) return false;
         t->spilled++;
     }
-    *e = entry_in_file(*e, b->spilled_at);
+    *e = entry_in_file(*e, b->spilled_at - b->spilled_at % SLOT_UNIT);
     t->block_bytes -= sizeof *b + b->capacity;
     block_free(b);
     return true;
@@ -247,8 +328,9 @@ static struct fold_block *entry_load(struct fold_table *t, uint64_t *e,
     memset((uint8_t *)&b->actor + bytes, 0, capacity - bytes);
     b->entered_ms = piece->head.entered_ms;
     b->flags = piece->head.flags;
+    uint32_t slot_bytes;
     b->capacity = capacity;
-    b->spilled_at = at;
+    b->spilled_at = at | slot_size((uint32_t)sizeof piece->head + bytes, &slot_bytes);
     *e = entry_in_memory(*e, b) & ~entry_spilled;
     t->block_bytes += sizeof *b + capacity;
     return b;
@@ -322,8 +404,13 @@ struct fold_block *fold_table_add(struct fold_table *t, const struct id128 *key,
     return b;
 }
 
+void fold_table_change(struct fold_table *t, struct fold_block *b) {
+    slot_leave(t, b->spilled_at);
+    b->spilled_at = 0;
+}
+
 struct fold_block *fold_table_reserve(struct fold_table *t, struct fold_block *b, uint32_t bytes) {
-    b->spilled_at = 0; /* it is about to change */
+    fold_table_change(t, b);
     if (bytes <= b->capacity) return b;
     uint64_t *e = table_find(t, &b->actor.key);
     uint32_t capacity = (bytes + BLOCK_SLACK_BYTES + BLOCK_ROUND_BYTES - 1) &
@@ -343,6 +430,7 @@ void fold_table_remove(struct fold_table *t, const struct id128 *key) {
     if (!e) return;
     struct fold_part *p = hash_part(t, table_hash(key));
     struct fold_block *b = entry_block(*e);
+    slot_leave(t, b->spilled_at);
     t->block_bytes -= sizeof *b + b->capacity;
     block_free(b);
     p->used--;
@@ -396,7 +484,7 @@ static uint64_t table_bytes(const struct fold_table *t) {
 
 void fold_table_trim(struct fold_table *t) {
     if (t->block_bytes_max == 0 || t->error[0]) return;
-    uint64_t least = t->block_bytes_max / 8, entries = table_bytes(t);
+    uint64_t least = t->block_bytes_max / 4, entries = table_bytes(t);
     uint64_t most = entries + least < t->block_bytes_max ? t->block_bytes_max - entries : least;
     if (t->block_bytes <= most) return;
     uint64_t wanted = most - most / 8, looked = 0;
@@ -419,6 +507,9 @@ void fold_table_trim(struct fold_table *t) {
 uint64_t fold_table_count(const struct fold_table *t) { return t->used; }
 uint64_t fold_table_bytes(const struct fold_table *t) { return t->block_bytes + table_bytes(t); }
 uint64_t fold_table_spilled(const struct fold_table *t) { return t->spilled; }
+uint64_t fold_table_scratch(const struct fold_table *t) {
+    return t->fd >= 0 ? t->buffer_at + t->buffer_bytes : 0;
+}
 const char *fold_table_error(const struct fold_table *t) { return t->error; }
 
 typedef bool (*fold_visit)(void *arg, const struct fold_block *block);

@@ -1,6 +1,7 @@
 /* The actors of a fold by key, for more of them than fit into memory: some 10 bytes an actor, its
  * block only while there is room for it. Blocks that were not used for longest go to an unnamed
- * file in the scratch directory and come back when their actor is asked for.
+ * file in the scratch directory and come back when their actor is asked for; what a block that
+ * changed left there is used again.
  *
  * One thread. A pointer to a block is good until the next fold_table_trim(). */
 #ifndef JUMUN_REPLAY_FOLD_TABLE_H
@@ -18,7 +19,7 @@ enum fold_block_flags {
 /* An actor in memory. `actor` is what it is on every node; the rest is the fold's own. */
 struct fold_block {
     int64_t entered_ms;    /* time of the event that brought it into its state */
-    uint64_t spilled_at;   /* where the file has it as it is; 0 = nowhere */
+    uint64_t spilled_at;   /* where the file has it as it is (the table's own); 0 = nowhere */
     uint32_t capacity;     /* bytes that fit into `actor` */
     uint32_t flags;
     struct actor actor;    /* its block, beginning with the head */
@@ -29,7 +30,7 @@ struct fold_table;
 enum { FOLD_PREFETCH_MAX = 64 };
 
 /* `memory_bytes_max` bounds blocks and those 10 bytes each together, as far as the latter leave
- * room: an eighth is for blocks in any case; 0 = no bound. `scratch` is a directory; used only when
+ * room: a quarter is for blocks in any case; 0 = no bound. `scratch` is a directory; used only when
  * the bound is reached. NULL without memory. */
 struct fold_table *fold_table_open(uint64_t memory_bytes_max, const char *scratch);
 void fold_table_close(struct fold_table *table);
@@ -43,6 +44,8 @@ struct fold_block *fold_table_add(struct fold_table *table, const struct id128 *
  * memory (the old one stays). */
 struct fold_block *fold_table_reserve(struct fold_table *table, struct fold_block *block,
                                       uint32_t bytes);
+/* The block is about to change within its room: what the file has of it counts no more. */
+void fold_table_change(struct fold_table *table, struct fold_block *block);
 void fold_table_remove(struct fold_table *table, const struct id128 *key);
 
 /* Notes that the actor was met elsewhere. False = there is none of that key. */
@@ -58,6 +61,7 @@ void fold_table_trim(struct fold_table *table);
 uint64_t fold_table_count(const struct fold_table *table);
 uint64_t fold_table_bytes(const struct fold_table *table);   /* in memory */
 uint64_t fold_table_spilled(const struct fold_table *table); /* blocks written to the file */
+uint64_t fold_table_scratch(const struct fold_table *table); /* bytes of the file */
 /* "" or the sentence of the first failure of the scratch file. */
 const char *fold_table_error(const struct fold_table *table);
 

@@ -59,6 +59,7 @@ static void run(uint64_t memory_bytes_max) {
     for (uint32_t step = 0; step < STEPS; step++) {
         uint32_t n = (uint32_t)prng_below(&prng, KEYS);
         uint32_t bytes = 48 + (uint32_t)prng_below(&prng, 900);
+        if (n % 301 == 0) bytes += 7000 + (uint32_t)prng_below(&prng, 90000); /* large ones */
         uint32_t choice = (uint32_t)prng_below(&prng, 10);
         struct id128 key = key_of(n);
         struct fold_block *b = fold_table_get(t, &key);
@@ -87,6 +88,9 @@ static void run(uint64_t memory_bytes_max) {
     assert_int_equal(w.met, count);
     assert_string_equal(fold_table_error(t), "");
     assert_int_equal(fold_table_spilled(t) > 0, memory_bytes_max != 0);
+    /* What changed, ten times as much, went to where it had been. */
+    assert_true(fold_table_scratch(t) < 2 * KEYS * 1024);
+    if (memory_bytes_max) assert_true(fold_table_spilled(t) > 5 * KEYS);
     fold_table_close(t);
     free(twins);
 }
