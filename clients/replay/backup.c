@@ -175,7 +175,8 @@ static int backup_tell(struct backup *b, int64_t began_ms) {
         .cluster_id = r->source.cluster_id, .node_id = r->source.node_id,
         .shards = r->source.shards_told, .created_ms = r->source.created_ms,
         .epochs = r->source.epochs, .epochs_count = r->source.epochs_count,
-        .stores_shards = r->source.stores_shards, .runs = runs};
+        .stores_shards = r->source.stores_shards, .generation = r->source.generation,
+        .runs = runs};
     bool ok = writer_identity(b->target, "backup.json", &identity, error, sizeof error);
     if (!ok) replay_error(r, "%s", error);
     else if (r->json) replay_print_json(json_incref(run), REPLAY_DONE);

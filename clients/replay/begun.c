@@ -41,13 +41,14 @@ static bool begun_lock(struct begun *b, char *error, size_t error_bytes) {
 
 static bool begun_read_built(struct begun *b, uint32_t number, char *error, size_t error_bytes) {
     char path[BEGUN_PATH_BYTES];
-    json_int_t index, time_ms, orders, events, version, shards, before;
+    json_int_t index, time_ms, orders, events, version, shards, before, newest;
     json_t *json = place_read(begun_built_path(b, number, path), error, error_bytes);
     if (!json) return error[0] == 0; /* not finished */
     struct begun_shard *s = &b->shards[number];
-    bool ok = json_unpack(json, "{s:I, s:I, s:I, s:I, s:[I, I, I]}", "index", &index, "time_ms",
-                          &time_ms, "orders", &orders, "events", &events, "spread", &version,
-                          &shards, &before) == 0 && (uint64_t)index == s->index;
+    bool ok = json_unpack(json, "{s:I, s:I, s:I, s:I, s:[I, I, I], s:I}", "index", &index,
+                          "time_ms", &time_ms, "orders", &orders, "events", &events, "spread",
+                          &version, &shards, &before, "version", &newest) == 0 &&
+              (uint64_t)index == s->index;
     json_decref(json);
     if (!ok) {
         snprintf(error, error_bytes, "%s is not of this directory", path);
@@ -55,7 +56,8 @@ static bool begun_read_built(struct begun *b, uint32_t number, char *error, size
     }
     *s = (struct begun_shard){.built = true, .index = s->index, .time_ms = time_ms,
                               .orders = (uint64_t)orders, .events = (uint64_t)events,
-                              .spread = {(uint64_t)version, (uint32_t)shards, (uint32_t)before}};
+                              .spread = {(uint64_t)version, (uint32_t)shards, (uint32_t)before},
+                              .version = (uint64_t)newest};
     return true;
 }
 
@@ -165,10 +167,10 @@ bool begun_built(struct begun *b, uint32_t number, char *error, size_t error_byt
     char path[BEGUN_PATH_BYTES];
     const struct begun_shard *s = &b->shards[number];
     json_t *json = json_pack(
-        "{s:I, s:I, s:I, s:I, s:[I, I, I]}", "index", (json_int_t)s->index, "time_ms",
+        "{s:I, s:I, s:I, s:I, s:[I, I, I], s:I}", "index", (json_int_t)s->index, "time_ms",
         (json_int_t)s->time_ms, "orders", (json_int_t)s->orders, "events", (json_int_t)s->events,
         "spread", (json_int_t)s->spread.version, (json_int_t)s->spread.shards,
-        (json_int_t)s->spread.before);
+        (json_int_t)s->spread.before, "version", (json_int_t)s->version);
     if (place_write(begun_built_path(b, number, path), json, error, error_bytes) != 0) return false;
     b->shards[number].built = true;
     return true;

@@ -12,6 +12,7 @@ struct begun_shard {
     int64_t time_ms;           /* of it */
     uint64_t orders, events;
     struct store_spread spread; /* where stores live, by its log */
+    uint64_t version;          /* the newest of a cluster document that its log tells of */
 };
 
 struct begun {

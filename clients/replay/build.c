@@ -229,6 +229,8 @@ static int build_keep(struct build *b, const struct source_shard *shard, const s
     made->events = f->events;
     made->time_ms = f->time_ms;
     made->spread = f->growth.spread;
+    made->version = f->growth.version > f->growth.spread.version ? f->growth.version
+                                                                 : f->growth.spread.version;
     return begun_built(&b->begun, shard->number, error, error_bytes) ? REPLAY_DONE : REPLAY_FAILED;
 }
 
@@ -326,6 +328,21 @@ static void build_drop_unborn(struct build *b) {
     }
 }
 
+/* The generation of a cluster document that goes over all that the logs know (docs/cluster.md,
+ * "Generations"): whoever takes the directory, alone or into a cluster, is heard by its shards. 0 =
+ * they know of none; UINT8_MAX + 1 = there is no higher one. */
+static uint32_t build_generation(const struct build *b) {
+    const struct source *s = &b->replay->source;
+    bool known = s->clustered || s->generation > 0 || s->epochs_count > 1;
+    uint64_t newest = s->generation;
+    for (uint32_t i = 0; i < s->count; i++) {
+        uint64_t version = b->begun.shards[s->shards[i].number].version;
+        known |= version > 0;
+        if (version >> 32 > newest) newest = version >> 32;
+    }
+    return !known ? 0 : newest < UINT8_MAX ? (uint32_t)newest + 1 : UINT8_MAX + 1;
+}
+
 /* Over how many shards stores are spread at the cut: the newest that any of them was told. */
 static uint32_t build_stores_shards(const struct build *b) {
     const struct source *s = &b->replay->source;
@@ -371,6 +388,25 @@ static int build_cut(struct build *b, const struct moment *to) {
     return status;
 }
 
+static bool build_identity(const struct build *b, char *error, size_t error_bytes) {
+    const struct source *s = &b->replay->source;
+    const struct routing_epoch only = {0, build_shards(b)};
+    uint32_t generation = build_generation(b), stores_shards = build_stores_shards(b);
+    if (generation > UINT8_MAX) {
+        snprintf(error, error_bytes, "these logs have outlived %u clusters: no more than that can "
+                 "be counted", UINT8_MAX);
+        return false;
+    }
+    const struct writer_identity identity = {
+        .cluster_id = s->cluster_id, .node_id = s->node_id, .shards = only.shards_count,
+        .epochs = s->epochs_count ? s->epochs : &only,
+        .epochs_count = s->epochs_count ? s->epochs_count : 1,
+        .stores_shards = stores_shards ? stores_shards : only.shards_count,
+        .generation = (uint8_t)generation,
+        .created_ms = s->created_ms ? s->created_ms : text_now_ms()};
+    return writer_identity(b->target, "node.json", &identity, error, error_bytes);
+}
+
 static int build_all(struct build *b, const struct moment *to) {
     struct replay *r = b->replay;
     char error[1200];
@@ -386,13 +422,7 @@ static int build_all(struct build *b, const struct moment *to) {
         status = replay_run(r, r->source.count, "building", "records", total, build_shard, b);
     }
     /* Last: a directory without node.json is not whole, and says so. */
-    struct writer_identity identity = {
-        .cluster_id = r->source.cluster_id, .node_id = r->source.node_id,
-        .shards = build_shards(b), .epochs = r->source.epochs,
-        .epochs_count = r->source.epochs_count, .stores_shards = build_stores_shards(b),
-        .created_ms = r->source.created_ms ? r->source.created_ms : text_now_ms()};
-    if (status == REPLAY_DONE && !b->begun.whole &&
-        !writer_identity(b->target, "node.json", &identity, error, sizeof error)) {
+    if (status == REPLAY_DONE && !b->begun.whole && !build_identity(b, error, sizeof error)) {
         replay_error(r, "%s", error);
         status = REPLAY_FAILED;
     }

@@ -84,6 +84,8 @@ static void source_read_cluster(struct source *s) {
                                                       d->epochs[i].shards_count};
             }
             s->epochs_count = d->epochs_count;
+            s->clustered = true;
+            s->generation = d->generation;
             s->stores_shards = d->stores_shards ? d->stores_shards
                                                 : s->epochs[s->epochs_count - 1].shards_count;
         }
@@ -113,6 +115,8 @@ static int source_read_identity(struct source *s, const char *name, char *error,
         s->node_id = (uint64_t)node_id;
         s->shards_told = (uint32_t)shards;
         s->created_ms = created_ms;
+        json_int_t generation = json_integer_value(json_object_get(json, "generation"));
+        if (generation > 0 && generation <= UINT8_MAX) s->generation = (uint8_t)generation;
         source_read_epochs(s, json);
         source_read_cluster(s);
     }
@@ -160,6 +164,7 @@ static int source_add(struct source *s, const char *directory, uint32_t number, 
     struct source_shard *shard = source_room(s, number, error, error_bytes);
     if (!shard) return -1;
     snprintf(shard->directory, sizeof shard->directory, "%s", directory);
+    shard->clustered = s->clustered;
     shard->log = log_source_open(directory, error, error_bytes);
     if (!shard->log) return -1;
     s->count++;
@@ -432,6 +437,7 @@ uint64_t source_committed(const struct source_shard *shard, uint64_t last) {
     bool found = state && state_source_read_marker(state, &marker, error, sizeof error) == 0 &&
                  marker.found && marker.configuration_bytes >= 1 + sizeof servers;
     state_source_close(state);
+    if (!found && shard->clustered) return 0;
     if (found) memcpy(&servers, marker.configuration + 1, sizeof servers);
     return servers > 1 && marker.applied_index < last ? marker.applied_index : last;
 }

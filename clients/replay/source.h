@@ -21,6 +21,7 @@ struct source_shard {
     char state[SOURCE_PATH_BYTES + 16]; /* directory of the stored state; "" = there is none */
     char base[SOURCE_PATH_BYTES + 32];  /* of a backup: a stored state that the log goes on from */
     struct feed_link *link;    /* of a feed; NULL = a directory */
+    bool clustered;            /* of a cluster's node: its tail may not be committed */
 };
 
 enum source_kind { SOURCE_DATA = 1, SOURCE_BACKUP, SOURCE_SHARD, SOURCE_SEGMENT, SOURCE_FEED };
@@ -36,6 +37,8 @@ struct source {
     struct routing_epoch epochs[EPOCHS_MAX]; /* of a cluster; sorted, the first from 0 */
     uint32_t epochs_count;     /* 0 = not told: one, of shards_told */
     uint32_t stores_shards;    /* with them: stores are spread over so many */
+    bool clustered;            /* a cluster document lies beside the logs */
+    uint8_t generation;        /* that it has, or that node.json tells of */
     struct source_shard *shards;
     uint32_t count;
     struct feed_link *links[SOURCE_NODES_MAX];
@@ -59,7 +62,8 @@ const char *source_failure(const struct source *source);
 /* The place of a shard in source->shards; NULL = it is not there. */
 struct source_shard *source_shard_of(struct source *source, uint32_t number);
 /* The newest record up to `last` that the shard's group is known to have committed. All of a group
- * of one; of a group of several what the stored state covers: the tail behind may be replaced. */
+ * of one; of a group of several what the stored state covers: the tail behind may be replaced. 0 =
+ * nothing is known yet of a shard of a cluster's node. */
 uint64_t source_committed(const struct source_shard *shard, uint64_t last);
 /* The shard that an order's key routes to, as far as the source tells; NULL = not known. */
 struct source_shard *source_shard_of_key(struct source *source, const struct id128 *key);

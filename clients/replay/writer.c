@@ -298,7 +298,7 @@ bool shard_writer_store(struct shard_writer *w, struct fold *f,
 
 static void identity_epochs(json_t *json, const struct writer_identity *told) {
     json_t *epochs = json_array();
-    if (told->epochs_count < 2) { /* a node that has not grown needs none */
+    if (told->generation == 0 && told->epochs_count < 2) { /* one that has not grown needs none */
         json_decref(epochs);
         return;
     }
@@ -308,6 +308,7 @@ static void identity_epochs(json_t *json, const struct writer_identity *told) {
     }
     json_object_set_new(json, "epochs", epochs);
     json_object_set_new(json, "stores_shards", json_integer(told->stores_shards));
+    if (told->generation) json_object_set_new(json, "generation", json_integer(told->generation));
 }
 
 bool writer_identity(const char *directory, const char *name, const struct writer_identity *told,

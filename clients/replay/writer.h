@@ -55,6 +55,7 @@ struct writer_identity {
     const struct routing_epoch *epochs; /* of a cluster that has grown */
     uint32_t epochs_count;     /* 0 or 1 = it has not */
     uint32_t stores_shards;    /* with them: stores are spread over */
+    uint8_t generation;        /* with them: of the cluster document to come; 0 = not told */
     json_t *runs;              /* of a backup; NULL = none; borrowed */
 };
 

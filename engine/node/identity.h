@@ -11,9 +11,10 @@
  *
  *   "epochs": [[0, 2], [1774353600000, 3]], "stores_shards": 2, "generation": 1
  *
- * as the cluster's document had them, its generation one higher (jumun cluster recover): a cluster
- * that is formed from it goes on with them. One without a generation (jumun-replay restore of a
- * grown cluster) is a node alone for good: it does not know how far its logs have come. */
+ * as the cluster's document had them, its generation one higher (jumun cluster recover; restore
+ * and rebuild of jumun-replay, from what the logs tell): a cluster that is formed from it goes on
+ * with them. One without a generation (an older jumun-replay made it) is a node alone for good: it
+ * does not know how far its logs have come. */
 #ifndef JUMUN_NODE_IDENTITY_H
 #define JUMUN_NODE_IDENTITY_H
 

@@ -1,7 +1,9 @@
 #!/usr/bin/env python3
 """A cluster of three nodes grows from two shards to four while it takes orders.
 
-  test_cluster_growth.py JUMUND JUMUN JUMUN_BENCH JUMUN_REPLAY FAST_CLOCK grow|kill|lost|long
+  test_cluster_growth.py JUMUND JUMUN JUMUN_BENCH JUMUN_REPLAY FAST_CLOCK CASE
+
+where CASE is one of
 
 grow    no command fails; new orders go to all four shards, stores move to theirs, and in the end
         all nodes agree and each store's count is that of its open orders.
@@ -10,6 +12,8 @@ kill    the same, and the node that leads most is killed (-9) when stores begin 
 lost    grown from two to four, two of the three nodes are lost for good. The third one is recovered
         and has all orders and stores of both epochs; with two empty nodes it is a cluster once
         more, which grows to six shards, and all is still there.
+rebuilt as lost, but jumun-replay makes the directory: of the third one's logs, and once more of a
+        backup of that. It goes on alone, and in a cluster that grows.
 long    as kill, by the machine's clock, with growth announced 80 s ahead and more load.
 
 Other than in `long`, the nodes' time of day runs ten times as fast (fast_clock.c): what is
@@ -107,6 +111,23 @@ def verify(c, shards=4, of=0, others=(1, 2)):
     print('orders by shard %s; stores by shard %s' % (by_shard, homes))
 
 
+def back_up(c):
+    """Of each node's directory, as a follower of some shards and leader of others: what a backup
+    has fits together, whatever the others have committed meanwhile."""
+    for place in range(3):
+        backup = os.path.join(c.folder, 'backup-%d' % place)
+        replay('backup', c.data(place), backup, '--quiet')
+        replay('verify', backup, '--quiet')
+
+
+def restore(c):
+    for place in range(3):
+        made = os.path.join(c.folder, 'restored-%d' % place)
+        replay('restore', os.path.join(c.folder, 'backup-%d' % place), made, '--quiet')
+        replay('verify', made, '--quiet')
+        replay('verify', made, '--against', c.data(place), '--log-only', '--quiet')
+
+
 def grow(c):
     for place in range(3):
         check('waiting' in c.start(place), 'a node waits')
@@ -118,11 +139,15 @@ def grow(c):
     check(len(shards_of(c)) == 4, 'the new shards run before the epoch begins')
     check(c.status()['stores_shards'] == 2, 'stores stay until then')
     c.await_that(lambda: in_flight(c), 'stores are on their way')
-    if CASE != 'grow':
+    if CASE == 'grow':
+        back_up(c)
+    else:
         place = kill_the_busiest(c)
         time.sleep(2)
         check('ready' in c.start(place), 'the killed one serves again')
     c.await_that(lambda: has_moved(c), 'all stores have moved')
+    if CASE == 'grow':
+        back_up(c)
     out, errors = bench.communicate(timeout=3 * PATIENCE)
     check(bench.returncode == 0, 'no command failed: %s%s' % (out, errors))
     told = json.loads(out)
@@ -135,6 +160,8 @@ def grow(c):
     print('load: %s' % out.strip())
     for place in range(3):
         check(c.end(place) == 0, 'a node stops in order')
+    if CASE == 'grow':
+        restore(c)
 
 
 def place_orders(c):
@@ -187,6 +214,27 @@ def recover(c, place, *options):
     return run.stdout
 
 
+def rebuild(c, place):
+    """From the logs alone: the document's generation must go over what they know of the old one."""
+    lost = c.data(place) + '.lost'
+    os.rename(c.data(place), lost)
+    with open(os.path.join(lost, 'node.json'), encoding='utf-8') as f:
+        node = str(json.load(f)['node_id'])
+    replay('rebuild', lost, c.data(place), '--node-id', node, '--quiet')
+    with open(os.path.join(c.data(place), 'node.json'), encoding='utf-8') as f:
+        told = json.load(f)
+    check(told['generation'] == 1 and [e[1] for e in told['epochs']] == [2, 4], told)
+    replay('verify', c.data(place), '--quiet')
+    # Once more, of what the first one made and a backup of it: each goes over the one before.
+    again = c.data(place) + '.again'
+    replay('backup', c.data(place), c.data(place) + '.backup', '--quiet')
+    replay('restore', c.data(place) + '.backup', again, '--quiet')
+    with open(os.path.join(again, 'node.json'), encoding='utf-8') as f:
+        check(json.load(f)['generation'] == 2, 'a restored one is a generation later')
+    shutil.rmtree(c.data(place))
+    os.rename(again, c.data(place))
+
+
 def lose(c):
     for place in range(3):
         check('waiting' in c.start(place), 'a node waits')
@@ -202,9 +250,12 @@ def lose(c):
         c.end(place, signal.SIGKILL)
     for place in range(2):
         shutil.rmtree(c.data(place))
-    told = recover(c, 2)
-    check('shard 3: log up to' in told and 'Nothing was changed' in told, told)
-    recover(c, 2, '--force')
+    if CASE == 'rebuilt':
+        rebuild(c, 2)
+    else:
+        told = recover(c, 2)
+        check('shard 3: log up to' in told and 'Nothing was changed' in told, told)
+        recover(c, 2, '--force')
     check('ready' in c.start(2, alone=True), 'it goes on alone')
     all_is_there(c)
     place_orders(c)
@@ -230,7 +281,7 @@ def main():
         c = Cluster(folder, env, '%ds' % (20 * FACTOR))
         good = False
         try:
-            if CASE == 'lost':
+            if CASE in ('lost', 'rebuilt'):
                 lose(c)
                 verify(c, shards=6, of=2, others=())
             else:
