@@ -11,7 +11,7 @@
 #include "clients/replay/merge.h"
 #include "clients/replay/republish.h"
 
-enum { EXPORT_FILTERS_MAX = 64, EXPORT_PROGRESS_RECORDS = 64 };
+enum { EXPORT_FILTERS_MAX = 64, EXPORT_PROGRESS_RECORDS = 64, EXPORT_FOLLOW_MS = 250 };
 
 struct export {
     struct replay *replay;
@@ -30,6 +30,8 @@ struct export {
     struct fold *folds[SHARDS_MAX];              /* where orders are needed */
     uint32_t shard;            /* being taken */
     uint64_t events, faults;
+    bool follow, follows;      /* --follow; and what was there at its begin is written */
+    int64_t until_ms;          /* of --follow; INT64_MAX = for ever */
 };
 
 /* -- filters ------------------------------------------------------------------------------ */
@@ -223,8 +225,8 @@ static int export_stream(struct export *x, struct merge *m, uint64_t total) {
     struct progress p;
     enum log_step step;
     uint64_t records = 0;
-    bool shown = !x->replay->quiet && isatty(STDERR_FILENO) && !(x->out == stdout &&
-                                                                isatty(STDOUT_FILENO));
+    bool shown = !x->replay->quiet && isatty(STDERR_FILENO) && !x->follows &&
+                 !(x->out == stdout && isatty(STDOUT_FILENO));
     progress_start(&p, shown ? stderr : NULL,
                    x->subscriber ? "republishing" : "exporting", "records",
                    x->replay->color_errors);
@@ -251,6 +253,73 @@ static int export_stream(struct export *x, struct merge *m, uint64_t total) {
     return status == REPLAY_DONE && x->faults ? REPLAY_FOUND : status;
 }
 
+/* -- following ---------------------------------------------------------------------------- */
+
+/* Where a shard's part of --follow ends for now: with what is committed, and came by --until. */
+static uint64_t follow_end(const struct export *x, const struct source_shard *shard,
+                           uint64_t last) {
+    uint64_t end = source_committed(shard, last);
+    if (x->until_ms == INT64_MAX) return end;
+    uint64_t by_then = log_source_index_at(shard->log, x->until_ms);
+    return by_then < end ? by_then : end;
+}
+
+/* How far the logs have come: what lies behind start[] is to be written next. False after the error
+ * was told. */
+static bool follow_look(struct export *x, const uint64_t start[], uint64_t *total) {
+    struct source *source = &x->replay->source;
+    char error[1200];
+    uint64_t first, last;
+    *total = 0;
+    for (uint32_t i = 0; i < source->count; i++) {
+        struct source_shard *shard = &source->shards[i];
+        if (log_source_refresh(shard->log, error, sizeof error) != 0) {
+            if (!replay_interrupted()) replay_error(x->replay, "%s", error);
+            return false;
+        }
+        log_source_range(shard->log, &first, &last);
+        x->upto[i] = follow_end(x, shard, last);
+        if (x->upto[i] > start[i]) *total += x->upto[i] - start[i];
+    }
+    return true;
+}
+
+/* Until there is more. REPLAY_DONE, REPLAY_STOPPED at the end, or REPLAY_FAILED (told). */
+static int follow_wait(struct export *x, const uint64_t start[], uint64_t *total) {
+    for (;;) {
+        bool last = text_now_ms() >= x->until_ms; /* looked at before the log is */
+        if (!follow_look(x, start, total)) {
+            return replay_interrupted() ? REPLAY_STOPPED : REPLAY_FAILED;
+        }
+        if (*total > 0) return REPLAY_DONE;
+        if (last || replay_interrupted()) return REPLAY_STOPPED;
+        usleep(EXPORT_FOLLOW_MS * 1000);
+    }
+}
+
+/* What is there, and with --follow what comes. */
+static int export_rounds(struct export *x, uint64_t start[], uint64_t total,
+                         const char *position) {
+    struct replay *r = x->replay;
+    int status = REPLAY_DONE, worst = REPLAY_DONE;
+    for (;;) {
+        struct merge *m = merge_open(r, start, x->upto);
+        status = m ? export_stream(x, m, total) : REPLAY_FAILED;
+        merge_close(m);
+        if (!x->follow || status == REPLAY_FAILED) return status;
+        if (status != REPLAY_STOPPED && status > worst) worst = status;
+        if (replay_interrupted()) return worst; /* the way to end it */
+        if (replay_source_failed(r, &r->source)) return REPLAY_FAILED;
+        if (position && !position_write(x, position)) return REPLAY_FAILED;
+        x->follows = true;
+        for (uint32_t i = 0; i < r->source.count; i++) {
+            if (x->upto[i] > start[i]) start[i] = x->upto[i];
+        }
+        status = follow_wait(x, start, &total);
+        if (status != REPLAY_DONE) return status == REPLAY_STOPPED ? worst : status;
+    }
+}
+
 /* Where orders are needed, the log is folded from its beginning. */
 static int export_begin(struct export *x, uint64_t start[SHARDS_MAX], uint64_t *total) {
     struct replay *r = x->replay;
@@ -260,6 +329,8 @@ static int export_begin(struct export *x, uint64_t start[SHARDS_MAX], uint64_t *
         const struct source_shard *shard = &r->source.shards[i];
         log_source_range(shard->log, &first, &last);
         if (x->upto[i] > last) x->upto[i] = last;
+        if (x->follow) x->upto[i] = follow_end(x, shard, last);
+        if (x->follow && x->from[i] > x->upto[i]) x->from[i] = x->upto[i]; /* from now on */
         if (x->from[i] > 0 && x->from[i] + 1 < first) export_gone(x, i, x->from[i] + 1, first - 1);
         start[i] = x->from[i] >= first ? x->from[i] : first ? first - 1 : 0;
         if (x->with_orders) {
@@ -289,16 +360,43 @@ static int export_run(struct export *x) {
                      export_writer_needs_orders(x->writer);
     int status = export_begin(x, start, &total);
     if (status == REPLAY_DONE && replay_source_failed(r, &r->source)) status = REPLAY_FAILED;
-    struct merge *m = status == REPLAY_DONE ? merge_open(r, start, x->upto) : NULL;
-    if (m) status = export_stream(x, m, total);
-    else if (status == REPLAY_DONE) status = REPLAY_FAILED;
+    bool begun = status == REPLAY_DONE;
+    if (begun) status = export_rounds(x, start, total, position);
     if (status <= REPLAY_FOUND && replay_source_failed(r, &r->source)) status = REPLAY_FAILED;
-    merge_close(m);
     /* What a subscriber has acknowledged it has, however the run ended. */
-    bool reached = status <= REPLAY_FOUND || status == REPLAY_NOT_THERE || (m && x->subscriber);
+    bool reached = status <= REPLAY_FOUND || status == REPLAY_NOT_THERE || (begun && x->subscriber);
     if (position && reached && !position_write(x, position)) status = REPLAY_FAILED;
     for (uint32_t i = 0; i < r->source.count; i++) fold_close(x->folds[i]);
     return status;
+}
+
+static bool export_follows(struct export *x, const struct moment *to) {
+    struct replay *r = x->replay;
+    const char *text = args_value(&r->args, "until");
+    struct moment until;
+    char error[256];
+    int64_t span_ms;
+    x->follow = args_flag(&r->args, "follow");
+    x->until_ms = INT64_MAX;
+    if (x->follow && to->kind != MOMENT_NONE) {
+        replay_usage(r, "--follow goes on behind --to: --until says when it ends");
+        return false;
+    }
+    if (!text) return true;
+    if (!x->follow) {
+        replay_usage(r, "--until is for --follow; --to says where an export ends");
+        return false;
+    }
+    if (moment_parse(text, text_now_ms(), &until, error, sizeof error) &&
+        until.kind == MOMENT_TIME) {
+        x->until_ms = until.time_ms;
+    } else if (text_parse_span(text, &span_ms)) {
+        x->until_ms = text_now_ms() + span_ms;
+    } else {
+        replay_usage(r, "--until: \"%.60s\" is no time", text);
+        return false;
+    }
+    return true;
 }
 
 static bool export_format(struct export *x, enum export_format *format) {
@@ -317,7 +415,7 @@ static bool export_format(struct export *x, enum export_format *format) {
 /* To a subscriber instead of a file. */
 static int republish_into(struct export *x, const char *endpoint) {
     struct replay *r = x->replay;
-    char error[400], count[TEXT_BYTES];
+    char error[1200], count[TEXT_BYTES];
     if (args_value(&r->args, "output") || args_value(&r->args, "format")) {
         return replay_usage(r, "--into sends msgpack to a subscriber: without --output, --format");
     }
@@ -350,7 +448,7 @@ static int export_open(struct export *x, enum export_format format) {
     struct replay *r = x->replay;
     const char *path = args_value(&r->args, "output");
     const char *into = x->republished ? args_value(&r->args, "into") : NULL;
-    char error[256];
+    char error[1200];
     if (into) return republish_into(x, into);
     bool append = args_value(&r->args, "continue") != NULL;
     x->out = path && strcmp(path, "-") != 0 ? fopen(path, append ? "ab" : "wb") : stdout;
@@ -383,7 +481,7 @@ static int export_main(struct replay *r, bool republished) {
     x->republished = republished;
     int status = REPLAY_USAGE;
     if (replay_moment(r, "from", &from) && replay_moment(r, "to", &to) && export_filters(x) &&
-        export_format(x, &format)) {
+        export_format(x, &format) && export_follows(x, &to)) {
         status = replay_open_source(r);
         for (uint32_t i = 0; status == REPLAY_DONE && i < r->source.count; i++) {
             x->from[i] = moment_index(&from, &r->source.shards[i], 0);

@@ -35,16 +35,41 @@ static const char export_csv_fields[] =
     "shard,index,time_ms,subject,version,action,state,cause_kind,cause,info.store,info.customer,"
     "info.currency,info.total,info.amount,info.captured,info.refunded,info.reason";
 
-/* What every event has or may have, beside what its kind adds below "info.". */
+/* What every event has or may have. */
+static const char *const writer_fields[] = {
+    "shard", "index", "time_ms", "subject", "version", "action", "state", "cause", "cause_kind",
+    "trace", "store", "customer", "republished", NULL};
+/* What kinds of events add below "info." (engine/wire/event_encode.c). */
+static const char *const writer_info_fields[] = {
+    "acceptance_timeout_ms", "active", "amount", "attributes", "auto_complete_ms", "by",
+    "captured", "code", "code_name", "command", "currency", "customer", "discounts",
+    "end_deadline_ms", "expected_version", "external_ref", "fees", "fulfilment", "group",
+    "held_deadline_ms", "joined_ms", "lines", "lines_total", "method", "note", "part", "payload",
+    "payment_state", "payment_timeout_ms", "payment_timing", "payments", "peer",
+    "ready_estimate_ms", "reason", "reference", "refund_owed", "refunded", "rider", "sequence",
+    "step_deadline_ms", "store", "stores_shards", "total", "version", NULL};
+
 static bool writer_knows(const char *field) {
-    static const char *const names[] = {
-        "shard", "index", "time_ms", "subject", "version", "action", "state", "cause",
-        "cause_kind", "trace", "store", "customer", "republished"};
-    if (strncmp(field, "info.", 5) == 0 && field[5]) return true;
-    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
-        if (strcmp(field, names[i]) == 0) return true;
+    bool info = strncmp(field, "info.", 5) == 0;
+    const char *const *names = info ? writer_info_fields : writer_fields;
+    for (size_t i = 0; names[i]; i++) {
+        if (strcmp(field + (info ? 5 : 0), names[i]) == 0) return true;
     }
     return false;
+}
+
+/* A field that no event has: which there are. */
+static void writer_tell_fields(const char *field, char *error, size_t error_bytes) {
+    bool info = strncmp(field, "info.", 5) == 0;
+    const char *const *names = info ? writer_info_fields : writer_fields;
+    int used = snprintf(error, error_bytes, "\"%.60s\" is no field of an event: there are ", field);
+    for (size_t i = 0; names[i] && used > 0 && (size_t)used < error_bytes; i++) {
+        used += snprintf(error + used, error_bytes - (size_t)used, "%s%s%s", i ? ", " : "",
+                         info ? "info." : "", names[i]);
+    }
+    if (!info && (size_t)used < error_bytes) {
+        snprintf(error + used, error_bytes - (size_t)used, ", and info.NAME");
+    }
 }
 
 static bool writer_wants(struct export_writer *w, const char *fields, char *error,
@@ -58,9 +83,7 @@ static bool writer_wants(struct export_writer *w, const char *fields, char *erro
         char *wanted = w->wanted[w->wanted_count++];
         snprintf(wanted, EXPORT_NAME_BYTES, "%.*s", (int)size, fields);
         if (!writer_knows(wanted)) {
-            snprintf(error, error_bytes, "\"%.60s\" is no field of an event: there are shard, "
-                     "index, time_ms, subject, version, action, state, cause, cause_kind, trace, "
-                     "store, customer, republished, and info.NAME", wanted);
+            writer_tell_fields(wanted, error, error_bytes);
             return false;
         }
         fields += size + (fields[size] == ',');

@@ -15,7 +15,7 @@
 #include "engine/base/ulid.h"
 
 /* With what the allocator and the maps of files add, well below half a gibibyte. */
-enum { REPLAY_MEMORY_MIB = 192, REPLAY_PATIENCE_MS = 30000 };
+enum { REPLAY_MEMORY_MIB = 256, REPLAY_PATIENCE_MS = 30000 };
 
 void replay_error(const struct replay *r, const char *format, ...) {
     va_list args;
@@ -27,7 +27,7 @@ void replay_error(const struct replay *r, const char *format, ...) {
 }
 
 int replay_usage(const struct replay *r, const char *format, ...) {
-    char sentence[512];
+    char sentence[1400];
     va_list args;
     va_start(args, format);
     vsnprintf(sentence, sizeof sentence, format, args);
@@ -115,6 +115,13 @@ int replay_moment_reached(const struct replay *r, const struct moment *moment) {
     replay_error(r, "no shard has a record %" PRIu64 ": the longest log ends with %" PRIu64,
                  moment->index, newest);
     return REPLAY_NOT_THERE;
+}
+
+int64_t replay_moment_ms(const struct moment *moment, const struct replay_history *history) {
+    int64_t now_ms = text_now_ms();
+    if (moment->kind == MOMENT_TIME) return moment->time_ms < now_ms ? moment->time_ms : now_ms;
+    if (moment->kind == MOMENT_NONE || history->count == 0) return now_ms;
+    return history->events[history->count - 1].time_ms;
 }
 
 bool replay_int(const struct replay *r, const char *name, int64_t *value) {

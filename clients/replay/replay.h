@@ -76,6 +76,11 @@ int replay_moment_reached(const struct replay *r, const struct moment *moment);
 bool replay_int(const struct replay *r, const char *name, int64_t *value);
 bool replay_key(const struct replay *r, const char *text, struct id128 *key);
 
+/* The time from which an order is looked at whose history was read up to a moment: now when none
+ * was given; for an index that of the newest event by then. */
+struct replay_history;
+int64_t replay_moment_ms(const struct moment *moment, const struct replay_history *history);
+
 /* Prints JSON, indented on a terminal, and releases it. Returns `status`. */
 int replay_print_json(json_t *json, int status);
 /* The name of a key for people and scripts: 26 characters; "" for zero. */

@@ -6,7 +6,7 @@ const struct args_option replay_global_options[] = {
     {"quiet", 'q', NULL, "no progress, and only what was asked for", NULL},
     {"shard", 's', "N", "only this shard", NULL},
     {"threads", 0, "N", "shards at a time (default: one per core)", NULL},
-    {"memory", 0, "MIB", "of orders' blocks in memory, all shards together (default 192); more go "
+    {"memory", 0, "MIB", "of orders' blocks in memory, all shards together (default 256); more go "
      "to a scratch file", NULL},
     {"scratch", 0, "DIR", "where that file is made (default TMPDIR or /tmp)", "@file"},
     {"patience", 0, "TIME", "how long a node that is read from may be away (default 30s)", NULL},
@@ -25,7 +25,8 @@ static const struct args_option verify_options[] = {
     {"hash", 0, NULL, "tell the hash of each shard's state at its last record", NULL},
     {"against", 'a', "OTHER", "compare the state's hash with that of another directory or "
      "node, or with what hash --json wrote to a .json file; may be given again", "@file"},
-    {"max-faults", 0, "N", "show so many at most (default 1000); all are counted", NULL},
+    {"max-faults", 0, "N", "show so many of each kind in a shard (default 20), or \"all\"; all are "
+     "counted", NULL},
     {NULL, 0, NULL, NULL, NULL}};
 
 static const struct args_option hash_options[] = {
@@ -72,6 +73,9 @@ static const struct args_option diff_options[] = {
 
 static const struct args_option export_options[] = {
     EXPORT_OPTIONS,
+    {"follow", 0, NULL, "go on with what comes, until Ctrl-C or --until; FILE of --continue keeps "
+     "the place all the time", NULL},
+    {"until", 0, "TIME", "with --follow: end at this time, or after so long (10m)", NULL},
     {NULL, 0, NULL, NULL, NULL}};
 
 static const struct args_option republish_options[] = {
@@ -163,7 +167,8 @@ const struct replay_command replay_commands[] = {
      "jumun-replay export jumun-data --from -1h > events.jsonl\n"
      "jumun-replay export jumun-data -f csv --store store-7 --kind order_placed -o placed.csv\n"
      "jumun-replay export jumun-data --fields time_ms,action,store,info.total\n"
-     "jumun-replay export jumun-data --continue place.json -o all.jsonl",
+     "jumun-replay export jumun-data --continue place.json -o all.jsonl\n"
+     "jumun-replay export tcp://node-a:7400 --from now --follow --kind order_placed",
      export_options, 1, 1, replay_export},
     {"republish", "SOURCE", "Writes or sends events again, marked as republished",
      "As export, with \"republished\": true in each event, so that whoever reads them knows that\n"

@@ -274,7 +274,7 @@ int replay_show(struct replay *r) {
         if (order) json_object_set_new(json, "order", encode_order_json(order));
         replay_print_json(json, REPLAY_DONE);
     } else {
-        if (order) draw_order(r, order, text_now_ms());
+        if (order) draw_order(r, order, replay_moment_ms(&at, &s.history));
         else replay_error(r, "the order cannot be built: %s", fault);
         fputc('\n', stdout);
         draw_timeline(r, s.shard, &s.history, d);

@@ -142,8 +142,7 @@ static int state_of_orders(struct replay *r, const struct moment *at) {
             } else if (r->json) {
                 replay_print_json(encode_order_json(order), status);
             } else {
-                draw_order(r, order, at->kind == MOMENT_NONE ? text_now_ms()
-                                                             : h.events[h.count - 1].time_ms);
+                draw_order(r, order, replay_moment_ms(at, &h));
             }
             free(order);
             replay_history_free(&h);

@@ -8,6 +8,8 @@
 #include "clients/cli/table.h"
 #include "clients/cli/text.h"
 
+enum { VERIFY_FAULTS_SHOWN = 20 };
+
 /* -- telling ------------------------------------------------------------------------------ */
 
 static json_t *fault_json(const struct fold_fault *f) {
@@ -36,19 +38,75 @@ static void fault_print(const struct replay *r, const struct fold_fault *f) {
     printf(": %s\n", text_printable(clean, sizeof clean, f->what, strlen(f->what)));
 }
 
+/* NULL without memory. */
+static struct verify_count *verify_count_of(struct verify *v, uint32_t kind, uint32_t shard) {
+    for (uint32_t i = 0; i < v->counts_count; i++) {
+        if (v->counts[i].kind == kind && v->counts[i].shard == shard) return &v->counts[i];
+    }
+    if (v->counts_count == v->counts_capacity) {
+        uint32_t capacity = v->counts_capacity ? 2 * v->counts_capacity : 32;
+        struct verify_count *counts = realloc(v->counts, capacity * sizeof *counts);
+        if (!counts) return NULL;
+        v->counts = counts;
+        v->counts_capacity = capacity;
+    }
+    v->counts[v->counts_count] = (struct verify_count){.kind = kind, .shard = shard};
+    return &v->counts[v->counts_count++];
+}
+
+/* One cause may have a hundred thousand faults of a kind: the first ones tell of it. */
 void verify_tell(struct verify *v, const struct fold_fault *fault) {
     pthread_mutex_lock(&v->lock);
+    struct verify_count *c = verify_count_of(v, fault->kind, fault->shard);
     v->faults++;
-    if ((int64_t)v->faults <= v->faults_shown_max) {
+    if (c) c->faults++;
+    if (!c || (int64_t)c->shown < v->faults_shown_max) {
+        if (c) c->shown++;
         if (v->json) json_array_append_new(v->json, fault_json(fault));
         else fault_print(v->replay, fault);
     }
     pthread_mutex_unlock(&v->lock);
 }
 
+static void verify_note_lost(struct verify_shard *s, uint64_t from, uint64_t upto) {
+    struct verify_lost *last = s->lost_count ? &s->lost[s->lost_count - 1] : NULL;
+    if (last && (from <= last->upto + 1 || s->lost_count == VERIFY_LOST_MAX)) {
+        if (upto > last->upto) last->upto = upto;
+        return;
+    }
+    s->lost[s->lost_count++] = (struct verify_lost){from, upto};
+}
+
+bool verify_has_lost(const struct verify_shard *s, uint64_t index) {
+    for (uint32_t i = 0; i < s->lost_count; i++) {
+        if (index >= s->lost[i].from && index <= s->lost[i].upto) return true;
+    }
+    return false;
+}
+
 static void verify_fold_fault(void *arg, const struct fold_fault *fault) {
     struct verify_shard *s = arg;
+    if (fault->kind == LOG_FAULT_MISSING || fault->kind == LOG_FAULT_SEGMENT ||
+        fault->kind == LOG_FAULT_DAMAGED) {
+        verify_note_lost(s, fault->index, fault->upto);
+    }
     verify_tell(s->verify, fault);
+}
+
+/* Files that are shorter than they were, or cannot be opened: what that lost, the records that are
+ * missing tell. What may as well be a crash's trace counts where the state knows more. */
+void verify_segments(struct verify_shard *s, bool state_knows_more) {
+    const struct log_source_segment *list;
+    uint32_t count = log_source_segments(s->source->log, &list);
+    for (uint32_t i = 0; i < count; i++) {
+        const struct log_source_segment *g = &list[i];
+        if (!g->fault || g->unborn != state_knows_more) continue;
+        if (!g->unborn && g->fault == LOG_FAULT_SEGMENT) continue; /* its records' fault tells */
+        struct fold_fault fault = {.kind = g->fault, .shard = s->source->number,
+                                   .segment = g->name};
+        snprintf(fault.what, sizeof fault.what, "%.120s", g->what);
+        verify_tell(s->verify, &fault);
+    }
 }
 
 void verify_tell_state(struct verify_shard *s, uint32_t kind, const struct id128 *key,
@@ -117,6 +175,7 @@ static int verify_begin(struct verify *v, const struct moment *at) {
         if (committed < s->upto) s->upto = committed;
         uint64_t wanted = moment_index(at, s->source, s->upto);
         if (wanted < s->upto) s->upto = wanted;
+        verify_segments(s, false);
     }
     return v->count ? REPLAY_DONE : REPLAY_FAILED;
 }
@@ -126,6 +185,7 @@ static void verify_end(struct verify *v) {
         verify_state_free(&v->shards[i]);
         fold_close(v->shards[i].fold);
     }
+    free(v->counts);
     free(v->shards);
     pthread_mutex_destroy(&v->lock);
 }
@@ -342,12 +402,39 @@ static void verify_print_against(const struct replay *r, const json_t *against) 
     }
 }
 
+/* How many there are of the kinds of which not all were shown. */
+static void verify_print_counts(const struct verify *v) {
+    char text[TEXT_BYTES];
+    bool any = false;
+    for (uint32_t i = 0; i < v->counts_count; i++) {
+        const struct verify_count *c = &v->counts[i];
+        if (c->shown == c->faults) continue;
+        printf("... and %s more %s in shard %u\n", text_count(text, c->faults - c->shown),
+               fold_fault_name(c->kind), c->shard);
+        any = true;
+    }
+    if (any && !v->replay->quiet) printf("(--max-faults all shows them)\n");
+}
+
+static json_t *verify_counts_json(const struct verify *v) {
+    json_t *json = json_array();
+    for (uint32_t i = 0; i < v->counts_count; i++) {
+        const struct verify_count *c = &v->counts[i];
+        json_array_append_new(json, json_pack("{s:s, s:i, s:I, s:I}", "kind",
+                                              fold_fault_name(c->kind), "shard", (int)c->shard,
+                                              "count", (json_int_t)c->faults, "shown",
+                                              (json_int_t)c->shown));
+    }
+    return json;
+}
+
 static void verify_print(const struct verify *v, const json_t *against, uint64_t took_ns) {
     static const char *const heads[] = {"shard", "records", "events", "orders", "snapshots",
                                         "size"};
     struct replay *r = v->replay;
     uint64_t events = 0, unknown = 0;
     char text[TEXT_BYTES], hash[33];
+    verify_print_counts(v);
     struct table *t = table_new(v->with_hash ? "rrrrrrl" : "rrrrrr", r->color);
     table_heading(t);
     for (size_t i = 0; i < sizeof heads / sizeof *heads; i++) table_cell(t, NULL, "%s", heads[i]);
@@ -395,18 +482,27 @@ static int verify_report(struct verify *v, json_t *against, uint64_t took_ns) {
     for (uint32_t i = 0; i < v->count; i++) {
         json_array_append_new(shards, verify_shard_json(&v->shards[i], v->with_hash));
     }
-    json_t *json = json_pack("{s:b, s:I, s:O, s:o, s:I, s:f}", "sound", v->faults == 0,
-                             "faults_count", (json_int_t)v->faults, "faults", v->json, "shards",
-                             shards, "messages", (json_int_t)v->messages, "seconds",
+    json_t *json = json_pack("{s:b, s:I, s:O, s:o, s:o, s:I, s:f}", "sound", v->faults == 0,
+                             "faults_count", (json_int_t)v->faults, "faults", v->json,
+                             "faults_by_kind", verify_counts_json(v), "shards", shards,
+                             "messages", (json_int_t)v->messages, "seconds",
                              (double)(took_ns / 1000) / 1e6);
     if (json_array_size(against)) json_object_set(json, "against", against);
     return replay_print_json(json, status);
 }
 
+static bool verify_faults_shown(struct replay *r, int64_t *most) {
+    const char *text = args_value(&r->args, "max-faults");
+    *most = INT64_MAX;
+    if (text && strcmp(text, "all") == 0) return true;
+    *most = VERIFY_FAULTS_SHOWN;
+    return replay_int(r, "max-faults", most);
+}
+
 int replay_verify(struct replay *r) {
-    struct verify v = {.replay = r, .faults_shown_max = 1000};
+    struct verify v = {.replay = r};
     struct moment at;
-    if (!replay_moment(r, "at", &at) || !replay_int(r, "max-faults", &v.faults_shown_max)) {
+    if (!replay_moment(r, "at", &at) || !verify_faults_shown(r, &v.faults_shown_max)) {
         return REPLAY_USAGE;
     }
     v.with_hash = args_flag(&r->args, "hash");

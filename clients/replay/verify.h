@@ -21,6 +21,10 @@ struct verify_cursors {
     struct fold_growth growth;
 };
 
+/* Records that the log was found to lack, so that nobody can say what they did. */
+struct verify_lost { uint64_t from, upto; };
+enum { VERIFY_LOST_MAX = 64 };
+
 struct verify_shard {
     struct verify *verify;
     struct source_shard *source;
@@ -31,17 +35,25 @@ struct verify_shard {
     struct verify_rows stores, boards;
     uint64_t upto;                     /* the cut: newest record when the work began */
     uint64_t snapshots, snapshots_unjudged, timers;
+    struct verify_lost lost[VERIFY_LOST_MAX];
+    uint32_t lost_count;
+    bool live;                         /* a node had the state open when it began to be read */
     struct fold_hash hash;
 };
+
+/* Faults of one kind in one shard. */
+struct verify_count { uint32_t kind, shard; uint64_t faults, shown; };
 
 struct verify {
     struct replay *replay;
     struct verify_shard *shards;       /* as in replay->source */
     uint32_t count;
     bool with_hash, with_state;
-    int64_t faults_shown_max;
+    int64_t faults_shown_max;          /* of a kind in a shard */
     pthread_mutex_t lock;              /* guards what is below */
     uint64_t faults, messages;
+    struct verify_count *counts;       /* by kind and shard, as they came */
+    uint32_t counts_count, counts_capacity;
     json_t *json;                      /* array of faults; NULL = printed as they come */
 };
 
@@ -51,6 +63,12 @@ void verify_tell(struct verify *v, const struct fold_fault *fault);
 void verify_tell_state(struct verify_shard *s, uint32_t kind, const struct id128 *key,
                        uint32_t version, const char *table, uint64_t offset, const char *format,
                        ...) __attribute__((format(printf, 7, 8)));
+
+/* Whether a record is one of those that the log was found to lack. */
+bool verify_has_lost(const struct verify_shard *s, uint64_t index);
+/* Tells of the files of segments; `state_knows_more`: those that hold nothing, although the stored
+ * state reflects what lies behind the end of the log. */
+void verify_segments(struct verify_shard *s, bool state_knows_more);
 
 /* Before the log is read: marker, cursors, stores, boards of one moment. */
 void verify_state_capture(struct verify_shard *s);

@@ -342,6 +342,13 @@ static bool order_visit(void *arg, const struct state_source_row *row) {
         }
     } else if (b && b->actor.version == stored->version) {
         order_differs(s, stored, &b->actor, row->offset);
+    } else if (verify_has_lost(s, stored->last_index)) {
+        s->snapshots_unjudged++; /* the record that made it is told to be lost */
+    } else if (stored->last_index > s->fold->index && !s->live) {
+        verify_tell_state(s, FOLD_FAULT_SNAPSHOT_SURPLUS, &key, stored->version, "orders",
+                          row->offset, "version %u is stored, made by record %" PRIu64 ", but the "
+                          "log ends with %" PRIu64, stored->version, stored->last_index,
+                          s->fold->index);
     } else {
         order_resolve(s, stored, row->offset);
     }
@@ -478,7 +485,9 @@ static void verify_timers(struct verify_shard *s) {
 void verify_state_orders(struct verify_shard *s) {
     char error[1200];
     if (!s->marker.found) return;
+    s->live = state_source_is_live(s->state);
     if (s->marker.applied_index > s->fold->index) {
+        verify_segments(s, true);
         verify_tell_state(s, FOLD_FAULT_STATE_AHEAD, NULL, 0, "meta", 0,
                           "the state reflects record %" PRIu64 ", but the log ends with %" PRIu64,
                           s->marker.applied_index, s->fold->index);

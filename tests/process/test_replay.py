@@ -144,6 +144,8 @@ def test_sound(data):
     check([s['hash'] for s in hashes['shards']] == [s['hash'] for s in report['shards']],
           'hash and verify --hash agree')
     check(replay_json('verify', data, '--against', data)['sound'], 'a directory equals itself')
+    report = replay_json('verify', data, '--against', data, '--against', data)
+    check(report['sound'] and len(report['against']) == 4, 'several are compared at once')
     return hashes
 
 
@@ -180,9 +182,11 @@ def test_damage(data, work):
         raw[place['offset'] + 60] ^= 4
         path.write_bytes(raw)
 
-    def cut(directory):
-        path = directory / 'log-00000000000000000001' / 'data.mdb'
-        os.truncate(path, path.stat().st_size // 8192 * 4096)
+    def cut(pages):
+        def change(directory):
+            path = directory / 'log-00000000000000000001' / 'data.mdb'
+            os.truncate(path, pages * 4096)
+        return change
 
     def has(name, faults, kind, **fields):
         found = [f for f in faults if f['kind'] == kind and f['shard'] == shard
@@ -193,10 +197,20 @@ def test_damage(data, work):
     segment = 'log-00000000000000000001'
     has('flip', damaged('flip', flip), 'record_damaged', index=index, segment=segment,
         offset=place['offset'])
-    faults = damaged('cut', cut)
-    # A cut may leave the tree of an older commit whole: then the log is shorter than the state.
-    check(any(f['kind'] in ('page_damaged', 'record_missing', 'segment_unreadable', 'state_ahead')
-              for f in faults), f'cut: {faults[:3]}')
+    pages = (data / 'shard-0' / segment / 'data.mdb').stat().st_size // 4096
+    for left in (1, 2, 5, pages // 2, pages - 8):
+        faults = damaged(f'cut to {left} pages', cut(left))
+        has(f'cut to {left}', faults, 'segment_cut', segment=segment)
+        has(f'cut to {left}', faults, 'record_missing', segment=segment)
+        counts = {}
+        for f in faults:
+            counts[f['kind'], f['shard']] = counts.get((f['kind'], f['shard']), 0) + 1
+        check(max(counts.values()) <= 20, f'cut to {left}: repeated faults are counted: {counts}')
+    # A file without a page may be what a crash left; here the state knows more.
+    faults = damaged('cut to nothing', cut(0))
+    has('cut to nothing', faults, 'segment_unreadable', segment=segment)
+    has('cut to nothing', faults, 'state_ahead')
+    check_counts(data, work, cut(0))
     has('missing', damaged('missing', tool('missing', index)), 'record_missing', index=index,
         segment=segment)
     faults = damaged('swap', tool('swap', index, index + 1))
@@ -230,6 +244,26 @@ def test_damage(data, work):
     report = replay_json('verify', data, '--against', copy, expect=1)
     check(any(f['kind'] == 'hash_differs' and f['index'] == index for f in report['faults']),
           f'against: the first record that differs is named: {report["faults"][:2]}')
+    shutil.rmtree(copy)
+
+
+def check_counts(data, work, change):
+    """Of many faults of a kind the first are shown, all with --max-faults all, and counted."""
+    copy = work / 'damaged-counts'
+    shutil.copytree(data, copy)
+    change(copy / 'shard-0')
+    few, every = (replay_json('verify', copy, *more, expect=1)
+                  for more in ((), ('--max-faults', 'all')))
+    check(few['faults_count'] == every['faults_count'] == len(every['faults']), 'all are counted')
+    for c in few['faults_by_kind']:
+        shown = sum(f['kind'] == c['kind'] and f['shard'] == c['shard'] for f in few['faults'])
+        check(shown == c['shown'] == min(c['count'], 20), f'counted: {c}')
+    surplus = next(c for c in few['faults_by_kind'] if c['kind'] == 'snapshot_surplus')
+    check(surplus['count'] > 100, f'each stored order is a fault: {surplus}')
+    text = replay('verify', copy, '--max-faults', '3', expect=1).stdout
+    check(f'... and {surplus["count"] - 3:,} more snapshot_surplus in shard 0' in text,
+          'the rest is a line')
+    check(text.count('snapshot_surplus') == 4, 'and three are shown')
     shutil.rmtree(copy)
 
 
@@ -320,6 +354,159 @@ def test_continue(data, work, lines):
     got = [json.loads(line) for line in out.read_text().splitlines()]
     order = lambda e: (e['shard'], e['index'], e['subject'], e['version'])
     check(sorted(map(order, got)) == sorted(map(order, lines)), 'an export goes on where it was')
+
+
+def msgpack_value(raw, at):
+    """The value at raw[at] and where it ends: what jumun writes of msgpack, and no more."""
+    head = raw[at]
+    at += 1
+
+    def number(size, signed=False):
+        return int.from_bytes(raw[at:at + size], 'big', signed=signed), at + size
+
+    def several(count, at, pairs):
+        values = []
+        for _ in range(count * (2 if pairs else 1)):
+            value, at = msgpack_value(raw, at)
+            values.append(value)
+        return (dict(zip(values[::2], values[1::2])) if pairs else values), at
+
+    if head < 0x80:
+        return head, at
+    if head >= 0xe0:
+        return head - 256, at
+    if head < 0xa0:
+        return several(head & 15, at, head < 0x90)
+    if head < 0xc0 or head in (0xd9, 0xda, 0xdb):
+        size, at = (head & 31, at) if head < 0xc0 else number(1 << (head - 0xd9))
+        return raw[at:at + size].decode(), at + size
+    if head in (0xc4, 0xc5, 0xc6):
+        size, at = number(1 << (head - 0xc4))
+        return raw[at:at + size], at + size
+    if 0xcc <= head <= 0xd3:
+        return number(1 << ((head - 0xcc) % 4), head >= 0xd0)
+    if head in (0xdc, 0xdd, 0xde, 0xdf):
+        count, at = number(2 << (head & 1))
+        return several(count, at, head >= 0xde)
+    return {0xc0: None, 0xc2: False, 0xc3: True}[head], at
+
+
+def as_json(value):
+    """A msgpack value as export writes it into JSON."""
+    if isinstance(value, dict):
+        return {k: as_json(v) for k, v in value.items()}
+    if isinstance(value, list):
+        return [as_json(v) for v in value]
+    if isinstance(value, bytes):
+        if len(value) != 16:
+            return {'hex': value.hex()}
+        bits = int.from_bytes(value, 'big')
+        return ''.join(ALPHABET[bits >> 5 * i & 31] for i in range(25, -1, -1))
+    return value
+
+
+def test_msgpack(data, work):
+    """What is exported as msgpack are the same events as the JSON lines, whole or in part."""
+    for more in ((), ('--messages',), ('--fields', 'index,store,info.total,info.lines,action')):
+        out = work / 'events.mp'
+        replay('export', data, '-q', '-f', 'msgpack', '-o', out, *more)
+        raw, at, events = out.read_bytes(), 0, []
+        while at < len(raw):
+            event, at = msgpack_value(raw, at)
+            events.append(as_json(event))
+        check(events == replay_lines('export', data, '-q', *more),
+              f'msgpack {more}: {len(events)} events decode to what they are')
+        again = replay_lines('republish', data, '-q', *more)
+        check(len(again) == len(events), 'as many are republished')
+
+
+def test_fields(data):
+    """Every field that an event has may be asked for, and no other."""
+    events = replay_lines('export', data, '-q', '--messages')
+    names = {'info.' + n for e in events for n in e['info']} | {n for e in events for n in e}
+    names = sorted(names - {'info'})
+    check(len(names) > 40, f'the log has most of the fields: {names}')
+    some = replay_lines('export', data, '-q', '--messages', '--fields', ','.join(names))
+    whole = [{k: v for k, v in e.items() if v != {}} for e in events]
+    check(some == whole, 'all fields together are the whole')
+    for field in ('info.x', 'info.', 'info', 'totl', 'infototal'):
+        told = replay('export', data, '--fields', f'index,{field}', expect=2)
+        check(f'"{field}" is no field' in told.stderr and not told.stdout, f'refused: {field}')
+    check('info.total, ' in replay('export', data, '--fields', 'info.x', expect=2).stderr,
+          'and told which there are')
+
+
+def test_follow(work):
+    """An export that follows a running node has every event once, in the end, and the same from its
+    feed; stopped in between, it goes on."""
+    data, out, place = work / 'followed', work / 'followed.jsonl', work / 'followed.json'
+    node = Node(data, '--shards', '2')
+    key = lambda e: (e['shard'], e['index'], e['subject'], e['version'])
+
+    def follow(*arguments):
+        return subprocess.Popen([REPLAY, 'export', *map(str, arguments), '-q', '--follow'],
+                                stderr=subprocess.PIPE, text=True)
+
+    def wait_for(path, orders):
+        for _ in range(600):
+            text = path.read_text() if path.exists() else ''
+            if sum('"order_placed"' in line for line in text.splitlines()) >= orders:
+                return
+            time.sleep(0.1)
+        check(False, f'{path.name}: {orders} orders do not come')
+
+    def place_orders(count):
+        for _ in range(count):
+            node.jumun('place', '--store', 's1', '--currency', 'KRW', '--fulfilment', 'pickup',
+                       '--line', 'x:1:5')
+
+    def end(process):
+        process.send_signal(signal.SIGINT)
+        check(process.wait(60) == 0, f'it ends with Ctrl-C: {process.stderr.read()}')
+        process.stderr.close()
+
+    place_orders(5)
+    feed_out, late_out = work / 'feed.jsonl', work / 'late.jsonl'
+    first = follow(data, '-o', out, '--continue', place)
+    feed = follow(node.endpoint, '-o', feed_out)
+    wait_for(out, 5)
+    wait_for(feed_out, 5)
+    late = follow(data, '-o', late_out, '--from', 'now', '--store', 's1')
+    time.sleep(1)
+    place_orders(20)
+    wait_for(out, 25)
+    end(first)
+    place_orders(10)
+    second = follow(data, '-o', out, '--continue', place)
+    wait_for(out, 35)
+    wait_for(feed_out, 35)
+    wait_for(late_out, 30)
+    for process in (second, feed, late):
+        end(process)
+    whole = sorted(map(key, replay_lines('export', data, '-q')))
+    for path in (out, feed_out):
+        got = [json.loads(line) for line in path.read_text().splitlines()]
+        check(sorted(map(key, got)) == whole, f'{path.name} has every event once')
+    check(replay('export', data, '-q', '--follow', '--until', '1s').stdout ==
+          replay('export', data, '-q').stdout, 'it ends with --until')
+    replay('export', data, '--until', '1s', expect=2)
+    replay('export', data, '--follow', '--to', '-1s', expect=2)
+    node.stop()
+    shutil.rmtree(data)
+
+
+def test_ages(data):
+    """What is shown of a moment is as old as it was then."""
+    order = max(replay_lines('state', data, '--all', '--json', '-q'), key=lambda o: o['updated_ms'])
+    shards = replay_json('history', data, order['key'])
+    for at in (f'@{order["updated_ms"]}', f'{shards["shard"]}:{order["last_index"]}'):
+        for ask in ('show', 'state'):
+            text = replay(ask, data, order['key'], '--at', at).stdout
+            line = next((x for x in text.splitlines() if 'last change' in x), text)
+            check(line.endswith('(now)'), f'{ask} --at {at}: as it was just then: {line}')
+    line = next(x for x in replay('show', data, order['key']).stdout.splitlines()
+                if 'last change' in x)
+    check(line.endswith(' ago)'), f'else by the time of day: {line}')
 
 
 def test_rebuild(data, work, hashes):
@@ -534,6 +721,10 @@ def main():
         hashes = test_sound(data)
         lines = replay_lines('export', data, '-q')
         test_questions(data, lines)
+        test_msgpack(data, work)
+        test_fields(data)
+        test_ages(data)
+        test_follow(work)
         test_continue(data, work, lines)
         test_damage(data, work)
         test_random_bits(data, work)
