@@ -298,6 +298,10 @@ int stats_plot_check(const struct replay *r, const char *path) {
 
 int stats_plot(const struct replay *r, const struct stats *s, const char *path) {
     bool svg = plot_ends_with(path, ".svg");
+    /* A line needs two points, and an axis some length. */
+    const char *with = s->buckets_count > 1 ? "lines lw 2" : "points pt 7";
+    int64_t begin_s = s->begin_ms / 1000;
+    int64_t width_s = (int64_t)s->buckets_count * s->bucket_ms / 1000;
     FILE *gnuplot = popen("gnuplot", "w");
     if (!gnuplot) {
         replay_error(r, "gnuplot cannot be started: %s", strerror(errno));
@@ -306,11 +310,12 @@ int stats_plot(const struct replay *r, const struct stats *s, const char *path) 
     fprintf(gnuplot, "set terminal %s\nset output '%s'\nset multiplot layout 2,1\nset grid\n"
             "set key outside right top noenhanced\nset border 3\nset tics nomirror\n"
             "set xdata time\nset timefmt '%%s'\nset format x \"%%H:%%M:%%S\\n%%d.%%m.\"\n"
-            "set xtics autofreq\n"
+            "set xtics autofreq\nset xrange ['%" PRId64 "':'%" PRId64 "']\n"
             "set ylabel 'a second'\nset yrange [0:*]\nset title 'rates over time (UTC)'\n"
-            "plot '-' using 1:2 with lines lw 2 title 'events', '-' using 1:2 with lines lw 2 "
-            "title 'orders placed', '-' using 1:2 with lines lw 2 title 'orders ended'\n",
-            svg ? "svg size 1200,900 dynamic" : "pngcairo size 1200,900", path);
+            "plot '-' using 1:2 with %s title 'events', '-' using 1:2 with %s "
+            "title 'orders placed', '-' using 1:2 with %s title 'orders ended'\n",
+            svg ? "svg size 1200,900 dynamic" : "pngcairo size 1200,900", path, begin_s,
+            begin_s + (width_s > 1 ? width_s : 2), with, with, with);
     for (int column = 0; column < 3; column++) plot_series(gnuplot, s, column);
     fputs("set xdata\nset format x '%g %%'\nset format y '%g'\n"
           "set xrange [0:100]\nset yrange [*:*]\nset logscale y\n"
