@@ -39,7 +39,9 @@ static bool sort_orders(struct applier_disk *d, const struct overlay *t) {
     return true;
 }
 
-static int put_order(struct applier *a, MDB_cursor *cursor, const struct overlay_order *o) {
+/* `append`: it goes behind all that there are. A page is left full then, not half full. */
+static int put_order(struct applier *a, MDB_cursor *cursor, const struct overlay_order *o,
+                     bool append) {
     const struct overlay_version *v = atomic_load_explicit(&o->newest, memory_order_relaxed);
     const struct actor *block = overlay_block(v);
     MDB_val key = view_val(o->key.bytes, 16), value;
@@ -50,7 +52,7 @@ static int put_order(struct applier *a, MDB_cursor *cursor, const struct overlay
     }
     const struct view_order_row head = {v->shard, 0};
     value.mv_size = sizeof head + block->bytes;
-    int rc = mdb_cursor_put(cursor, &key, &value, MDB_RESERVE);
+    int rc = mdb_cursor_put(cursor, &key, &value, MDB_RESERVE | (append ? MDB_APPEND : 0));
     if (rc != 0) return rc;
     memcpy(value.mv_data, &head, sizeof head);
     memcpy((uint8_t *)value.mv_data + sizeof head, block, block->bytes);
@@ -164,9 +166,15 @@ static int write_orders(struct applier *a, uint32_t count) {
     d->keys_bytes = 0;
     int rc = mdb_cursor_open(d->txn, a->store->orders, &cursor);
     if (rc != 0) return rc;
+    MDB_val newest = {0, NULL};
+    struct id128 last = {{0}};
+    if (mdb_cursor_get(cursor, &newest, &(MDB_val){0}, MDB_LAST) == 0 && newest.mv_size == 16)
+        memcpy(last.bytes, newest.mv_data, 16);
     for (uint32_t i = 0; i < count && rc == 0; i++) {
         ask_memory(d, i, count);
-        rc = put_order(a, cursor, d->sorted[i].order);
+        /* They come by key: once one lies behind the newest, so do all that follow. */
+        bool append = memcmp(d->sorted[i].order->key.bytes, last.bytes, 16) > 0;
+        rc = put_order(a, cursor, d->sorted[i].order, append);
         if (rc == 0 && !collect_ops(a, d->sorted[i].order)) rc = ENOMEM;
     }
     mdb_cursor_close(cursor);

@@ -150,7 +150,9 @@ bool overlay_reserve(struct overlay *t, uint32_t orders, uint64_t blocks_bytes, 
                      uint64_t extra_bytes, uint64_t oldest) {
     uint32_t capacity = atomic_load_explicit(&t->slots, memory_order_relaxed)->capacity;
     size_t bytes = orders * (sizeof(struct overlay_order) + sizeof(struct overlay_version) +
-                             sizeof(struct overlay_entry) + OVERLAY_STEP_BYTES + 32) +
+                             OVERLAY_STEP_BYTES + 32) +
+                   (orders / OVERLAY_SHELF_ORDERS + OVERLAY_STATES) *
+                       sizeof(struct overlay_shelf) +
                    blocks_bytes + extra_bytes + 64 +
                    sums * (sizeof(struct overlay_sum) + sizeof(struct overlay_number) +
                            VIEW_KEY_BYTES_MAX + 16);
@@ -221,13 +223,46 @@ static void chain_order(struct overlay *t, struct overlay_order *o, const struct
     }
 }
 
-static void list_in_state(struct overlay *t, struct overlay_order *o, uint32_t state) {
-    if (o->states >> state & 1) return;
-    struct overlay_entry *e = overlay_take(t, sizeof *e);
-    o->states = (uint16_t)(o->states | 1u << state);
-    e->order = o;
-    e->next = atomic_load_explicit(&t->states[state], memory_order_relaxed);
-    atomic_store_explicit(&t->states[state], e, memory_order_release);
+static struct overlay_shelf *shelf_new(struct overlay *t, uint32_t state) {
+    struct overlay_shelf *s = overlay_take(t, sizeof *s), *last = t->shelves[state];
+    atomic_init(&s->next, NULL);
+    atomic_init(&s->first_ms, UINT64_MAX);
+    atomic_init(&s->last_ms, 0);
+    atomic_init(&s->left, UINT64_MAX);
+    atomic_init(&s->count, 0);
+    s->there = 0;
+    atomic_store_explicit(last ? &last->next : &t->states[state], s, memory_order_release);
+    t->shelves[state] = s;
+    return s;
+}
+
+static void leave_state(struct overlay_order *o, uint64_t number) {
+    if (!o->shelf) return;
+    if (--o->shelf->there == 0)
+        atomic_store_explicit(&o->shelf->left, number, memory_order_release);
+    o->shelf = NULL;
+}
+
+static void list_in_state(struct overlay *t, struct overlay_order *o, uint8_t state,
+                          uint64_t placed_ms, uint64_t number) {
+    if (o->shelf && o->state == state) return;
+    leave_state(o, number);
+    struct overlay_shelf *s = t->shelves[state];
+    uint32_t count = s ? atomic_load_explicit(&s->count, memory_order_relaxed) : 0;
+    if (!s || count == OVERLAY_SHELF_ORDERS) {
+        s = shelf_new(t, state);
+        count = 0;
+    }
+    if (placed_ms < atomic_load_explicit(&s->first_ms, memory_order_relaxed))
+        atomic_store_explicit(&s->first_ms, placed_ms, memory_order_relaxed);
+    if (placed_ms > atomic_load_explicit(&s->last_ms, memory_order_relaxed))
+        atomic_store_explicit(&s->last_ms, placed_ms, memory_order_relaxed);
+    atomic_store_explicit(&s->left, UINT64_MAX, memory_order_relaxed);
+    s->orders[count] = o;
+    s->there++;
+    o->shelf = s;
+    o->state = state;
+    atomic_store_explicit(&s->count, count + 1, memory_order_release);
 }
 
 /* Memory for a block: of a version that is out of reach, or new. */
@@ -261,11 +296,11 @@ void overlay_put(struct overlay *t, struct fold_order *from, uint64_t number) {
     memcpy(v->block, from->block, from->block->bytes);
     o->events |= from->events;
     atomic_store_explicit(&o->newest, v, memory_order_release);
-    list_in_state(t, o, from->block->state % OVERLAY_STATES);
-    if (!o->named) {
-        view_order_of(overlay_block(v), v->shard, &named);
-        if (named.exists) chain_order(t, o, &named);
-    }
+    view_order_of(overlay_block(v), v->shard, &named);
+    if (named.exists)
+        list_in_state(t, o, named.state % OVERLAY_STATES, (uint64_t)named.placed_ms, number);
+    else leave_state(o, number);
+    if (!o->named && named.exists) chain_order(t, o, &named);
     if (older) {
         uint32_t at = (t->retired_first + t->retired_count++) & (t->retired_capacity - 1);
         t->retired[at] = (struct overlay_retired){older, number, o->steps};
@@ -336,13 +371,20 @@ const struct overlay_version *overlay_find(const struct overlay *t, const struct
     return NULL;
 }
 
-static bool each_in_state(const struct overlay *t, uint8_t state, uint64_t number,
+static bool each_in_state(const struct overlay *t, const struct overlay_group *g, uint64_t number,
                           bool (*visit)(void *, const struct overlay_version *), void *arg) {
-    const struct overlay_entry *e =
-        atomic_load_explicit(&t->states[state % OVERLAY_STATES], memory_order_acquire);
-    for (; e; e = e->next) {
-        const struct overlay_version *v = overlay_version_at(e->order, number);
-        if (v && overlay_block(v)->state == state && !visit(arg, v)) return false;
+    const struct overlay_shelf *s =
+        atomic_load_explicit(&t->states[g->state % OVERLAY_STATES], memory_order_acquire);
+    for (; s; s = atomic_load_explicit(&s->next, memory_order_acquire)) {
+        uint32_t count = atomic_load_explicit(&s->count, memory_order_acquire);
+        if (atomic_load_explicit(&s->left, memory_order_acquire) <= number) continue;
+        if (atomic_load_explicit(&s->last_ms, memory_order_relaxed) < g->first_ms) continue;
+        if (g->last_ms && atomic_load_explicit(&s->first_ms, memory_order_relaxed) > *g->last_ms)
+            continue;
+        for (uint32_t i = 0; i < count; i++) {
+            const struct overlay_version *v = overlay_version_at(s->orders[i], number);
+            if (v && overlay_block(v)->state == g->state && !visit(arg, v)) return false;
+        }
     }
     return true;
 }
@@ -365,7 +407,7 @@ static bool each_of(const struct overlay *t, const struct overlay_group *g, uint
 
 bool overlay_each(const struct overlay *t, const struct overlay_group *g, uint64_t number,
                   bool (*visit)(void *, const struct overlay_version *), void *arg) {
-    if (g->by == OVERLAY_IN_STATE) return each_in_state(t, g->state, number, visit, arg);
+    if (g->by == OVERLAY_IN_STATE) return each_in_state(t, g, number, visit, arg);
     if (g->by == OVERLAY_OF) return each_of(t, g, number, visit, arg);
     const struct overlay_order *o = atomic_load_explicit(&t->orders, memory_order_acquire);
     for (; o; o = o->next) {

@@ -33,8 +33,18 @@ struct overlay_version {
     _Alignas(8) uint8_t block[];   /* struct actor, with its texts and lists */
 };
 
-/* An order that came into a state since the table was begun; once for each order and state. */
-struct overlay_entry { struct overlay_entry *next; const struct overlay_order *order; };
+/* Orders that came into a state since the table was begun, in the order in which they did. One that
+ * left it and came back stands there twice. */
+enum { OVERLAY_SHELF_ORDERS = 58 };
+struct overlay_shelf {
+    _Atomic(struct overlay_shelf *) next;
+    atomic_ullong first_ms, last_ms; /* of the times they were placed */
+    /* Since this publication none of them is in the state; UINT64_MAX = some are. */
+    atomic_ullong left;
+    atomic_uint count;
+    uint32_t there;                /* in the state now. The writer's */
+    const struct overlay_order *orders[OVERLAY_SHELF_ORDERS];
+};
 
 /* How orders are chained; see struct overlay_group. */
 enum overlay_chain { OVERLAY_STORE, OVERLAY_CUSTOMER, OVERLAY_REF, OVERLAY_CHAINS };
@@ -46,10 +56,12 @@ struct overlay_order {
     struct overlay_order *next;    /* of all, the latest first */
     struct overlay_order *chained[OVERLAY_CHAINS];
     uint32_t hashes[OVERLAY_CHAINS];
-    /* The writer's: placed, so it is chained; the states in whose lists it is; how much room the
-     * newest version's block has, in steps of its size class. */
+    /* The writer's: placed, so it is chained; the shelf of its state, NULL = none; how much room
+     * the newest version's block has, in steps of its size class. */
+    struct overlay_shelf *shelf;
     bool named;
-    uint16_t states, steps;
+    uint8_t state;
+    uint16_t steps;
     /* As the disk has it, for the thread that writes it there. */
     uint64_t was_last_index, events; /* bit = enum event_kind */
     uint8_t was_state;
@@ -89,7 +101,8 @@ struct overlay {
     _Atomic(struct overlay_slots *) slots;
     _Atomic(struct overlay_order *) orders;
     _Atomic(struct overlay_order *) chains[OVERLAY_CHAINS][OVERLAY_BUCKETS];
-    _Atomic(struct overlay_entry *) states[OVERLAY_STATES];
+    _Atomic(struct overlay_shelf *) states[OVERLAY_STATES];
+    struct overlay_shelf *shelves[OVERLAY_STATES]; /* the last of each state. The writer's */
     _Atomic(struct overlay_sum *) sums[VIEWS_COUNT];
     struct overlay_sum **sum_slots; /* the writer's */
     struct overlay_chunk *chunks;
@@ -140,10 +153,14 @@ struct overlay_group {
     enum overlay_chain chain;
     struct bytes text;
     uint8_t state;
+    /* IN_STATE: those placed before the first or behind the last time need not be visited; `visit`
+     * may move the last one while it is called. NULL = they have no end. */
+    uint64_t first_ms;
+    const uint64_t *last_ms;
 };
 
-/* Calls `visit` for each order of the group as of a publication, in no order, until it says false.
- * Returns whether it never did. */
+/* Calls `visit` for each order of the group as of a publication, in no order, some of them perhaps
+ * twice, until it says false. Returns whether it never did. */
 bool overlay_each(const struct overlay *overlay, const struct overlay_group *group, uint64_t number,
                   bool (*visit)(void *arg, const struct overlay_version *version), void *arg);
 

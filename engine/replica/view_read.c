@@ -7,6 +7,8 @@
 #include "engine/base/check.h"
 #include "engine/replica/view_store.h"
 
+enum { VIEW_WINDOW_MIN = 64, VIEW_WINDOW_MAX = 1024 }; /* rows that memory makes at a time */
+
 /* -- one moment -------------------------------------------------------------------------------- */
 
 /* With the lock held, so that no table goes from between memory and disk: a table is dropped only
@@ -168,41 +170,62 @@ static int by_bytes(const void *a, size_t a_bytes, const void *b, size_t b_bytes
     return rc ? rc : (a_bytes > b_bytes) - (a_bytes < b_bytes);
 }
 
-static int by_row(const void *a, const void *b, void *keys) {
-    const struct view_row *x = a, *y = b;
-    return by_bytes((uint8_t *)keys + x->at, x->bytes, (uint8_t *)keys + y->at, y->bytes);
+static uint8_t *row_key(const struct view_cursor *c, const struct view_row *row) {
+    return c->keys + (size_t)row->slot * VIEW_KEY_BYTES_MAX;
 }
 
-static bool reserve(struct view_cursor *c) {
-    if (c->rows_count == c->rows_capacity) {
-        uint32_t capacity = c->rows_capacity ? c->rows_capacity * 2 : 64;
-        struct view_row *rows = realloc(c->rows, capacity * sizeof *rows);
-        if (!rows) return false;
-        c->rows = rows;
-        c->rows_capacity = capacity;
+static int row_compare(const struct view_cursor *c, const struct view_row *row, const void *key,
+                       size_t bytes) {
+    return by_bytes(row_key(c, row), row->bytes, key, bytes);
+}
+
+static int by_row(const void *a, const void *b, void *cursor) {
+    const struct view_cursor *c = cursor;
+    const struct view_row *y = b;
+    return row_compare(c, a, row_key(c, y), y->bytes);
+}
+
+/* The window while it is filled: a heap, the greatest key at its top. */
+static void heap_up(struct view_cursor *c, uint32_t at) {
+    while (at > 0 && by_row(&c->rows[at], &c->rows[(at - 1) / 2], c) > 0) {
+        struct view_row row = c->rows[at];
+        c->rows[at] = c->rows[(at - 1) / 2];
+        c->rows[(at - 1) / 2] = row;
+        at = (at - 1) / 2;
     }
-    if (c->keys_capacity - c->keys_bytes < VIEW_KEY_BYTES_MAX) {
-        uint32_t capacity = c->keys_capacity ? c->keys_capacity * 2 : 8192;
-        uint8_t *keys = realloc(c->keys, capacity);
-        if (!keys) return false;
-        c->keys = keys;
-        c->keys_capacity = capacity;
+}
+
+static void heap_down(struct view_cursor *c) {
+    for (uint32_t at = 0, child; (child = 2 * at + 1) < c->rows_count; at = child) {
+        if (child + 1 < c->rows_count && by_row(&c->rows[child + 1], &c->rows[child], c) > 0)
+            child++;
+        if (by_row(&c->rows[child], &c->rows[at], c) <= 0) return;
+        struct view_row row = c->rows[at];
+        c->rows[at] = c->rows[child];
+        c->rows[child] = row;
     }
-    return true;
 }
 
 static bool add_row(void *arg, const struct overlay_version *v) {
     struct view_cursor *c = arg;
     struct view_order order;
-    if (!reserve(c)) {
-        c->failed = true;
-        return false;
-    }
+    uint8_t key[VIEW_KEY_BYTES_MAX];
     view_order_of(overlay_block(v), v->shard, &order);
-    uint32_t bytes = views[c->view].key(&order, c->keys + c->keys_bytes);
+    uint32_t bytes = views[c->view].key(&order, key);
     if (bytes == 0) return true;
-    c->rows[c->rows_count++] = (struct view_row){c->keys_bytes, bytes};
-    c->keys_bytes += bytes;
+    int rc = by_bytes(key, bytes, c->from, c->from_bytes);
+    if (rc < 0 || (rc == 0 && c->behind)) return true;
+    if (c->rows_count < c->rows_room) {
+        c->rows[c->rows_count] = (struct view_row){c->rows_count, bytes};
+        memcpy(row_key(c, &c->rows[c->rows_count]), key, bytes);
+        heap_up(c, c->rows_count++);
+    } else if (row_compare(c, &c->rows[0], key, bytes) > 0) {
+        c->rows[0].bytes = bytes;
+        memcpy(row_key(c, &c->rows[0]), key, bytes);
+        heap_down(c);
+    }
+    if (c->rows_count == c->rows_room && c->view == VIEW_BY_STATE)
+        c->last_ms = view_get_u64(row_key(c, &c->rows[0]) + 1);
     return true;
 }
 
@@ -212,18 +235,71 @@ static bool add_frozen_row(void *arg, const struct overlay_version *v) {
     return recent(c->read, &v->order->key, 1) ? true : add_row(arg, v);
 }
 
+/* The window begins at the key, or behind it. */
+static void fill(struct view_cursor *c, const void *key, size_t bytes, bool behind) {
+    if (bytes > sizeof c->from) bytes = sizeof c->from; /* no row has so long a key */
+    if (bytes != 0) memmove(c->from, key, bytes);
+    c->from_bytes = (uint32_t)bytes;
+    c->behind = behind;
+    c->filled = true;
+    c->rows_count = c->next = 0;
+    c->last_ms = UINT64_MAX;
+    if (c->view == VIEW_BY_STATE) {
+        bool timed = bytes >= 9 && c->from[0] == c->group.state;
+        c->group.first_ms = timed ? view_get_u64(c->from + 1) : 0;
+        c->group.last_ms = &c->last_ms;
+    }
+    for (int i = 0; i < 2; i++) {
+        if (!c->read->tables[i]) continue;
+        overlay_each(c->read->tables[i], &c->group, c->read->number,
+                     i == 0 ? add_row : add_frozen_row, c);
+    }
+    c->more = c->rows_count == c->rows_room;
+    if (c->rows_count < 2) return;
+    qsort_r(c->rows, c->rows_count, sizeof *c->rows, by_row, c);
+    uint32_t kept = 1; /* an order may have been met twice */
+    for (uint32_t i = 1; i < c->rows_count; i++) {
+        if (by_row(&c->rows[i], &c->rows[kept - 1], c) != 0) c->rows[kept++] = c->rows[i];
+    }
+    c->rows_count = kept;
+}
+
+/* Behind the window's last row; a larger one, because more are wanted than were thought. */
+static void fill_further(struct view_cursor *c) {
+    uint8_t last[VIEW_KEY_BYTES_MAX];
+    const struct view_row *row = &c->rows[c->rows_count - 1];
+    uint32_t bytes = row->bytes, room = c->rows_room * 4;
+    memcpy(last, row_key(c, row), bytes);
+    if (room <= VIEW_WINDOW_MAX) {
+        struct view_row *rows = realloc(c->rows, room * sizeof *rows);
+        if (rows) c->rows = rows;
+        uint8_t *keys = rows ? realloc(c->keys, (size_t)room * VIEW_KEY_BYTES_MAX) : NULL;
+        if (keys) {
+            c->keys = keys;
+            c->rows_room = room;
+        }
+    }
+    fill(c, last, bytes, true);
+}
+
 int view_cursor_open(struct view_cursor *c, struct view_store *s, const struct view_read *read,
                      enum view_number view, const struct overlay_group *group) {
     MDB_dbi table;
-    *c = (struct view_cursor){.read = read, .view = view, .rc = MDB_NOTFOUND};
+    c->read = read;
+    c->view = view;
+    c->rc = MDB_NOTFOUND;
+    c->key = (struct bytes){NULL, 0};
+    c->cursor = NULL;
+    c->group = *group;
+    c->rows = NULL;
+    c->keys = NULL;
+    c->rows_count = c->next = 0;
+    c->rows_room = VIEW_WINDOW_MIN;
+    c->filled = c->more = false;
     if (!view_table_of(s, read, view, &table)) return MDB_NOTFOUND;
-    for (int i = 0; i < 2; i++) {
-        if (!read->tables[i]) continue;
-        overlay_each(read->tables[i], group, read->number, i == 0 ? add_row : add_frozen_row, c);
-    }
-    if (c->rows_count > 1)
-        qsort_r(c->rows, c->rows_count, sizeof *c->rows, by_row, c->keys);
-    int rc = c->failed ? ENOMEM : mdb_cursor_open(read->txn, table, &c->cursor);
+    c->rows = malloc(VIEW_WINDOW_MIN * sizeof *c->rows);
+    c->keys = malloc((size_t)VIEW_WINDOW_MIN * VIEW_KEY_BYTES_MAX);
+    int rc = !c->rows || !c->keys ? ENOMEM : mdb_cursor_open(read->txn, table, &c->cursor);
     if (rc != 0) view_cursor_close(c);
     return rc;
 }
@@ -237,21 +313,30 @@ static bool choose(struct view_cursor *c) {
                sizeof id.bytes);
         if (!recent(c->read, &id, 2)) break;
     }
+    if (c->next == c->rows_count && c->more) fill_further(c);
     const struct view_row *row = c->next < c->rows_count ? &c->rows[c->next] : NULL;
-    if (row && (c->rc != 0 || by_bytes(c->keys + row->at, row->bytes, c->disk.mv_data,
-                                       c->disk.mv_size) < 0))
-        c->key = bytes_of(c->keys + row->at, row->bytes);
+    if (row && (c->rc != 0 || row_compare(c, row, c->disk.mv_data, c->disk.mv_size) < 0))
+        c->key = bytes_of(row_key(c, row), row->bytes);
     else if (c->rc == 0) c->key = bytes_of(c->disk.mv_data, c->disk.mv_size);
     else return false;
     return true;
 }
 
+/* Whether the row at or behind the key that memory has is in the window, if there is one. */
+static bool window_has(const struct view_cursor *c, const void *key, size_t bytes) {
+    if (!c->filled) return false;
+    int rc = by_bytes(key, bytes, c->from, c->from_bytes);
+    if (rc < 0 || (rc == 0 && c->behind)) return false;
+    return !c->more || row_compare(c, &c->rows[c->rows_count - 1], key, bytes) >= 0;
+}
+
 bool view_cursor_seek(struct view_cursor *c, const void *key, size_t bytes) {
+    if (!window_has(c, key, bytes)) fill(c, key, bytes, false);
     uint32_t low = 0, high = c->rows_count;
     while (low < high) {
         uint32_t middle = low + (high - low) / 2;
         const struct view_row *row = &c->rows[middle];
-        if (by_bytes(c->keys + row->at, row->bytes, key, bytes) < 0) low = middle + 1;
+        if (row_compare(c, row, key, bytes) < 0) low = middle + 1;
         else high = middle;
     }
     c->next = low;

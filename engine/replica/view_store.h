@@ -120,13 +120,20 @@ struct view_cursor {
     MDB_cursor *cursor;
     int rc;                        /* of the disk's next row, which is: */
     MDB_val disk;
-    struct view_row { uint32_t at, bytes; } *rows; /* of changed orders, sorted */
-    uint32_t rows_count, rows_capacity, next;
-    uint8_t *keys;                 /* of these rows */
-    uint32_t keys_bytes, keys_capacity;
-    bool failed;                   /* no memory */
+    /* A window of the changed orders' rows, sorted: those next behind `from`. However many orders
+     * changed, only so many rows are made at a time. */
+    struct overlay_group group;
+    struct view_row { uint32_t slot, bytes; } *rows;
+    uint32_t rows_count, rows_room, next;
+    uint8_t *keys;                 /* VIEW_KEY_BYTES_MAX for each row's slot */
+    uint8_t from[VIEW_KEY_BYTES_MAX];
+    uint32_t from_bytes;
+    bool filled, behind;           /* the window is one; `from` itself is not in it */
+    bool more;                     /* there may be rows behind the window's last one */
+    uint64_t last_ms;              /* BY_STATE: the window's end */
 };
-/* 0, MDB_NOTFOUND (the view is being built for the first time), or another code. */
+/* The group's text lives as long as the cursor. 0, MDB_NOTFOUND (the view is being built for the
+ * first time), or another code. */
 int view_cursor_open(struct view_cursor *cursor, struct view_store *store,
                      const struct view_read *read, enum view_number view,
                      const struct overlay_group *group);

@@ -332,6 +332,28 @@ static int by_key(const void *a, const void *b) {
     return rc ? rc : (x->bytes > y->bytes) - (x->bytes < y->bytes);
 }
 
+/* By state, state by state, from the middle of each as well, as lists ask for them. */
+static void check_states(struct view_store *store, const struct view_read *read,
+                         const struct plain_rows *r) {
+    for (uint8_t state = 1; state < 16; state++) {
+        const struct overlay_group group = {.by = OVERLAY_IN_STATE, .state = state};
+        struct view_cursor cursor;
+        uint32_t first = 0, end;
+        while (first < r->count && r->rows[first].key[0] < state) first++;
+        for (end = first; end < r->count && r->rows[end].key[0] == state;) end++;
+        assert_int_equal(view_cursor_open(&cursor, store, read, VIEW_BY_STATE, &group), 0);
+        for (uint32_t from = first, step = 1; from < end; from += step, step *= 2) {
+            bool more = view_cursor_seek(&cursor, r->rows[from].key, r->rows[from].bytes);
+            for (uint32_t i = from; i < end; i++, more = view_cursor_next(&cursor)) {
+                assert_true(more);
+                assert_int_equal(cursor.key.size, r->rows[i].bytes);
+                assert_memory_equal(cursor.key.data, r->rows[i].key, cursor.key.size);
+            }
+        }
+        view_cursor_close(&cursor);
+    }
+}
+
 /* An index: what memory and disk say together. */
 static void check_rows(struct view_store *store, const struct view_read *read, int view,
                        struct plain_rows *r) {
@@ -349,6 +371,7 @@ static void check_rows(struct view_store *store, const struct view_read *read, i
     }
     if (i != r->count) fail_msg("view %s has %u rows of %u", views[view].name, i, r->count);
     view_cursor_close(&cursor);
+    if (view == VIEW_BY_STATE) check_states(store, read, r);
 }
 
 static bool every_key(void *arg, struct bytes key) { return true; }
