@@ -102,6 +102,7 @@
 
 /* -- the feed and the queries --------------------------------------------------------------- */
 #define FEED_BATCH_BYTES_MAX (2u << 20) /* payload of one answer; a larger entry comes alone */
+#define FEED_MOMENTS_MAX 32           /* times of commit that a batch tells */
 #define FEED_WAIT_MS_MAX 10000        /* a pull that finds nothing waits so long at most */
 #define FEED_CONTEXTS 256             /* requests in the feed of a node at a time */
 #define FEED_REPLIES_BYTES_MAX (64u << 20) /* answers that consumers have not taken yet */

@@ -8,6 +8,8 @@
 
 #include "engine/base/check.h"
 #include "engine/base/clock.h"
+#include "engine/base/log.h"
+#include "engine/base/priority.h"
 #include "engine/feed/feed_batch.h"
 #include "engine/feed/feed_internal.h"
 
@@ -141,6 +143,9 @@ static void wait_for_more(struct feed_thread *t) {
 static void *feed_main(void *arg) {
     struct feed_thread *t = arg;
     pthread_setname_np(pthread_self(), "feed");
+    if (t->feed->nice != 0 && !priority_set(t->feed->nice) && t->position == 0)
+        log_info("not permitted to run the feed at nice %d (CAP_SYS_NICE, or LimitNICE= of the "
+                 "service): when this machine is busy replicas see changes later", t->feed->nice);
     pthread_mutex_lock(&t->lock);
     while (!t->stop) {
         if (!t->incoming) wait_for_more(t);
@@ -215,6 +220,7 @@ struct feed *feed_open(const struct feed_options *options, char *error, size_t e
     pthread_cond_init(&f->left, NULL);
     snprintf(f->cluster_id, sizeof f->cluster_id, "%s", options->cluster_id);
     f->node_id = options->node_id;
+    f->nice = options->nice;
     atomic_init(&f->shards_count, options->shards_count);
     f->threads_count = options->threads ? options->threads : 1;
     if (f->threads_count > FEED_THREADS_MAX) f->threads_count = FEED_THREADS_MAX;

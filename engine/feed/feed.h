@@ -11,6 +11,7 @@
 #ifndef JUMUN_FEED_FEED_H
 #define JUMUN_FEED_FEED_H
 
+#include "engine/base/commit_times.h"
 #include "engine/limits.h"
 #include "persistence/storage.h"
 
@@ -26,6 +27,7 @@ struct feed_options {
     uint64_t node_id;
     uint32_t shards_count;         /* that the newest orders are spread over; told by HELLO */
     uint32_t threads;              /* 0 = 1 */
+    int nice;                      /* of the threads, where permitted; 0 = as they are */
     const char *snapshots;         /* directory for copies that are asked for; NULL = none */
 };
 
@@ -34,6 +36,10 @@ struct feed_source {
     struct storage *storage;
     /* Newest entry that the group has committed; may be ahead of the disk. Any thread. */
     uint64_t (*commit_index)(void *arg);
+    /* When entries became committed (engine/base/commit_times.h); NULL = nobody knows. Any thread.
+     */
+    uint32_t (*commit_times)(void *arg, uint64_t from, uint64_t last,
+                             struct commit_moment *moments, uint32_t max);
     void *arg;
 };
 

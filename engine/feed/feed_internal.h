@@ -53,6 +53,7 @@ struct feed {
     pthread_cond_t left;
     struct feed_shard shards[SHARDS_MAX + 1]; /* the last one: the meta group's, never served */
     uint32_t threads_count;
+    int nice;
     struct feed_thread *threads;
     bool started, stopped;
     atomic_ullong refused, overloaded, imports_required, entries, bytes, waiting;

@@ -11,7 +11,11 @@
 #include "engine/feed/feed_internal.h"
 #include "engine/wire/msgpack_pairs.h"
 
-enum { FEED_HEAD_BYTES = 128, FEED_OVERLOADED_RETRY_MS = 50 };
+enum {
+    FEED_HEAD_BYTES = 128,
+    FEED_TIMES_BYTES = 8 + FEED_MOMENTS_MAX * 18,
+    FEED_OVERLOADED_RETRY_MS = 50
+};
 
 nng_msg *feed_refusal(uint16_t code, const char *sentence, uint64_t detail) {
     nng_msg *message;
@@ -128,36 +132,61 @@ static void serve_locate(struct feed_thread *t, struct feed_waiter *waiter,
 
 /* -- PULL -------------------------------------------------------------------------------------- */
 
-static void reply_batch(struct feed_thread *t, struct feed_waiter *waiter, uint64_t next,
-                        uint64_t commit, const void *payload, size_t bytes) {
+/* [last, age in ms, ...]: when the entries of the batch became committed. */
+static size_t write_times(const struct feed_source *source, uint64_t from, uint64_t next,
+                          int64_t now_ms, uint8_t *buffer) {
+    struct commit_moment moments[FEED_MOMENTS_MAX];
     struct msgpack_writer w;
-    uint8_t head[FEED_HEAD_BYTES];
+    uint32_t count = source->commit_times && next > from
+                         ? source->commit_times(source->arg, from, next - 1, moments,
+                                                FEED_MOMENTS_MAX)
+                         : 0;
+    msgpack_writer_init(&w, buffer, FEED_TIMES_BYTES);
+    msgpack_write_array(&w, 2 * count);
+    for (uint32_t i = 0; i < count; i++) {
+        msgpack_write_uint(&w, moments[i].last);
+        int64_t age_ms = now_ms > moments[i].ms ? now_ms - moments[i].ms : 0;
+        if (moments[i].ms == 0 || age_ms > INT32_MAX) msgpack_write_nil(&w);
+        else msgpack_write_uint(&w, (uint64_t)age_ms);
+    }
+    return msgpack_writer_size(&w);
+}
+
+static void reply_batch(struct feed_thread *t, struct feed_waiter *waiter,
+                        const struct feed_source *source, uint64_t next, uint64_t commit,
+                        const void *payload, size_t bytes) {
+    struct msgpack_writer w;
+    uint8_t head[FEED_HEAD_BYTES], times[FEED_TIMES_BYTES];
     nng_msg *message;
+    int64_t now_ms = clock_unix_ms();
     msgpack_writer_init(&w, head, sizeof head);
-    msgpack_write_array(&w, 8);
+    msgpack_write_array(&w, 9);
     msgpack_write_uint(&w, FEED_VERSION);
     msgpack_write_uint(&w, RESULT_OK);
     msgpack_write_uint(&w, waiter->request.shard);
     msgpack_write_uint(&w, waiter->request.from);
     msgpack_write_uint(&w, next);
     msgpack_write_uint(&w, commit);
-    msgpack_write_int(&w, clock_unix_ms());
+    msgpack_write_int(&w, now_ms);
     size_t head_bytes = msgpack_writer_size(&w);
-    if (nng_msg_alloc(&message, head_bytes + bytes) != 0) {
+    size_t times_bytes = write_times(source, waiter->request.from, next, now_ms, times);
+    if (nng_msg_alloc(&message, head_bytes + bytes + times_bytes) != 0) {
         responder_reply(waiter->slot, NULL);
         return;
     }
     uint8_t *body = nng_msg_body(message);
     memcpy(body, head, head_bytes);
     memcpy(body + head_bytes, payload, bytes);
+    memcpy(body + head_bytes + bytes, times, times_bytes);
     atomic_fetch_add_explicit(&t->feed->bytes, bytes, memory_order_relaxed);
     responder_reply(waiter->slot, message);
 }
 
-static void reply_empty(struct feed_thread *t, struct feed_waiter *waiter, uint64_t commit) {
+static void reply_empty(struct feed_thread *t, struct feed_waiter *waiter,
+                        const struct feed_source *source, uint64_t commit) {
     static const uint8_t nothing[2][2] = {{0xc4, 0x00}, {0x90}};
     bool records = waiter->request.form == FEED_RECORDS;
-    reply_batch(t, waiter, waiter->request.from, commit, nothing[records ? 0 : 1],
+    reply_batch(t, waiter, source, waiter->request.from, commit, nothing[records ? 0 : 1],
                 records ? 2 : 1);
 }
 
@@ -188,7 +217,7 @@ static void serve_entries(struct feed_thread *t, struct feed_waiter *waiter,
     switch (feed_batch_read(source->storage, &waiter->request, range->last, t->buffer, &batch)) {
     case FEED_BATCH_DONE:
         atomic_fetch_add_explicit(&t->feed->entries, batch.entries, memory_order_relaxed);
-        reply_batch(t, waiter, batch.next, range->last, t->buffer, batch.bytes);
+        reply_batch(t, waiter, source, batch.next, range->last, t->buffer, batch.bytes);
         break;
     case FEED_BATCH_TOO_LARGE: refuse(t, waiter, RESULT_MESSAGE_TOO_LARGE, NULL, 0); break;
     case FEED_BATCH_UNREADABLE: serve_fault(t, waiter, source, &batch); break;
@@ -204,7 +233,7 @@ static bool serve_pull(struct feed_thread *t, struct feed_waiter *waiter,
     struct feed_range range = range_of(source);
     if (from > range.last) {
         if (!late) return false;
-        reply_empty(t, waiter, range.last);
+        reply_empty(t, waiter, source, range.last);
         return true;
     }
     struct responder_stats stats;

@@ -29,7 +29,8 @@ enum {
     OPTION_NODE_ID, OPTION_MAILBOX, OPTION_CONTEXTS, OPTION_MEMORY, OPTION_CHECKPOINT_AGE,
     OPTION_FEED, OPTION_NOTIFY, OPTION_CLUSTER, OPTION_PEER_LISTEN, OPTION_TLS_CERT,
     OPTION_TLS_KEY, OPTION_TLS_CA, OPTION_CATCH_UP, OPTION_RETENTION, OPTION_SEGMENT,
-    OPTION_LOG_LEVEL, OPTION_READY_FD, OPTION_CLUSTER_WAIT, OPTION_RECOVER, OPTION_RECOVER_DRY
+    OPTION_LOG_LEVEL, OPTION_READY_FD, OPTION_FEED_NICE,
+    OPTION_CLUSTER_WAIT, OPTION_RECOVER, OPTION_RECOVER_DRY
 };
 
 static const struct argp_option config_options[] = {
@@ -39,6 +40,8 @@ static const struct argp_option config_options[] = {
      "(default: tcp://127.0.0.1:7400)", 0},
     {"feed-listen", OPTION_FEED, "URL", 0, "Address at which replicas follow the log, or \"none\" "
      "(default: 2 ports below --listen, or any free port)", 0},
+    {"feed-nice", OPTION_FEED_NICE, "N", 0, "Nice value of the threads that serve it, -20 to 19, "
+     "where it is permitted (default: -10)", 0},
     {"notify-listen", OPTION_NOTIFY, "URL", 0, "Address of notifications, or \"none\" (default: "
      "1 port below --listen, or any free port)", 0},
     {"shards", OPTION_SHARDS, "N", 0, "Number of shards, one thread each; a directory keeps the "
@@ -152,6 +155,15 @@ static error_t config_log_level(struct config_state *s, const char *text) {
     return config_refuse(s, "--log-level must be error, warn, info or debug, not \"%s\"", text);
 }
 
+static error_t config_nice(struct config_state *s, const char *text, int *nice) {
+    char *end;
+    long v = strtol(text, &end, 10);
+    if (end == text || *end != 0 || v < -20 || v > 19)
+        return config_refuse(s, "--feed-nice must be a number from -20 to 19, not \"%s\"", text);
+    *nice = (int)v;
+    return 0;
+}
+
 /* Options whose value is a number, and what is done with it. */
 static error_t config_option_number(struct config_state *s, int key, const char *arg) {
     struct config *c = s->config;
@@ -241,6 +253,7 @@ static error_t config_option(int key, char *arg, struct argp_state *state) {
     case OPTION_NOTIFY:
         rc = config_text(s, "notify-listen", arg, c->notify_listen, sizeof c->notify_listen);
         break;
+    case OPTION_FEED_NICE: rc = config_nice(s, arg, &c->feed_nice); break;
     case OPTION_NO_PIN: c->pin = false; return 0;
     case OPTION_CATCH_UP:
         rc = config_bytes(s, "catch-up-rate", arg, 64u << 10, &c->catch_up_bytes_per_second);
@@ -274,6 +287,7 @@ static void config_defaults(struct config *config) {
                               .retention_ms = RETENTION_MS,
                               .segment_bytes = SEGMENT_BYTES_MAX,
                               .catch_up_bytes_per_second = CATCH_UP_BYTES_PER_SECOND,
+                              .feed_nice = -10,
                               .log_level = LOG_LEVEL_INFO,
                               .ready_fd = 1};
 }

@@ -27,6 +27,7 @@ struct config {
     char tls_certificate[4096], tls_key[4096], tls_authority[4096]; /* PEM files; "" = none */
     uint64_t catch_up_bytes_per_second;   /* bound of what followers that lag are sent */
     char feed_listen[ENDPOINT_BYTES_MAX];   /* of the feed; "" = by `listen`, "none" = no feed */
+    int feed_nice;                    /* of its threads, where permitted; 0 = as they are */
     char notify_listen[ENDPOINT_BYTES_MAX]; /* of its notifications; likewise */
     uint32_t shards;                  /* 0 = as the directory has, or one per core for a new one */
     bool pin;

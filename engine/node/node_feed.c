@@ -36,6 +36,7 @@ bool node_feed_open(struct node *n, char *error, size_t error_bytes) {
     struct feed_options options = {.listen = listen,
                                    .tls = &n->tls,
                                    .snapshots = snapshots,
+                                   .nice = c->feed_nice,
                                    .cluster_id = n->identity.cluster_id,
                                    .node_id = n->identity.node_id,
                                    .shards_count = n->shards_count,
@@ -60,9 +61,14 @@ bool node_feed_open(struct node *n, char *error, size_t error_bytes) {
 
 static uint64_t shard_committed(void *arg) { return shard_commit_index(arg); }
 
+static uint32_t shard_moments(void *arg, uint64_t from, uint64_t last,
+                              struct commit_moment *moments, uint32_t max) {
+    return shard_commit_times(arg, from, last, moments, max);
+}
+
 void node_feed_add(struct node *n, uint32_t shard, struct shard *s) {
     if (!n->feed || shard == SHARD_META) return;
-    const struct feed_source source = {n->storages[shard], shard_committed, s};
+    const struct feed_source source = {n->storages[shard], shard_committed, shard_moments, s};
     feed_add(n->feed, shard, &source);
 }
 

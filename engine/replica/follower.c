@@ -152,6 +152,12 @@ static struct follower_batch *batch_of(const struct lane *l, const struct feed_r
                                              : records_fault(b->records, b->bytes, b->first,
                                                              b->next, &time_ms);
     b->late_ms = p->now_ms - time_ms;
+    struct feed_times times = {.rest = p->times, .now_ms = p->now_ms};
+    struct commit_moment *m = b->moments;
+    while (b->moments_count < FEED_MOMENTS_MAX && feed_times_next(&times, &m->last, &m->ms)) {
+        b->moments_count++;
+        m++;
+    }
     if (!fault) return b;
     log_warn("shard %u: what %s sent from entry %llu on is damaged: %s", l->shard,
              l->follower->sources[l->source].feed, (unsigned long long)p->from, fault);

@@ -12,6 +12,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "engine/base/commit_times.h"
+#include "engine/limits.h"
+
 #define FOLLOWER_LANE_BYTES_MAX (8u << 20)
 enum { FOLLOWER_SOURCES_MAX = 16 };
 
@@ -27,6 +30,9 @@ struct follower_batch {
     int64_t received_ms;       /* monotonic */
     int64_t late_ms;           /* by the node's clock: from the decision of the newest entry in it
                                   to its sending; 0 when it is empty */
+    /* When its entries became committed at the node, by that one's clock; oldest first. */
+    struct commit_moment moments[FEED_MOMENTS_MAX];
+    uint32_t moments_count;
     size_t bytes;
     _Alignas(8) uint8_t records[]; /* each padded to 8 bytes */
 };

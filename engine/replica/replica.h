@@ -25,6 +25,7 @@ struct replica_config {
     uint64_t memory_bytes;            /* of orders kept by the applier; 0 = its default */
     uint64_t map_bytes;               /* 0 = the view store's default */
     bool synced;                      /* every transaction durable at once */
+    int nice;                         /* of the applier once it has caught up; 0 = as it is */
     int log_level;
     int ready_fd;
 };

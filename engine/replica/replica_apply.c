@@ -7,6 +7,7 @@
 #include "engine/base/check.h"
 #include "engine/base/clock.h"
 #include "engine/base/log.h"
+#include "engine/base/priority.h"
 #include "engine/replica/replica_internal.h"
 
 enum {
@@ -61,11 +62,32 @@ static void set_partial(struct replica *r, uint32_t shard, const char *why) {
 
 /* -- what a publication leaves behind ---------------------------------------------------------- */
 
-/* The newest of a shard's batches in the publication. */
-struct applied { bool any, up_to_date; int64_t received_ms; uint64_t commit; };
+enum { APPLY_MOMENTS_MAX = 1024 };
+
+/* What a publication has taken: the newest of each shard's batches, and when entries were
+ * committed, of shards that had been up to date. */
+struct applied_shard { bool any, up_to_date; int64_t received_ms; uint64_t commit; };
+struct applied {
+    struct applied_shard shards[SHARDS_MAX];
+    struct applied_moment { uint64_t entries; int64_t ms; } moments[APPLY_MOMENTS_MAX];
+    uint32_t moments_count;
+};
+
+/* `next`: the first entry of the batch that is new here. */
+static void note_moments(struct applied *applied, const struct follower_batch *b, uint64_t next) {
+    for (uint32_t i = 0; i < b->moments_count; i++) {
+        const struct commit_moment *m = &b->moments[i];
+        uint64_t end = m->last < b->next ? m->last + 1 : b->next;
+        if (end <= next) continue;
+        if (m->ms != 0 && applied->moments_count < APPLY_MOMENTS_MAX)
+            applied->moments[applied->moments_count++] =
+                (struct applied_moment){end - next, m->ms};
+        next = end;
+    }
+}
 
 /* Not what was caught up with: only what came once it had been up to date. */
-static void record_lag(struct replica *r) {
+static void record_lag(struct replica *r, const struct applied *applied) {
     const struct applier_time *times;
     uint32_t count = applier_times(r->applier, &times);
     int64_t now_ms = clock_unix_ms();
@@ -75,16 +97,20 @@ static void record_lag(struct replica *r) {
         for (uint32_t n = 0; n < times[i].entries; n++)
             histogram_record(&r->lag, (now_ms - times[i].time_ms) * 1000000);
     }
+    for (uint32_t i = 0; i < applied->moments_count; i++) {
+        for (uint64_t n = 0; n < applied->moments[i].entries; n++)
+            histogram_record(&r->commit_lag, (now_ms - applied->moments[i].ms) * 1000000);
+    }
 }
 
 static void publish(struct replica *r, const struct applied *applied) {
     const struct view_position *positions;
     uint32_t count = applier_positions(r->applier, &positions);
-    record_lag(r);
+    record_lag(r, applied);
     for (uint32_t i = 0; i < count; i++) {
         const struct view_position *p = &positions[i];
         struct replica_shard *s = &r->shards[p->shard];
-        const struct applied *a = &applied[p->shard];
+        const struct applied_shard *a = &applied->shards[p->shard];
         atomic_store(&s->index, p->index);
         atomic_store(&s->time_ms, p->time_ms);
         if (!a->any) continue;
@@ -133,7 +159,8 @@ static bool take_one(struct replica *r, struct follower_batch *b, struct applied
         if (outcome != APPLIER_TAKEN) return false;
     }
     bool at_end = applier_next(r->applier, b->shard) > b->commit;
-    applied[b->shard] = (struct applied){true, at_end, b->received_ms, b->commit};
+    if (atomic_load(&r->shards[b->shard].fresh_ms) != 0) note_moments(applied, b, next);
+    applied->shards[b->shard] = (struct applied_shard){true, at_end, b->received_ms, b->commit};
     return true;
 }
 
@@ -168,7 +195,7 @@ static void identify(struct replica *r) {
 
 /* One publication, with `batches` and, while behind, with what comes meanwhile. */
 static void apply(struct replica *r, struct follower_batch *batches) {
-    static _Thread_local struct applied applied[SHARDS_MAX];
+    static _Thread_local struct applied applied;
     int64_t began_ms = clock_mono_ms();
     bool behind = any_behind(batches), lost = false;
     uint64_t events_max = behind ? APPLY_EVENTS_BEHIND : APPLY_EVENTS_LIVE;
@@ -177,20 +204,21 @@ static void apply(struct replica *r, struct follower_batch *batches) {
         usleep(APPLY_NO_MEMORY_MS * 1000);
         return;
     }
-    memset(applied, 0, sizeof applied);
+    memset(applied.shards, 0, sizeof applied.shards);
+    applied.moments_count = 0;
     identify(r);
-    batches = take_all(r, batches, applied, events_max, &lost);
+    batches = take_all(r, batches, &applied, events_max, &lost);
     while (behind && !batches && !lost && applier_taken(r->applier) < events_max &&
            applier_taken_bytes(r->applier) < applier_room(r->applier) &&
            clock_mono_ms() - began_ms < APPLY_BEHIND_MS_MAX) {
         batches = take_batches(r, APPLY_GATHER_MS);
         if (!batches) break;
         behind = any_behind(batches);
-        batches = take_all(r, batches, applied, events_max, &lost);
+        batches = take_all(r, batches, &applied, events_max, &lost);
     }
     put_back(r, batches);
     if (!lost) {
-        commit(r, applied);
+        commit(r, &applied);
     } else {
         applier_abort(r->applier);
         restart_all(r);
@@ -218,6 +246,15 @@ static void take_heartbeats(struct replica *r, struct follower_batch *batches) {
     query_server_committed(r->queries);
 }
 
+/* Once it has caught up: before that there is much to do, and nobody waits for it. */
+static void be_urgent(struct replica *r) {
+    if (r->urgent || !replica_is_caught_up(r)) return;
+    r->urgent = true;
+    if (r->config.nice != 0 && !priority_set(r->config.nice))
+        log_info("not permitted to run at nice %d (CAP_SYS_NICE, or LimitNICE= of its service): on "
+                 "a machine that is busy changes are seen later", r->config.nice);
+}
+
 void *replica_apply_main(void *arg) {
     struct replica *r = arg;
     pthread_setname_np(pthread_self(), "applier");
@@ -231,6 +268,7 @@ void *replica_apply_main(void *arg) {
         if (batches && only_heartbeats(r, batches)) take_heartbeats(r, batches);
         else if (batches) apply(r, batches);
         replica_hand_over(r);
+        be_urgent(r);
     }
     return NULL;
 }

@@ -24,7 +24,7 @@ enum {
     OPTION_DATA = 'd', OPTION_LISTEN = 'l', OPTION_NODES = 'n', OPTION_FROM = 'f',
     OPTION_NOTIFY = 256,
     OPTION_CONTEXTS, OPTION_HEARTBEAT, OPTION_MEMORY, OPTION_MAP, OPTION_SYNC, OPTION_LOG_LEVEL,
-    OPTION_READY_FD, OPTION_TLS_CERT, OPTION_TLS_KEY, OPTION_TLS_CA
+    OPTION_READY_FD, OPTION_NICE, OPTION_TLS_CERT, OPTION_TLS_KEY, OPTION_TLS_CA
 };
 
 static const struct argp_option replica_options[] = {
@@ -48,6 +48,9 @@ static const struct argp_option replica_options[] = {
      "256G)", 0},
     {"sync", OPTION_SYNC, NULL, 0, "Sync each transaction: the views survive a power cut instead "
      "of being built anew", 0},
+    {"nice", OPTION_NICE, "N", 0, "Nice value of the thread that makes changes visible, -20 to 19, "
+     "where it is permitted: on a machine without a processor to spare it decides how soon they "
+     "are (default: -10)", 0},
     {"tls-cert", OPTION_TLS_CERT, "FILE", 0, "Certificate of this replica (PEM), for addresses "
      "with tls+tcp:// (default: JUMUN_TLS_CERT of the environment)", 0},
     {"tls-key", OPTION_TLS_KEY, "FILE", 0, "Key of that certificate (default: JUMUN_TLS_KEY)", 0},
@@ -108,6 +111,10 @@ static error_t option(int key, char *arg, struct argp_state *state) {
     case OPTION_MEMORY: c->memory_bytes = bytes("memory", arg, 1u << 20); break;
     case OPTION_MAP: c->map_bytes = bytes("map-size", arg, 16u << 20); break;
     case OPTION_SYNC: c->synced = true; break;
+    case OPTION_NICE:
+        c->nice = *arg == '-' ? -(int)number("nice", arg + 1, 0, 20)
+                              : (int)number("nice", arg, 0, 19);
+        break;
     case OPTION_LOG_LEVEL:
         c->log_level = log_level_of(arg);
         if (c->log_level < 0) refuse("log-level", "error, warn, info or debug", arg);
@@ -129,6 +136,7 @@ void replica_config_defaults(struct replica_config *config) {
                                       .nodes = "tcp://127.0.0.1:7400",
                                       .listen = "tcp://127.0.0.1:7500",
                                       .log_level = LOG_LEVEL_INFO,
+                                      .nice = -10,
                                       .ready_fd = 1};
 }
 

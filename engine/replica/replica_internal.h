@@ -43,6 +43,7 @@ struct replica {
     atomic_bool stopping;
     pthread_t thread, writer;
     bool thread_started, writer_started;
+    bool urgent;               /* the applier has asked for its nice value */
     pthread_mutex_t write_lock;    /* guards `write_asked` and `write_stop` */
     pthread_cond_t write_wake, written;
     bool write_asked, write_stop;
@@ -57,7 +58,8 @@ struct replica {
     atomic_uint shards_count;      /* that the cluster spreads new orders over; 0 = not met yet */
     atomic_bool no_room;
     int64_t started_ms, started_mono_ms;
-    struct histogram lag;
+    struct histogram lag;      /* from the decision of an entry to its visibility here */
+    struct histogram commit_lag; /* from its commit */
     struct replica_shard shards[SHARDS_MAX];
 };
 

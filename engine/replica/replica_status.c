@@ -182,6 +182,7 @@ void replica_status(void *arg, struct msgpack_writer *w) {
     map.pairs++;
     msgpack_pair_bool(w, "no_room", atomic_load(&r->no_room));
     put_histogram(w, &map, "lag_us", &r->lag);
+    put_histogram(w, &map, "commit_lag_us", &r->commit_lag);
     put_queries(r, w, &map);
     put_applier(r, w, &map);
     put_follower(r, w, &map);

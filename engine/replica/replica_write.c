@@ -5,6 +5,7 @@
 
 #include "engine/base/clock.h"
 #include "engine/base/log.h"
+#include "engine/base/priority.h"
 #include "engine/replica/replica_internal.h"
 
 enum {
@@ -43,6 +44,7 @@ static void write_once(struct replica *r) {
 void *replica_write_main(void *arg) {
     struct replica *r = arg;
     pthread_setname_np(pthread_self(), "writer");
+    priority_background(0);
     pthread_mutex_lock(&r->write_lock);
     while (!r->write_stop) {
         bool asked = r->write_asked;

@@ -10,6 +10,7 @@
 #ifndef JUMUN_SHARD_SHARD_H
 #define JUMUN_SHARD_SHARD_H
 
+#include "engine/base/commit_times.h"
 #include "engine/limits.h"
 #include "engine/shard/peers.h"
 #include "engine/shard/request.h"
@@ -164,6 +165,10 @@ void shard_stats(const struct shard *shard, struct shard_stats *stats); /* any t
  * be on this disk yet. One load. Any thread: the feed looks at it, the shard does nothing more for
  * readers. */
 uint64_t shard_commit_index(const struct shard *shard);
+/* When entries from..last became committed, as far as this replica noted it: see commit_times.h.
+ * Any thread. */
+uint32_t shard_commit_times(const struct shard *shard, uint64_t from, uint64_t last,
+                            struct commit_moment *moments, uint32_t max);
 
 /* Frees everything. Parts in the mailbox are answered SHUTTING_DOWN; parts that are decided but not
  * committed, or wait for a load, are dropped without an answer: their fate is the log's. A leader

@@ -141,8 +141,11 @@ static void limbo_commit(struct shard *s, uint64_t index) {
  * decided: a new leader may have put something else in the same place. */
 static void take_commit(struct shard *s, const struct consensus_update *u) {
     require(u->commit_index >= s->commit_index);
-    if (u->commit_index > atomic_load_explicit(&s->commit_published, memory_order_relaxed))
+    if (u->commit_index > atomic_load_explicit(&s->commit_published, memory_order_relaxed)) {
+        /* By the clock of this round, which began before: nothing seems younger than it is. */
+        commit_times_note(&s->commit_times, u->commit_index, s->now_ms);
         atomic_store_explicit(&s->commit_published, u->commit_index, memory_order_release);
+    }
     if (s->phase != SHARD_SERVING || s->deposed) {
         s->commit_index = u->commit_index;
         return;

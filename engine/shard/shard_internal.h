@@ -25,6 +25,7 @@
 #include "actors/cluster/cluster.h"
 #include "actors/order/order.h"
 #include "actors/store/store.h"
+#include "engine/base/commit_times.h"
 #include "engine/limits.h"
 #include "engine/shard/actor_table.h"
 #include "engine/shard/history.h"
@@ -209,6 +210,7 @@ struct shard {
     struct shard_view view_offered; /* under published_lock */
     atomic_bool placement_offered, view_is_offered, hand_over;
     atomic_uint_fast64_t commit_published; /* commit_index for other threads; never goes back */
+    struct commit_times commit_times;      /* when */
     atomic_bool closed_for_commands, drained;
     atomic_uint drain_per_second;   /* commands; for retry-after estimates */
     void (*wake)(void *arg);

@@ -124,6 +124,11 @@ bool shard_is_empty(const struct shard *shard) {
     return empty && mailbox_commands(&s->mailbox) == 0;
 }
 
+uint32_t shard_commit_times(const struct shard *s, uint64_t from, uint64_t last,
+                            struct commit_moment *moments, uint32_t max) {
+    return commit_times_read(&s->commit_times, from, last, moments, max);
+}
+
 uint64_t shard_commit_index(const struct shard *s) {
     return atomic_load_explicit(&s->commit_published, memory_order_acquire);
 }

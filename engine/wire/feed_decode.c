@@ -147,6 +147,7 @@ static void take_answer(struct items *i, enum feed_kind kind, enum feed_form for
         p->now_ms = need_int(i);
         if (form == FEED_RECORDS) p->records = need_bin(i);
         else p->rest = need_any(i);
+        if (!i->bad && i->left > 0) p->times = need_any(i);
         if (p->next < p->from || p->next > p->commit + 1) i->bad = i->bad || p->next != p->from;
         break;
     case FEED_LOCATE:
@@ -186,6 +187,29 @@ bool feed_reply_decode(const void *message, size_t size, enum feed_kind kind, en
     }
     if (i.bad) return false;
     *reply = p;
+    return true;
+}
+
+bool feed_times_next(struct feed_times *t, uint64_t *last, int64_t *ms) {
+    struct msgpack_reader r;
+    uint32_t items = 0;
+    uint64_t age_ms = 0;
+    if (t->rest.size == 0) return false;
+    msgpack_reader_init(&r, t->rest.data, t->rest.size);
+    if (!t->begun) {
+        if (msgpack_read_array(&r, &items) != MSGPACK_OK) return false;
+        t->begun = true;
+        t->pairs_left = items / 2;
+    }
+    if (t->pairs_left == 0) return false;
+    t->pairs_left--;
+    *ms = 0;
+    if (msgpack_read_uint(&r, last) != MSGPACK_OK) return false;
+    if (!msgpack_take_nil(&r)) {
+        if (msgpack_read_uint_upto(&r, INT32_MAX, &age_ms) != MSGPACK_OK) return false;
+        if (t->now_ms > (int64_t)age_ms) *ms = t->now_ms - (int64_t)age_ms;
+    }
+    t->rest = bytes_of(r.at, (size_t)((const uint8_t *)t->rest.data + t->rest.size - r.at));
     return true;
 }
 

@@ -40,6 +40,7 @@ struct feed_reply {
     struct bytes records;      /* PULL of FEED_RECORDS; SNAPSHOT_CHUNK */
     uint64_t snapshot, bytes;  /* SNAPSHOT_BEGIN */
     uint64_t offset, checksum; /* SNAPSHOT_CHUNK */
+    struct bytes times;        /* PULL: see feed_times_next(); msgpack; size 0 = none */
     struct bytes rest;         /* HELLO: the map; SNAPSHOT_BEGIN: the tokens; PULL of other forms:
                                   the payload. msgpack, not looked at */
 };
@@ -48,6 +49,12 @@ struct feed_reply {
  * the message. */
 bool feed_reply_decode(const void *message, size_t size, enum feed_kind kind, enum feed_form form,
                        struct feed_reply *reply);
+
+/* When entries became committed, out of a reply's `times`, one moment after the other: all up to
+ * `last` that the one before did not have, at `ms` (by the node's clock; 0 = not known). False:
+ * there are no more, or they are malformed. Begin with {.rest = p.times, .now_ms = p.now_ms}. */
+struct feed_times { struct bytes rest; uint32_t pairs_left; bool begun; int64_t now_ms; };
+bool feed_times_next(struct feed_times *times, uint64_t *last, int64_t *ms);
 
 struct feed_hello_shard { uint32_t shard; uint64_t first, commit; };
 struct feed_hello {

@@ -27,10 +27,15 @@
  *                     "notify": str (endpoint of the notifications, "" = none),
  *                     "shards": [[shard, first, commit], ...]}]    first: the oldest entry from
  *                     which on the log is whole
- *   PULL            [shard, from, next, commit, now_ms, payload]
+ *   PULL            [shard, from, next, commit, now_ms, payload, times]
  *                     next       ask for this index next (behind all that was sent or filtered)
  *                     commit     newest entry that may be read: next == commit + 1 = up to date
  *                     now_ms     the node's clock
+ *                     times      [last, age_ms, last, age_ms, ...]: entries up to `last` that stand
+ *                                behind the one before became committed at this node age_ms
+ *                                before now_ms; nil = it is not known (any more). At most
+ *                                FEED_MOMENTS_MAX pairs; entries that none has: not known. It may
+ *                                be missing
  *   LOCATE          [shard, index, commit]    commit + 1 = nothing that young yet
  *   SNAPSHOT_BEGIN  [id, bytes, [[shard, index], ...]]    what the copy reflects
  *   SNAPSHOT_CHUNK  [offset, bin, xxh3-64 of the bin]     empty at the end

@@ -23,6 +23,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         within(p.sentence, data, size);
         within(p.records, data, size);
         within(p.rest, data, size);
+        within(p.times, data, size);
+        struct feed_times times = {.rest = p.times, .now_ms = p.now_ms};
+        uint64_t last, moments = 0;
+        int64_t ms;
+        while (feed_times_next(&times, &last, &ms)) moments++;
+        require(moments <= p.times.size);
         if (kind == FEED_PULL && p.code == RESULT_OK)
             require(p.next == p.from || p.next <= p.commit + 1);
         if (kind == FEED_HELLO && p.code == RESULT_OK && feed_hello_decode(p.rest, &hello)) {

@@ -3,8 +3,8 @@
 
   replica_measure.py --build build-release [--seconds N] [--directory DIR] [--orders N]
 
-The replica's lag from decision to visibility, so with the node's way to its own disk, at a tenth of
-the node's load and at its full load, the node's answers beside it;
+The replica's lag from commit to visibility, and from decision to visibility, so with the node's way
+to its own disk, at a tenth of the node's load and at its full load, the node's answers beside it;
 the node's commands a second without and with two replicas; rebuild of all views from the log;
 batched and single gets at rest; restart. The load generator, node and replicas share the machine;
 figures mean little without the bare parts of the same hour (tests/perf/measure.py).
@@ -82,6 +82,11 @@ class Runner:
         return names
 
 
+def percentiles(lag):
+    return (f'p50 {lag["p50"] / 1e3:.1f} ms, p99 {lag["p99"] / 1e3:.1f} ms, '
+            f'p99.9 {lag["p999"] / 1e3:.1f} ms')
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
     parser.add_argument('--build', default='build-release')
@@ -110,9 +115,10 @@ def main():
             rate = r.load(node, o.seconds, extra)
             time.sleep(1)
             status = r.status(url)
-            lag, events = status['lag_us'], status['applier']['events'] - before
-            row(f'lag at {name} ({rate:,.0f} commands/s), from decision to visibility',
-                f'p50 {lag["p50"] / 1e3:.1f} ms, p99 {lag["p99"] / 1e3:.1f} ms')
+            events = status['applier']['events'] - before
+            row(f'lag at {name} ({rate:,.0f} commands/s), from commit to visibility',
+                percentiles(status['commit_lag_us']))
+            row('the same from decision to visibility', percentiles(status['lag_us']))
             row('the node\'s answers to its clients meanwhile', r.answers)
             used = sorted(((ns - cpu.get(thread, 0)) / max(events, 1), thread)
                           for thread, ns in r.cpu_ns(replica.pid).items())

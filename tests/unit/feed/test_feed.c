@@ -199,6 +199,14 @@ static atomic_ullong committed;
 
 static uint64_t commit_index(void *arg) { return atomic_load(&committed); }
 
+static uint32_t commit_times(void *arg, uint64_t from, uint64_t upto, struct commit_moment *moments,
+                             uint32_t max) {
+    if (from > 12 || max < 2) return 0;
+    moments[0] = (struct commit_moment){4, 0};
+    moments[1] = (struct commit_moment){12, clock_unix_ms() - 5000};
+    return 2;
+}
+
 static struct feed *feed_up(const char *name) {
     static char listen[64], notify[64];
     char error[256] = "";
@@ -207,7 +215,7 @@ static struct feed *feed_up(const char *name) {
     const struct feed_options options = {.listen = listen, .notify = notify,
                                          .cluster_id = "0123456789abcdef0123456789abcdef",
                                          .node_id = 7, .shards_count = 2};
-    const struct feed_source source = {storage, commit_index, NULL};
+    const struct feed_source source = {storage, commit_index, commit_times, NULL};
     struct feed *f = feed_open(&options, error, sizeof error);
     if (!f) fail_msg("%s", error);
     feed_add(f, SHARD, &source);
@@ -235,6 +243,16 @@ static void a_pull_waits_for_a_commit(void **state) {
     assert_int_equal(p.code, RESULT_OK);
     assert_int_equal(p.next, 11);
     assert_int_equal(p.commit, 10);
+    struct feed_times times = {.rest = p.times, .now_ms = p.now_ms};
+    uint64_t upto;
+    int64_t ms;
+    assert_true(feed_times_next(&times, &upto, &ms));
+    assert_int_equal(upto, 4);
+    assert_int_equal(ms, 0);
+    assert_true(feed_times_next(&times, &upto, &ms));
+    assert_int_equal(upto, 12);
+    assert_true(ms > 0 && ms <= p.now_ms - 5000);
+    assert_false(feed_times_next(&times, &upto, &ms));
     nng_msg_free(reply);
     p = answer_to(f, feed_pull_message(SHARD, 11, 20, 1 << 20), &reply); /* nothing comes */
     assert_int_equal(p.code, RESULT_OK);

@@ -74,7 +74,7 @@ static struct feed *feed_up(const char *name, const char *cluster_id) {
     snprintf(listen, sizeof listen, "inproc://feed-log-%s", name);
     const struct feed_options options = {.listen = listen, .cluster_id = cluster_id, .node_id = 7,
                                          .shards_count = 2};
-    const struct feed_source source = {storage, commit_index, NULL};
+    const struct feed_source source = {storage, commit_index, NULL, NULL};
     struct feed *f = feed_open(&options, error, sizeof error);
     if (!f) fail_msg("%s", error);
     feed_add(f, SHARD, &source);
