@@ -4,6 +4,7 @@
  *   workload.c  orders at their stages of life; which command comes next; checking of answers
  *   closed.c    closed loops: batches (asynchronous), concurrent single callers, reads
  *   open.c      open loop: a fixed rate, latency measured from the intended moment
+ *   queries.c   queries to replicas
  *   report.c    text, JSON, plot */
 #ifndef JUMUN_BENCH_H
 #define JUMUN_BENCH_H
@@ -14,7 +15,13 @@
 #include "clients/sdk/jumun.h"
 #include "engine/base/histogram.h"
 
-enum bench_mode { BENCH_BATCH = 1, BENCH_CALLERS = 2, BENCH_READS = 3, BENCH_OPEN = 4 };
+enum bench_mode {
+    BENCH_BATCH = 1,
+    BENCH_CALLERS = 2,
+    BENCH_READS = 3,
+    BENCH_OPEN = 4,
+    BENCH_QUERIES = 5
+};
 
 /* The life of an order, as the load plays it. */
 enum { LIFE_STEPS = 6 }; /* place, pay, accept, assign_rider, pick_up, deliver */
@@ -35,6 +42,8 @@ struct bench_options {
     double seconds, warmup_seconds;
     uint64_t prefill;            /* orders placed first and left alive */
     bool json, quiet;
+    const char *replicas;        /* mode queries: addresses, comma-separated */
+    const char *query, *fields;  /* and what is asked; fields NULL = whole orders */
     const char *plot;            /* PNG to write with gnuplot; NULL = none */
 };
 
@@ -99,6 +108,8 @@ int bench_prefill(struct bench *b);
 int bench_run_batch(struct bench *b);
 int bench_run_callers(struct bench *b);
 int bench_run_open(struct bench *b);
+int bench_run_queries(struct bench *b); /* or 3: no replica answered */
+bool bench_query_is_known(const char *name);
 void bench_sample(struct bench *b); /* one point of the series */
 void bench_wait(struct bench *b, double seconds);
 

@@ -16,26 +16,37 @@ static const char doc[] =
     "  callers  closed loop: --callers threads of one client, one command each at a time\n"
     "  reads    closed loop: orders read by key (get), batched\n"
     "  open     open loop: --rate commands a second, whether or not answers come; latency counts "
-    "from the intended moment (no coordinated omission)\n\n"
+    "from the intended moment (no coordinated omission)\n"
+    "  queries  --query to query replicas (--replica): closed loop with --callers queries in "
+    "flight, or, with --rate, open loop. They go out in messages of up to --batch, --in-flight of "
+    "them at a time\n\n"
     "Examples:\n"
     "  jumun-bench --batch 128 --in-flight 32\n"
     "  jumun-bench --mode callers --callers 64\n"
-    "  jumun-bench --mode open --rate 200000 --plot load.png\n\n"
+    "  jumun-bench --mode open --rate 200000 --plot load.png\n"
+    "  jumun-bench --mode queries --query board --callers 256 --rate 5000\n\n"
     "Exit status: 0 done, 1 an answer was wrong or commands failed, 2 usage, 3 no connection.";
 
 enum { OPT_BATCH = 256, OPT_IN_FLIGHT, OPT_CALLERS, OPT_LIVE, OPT_STORES, OPT_LINES, OPT_RATE,
-       OPT_WARMUP, OPT_PREFILL, OPT_JSON, OPT_PLOT, OPT_TIMEOUT, OPT_QUEUE };
+       OPT_WARMUP, OPT_PREFILL, OPT_JSON, OPT_PLOT, OPT_TIMEOUT, OPT_QUEUE,
+       OPT_REPLICA, OPT_QUERY, OPT_FIELDS };
 
 static const struct argp_option options[] = {
     {"endpoint", 'e', "URL", 0,
      "Node to load (default tcp://127.0.0.1:7400, or $JUMUN_ENDPOINT)", 0},
-    {"mode", 'm', "MODE", 0, "batch, callers, reads or open", 0},
+    {"mode", 'm', "MODE", 0, "batch, callers, reads, open or queries", 0},
+    {"replica", OPT_REPLICA, "URL,...", 0, "Replicas, mode queries (default "
+     "tcp://127.0.0.1:7500, or $JUMUN_REPLICA)", 0},
     {"seconds", 's', "N", 0, "Measured time (default 10)", 0},
     {"warmup", OPT_WARMUP, "N", 0, "Seconds before it (default 2)", 0},
     {"batch", OPT_BATCH, "N", 0, "Commands a message at most (default 128)", 1},
     {"in-flight", OPT_IN_FLIGHT, "N", 0, "Messages in flight, all shards, 1 to 64 (default 16)", 1},
-    {"callers", OPT_CALLERS, "N", 0, "Threads in mode callers (default 64)", 1},
-    {"rate", OPT_RATE, "N", 0, "Commands a second in mode open", 1},
+    {"callers", OPT_CALLERS, "N", 0, "Threads in mode callers, queries in flight in mode queries "
+     "(default 64)", 1},
+    {"rate", OPT_RATE, "N", 0, "Commands a second in mode open, queries in mode queries", 1},
+    {"query", OPT_QUERY, "KIND", 0, "get, multi-get (128 orders), board (of a store), customer "
+     "(its orders) or state (orders in one); lists of up to 50 rows (default get)", 1},
+    {"fields", OPT_FIELDS, "NAME,...", 0, "Only these of each order (default: whole orders)", 1},
     {"timeout-ms", OPT_TIMEOUT, "N", 0, "Patience of a command, with retries (default 10000)", 1},
     {"queue", OPT_QUEUE, "N", 0, "Commands waiting in the client, per shard (default 1048576)", 1},
     {"live", OPT_LIVE, "N", 0, "Orders alive at a time (default 100000)", 2},
@@ -70,7 +81,8 @@ static enum bench_mode mode_of(const char *arg, struct argp_state *state) {
     if (!strcmp(arg, "callers")) return BENCH_CALLERS;
     if (!strcmp(arg, "reads")) return BENCH_READS;
     if (!strcmp(arg, "open")) return BENCH_OPEN;
-    argp_error(state, "unknown mode \"%s\": batch, callers, reads or open", arg);
+    if (!strcmp(arg, "queries")) return BENCH_QUERIES;
+    argp_error(state, "unknown mode \"%s\": batch, callers, reads, open or queries", arg);
     return BENCH_BATCH;
 }
 
@@ -92,11 +104,15 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
     case OPT_STORES: o->stores = (uint32_t)number(arg, 1, 256, "stores", state); break;
     case OPT_LINES: o->lines = (uint32_t)number(arg, 1, 64, "lines", state); break;
     case OPT_PREFILL: o->prefill = number(arg, 1, 1000000000, "prefill", state); break;
+    case OPT_REPLICA: o->replicas = arg; break;
+    case OPT_QUERY: o->query = arg; break;
+    case OPT_FIELDS: o->fields = arg; break;
     case OPT_JSON: o->json = true; break;
     case OPT_PLOT: o->plot = arg; break;
     case ARGP_KEY_ARG: argp_error(state, "unexpected argument \"%s\"", arg); break;
     case ARGP_KEY_END:
         if (o->mode == BENCH_OPEN && o->rate == 0) argp_error(state, "mode open needs --rate");
+        if (!bench_query_is_known(o->query)) argp_error(state, "unknown query \"%s\"", o->query);
         break;
     default: return ARGP_ERR_UNKNOWN;
     }
@@ -131,6 +147,7 @@ static int connect_client(struct bench *b) {
 }
 
 static int run(struct bench *b) {
+    if (b->options.mode == BENCH_QUERIES) return bench_run_queries(b);
     int failed = bench_prefill(b);
     if (failed) return failed;
     switch (b->options.mode) {
@@ -142,9 +159,10 @@ static int run(struct bench *b) {
 
 int main(int argc, char **argv) {
     static struct bench b;
-    const char *endpoint = getenv("JUMUN_ENDPOINT");
+    const char *endpoint = getenv("JUMUN_ENDPOINT"), *replicas = getenv("JUMUN_REPLICA");
     b.options = (struct bench_options){
         .endpoint = endpoint ? endpoint : "tcp://127.0.0.1:7400", .mode = BENCH_BATCH,
+        .replicas = replicas ? replicas : "tcp://127.0.0.1:7500", .query = "get",
         .batch = 128, .in_flight = 16, .callers = 64, .live_orders = 100000, .stores = 256,
         .lines = 3, .seconds = 10, .warmup_seconds = 2, .timeout_ms = 10000, .queue = 1u << 20};
     argp_err_exit_status = 2;
@@ -154,12 +172,12 @@ int main(int argc, char **argv) {
         fprintf(stderr, "jumun-bench: no memory for %u orders\n", b.options.live_orders);
         return 1;
     }
-    int status = connect_client(&b);
+    int status = b.options.mode == BENCH_QUERIES ? 0 : connect_client(&b);
     if (status == 0) {
         status = run(&b);
         for (int i = 0; i < BENCH_STRIPES; i++) histogram_add(&b.latency, &b.stripes[i].h);
-        bench_report(&b, stdout);
-        if (b.options.plot && bench_plot(&b)) status = 1;
+        if (b.end_ns != 0) bench_report(&b, stdout);
+        if (b.end_ns != 0 && b.options.plot && bench_plot(&b)) status = 1;
         if (atomic_load(&b.wrong) || atomic_load(&b.failed)) status = 1;
     }
     if (b.client) jumun_close(b.client);

@@ -17,6 +17,7 @@ static const char *mode_name(enum bench_mode mode) {
     case BENCH_CALLERS: return "callers";
     case BENCH_READS: return "reads";
     case BENCH_OPEN: return "open";
+    case BENCH_QUERIES: return "queries";
     }
     return "unknown";
 }
@@ -58,9 +59,11 @@ void bench_report(const struct bench *b, FILE *out) {
     }
     double seconds = seconds_of(b);
     uint64_t done = histogram_count(&b->latency);
-    fprintf(out, "%s: %llu commands accepted in %.2f s: %.0f/s\n", mode_name(b->options.mode),
-            (unsigned long long)done, seconds, (double)done / seconds);
-    fprintf(out, "  latency (accepted)");
+    bool queries = b->options.mode == BENCH_QUERIES;
+    fprintf(out, "%s: %llu %s in %.2f s: %.0f/s\n", mode_name(b->options.mode),
+            (unsigned long long)done, queries ? "queries answered" : "commands accepted", seconds,
+            (double)done / seconds);
+    fprintf(out, "  latency (%s)", queries ? "answered" : "accepted");
     for (size_t i = 0; i < sizeof percentiles / sizeof *percentiles; i++)
         fprintf(out, "  %s %.2f ms", percentiles[i].name,
                 (double)histogram_percentile_ns(&b->latency, percentiles[i].of_100000) / 1e6);
