@@ -192,6 +192,13 @@ void feed_set_shards_count(struct feed *f, uint32_t shards_count) {
     atomic_store(&f->shards_count, shards_count);
 }
 
+void feed_set_active(struct feed *f, const uint8_t active[SHARDS_MAX / 8]) {
+    pthread_mutex_lock(&f->lock);
+    memcpy(f->active, active, sizeof f->active);
+    f->active_known = true;
+    pthread_mutex_unlock(&f->lock);
+}
+
 /* -- life -------------------------------------------------------------------------------------- */
 
 static bool open_sockets(struct feed *f, const struct feed_options *options, char *error,

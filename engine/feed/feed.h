@@ -63,6 +63,10 @@ bool feed_start(struct feed *feed, char *error, size_t error_bytes);
 /* How many shards new orders are spread over, from now on. Any thread. */
 void feed_set_shards_count(struct feed *feed, uint32_t shards_count);
 
+/* Bit = a shard that exists in the cluster; what exists nowhere was retired, and HELLO says so. Any
+ * thread. */
+void feed_set_active(struct feed *feed, const uint8_t active[SHARDS_MAX / 8]);
+
 /* The node holds this shard from now on. Any thread. */
 void feed_add(struct feed *feed, uint32_t shard, const struct feed_source *source);
 

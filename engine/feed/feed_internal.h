@@ -49,7 +49,9 @@ struct feed {
     struct responder *responder;
     struct feed_copies *snapshots; /* NULL = none */
     struct notifier *notifier; /* NULL = none */
-    pthread_mutex_t lock;      /* guards `shards` */
+    pthread_mutex_t lock;      /* guards `shards` and `active` */
+    uint8_t active[SHARDS_MAX / 8];
+    bool active_known;
     pthread_cond_t left;
     struct feed_shard shards[SHARDS_MAX + 1]; /* the last one: the meta group's, never served */
     uint32_t threads_count;

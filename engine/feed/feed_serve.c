@@ -74,7 +74,14 @@ static void serve_hello(struct feed_thread *t, struct feed_waiter *waiter) {
     msgpack_write_array(&w, 3);
     msgpack_write_uint(&w, FEED_VERSION);
     msgpack_write_uint(&w, RESULT_OK);
-    msgpack_write_map(&w, 6);
+    uint8_t active[SHARDS_MAX / 8];
+    pthread_mutex_lock(&f->lock);
+    bool active_known = f->active_known;
+    memcpy(active, f->active, sizeof active);
+    pthread_mutex_unlock(&f->lock);
+    msgpack_write_map(&w, active_known ? 7 : 6);
+    if (active_known) msgpack_write_text(&w, "active");
+    if (active_known) msgpack_write_bin(&w, active, sizeof active);
     msgpack_pair_text(&w, "cluster_id", f->cluster_id);
     msgpack_pair_uint(&w, "node_id", f->node_id);
     msgpack_pair_int(&w, "now_ms", clock_unix_ms());

@@ -221,7 +221,11 @@ static bool cluster_take_map(struct node *n, const struct cluster_topology *t, c
     node_free_maps(newer->older);
     newer->older = NULL;
     n->shards_count = newer->map.shards_count;
-    if (n->feed) feed_set_shards_count(n->feed, n->shards_count);
+    if (!n->feed) return true;
+    struct shard_view view;
+    cluster_fill_view(&view, t);
+    feed_set_active(n->feed, view.active);
+    feed_set_shards_count(n->feed, n->shards_count);
     return true;
 }
 

@@ -73,5 +73,7 @@ void node_feed_add(struct node *n, uint32_t shard, struct shard *s) {
 }
 
 bool node_feed_start(struct node *n, char *error, size_t error_bytes) {
-    return !n->feed || feed_start(n->feed, error, error_bytes);
+    if (!n->feed) return true;
+    if (n->view.version != 0) feed_set_active(n->feed, n->view.active);
+    return feed_start(n->feed, error, error_bytes);
 }

@@ -52,6 +52,9 @@ struct follower_options {
     void (*import_required)(void *arg, uint32_t shard, uint64_t from);
     /* A node answered; shards that nobody told of before have lanes now. */
     void (*identified)(void *arg, const char *cluster_id, uint32_t shards_count);
+    /* The same, whenever one did: shards that exist no more, as far as it knows, and that no node
+     * has. */
+    void (*retired)(void *arg, const bool retired[SHARDS_MAX]);
     void *arg;
 };
 

@@ -61,6 +61,11 @@ static void on_identified(void *arg, const char *cluster_id, uint32_t shards_cou
         log_info("following cluster %s, %u shards", cluster_id, shards_count);
 }
 
+static void on_retired(void *arg, const bool retired[SHARDS_MAX]) {
+    struct replica *r = arg;
+    for (uint32_t i = 0; i < SHARDS_MAX; i++) atomic_store(&r->shards[i].retired, retired[i]);
+}
+
 static void on_feed_request(void *arg, struct responder_slot *slot,
                             const struct feed_request *request) {
     struct replica *r = arg;
@@ -101,7 +106,10 @@ static void on_changed(void *arg, const struct fold_order *order) {
 
 static uint32_t age_ms(void *arg, uint32_t shard) {
     struct replica *r = arg;
-    int64_t fresh_ms = atomic_load(&r->shards[shard].fresh_ms);
+    const struct replica_shard *s = &r->shards[shard];
+    int64_t fresh_ms = atomic_load(&s->fresh_ms);
+    /* Nothing comes any more: what is here is all there is, unless some was known to be missing. */
+    if (atomic_load(&s->retired) && atomic_load(&s->index) >= atomic_load(&s->commit)) return 0;
     if (fresh_ms == 0) return ANSWER_AGE_UNKNOWN;
     int64_t age = clock_mono_ms() - fresh_ms;
     return age < 0 ? 0 : age > ANSWER_AGE_UNKNOWN ? ANSWER_AGE_UNKNOWN : (uint32_t)age;
@@ -153,6 +161,7 @@ static bool start_threads(struct replica *r, char *error, size_t error_bytes) {
                                        .offer = on_batch,
                                        .import_required = on_import_required,
                                        .identified = on_identified,
+                                       .retired = on_retired,
                                        .arg = r};
     snprintf(options.cluster_id, sizeof options.cluster_id, "%s", r->store->cluster_id);
     r->follower = follower_start(&options, error, error_bytes);

@@ -16,6 +16,7 @@
 struct replica_shard {
     atomic_bool followed;          /* a batch or a heartbeat has come */
     atomic_bool partial;           /* its rows may lack something: see `why` in the log */
+    atomic_bool retired;           /* its log has ended */
     atomic_llong fresh_ms;         /* last known to be up to date, monotonic; 0 = never */
     atomic_ullong index, commit;   /* applied; newest that the node told of */
     atomic_llong time_ms;          /* of the newest applied entry */

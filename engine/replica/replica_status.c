@@ -61,8 +61,12 @@ static void put_shard(struct replica *r, struct msgpack_writer *w, uint32_t shar
     put_uint(w, &map, "commit", atomic_load(&s->commit));
     uint64_t index = atomic_load(&s->index), commit = atomic_load(&s->commit);
     put_uint(w, &map, "lag_entries", commit > index ? commit - index : 0);
-    put_uint(w, &map, "age_ms", fresh_ms == 0 ? ANSWER_AGE_UNKNOWN
-                                              : (uint64_t)(clock_mono_ms() - fresh_ms));
+    bool ended = atomic_load(&s->retired) && index >= commit;
+    put_uint(w, &map, "age_ms", ended           ? 0
+                                : fresh_ms == 0 ? ANSWER_AGE_UNKNOWN
+                                                : (uint64_t)(clock_mono_ms() - fresh_ms));
+    map.pairs++;
+    msgpack_pair_bool(w, "retired", atomic_load(&s->retired));
     put_uint(w, &map, "time_ms", (uint64_t)atomic_load(&s->time_ms));
     map.pairs++;
     msgpack_pair_bool(w, "partial", atomic_load(&s->partial));

@@ -237,7 +237,7 @@ bool feed_hello_decode(struct bytes map, struct feed_hello *h) {
     msgpack_reader_init(&r, map.data, map.size);
     h->cluster_id[0] = 0;
     h->node_id = h->shards_count = h->shards_held = 0;
-    h->notify = (struct bytes){NULL, 0};
+    h->notify = h->active = (struct bytes){NULL, 0};
     if (msgpack_read_map(&r, &pairs) != MSGPACK_OK) return false;
     for (uint32_t n = 0; n < pairs; n++) {
         const void *name = NULL;
@@ -256,6 +256,9 @@ bool feed_hello_decode(struct bytes map, struct feed_hello *h) {
             h->shards_count = (uint32_t)need_uint(&i, UINT16_MAX);
         } else if (bytes_equal(key, bytes_of_text("notify"))) {
             h->notify = need_str(&i);
+        } else if (bytes_equal(key, bytes_of_text("active"))) {
+            h->active = need_bin(&i);
+            if (h->active.size != SHARDS_MAX / 8) h->active.size = 0;
         } else if (bytes_equal(key, bytes_of_text("shards"))) {
             if (!take_shards(&r, h)) return false;
             has_shards = true;

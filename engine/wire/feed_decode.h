@@ -62,6 +62,7 @@ struct feed_hello {
     uint64_t node_id;
     uint32_t shards_count;     /* that the newest orders are spread over */
     struct bytes notify;
+    struct bytes active;       /* SHARDS_MAX bits; size 0 = not told */
     struct feed_hello_shard *shards; /* the caller's, `shards_max` of them */
     uint32_t shards_held, shards_max;
 };

@@ -26,7 +26,8 @@
  *   HELLO           [{"cluster_id": str, "node_id": uint, "now_ms", "shards_count": uint,
  *                     "notify": str (endpoint of the notifications, "" = none),
  *                     "shards": [[shard, first, commit], ...]}]    first: the oldest entry from
- *                     which on the log is whole
+ *                     which on the log is whole. May have "active": bin, bit n % 8 of byte n / 8 =
+ *                     shard n exists; one that exists nowhere was retired: nothing comes any more
  *   PULL            [shard, from, next, commit, now_ms, payload, times]
  *                     next       ask for this index next (behind all that was sent or filtered)
  *                     commit     newest entry that may be read: next == commit + 1 = up to date

@@ -497,10 +497,69 @@ static void a_state_and_the_feed_equal_a_replay(void **state) {
     raw_close(&c);
 }
 
+/* The oldest age that an answer tells; *tokens = for how many shards it does. */
+static uint64_t oldest_age(const char *url, uint32_t *tokens) {
+    struct question q;
+    struct msgpack_writer *w = question(&q, 0, false);
+    msgpack_write_array(w, 1);
+    msgpack_write_uint(w, 100); /* ping */
+    struct answer a = ask(url, &q);
+    const msgpack_object_array *list = &a.items[3].via.array;
+    uint64_t oldest = 0;
+    for (uint32_t i = 0; i < list->size; i++) {
+        uint64_t age = list->ptr[i].via.array.ptr[2].via.u64;
+        if (age > oldest) oldest = age;
+    }
+    *tokens = list->size;
+    assert_int_equal(a.items[4].via.array.size, 0);
+    answer_free(&a);
+    return oldest;
+}
+
+/* Its log has ended: what the replica has is all there is, and does not grow old. Who is not told
+ * that it was retired knows only that no node has it. */
+static void a_retired_shard_does_not_grow_old(void **state) {
+    static const uint8_t active[SHARDS_MAX / 8] = {1};
+    struct raw_client c;
+    struct raw_id keys[2];
+    char url[64];
+    uint64_t version;
+    uint32_t tokens;
+    bool there[SHARDS] = {false};
+    raw_open(&c, node_url);
+    struct replica *r = replica_open("r1", "", url);
+    while (!there[0] || !there[1]) {
+        struct raw_id key = raw_key();
+        struct token token = noted(place(&c, &key, "store-1", 1));
+        keys[token.shard] = key;
+        there[token.shard] = true;
+    }
+    for (int i = 0; i < SHARDS; i++)
+        assert_int_equal(get_code(url, &keys[i], -PATIENCE_MS, newest[i], &version), OK);
+    int64_t until_ms = clock_mono_ms() + PATIENCE_MS;
+    feed_remove(node->feed, 1);
+    while (oldest_age(url, &tokens) < 1000) {
+        assert_true(clock_mono_ms() < until_ms);
+        usleep(10000);
+    }
+    feed_set_active(node->feed, active);
+    /* The other shard's age comes and goes with what its node tells it: once is enough. */
+    while (oldest_age(url, &tokens) >= 1000) {
+        assert_true(clock_mono_ms() < until_ms);
+        usleep(10000);
+    }
+    assert_int_equal(tokens, SHARDS);
+    for (int i = 0; i < SHARDS; i++)
+        assert_int_equal(get_code(url, &keys[i], -PATIENCE_MS, newest[i], &version), OK);
+    replica_stop(r, false);
+    raw_close(&c);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(a_write_is_read_back, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_replica_takes_no_commands, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_retired_shard_does_not_grow_old, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_watcher_misses_nothing, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_copy_and_the_feed_equal_a_replay, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_state_and_the_feed_equal_a_replay, set_up, tear_down),
