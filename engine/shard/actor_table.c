@@ -108,36 +108,28 @@ static uint32_t index_guess(const struct actor_index *index, uint32_t tag) {
     return index->entries[i].slot;
 }
 
-uint32_t actor_table_prefetch_index(const struct actor_table *t, const struct id128 *key) {
-    uint32_t tag = hash_tag(key_hash(key));
-    __builtin_prefetch(&t->index.entries[index_home(&t->index, tag)]);
-    if (t->old.entries) __builtin_prefetch(&t->old.entries[index_home(&t->old, tag)]);
-    return tag;
-}
-
-uint32_t actor_table_prefetch_slot(const struct actor_table *t, uint32_t tag) {
-    uint32_t n = index_guess(&t->index, tag);
-    if (n == SLOT_NONE && t->old.entries) n = index_guess(&t->old, tag);
-    if (n != SLOT_NONE) __builtin_prefetch(actor_table_slot(t, n), 1);
-    return n;
-}
-
-void actor_table_prefetch_block(const struct actor_table *t, uint32_t n) {
-    if (n == SLOT_NONE) return;
-    const struct slot *slot = actor_table_slot(t, n);
-    const uint8_t *block = (const uint8_t *)slot->block;
-    if (!block) return;
-    uint32_t bytes = slot->capacity < 512 ? slot->capacity : 512;
-    for (uint32_t at = 0; at < bytes; at += 64) __builtin_prefetch(block + at, 1);
-}
-
 void actor_table_prefetch(const struct actor_table *t, const struct id128 *const *keys,
                           uint32_t count) {
-    uint32_t found[ACTOR_TABLE_PREFETCH_MAX]; /* tags, then slots */
+    uint32_t tags[ACTOR_TABLE_PREFETCH_MAX];
+    const struct slot *slots[ACTOR_TABLE_PREFETCH_MAX];
     require(count <= ACTOR_TABLE_PREFETCH_MAX);
-    for (uint32_t i = 0; i < count; i++) found[i] = actor_table_prefetch_index(t, keys[i]);
-    for (uint32_t i = 0; i < count; i++) found[i] = actor_table_prefetch_slot(t, found[i]);
-    for (uint32_t i = 0; i < count; i++) actor_table_prefetch_block(t, found[i]);
+    for (uint32_t i = 0; i < count; i++) {
+        tags[i] = hash_tag(key_hash(keys[i]));
+        __builtin_prefetch(&t->index.entries[index_home(&t->index, tags[i])]);
+        if (t->old.entries) __builtin_prefetch(&t->old.entries[index_home(&t->old, tags[i])]);
+    }
+    for (uint32_t i = 0; i < count; i++) {
+        uint32_t n = index_guess(&t->index, tags[i]);
+        if (n == SLOT_NONE && t->old.entries) n = index_guess(&t->old, tags[i]);
+        slots[i] = n == SLOT_NONE ? NULL : actor_table_slot(t, n);
+        if (slots[i]) __builtin_prefetch(slots[i]);
+    }
+    for (uint32_t i = 0; i < count; i++) {
+        if (!slots[i] || !slots[i]->block) continue;
+        const uint8_t *block = (const uint8_t *)slots[i]->block;
+        uint32_t bytes = slots[i]->capacity < 512 ? slots[i]->capacity : 512;
+        for (uint32_t at = 0; at < bytes; at += 64) __builtin_prefetch(block + at, 1);
+    }
 }
 
 /* Moves whole clusters only: what is left of `old` must stay reachable from its home, and a cluster

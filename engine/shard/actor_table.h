@@ -64,13 +64,6 @@ enum { ACTOR_TABLE_PREFETCH_MAX = 64 };
 void actor_table_prefetch(const struct actor_table *t, const struct id128 *const *keys,
                           uint32_t count);
 
-/* The same for one key, in three steps with other work between them: each step looks at what the
- * one before it has asked for. The tag of the first goes into the second, its slot (SLOT_NONE:
- * there is none) into the third. Hints only: what changes in between does not matter. */
-uint32_t actor_table_prefetch_index(const struct actor_table *t, const struct id128 *key);
-uint32_t actor_table_prefetch_slot(const struct actor_table *t, uint32_t tag);
-void actor_table_prefetch_block(const struct actor_table *t, uint32_t slot);
-
 /* A new slot with a zeroed block of at least `bytes` that holds kind and key (bytes = head only).
  * The key must not be there. SLOT_NONE without memory. */
 uint32_t actor_table_add(struct actor_table *t, uint8_t kind, const struct id128 *key,

@@ -185,7 +185,7 @@ static uint32_t send_messages(struct shard *s, int64_t *next_ms) {
 }
 
 /* Something is due or waits, and no round can do anything about it. */
-static bool is_blocked(struct shard *s) {
+static bool is_blocked(const struct shard *s) {
     uint32_t slot;
     int64_t deadline_ms = timer_heap_first(&s->timers, &slot);
     return s->phase == SHARD_SERVING &&

@@ -88,9 +88,6 @@ static uint32_t checkpoint_fill(struct shard *s, int64_t *next_ms) {
             if (d->since_ms + age < *next_ms) *next_ms = d->since_ms + age;
             break;
         }
-        if (r->count > 16)
-            __builtin_prefetch(actor_table_slot(
-                &s->table, r->items[(r->head + 16) & (r->capacity - 1)].slot), 1);
         if (r->count > 8) {
             uint32_t ahead = r->items[(r->head + 8) & (r->capacity - 1)].slot;
             const char *block = (const char *)actor_table_slot(&s->table, ahead)->block;
@@ -248,7 +245,7 @@ void shard_on_checkpointed(struct shard *s, const struct storage_event *event) {
         if (slot->block && slot->block->flags & ACTOR_RETIRED && !item->remove) {
             shard_mark_dirty(s, w->slots[i], s->applied_index + 1);
         } else if (item->remove && !(slot->flags & SLOT_DIRTY)) {
-            timer_heap_remove(&s->timers, w->slots[i]);
+            timer_heap_set(&s->timers, w->slots[i], 0);
             actor_table_remove(&s->table, w->slots[i]);
         } else {
             shard_evict_if_idle(s, w->slots[i]);

@@ -139,7 +139,7 @@ static void evict(struct shard *s, uint32_t number) {
     struct slot *slot = actor_table_slot(&s->table, number);
     int64_t birth = routing_birth_ms(&slot->block->key);
     if (birth > s->unloaded_birth_max_ms) s->unloaded_birth_max_ms = birth;
-    timer_heap_remove(&s->timers, number);
+    timer_heap_set(&s->timers, number, 0);
     actor_table_remove(&s->table, number);
     s->stats.evictions++;
 }

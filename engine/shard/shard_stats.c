@@ -62,7 +62,7 @@ static void gather(struct shard *s) {
     t->limbo_entries = s->limbo_entries;
     t->parked_commands = s->parked_count;
     t->dirty_actors = s->dirty.count + s->dirty_stores_count;
-    t->timers_pending = timer_heap_count(&s->timers);
+    t->timers_pending = s->timers.count;
     t->commit_index = s->commit_index;
     t->applied_index = s->applied_index;
     t->checkpoint_index = s->checkpoint_index;

@@ -315,36 +315,12 @@ static uint32_t turn_timers(struct shard *s) {
     return fired;
 }
 
-/* What a part's commands will touch, asked for while the ones before them are decided. */
-enum { AHEAD_BLOCK = 4, AHEAD_SLOT = 8, AHEAD_INDEX = 12, AHEAD_RING = 16 };
-
-struct turn_ahead {
-    uint32_t from;             /* nothing before it has been asked for */
-    uint32_t found[AHEAD_RING]; /* of a command: its tag, then its slot */
-};
-
-static void ahead_look(struct shard *s, const struct request_part *part, struct turn_ahead *a,
-                       uint32_t i) {
-    uint32_t index = i + AHEAD_INDEX, slot = i + AHEAD_SLOT, block = i + AHEAD_BLOCK;
-    if (index < part->count) {
-        const struct command *c = &part->request->commands[request_part_position(part, index)];
-        a->found[index % AHEAD_RING] = actor_table_prefetch_index(&s->table, &c->subject);
-    }
-    if (slot >= a->from && slot < part->count) {
-        uint32_t *found = &a->found[slot % AHEAD_RING];
-        *found = actor_table_prefetch_slot(&s->table, *found);
-    }
-    if (block >= a->from && block < part->count) {
-        actor_table_prefetch_block(&s->table, a->found[block % AHEAD_RING]);
-        timer_heap_prefetch(&s->timers, a->found[block % AHEAD_RING]);
-    }
-}
-
-/* In front of the first command: all that the first ones need, one step after the other. */
-static void ahead_begin(struct shard *s, const struct request_part *part, struct turn_ahead *a,
-                        uint32_t from) {
-    a->from = from;
-    for (uint32_t i = 0; i < AHEAD_INDEX; i++) ahead_look(s, part, a, from - AHEAD_INDEX + i);
+static void prefetch_orders(struct shard *s, const struct request_part *part, uint32_t from) {
+    const struct id128 *keys[ACTOR_TABLE_PREFETCH_MAX];
+    uint32_t count = 0;
+    for (uint32_t i = from; i < part->count && count < ACTOR_TABLE_PREFETCH_MAX; i++)
+        keys[count++] = &part->request->commands[request_part_position(part, i)].subject;
+    actor_table_prefetch(&s->table, keys, count);
 }
 
 static uint32_t turn_mailbox(struct shard *s) {
@@ -363,10 +339,8 @@ static uint32_t turn_mailbox(struct shard *s) {
         /* A part is decided in one go when it fits, and that is what a turn is sized for; a part
          * that does not fit any more goes on in the next turn where it stopped. */
         uint32_t i = s->part_position;
-        struct turn_ahead ahead;
-        ahead_begin(s, part, &ahead, i);
         for (; i < part->count && shard_turn_has_room(s); i++) {
-            ahead_look(s, part, &ahead, i);
+            if (i % ACTOR_TABLE_PREFETCH_MAX == 0) prefetch_orders(s, part, i);
             uint32_t position = request_part_position(part, i);
             bool last = i + 1 == part->count;
             if (last) {

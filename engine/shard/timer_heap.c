@@ -70,67 +70,41 @@ bool timer_heap_build(struct timer_heap *h) {
         const struct actor *a = actor_table_slot(t, n)->block;
         if (!a || a->kind != ACTOR_ORDER || a->next_deadline_ms == 0) continue;
         h->count++;
-        heap_place(h, h->count,
-                   (struct timer_entry){.deadline_ms = a->next_deadline_ms, .slot = n});
+        heap_place(h, h->count, (struct timer_entry){a->next_deadline_ms, n});
     }
     if (h->count < 2) return true;
     for (uint32_t p = heap_parent(h->count); p >= 1; p--) heap_down(h, p, h->entries[p]);
     return true;
 }
 
-void timer_heap_remove(struct timer_heap *h, uint32_t slot) {
-    struct slot *s = actor_table_slot(h->table, slot);
-    uint32_t position = s->timer_position;
-    if (position == 0) return;
-    if (h->entries[position].later_ms == TIMER_ENDED) h->ended--;
-    s->timer_position = 0;
-    struct timer_entry last = h->entries[h->count--];
-    if (position > h->count) return;
-    if (position > 1 && last.deadline_ms < h->entries[heap_parent(position)].deadline_ms)
-        heap_up(h, position, last);
-    else
-        heap_down(h, position, last);
-}
-
-/* Notes that the deadline has ended, or moved to later. False if the entry cannot say so. */
-static bool heap_note(struct timer_heap *h, struct timer_entry *entry, int64_t deadline_ms) {
-    if (deadline_ms != 0 && (deadline_ms < entry->deadline_ms ||
-                             deadline_ms - entry->deadline_ms >= TIMER_ENDED))
-        return false;
-    bool had_ended = entry->later_ms == TIMER_ENDED;
-    entry->later_ms =
-        deadline_ms == 0 ? TIMER_ENDED : (uint32_t)(deadline_ms - entry->deadline_ms);
-    h->ended += (uint32_t)(deadline_ms == 0) - (uint32_t)had_ended;
-    return true;
-}
-
 void timer_heap_set(struct timer_heap *h, uint32_t slot, int64_t deadline_ms) {
     struct slot *s = actor_table_slot(h->table, slot);
     uint32_t position = s->timer_position;
-    struct timer_entry entry = {.deadline_ms = deadline_ms, .slot = slot};
-    if (position == 0) {
-        if (deadline_ms == 0) return;
-        require(h->count + 1 < h->capacity);
-        heap_up(h, ++h->count, entry);
-    } else if (!heap_note(h, &h->entries[position], deadline_ms)) {
-        if (h->entries[position].later_ms == TIMER_ENDED) h->ended--;
-        if (deadline_ms < h->entries[position].deadline_ms) heap_up(h, position, entry);
-        else heap_down(h, position, entry);
+    if (position != 0) {
+        if (h->entries[position].deadline_ms == deadline_ms) return;
+        if (deadline_ms != 0) {
+            bool earlier = deadline_ms < h->entries[position].deadline_ms;
+            struct timer_entry moved = {deadline_ms, slot};
+            if (earlier) heap_up(h, position, moved);
+            else heap_down(h, position, moved);
+            return;
+        }
+        s->timer_position = 0;
+        struct timer_entry last = h->entries[h->count--];
+        if (position > h->count) return;
+        if (position > 1 && last.deadline_ms < h->entries[heap_parent(position)].deadline_ms)
+            heap_up(h, position, last);
+        else
+            heap_down(h, position, last);
+        return;
     }
+    if (deadline_ms == 0) return;
+    require(h->count + 1 < h->capacity);
+    heap_up(h, ++h->count, (struct timer_entry){deadline_ms, slot});
 }
 
-int64_t timer_heap_first(struct timer_heap *h, uint32_t *slot) {
-    while (h->count > 0) {
-        struct timer_entry first = h->entries[1];
-        *slot = first.slot;
-        if (first.later_ms == 0) return first.deadline_ms;
-        if (first.later_ms == TIMER_ENDED) {
-            timer_heap_remove(h, first.slot);
-            continue;
-        }
-        first.deadline_ms += first.later_ms;
-        first.later_ms = 0;
-        heap_down(h, 1, first);
-    }
-    return 0;
+int64_t timer_heap_first(const struct timer_heap *h, uint32_t *slot) {
+    if (h->count == 0) return 0;
+    *slot = h->entries[1].slot;
+    return h->entries[1].deadline_ms;
 }

