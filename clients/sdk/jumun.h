@@ -241,8 +241,9 @@ typedef struct {
 } jumun_command;
 
 /* Called exactly once per submitted command, from a thread of the library. Must not block and must
- * not call synchronous functions; may submit. `value` is the msgpack answer of a read, valid during
- * the call, NULL otherwise. */
+ * not call synchronous functions; may submit: that leaves once the callbacks of all answers that
+ * came together have run, or, if they take long, after about a millisecond of them. `value` is the
+ * msgpack answer of a read, valid during the call, NULL otherwise. */
 typedef void (*jumun_callback)(void *arg, const jumun_result *result, const void *value,
                                size_t value_bytes);
 
