@@ -70,6 +70,9 @@ static bool checkpoint_copy(struct shard *s, uint32_t number) {
 static int64_t checkpoint_age_ms(const struct shard *s) {
     if (s->draining) return 0;
     if (!s->options.peers || s->alone) return s->options.checkpoint_age_ms;
+    /* Only what is stored can leave memory. */
+    uint64_t bound = s->options.memory_bytes_max;
+    if (bound != 0 && s->memory.actor_bytes > bound) return s->options.checkpoint_age_ms;
     bool leads = s->phase == SHARD_SERVING;
     return s->options.checkpoint_age_ms *
            (leads ? CHECKPOINT_LEADER_AGES : CHECKPOINT_FOLLOWER_AGES);
