@@ -23,17 +23,18 @@ static _Thread_local struct gathering *gathering_open;
 static void lane_push_chain(struct lane *lane, struct call *newest, struct call *oldest,
                             uint32_t count);
 
+/* Out of the gathering first: pushing may take the lane's role, whose holder ends calls that have
+ * run out of time, and what their callbacks submit is kept in this very gathering. */
 static void gathering_push(struct gathering *g, uint32_t i) {
-    if (g->lanes[i].count > 0)
-        lane_push_chain(g->lanes[i].lane, g->lanes[i].newest, g->lanes[i].oldest,
-                        g->lanes[i].count);
+    struct call *newest = g->lanes[i].newest, *oldest = g->lanes[i].oldest;
+    uint32_t count = g->lanes[i].count;
     g->lanes[i].newest = g->lanes[i].oldest = NULL;
     g->lanes[i].count = 0;
+    if (count > 0) lane_push_chain(g->lanes[i].lane, newest, oldest, count);
 }
 
 static void gathering_push_all(struct gathering *g) {
-    for (uint32_t i = 0; i < g->lanes_count; i++) gathering_push(g, i);
-    g->lanes_count = 0;
+    while (g->lanes_count > 0) gathering_push(g, --g->lanes_count);
 }
 
 static void gathering_keep(struct gathering *g, struct lane *lane, struct call *call) {

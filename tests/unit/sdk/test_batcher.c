@@ -13,6 +13,7 @@
 
 #include "actors/result_codes.h"
 #include "clients/sdk/batcher.h"
+#include "clients/sdk/client.h"
 #include "tests/unit/sdk/fake_engine.h"
 
 enum { LOG_MAX = 4096 };
@@ -341,6 +342,50 @@ static void test_a_callback_may_submit(void **state) {
     fake_engine_stop(e);
 }
 
+/* Calls run out of time in the middle of the pushes of what callbacks submit, and their callbacks
+ * submit as well: none is lost, none ends twice. */
+enum { CHAINS = 64, CHAIN_CALLS = 100 };
+
+static void chain_on(void *arg, const jumun_result *result, const void *value,
+                     size_t value_bytes) {
+    uintptr_t left = (uintptr_t)arg;
+    jumun_command command = {.kind = JUMUN_MARK_READY, .order = jumun_key_new()};
+    /* The clock's tick, at the moment at which this thread takes it up. */
+    struct lane *lane = atomic_load(&chain_client->router.lanes[0]);
+    if (lane) atomic_store(&lane->tick, true);
+    if (left > 0)
+        assert_int_equal(jumun_submit(chain_client, &command, chain_on, (void *)(left - 1)),
+                         JUMUN_OK);
+    atomic_fetch_add(&ended, 1);
+}
+
+/* Most of those refused wait for their retry until their time is over. */
+static void refuse_half(void *arg, struct fake_message *m) {
+    for (uint32_t i = 0; i < m->count; i++)
+        m->codes[i] = (m->number + i) % 2 ? RESULT_OVERLOADED : 0;
+}
+
+static void test_callbacks_submit_while_calls_run_out_of_time(void **state) {
+    for (uint32_t batch = 1; batch <= 8; batch *= 8) {
+        atomic_store(&ended, 0);
+        struct fake_engine *e = fake_engine_start("b14", 1, refuse_half, NULL);
+        chain_client = open_client(
+            "b14", &(jumun_options){.batch_commands_max = batch, .timeout_ms = 6,
+                                    .messages_in_flight_max = LANE_MESSAGES_MAX,
+                                    .backoff_ms_min = 50, .backoff_ms_max = 50,
+                                    .circuit_failures = UINT32_MAX});
+        for (int i = 0; i < CHAINS; i++) {
+            jumun_command command = {.kind = JUMUN_MARK_READY, .order = jumun_key_new()};
+            assert_int_equal(jumun_submit(chain_client, &command, chain_on,
+                                          (void *)(uintptr_t)(CHAIN_CALLS - 1)), JUMUN_OK);
+        }
+        assert_true(await_ended(CHAINS * CHAIN_CALLS));
+        jumun_close(chain_client);
+        assert_int_equal(atomic_load(&ended), CHAINS * CHAIN_CALLS);
+        fake_engine_stop(e);
+    }
+}
+
 /* Of two shards: callbacks of commands to the first submit one each for the same order of the
  * second, under these ids. */
 enum { ECHOES = 50 };
@@ -490,6 +535,7 @@ int main(void) {
         cmocka_unit_test_setup(test_closing_before_there_is_a_map, setup),
         cmocka_unit_test_setup(test_a_callback_may_submit, setup),
         cmocka_unit_test_setup(test_what_callbacks_submit_travels_together, setup),
+        cmocka_unit_test_setup(test_callbacks_submit_while_calls_run_out_of_time, setup),
         cmocka_unit_test_setup(test_a_crowd_of_callers_shares_messages, setup),
         cmocka_unit_test_setup(test_a_crowd_survives_a_bad_day, setup),
     };
