@@ -109,12 +109,19 @@ void shard_note_giver(struct shard *s, uint64_t from, uint64_t term) {
     s->steward.giver_term = term;
 }
 
-/* Whoever gave the lead away had a reason that this leader does not know: it stops, or its disk is
- * full. It would have to give it away again, if it is not gone by then. */
-static bool must_rest(struct shard *s, const struct consensus_group *g) {
+/* Whether the giver has been away, or somebody else has led since: then it is given no rest. Looked
+ * at in each round, for once it is back there is nothing to be seen of it. */
+static void note_giver_away(struct shard *s, const struct consensus_group *g) {
     struct steward *w = &s->steward;
+    if (w->giver == 0 || s->phase != SHARD_SERVING) return;
     const struct consensus_server *m = member(g, w->giver);
     if (!m || !m->recent || w->giver_term + 1 != s->serving_term) w->giver = 0;
+}
+
+/* Whoever gave the lead away had a reason that this leader does not know: it stops, or its disk is
+ * full. It would have to give it away again, if it is not gone by then. */
+static bool must_rest(const struct shard *s) {
+    const struct steward *w = &s->steward;
     return w->giver != 0 && w->giver == w->placement.preferred &&
            s->mono_ms - s->serving_since_ms < GIVER_REST_MS;
 }
@@ -132,7 +139,7 @@ static void transfer_begin(struct shard *s, const struct consensus_group *g) {
     struct steward *w = &s->steward;
     if (s->mono_ms < w->next_transfer_ms || consensus_open_change(s->consensus) != 0) return;
     if (must_go(s, g)) w->target = best_target(s, g);
-    else if (preferred_waits(s, g) && !must_rest(s, g)) w->target = w->placement.preferred;
+    else if (preferred_waits(s, g) && !must_rest(s)) w->target = w->placement.preferred;
     if (w->target == 0) return;
     w->asked = false;
     w->pause_until_ms = s->mono_ms + PAUSE_MS_MAX;
@@ -237,6 +244,7 @@ void shard_steward(struct shard *s) {
     consensus_group(s->consensus, s->mono_ms, &group);
     note_blocked(s);
     note_silence(s, &group);
+    note_giver_away(s, &group);
     transfer_begin(s, &group);
     if (w->target == 0 && s->phase == SHARD_SERVING) change_step(s, &group);
 }
