@@ -125,7 +125,8 @@ static void storage_close(struct storage *base) {
     checkpoint_stop(s);
     loader_stop(s);
     /* Where it fails, an older program refuses what it could have read. */
-    if (!s->journal.file.open || s->journal.file.clear) vote_set_format(s, STORAGE_FORMAT);
+    bool whole = !s->journal.file.open || (s->journal.file.clear && !s->journal.broken);
+    if (whole) vote_set_format(s, STORAGE_FORMAT);
     storage_free(s);
 }
 
