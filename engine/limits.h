@@ -104,6 +104,8 @@
 #define FEED_BATCH_BYTES_MAX (2u << 20) /* payload of one answer; a larger entry comes alone */
 #define FEED_MOMENTS_MAX 32           /* times of commit that a batch tells */
 #define FEED_WAIT_MS_MAX 10000        /* a pull that finds nothing waits so long at most */
+#define FEED_FAR_ENTRIES 1024           /* a reader further back is catching up ... */
+#define FEED_FAR_MS 1000              /* ... and nobody hurries for so long after it */
 #define FEED_CONTEXTS 256             /* requests in the feed of a node at a time */
 #define FEED_REPLIES_BYTES_MAX (64u << 20) /* answers that consumers have not taken yet */
 #define QUERY_BATCH_MAX 1024          /* queries in one message */
@@ -132,7 +134,7 @@
 #define JOURNAL_FRAME_BYTES_MAX (4u << 20) /* ... one commit in it */
 #define LOG_APPLY_BYTES (2u << 20)     /* journalled records go into the log when so many wait */
 #define LOG_APPLY_MS 100                   /* ... or the first of them has waited so long */
-#define LOG_CACHED_BYTES (32ULL << 20) /* newest part of a log's file that stays in memory; ... */
+#define LOG_CACHED_BYTES (128ULL << 20) /* newest part of a log's file that stays in memory; ... */
 #define LOG_LET_GO_BYTES (4ULL << 20)  /* ... what lies before it leaves so much at a time */
 #define SEGMENT_BYTES_MAX (4ULL << 30)     /* a log segment is closed at this size ... */
 #define SEGMENT_MS_MAX 86400000LL          /* ... or at this age */
