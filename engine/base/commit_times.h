@@ -28,10 +28,10 @@ static inline void commit_times_note(struct commit_times *t, uint64_t last, int6
         return;
     }
     /* In front of the count: who still looks at the moment that goes sees by the count that it may
-     * be gone. */
+     * be gone: neither store may come before that of the count so far. */
     uint64_t at = count % COMMIT_TIMES_KEPT;
-    atomic_store_explicit(&t->ring[at].last, last, memory_order_relaxed);
-    atomic_store_explicit(&t->ring[at].ms, ms, memory_order_relaxed);
+    atomic_store_explicit(&t->ring[at].last, last, memory_order_release);
+    atomic_store_explicit(&t->ring[at].ms, ms, memory_order_release);
     atomic_store_explicit(&t->count, count + 1, memory_order_release);
 }
 

@@ -140,18 +140,31 @@ static void wait_for_more(struct feed_thread *t) {
     pthread_cond_timedwait(&t->wake, &t->lock, &until);
 }
 
+/* Who follows the end of the log is served in front of others; who reads all of it, a replica that
+ * is made anew above all, must not take the processor from those who write. */
+static void hurry_or_not(struct feed_thread *t) {
+    bool far = t->far_ms != 0 && clock_mono_ms() - t->far_ms < FEED_FAR_MS;
+    int nice = far ? 0 : t->feed->nice;
+    if (nice == t->nice) return;
+    t->nice = nice; /* also where it is refused */
+    if (!priority_set(nice) && !t->told_refusal) {
+        t->told_refusal = true;
+        if (t->position != 0) return;
+        log_info("not permitted to run the feed at nice %d (CAP_SYS_NICE, or LimitNICE= of the "
+                 "service): when this machine is busy replicas see changes later", nice);
+    }
+}
+
 static void *feed_main(void *arg) {
     struct feed_thread *t = arg;
     pthread_setname_np(pthread_self(), "feed");
-    if (t->feed->nice != 0 && !priority_set(t->feed->nice) && t->position == 0)
-        log_info("not permitted to run the feed at nice %d (CAP_SYS_NICE, or LimitNICE= of the "
-                 "service): when this machine is busy replicas see changes later", t->feed->nice);
     pthread_mutex_lock(&t->lock);
     while (!t->stop) {
         if (!t->incoming) wait_for_more(t);
         struct feed_waiter *incoming = t->incoming;
         t->incoming = NULL;
         pthread_mutex_unlock(&t->lock);
+        hurry_or_not(t);
         serve_all(t, incoming);
         feed_notify(t);
         pthread_mutex_lock(&t->lock);

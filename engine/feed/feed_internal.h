@@ -38,6 +38,9 @@ struct feed_thread {
     struct feed_waiter *waiters; /* its own from here on */
     uint8_t *buffer;           /* FEED_BATCH_ROOM_BYTES */
     int64_t moved_ms;          /* when something was last served, monotonic */
+    int64_t far_ms;            /* when somebody far back was last served; 0 = never */
+    int nice;                  /* what it runs at */
+    bool told_refusal;         /* that it may not run at what it was asked to */
     uint64_t notified[SHARDS_MAX + 1];
     uint64_t fault_index[SHARDS_MAX + 1]; /* a fault of the log that was told already */
 };

@@ -223,6 +223,7 @@ static void serve_entries(struct feed_thread *t, struct feed_waiter *waiter,
     t->moved_ms = clock_mono_ms();
     switch (feed_batch_read(source->storage, &waiter->request, range->last, t->buffer, &batch)) {
     case FEED_BATCH_DONE:
+        if (batch.next + FEED_FAR_ENTRIES <= range->last) t->far_ms = t->moved_ms;
         atomic_fetch_add_explicit(&t->feed->entries, batch.entries, memory_order_relaxed);
         reply_batch(t, waiter, source, batch.next, range->last, t->buffer, batch.bytes);
         break;
