@@ -12,7 +12,7 @@
 
 enum { END_ROUNDS_MAX = 60, END_ROUND_MS = 1000, END_PAUSE_MS = 20,
        END_ROUNDS_CLUSTER = 120, END_PROBES_MAX = 200, END_STORED_MS_MAX = 300000,
-       END_STORE_TRIES = 50 };
+       END_TRIES = 50 };
 
 /* For the report of a run that does not settle. */
 static void group_tell(const struct sim *sim, char *text, size_t bytes) {
@@ -107,8 +107,16 @@ static void end_bad_order(struct sim *sim, const struct sim_order *o, const char
              o->number, o->shard, order_state_name(o->state), o->version, what);
 }
 
+static uint64_t entries_count(const struct sim *sim) {
+    uint64_t count = 0;
+    for (uint32_t g = 0; g < sim->options.shards_count; g++) count += sim->audit[g].last;
+    return count;
+}
+
 static void end_order(struct sim *sim, struct sim_request *request, uint32_t i) {
     const struct result *r = &request->results[i];
+    sim->probe_again = entries_count(sim) != sim->settled;
+    if (sim->probe_again) return;
     const struct sim_order *o = &sim->orders[request->origin[i]->order];
     if (r->code == RESULT_ORDER_NOT_FOUND) {
         if (o->version > 0 && !o->retired) end_bad_order(sim, o, "it is gone");
@@ -139,12 +147,6 @@ static void end_order(struct sim *sim, struct sim_request *request, uint32_t i) 
 }
 
 /* -- stores ------------------------------------------------------------------------------------ */
-
-static uint64_t entries_count(const struct sim *sim) {
-    uint64_t count = 0;
-    for (uint32_t g = 0; g < sim->options.shards_count; g++) count += sim->audit[g].last;
-    return count;
-}
 
 static void end_store(struct sim *sim, struct sim_request *request, uint32_t i) {
     const struct result *r = &request->results[i];
@@ -222,9 +224,16 @@ static void probe_places(struct sim *sim) {
 
 static void probe_everything(struct sim *sim) {
     uint32_t orders = sim->orders_count;
-    for (uint32_t i = 0; i < orders && sim->verdict == SIM_OK; i++) {
+    for (uint32_t i = 0, tries = 0; i < orders && sim->verdict == SIM_OK;) {
+        sim->settled = entries_count(sim);
+        sim->probe_again = false;
         probe(sim, COMMAND_GET, i, 0, end_order);
+        if (sim->probe_again && ++tries > END_TRIES)
+            sim_fail(sim, SIM_LIVENESS, "at the end, the logs do not stand still");
+        if (sim->probe_again) continue; /* a deadline fired between the reading and the answer */
         if (i % 4 == 0) probe(sim, COMMAND_HISTORY, i, 0, NULL);
+        tries = 0;
+        i++;
     }
     /* Time goes on while orders and stores are asked for, and a deadline may fire: its news needs a
      * moment to reach the store. */
@@ -233,7 +242,7 @@ static void probe_everything(struct sim *sim) {
         sim->settled = entries_count(sim);
         sim->probe_again = false;
         if (sim->verdict == SIM_OK) probe(sim, COMMAND_STORE_GET, UINT32_MAX, i, end_store);
-        if (sim->probe_again && tries == END_STORE_TRIES)
+        if (sim->probe_again && tries == END_TRIES)
             sim_fail(sim, SIM_LIVENESS, "at the end, the logs do not stand still");
         if (sim->probe_again) continue;
         tries = 0;
