@@ -212,7 +212,7 @@ def overload(args):
     before = node.status()["memory"]["process_bytes"]
     rate = int(3 * capacity)
     result = bench(args, node, "--mode", "open", "--rate", rate, "--live", 400000,
-                   "--queue", 4096, "--timeout-ms", 100)
+                   "--queue", 1024, "--timeout-ms", 100)
     status = node.status()
     say(f"  overload: {result}")
     print(f"- Overload at 3 x ({rate:,}/s offered, {capacity:,.0f}/s taken in a closed loop): "

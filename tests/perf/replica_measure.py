@@ -1,23 +1,32 @@
 #!/usr/bin/env python3
 """Measures query replicas beside a node on this machine and prints a Markdown table.
 
-  replica_measure.py --build build-release [--seconds N] [--directory DIR] [--orders N]
+  replica_measure.py --build build-release [--seconds N] [--directory DIR] [--orders N] [--apart]
 
 The replica's lag from commit to visibility, and from decision to visibility, so with the node's way
 to its own disk, at a tenth of the node's load and at its full load, the node's answers beside it;
 the node's commands a second without and with two replicas; rebuild of all views from the log;
 batched and single gets at rest; restart. The load generator, node and replicas share the machine;
 figures mean little without the bare parts of the same hour (tests/perf/measure.py).
+
+--apart measures another thing only: what two replicas cost a node that need not share processors
+with them. Node and load generator stay on processor 0, both replicas on processor 1; three rounds
+without and with them in turn.
 """
 import argparse
 import json
 import os
 import re
 import shutil
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
+
+
+def on(processor):
+    return [] if processor is None else ['taskset', '-c', str(processor)]
 
 
 class Runner:
@@ -27,10 +36,10 @@ class Runner:
     def path(self, name):
         return os.path.join(self.build, name)
 
-    def start(self, name, arguments):
+    def start(self, name, arguments, processor=None):
         log = open(os.path.join(self.work, os.path.basename(name) + '.log'), 'ab')
-        process = subprocess.Popen([self.path(name)] + arguments, stdout=subprocess.PIPE,
-                                   stderr=log, text=True)
+        process = subprocess.Popen(on(processor) + [self.path(name)] + arguments,
+                                   stdout=subprocess.PIPE, stderr=log, text=True)
         line = process.stdout.readline()
         found = re.search(r'ready: (\S+)', line)
         if not found:
@@ -43,18 +52,18 @@ class Runner:
         process.wait(60)
         self.running.remove(process)
 
-    def run(self, name, arguments):
-        done = subprocess.run([self.path(name)] + arguments, capture_output=True, text=True,
-                              check=False)
+    def run(self, name, arguments, processor=None):
+        done = subprocess.run(on(processor) + [self.path(name)] + arguments, capture_output=True,
+                              text=True, check=False)
         if done.returncode != 0:
             sys.exit(f'{name} {" ".join(arguments)}: {done.stderr[-500:]}')
         return done.stdout
 
-    def replica(self, name, node):
+    def replica(self, name, node, processor=None):
         began = time.monotonic()
         process, url = self.start('engine/replica/jumun-replica', [
             '--data', os.path.join(self.work, name), '--nodes', node, '--listen',
-            'tcp://127.0.0.1:0', '--notify-listen', 'none'])
+            'tcp://127.0.0.1:0', '--notify-listen', 'none'], processor)
         return process, url, time.monotonic() - began
 
     def status(self, url):
@@ -63,9 +72,9 @@ class Runner:
     def gets(self, url, arguments):
         return json.loads(self.run('tests/perf/replica_bench', [url] + arguments))
 
-    def load(self, node, seconds, extra):
+    def load(self, node, seconds, extra, processor=None):
         out = self.run('clients/bench/jumun-bench', [
-            '--endpoint', node, '--seconds', str(seconds), '--json', '--quiet'] + extra)
+            '--endpoint', node, '--seconds', str(seconds), '--json', '--quiet'] + extra, processor)
         found = json.loads(out.strip().splitlines()[-1])
         self.answers = f'p50 {found["p50_us"] / 1e3:.1f} ms, p99 {found["p99_us"] / 1e3:.1f} ms'
         return float(found['commands_per_second'])
@@ -87,12 +96,36 @@ def percentiles(lag):
             f'p99.9 {lag["p999"] / 1e3:.1f} ms')
 
 
+def apart(r, o):
+    """What two replicas on a processor of their own cost the node."""
+    _, node = r.start('engine/node/jumund', [
+        '--data', os.path.join(r.work, 'node'), '--listen', 'tcp://127.0.0.1:0', '--no-pin',
+        '--shards', '1'], 0)
+    r.load(node, 2, [], 0)
+    rates = {'without': [], 'with two replicas': []}
+    for _ in range(3):
+        rates['without'].append(r.load(node, o.seconds, [], 0))
+        two = [r.replica(f'two-{i}', node, 1) for i in range(2)]
+        time.sleep(2)
+        rates['with two replicas'].append(r.load(node, o.seconds, [], 0))
+        for process, _, _ in two:
+            r.stop(process)
+    for what, measured in rates.items():
+        told = ', '.join(f'{rate:,.0f}' for rate in measured)
+        print(f'| node and load on one processor, {what} | '
+              f'{statistics.median(measured):,.0f} commands/s ({told}) |')
+    ratio = statistics.median(rates['with two replicas']) / statistics.median(rates['without'])
+    print(f'| with / without | {ratio:.2f} |')
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
     parser.add_argument('--build', default='build-release')
     parser.add_argument('--seconds', type=int, default=10)
     parser.add_argument('--orders', type=int, default=1000000)
     parser.add_argument('--directory', default='/var/tmp')
+    parser.add_argument('--apart', action='store_true',
+                        help='two replicas on a processor of their own, and only that')
     o = parser.parse_args()
     work = tempfile.mkdtemp(prefix='jumun-replica-measure-', dir=o.directory)
     r = Runner(os.path.abspath(o.build), work)
@@ -102,6 +135,9 @@ def main():
         rows.append((what, figure))
         print(f'| {what} | {figure} |', flush=True)
     try:
+        if o.apart:
+            apart(r, o)
+            return
         node_process, node = r.start('engine/node/jumund', [
             '--data', os.path.join(work, 'node'), '--listen', 'tcp://127.0.0.1:0'])
         alone = r.load(node, o.seconds, [])
