@@ -95,8 +95,10 @@ def test_play(data, work):
         check(False, 'play was never killed in the middle')
         return
     check(report['sent'] == 0, f'nothing is left: {report}')
-    check(orders_of(work / 'played') == orders_of(data), 'a play that was killed twice: each order '
-                                                         'once, and what it came to')
+    came, was = orders_of(work / 'played'), orders_of(data)
+    check(came == was, 'a play that was killed twice: each order once, and what it came to; '
+          f'{report}, missing: {list((was - came).items())[:5]}, '
+          f'too many: {list((came - was).items())[:5]}')
     shutil.rmtree(work / 'played')
 
 
