@@ -59,9 +59,19 @@ static void gathering_keep(struct gathering *g, struct lane *lane, struct call *
     if (++g->lanes[i].count >= lane->batch_max) gathering_push(g, i);
 }
 
+struct gathering *gathering_of(const struct lane_shared *shared) {
+    struct gathering *g = gathering_open;
+    while (g && g->shared != shared) g = g->outer;
+    return g;
+}
+
 bool gathering_begin(struct gathering *g, struct lane_shared *shared,
                      struct call_recycler *recycler) {
     if (!lane_shared_enter(shared)) return false;
+    /* A message that ends in the middle of another's end: what this thread submitted before goes
+     * before what its callbacks are about to submit. */
+    struct gathering *outer = gathering_of(shared);
+    if (outer) gathering_push_all(outer);
     g->shared = shared;
     g->recycler = recycler;
     g->outer = gathering_open;
@@ -74,15 +84,13 @@ void gathering_look(struct gathering *g, int64_t now_ns) {
     if (g->lanes_count > 0 && now_ns - g->begun_ns > GATHERING_NS) gathering_push_all(g);
 }
 
+/* Open until nothing is left: pushing may end other calls, and what their callbacks submit must not
+ * overtake what is still here. */
 void gathering_end(struct gathering *g) {
     require(gathering_open == g);
-    gathering_open = g->outer; /* pushing may end another message */
     gathering_push_all(g);
+    gathering_open = g->outer;
     lane_shared_leave(g->shared);
-}
-
-struct gathering *gathering_of(const struct lane_shared *shared) {
-    return gathering_open && gathering_open->shared == shared ? gathering_open : NULL;
 }
 
 bool lane_shared_enter(struct lane_shared *shared) {
@@ -129,11 +137,19 @@ static void lane_push_chain(struct lane *lane, struct call *newest, struct call 
         lane_run(lane);
 }
 
-void lane_push(struct lane *lane, struct call *call, uint32_t order_hash) {
+void lane_push_now(struct lane *lane, struct call *call, uint32_t order_hash) {
     call->order = order_hash == CALL_NO_ORDER ? CALL_NO_ORDER : order_hash % LANE_BUCKETS;
+    lane_push_chain(lane, call, call, 1);
+}
+
+void lane_push(struct lane *lane, struct call *call, uint32_t order_hash) {
     struct gathering *g = call->origin == CALL_FROM_POOL ? gathering_of(lane->shared) : NULL;
-    if (g) gathering_keep(g, lane, call);
-    else lane_push_chain(lane, call, call, 1);
+    if (!g) {
+        lane_push_now(lane, call, order_hash);
+        return;
+    }
+    call->order = order_hash == CALL_NO_ORDER ? CALL_NO_ORDER : order_hash % LANE_BUCKETS;
+    gathering_keep(g, lane, call);
 }
 
 /* -- the role ---------------------------------------------------------------------------------- */

@@ -146,6 +146,9 @@ int lane_admit(struct lane *lane, int64_t now_ns);
 /* Hands a call over, which was admitted. `order_hash` is any hash of the order, or CALL_NO_ORDER.
  * Any thread. */
 void lane_push(struct lane *lane, struct call *call, uint32_t order_hash);
+/* The same for a call that another thread submitted: it is not gathered with what the calling
+ * thread's callbacks submit, so that its submitter's next call cannot overtake it. */
+void lane_push_now(struct lane *lane, struct call *call, uint32_t order_hash);
 
 /* What the callbacks of one message submit, until all of them have run: one push for each lane
  * instead of one for each command, which would be several locked instructions, and new calls are

@@ -59,11 +59,14 @@ static struct lane *router_lane(struct shard_router *r, const struct shard_map *
     return atomic_load_explicit(&r->lanes[route->hash % shards], memory_order_acquire);
 }
 
+/* The low bits of the hash chose the shard; the high ones still tell its orders apart. */
+static uint32_t route_order(const struct call_route *route) {
+    return (uint32_t)(route->hash >> 32) & ~(1u << 31);
+}
+
 static void router_push_to_lane(struct shard_router *r, const struct shard_map *map,
                                 struct call *call) {
-    /* The low bits of the hash chose the shard; the high ones still tell its orders apart. */
-    uint32_t order = (uint32_t)(call->route.hash >> 32) & ~(1u << 31);
-    lane_push(router_lane(r, map, &call->route), call, order);
+    lane_push(router_lane(r, map, &call->route), call, route_order(&call->route));
 }
 
 static bool router_replace_map(struct shard_router *r, struct shard_map *map) {
@@ -79,7 +82,10 @@ static bool router_replace_map(struct shard_router *r, struct shard_map *map) {
         return true;
     }
     struct call *call;
-    while ((call = call_list_pop(&r->unrouted))) router_push_to_lane(r, map, call);
+    /* All of them are in their lanes before the map is there: from then on their submitters push
+     * the next ones by themselves. */
+    while ((call = call_list_pop(&r->unrouted)))
+        lane_push_now(router_lane(r, map, &call->route), call, route_order(&call->route));
     atomic_store_explicit(&r->map, map, memory_order_release);
     return true;
 }

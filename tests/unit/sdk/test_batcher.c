@@ -473,6 +473,65 @@ static void *crowd_member(void *arg) {
     return NULL;
 }
 
+/* The two commands are all that the engine saw of their order, in this order. */
+static void assert_saw_in_order(const jumun_key ids[2]) {
+    uint32_t found = 0;
+    for (uint32_t i = 0; i < seen.commands; i++) {
+        if (found == 0) assert_memory_not_equal(&seen.ids[i], &ids[1], sizeof ids[1]);
+        found += found < 2 && memcmp(&seen.ids[i], &ids[found], sizeof ids[found]) == 0;
+    }
+    assert_int_equal(found, 2);
+}
+
+struct one_submit { jumun_client *client; jumun_key order, id; };
+
+static void *submit_one(void *arg) {
+    const struct one_submit *s = arg;
+    submit(s->client, &s->order, &s->id);
+    return NULL;
+}
+
+/* The answer that brings the map comes as any other does, on a thread that gathers what callbacks
+ * submit: what waited for the map is not theirs. */
+static void test_what_waited_for_the_map_is_not_overtaken(void **state) {
+    jumun_client *c = open_client("b15", &patient);
+    jumun_key order = jumun_key_new(), ids[2] = {jumun_key_new(), jumun_key_new()};
+    submit(c, &order, &ids[0]);
+    struct gathering g;
+    struct call_recycler recycler = {.pool = &c->shared.pool};
+    assert_true(gathering_begin(&g, &c->shared, &recycler));
+    assert_true(shard_router_install(&c->router, NULL, 0));
+    struct one_submit next = {c, order, ids[1]};
+    pthread_t thread;
+    assert_int_equal(pthread_create(&thread, NULL, submit_one, &next), 0);
+    pthread_join(thread, NULL);
+    gathering_end(&g);
+    struct fake_engine *e = fake_engine_start("b15", 1, record, NULL);
+    assert_true(await_ended(2));
+    jumun_close(c);
+    fake_engine_stop(e);
+    assert_saw_in_order(ids);
+}
+
+/* A message may end in the middle of another's end, on the same thread. */
+static void test_an_end_within_an_end_overtakes_nothing(void **state) {
+    jumun_client *c;
+    struct fake_engine *e = start("b16", &patient, &c);
+    jumun_key order = jumun_key_new(), ids[2] = {jumun_key_new(), jumun_key_new()};
+    struct gathering outer, inner;
+    struct call_recycler recycler = {.pool = &c->shared.pool};
+    assert_true(gathering_begin(&outer, &c->shared, &recycler));
+    submit(c, &order, &ids[0]);
+    assert_true(gathering_begin(&inner, &c->shared, &recycler));
+    submit(c, &order, &ids[1]);
+    gathering_end(&inner);
+    gathering_end(&outer);
+    assert_true(await_ended(2));
+    jumun_close(c);
+    fake_engine_stop(e);
+    assert_saw_in_order(ids);
+}
+
 static void test_a_crowd_of_callers_shares_messages(void **state) {
     atomic_uint commands = 0;
     struct fake_engine *e = fake_engine_start("b11", 2, count_commands, &commands);
@@ -535,6 +594,8 @@ int main(void) {
         cmocka_unit_test_setup(test_closing_before_there_is_a_map, setup),
         cmocka_unit_test_setup(test_a_callback_may_submit, setup),
         cmocka_unit_test_setup(test_what_callbacks_submit_travels_together, setup),
+        cmocka_unit_test_setup(test_what_waited_for_the_map_is_not_overtaken, setup),
+        cmocka_unit_test_setup(test_an_end_within_an_end_overtakes_nothing, setup),
         cmocka_unit_test_setup(test_callbacks_submit_while_calls_run_out_of_time, setup),
         cmocka_unit_test_setup(test_a_crowd_of_callers_shares_messages, setup),
         cmocka_unit_test_setup(test_a_crowd_survives_a_bad_day, setup),
