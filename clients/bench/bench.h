@@ -112,6 +112,11 @@ int bench_run_queries(struct bench *b); /* or 3: no replica answered */
 bool bench_query_is_known(const char *name);
 void bench_sample(struct bench *b); /* one point of the series */
 void bench_wait(struct bench *b, double seconds);
+/* Warms up, measures, and tells the load to stop. */
+void bench_measure(struct bench *b);
+/* Calls `send` at the asked rate with the moment at which each command should leave, late ones in
+ * bursts, until the load is to stop. */
+void bench_pace(const struct bench *b, void (*send)(void *arg, int64_t intended_ns), void *arg);
 
 /* -- report.c */
 void bench_report(const struct bench *b, FILE *out);

@@ -49,7 +49,7 @@ void bench_wait(struct bench *b, double seconds) {
     }
 }
 
-static void measure(struct bench *b) {
+void bench_measure(struct bench *b) {
     bench_wait(b, b->options.warmup_seconds);
     b->begin_ns = bench_now_ns();
     atomic_store(&b->measuring, true);
@@ -96,7 +96,7 @@ int bench_run_batch(struct bench *b) {
     atomic_store(&b->stop, false);
     atomic_store(&b->lanes_running, b->lanes_count);
     for (uint32_t l = 0; l < b->lanes_count; l++) lane_submit(bench_lane_at(b, l), bench_now_ns());
-    measure(b);
+    bench_measure(b);
     wait_for_lanes(b);
     return 0;
 }
@@ -130,7 +130,7 @@ int bench_run_callers(struct bench *b) {
             exit(1);
         }
     pthread_attr_destroy(&attributes);
-    measure(b);
+    bench_measure(b);
     for (uint32_t l = 0; l < b->lanes_count; l++) pthread_join(threads[l], NULL);
     free(threads);
     return 0;

@@ -37,7 +37,8 @@ static void on_answer(void *arg, const jumun_result *result, const void *value, 
     lane_idle(lane);
 }
 
-static void send_one(struct bench *b, int64_t intended_ns) {
+static void send_one(void *arg, int64_t intended_ns) {
+    struct bench *b = arg;
     struct bench_lane *lane = lane_take();
     bool measuring = atomic_load(&b->measuring);
     if (!lane) { /* more commands are unanswered than there are orders: they count as not taken */
@@ -53,22 +54,23 @@ static void send_one(struct bench *b, int64_t intended_ns) {
     lane_idle(lane);
 }
 
-static void *pace(void *arg) {
-    struct bench *b = arg;
+void bench_pace(const struct bench *b, void (*send)(void *arg, int64_t intended_ns), void *arg) {
+    enum { BURST_MAX = 1024 };
+    const struct timespec pause = {0, 50000};
     int64_t begin = bench_now_ns();
     uint64_t sent = 0;
     double gap_ns = 1e9 / (double)b->options.rate;
     while (!atomic_load_explicit(&b->stop, memory_order_relaxed)) {
-        int64_t now = bench_now_ns();
         /* The first one is due at the beginning itself. */
-        uint64_t due = (uint64_t)((double)(now - begin) / gap_ns) + 1;
-        for (uint32_t burst = 0; sent < due && burst < 1024; burst++, sent++)
-            send_one(b, begin + (int64_t)((double)sent * gap_ns));
-        if (sent >= due) {
-            struct timespec pause = {0, 50000};
-            nanosleep(&pause, NULL);
-        }
+        uint64_t due = (uint64_t)((double)(bench_now_ns() - begin) / gap_ns) + 1;
+        for (uint32_t burst = 0; sent < due && burst < BURST_MAX; burst++, sent++)
+            send(arg, begin + (int64_t)((double)sent * gap_ns));
+        if (sent >= due) nanosleep(&pause, NULL);
     }
+}
+
+static void *pace(void *arg) {
+    bench_pace(arg, send_one, arg);
     return NULL;
 }
 
@@ -78,13 +80,7 @@ int bench_run_open(struct bench *b) {
     for (uint32_t l = 0; l < b->lanes_count; l++) lane_idle(bench_lane_at(b, l));
     pthread_t pacer;
     if (pthread_create(&pacer, NULL, pace, b) != 0) return 1;
-    bench_wait(b, b->options.warmup_seconds);
-    b->begin_ns = bench_now_ns();
-    atomic_store(&b->measuring, true);
-    bench_wait(b, b->options.seconds);
-    atomic_store(&b->measuring, false);
-    b->end_ns = bench_now_ns();
-    atomic_store(&b->stop, true);
+    bench_measure(b);
     pthread_join(pacer, NULL);
     /* The answers still on their way find their lanes alive: the client is closed first. */
     jumun_close(b->client);

@@ -4,7 +4,6 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "clients/bench/bench.h"
 #include "clients/sdk/jumun_query.h"
@@ -164,7 +163,8 @@ static void flight_done(struct flight *f) {
     flight_idle(f);
 }
 
-static void send_one(struct queries *q, int64_t intended_ns) {
+static void send_one(void *arg, int64_t intended_ns) {
+    struct queries *q = arg;
     pthread_mutex_lock(&q->lock);
     struct flight *f = q->idle_count ? q->idle[--q->idle_count] : NULL;
     pthread_mutex_unlock(&q->lock);
@@ -175,27 +175,8 @@ static void send_one(struct queries *q, int64_t intended_ns) {
 
 static void *pace(void *arg) {
     struct queries *q = arg;
-    int64_t begin = bench_now_ns();
-    double gap_ns = 1e9 / (double)q->b->options.rate;
-    uint64_t sent = 0;
-    while (!atomic_load_explicit(&q->b->stop, memory_order_relaxed)) {
-        uint64_t due = (uint64_t)((double)(bench_now_ns() - begin) / gap_ns);
-        for (uint32_t burst = 0; sent < due && burst < 1024; burst++, sent++)
-            send_one(q, begin + (int64_t)((double)sent * gap_ns));
-        const struct timespec pause = {0, 50000};
-        if (sent >= due) nanosleep(&pause, NULL);
-    }
+    bench_pace(q->b, send_one, q);
     return NULL;
-}
-
-static void measure(struct bench *b) {
-    bench_wait(b, b->options.warmup_seconds);
-    b->begin_ns = bench_now_ns();
-    atomic_store(&b->measuring, true);
-    bench_wait(b, b->options.seconds);
-    atomic_store(&b->measuring, false);
-    b->end_ns = bench_now_ns();
-    atomic_store(&b->stop, true);
 }
 
 static int play(struct queries *q) {
@@ -203,13 +184,13 @@ static int play(struct queries *q) {
     pthread_t pacer;
     if (b->options.rate != 0) {
         if (pthread_create(&pacer, NULL, pace, q) != 0) return 1;
-        measure(b);
+        bench_measure(b);
         pthread_join(pacer, NULL);
         return 0;
     }
     uint32_t count = q->idle_count;
     for (uint32_t i = 0; i < count; i++) send_one(q, bench_now_ns());
-    measure(b);
+    bench_measure(b);
     return 0;
 }
 
