@@ -187,8 +187,10 @@ static void lane_unblock(struct lane *lane, uint32_t bucket) {
 static void lane_take_retries(struct lane *lane, int64_t now_ns) {
     struct call_list due = {0}, later = {0};
     struct call *call;
-    while ((call = call_list_pop(&lane->retries)))
+    while ((call = call_list_pop(&lane->retries))) {
+        if (call->due_ns <= now_ns && call->holds_order) lane->buckets[call->order].retrying--;
         call_list_append(call->due_ns <= now_ns ? &due : &later, call);
+    }
     lane->retries = later;
     call_list_prepend(&lane->ready, &due);
 }
@@ -210,7 +212,10 @@ static void lane_take_finished(struct lane *lane) {
         }
         struct call *call;
         while ((call = call_list_pop(&slot->retries))) {
-            if (call->holds_order) lane->buckets[call->order].flying--;
+            if (call->holds_order) {
+                lane->buckets[call->order].flying--;
+                lane->buckets[call->order].retrying++;
+            }
             if (call->deadline_ns < lane->first_deadline_ns)
                 lane->first_deadline_ns = call->deadline_ns;
             call_list_append(&lane->retries, call);
@@ -258,6 +263,7 @@ static void lane_expire_list(struct lane *lane, struct call_list *list, int64_t 
             atomic_fetch_add_explicit(&lane->shared->timeouts, 1, memory_order_relaxed);
             slots_endpoint_failed(lane, lane_endpoint(lane), now_ns);
         }
+        if (list == &lane->retries && call->holds_order) lane->buckets[call->order].retrying--;
         lane_give_up(lane, call, code, recycler);
     }
     call_list_prepend(list, &keep);
@@ -315,13 +321,19 @@ static struct endpoint *lane_pick_endpoint(struct lane *lane, int64_t now_ns) {
 
 enum take { TAKE_IT, TAKE_BLOCKED, TAKE_LATER };
 
-/* Whether the call may go into message number `message` without overtaking its order's others. */
-static enum take lane_may_take(struct lane *lane, struct call *call, uint32_t message) {
+/* Whether the call may go into the slot's message without overtaking its order's others. */
+static enum take lane_may_take(struct lane *lane, struct call *call, uint8_t slot) {
     if (call->order == CALL_NO_ORDER) return TAKE_IT;
     struct lane_bucket *b = &lane->buckets[call->order];
-    bool with_us = b->flying > 0 && b->message == message;
-    if (call->holds_order) return b->flying == 0 || with_us ? TAKE_IT : TAKE_LATER;
-    if (b->held > 0 && !(with_us && b->held == b->flying)) {
+    bool with_us = b->flying > 0 && b->slot == slot;
+    /* Those of one message may be tried again in two, when it gets full between them: then the
+     * second one waits for the first, also while that waits for another try. */
+    if (call->holds_order)
+        return b->retrying == 0 && (b->flying == 0 || with_us) ? TAKE_IT : TAKE_LATER;
+    /* A retry may have taken its place in this very message while calls wait behind it: what came
+     * after those waits, too. */
+    bool joins = b->held == 0 || (with_us && b->held == b->flying);
+    if (b->blocks || !joins) {
         call_list_append(&lane->blocked[call->order], call);
         b->blocks = 1;
         lane->blocked_count++;
@@ -334,7 +346,8 @@ static enum take lane_may_take(struct lane *lane, struct call *call, uint32_t me
 
 /* Moves what may go from `ready` into the slot. Returns the bytes of the commands. */
 static size_t lane_fill_slot(struct lane *lane, struct slot *slot) {
-    uint32_t message = ++lane->messages_count;
+    uint8_t number = (uint8_t)(slot - lane->slots);
+    struct call_list later = {0};
     size_t bytes = 0;
     slot->count = 0;
     slot->first_deadline_ns = INT64_MAX;
@@ -343,17 +356,12 @@ static size_t lane_fill_slot(struct lane *lane, struct slot *slot) {
         if (bytes + call->size > MESSAGE_BYTES_MAX - COMMAND_ENCODE_HEAD_BYTES) break;
         /* Off the list first: blocking puts the call into another. */
         call_list_pop(&lane->ready);
-        enum take take = lane_may_take(lane, call, message);
-        if (take == TAKE_BLOCKED) continue;
-        if (take == TAKE_LATER) {
-            struct call_list back = {0};
-            call_list_append(&back, call);
-            call_list_prepend(&lane->ready, &back);
-            break;
-        }
+        enum take take = lane_may_take(lane, call, number);
+        if (take == TAKE_LATER) call_list_append(&later, call);
+        if (take != TAKE_IT) continue;
         if (call->order != CALL_NO_ORDER) {
             lane->buckets[call->order].flying++;
-            lane->buckets[call->order].message = message;
+            lane->buckets[call->order].slot = number;
         }
         if (call->deadline_ns < slot->first_deadline_ns) {
             slot->first_deadline_ns = call->deadline_ns;
@@ -362,6 +370,7 @@ static size_t lane_fill_slot(struct lane *lane, struct slot *slot) {
         slot->calls[slot->count++] = call;
         bytes += call->size;
     }
+    call_list_prepend(&lane->ready, &later);
     return bytes;
 }
 

@@ -70,12 +70,14 @@ struct slot {
 /* The open calls of the orders that hash here: at most one message's, as others are blocked. Small,
  * for each call in flight touches one. */
 struct lane_bucket {
-    uint32_t message;          /* the message they fly in: the low bits of its number */
     uint16_t held;             /* calls sent and not ended */
     uint16_t flying : 15;      /* of these: in flight now */
     uint16_t blocks : 1;       /* calls wait for these in the lane's `blocked` */
+    uint16_t retrying;         /* of those held: in the lane's `retries` */
+    uint8_t slot;              /* whose message they fly in */
 };
 _Static_assert(BATCH_COMMANDS_MAX < 1 << 15, "a bucket counts a message's calls in 15 bits");
+_Static_assert(LANE_MESSAGES_MAX <= UINT8_MAX, "a bucket names a slot in 8 bits");
 
 /* What all lanes of a client share; see client.c. */
 struct lane_shared {
@@ -120,7 +122,6 @@ struct lane {
     struct call_list retries;  /* by no order: due_ns decides */
     uint32_t blocked_count;
     int64_t first_deadline_ns; /* no call in these lists or blocked has an earlier one */
-    uint32_t messages_count;   /* wraps */
     struct slot *free_slots;
     struct slot *slots;
     uint32_t slots_count, batch_max;
