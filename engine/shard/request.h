@@ -56,6 +56,7 @@ struct request_part {
     uint64_t gate_read;        /* ... and this round of reads is confirmed; the shard's own */
     uint64_t bytes;            /* what it weighs in the mailbox */
     uint64_t value_bytes;      /* of its results so far; 0 when offered */
+    bool put_off;              /* a command was told to come again; false when offered */
 };
 
 struct request {

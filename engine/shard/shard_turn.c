@@ -221,6 +221,26 @@ static uint16_t early_answer(const struct shard *s, const struct request *reques
     return RESULT_OK;
 }
 
+static bool is_put_off(uint16_t code) {
+    return code >= RESULT_OVERLOADED && code <= RESULT_OUT_OF_MEMORY &&
+           code != RESULT_DEADLINE_PASSED;
+}
+
+/* What stands before it in its message, of the same order, was told to come again: so is this, or
+ * it would overtake that. */
+static uint16_t answer_like_before(const struct request_part *part, uint32_t position) {
+    const struct request *request = part->request;
+    if (!part->put_off) return RESULT_OK;
+    for (uint32_t i = 0; i < part->count; i++) {
+        uint32_t before = request_part_position(part, i);
+        if (before == position) break;
+        if (is_put_off(request->results[before].code) &&
+            id128_equal(&request->commands[before].subject, &request->commands[position].subject))
+            return request->results[before].code;
+    }
+    return RESULT_OK;
+}
+
 /* Fills the result of one command, unless it has to wait for its order to be loaded. */
 static void turn_command(struct shard *s, struct request_part *part, uint32_t position,
                          bool was_parked) {
@@ -230,6 +250,7 @@ static void turn_command(struct shard *s, struct request_part *part, uint32_t po
     *r = (struct result){.shard = s->options.id};
     s->turn.commands++;
     r->code = early_answer(s, request, command);
+    if (r->code == RESULT_OK) r->code = answer_like_before(part, position);
     if (r->code == RESULT_OK) {
         enum actor_kind kind = shard_command_kind(command->kind);
         uint32_t slot = actor_table_find(&s->table, (uint8_t)kind, &command->subject);
@@ -260,9 +281,10 @@ static void turn_command(struct shard *s, struct request_part *part, uint32_t po
         }
     }
     /* No waiting brings back a deadline that has passed. */
-    if (r->code >= RESULT_OVERLOADED && r->code <= RESULT_OUT_OF_MEMORY &&
-        r->code != RESULT_DEADLINE_PASSED)
+    if (is_put_off(r->code)) {
+        part->put_off = true;
         r->retry_after_ms = TURN_RETRY_MS;
+    }
     shard_count_result(s, command, r);
     shard_result_done(s, part);
 }

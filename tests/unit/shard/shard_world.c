@@ -152,16 +152,20 @@ static void on_done(struct request *r) {
     ask->answered = true;
 }
 
+bool world_offer_message(struct world *w, struct ask *ask, struct command *commands,
+                         struct result *results, uint32_t count) {
+    ask->answered = false;
+    ask->request = (struct request){.commands = commands, .results = results,
+                                    .commands_count = count, .done = on_done};
+    atomic_store(&ask->request.parts_left, 1);
+    ask->part = (struct request_part){.request = &ask->request, .count = count, .bytes = 100};
+    uint32_t retry;
+    return shard_offer(w->shards[world_shard_of(commands)], &ask->part, &retry);
+}
+
 bool world_offer(struct world *w, struct ask *ask, const struct command *command) {
     *ask = (struct ask){.command = *command};
-    ask->request.commands = &ask->command;
-    ask->request.results = &ask->result;
-    ask->request.commands_count = 1;
-    ask->request.done = on_done;
-    atomic_store(&ask->request.parts_left, 1);
-    ask->part = (struct request_part){.request = &ask->request, .count = 1, .bytes = 100};
-    uint32_t retry;
-    return shard_offer(w->shards[world_shard_of(command)], &ask->part, &retry);
+    return world_offer_message(w, ask, &ask->command, &ask->result, 1);
 }
 
 struct result world_ask(struct world *w, const struct command *command) {

@@ -57,6 +57,9 @@ struct command world_store_command(struct world *w, uint8_t kind, const char *st
 
 /* Offers a command without running anything. False = mailbox full. */
 bool world_offer(struct world *w, struct ask *ask, const struct command *command);
+/* Several commands, all of one shard; theirs and the results' memory is the caller's. */
+bool world_offer_message(struct world *w, struct ask *ask, struct command *commands,
+                         struct result *results, uint32_t count);
 /* Offers, runs until it is answered (at most 5 s of virtual time) and returns the answer. */
 struct result world_ask(struct world *w, const struct command *command);
 

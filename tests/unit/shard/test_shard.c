@@ -687,6 +687,37 @@ static void test_every_failing_allocation_is_an_answer(void **state) {
     assert_true(failed >= 1);
 }
 
+/* The place is told to come again for lack of memory: what stands behind it in the same message
+ * must not be decided without it. */
+static void test_nothing_of_a_message_overtakes_what_is_put_off(void **state) {
+    (void)state;
+    struct world *w = &world;
+    struct id128 key = world_key(w, 0), other = world_key(w, 0);
+    struct command commands[3] = {world_place(w, key, "s1"),
+                                  world_command(w, COMMAND_CANCEL, key),
+                                  world_place(w, other, "s1")};
+    struct result results[3] = {0};
+    static struct ask ask;
+    uint32_t put_off = 0;
+    for (uint64_t nth = 1; nth <= 12; nth++) {
+        assert_true(world_offer_message(w, &ask, commands, results, 3));
+        w->shards[0]->memory.fail_countdown = nth;
+        world_run(w, 50);
+        w->shards[0]->memory.fail_countdown = 0;
+        assert_true(ask.answered);
+        if (results[0].code == RESULT_OUT_OF_MEMORY) {
+            put_off++;
+            assert_int_equal(results[1].code, RESULT_OUT_OF_MEMORY);
+            assert_true(results[1].retry_after_ms > 0);
+            assert_int_equal(results[2].code, RESULT_OK);
+        }
+        for (int i = 0; i < 3; i++) commands[i].id = world_id(w);
+        commands[0].subject = commands[1].subject = world_key(w, 0);
+        commands[2].subject = world_key(w, 0);
+    }
+    assert_true(put_off >= 1);
+}
+
 static void test_drain_stores_everything(void **state) {
     (void)state;
     struct world *w = &world;
@@ -731,6 +762,7 @@ int main(void) {
         T(test_what_overtook_its_place_is_decided_with_it),
         T(test_history_is_the_chain_of_an_order),
         T(test_every_failing_allocation_is_an_answer),
+        T(test_nothing_of_a_message_overtakes_what_is_put_off),
         T(test_drain_stores_everything),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
