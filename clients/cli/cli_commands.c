@@ -302,7 +302,9 @@ const struct cli_command cli_commands[] = {
      "Orders that came into each state in each minute or day, and their money.",
      "jumun stats --last 15m\njumun stats --by day --store s1 --state completed",
      stats_options, 0, 0, false, cli_stats},
-    {"lag", "", "show how far replicas are behind", NULL,
+    {"lag", "", "show how far replicas are behind",
+     "A replica that does not answer, or has reached no node yet, is a line of its own: then the\n"
+     "status is 3 or 1.",
      "jumun lag --replica tcp://a:7500,tcp://b:7500\njumun lag --max-age 1s || alert",
      lag_options, 0, 0, false, cli_lag},
     {"watch", "TOPIC", "see changes as they happen, from a replica",

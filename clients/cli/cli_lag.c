@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "actors/result_codes.h"
 #include "clients/cli/cli_query.h"
 #include "clients/cli/table.h"
 #include "clients/cli/text.h"
@@ -40,7 +41,8 @@ static void lag_shard(struct lag *l, const char *replica, const msgpack_object *
     table_cell(l->table, NULL, "%" PRId64, index);
     table_cell(l->table, behind ? "33" : NULL, "%" PRId64, behind);
     table_cell(l->table, old ? "31" : NULL, "%s", known ? text_span(span, age) : "unknown");
-    table_cell(l->table, NULL, "%s", partial ? "importing" : "");
+    bool building = value_bool(shard, "building", false);
+    table_cell(l->table, NULL, "%s", building ? "building" : partial ? "importing" : "");
 }
 
 /* A replica that is away is a line of its own, and a sentence on stderr. */
@@ -64,6 +66,21 @@ static int lag_no_answer(struct lag *l, const char *replica, int code) {
     return cli_exit_of(code);
 }
 
+/* It answers, but knows no shard: a line of its own as well. */
+static int lag_not_ready(struct lag *l, const char *replica) {
+    int code = RESULT_NOT_READY;
+    cli_error(l->cli, "%s: it has reached no node yet and knows no shard", replica);
+    if (l->list) {
+        json_array_append_new(l->list, json_pack("{s:s, s:i, s:s}", "replica", replica, "code",
+                                                 code, "name", jumun_result_name(code)));
+        return CLI_REFUSED;
+    }
+    table_cell(l->table, NULL, "%s", replica);
+    for (int i = 0; i < 4; i++) table_cell(l->table, NULL, "-");
+    table_cell(l->table, "31", "no node yet");
+    return CLI_REFUSED;
+}
+
 static int lag_replica(struct lag *l, const char *replica) {
     jumun_query query = {.kind = JUMUN_REPLICA_STATUS};
     jumun_answer *a;
@@ -80,7 +97,7 @@ static int lag_replica(struct lag *l, const char *replica) {
         const msgpack_object *shards = value_at(&unpacked.data, "shards");
         for (uint32_t i = 0; i < value_count(shards); i++)
             lag_shard(l, replica, value_item(shards, i));
-        if (value_count(shards) == 0) l->too_old |= l->max_age_ms >= 0;
+        if (value_count(shards) == 0) status = lag_not_ready(l, replica);
     } else {
         status = cli_query_failed(l->cli, JUMUN_BAD_REPLY, a);
     }

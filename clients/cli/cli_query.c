@@ -73,22 +73,19 @@ bool cli_fields(struct cli *cli, const char *fields[CLI_FIELDS_MAX], uint32_t *c
 }
 
 int cli_query_failed(struct cli *cli, int code, const jumun_answer *answer) {
-    char detail[128] = "";
+    char clean[sizeof answer->detail];
     const char *text = jumun_result_text(code);
     if (code == JUMUN_NOT_SENT) text = "no replica could be asked within the timeout";
-    if (answer && answer->detail[0] && strcmp(answer->detail, text) != 0) {
-        char clean[sizeof answer->detail];
-        text_printable(clean, sizeof clean, answer->detail, strlen(answer->detail));
-        snprintf(detail, sizeof detail, " (%s)", clean);
-    }
+    if (answer && answer->detail[0]) /* the replica's own sentence says more */
+        text = text_printable(clean, sizeof clean, answer->detail, strlen(answer->detail));
     int status = cli_exit_of(code);
     if (code == JUMUN_BAD_ARGUMENT) return cli_usage(cli, "%s", answer ? answer->detail : text);
     if (cli->json) {
         cli_print_json(json_pack("{s:i, s:s, s:s}", "code", code, "name", jumun_result_name(code),
                                  "text", text));
     }
-    cli_error(cli, "%s [%d %s]: %s%s", status == CLI_REFUSED ? "refused" : "failed", code,
-              jumun_result_name(code), text, detail);
+    cli_error(cli, "%s [%d %s]: %s", status == CLI_REFUSED ? "refused" : "failed", code,
+              jumun_result_name(code), text);
     return status;
 }
 

@@ -15,8 +15,12 @@
  *   if the query is `strict`, JUMUN_TOKEN_NOT_REACHED. Other sessions' effects may be newer or
  *   older by a replica's lag: milliseconds when all is well.
  *
- * When no replica can be had at all, the last good answer to the same query is given once more,
- * with its age (`stale`), as far as memory was set aside for that (`stale_bytes_max`).
+ * A replica that has not got all shards (it is new, it imports) is left for one that has; when
+ * there is none, the answer says what it lacks (`partial`, `missing`).
+ *
+ * When no replica can be had at all, or those there are have reached no node yet (JUMUN_NOT_READY),
+ * the last good answer to the same query is given once more, with its age (`stale`), as far as
+ * memory was set aside for that (`stale_bytes_max`).
  *
  *     jumun_query_options o = {.session = client, .choice = JUMUN_HEDGED};
  *     jumun_queries *q = jumun_queries_open("tcp://10.0.0.7:7500,tcp://10.0.0.8:7500", &o, error,
@@ -49,6 +53,7 @@ typedef struct { uint32_t shard; uint64_t index; } jumun_token;
 
 /* Codes beside those of jumun.h. */
 enum {
+    JUMUN_NOT_READY = 3,            /* the replicas there are have reached no node yet */
     JUMUN_TOKEN_NOT_REACHED = 22,   /* strict, and no replica got so far in time */
     JUMUN_VIEW_NOT_READY = 24,      /* the replica is building what it takes to answer */
     JUMUN_CURSOR_INVALID = 72

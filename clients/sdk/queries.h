@@ -136,7 +136,9 @@ void query_call_end(struct query_call *call, const jumun_answer *answer);
 /* Ends it without a replica's answer: with the one kept, if there is one that may be given, else
  * with the code. Without the lock. */
 void query_call_end_without(jumun_queries *q, struct query_call *call, int code, int64_t now_ns);
-/* The same for a list. */
+/* With the one kept, or not at all: false. */
+bool query_call_end_stale(jumun_queries *q, struct query_call *call, int64_t now_ns);
+/* The same as query_call_end_without() for a list. */
 void query_list_end_without(jumun_queries *q, struct query_list *list, int code, int64_t now_ns);
 /* How it ends when its time is over. */
 int query_call_code_of_giving_up(const struct query_call *call);

@@ -12,7 +12,8 @@
 #include "engine/base/check.h"
 #include "engine/wire/query_protocol.h"
 
-_Static_assert((int)RESULT_TOKEN_NOT_REACHED == JUMUN_TOKEN_NOT_REACHED &&
+_Static_assert((int)RESULT_NOT_READY == JUMUN_NOT_READY &&
+                   (int)RESULT_TOKEN_NOT_REACHED == JUMUN_TOKEN_NOT_REACHED &&
                    (int)RESULT_VIEW_NOT_READY == JUMUN_VIEW_NOT_READY &&
                    (int)RESULT_CURSOR_INVALID == JUMUN_CURSOR_INVALID,
                "frozen numbers");
@@ -139,15 +140,18 @@ bool query_call_has_stale(jumun_queries *q, const struct query_call *call, int64
     return a != NULL;
 }
 
+bool query_call_end_stale(jumun_queries *q, struct query_call *call, int64_t now_ns) {
+    jumun_answer *kept = stale_answer(q, call, now_ns);
+    if (!kept) return false;
+    atomic_fetch_add_explicit(&q->stat_stale, 1, memory_order_relaxed);
+    query_call_end(call, kept);
+    jumun_answer_free(kept);
+    return true;
+}
+
 void query_call_end_without(jumun_queries *q, struct query_call *call, int code, int64_t now_ns) {
     bool refused = code < 1000 && code != RESULT_OVERLOADED && code != RESULT_NOT_READY;
-    jumun_answer *kept = code == JUMUN_CLOSED || refused ? NULL : stale_answer(q, call, now_ns);
-    if (kept) {
-        atomic_fetch_add_explicit(&q->stat_stale, 1, memory_order_relaxed);
-        query_call_end(call, kept);
-        jumun_answer_free(kept);
-        return;
-    }
+    if (code != JUMUN_CLOSED && !refused && query_call_end_stale(q, call, now_ns)) return;
     jumun_answer none = {.code = code, .age_ms = UINT32_MAX, .replica = ""};
     query_call_end(call, &none);
 }

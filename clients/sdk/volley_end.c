@@ -46,13 +46,20 @@ static void again(struct ending *e, struct query_call *call, int64_t due_ns) {
     atomic_fetch_add_explicit(&e->q->stat_retries, 1, memory_order_relaxed);
 }
 
+/* Whether there is a replica that has not been asked in this round and can be. */
+static bool is_elsewhere(struct ending *e, const struct query_call *call) {
+    uint32_t tried = call->tried | 1u << e->replica->number;
+    pthread_mutex_lock(&e->q->lock);
+    bool any = replica_set_pick(&e->q->replicas, JUMUN_NEAREST, tried, e->now_ns) != NULL;
+    pthread_mutex_unlock(&e->q->lock);
+    return any;
+}
+
 /* False: its time is over. */
 static bool again_elsewhere(struct ending *e, struct query_call *call, int code,
                             uint32_t asked_ms) {
-    uint32_t all = (1u << e->q->replicas.count) - 1;
-    bool round_over = (call->tried | 1u << e->replica->number) == all;
     int64_t due_ns = e->now_ns;
-    if (round_over)
+    if (!is_elsewhere(e, call))
         due_ns += retry_delay_ns(++call->attempts, QUERY_BACKOFF_MS_MIN, QUERY_BACKOFF_MS_MAX,
                                  asked_ms);
     if (code) call->refused_code = code;
@@ -88,6 +95,7 @@ static void end_lagging(struct ending *e, struct query_call *call,
         call->tried = 0;
         return;
     }
+    if (!call->strict && query_call_end_stale(e->q, call, e->now_ns)) return;
     atomic_fetch_add_explicit(&e->q->stat_lagging, 1, memory_order_relaxed);
     end_refused(e, call, JUMUN_TOKEN_NOT_REACHED, result->sentence, result->sentence_bytes);
 }
@@ -123,6 +131,24 @@ static bool reflects_nothing(const struct query_call *call) {
     return call->kind >= JUMUN_REPLICA_PING && call->kind <= JUMUN_REPLICA_STATUS;
 }
 
+/* Not for what was demanded, but because the replica has not got all shards. */
+static bool is_partial(const struct ending *e, const struct query_call *call,
+                       const struct query_result *result) {
+    return result->code == RESULT_OK && result->partial && !e->lags && !reflects_nothing(call) &&
+           call->kind != JUMUN_EXPORT;
+}
+
+/* One that knows no order yet, or cannot answer just now: another replica, else the answer kept.
+ * Who knows nothing will hardly know more in a second: then the one kept is given at once. */
+static void end_unable(struct ending *e, struct query_call *call,
+                       const struct query_result *result) {
+    bool kept_now = result->code == RESULT_NOT_READY && !is_elsewhere(e, call);
+    if (kept_now && query_call_end_stale(e->q, call, e->now_ns)) return;
+    if (again_elsewhere(e, call, result->code, result->retry_after_ms)) return;
+    if (query_call_end_stale(e->q, call, e->now_ns)) return;
+    end_refused(e, call, result->code, result->sentence, result->sentence_bytes);
+}
+
 static void end_result(struct ending *e, struct query_call *call,
                        const struct query_result *result) {
     bool lags = e->lags && call->kind != JUMUN_GET_ORDER && !reflects_nothing(call);
@@ -130,14 +156,17 @@ static void end_result(struct ending *e, struct query_call *call,
         (result->code == JUMUN_OK && lags &&
          (e->now_ns < call->wait_until_ns || call->strict))) {
         end_lagging(e, call, result);
+    } else if (is_partial(e, call, result) && is_elsewhere(e, call)) {
+        again(e, call, e->now_ns); /* it may have the rows that are missing here */
     } else if (result->code == RESULT_OK) {
         end_answered(e, call, result);
     } else if (result->code == RESULT_MESSAGE_TOO_LARGE && !call->alone && e->count > 1) {
         call->alone = true;
         again(e, call, e->now_ns);
         call->tried &= ~(1u << e->replica->number);
-    } else if (!is_worth_another(result->code) ||
-               !again_elsewhere(e, call, result->code, result->retry_after_ms)) {
+    } else if (is_worth_another(result->code)) {
+        end_unable(e, call, result);
+    } else {
         end_refused(e, call, result->code, result->sentence, result->sentence_bytes);
     }
 }

@@ -12,8 +12,12 @@
 enum {
     ANSWER_REFUSAL_BYTES = 128,    /* of one refused result at most */
     ANSWER_TOKEN_BYTES = 24,       /* of one token */
-    ANSWER_RETRY_MS = 50
+    ANSWER_RETRY_MS = 50,
+    ANSWER_NOT_READY_MS = 200
 };
+
+static const char answer_not_ready[] =
+    "this replica has reached no node yet and knows no shard: ask another one";
 
 /* The order at hand lies here: a block on disk is not aligned. One per thread, which frees it at
  * its end. */
@@ -59,16 +63,21 @@ void answering_head(struct answering *a, uint32_t version, uint32_t shard, uint6
     msgpack_write_uint(&a->w, a->partial && version == 0 ? RESULT_FLAG_PARTIAL : 0);
 }
 
-void answering_refuse(struct answering *a, uint16_t code, uint32_t shard, uint64_t index,
-                      uint32_t retry_after_ms) {
+void answering_refuse_as(struct answering *a, uint16_t code, uint32_t shard, uint64_t index,
+                         uint32_t retry_after_ms, const char *sentence) {
     msgpack_write_array(&a->w, 7);
     msgpack_write_uint(&a->w, code);
     msgpack_write_uint(&a->w, 0);
     msgpack_write_uint(&a->w, shard);
     msgpack_write_uint(&a->w, index);
     msgpack_write_uint(&a->w, 0);
-    msgpack_write_text(&a->w, result_code_text(code));
+    msgpack_write_text(&a->w, sentence);
     msgpack_write_uint(&a->w, retry_after_ms);
+}
+
+void answering_refuse(struct answering *a, uint16_t code, uint32_t shard, uint64_t index,
+                      uint32_t retry_after_ms) {
+    answering_refuse_as(a, code, shard, index, retry_after_ms, result_code_text(code));
 }
 
 void answering_unready(struct answering *a, int rc) {
@@ -90,8 +99,13 @@ static void take_positions(struct answering *a) {
     const void *rows = NULL;
     a->positions_count = view_positions(a->source->store, &a->read, &rows);
     if (a->positions_count > SHARDS_MAX) a->positions_count = SHARDS_MAX;
-    if (a->positions_count != 0)
-        memcpy(a->positions, rows, a->positions_count * sizeof *a->positions);
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < a->positions_count; i++) {
+        memcpy(&a->positions[count], (const uint8_t *)rows + i * sizeof *a->positions,
+               sizeof *a->positions);
+        if (a->positions[count].shard < SHARDS_MAX) count++;
+    }
+    a->positions_count = count;
 }
 
 static void demand(struct answering *a, const struct query_token *t, struct answer *answer) {
@@ -100,25 +114,36 @@ static void demand(struct answering *a, const struct query_token *t, struct answ
     if (t->index == 0) return;
     answer->reached = false;
     a->partial = true;
-    if (place >= 0) a->missing[place] = true;
+    if (t->shard < SHARDS_MAX) a->missing[t->shard] = true;
     else a->unknown_missing = t->shard + 1;
 }
 
 /* Ages were taken before the transaction began, so that none is too young for what it shows. */
 static void check_demands(struct answering *a, const uint32_t *ages_before, struct answer *answer) {
     const struct query_request *r = a->request;
+    bool here[SHARDS_MAX] = {false};
     for (uint32_t i = 0; i < a->positions_count; i++) {
         uint32_t shard = a->positions[i].shard;
-        a->ages[i] = shard < SHARDS_MAX ? ages_before[shard] : ANSWER_AGE_UNKNOWN;
-        a->missing[i] = a->source->is_partial(a->source->arg, shard);
+        here[shard] = true;
+        a->ages[i] = ages_before[shard];
+        a->missing[shard] = a->positions[i].lacks != VIEW_WHOLE;
         if (r->max_age_ms >= 0 && a->ages[i] > r->max_age_ms) {
             answer->reached = false;
-            a->missing[i] = true;
+            a->missing[shard] = true;
         }
-        if (a->missing[i]) a->partial = true;
     }
-    if (r->max_age_ms >= 0 && a->positions_count == 0) answer->reached = false;
+    a->ready = a->positions_count != 0;
+    for (uint32_t shard = 0; shard < SHARDS_MAX; shard++) {
+        if (!here[shard] && a->source->is_existing(a->source->arg, shard)) {
+            a->ready = a->missing[shard] = true;
+            if (r->max_age_ms >= 0) answer->reached = false;
+        }
+        if (a->source->is_partial(a->source->arg, shard)) a->missing[shard] = true;
+        a->partial = a->partial || a->missing[shard];
+    }
     for (uint32_t i = 0; i < r->at_least_count; i++) demand(a, &r->at_least[i], answer);
+    /* Who knows nothing keeps nobody waiting: another replica may know. */
+    if (!a->ready) answer->reached = true;
 }
 
 /* -- results ----------------------------------------------------------------------------------- */
@@ -128,7 +153,7 @@ static void answer_get(struct answering *a, const struct query *q) {
     const struct actor *order = answering_order(a, &q->key, &shard);
     int place = order ? answering_place(a, shard) : -1;
     uint64_t index = place >= 0 ? a->positions[place].index : 0;
-    bool missing = place >= 0 ? a->missing[place] : a->partial;
+    bool missing = place >= 0 ? a->missing[shard] : a->partial;
     /* Where it would be is not known of an order that is not there: any shard that lags may be. */
     if (missing) {
         answering_refuse(a, RESULT_TOKEN_NOT_REACHED, shard, index, ANSWER_RETRY_MS);
@@ -165,6 +190,10 @@ static void answer_one(struct answering *a, const struct query *q) {
         answering_refuse(a, q->fault, 0, 0, 0);
         return;
     }
+    if (!a->ready && (q->kind < NODE_COMMAND_PING || q->kind > NODE_COMMAND_STATUS)) {
+        answering_refuse_as(a, RESULT_NOT_READY, 0, 0, ANSWER_NOT_READY_MS, answer_not_ready);
+        return;
+    }
     switch (q->kind) {
     case QUERY_GET: answer_get(a, q); break;
     case QUERY_MULTI_GET: answer_multi_get(a, q); break;
@@ -199,11 +228,11 @@ static void write_tokens(struct answering *a) {
         msgpack_write_uint(&a->w, a->positions[i].shard);
         msgpack_write_uint(&a->w, a->positions[i].index);
         msgpack_write_uint(&a->w, a->ages[i]);
-        if (a->missing[i]) missing++;
     }
+    for (uint32_t i = 0; i < SHARDS_MAX; i++) missing += a->missing[i];
     msgpack_write_array(&a->w, missing);
-    for (uint32_t i = 0; i < a->positions_count; i++) {
-        if (a->missing[i]) msgpack_write_uint(&a->w, a->positions[i].shard);
+    for (uint32_t i = 0; i < SHARDS_MAX; i++) {
+        if (a->missing[i]) msgpack_write_uint(&a->w, i);
     }
     if (a->unknown_missing) msgpack_write_uint(&a->w, a->unknown_missing - 1);
 }
@@ -212,7 +241,7 @@ static void write_tokens(struct answering *a) {
  * that, and for the tokens. */
 static void write_results(struct answering *a) {
     const struct query_request *r = a->request;
-    uint8_t *end = a->w.end - a->positions_count * (ANSWER_TOKEN_BYTES + 4) - 64;
+    uint8_t *end = a->w.end - SHARDS_MAX * (ANSWER_TOKEN_BYTES + 4) - 64;
     msgpack_write_array(&a->w, r->queries_count);
     for (uint32_t i = 0; i < r->queries_count; i++) {
         size_t mark = msgpack_writer_size(&a->w);

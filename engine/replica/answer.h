@@ -20,6 +20,8 @@ struct answer_source {
     void (*shard_map)(void *arg, struct msgpack_writer *writer);
     /* Whether rows of a shard may be missing altogether (it is being imported, it is damaged). */
     bool (*is_partial)(void *arg, uint32_t shard);
+    /* Whether a node told of the shard: one without rows is missing then. `shard` < SHARDS_MAX. */
+    bool (*is_existing)(void *arg, uint32_t shard);
     /* The file of a snapshot, for EXPORT; it stays until it is released. NULL = there are none. */
     bool (*snapshot_hold)(void *arg, uint64_t id, char *path, size_t path_bytes);
     void (*snapshot_release)(void *arg, uint64_t id);

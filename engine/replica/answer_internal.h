@@ -11,9 +11,10 @@ struct answering {
     struct view_read read;
     struct view_position positions[SHARDS_MAX];
     uint32_t ages[SHARDS_MAX];
-    bool missing[SHARDS_MAX];  /* by place in `positions` */
+    bool missing[SHARDS_MAX];  /* by shard */
     uint32_t positions_count;
-    uint32_t unknown_missing;  /* a shard that is asked for and not followed, plus 1; 0 = none */
+    uint32_t unknown_missing;  /* a shard that is asked for and cannot be, plus 1; 0 = none */
+    bool ready;                /* it has met its cluster: something is known */
     bool partial;              /* something is missing */
     bool watched, changed;
     struct msgpack_writer w;
@@ -31,6 +32,9 @@ void answering_head(struct answering *a, uint32_t version, uint32_t shard, uint6
                     bool more);
 void answering_refuse(struct answering *a, uint16_t code, uint32_t shard, uint64_t index,
                       uint32_t retry_after_ms);
+/* The same with a sentence of its own. */
+void answering_refuse_as(struct answering *a, uint16_t code, uint32_t shard, uint64_t index,
+                         uint32_t retry_after_ms, const char *sentence);
 
 /* Refuses what view_cursor_open() gave no cursor for. */
 void answering_unready(struct answering *a, int rc);

@@ -93,7 +93,8 @@ struct view_position *applier_position_of(struct applier *a, uint32_t shard) {
         a->positions[at] = a->positions[at - 1];
         at--;
     }
-    a->positions[at] = (struct view_position){.shard = shard, .counted_from = 1};
+    a->positions[at] =
+        (struct view_position){.shard = shard, .lacks = VIEW_BUILDING, .counted_from = 1};
     return &a->positions[at];
 }
 
@@ -102,9 +103,15 @@ uint64_t applier_next(const struct applier *a, uint32_t shard) {
     return p ? p->index + 1 : 1;
 }
 
-bool applier_is_importing(const struct applier *a, uint32_t shard) {
+enum view_lack applier_lacks(const struct applier *a, uint32_t shard) {
     const struct view_position *p = position_find(a, shard);
-    return p && p->importing;
+    return p ? (enum view_lack)p->lacks : VIEW_BUILDING;
+}
+
+void applier_up_to_date(struct applier *a, uint32_t shard) {
+    struct view_position *p = applier_position_of(a, shard);
+    require(a->begun);
+    if (p->lacks == VIEW_BUILDING) p->lacks = VIEW_WHOLE;
 }
 
 uint64_t applier_taken(const struct applier *a) { return a->taken; }

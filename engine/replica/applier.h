@@ -77,6 +77,10 @@ void applier_identify(struct applier *applier, const char *cluster_id);
 enum applier_outcome applier_take(struct applier *applier, uint32_t shard, const void *records,
                                   size_t bytes, char *error, size_t error_bytes);
 
+/* With what was taken since applier_begin() the shard is up to date: if it was being built from
+ * nothing, it is whole from the publication on. */
+void applier_up_to_date(struct applier *applier, uint32_t shard);
+
 /* When the entries were decided that were taken since applier_begin(): so many of a shard at a
  * time; if there were very many times, the last ones are said to be older than they are. */
 struct applier_time { uint32_t shard, entries; int64_t time_ms; };
@@ -115,11 +119,12 @@ enum applier_outcome applier_settle(struct applier *applier);
  * feed made, of the shard's entries up to `index` at least. Orders are put, orders that it has not
  * got any more go, and the position is set; sums count from what the file does not hold on. In
  * several transactions: until the last one the shard is marked as being imported
- * (applier_is_importing()), and an end in between begins again. Nothing is begun.
+ * (applier_lacks()), and an end in between begins again. Nothing is begun.
  * APPLIER_TAKEN, or why not, with a sentence. */
 enum applier_outcome applier_import(struct applier *applier, uint32_t shard, const char *path,
                                     uint64_t index, char *error, size_t error_bytes);
-bool applier_is_importing(const struct applier *applier, uint32_t shard);
+/* Why rows of the shard may be missing; VIEW_BUILDING for one that it has never met. */
+enum view_lack applier_lacks(const struct applier *applier, uint32_t shard);
 
 /* Begins to build an index anew beside the one that answers; a slice with each applier_write(). */
 void applier_rebuild(struct applier *applier, enum view_number view);

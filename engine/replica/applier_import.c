@@ -135,14 +135,14 @@ static enum applier_outcome remove_others(struct import *m) {
 
 static enum applier_outcome import_all(struct import *m, uint64_t index) {
     if (!applier_begin(m->a)) return failed(m, APPLIER_NO_MEMORY, "no room to read");
-    applier_position_of(m->a, m->shard)->importing = 1;
+    applier_position_of(m->a, m->shard)->lacks = VIEW_IMPORTING;
     enum applier_outcome outcome = import_commit(m, true);
     if (outcome == APPLIER_TAKEN) outcome = put_orders(m);
     if (outcome == APPLIER_TAKEN) outcome = import_commit(m, true);
     if (outcome == APPLIER_TAKEN) outcome = remove_others(m);
     if (outcome != APPLIER_TAKEN) return outcome;
     struct view_position *p = applier_position_of(m->a, m->shard);
-    p->importing = 0;
+    p->lacks = VIEW_WHOLE;
     p->index = index;
     p->counted_from = (m->newest_index > index ? m->newest_index : index) + 1;
     if (m->newest_ms > p->time_ms) p->time_ms = m->newest_ms;

@@ -313,14 +313,16 @@ static void source_take(struct follower *f, uint32_t number, const struct feed_h
         if (!f->lanes[shard]) f->lanes[shard] = lane_add(f, shard, number);
     }
     s->complained = false;
-    bool retired[SHARDS_MAX];
+    bool retired[SHARDS_MAX], existing[SHARDS_MAX];
     for (uint32_t i = 0; i < SHARDS_MAX; i++) {
         const uint8_t *active = hello->active.data;
-        retired[i] = hello->active.size != 0 && !(active[i / 8] >> i % 8 & 1);
+        existing[i] = hello->active.size != 0 && active[i / 8] >> i % 8 & 1;
         for (uint32_t n = 0; n < f->sources_count; n++)
-            retired[i] = retired[i] && !f->sources[n].told[i];
+            existing[i] = existing[i] || f->sources[n].told[i];
+        retired[i] = hello->active.size != 0 && !existing[i];
     }
     pthread_mutex_unlock(&f->lock);
+    f->options.existing(f->options.arg, existing);
     f->options.retired(f->options.arg, retired);
     if (left.id != 0) nng_close(left); /* its lanes fail, and find the new one */
     f->options.identified(f->options.arg, hello->cluster_id, hello->shards_count);

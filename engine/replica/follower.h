@@ -55,6 +55,8 @@ struct follower_options {
     /* The same, whenever one did: shards that exist no more, as far as it knows, and that no node
      * has. */
     void (*retired)(void *arg, const bool retired[SHARDS_MAX]);
+    /* The same: shards that exist, as far as anybody told; before anything of them is offered. */
+    void (*existing)(void *arg, const bool existing[SHARDS_MAX]);
     void *arg;
 };
 

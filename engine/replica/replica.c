@@ -66,6 +66,11 @@ static void on_retired(void *arg, const bool retired[SHARDS_MAX]) {
     for (uint32_t i = 0; i < SHARDS_MAX; i++) atomic_store(&r->shards[i].retired, retired[i]);
 }
 
+static void on_existing(void *arg, const bool existing[SHARDS_MAX]) {
+    struct replica *r = arg;
+    for (uint32_t i = 0; i < SHARDS_MAX; i++) atomic_store(&r->shards[i].existing, existing[i]);
+}
+
 static void on_feed_request(void *arg, struct responder_slot *slot,
                             const struct feed_request *request) {
     struct replica *r = arg;
@@ -120,6 +125,29 @@ static bool is_partial(void *arg, uint32_t shard) {
     return shard < SHARDS_MAX && atomic_load(&r->shards[shard].partial);
 }
 
+static bool is_existing(void *arg, uint32_t shard) {
+    struct replica *r = arg;
+    return atomic_load(&r->shards[shard].existing);
+}
+
+bool replica_is_partial(struct replica *r) {
+    struct view_read read;
+    const void *rows;
+    bool whole[SHARDS_MAX] = {false}, partial = false;
+    if (!view_read_begin(r->store, &read)) return true;
+    uint32_t count = view_positions(r->store, &read, &rows);
+    for (uint32_t i = 0; i < count; i++) {
+        struct view_position p;
+        memcpy(&p, (const uint8_t *)rows + i * sizeof p, sizeof p);
+        if (p.shard < SHARDS_MAX) whole[p.shard] = p.lacks == VIEW_WHOLE;
+        partial = partial || p.lacks != VIEW_WHOLE;
+    }
+    view_read_end(r->store, &read);
+    for (uint32_t i = 0; i < SHARDS_MAX; i++)
+        partial = partial || is_partial(r, i) || (is_existing(r, i) && !whole[i]);
+    return partial || count == 0;
+}
+
 /* -- life -------------------------------------------------------------------------------------- */
 
 /* "tcp://host:7500" -> "tcp://host:7501"; port 0 stays 0. */
@@ -143,6 +171,7 @@ static bool open_sockets(struct replica *r, char *error, size_t error_bytes) {
         .contexts = r->config.contexts,
         .source = {.store = r->store, .age_ms = age_ms, .status = replica_status,
                    .shard_map = replica_shard_map, .is_partial = is_partial,
+                   .is_existing = is_existing,
                    .snapshot_hold = on_snapshot_hold, .snapshot_release = on_snapshot_release,
                    .arg = r},
         .feed_request = on_feed_request};
@@ -162,6 +191,7 @@ static bool start_threads(struct replica *r, char *error, size_t error_bytes) {
                                        .import_required = on_import_required,
                                        .identified = on_identified,
                                        .retired = on_retired,
+                                       .existing = on_existing,
                                        .arg = r};
     snprintf(options.cluster_id, sizeof options.cluster_id, "%s", r->store->cluster_id);
     r->follower = follower_start(&options, error, error_bytes);
@@ -213,7 +243,9 @@ static bool open_views(struct replica *r, char *error, size_t error_bytes) {
     r->applier = applier_new(&applier, error, error_bytes);
     for (uint32_t shard = 0; r->applier && shard < SHARDS_MAX; shard++) {
         /* An import that was cut short begins again. */
-        bool importing = applier_is_importing(r->applier, shard);
+        enum view_lack lacks = applier_lacks(r->applier, shard);
+        bool importing = lacks == VIEW_IMPORTING;
+        atomic_store(&r->shards[shard].building, lacks == VIEW_BUILDING);
         atomic_store(&r->shards[shard].partial, importing);
         atomic_store(&r->shards[shard].import_from, importing ? 1 : 0);
     }

@@ -112,6 +112,7 @@ static void publish(struct replica *r, const struct applied *applied) {
         struct replica_shard *s = &r->shards[p->shard];
         const struct applied_shard *a = &applied->shards[p->shard];
         atomic_store(&s->index, p->index);
+        atomic_store(&s->building, p->lacks == VIEW_BUILDING);
         atomic_store(&s->time_ms, p->time_ms);
         if (!a->any) continue;
         atomic_store(&s->commit, a->commit);
@@ -159,6 +160,7 @@ static bool take_one(struct replica *r, struct follower_batch *b, struct applied
         if (outcome != APPLIER_TAKEN) return false;
     }
     bool at_end = applier_next(r->applier, b->shard) > b->commit;
+    if (at_end) applier_up_to_date(r->applier, b->shard);
     if (atomic_load(&r->shards[b->shard].fresh_ms) != 0) note_moments(applied, b, next);
     applied->shards[b->shard] = (struct applied_shard){true, at_end, b->received_ms, b->commit};
     return true;
@@ -228,8 +230,10 @@ static void apply(struct replica *r, struct follower_batch *batches) {
 /* Batches that only say that there is nothing new: no publication for them. */
 static bool only_heartbeats(struct replica *r, const struct follower_batch *batches) {
     for (; batches; batches = batches->link) {
-        /* The first one of a shard gives it a position. */
-        if (batches->bytes != 0 || !atomic_load(&r->shards[batches->shard].followed)) return false;
+        /* The first one of a shard gives it a position; one may tell that it is whole now. */
+        if (batches->bytes != 0 || !atomic_load(&r->shards[batches->shard].followed) ||
+            applier_lacks(r->applier, batches->shard) == VIEW_BUILDING)
+            return false;
     }
     return true;
 }

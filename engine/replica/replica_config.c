@@ -14,8 +14,9 @@ static const char replica_doc[] =
     "\v"
     "Once it has caught up with every shard, it prints one line:\n"
     "  jumun-replica ready: tcp://127.0.0.1:7500 pid=4711\n"
-    "It answers before that too, and says how old its answers are. SIGTERM or SIGINT: closes and "
-    "exits.\n"
+    "It answers before that too, and says how old its answers are and which shards they lack; as "
+    "long as it has reached no node it refuses every question with not_ready. SIGTERM or SIGINT: "
+    "closes and exits.\n"
     "\n"
     "Exit codes: 0 stopped on request; 1 failed while running, or could not listen or open its "
     "directory; 2 the command line makes no sense.";

@@ -98,8 +98,10 @@ int replica_make_snapshot(void *arg, uint32_t shard, const char *path, const ato
     struct view_copy copy;
     struct view_position positions[SHARDS_MAX];
     if (shard != UINT32_MAX) return RESULT_SHARD_NOT_HERE; /* all views, or none */
-    for (uint32_t i = 0; i < SHARDS_MAX; i++) {
-        if (atomic_load(&r->shards[i].partial)) return RESULT_NOT_READY;
+    if (replica_is_partial(r)) {
+        snprintf(error, error_bytes, "this replica has not got all shards yet: ask again later, "
+                                     "or another one");
+        return RESULT_NOT_READY;
     }
     if (!replica_wait_written(r, stop)) return RESULT_SHUTTING_DOWN;
     int rc = view_store_copy(r->store, path);

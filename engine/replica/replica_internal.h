@@ -15,6 +15,8 @@
 /* What is known of a shard beside its rows. */
 struct replica_shard {
     atomic_bool followed;          /* a batch or a heartbeat has come */
+    atomic_bool existing;          /* a node told of it */
+    atomic_bool building;          /* begun from nothing (or not at all), not up to date yet */
     atomic_bool partial;           /* its rows may lack something: see `why` in the log */
     atomic_bool retired;           /* its log has ended */
     atomic_llong fresh_ms;         /* last known to be up to date, monotonic; 0 = never */
@@ -79,6 +81,10 @@ bool replica_wait_written(struct replica *replica, const atomic_bool *stop);
  * and, on the applier's thread, takes in what it has fetched. True: something was taken in. */
 void *replica_import_main(void *replica);
 bool replica_take_imports(struct replica *replica);
+
+/* Whether orders of some shard may be missing here: one is being built, imported, damaged, or
+ * exists and has not come yet. */
+bool replica_is_partial(struct replica *replica);
 
 /* Makes a copy of the views for others (replica_import.c); fits feed_copies_options.make. */
 int replica_make_snapshot(void *replica, uint32_t shard, const char *path, const atomic_bool *stop,

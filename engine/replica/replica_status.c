@@ -52,7 +52,7 @@ static void put_histogram(struct msgpack_writer *w, struct counted_map *m, const
     map_end(w, &map);
 }
 
-static void put_shard(struct replica *r, struct msgpack_writer *w, uint32_t shard) {
+static void put_shard(struct replica *r, struct msgpack_writer *w, uint32_t shard, bool building) {
     const struct replica_shard *s = &r->shards[shard];
     int64_t fresh_ms = atomic_load(&s->fresh_ms);
     struct counted_map map = map_begin(w);
@@ -69,7 +69,9 @@ static void put_shard(struct replica *r, struct msgpack_writer *w, uint32_t shar
     msgpack_pair_bool(w, "retired", atomic_load(&s->retired));
     put_uint(w, &map, "time_ms", (uint64_t)atomic_load(&s->time_ms));
     map.pairs++;
-    msgpack_pair_bool(w, "partial", atomic_load(&s->partial));
+    msgpack_pair_bool(w, "partial", atomic_load(&s->partial) || building);
+    map.pairs++;
+    msgpack_pair_bool(w, "building", building);
     put_uint(w, &map, "import_from", atomic_load(&s->import_from));
     map_end(w, &map);
 }
@@ -78,7 +80,8 @@ static uint32_t followed(const struct replica *r, uint32_t *shards) {
     uint32_t count = 0;
     for (uint32_t i = 0; i < SHARDS_MAX; i++) {
         const struct replica_shard *s = &r->shards[i];
-        if (atomic_load(&s->followed) || atomic_load(&s->partial)) shards[count++] = i;
+        if (atomic_load(&s->followed) || atomic_load(&s->partial) || atomic_load(&s->existing))
+            shards[count++] = i;
     }
     return count;
 }
@@ -88,7 +91,8 @@ static void put_shards(struct replica *r, struct msgpack_writer *w, struct count
     m->pairs++;
     msgpack_write_text(w, "shards");
     msgpack_write_array(w, count);
-    for (uint32_t i = 0; i < count; i++) put_shard(r, w, shards[i]);
+    for (uint32_t i = 0; i < count; i++)
+        put_shard(r, w, shards[i], atomic_load(&r->shards[shards[i]].building));
 }
 
 static void put_applier(struct replica *r, struct msgpack_writer *w, struct counted_map *m) {

@@ -24,10 +24,17 @@
 
 #include "engine/replica/overlay.h"
 
+/* Why orders of a shard may be missing among the rows. Numbers of the disk. */
+enum view_lack {
+    VIEW_WHOLE = 0,
+    VIEW_IMPORTING = 1,        /* an import is half done */
+    VIEW_BUILDING = 2          /* begun from nothing, and not up to date once since then */
+};
+
 /* What the rows reflect of one shard. */
 struct view_position {
     uint32_t shard;
-    uint32_t importing;        /* not 0: an import is half done, rows may be missing */
+    uint32_t lacks;            /* enum view_lack: why rows may be missing */
     uint64_t index;            /* all entries up to here, and nothing of any behind */
     uint64_t counted_from;     /* sums count entries from here on; 1 = all there ever were */
     int64_t time_ms;           /* when the newest applied entry was decided; 0 = none yet */

@@ -37,10 +37,13 @@
  *            shards that the replica follows. age_ms: how long ago the state was known to be the
  *            newest there is
  *   missing  [shard, ...]: of these the results may lack something: at_least or max_age_ms was not
- *            reached by the deadline, or the replica has not got them yet
+ *            reached by the deadline, or the replica has not got them yet (it follows them from
+ *            nothing and has not been up to date once, it imports them, or it knows of them only)
  *   result = [0, order_version, shard, index, flags, value, cursor?]       flags: 2 = partial, for
  *            the shards in `missing`; cursor: there is more
  *          | [code, order_version, shard, index, flags, "sentence", retry_after_ms]
+ *            NOT_READY: the replica has reached no node yet and knows no shard; it waits for
+ *            nothing then, so that another one can be asked
  *   order_version, shard, index are set for GET, else 0. index: the state's, as in tokens.
  *
  * values

@@ -64,6 +64,20 @@ start b "$replica" --nodes "$JUMUN_ENDPOINT" --data "$work/b" --listen tcp://127
 two=$address
 export JUMUN_REPLICA=$one,$two
 
+# -- a replica that has reached no node: nothing of it looks like a whole answer
+"$replica" --nodes tcp://127.0.0.1:1 --data "$work/c" --listen ipc://"$work/c.ipc" \
+    --notify-listen none >"$work/c.ready" 2>"$work/c.log" </dev/null &
+lonely=$! pids+=($!)
+for _ in $(seq 300); do [ -S "$work/c.ipc" ] && break; sleep 0.1; done
+j 1 --timeout 1s orders --replica "ipc://$work/c.ipc" --store s1
+complains "not_ready" && complains "reached no node"
+j 1 --timeout 1m lag --replica "ipc://$work/c.ipc" && says "no node yet"
+complains "has reached no node yet"
+j 1 --timeout 1m --json lag --replica "ipc://$work/c.ipc" --max-age 1h
+json 'd[0]["name"] == "not_ready" and d[0]["replica"].startswith("ipc:")'
+j 0 --timeout 1m orders --replica "ipc://$work/c.ipc,$one" --store s1
+kill -TERM "$lonely"; wait "$lonely"
+
 key=$(place --customer c1 --external-ref r-77)
 for n in 2 3 4 5 6; do place --customer "c$n" >/dev/null; done
 "$jumun" -q pay "$key" 19000 --reference pg1
@@ -115,7 +129,7 @@ for words in status ping top "get $key" "history $key" "store get s1" "cancel $k
     j 1 --endpoint "$one" $words && complains read_only && complains "$one is a replica"
 done
 j 1 --json --endpoint "$one" get "$key" && json 'd["code"] == 23 and d["name"] == "read_only"'
-j 3 --endpoint "$one" cluster status && complains "this is a replica"
+j 3 --endpoint "$one" --timeout 1m cluster status && complains "this is a replica"
 j 0 --json --endpoint "$one,$JUMUN_ENDPOINT" get "$key" && json 'd["state"] == "accepted"'
 
 # -- watch: stopped, and nothing missed

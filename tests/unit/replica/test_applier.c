@@ -227,6 +227,39 @@ static void what_is_missing_is_refused(void **state) {
     history_fini(&history);
 }
 
+/* A shard that is begun from nothing is not whole before it has been up to date once, also over a
+ * restart in between; from then on it is. */
+static void a_shard_is_whole_once_it_was_up_to_date(void **state) {
+    history_init(&history, 9);
+    open_all(0);
+    history_grow(&history, 60);
+    assert_int_equal(applier_lacks(applier, 0), VIEW_BUILDING);
+    assert_true(applier_begin(applier));
+    take_some(&history, 0);
+    assert_int_equal(applier_commit(applier), APPLIER_TAKEN);
+    assert_int_equal(applier_settle(applier), APPLIER_TAKEN);
+    close_all();
+    open_all(0);
+    assert_true(applier_next(applier, 0) > 1);
+    assert_int_equal(applier_lacks(applier, 0), VIEW_BUILDING);
+    apply_all(&history, true);
+    assert_true(applier_begin(applier));
+    applier_up_to_date(applier, 0);
+    assert_int_equal(applier_commit(applier), APPLIER_TAKEN);
+    assert_int_equal(applier_lacks(applier, 0), VIEW_WHOLE);
+    assert_int_equal(applier_lacks(applier, 1), VIEW_BUILDING);
+    history_grow(&history, 60);
+    assert_true(applier_begin(applier));
+    take_some(&history, 0);
+    assert_int_equal(applier_commit(applier), APPLIER_TAKEN);
+    assert_int_equal(applier_settle(applier), APPLIER_TAKEN);
+    close_all();
+    open_all(0);
+    assert_int_equal(applier_lacks(applier, 0), VIEW_WHOLE);
+    close_all();
+    history_fini(&history);
+}
+
 static void old_minutes_go(void **state) {
     char error[512] = "";
     const struct view_store_options options = {.directory = directory, .map_bytes = 1u << 30};
@@ -443,6 +476,8 @@ int main(int argc, char **argv) {
         cmocka_unit_test_setup_teardown(an_order_that_is_not_written_is_not_counted, set_up,
                                         tear_down),
         cmocka_unit_test_setup_teardown(what_is_missing_is_refused, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_shard_is_whole_once_it_was_up_to_date, set_up,
+                                        tear_down),
         cmocka_unit_test_setup_teardown(old_minutes_go, set_up, tear_down),
         cmocka_unit_test_setup_teardown(readers_see_one_moment_while_it_goes_on, set_up,
                                         tear_down),

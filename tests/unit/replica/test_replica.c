@@ -23,7 +23,8 @@
 #include "engine/wire/query_protocol.h"
 #include "tests/process/raw_client.h"
 
-enum { SHARDS = 2, PATIENCE_MS = 60000, OK = 0, TOKEN_NOT_REACHED = 22, READ_ONLY = 23 };
+enum { SHARDS = 2, PATIENCE_MS = 60000 };
+enum { OK = 0, NOT_READY = 3, TOKEN_NOT_REACHED = 22, READ_ONLY = 23 };
 
 struct token { uint64_t shard, index; };
 
@@ -59,13 +60,14 @@ static void node_open(int64_t retention_ms) {
 
 static void node_end(void) { node_stop(node, PATIENCE_MS, false); }
 
-/* A replica of its own directory and address; `url` gets the address. */
-static struct replica *replica_open(const char *name, const char *from, char url[64]) {
+/* A replica of its own directory and address, which `url` gets; it follows `nodes`. */
+static struct replica *replica_begin(const char *name, const char *nodes, const char *from,
+                                     char url[64]) {
     char error[512] = "";
     struct replica_config config;
     replica_config_defaults(&config);
     snprintf(config.data, sizeof config.data, "%s/%s", directory, name);
-    snprintf(config.nodes, sizeof config.nodes, "%s", node_url);
+    snprintf(config.nodes, sizeof config.nodes, "%s", nodes);
     snprintf(config.from, sizeof config.from, "%s", from);
     snprintf(config.listen, sizeof config.listen, "inproc://replica-%u", sockets++);
     snprintf(url, 64, "%.60s", config.listen);
@@ -73,6 +75,11 @@ static struct replica *replica_open(const char *name, const char *from, char url
     config.heartbeat_ms = 20;
     struct replica *r = replica_start(&config, error, sizeof error);
     if (!r) fail_msg("%s", error);
+    return r;
+}
+
+static struct replica *replica_open(const char *name, const char *from, char url[64]) {
+    struct replica *r = replica_begin(name, node_url, from, url);
     int64_t until_ms = clock_mono_ms() + PATIENCE_MS;
     while (!replica_is_caught_up(r)) {
         assert_true(clock_mono_ms() < until_ms);
@@ -249,6 +256,35 @@ static void a_replica_takes_no_commands(void **state) {
         assert_int_equal(result_of(&a)[0].via.u64, READ_ONLY);
         answer_free(&a);
     }
+    replica_stop(r, false);
+}
+
+/* It has met no node: nothing that it says can be taken for an answer, however patient one is. */
+static void a_replica_that_knows_nothing_says_so(void **state) {
+    char url[64];
+    struct raw_id key = raw_key();
+    uint64_t version;
+    struct replica *r = replica_begin("r1", "inproc://nobody-is-there", "", url);
+    for (uint64_t kind = QUERY_MULTI_GET; kind <= QUERY_COUNTERS; kind++) {
+        struct question q;
+        struct msgpack_writer *w = question(&q, -PATIENCE_MS, false);
+        msgpack_write_array(w, kind == QUERY_COUNTERS ? 4 : 2);
+        msgpack_write_uint(w, kind);
+        if (kind == QUERY_MULTI_GET) msgpack_write_bin(w, key.bytes, 16);
+        else if (kind == QUERY_STATE_ORDERS) msgpack_write_uint(w, 2);
+        else if (kind == QUERY_COUNTERS) msgpack_write_uint(w, 60000);
+        else msgpack_write_text(w, "store-1");
+        if (kind == QUERY_COUNTERS) {
+            msgpack_write_int(w, 0);
+            msgpack_write_int(w, 1);
+        }
+        struct answer a = ask(url, &q);
+        assert_int_equal(result_of(&a)[0].via.u64, NOT_READY);
+        assert_int_equal(a.items[3].via.array.size, 0);
+        answer_free(&a);
+    }
+    assert_int_equal(get_code(url, &key, 0, (struct token){0, 0}, &version), NOT_READY);
+    assert_int_equal(get_code(url, &key, -PATIENCE_MS, (struct token){1, 7}, &version), NOT_READY);
     replica_stop(r, false);
 }
 
@@ -559,6 +595,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(a_write_is_read_back, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_replica_takes_no_commands, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_replica_that_knows_nothing_says_so, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_retired_shard_does_not_grow_old, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_watcher_misses_nothing, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_copy_and_the_feed_equal_a_replay, set_up, tear_down),

@@ -46,7 +46,7 @@ struct fake_replica {
     uint64_t position[FAKE_SHARDS];    /* the history's lock */
     uint32_t taken;                    /* changes looked at */
     uint32_t delay_ms, lost, garbage, muted;
-    int refusal;
+    int refusal, lacks;
     struct prng prng;
     atomic_uint queries, messages;
     nng_socket rep, pub;
@@ -271,7 +271,7 @@ static void write_result(struct msgpack_writer *w, struct fake_replica *r, const
         for (uint32_t i = 0; i < q->subject.size / 16; i++)
             write_row(w, newest_of(r, (const uint8_t *)q->subject.data + 16 * (size_t)i));
         break;
-    case QUERY_STORE_BOARD: write_board(w, r, q, lags); break;
+    case QUERY_STORE_BOARD: write_board(w, r, q, lags || r->lacks); break;
     case QUERY_COUNTERS: write_counters(w); break;
     case QUERY_WATCH: write_watch(w, r, q); break;
     case NODE_COMMAND_SHARD_MAP:
@@ -315,7 +315,8 @@ static nng_msg *answer(struct fake_replica *r, const struct query_request *q) {
     }
     for (uint32_t i = 0; i < q->at_least_count; i++)
         missing += r->position[q->at_least[i].shard] < q->at_least[i].index;
-    msgpack_write_array(&w, missing);
+    msgpack_write_array(&w, missing + (uint32_t)r->lacks);
+    if (r->lacks) msgpack_write_uint(&w, 0);
     for (uint32_t i = 0; i < q->at_least_count; i++)
         if (r->position[q->at_least[i].shard] < q->at_least[i].index)
             msgpack_write_uint(&w, q->at_least[i].shard);
@@ -466,6 +467,7 @@ void fake_replica_stop(struct fake_replica *r) {
     }
 SETTER(fake_replica_delay, delay_ms, uint32_t)
 SETTER(fake_replica_refuse, refusal, int)
+SETTER(fake_replica_lack, lacks, int)
 SETTER(fake_replica_mute, muted, uint32_t)
 
 void fake_replica_fail(struct fake_replica *r, uint32_t lost, uint32_t garbage, uint64_t seed) {

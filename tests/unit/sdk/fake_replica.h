@@ -37,6 +37,8 @@ void fake_replica_fail(struct fake_replica *replica, uint32_t lost, uint32_t gar
                        uint64_t seed);
 /* Every query is refused with this code; 0 = no more. */
 void fake_replica_refuse(struct fake_replica *replica, int code);
+/* Lists say that rows of shard 0 may be missing, 1; or not, 0. */
+void fake_replica_lack(struct fake_replica *replica, int lacks);
 /* Notifications are lost with this chance in a thousand. */
 void fake_replica_mute(struct fake_replica *replica, uint32_t lost);
 uint32_t fake_replica_queries(struct fake_replica *replica);  /* but for pings and maps */

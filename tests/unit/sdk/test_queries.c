@@ -432,6 +432,63 @@ static void test_a_replica_that_refuses_is_left_for_another(void **state) {
     fake_history_free(h);
 }
 
+/* One that has reached no node refuses with NOT_READY; one that has not got all shards yet answers
+ * lists that say so. Neither is taken while another replica has everything. */
+static void test_a_replica_that_lacks_something_is_left_for_another(void **state) {
+    struct fake_history *h = fake_history_new();
+    struct fake_replica *a = fake_replica_start(h, "q17a", false);
+    struct fake_replica *b = fake_replica_start(h, "q17b", false);
+    jumun_query_options o = {.choice = JUMUN_IN_ORDER, PATIENT};
+    jumun_queries *q = open_queries("inproc://q17a,inproc://q17b", &o);
+    jumun_key key = jumun_key_new();
+    jumun_query board = {.kind = JUMUN_STORE_BOARD, .subject = "s1"};
+    jumun_answer *answer;
+    fake_history_change(h, 0, &key, "s1");
+    await_measured(q, 2);
+    fake_replica_lack(a, 1);
+    assert_int_equal(jumun_query_run(q, &board, &answer), JUMUN_OK);
+    assert_false(answer->partial);
+    assert_string_equal(answer->replica, "inproc://q17b");
+    jumun_answer_free(answer);
+    fake_replica_lack(b, 1); /* nobody has more: the answer says what it is */
+    assert_int_equal(jumun_query_run(q, &board, &answer), JUMUN_OK);
+    assert_true(answer->partial);
+    assert_int_equal(answer->missing_count, 1);
+    assert_int_equal(jumun_answer_rows(answer), 1);
+    jumun_answer_free(answer);
+    fake_replica_refuse(a, RESULT_NOT_READY);
+    jumun_answer_free(got(q, &key, 1));
+    jumun_queries_close(q);
+    fake_replica_stop(a);
+    fake_replica_stop(b);
+    fake_history_free(h);
+}
+
+/* All replicas began anew: what was known before is given, with its age; what was never asked is
+ * refused as it is, not as "no such order". */
+static void test_the_last_good_answer_outlives_the_knowledge(void **state) {
+    struct fake_history *h = fake_history_new();
+    struct fake_replica *r = fake_replica_start(h, "q18", false);
+    jumun_query_options o = {PATIENT};
+    jumun_queries *q = open_queries("inproc://q18", &o);
+    jumun_key key = jumun_key_new(), other = jumun_key_new();
+    jumun_answer *a;
+    fake_history_change(h, 0, &key, "s1");
+    jumun_answer_free(got(q, &key, 1));
+    fake_replica_refuse(r, RESULT_NOT_READY);
+    a = got(q, &key, 1);
+    assert_true(a->stale);
+    assert_true(a->age_ms < UINT32_MAX);
+    jumun_answer_free(a);
+    jumun_query get = get_of(&other);
+    get.demand.timeout_ms = 100;
+    assert_int_equal(jumun_query_run(q, &get, &a), RESULT_NOT_READY);
+    jumun_answer_free(a);
+    jumun_queries_close(q);
+    fake_replica_stop(r);
+    fake_history_free(h);
+}
+
 static void test_closing_ends_what_is_open(void **state) {
     int closed = JUMUN_CLOSED;
     struct fake_history *h = fake_history_new();
@@ -539,6 +596,8 @@ int main(void) {
         cmocka_unit_test(test_the_last_good_answer_outlives_the_replicas),
         cmocka_unit_test(test_silence_ends_in_time),
         cmocka_unit_test(test_a_replica_that_refuses_is_left_for_another),
+        cmocka_unit_test(test_a_replica_that_lacks_something_is_left_for_another),
+        cmocka_unit_test(test_the_last_good_answer_outlives_the_knowledge),
         cmocka_unit_test(test_closing_ends_what_is_open),
         cmocka_unit_test(test_nothing_goes_back_in_a_rough_world),
     };
