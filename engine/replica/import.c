@@ -9,7 +9,6 @@
 #include <unistd.h>
 #include <xxhash.h>
 
-#include "engine/base/log.h"
 #include "engine/replica/feed_client.h"
 #include "engine/wire/msgpack_reader.h"
 #include "engine/wire/msgpack_writer.h"
@@ -149,27 +148,4 @@ int import_fetch(const char *url, uint32_t shard, const char *path, const atomic
     if (rc != 0) unlink(path);
     end(url, begun.snapshot);
     return rc;
-}
-
-int import_bootstrap(const char *directory, const char *from, const atomic_bool *stop) {
-    char path[1200], error[512] = "";
-    uint64_t index;
-    snprintf(path, sizeof path, "%s/data.mdb", directory);
-    if (access(path, F_OK) == 0) return 0;
-    snprintf(path, sizeof path, "%s.incoming", directory);
-    while (*from && !atomic_load(stop)) {
-        char url[ENDPOINT_BYTES_MAX];
-        size_t size = strcspn(from, ",");
-        snprintf(url, sizeof url, "%.*s", (int)size, from);
-        from += size + (from[size] == ',');
-        if (size == 0) continue;
-        log_info("fetching the views of %s", url);
-        if (import_fetch(url, UINT32_MAX, path, stop, &index, error, sizeof error) == 0 &&
-            view_store_adopt(directory, path, error, sizeof error) == 0) {
-            log_info("took over the views of %s", url);
-            return 1;
-        }
-        log_warn("%s", error);
-    }
-    return 0;
 }

@@ -15,9 +15,4 @@
 int import_fetch(const char *url, uint32_t shard, const char *path, const atomic_bool *stop,
                  uint64_t *index, char *error, size_t error_bytes);
 
-/* Before the views are opened: when the directory has none, fetches those of one of the replicas
- * `from` (comma-separated endpoints) and puts them there. 1 = done, 0 = nothing was to be done or
- * nobody could give any (a warning says so): the logs will have to do. */
-int import_bootstrap(const char *directory, const char *from, const atomic_bool *stop);
-
 #endif

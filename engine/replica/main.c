@@ -1,15 +1,18 @@
 /* jumun-replica: a query replica. */
+#include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "engine/base/log.h"
+#include "engine/replica/bootstrap.h"
 #include "engine/replica/replica.h"
 #include "engine/replica/replica_config.h"
 
-enum { MAIN_TICK_MS = 1000, MAIN_READY_LOOK_MS = 2 };
+enum { MAIN_TICK_MS = 1000, MAIN_READY_LOOK_MS = 2, MAIN_EARLY_LOOK_MS = 5 };
 
 static void exit_now(int signal_number) { _exit(128 + signal_number); }
 
@@ -17,6 +20,44 @@ static int await_signal(const sigset_t *signals, int timeout_ms) {
     const struct timespec timeout = {timeout_ms / 1000, timeout_ms % 1000 * 1000000L};
     int got = sigtimedwait(signals, NULL, &timeout);
     return got > 0 ? got : 0;
+}
+
+/* Taking over another replica's views, on a thread of its own: this one waits for signals. */
+struct early {
+    const struct replica_config *config;
+    atomic_bool done, stop;
+    enum bootstrap_outcome outcome;
+    char error[1024];
+};
+
+static void *early_main(void *arg) {
+    struct early *e = arg;
+    e->outcome = bootstrap_run(e->config, &e->stop, e->error, sizeof e->error);
+    atomic_store(&e->done, true);
+    return NULL;
+}
+
+/* Whatever it waits for just now, a signal ends the process: nothing is open yet. */
+static void take_over(const struct replica_config *config, const sigset_t *signals) {
+    static struct early early;
+    pthread_t thread;
+    early.config = config;
+    if (config->from[0] == 0) return;
+    if (pthread_create(&thread, NULL, early_main, &early) != 0) {
+        fprintf(stderr, "jumun-replica: cannot start a thread\n");
+        exit(REPLICA_EXIT_RUNTIME);
+    }
+    while (!atomic_load(&early.done)) {
+        int got = await_signal(signals, MAIN_EARLY_LOOK_MS);
+        if (got == 0) continue;
+        log_info("%s: ended before it had the views of another replica", strsignal(got));
+        bootstrap_give_up(config);
+        _exit(REPLICA_EXIT_DONE);
+    }
+    pthread_join(thread, NULL);
+    if (early.outcome != BOOTSTRAP_REFUSED) return;
+    fprintf(stderr, "jumun-replica: %s\n", early.error);
+    exit(REPLICA_EXIT_RUNTIME);
 }
 
 int main(int argc, char **argv) {
@@ -32,6 +73,7 @@ int main(int argc, char **argv) {
     sigaddset(&signals, SIGTERM);
     sigaddset(&signals, SIGINT);
     pthread_sigmask(SIG_BLOCK, &signals, NULL);
+    take_over(&config, &signals);
     struct replica *replica = replica_start(&config, error, sizeof error);
     if (!replica) {
         fprintf(stderr, "jumun-replica: %s\n", error);

@@ -8,7 +8,6 @@
 
 #include "engine/base/clock.h"
 #include "engine/base/log.h"
-#include "engine/replica/import.h"
 #include "engine/replica/replica_internal.h"
 #include "engine/wire/tls.h"
 
@@ -229,12 +228,12 @@ static bool open_views(struct replica *r, char *error, size_t error_bytes) {
     r->snapshots = feed_copies_start(&snapshots, error, error_bytes);
     if (!r->snapshots) return false;
     snprintf(directory, sizeof directory, "%.1000s/views", r->config.data);
-    import_bootstrap(directory, r->config.from, &r->stopping);
     const struct view_store_options store = {.directory = directory,
                                              .map_bytes = r->config.map_bytes,
                                              .synced = r->config.synced};
     r->store = view_store_open(&store, error, error_bytes);
     if (!r->store) return false;
+    snprintf(r->cluster_id, sizeof r->cluster_id, "%s", r->store->cluster_id);
     const struct applier_options applier = {.store = r->store,
                                             .memory_bytes = r->config.memory_bytes,
                                             .committed = on_committed,

@@ -30,7 +30,8 @@ struct replica_config {
     int ready_fd;
 };
 
-/* Opens everything and begins to follow and to answer. NULL with a sentence in error. */
+/* Opens everything and begins to follow and to answer; `from` is for bootstrap_run() before that.
+ * NULL with a sentence in error. */
 struct replica *replica_start(const struct replica_config *config, char *error,
                               size_t error_bytes);
 

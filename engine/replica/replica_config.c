@@ -31,8 +31,9 @@ enum {
 static const struct argp_option replica_options[] = {
     {"nodes", OPTION_NODES, "URL,...", 0, "General endpoints of the nodes to follow; any that has "
      "a shard will do (default: tcp://127.0.0.1:7400)", 0},
-    {"from", OPTION_FROM, "URL,...", 0, "Replicas to take the views of when the directory has none "
-     "yet; otherwise they are made from the logs", 0},
+    {"from", OPTION_FROM, "URL,...", 0, "Replicas of the same cluster to take the views of when "
+     "the directory has none yet; when none gives them within 10 s, or no node is there to tell "
+     "the cluster, they are made from the logs", 0},
     {"data", OPTION_DATA, "DIR", 0, "Directory of the views, made when it is not there (default: "
      "./jumun-replica-data)", 0},
     {"listen", OPTION_LISTEN, "URL", 0, "Address of the queries; port 0 takes a free one (default: "

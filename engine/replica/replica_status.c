@@ -175,7 +175,9 @@ void replica_status(void *arg, struct msgpack_writer *w) {
     put_text(w, &map, "version", JUMUN_VERSION);
     map.pairs++;
     msgpack_pair_bool(w, "replica", true);
-    put_text(w, &map, "cluster_id", r->store->cluster_id);
+    pthread_mutex_lock(&r->lock);
+    put_text(w, &map, "cluster_id", r->cluster_id);
+    pthread_mutex_unlock(&r->lock);
     put_uint(w, &map, "pid", (uint64_t)getpid());
     put_text(w, &map, "endpoint", replica_endpoint(r));
     put_text(w, &map, "notify", replica_notify_endpoint(r));

@@ -16,6 +16,7 @@
 #include "engine/base/clock.h"
 #include "engine/base/ulid.h"
 #include "engine/node/node.h"
+#include "engine/replica/bootstrap.h"
 #include "engine/replica/feed_client.h"
 #include "engine/replica/replica.h"
 #include "engine/replica/replica_config.h"
@@ -73,6 +74,9 @@ static struct replica *replica_begin(const char *name, const char *nodes, const 
     snprintf(url, 64, "%.60s", config.listen);
     config.map_bytes = 1u << 30;
     config.heartbeat_ms = 20;
+    static const atomic_bool never;
+    assert_int_equal(bootstrap_run(&config, &never, error, sizeof error),
+                     from[0] ? BOOTSTRAP_DONE : BOOTSTRAP_NOTHING);
     struct replica *r = replica_start(&config, error, sizeof error);
     if (!r) fail_msg("%s", error);
     return r;

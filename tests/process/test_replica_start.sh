@@ -1,0 +1,96 @@
+#!/usr/bin/env bash
+# How jumun-replica begins with --from: what it says and does when the other replica cannot be
+# reached, is of another cluster, or is no replica, and that a signal ends it meanwhile.
+#
+#   test_replica_start.sh JUMUND JUMUN-REPLICA JUMUN
+set -uo pipefail
+
+jumund=$1 replica=$2 jumun=$3
+work=$(mktemp -d "${TMPDIR:-/var/tmp}/jumun-test-replica-start.XXXXXX")
+pids=() checks=0 failures=0
+
+clean_up() {
+    for pid in "${pids[@]}"; do kill -KILL "$pid" 2>/dev/null && wait "$pid" 2>/dev/null; done
+    rm -rf "$work"
+}
+trap clean_up EXIT
+
+fail() {
+    failures=$((failures + 1))
+    printf 'FAILED (line %s): %s\n' "${BASH_LINENO[1]}" "$1"
+    tail -n 20 "$work"/*.log
+}
+says() { # says LOG TEXT: also when it comes a little later
+    checks=$((checks + 1))
+    for _ in $(seq 600); do
+        grep -qF -- "$2" "$work/$1.log" && return 0
+        sleep 0.1
+    done
+    fail "$1.log lacks: $2"
+}
+ends() { # ends STATUS: the newest process
+    checks=$((checks + 1))
+    wait "${pids[-1]}"
+    local status=$?
+    [ $status -eq "$1" ] || fail "status $status instead of $1"
+}
+begin() { # begin NAME COMMAND...
+    local name=$1
+    shift
+    "$@" >"$work/$name.ready" 2>"$work/$name.log" </dev/null &
+    pids+=($!)
+}
+start() { # the same; waits for the ready line and leaves the address in $address
+    begin "$@"
+    for _ in $(seq 600); do
+        address=$(sed -n 's/^[a-z-]* ready: \([^ ]*\).*/\1/p' "$work/$1.ready")
+        [ -z "$address" ] || return 0
+        sleep 0.1
+    done
+    fail "$1 was not ready in time"
+    exit 1
+}
+new() { begin "$1" "$replica" --data "$work/$1" --listen "ipc://$work/$1.ipc" "${@:2}"; }
+
+start node "$jumund" --data "$work/node" --listen tcp://127.0.0.1:0 --shards 2 --no-pin
+node=$address
+start other "$jumund" --data "$work/other" --listen tcp://127.0.0.1:0 --shards 2 --no-pin
+other=$address
+start source "$replica" --nodes "$node" --data "$work/source" --listen tcp://127.0.0.1:0
+source=$address
+key=$("$jumun" --endpoint "$node" -q place --store s1 --currency KRW --line rice:2:9500)
+
+new away --nodes "$node" --from tcp://127.0.0.1:1
+says away "--from: cannot reach tcp://127.0.0.1:1"
+kill -TERM "${pids[-1]}"
+ends 0
+checks=$((checks + 1))
+[ ! -e "$work/away/views" ] || fail "it ended and left views"
+new nodeless --nodes tcp://127.0.0.1:1 --from "$source"
+says nodeless "cannot reach a node"
+kill -INT "${pids[-1]}"
+ends 0
+
+new stranger --nodes "$other" --from "$source"
+ends 1
+says stranger "--from $source follows cluster" && says stranger "nothing was copied"
+checks=$((checks + 1))
+[ ! -e "$work/stranger/views" ] || fail "views of another cluster were copied"
+new wrong --nodes "$node" --from "$node"
+ends 1
+says wrong "it is no replica"
+
+# One of two is away: the other one gives its views. None of them: the logs do.
+new second --nodes "$node" --from "tcp://127.0.0.1:1,$source"
+says second "took over the views of $source" && says second "caught up"
+new logs --nodes "$node" --from tcp://127.0.0.1:1
+says logs "made from the logs" && says logs "caught up"
+for name in second logs; do
+    checks=$((checks + 1))
+    "$jumun" --timeout 1m orders --replica "ipc://$work/$name.ipc" --key "$key" \
+        >"$work/$name.rows" 2>>"$work/$name.log" || fail "$name does not answer"
+    grep -qF "$key" "$work/$name.rows" || fail "$name has not got the order"
+done
+
+printf '%d checks, %d failures\n' $checks $failures
+[ $failures -eq 0 ]
