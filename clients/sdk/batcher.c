@@ -123,6 +123,12 @@ int lane_admit(struct lane *lane, int64_t now_ns) {
     return circuit_breaker_admit(&e->breaker, now_ns) ? JUMUN_OK : JUMUN_CIRCUIT_OPEN;
 }
 
+/* Whether one more message may leave although others are in flight and it is not full. */
+static bool lane_is_due(const struct lane *lane) {
+    int64_t pace_ns = atomic_load_explicit(&lane->pace_ns, memory_order_relaxed);
+    return pace_ns != INT64_MAX && clock_mono_ns() >= pace_ns;
+}
+
 /* Pushes the chain newest -> ... -> oldest. */
 static void lane_push_chain(struct lane *lane, struct call *newest, struct call *oldest,
                             uint32_t count) {
@@ -133,7 +139,8 @@ static void lane_push_chain(struct lane *lane, struct call *newest, struct call 
     /* Either this thread sees the last message gone, or the role, which counts it gone before it
      * looks at `incoming`, sees the call: both are sequentially consistent. */
     uint32_t in_flight = atomic_load(&lane->in_flight);
-    if (in_flight == 0 || (waiting >= lane->batch_max && in_flight < lane->slots_count))
+    if (in_flight == 0 || (in_flight < lane->slots_count &&
+                           (waiting >= lane->batch_max || lane_is_due(lane))))
         lane_run(lane);
 }
 
@@ -387,7 +394,10 @@ static void lane_send(struct lane *lane, int64_t now_ns) {
         atomic_fetch_add_explicit(&lane->stat_messages, 1, memory_order_relaxed);
         atomic_fetch_add_explicit(&lane->stat_in_flight_commands, slot->count,
                                   memory_order_relaxed);
+        bool full = slot->count >= lane->batch_max;
         slot_begin(slot, endpoint, bytes, now_ns);
+        atomic_store_explicit(&lane->pace_ns, full ? INT64_MAX : clock_mono_ns() + LANE_PACE_NS,
+                              memory_order_relaxed);
         if (lane->ready.count < lane->batch_max) return; /* gather, now that one is in flight */
     }
 }
@@ -401,9 +411,10 @@ static void lane_work(struct lane *lane) {
     if (lane->retries.head) lane_take_retries(lane, now_ns);
     lane_take_incoming(lane);
     if (tick) lane_expire(lane, now_ns);
-    if (lane->gather) lane_gather(lane);
     bool idle = atomic_load_explicit(&lane->in_flight, memory_order_relaxed) == 0;
-    if (idle || tick || lane->ready.count >= lane->batch_max) lane_send(lane, now_ns);
+    bool due = !idle && lane->ready.head && lane_is_due(lane);
+    if (lane->gather || due) lane_gather(lane);
+    if (idle || due || tick || lane->ready.count >= lane->batch_max) lane_send(lane, now_ns);
 }
 
 void lane_run(struct lane *lane) {
@@ -413,6 +424,13 @@ void lane_run(struct lane *lane) {
         asked = atomic_load(&lane->role);
         lane_work(lane);
     } while (atomic_fetch_sub(&lane->role, asked) != asked);
+}
+
+bool lane_on_pace(struct lane *lane) {
+    uint32_t in_flight = atomic_load(&lane->in_flight);
+    if (in_flight == 0 || !lane_is_due(lane)) return false;
+    if (in_flight < lane->slots_count && atomic_load(&lane->waiting) > 0) lane_run(lane);
+    return true;
 }
 
 bool lane_on_tick(struct lane *lane, int64_t now_ns) {
@@ -433,6 +451,7 @@ struct lane *lane_new(struct lane_shared *shared, struct endpoint *endpoint) {
     lane->shared = shared;
     atomic_init(&lane->endpoint, endpoint);
     lane->first_deadline_ns = INT64_MAX;
+    atomic_init(&lane->pace_ns, INT64_MAX);
     lane->batch_max = shared->options.batch_commands_max;
     lane->slots_count = shared->options.messages_in_flight_max;
     lane->buckets = calloc(LANE_BUCKETS, sizeof *lane->buckets);

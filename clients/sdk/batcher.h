@@ -9,7 +9,10 @@
  *        +---------------------+--------------------------------<--------------------+
  *
  * When: with no message in flight, what is ready leaves at once. Otherwise it waits until a message
- * comes back, until a whole batch has gathered, or for LANE_TICK_NS.
+ * comes back, until a whole batch has gathered, or for LANE_TICK_NS. Where messages leave before
+ * they are full, the next one need not wait for an answer either: it leaves LANE_PACE_NS after the
+ * last one, so that waiting does not grow with the round trip. Whoever pushes sees to that; the
+ * client's clock does for the last ones of a burst (lane_on_pace).
  *
  * Order: a call for an order whose earlier call is still open (sent, or waiting for its retry) is
  * kept back, unless it goes into the very same message. So what one thread submits for one order is
@@ -39,6 +42,7 @@ enum {
     GATHERING_LANES_MAX = 16      /* more lanes at once are pushed early */
 };
 #define LANE_TICK_NS 5000000LL
+#define LANE_PACE_NS 2000000LL
 #define LANE_GATHER_NS 100000LL
 #define GATHERING_NS 1000000LL
 /* No answer for so long: the shard may be led elsewhere by now, so the map is asked again. */
@@ -116,6 +120,9 @@ struct lane {
     _Alignas(64) atomic_uint role;      /* 0 = free, else how many asked for work */
     struct slot *_Atomic finished;
     atomic_bool tick;          /* expire, take due retries, send what waits */
+    /* From when on one more message may leave that is not full, clock_mono_ns(); written by the
+     * role. INT64_MAX: the last one was full, the next ones will be. */
+    _Atomic int64_t pace_ns;
 
     /* role */
     struct call_list ready;
@@ -177,6 +184,10 @@ struct gathering *gathering_of(const struct lane_shared *shared);
 
 /* Does whatever there is to do, unless somebody is at it. Any thread. */
 void lane_run(struct lane *lane);
+
+/* Between two ticks: sends what waits and may leave by now. True: a message has been in flight for
+ * LANE_PACE_NS and longer, so it is worth looking that often. */
+bool lane_on_pace(struct lane *lane);
 
 /* Every LANE_TICK_NS: attempts and calls that have run out of time. True if anything is open. */
 bool lane_on_tick(struct lane *lane, int64_t now_ns);

@@ -17,6 +17,7 @@
 
 enum {
     CLOCK_IDLE_TICKS = 200,           /* then the clock's thread goes to sleep */
+    CLOCK_PACED_TICKS = 20,           /* it goes on looking so long for lanes that wait */
     MAP_FETCH_TIMEOUT_MS = 2000,      /* while there is none */
     MAP_REFETCH_TIMEOUT_MS = 250      /* another node may know better */
 };
@@ -253,14 +254,28 @@ static bool client_on_tick(jumun_client *client) {
            atomic_load(&client->shared.map_wanted);
 }
 
+/* Until the next tick. Where answers take long, lanes are looked at in between: `paced` counts
+ * down the ticks for which that goes on. */
+static void client_clock_sleep(jumun_client *client, uint32_t *paced) {
+    if (shard_router_on_pace(&client->router)) *paced = CLOCK_PACED_TICKS;
+    if (*paced == 0) {
+        nanosleep(&(struct timespec){.tv_nsec = LANE_TICK_NS}, NULL);
+        return;
+    }
+    (*paced)--;
+    for (int64_t slept_ns = 0; slept_ns < LANE_TICK_NS; slept_ns += LANE_PACE_NS) {
+        nanosleep(&(struct timespec){.tv_nsec = LANE_PACE_NS}, NULL);
+        shard_router_on_pace(&client->router);
+    }
+}
+
 static void *client_clock(void *arg) {
     jumun_client *client = arg;
-    uint32_t idle = 0;
+    uint32_t idle = 0, paced = 0;
     while (!atomic_load(&client->shared.closing)) {
-        struct timespec tick = {.tv_nsec = LANE_TICK_NS};
         idle = client_on_tick(client) ? 0 : idle + 1;
         if (idle < CLOCK_IDLE_TICKS) {
-            nanosleep(&tick, NULL);
+            client_clock_sleep(client, &paced);
             continue;
         }
         /* Announce the sleep, look once more, then sleep: a caller pushes first and looks then. */

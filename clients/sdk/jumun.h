@@ -1,9 +1,10 @@
 /* libjumun: the client library of the Jumun order engine.
  *
  * A `jumun_client` may be used by any number of threads at once. It gathers the commands of all
- * callers into few messages (sends at once when idle, gathers while messages are in flight), routes
- * each to the shard that owns its key, retries with backoff under the same command id, and always
- * ends a call: with an answer of the engine, or with JUMUN_OUTCOME_UNKNOWN and the id to ask with.
+ * callers into few messages (sends at once when idle, gathers for some milliseconds while messages
+ * are in flight), routes each to the shard that owns its key, retries with backoff under the same
+ * command id, and always ends a call: with an answer of the engine, or with JUMUN_OUTCOME_UNKNOWN
+ * and the id to ask with.
  * No call blocks beyond its timeout (by more than some 10 ms).
  *
  * Tried again, with backoff and jitter, until the call's timeout: what got no answer, and what the

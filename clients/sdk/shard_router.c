@@ -170,6 +170,13 @@ bool shard_router_on_tick(struct shard_router *r, int64_t now_ns) {
     return open;
 }
 
+bool shard_router_on_pace(struct shard_router *r) {
+    bool slow = false;
+    uint32_t count = atomic_load(&r->lanes_count);
+    for (uint32_t i = 0; i < count; i++) slow |= lane_on_pace(atomic_load(&r->lanes[i]));
+    return slow;
+}
+
 void shard_router_run(struct shard_router *r) {
     uint32_t count = atomic_load(&r->lanes_count);
     for (uint32_t i = 0; i < count; i++) lane_run(atomic_load(&r->lanes[i]));

@@ -63,6 +63,9 @@ int shard_router_push(struct shard_router *r, struct call *call, int64_t now_ns)
 /* Ends kept calls whose time is over, runs the lanes' clocks. True if anything is open. */
 bool shard_router_on_tick(struct shard_router *r, int64_t now_ns);
 
+/* lane_on_pace() of all lanes; true if it is worth looking again soon. */
+bool shard_router_on_pace(struct shard_router *r);
+
 /* Lets all lanes look for work: a connection came. */
 void shard_router_run(struct shard_router *r);
 

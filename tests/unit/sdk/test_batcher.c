@@ -177,6 +177,72 @@ static void test_a_full_batch_does_not_wait(void **state) {
     fake_engine_stop(e);
 }
 
+/* A lane whose first message stays in flight. */
+static struct lane *lane_with_one_away(jumun_client *c, struct fake_engine *e) {
+    play((struct plan){.hold_first = true});
+    uint32_t before = fake_engine_messages(e);
+    submit(c, NULL, NULL);
+    assert_true(fake_engine_await_messages(e, before + 1));
+    return atomic_load(&c->router.lanes[0]);
+}
+
+static bool is_gone(jumun_client *c) {
+    jumun_client_stats s;
+    jumun_stats(c, &s);
+    return s.commands_waiting == 0;
+}
+
+/* A thread that loses its core while it works for the lane would keep others from it. */
+static void await_free_role(struct lane *lane) {
+    for (int i = 0; atomic_load(&lane->role) != 0 && i < 60000; i++)
+        nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+}
+
+/* Nobody waits for an answer that is long in coming, nor for the clock. */
+static void test_a_message_follows_the_last_one_in_time(void **state) {
+    enum { PACED = 20 }; /* there are slots for all of them */
+    jumun_client *c;
+    struct fake_engine *e = start(
+        "b17", &(jumun_options){.messages_in_flight_max = LANE_MESSAGES_MAX, PATIENT}, &c);
+    struct lane *lane = lane_with_one_away(c, e);
+    uint32_t by_pusher = 0, by_clock = 0;
+    for (uint32_t i = 0; i < PACED; i++) {
+        assert_true(atomic_load(&lane->pace_ns) != INT64_MAX); /* none of them was full */
+        await_free_role(lane);
+        atomic_store(&lane->pace_ns, 0);
+        submit(c, NULL, NULL);
+        by_pusher += is_gone(c);
+        atomic_store(&lane->pace_ns, INT64_MAX - 1);
+        submit(c, NULL, NULL);
+        await_free_role(lane);
+        atomic_store(&lane->pace_ns, 0);
+        by_clock += lane_on_pace(lane) && is_gone(c);
+    }
+    /* Now and then a tick is at it, and this thread leaves it to that one. */
+    assert_true(by_pusher > PACED / 2);
+    assert_true(by_clock > PACED / 2);
+    fake_engine_release(e);
+    assert_true(await_ended(1 + 2 * PACED));
+    assert_int_equal(atomic_load(&ended_ok), 1 + 2 * PACED);
+    jumun_close(c);
+    fake_engine_stop(e);
+}
+
+/* Where messages are full there is no hurry: more that is not would only cost. */
+static void test_after_a_full_message_the_next_gathers(void **state) {
+    jumun_client *c;
+    struct fake_engine *e = start(
+        "b18", &(jumun_options){.messages_in_flight_max = LANE_MESSAGES_MAX,
+                                .batch_commands_max = 1, PATIENT}, &c);
+    struct lane *lane = lane_with_one_away(c, e);
+    assert_true(atomic_load(&lane->pace_ns) == INT64_MAX);
+    assert_false(lane_on_pace(lane));
+    fake_engine_release(e);
+    assert_true(await_ended(1));
+    jumun_close(c);
+    fake_engine_stop(e);
+}
+
 static void test_commands_of_one_order_keep_their_order(void **state) {
     jumun_client *c;
     struct fake_engine *e = start("b3", &(jumun_options){.batch_commands_max = 4, PATIENT},
@@ -653,6 +719,8 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup(test_idle_sends_at_once_and_the_rest_gathers, setup),
         cmocka_unit_test_setup(test_a_full_batch_does_not_wait, setup),
+        cmocka_unit_test_setup(test_a_message_follows_the_last_one_in_time, setup),
+        cmocka_unit_test_setup(test_after_a_full_message_the_next_gathers, setup),
         cmocka_unit_test_setup(test_commands_of_one_order_keep_their_order, setup),
         cmocka_unit_test_setup(test_a_retried_command_is_not_overtaken, setup),
         cmocka_unit_test_setup(test_a_lost_message_is_sent_again_whole, setup),
