@@ -101,6 +101,8 @@ void cli_answer_free(struct cli_answer *answer);
 int cli_print_json(json_t *json);
 /* An order as JSON for scripts: lists with names, numbers that stand for words as words. */
 json_t *cli_order_json(const msgpack_object *value);
+/* The same for some fields of one, which are JSON already; `attributes`: NULL = not among them. */
+void cli_order_words(json_t *order, const msgpack_object *attributes);
 
 /* The commands, by file. */
 int cli_place(struct cli *cli);

@@ -109,9 +109,14 @@ json_t *cli_row_json(const void *row, size_t bytes, const char *const *fields, u
         if (count == 0) {
             json = cli_order_json(o);
         } else {
+            const msgpack_object *attributes = NULL;
             json = json_object();
-            for (uint32_t i = 0; i < count && i < value_count(o); i++)
-                json_object_set_new(json, fields[i], value_to_json(value_item(o, i)));
+            for (uint32_t i = 0; i < count && i < value_count(o); i++) {
+                const msgpack_object *item = value_item(o, i);
+                json_object_set_new(json, fields[i], value_to_json(item));
+                if (strcmp(fields[i], "attributes") == 0) attributes = item;
+            }
+            cli_order_words(json, attributes);
         }
     }
     msgpack_unpacked_destroy(&unpacked);

@@ -28,8 +28,7 @@ static void reads_word(json_t *order, const char *field, enum names_kind kind) {
 }
 
 /* The caller's own msgpack, shown as what it is; what does not unpack stays as it came. */
-static void reads_attributes(json_t *order, const msgpack_object *value) {
-    const msgpack_object *v = value_at(value, "attributes");
+static void reads_attributes(json_t *order, const msgpack_object *v) {
     if (!v || v->type != MSGPACK_OBJECT_BIN) return;
     if (v->via.bin.size == 0) {
         json_object_set_new(order, "attributes", json_null());
@@ -45,16 +44,20 @@ static void reads_attributes(json_t *order, const msgpack_object *value) {
     msgpack_unpacked_destroy(&unpacked);
 }
 
-json_t *cli_order_json(const msgpack_object *value) {
+void cli_order_words(json_t *order, const msgpack_object *attributes) {
     static const char *const line[] = {"sku", "quantity", "cancelled", "unit_price", "name", NULL};
     static const char *const payment[] = {"method", "reference", "amount", "state", NULL};
-    json_t *order = value_to_json(value);
-    reads_attributes(order, value);
+    reads_attributes(order, attributes);
     reads_name_items(order, "lines", line);
     reads_name_items(order, "payments", payment);
     reads_word(order, "fulfilment", NAMES_FULFILMENT);
     reads_word(order, "payment_timing", NAMES_TIMING);
     reads_word(order, "ended_by", NAMES_PARTY);
+}
+
+json_t *cli_order_json(const msgpack_object *value) {
+    json_t *order = value_to_json(value);
+    cli_order_words(order, value_at(value, "attributes"));
     return order;
 }
 

@@ -95,6 +95,13 @@ j 0 --json orders --store s1 --limit 0
 json 'len(d["orders"]) == 6 and not d["more"]'
 j 0 --json orders --store s1 --state placed --fields key,total
 json 'len(d["orders"]) == 5 and d["orders"][0] == {"key": d["orders"][0]["key"], "total": 19000}'
+j 0 --json orders --key "$key"
+json 'open(sys.argv[1] + ".whole", "w").write(json.dumps(d["orders"][0]))'
+j 0 --json orders --key "$key" \
+    --fields fulfilment,payment_timing,ended_by,state,attributes,lines,payments
+json 'all(json.load(open(sys.argv[1] + ".whole"))[k] == v for k, v in d["orders"][0].items())'
+json 'd["orders"][0]["fulfilment"] == "pickup" and d["orders"][0]["payment_timing"] == "prepaid"'
+j 0 orders --key "$key" --fields fulfilment,state && says pickup
 j 0 --json orders --customer c1 && json 'len(d["orders"]) == 1'
 j 0 --json orders --ref r-77 && json 'd["orders"][0]["key"] == "'"$key"'"'
 j 0 --json orders --state accepted --from 1h && json 'len(d["orders"]) == 1'
@@ -160,6 +167,8 @@ says "$new" && says "$key"
 j 0 import --since "@$work/all.tokens" && lines "$work/out" 0
 j 0 import --since 10m --format csv --fields key,state && lines "$work/out" 11
 says "$key,ready"
+j 0 import --since 10m --format csv --fields key,fulfilment,payment_timing
+says "$key,pickup,prepaid"
 j 0 -q import --full --format csv && lines "$work/out" 11
 { echo store,currency,lines; for n in $(seq 1700); do echo s2,KRW,a:1:100; done; } \
     >"$work/more.csv"
