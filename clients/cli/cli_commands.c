@@ -99,6 +99,7 @@ static const struct args_option orders_options[] = {
      NULL},
     {"to", 0, "TIME", "with --state: placed before", NULL},
     {"limit", 'n', "N", "orders at most (default 100; 0 = all)", NULL},
+    {"cursor", 0, "CURSOR", "go on where an earlier answer to the same question ended", NULL},
     {"fields", 'F', "NAMES", "only these fields, separated by commas", NULL},
     DEMAND_OPTIONS, {NULL}};
 static const struct args_option stats_options[] = {
@@ -294,9 +295,12 @@ const struct cli_command cli_commands[] = {
      cli_top},
     {"orders", "", "list orders, from a replica",
      "Of a store, a customer, in a state, by your own number, or by key. What the answer lacks or\n"
-     "that it is old is told on stderr, and in the JSON.",
+     "that it is 2 s old or older is told on stderr, and its age in the JSON. When there are\n"
+     "more orders, the place to go on from is told too (\"cursor\"). Keys without an order are\n"
+     "named (\"not_found\"); then the status is 1.",
      "jumun orders --store s1\njumun orders --store s1 --state ready --fields key,total\n"
-     "jumun orders --customer c7 --limit 10 --json\njumun orders --state paid --from 1h",
+     "jumun orders --customer c7 --limit 10 --json | jq -r .cursor\n"
+     "jumun orders --customer c7 --limit 10 --cursor $CURSOR\njumun orders --state paid --from 1h",
      orders_options, 0, 0, false, cli_orders},
     {"stats", "", "count orders and money, from a replica",
      "Orders that came into each state in each minute or day, and their money.",

@@ -22,9 +22,10 @@ struct orders {
     uint32_t fields_count;
     uint8_t states[16];
     jumun_key keys[ORDERS_KEYS_MAX];
-    uint8_t cursor[512];
+    uint8_t cursor[CLI_CURSOR_BYTES];
     int64_t limit;
     uint64_t rows;
+    json_t *missing;           /* keys without an order */
     json_t *list;              /* with --json */
     struct table *table;       /* else */
 };
@@ -92,6 +93,22 @@ static bool orders_kind(struct orders *o) {
            orders_time(o->cli, "to", &q->has_to, &q->to_ms);
 }
 
+/* --cursor: where an earlier answer ended. */
+static bool orders_cursor(struct orders *o) {
+    const char *text = args_value(&o->cli->args, "cursor");
+    if (!text) return true;
+    if (o->query.kind == JUMUN_MULTI_GET) {
+        cli_usage(o->cli, "--cursor: with --key there are no pages");
+        return false;
+    }
+    if (!cli_cursor_parse(text, o->cursor, &o->query.cursor_bytes) || !o->query.cursor_bytes) {
+        cli_usage(o->cli, "--cursor: \"%.60s\" is not what an earlier answer gave", text);
+        return false;
+    }
+    o->query.cursor = o->cursor;
+    return true;
+}
+
 static void orders_cell(struct orders *o, const char *column, const json_t *value,
                         const char *currency) {
     char text[TEXT_BYTES], clean[160];
@@ -134,10 +151,19 @@ static void orders_row(struct orders *o, const void *row, size_t bytes) {
     json_decref(json);
 }
 
+static void orders_missing(struct orders *o, const jumun_key *key) {
+    char text[JUMUN_KEY_TEXT_BYTES];
+    jumun_key_format(key, text);
+    cli_error(o->cli, "no order has the key %s", text);
+    json_array_append_new(o->missing, json_string(text));
+}
+
 static void orders_page(struct orders *o, const jumun_answer *a) {
     for (uint32_t i = 0, count = jumun_answer_rows(a); i < count; i++) {
         size_t bytes;
         const uint8_t *row = jumun_answer_row(a, i, &bytes);
+        if (o->query.kind == JUMUN_MULTI_GET && row && *row == 0xc0)
+            orders_missing(o, &o->query.keys[i]);
         if (row && *row != 0xc0 && (o->limit == 0 || o->rows < (uint64_t)o->limit))
             orders_row(o, row, bytes);
     }
@@ -149,6 +175,25 @@ static json_t *orders_tokens(const jumun_answer *a) {
         json_array_append_new(list, json_pack("[I, I]", (json_int_t)a->tokens[i].shard,
                                               (json_int_t)a->tokens[i].index));
     return list;
+}
+
+/* What came, with the last page's answer. */
+static void orders_print(struct orders *o, const jumun_answer *a) {
+    char cursor[CLI_CURSOR_TEXT_BYTES];
+    cli_query_caveats(o->cli, &o->query.demand, a);
+    cli_cursor_text(a->cursor, a->cursor ? a->cursor_bytes : 0, cursor);
+    if (o->list) {
+        json_t *next = a->cursor ? json_string(cursor) : json_null();
+        cli_print_json(json_pack("{s:O, s:b, s:o, s:O, s:b, s:b, s:I, s:o, s:s}", "orders",
+                                 o->list, "more", a->cursor != NULL, "cursor", next, "not_found",
+                                 o->missing, "partial", a->partial, "lagging", a->lagging,
+                                 "age_ms", cli_age(a), "tokens", orders_tokens(a), "replica",
+                                 a->replica));
+        return;
+    }
+    table_print(o->table, stdout, 0);
+    if (a->cursor && !o->cli->quiet)
+        fprintf(stderr, "There are more: raise --limit, or go on with --cursor %s\n", cursor);
 }
 
 /* Page after page. Returns the exit status. */
@@ -181,18 +226,9 @@ static int orders_run(struct orders *o) {
         o->query.cursor_bytes = a->cursor_bytes;
         jumun_answer_free(a);
     }
-    cli_query_caveats(o->cli, a);
-    if (o->list) {
-        cli_print_json(json_pack("{s:O, s:b, s:b, s:b, s:I, s:o, s:s}", "orders", o->list, "more",
-                                 a->cursor != NULL, "partial", a->partial, "lagging", a->lagging,
-                                 "age_ms", cli_age(a),
-                                 "tokens", orders_tokens(a), "replica", a->replica));
-    } else {
-        table_print(o->table, stdout, 0);
-        if (a->cursor && !o->cli->quiet) fputs("There are more: see --limit.\n", stderr);
-    }
+    orders_print(o, a);
     jumun_answer_free(a);
-    return CLI_DONE;
+    return json_array_size(o->missing) > 0 ? CLI_REFUSED : CLI_DONE;
 }
 
 static void orders_heading(struct orders *o) {
@@ -216,7 +252,9 @@ int cli_orders(struct cli *cli) {
     if (!o) return CLI_NO_ANSWER;
     o->cli = cli;
     o->limit = 100;
+    o->missing = json_array();
     if (cli_fields(cli, o->fields, &o->fields_count) && orders_kind(o) &&
+        orders_cursor(o) &&
         cli_demand(cli, &o->query.demand, o->tokens) && cli_int_option(cli, "limit", &o->limit)) {
         o->query.fields = o->fields;
         o->query.fields_count = o->fields_count;
@@ -229,6 +267,7 @@ int cli_orders(struct cli *cli) {
         }
     }
     if (o->list) json_decref(o->list);
+    json_decref(o->missing);
     if (o->table) table_delete(o->table);
     if (o->queries) jumun_queries_close(o->queries);
     free(o);

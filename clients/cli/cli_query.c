@@ -1,10 +1,13 @@
 #include "clients/cli/cli_query.h"
 
+#include <ctype.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "clients/cli/text.h"
+
+enum { QUERY_OLD_MS = 2000 }; /* older answers are remarked on */
 
 const char *cli_replicas(const struct cli *cli) {
     const char *given = args_value(&cli->args, "replica");
@@ -89,14 +92,38 @@ int cli_query_failed(struct cli *cli, int code, const jumun_answer *answer) {
     return status;
 }
 
-void cli_query_caveats(const struct cli *cli, const jumun_answer *a) {
+void cli_query_caveats(const struct cli *cli, const jumun_demand *demand, const jumun_answer *a) {
     char span[TEXT_BYTES];
+    bool asked = demand->bounded_age && a->age_ms <= demand->max_age_ms;
     if (a->lagging) cli_error(cli, "the answer does not reflect all that was demanded");
-    if (!a->partial) return;
-    fputs("jumun: of these shards something may be missing:", stderr);
-    for (uint32_t i = 0; i < a->missing_count; i++) fprintf(stderr, " %u", a->missing[i]);
-    fprintf(stderr, "%s%s\n", a->age_ms == UINT32_MAX ? "" : "; age ",
-            a->age_ms == UINT32_MAX ? "" : text_span(span, a->age_ms));
+    if (a->partial) {
+        fputs("jumun: of these shards something may be missing:", stderr);
+        for (uint32_t i = 0; i < a->missing_count; i++) fprintf(stderr, " %u", a->missing[i]);
+        fputc('\n', stderr);
+    }
+    if (a->age_ms == UINT32_MAX)
+        cli_error(cli, "the age of the answer is not known: %s has not heard of a node yet",
+                  a->replica);
+    else if (a->age_ms >= QUERY_OLD_MS && !asked)
+        cli_error(cli, "the answer is %s old: %s is behind, or hears nothing of its nodes",
+                  text_span(span, a->age_ms), a->replica);
+}
+
+bool cli_cursor_parse(const char *text, uint8_t cursor[CLI_CURSOR_BYTES], uint32_t *count) {
+    *count = 0;
+    for (unsigned value; *text; text += 2) {
+        if (*count == CLI_CURSOR_BYTES || !isxdigit((unsigned char)text[0]) ||
+            !isxdigit((unsigned char)text[1]) || sscanf(text, "%2x", &value) != 1)
+            return false;
+        cursor[(*count)++] = (uint8_t)value;
+    }
+    return true;
+}
+
+void cli_cursor_text(const uint8_t *cursor, uint32_t count, char text[CLI_CURSOR_TEXT_BYTES]) {
+    text[0] = 0;
+    for (uint32_t i = 0; i < count && i < CLI_CURSOR_BYTES; i++)
+        snprintf(text + 2 * (size_t)i, 3, "%02x", cursor[i]);
 }
 
 json_t *cli_row_json(const void *row, size_t bytes, const char *const *fields, uint32_t count) {

@@ -20,13 +20,20 @@ bool cli_demand(struct cli *cli, jumun_demand *demand, jumun_token tokens[CLI_TO
 bool cli_tokens_parse(const char *text, jumun_token tokens[CLI_TOKENS_MAX], uint32_t *count);
 void cli_tokens_print(const jumun_token *tokens, uint32_t count, FILE *out);
 
+/* A cursor as hexadecimal text, and back; empty = none. False: it is none. */
+enum { CLI_CURSOR_BYTES = 512, CLI_CURSOR_TEXT_BYTES = 2 * CLI_CURSOR_BYTES + 1 };
+bool cli_cursor_parse(const char *text, uint8_t cursor[CLI_CURSOR_BYTES], uint32_t *count);
+void cli_cursor_text(const uint8_t *cursor, uint32_t count, char text[CLI_CURSOR_TEXT_BYTES]);
+
 /* --fields, cut in place; *count = 0 when it is absent. False after the error was printed. */
 bool cli_fields(struct cli *cli, const char *fields[CLI_FIELDS_MAX], uint32_t *count);
 
 /* Says on stderr why there is no answer; returns the exit status. */
 int cli_query_failed(struct cli *cli, int code, const jumun_answer *answer);
-/* Says on stderr what the answer lacks. */
-void cli_query_caveats(const struct cli *cli, const jumun_answer *answer);
+/* Says on stderr what the answer lacks, and that it is old, unless `demand` has asked for such an
+ * age. */
+void cli_query_caveats(const struct cli *cli, const jumun_demand *demand,
+                       const jumun_answer *answer);
 
 /* For JSON: -1 = not known. */
 static inline json_int_t cli_age(const jumun_answer *answer) {

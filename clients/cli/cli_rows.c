@@ -135,15 +135,6 @@ bool rows_close(struct rows *rows) {
 
 /* -- how far it got ---------------------------------------------------------------------------- */
 
-static bool hex_read(const char *text, uint8_t *bytes, uint32_t max, uint32_t *count) {
-    *count = 0;
-    for (unsigned value; *text; text += 2) {
-        if (*count == max || sscanf(text, "%2x", &value) != 1 || !text[1]) return false;
-        bytes[(*count)++] = (uint8_t)value;
-    }
-    return true;
-}
-
 bool rows_state_load(const char *path, struct rows_state *s, bool *exists) {
     json_t *json = json_load_file(path, 0, NULL), *token;
     size_t i;
@@ -164,20 +155,19 @@ bool rows_state_load(const char *path, struct rows_state *s, bool *exists) {
     s->snapshot = (uint64_t)json_integer_value(json_object_get(json, "snapshot"));
     s->bytes = (uint64_t)json_integer_value(json_object_get(json, "bytes"));
     s->rows = (uint64_t)json_integer_value(json_object_get(json, "rows"));
-    bool ok = hex_read(cursor ? cursor : "", s->cursor, sizeof s->cursor, &s->cursor_bytes) &&
+    bool ok = cli_cursor_parse(cursor ? cursor : "", s->cursor, &s->cursor_bytes) &&
               s->tokens_count > 0;
     json_decref(json);
     return ok;
 }
 
 bool rows_state_save(const char *path, const struct rows_state *s) {
-    char hex[2 * sizeof s->cursor + 1] = "", next[4096];
+    char hex[CLI_CURSOR_TEXT_BYTES], next[4096];
     json_t *tokens = json_array();
     for (uint32_t i = 0; i < s->tokens_count; i++)
         json_array_append_new(tokens, json_pack("[I, I]", (json_int_t)s->tokens[i].shard,
                                                 (json_int_t)s->tokens[i].index));
-    for (uint32_t i = 0; i < s->cursor_bytes; i++)
-        snprintf(hex + 2 * (size_t)i, 3, "%02x", s->cursor[i]);
+    cli_cursor_text(s->cursor, s->cursor_bytes, hex);
     json_t *json = json_pack("{s:o, s:b, s:s, s:I, s:s, s:I, s:I}", "tokens", tokens, "done",
                              s->done, "replica", s->replica, "snapshot", (json_int_t)s->snapshot,
                              "cursor", hex, "bytes", (json_int_t)s->bytes, "rows",

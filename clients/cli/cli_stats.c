@@ -89,7 +89,7 @@ static int stats_run(struct stats *s) {
             jumun_answer_free(a);
             continue;
         }
-        cli_query_caveats(s->cli, a);
+        cli_query_caveats(s->cli, &s->query.demand, a);
         if (s->list) {
             cli_print_json(json_pack("{s:O, s:I, s:b, s:b}", "counters", s->list, "age_ms",
                                      cli_age(a),

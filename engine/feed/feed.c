@@ -72,11 +72,14 @@ static void feed_take(void *arg, struct responder_slot *slot, nng_msg *message) 
     enum result_code code = w ? feed_request_decode(nng_msg_body(message), nng_msg_len(message),
                                                     &w->request)
                               : RESULT_OUT_OF_MEMORY;
+    const char *fault = code == RESULT_OUT_OF_MEMORY
+                            ? NULL
+                            : feed_request_fault(nng_msg_body(message), nng_msg_len(message), code);
     nng_msg_free(message);
     if (code != RESULT_OK) {
         atomic_fetch_add(&f->refused, 1);
         free(w);
-        responder_reply(slot, feed_refusal(code, NULL, 0));
+        responder_reply(slot, feed_refusal(code, fault, 0));
         return;
     }
     if (w->request.kind >= FEED_SNAPSHOT_BEGIN) {

@@ -75,7 +75,4 @@ bool feed_serve(struct feed_thread *thread, struct feed_waiter *waiter, int64_t 
 /* Tells subscribers what has been committed since the last look. (feed_serve.c) [feed thread] */
 void feed_notify(struct feed_thread *thread);
 
-/* A refusal as a message; NULL without memory. */
-nng_msg *feed_refusal(uint16_t code, const char *sentence, uint64_t detail);
-
 #endif

@@ -60,4 +60,7 @@ void responder_close(struct responder *responder);
 
 void responder_stats(const struct responder *responder, struct responder_stats *stats);
 
+/* A refusal as a message; NULL without memory. */
+nng_msg *feed_refusal(uint16_t code, const char *sentence, uint64_t detail);
+
 #endif

@@ -1,10 +1,12 @@
 #include "engine/replica/answer.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "actors/result_codes.h"
 #include "engine/base/check.h"
+#include "engine/base/utf8.h"
 #include "engine/replica/answer_internal.h"
 #include "engine/wire/order_encode.h"
 #include "engine/wire/order_fields.h"
@@ -12,6 +14,7 @@
 enum {
     ANSWER_REFUSAL_BYTES = 128,    /* of one refused result at most */
     ANSWER_TOKEN_BYTES = 24,       /* of one token */
+    ANSWER_SENTENCE_BYTES = 96,
     ANSWER_RETRY_MS = 50,
     ANSWER_NOT_READY_MS = 200
 };
@@ -185,9 +188,18 @@ static void answer_multi_get(struct answering *a, const struct query *q) {
     a->w.start[head + 2] = (uint8_t)count;
 }
 
+static void refuse_fault(struct answering *a, const struct query *q) {
+    char sentence[ANSWER_SENTENCE_BYTES];
+    snprintf(sentence, sizeof sentence, "%s", q->why ? q->why : result_code_text(q->fault));
+    if (q->fault == RESULT_FIELD_UNKNOWN && utf8_is_valid(q->culprit.data, q->culprit.size))
+        snprintf(sentence, sizeof sentence, "an order has no field of the name \"%.*s\"",
+                 q->culprit.size < 40 ? (int)q->culprit.size : 0, (const char *)q->culprit.data);
+    answering_refuse_as(a, q->fault, 0, 0, 0, sentence);
+}
+
 static void answer_one(struct answering *a, const struct query *q) {
     if (q->fault != 0) {
-        answering_refuse(a, q->fault, 0, 0, 0);
+        refuse_fault(a, q);
         return;
     }
     if (!a->ready && (q->kind < NODE_COMMAND_PING || q->kind > NODE_COMMAND_STATUS)) {
@@ -279,12 +291,13 @@ bool answer_request(const struct answer_source *source, const struct query_reque
     return true;
 }
 
-size_t answer_refusal(enum result_code code, uint8_t *buffer, size_t capacity) {
+size_t answer_refusal(enum result_code code, const char *sentence, uint8_t *buffer,
+                      size_t capacity) {
     struct msgpack_writer w;
     msgpack_writer_init(&w, buffer, capacity);
     msgpack_write_array(&w, 3);
     msgpack_write_uint(&w, PROTOCOL_VERSION);
     msgpack_write_uint(&w, code);
-    msgpack_write_text(&w, result_code_text(code));
+    msgpack_write_text(&w, sentence ? sentence : result_code_text(code));
     return msgpack_writer_size(&w);
 }

@@ -39,7 +39,8 @@ struct answer {
 bool answer_request(const struct answer_source *source, const struct query_request *request,
                     uint8_t *buffer, struct answer *answer);
 
-/* Refuses a whole message. Returns the bytes used. */
-size_t answer_refusal(enum result_code code, uint8_t *buffer, size_t capacity);
+/* Refuses a whole message; sentence NULL = the code's. Returns the bytes used. */
+size_t answer_refusal(enum result_code code, const char *sentence, uint8_t *buffer,
+                      size_t capacity);
 
 #endif

@@ -195,7 +195,9 @@ void answer_watch(struct answering *a, const struct query *q) {
                ulid_parse(topic + 6, ULID_TEXT_SIZE, &key)) {
         take_if_changed(&k, &key);
     } else {
-        answering_refuse(a, RESULT_MALFORMED_COMMAND, 0, 0, 0);
+        answering_refuse_as(a, RESULT_MALFORMED_COMMAND, 0, 0, 0,
+                            "a topic is \"order/<26 characters>\", \"store/<id>\" or "
+                            "\"customer/<id>\"");
         return;
     }
     if (rc != 0) answering_unready(a, rc);

@@ -82,8 +82,12 @@ static nng_msg *message_of(const uint8_t *bytes, size_t size) {
 static void reply_refusal(struct query_server *s, struct responder_slot *slot,
                           enum result_code code) {
     uint8_t bytes[256];
+    const char *sentence = code == RESULT_MALFORMED_MESSAGE
+                               ? "a message is [1, deadline_ms, [query, ...], at_least?, "
+                                 "max_age_ms?] in msgpack"
+                               : NULL;
     atomic_fetch_add_explicit(&s->refused, 1, memory_order_relaxed);
-    responder_reply(slot, message_of(bytes, answer_refusal(code, bytes, sizeof bytes)));
+    responder_reply(slot, message_of(bytes, answer_refusal(code, sentence, bytes, sizeof bytes)));
 }
 
 /* -- topics ------------------------------------------------------------------------------------ */
@@ -166,10 +170,22 @@ static void take_feed_request(struct query_server *s, struct responder_slot *slo
     struct feed_request request;
     enum result_code code =
         feed_request_decode(nng_msg_body(message), nng_msg_len(message), &request);
-    if (code == RESULT_OK && request.kind < FEED_SNAPSHOT_BEGIN) code = RESULT_UNKNOWN_COMMAND;
+    const char *sentence = feed_request_fault(nng_msg_body(message), nng_msg_len(message), code);
+    if (code == RESULT_OK && request.kind < FEED_SNAPSHOT_BEGIN) {
+        code = RESULT_UNKNOWN_COMMAND;
+        sentence = "a replica has no log: ask the feed of a node; 303 to 305 are answered here";
+    } else if (code == RESULT_OK && request.kind == FEED_SNAPSHOT_BEGIN &&
+               request.shard != UINT32_MAX) {
+        code = RESULT_SHARD_NOT_HERE;
+        sentence = "a replica copies all its views or none: [1, 303, nil]";
+    }
     nng_msg_free(message);
-    if (code == RESULT_OK) s->options.feed_request(s->options.source.arg, slot, &request);
-    else reply_refusal(s, slot, code);
+    if (code == RESULT_OK) {
+        s->options.feed_request(s->options.source.arg, slot, &request);
+        return;
+    }
+    atomic_fetch_add_explicit(&s->refused, 1, memory_order_relaxed);
+    responder_reply(slot, feed_refusal((uint16_t)code, sentence, 0));
 }
 
 /* Everything of the message that has to outlive this call is in `p`. */

@@ -124,6 +124,31 @@ enum result_code feed_request_decode(const void *message, size_t size,
     return RESULT_OK;
 }
 
+const char *feed_request_fault(const void *message, size_t size, enum result_code code) {
+    struct msgpack_reader r;
+    uint32_t count = 0;
+    uint64_t version = 0, kind = 0;
+    msgpack_reader_init(&r, message, size);
+    bool read = msgpack_read_array(&r, &count) == MSGPACK_OK && count >= 2 &&
+                msgpack_read_uint(&r, &version) == MSGPACK_OK &&
+                msgpack_read_uint(&r, &kind) == MSGPACK_OK;
+    if (code == RESULT_UNSUPPORTED_VERSION) return result_code_text(code);
+    if (!read) return "a request to the feed is an array [1, kind, ...] in msgpack";
+    switch (kind) {
+    case FEED_HELLO: return "a HELLO is [1, 300], and nothing more";
+    case FEED_PULL:
+        return "a PULL is [1, 301, shard, from, wait_ms?, bytes_max?, form?, kinds?]: from is 1 or "
+               "more, form 0 to 3, and kinds are not for form 0";
+    case FEED_LOCATE: return "a LOCATE is [1, 302, shard, time_ms]";
+    case FEED_SNAPSHOT_BEGIN:
+        return "a SNAPSHOT_BEGIN is [1, 303, shard], at a replica [1, 303, nil]";
+    case FEED_SNAPSHOT_CHUNK: return "a SNAPSHOT_CHUNK is [1, 304, id, offset, bytes_max?]";
+    case FEED_SNAPSHOT_END: return "a SNAPSHOT_END is [1, 305, id]";
+    default:
+        return "no such kind of request: a feed answers 300 (HELLO) to 305 (SNAPSHOT_END)";
+    }
+}
+
 bool feed_request_is_one(const void *message, size_t size) {
     struct msgpack_reader r;
     uint32_t count = 0;

@@ -23,6 +23,10 @@ struct feed_request {
 enum result_code feed_request_decode(const void *message, size_t size,
                                      struct feed_request *request);
 
+/* What is wrong with a request that was refused with `code`, and what is allowed: a sentence, never
+ * NULL. */
+const char *feed_request_fault(const void *message, size_t size, enum result_code code);
+
 static inline bool feed_request_wants(const struct feed_request *r, uint8_t kind) {
     return !r->filtered || r->kinds[kind / 64] >> kind % 64 & 1;
 }

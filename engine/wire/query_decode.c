@@ -20,7 +20,15 @@ struct fields {
     struct wire_arena *arena;
     uint32_t left;
     uint16_t fault;            /* enum result_code */
+    const char *why;           /* NULL = the fault's own sentence will do */
 };
+
+/* What was just taken is wrong, for this reason, unless something before was. */
+static void blame(struct fields *f, bool wrong, uint16_t fault, const char *why) {
+    if (!wrong || f->why) return;
+    if (f->fault == 0) f->fault = fault;
+    f->why = why;
+}
 
 static void check(struct fields *f, enum msgpack_status status) {
     if (status == MSGPACK_OK) return;
@@ -101,6 +109,8 @@ static void take_field_names(struct fields *f, struct query *q) {
         /* A field that comes twice would let a row grow beyond the bound of an order. */
         if (field < 0 || seen & 1ull << field) {
             f->fault = field < 0 ? RESULT_FIELD_UNKNOWN : RESULT_MALFORMED_COMMAND;
+            if (field < 0) q->culprit = bytes_of(name, size);
+            else f->why = "a field is asked for twice";
             break;
         }
         seen |= 1ull << field;
@@ -121,14 +131,17 @@ static void take_states(struct fields *f, struct query *q) {
     }
 }
 
-static void take_page(struct fields *f, struct query *q) {
+static void take_limit(struct fields *f, struct query *q) {
     q->limit = QUERY_ROWS_DEFAULT;
-    if (present(f)) {
-        uint64_t limit = 0;
-        check(f, msgpack_read_uint_upto(f->reader, QUERY_ROWS_MAX, &limit));
-        if (f->fault == 0 && limit == 0) f->fault = RESULT_NUMBER_OUT_OF_RANGE;
-        q->limit = (uint32_t)limit;
-    }
+    if (!present(f)) return;
+    uint64_t limit = 0;
+    check(f, msgpack_read_uint_upto(f->reader, QUERY_ROWS_MAX, &limit));
+    blame(f, f->fault != 0 || limit == 0, RESULT_NUMBER_OUT_OF_RANGE, "a limit is 1 to 1000 rows");
+    q->limit = (uint32_t)limit;
+}
+
+static void take_page(struct fields *f, struct query *q) {
+    take_limit(f, q);
     if (present(f)) q->cursor = take_bin(f, QUERY_CURSOR_BYTES_MAX, RESULT_CURSOR_INVALID);
 }
 
@@ -186,8 +199,8 @@ static void take_range(struct fields *f, struct query *q) {
 
 static void take_counters(struct fields *f, struct query *q) {
     q->bucket_ms = (uint32_t)take_uint_upto(f, 86400000);
-    if (f->fault == 0 && q->bucket_ms != 60000 && q->bucket_ms != 86400000)
-        f->fault = RESULT_NUMBER_OUT_OF_RANGE;
+    blame(f, f->fault != 0 || (q->bucket_ms != 60000 && q->bucket_ms != 86400000),
+          RESULT_NUMBER_OUT_OF_RANGE, "a bucket is 60000 ms (a minute) or 86400000 ms (a day)");
     take_range(f, q);
     if (present(f)) q->subject = take_text(f, ID_TEXT_BYTES_MAX);
     take_states(f, q);
@@ -201,12 +214,7 @@ static void take_watch(struct fields *f, struct query *q) {
         q->has_since = f->fault == 0;
     }
     take_field_names(f, q);
-    q->limit = QUERY_ROWS_DEFAULT;
-    if (!present(f)) return;
-    uint64_t limit = 0;
-    check(f, msgpack_read_uint_upto(f->reader, QUERY_ROWS_MAX, &limit));
-    if (f->fault == 0 && limit == 0) f->fault = RESULT_NUMBER_OUT_OF_RANGE;
-    q->limit = (uint32_t)limit;
+    take_limit(f, q);
 }
 
 /* The commands of orders, stores and the cluster, the reads among them left out. */
@@ -228,6 +236,8 @@ static void take_body(struct fields *f, struct query *q) {
         goto rows;
     case QUERY_STATE_ORDERS:
         q->state = (uint8_t)take_uint_upto(f, 15);
+        blame(f, f->fault == 0 && (q->state < ORDER_AWAITED || q->state > ORDER_EXPIRED),
+              RESULT_NUMBER_OUT_OF_RANGE, "a state is a number from 1 (awaited) to 11 (expired)");
         take_range(f, q);
         goto rows;
     case QUERY_COUNTERS: take_counters(f, q); break;
@@ -241,6 +251,10 @@ static void take_body(struct fields *f, struct query *q) {
         break;
     default:
         f->fault = changes_something(q->kind) ? RESULT_READ_ONLY : RESULT_UNKNOWN_COMMAND;
+        if (q->kind <= UINT8_MAX && command_is_read((uint8_t)q->kind))
+            f->why = "a replica keeps no histories and no stores: ask a node for this kind";
+        else if (f->fault == RESULT_UNKNOWN_COMMAND)
+            f->why = "no such kind of query: 20, 100 to 102 and 200 to 207 are answered here";
     }
     return;
 rows:
@@ -260,8 +274,10 @@ static bool take_query(struct msgpack_reader *r, struct wire_arena *arena, struc
     if (f.fault == 0) check(&f, msgpack_read_uint_upto(r, UINT16_MAX, &kind));
     q->kind = (uint16_t)kind;
     if (f.fault == 0) take_body(&f, q);
-    if (f.fault == 0 && f.left != 0) f.fault = RESULT_MALFORMED_COMMAND;
+    blame(&f, f.fault == 0 && f.left != 0, RESULT_MALFORMED_COMMAND,
+          "the query has more fields than its kind");
     q->fault = f.fault;
+    q->why = f.why;
     *r = behind;
     return true;
 }

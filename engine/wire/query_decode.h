@@ -27,6 +27,8 @@ struct query {
     const uint8_t *fields;     /* enum order_field; in the arena */
     const struct query_token *since; /* in the arena */
     struct id128 key;          /* GET */
+    struct bytes culprit;      /* FIELD_UNKNOWN: the name */
+    const char *why;           /* what is allowed instead; NULL = the fault says it all */
     struct bytes subject;      /* keys, reference, customer, store, topic */
     uint64_t snapshot;         /* EXPORT */
     struct bytes cursor;       /* size 0 = from the beginning */

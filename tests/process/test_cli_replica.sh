@@ -91,6 +91,20 @@ json 'd["orders"][0]["state"] == "accepted" and not d["lagging"] and len(d["toke
 j 0 orders --store s1 && says accepted && says "19,000 KRW"
 j 0 --json orders --store s1 --limit 4
 json 'len(d["orders"]) == 4 and d["more"]'
+cursor=$(python3 -c 'import json, sys; print(json.load(open(sys.argv[1]))["cursor"])' "$work/out")
+first=$(python3 -c 'import json, sys; print(json.load(open(sys.argv[1]))["orders"][0]["key"])' \
+    "$work/out")
+j 0 --json orders --store s1 --limit 4 --cursor "$cursor"
+json 'len(d["orders"]) == 2 and not d["more"] and d["cursor"] is None'
+omits "$first"
+j 0 orders --store s1 --limit 4 && complains "go on with --cursor $cursor"
+j 2 orders --store s1 --cursor xyz && complains "--cursor"
+j 2 orders --key "$key" --cursor "$cursor" && complains "no pages"
+j 1 orders --customer c1 --cursor "$cursor" && complains cursor_invalid
+nobody=$("$jumun" key new)
+j 1 --json orders --key "$key" --key "$nobody"
+json 'len(d["orders"]) == 1 and d["not_found"] == ["'"$nobody"'"]'
+complains "no order has the key $nobody"
 j 0 --json orders --store s1 --limit 0
 json 'len(d["orders"]) == 6 and not d["more"]'
 j 0 --json orders --store s1 --state placed --fields key,total
@@ -190,6 +204,19 @@ python3 -c 'import json, sys
 keys = [json.loads(line)["key"] for line in open(sys.argv[1])]
 sys.exit(len(keys) != len(set(keys)))' "$work/two.jsonl" || fail "an order was copied twice"
 j 2 import && j 2 import --full --since 1m && j 4 import --since @nowhere
+
+# -- an answer that is old says so: the replicas hear nothing of their node
+kill -STOP "${pids[0]}"
+for _ in $(seq 60); do
+    j 0 --timeout 1m orders --store s1
+    grep -qF " old: tcp://" "$work/err" && break
+    sleep 1
+done
+complains " old: tcp://"
+j 0 --timeout 1m orders --store s1 --max-age 1h
+checks=$((checks + 1))
+! grep -qF " old: " "$work/err" || fail "an age that was asked for is remarked on"
+kill -CONT "${pids[0]}"
 
 # -- one replica dies, then the other one
 kill -KILL "${pids[2]}"; wait "${pids[2]}" 2>/dev/null
