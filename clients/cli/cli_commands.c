@@ -320,9 +320,12 @@ const struct cli_command cli_commands[] = {
     {"import", "", "copy orders out of a replica, for other systems",
      "--full copies all orders as they are at one moment; --since those that changed since a time "
      "or\ntokens, each once, as they are now. With --tokens a copy that was stopped goes on, and a "
-     "finished\none is what the next --since @FILE begins at.",
+     "finished\none is what the next --since @FILE begins at.\n"
+     "--since needs a node as well (--endpoint): its log tells which orders changed. When a node "
+     "or a\nreplica is waited for, that is told on stderr.",
      "jumun import --full --output orders.jsonl --tokens orders.tokens\n"
-     "jumun import --since @orders.tokens --tokens orders.tokens >> changes.jsonl\n"
+     "jumun import --since @orders.tokens --tokens orders.tokens --endpoint tcp://node:7400 "
+     ">> changes.jsonl\n"
      "jumun import --since 10m --format csv --fields key,state,total",
      import_options, 0, 0, false, cli_import},
     {"ping", "", "see whether the node answers", NULL, "jumun ping --timeout 500ms", NULL, 0, 0,

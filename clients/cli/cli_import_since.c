@@ -6,6 +6,7 @@
 
 #include "actors/result_codes.h"
 #include "clients/cli/cli_rows.h"
+#include "clients/cli/cli_wait.h"
 #include "clients/cli/text.h"
 #include "clients/sdk/raw_call.h"
 #include "engine/limits.h"
@@ -27,6 +28,7 @@ struct since {
     uint32_t to_count;
     jumun_key *keys;                   /* of orders that changed */
     size_t keys_count, keys_capacity;
+    struct cli_wait wait_node, wait_feed, wait_replica;
 };
 
 /* -- the log ----------------------------------------------------------------------------------- */
@@ -38,8 +40,11 @@ static void *since_ask(struct since *s, const struct msgpack_writer *w, enum fee
     size_t size;
     bool sent;
     char error[256] = "";
-    if (!raw_call(s->feed, s->cli->timeout_ms, w->start, msgpack_writer_size(w), &bytes, &size,
-                  &sent, error, sizeof error)) {
+    cli_wait_begin(&s->wait_feed, s->cli, "for the feed of the node, %s, to answer", s->feed);
+    bool answered = raw_call(s->feed, s->cli->timeout_ms, w->start, msgpack_writer_size(w), &bytes,
+                             &size, &sent, error, sizeof error);
+    cli_wait_end(&s->wait_feed);
+    if (!answered) {
         cli_error(s->cli, "%s: %s", s->feed, error);
         return NULL;
     }
@@ -145,13 +150,27 @@ static int since_find_feed(struct since *s) {
     jumun_command c = {.kind = JUMUN_NODE_SHARD_MAP};
     struct cli_answer answer;
     bool encoded;
+    cli_wait_begin(&s->wait_node, s->cli, "for a node at %s to tell where its log is read "
+                   "(--endpoint)", s->cli->endpoint);
     int status = cli_read(s->cli, &c, &answer, &encoded);
+    cli_wait_end(&s->wait_node);
     if (status != CLI_DONE || encoded) return status;
     value_text(answer.value, "feed", s->feed, sizeof s->feed);
     cli_answer_free(&answer);
     if (s->feed[0]) return CLI_DONE;
     cli_error(s->cli, "%s: this node has no feed", s->cli->endpoint);
     return CLI_REFUSED;
+}
+
+/* A shard that exists and that the node has not got; -1 = none. */
+static int since_lacks(const struct since *s, const struct feed_hello *hello) {
+    const uint8_t *active = hello->active.data;
+    for (uint32_t shard = 0; hello->active.size != 0 && shard < SHARDS_MAX; shard++) {
+        bool here = !(active[shard / 8] >> shard % 8 & 1);
+        for (uint32_t i = 0; i < s->to_count; i++) here = here || s->to[i].shard == shard;
+        if (!here) return (int)shard;
+    }
+    return -1;
 }
 
 static int since_find_ends(struct since *s) {
@@ -167,7 +186,14 @@ static int since_find_ends(struct since *s) {
     for (uint32_t i = 0; ok && i < hello.shards_held; i++)
         if (shards[i].shard < SHARDS_MAX)
             s->to[s->to_count++] = (jumun_token){shards[i].shard, shards[i].commit};
+    int lacks = ok ? since_lacks(s, &hello) : -1;
     free(bytes);
+    if (lacks >= 0) {
+        cli_error(s->cli, "the node at %s has no replica of shard %d, so what changed in it cannot "
+                  "be read there: give --endpoint a node that has all shards", s->cli->endpoint,
+                  lacks);
+        return CLI_REFUSED;
+    }
     if (ok) return CLI_DONE;
     cli_error(s->cli, "%s: it does not speak this protocol", s->feed);
     return CLI_NO_ANSWER;
@@ -199,7 +225,10 @@ static int since_fetch(struct since *s) {
         size_t left = s->keys_count - at;
         q.keys = s->keys + at;
         q.keys_count = left < SINCE_KEYS_PER_QUERY ? (uint32_t)left : SINCE_KEYS_PER_QUERY;
+        cli_wait_begin(&s->wait_replica, s->cli, "for a replica at %s to have got as far as the "
+                       "log (--replica)", cli_replicas(s->cli));
         int code = jumun_query_run(queries, &q, &a);
+        cli_wait_end(&s->wait_replica);
         if (code != JUMUN_OK) status = cli_query_failed(s->cli, code, a);
         else if (jumun_answer_rows(a) == 0) status = cli_query_failed(s->cli, JUMUN_BAD_REPLY, a);
         else if (!rows_write(s->rows, a)) status = CLI_BAD_FILE;

@@ -216,6 +216,7 @@ complains " old: tcp://"
 j 0 --timeout 1m orders --store s1 --max-age 1h
 checks=$((checks + 1))
 ! grep -qF " old: " "$work/err" || fail "an age that was asked for is remarked on"
+j 3 --timeout 3s import --since 10m && complains "waiting for a node at"
 kill -CONT "${pids[0]}"
 
 # -- one replica dies, then the other one
