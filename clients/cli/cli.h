@@ -144,6 +144,8 @@ int cli_ping(struct cli *cli);
 int cli_orders(struct cli *cli);
 int cli_stats(struct cli *cli);
 int cli_lag(struct cli *cli);
+int cli_replica_rebuild(struct cli *cli);
+int cli_replica_views(struct cli *cli);
 int cli_watch(struct cli *cli);
 int cli_import(struct cli *cli);
 int cli_key_new(struct cli *cli);

@@ -112,6 +112,13 @@ static const struct args_option lag_options[] = {
     REPLICA_OPTION,
     {"max-age", 0, "TIME", "end with status 1 when a shard is older than this", NULL},
     {NULL}};
+static const struct args_option one_replica_options[] = {
+    {"replica", 'R', "URL", "replica, one (JUMUN_REPLICA; default tcp://127.0.0.1:7500)", NULL},
+    {NULL}};
+static const struct args_option rebuild_options[] = {
+    {"replica", 'R', "URL", "replica, one (JUMUN_REPLICA; default tcp://127.0.0.1:7500)", NULL},
+    {"no-wait", 0, NULL, "begin it, and do not wait for its end", NULL},
+    {NULL}};
 static const struct args_option watch_options[] = {
     REPLICA_OPTION,
     {"since", 0, "TOKENS", "go on from there: SHARD:INDEX, separated by commas", NULL},
@@ -311,6 +318,16 @@ const struct cli_command cli_commands[] = {
      "status is 3 or 1.",
      "jumun lag --replica tcp://a:7500,tcp://b:7500\njumun lag --max-age 1s || alert",
      lag_options, 0, 0, false, cli_lag},
+    {"replica views", "", "show the views of a replica, and how a rebuild goes",
+     "Rows on disk of each; the generation grows when a view was built anew.",
+     "jumun replica views --replica tcp://a:7500", one_replica_options, 0, 0, false,
+     cli_replica_views},
+    {"replica rebuild", "VIEW", "build a view of a replica anew, while the old one answers",
+     "VIEW: by_ref, by_customer, board, by_state or changes. It is made from the replica's orders\n"
+     "beside the one that answers, and takes its place at once when it is done.",
+     "jumun replica rebuild board --replica tcp://a:7500\n"
+     "jumun replica rebuild board --no-wait && jumun replica views",
+     rebuild_options, 1, 1, false, cli_replica_rebuild},
     {"watch", "TOPIC", "see changes as they happen, from a replica",
      "TOPIC: store/ID, customer/ID or order/KEY. Ctrl-C ends. Nothing is missed while it runs;\n"
      "with --tokens nothing is missed while it does not, either.",

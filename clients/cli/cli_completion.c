@@ -48,7 +48,7 @@ static void completion_bash(FILE *out) {
           "        case ${COMP_WORDS[i]} in\n"
           "            -e|-t|--endpoint|--timeout|--color) ((i++));;\n"
           "            -*) ;;\n"
-          "            store|key) command=\"${COMP_WORDS[i]}\"\n"
+          "            store|key|replica) command=\"${COMP_WORDS[i]}\"\n"
           "                ((i + 1 < COMP_CWORD)) && command+=\" ${COMP_WORDS[i+1]}\"; break;;\n"
           "            *) command=${COMP_WORDS[i]}; break;;\n"
           "        esac\n    done\n"
@@ -60,6 +60,7 @@ static void completion_bash(FILE *out) {
           "    if [[ -z $words ]]; then case $command in\n        '') words='", out);
     completion_first_words(out);
     fputs("'; words+=$global;;\n        store) words='pause resume get';;\n"
+          "        replica) words='views rebuild';;\n"
           "        key) words='new parse';;\n        completion) words='bash zsh fish';;\n"
           "        help|encode) words='", out);
     completion_first_words(out);

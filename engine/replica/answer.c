@@ -8,6 +8,7 @@
 #include "engine/base/check.h"
 #include "engine/base/utf8.h"
 #include "engine/replica/answer_internal.h"
+#include "engine/wire/msgpack_pairs.h"
 #include "engine/wire/order_encode.h"
 #include "engine/wire/order_fields.h"
 
@@ -188,6 +189,20 @@ static void answer_multi_get(struct answering *a, const struct query *q) {
     a->w.start[head + 2] = (uint8_t)count;
 }
 
+static void answer_rebuild(struct answering *a, const struct query *q) {
+    uint64_t generation;
+    const char *why;
+    if (!a->source->rebuild(a->source->arg, q->subject, &generation, &why)) {
+        answering_refuse_as(a, RESULT_MALFORMED_COMMAND, 0, 0, 0, why);
+        return;
+    }
+    answering_head(a, 0, 0, 0, false);
+    msgpack_write_map(&a->w, 2);
+    msgpack_write_text(&a->w, "view");
+    msgpack_write_str(&a->w, q->subject.data, q->subject.size);
+    msgpack_pair_uint(&a->w, "generation", generation);
+}
+
 static void refuse_fault(struct answering *a, const struct query *q) {
     char sentence[ANSWER_SENTENCE_BYTES];
     snprintf(sentence, sizeof sentence, "%s", q->why ? q->why : result_code_text(q->fault));
@@ -200,6 +215,10 @@ static void refuse_fault(struct answering *a, const struct query *q) {
 static void answer_one(struct answering *a, const struct query *q) {
     if (q->fault != 0) {
         refuse_fault(a, q);
+        return;
+    }
+    if (q->kind == QUERY_REBUILD) {
+        answer_rebuild(a, q);
         return;
     }
     if (!a->ready && (q->kind < NODE_COMMAND_PING || q->kind > NODE_COMMAND_STATUS)) {

@@ -22,6 +22,9 @@ struct answer_source {
     bool (*is_partial)(void *arg, uint32_t shard);
     /* Whether a node told of the shard: one without rows is missing then. `shard` < SHARDS_MAX. */
     bool (*is_existing)(void *arg, uint32_t shard);
+    /* REBUILD: begins it. False with a sentence: there is no such index. *generation: the one that
+     * answers until it is done. */
+    bool (*rebuild)(void *arg, struct bytes view, uint64_t *generation, const char **why);
     /* The file of a snapshot, for EXPORT; it stays until it is released. NULL = there are none. */
     bool (*snapshot_hold)(void *arg, uint64_t id, char *path, size_t path_bytes);
     void (*snapshot_release)(void *arg, uint64_t id);

@@ -126,8 +126,13 @@ enum applier_outcome applier_import(struct applier *applier, uint32_t shard, con
 /* Why rows of the shard may be missing; VIEW_BUILDING for one that it has never met. */
 enum view_lack applier_lacks(const struct applier *applier, uint32_t shard);
 
-/* Begins to build an index anew beside the one that answers; a slice with each applier_write(). */
+/* Begins to build an index anew beside the one that answers; a slice with each applier_write(). Any
+ * thread, but it may have to wait for a transaction. */
 void applier_rebuild(struct applier *applier, enum view_number view);
+/* How that goes: `generation` grows when a view has been built and answers, 0 = none does yet.
+ * applier_write()'s thread. */
+struct applier_build { bool building; uint64_t orders_done, generation; };
+void applier_builds(struct applier *applier, struct applier_build builds[VIEWS_COUNT]);
 
 void applier_stats(struct applier *applier, struct applier_stats *stats);
 

@@ -37,6 +37,7 @@ static int build_slice(struct applier *a, enum view_number v) {
         memcpy(scan->after.bytes, key.mv_data, 16);
         scan->first = false;
         orders++;
+        scan->orders++;
         rc = build_row(a, v, green, value);
         if (rc == 0) rc = mdb_cursor_get(cursor, &key, &value, MDB_NEXT);
     }
@@ -57,6 +58,17 @@ int applier_build(struct applier *a) {
         if (rc == 0 && scan->running) rc = build_slice(a, (enum view_number)v);
     }
     return rc;
+}
+
+void applier_builds(struct applier *a, struct applier_build builds[VIEWS_COUNT]) {
+    pthread_mutex_lock(&a->disk_lock);
+    for (int v = 0; v < VIEWS_COUNT; v++) {
+        const struct applier_scan *scan = &a->disk.scans[v];
+        builds[v] = (struct applier_build){.building = scan->wanted || scan->running,
+                                           .orders_done = scan->orders,
+                                           .generation = a->store->tables[v].generation};
+    }
+    pthread_mutex_unlock(&a->disk_lock);
 }
 
 bool applier_is_building(const struct applier *a) {

@@ -21,6 +21,7 @@ struct applier_sorted { uint64_t prefix[2]; const struct overlay_order *order; }
 struct applier_scan {
     bool wanted, running, first;
     struct id128 after;
+    uint64_t orders;           /* looked at */
 };
 
 /* What writes the disk; one thread at a time. */

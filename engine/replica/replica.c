@@ -170,7 +170,7 @@ static bool open_sockets(struct replica *r, char *error, size_t error_bytes) {
         .contexts = r->config.contexts,
         .source = {.store = r->store, .age_ms = age_ms, .status = replica_status,
                    .shard_map = replica_shard_map, .is_partial = is_partial,
-                   .is_existing = is_existing,
+                   .is_existing = is_existing, .rebuild = replica_rebuild,
                    .snapshot_hold = on_snapshot_hold, .snapshot_release = on_snapshot_release,
                    .arg = r},
         .feed_request = on_feed_request};
@@ -248,6 +248,7 @@ static bool open_views(struct replica *r, char *error, size_t error_bytes) {
         atomic_store(&r->shards[shard].partial, importing);
         atomic_store(&r->shards[shard].import_from, importing ? 1 : 0);
     }
+    if (r->applier) replica_note_builds(r);
     return r->applier != NULL;
 }
 

@@ -50,6 +50,9 @@ struct replica {
     pthread_mutex_t write_lock;    /* guards `write_asked` and `write_stop` */
     pthread_cond_t write_wake, written;
     bool write_asked, write_stop;
+    atomic_uint rebuild_asked;     /* bit = enum view_number: to be built anew; for the writer */
+    struct replica_build { atomic_bool building; atomic_ullong orders_done, generation; }
+        builds[VIEWS_COUNT];       /* as of the newest transaction */
     atomic_bool write_now;         /* somebody waits for the disk to have what is published */
     pthread_mutex_t lock;          /* guards `first`..`applier_stats` */
     pthread_cond_t wake;
@@ -89,6 +92,11 @@ bool replica_is_partial(struct replica *replica);
 /* Makes a copy of the views for others (replica_import.c); fits feed_copies_options.make. */
 int replica_make_snapshot(void *replica, uint32_t shard, const char *path, const atomic_bool *stop,
                           struct feed_copy_tokens *tokens, char *error, size_t error_bytes);
+
+/* What of the views is being built now goes into `builds`. The writer's thread, or before it. */
+void replica_note_builds(struct replica *replica);
+/* Fits answer_source.rebuild (replica_write.c). */
+bool replica_rebuild(void *replica, struct bytes view, uint64_t *generation, const char **why);
 
 /* Answers to STATUS and SHARD_MAP (replica_status.c). */
 void replica_status(void *replica, struct msgpack_writer *writer);

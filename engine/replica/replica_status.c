@@ -167,6 +167,19 @@ static void put_views(struct replica *r, struct msgpack_writer *w, struct counte
     if (good) view_read_end(r->store, &read);
 }
 
+static void put_builds(struct replica *r, struct msgpack_writer *w, struct counted_map *m) {
+    struct counted_map generations = put_map(w, m, "generations");
+    for (int v = 0; v < VIEWS_COUNT; v++)
+        if (views[v].key)
+            put_uint(w, &generations, views[v].name, atomic_load(&r->builds[v].generation));
+    map_end(w, &generations);
+    struct counted_map building = put_map(w, m, "building");
+    for (int v = 0; v < VIEWS_COUNT; v++)
+        if (atomic_load(&r->builds[v].building))
+            put_uint(w, &building, views[v].name, atomic_load(&r->builds[v].orders_done));
+    map_end(w, &building);
+}
+
 void replica_status(void *arg, struct msgpack_writer *w) {
     struct replica *r = arg;
     struct counted_map map = map_begin(w);
@@ -197,6 +210,7 @@ void replica_status(void *arg, struct msgpack_writer *w) {
     put_applier(r, w, &map);
     put_follower(r, w, &map);
     put_views(r, w, &map);
+    put_builds(r, w, &map);
     put_uint(w, &map, "store_bytes", view_store_bytes(r->store));
     put_uint(w, &map, "process_bytes", memory.process_bytes);
     put_shards(r, w, &map);

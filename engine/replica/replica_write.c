@@ -41,6 +41,47 @@ static void write_once(struct replica *r) {
     usleep(WRITE_NO_ROOM_MS * 1000);
 }
 
+void replica_note_builds(struct replica *r) {
+    struct applier_build builds[VIEWS_COUNT];
+    applier_builds(r->applier, builds);
+    for (int v = 0; v < VIEWS_COUNT; v++) {
+        struct replica_build *b = &r->builds[v];
+        bool was = atomic_exchange(&b->building, builds[v].building);
+        atomic_store(&b->orders_done, builds[v].orders_done);
+        uint64_t before = atomic_exchange(&b->generation, builds[v].generation);
+        if (was && before != builds[v].generation) log_info("view %s: built", views[v].name);
+    }
+}
+
+static void take_rebuilds(struct replica *r) {
+    unsigned asked = atomic_exchange(&r->rebuild_asked, 0);
+    for (int v = 0; v < VIEWS_COUNT; v++) {
+        if (!(asked >> v & 1)) continue;
+        log_info("view %s: to be built anew, as was asked", views[v].name);
+        applier_rebuild(r->applier, (enum view_number)v);
+        atomic_store(&r->builds[v].building, true);
+    }
+}
+
+/* On a thread of nng: it may not wait for a transaction. */
+bool replica_rebuild(void *arg, struct bytes view, uint64_t *generation, const char **why) {
+    struct replica *r = arg;
+    *why = "no such view: by_ref, by_customer, board, by_state and changes can be rebuilt";
+    for (int v = 0; v < VIEWS_COUNT; v++) {
+        if (!bytes_equal(view, bytes_of_text(views[v].name))) continue;
+        *why = "sums are not made from orders: start a replica with an empty directory instead";
+        if (!views[v].key) return false;
+        *generation = atomic_load(&r->builds[v].generation);
+        atomic_fetch_or(&r->rebuild_asked, 1u << v);
+        pthread_mutex_lock(&r->write_lock);
+        r->write_asked = true;
+        pthread_cond_signal(&r->write_wake);
+        pthread_mutex_unlock(&r->write_lock);
+        return true;
+    }
+    return false;
+}
+
 void *replica_write_main(void *arg) {
     struct replica *r = arg;
     pthread_setname_np(pthread_self(), "writer");
@@ -50,8 +91,10 @@ void *replica_write_main(void *arg) {
         bool asked = r->write_asked;
         r->write_asked = false;
         pthread_mutex_unlock(&r->write_lock);
+        take_rebuilds(r);
         bool work = applier_has_work(r->applier);
         if (work) write_once(r);
+        if (work) replica_note_builds(r);
         pthread_mutex_lock(&r->write_lock);
         if (!asked && !r->write_asked && !r->write_stop)
             wait_ms(r, &r->write_wake, work ? WRITE_BUILD_MS : WRITE_LOOK_MS);

@@ -242,6 +242,7 @@ static void take_body(struct fields *f, struct query *q) {
         goto rows;
     case QUERY_COUNTERS: take_counters(f, q); break;
     case QUERY_WATCH: take_watch(f, q); break;
+    case QUERY_REBUILD: q->subject = take_name(f, ID_TEXT_BYTES_MAX); break;
     case NODE_COMMAND_PING:
     case NODE_COMMAND_SHARD_MAP:
     case NODE_COMMAND_STATUS:
@@ -254,7 +255,7 @@ static void take_body(struct fields *f, struct query *q) {
         if (q->kind <= UINT8_MAX && command_is_read((uint8_t)q->kind))
             f->why = "a replica keeps no histories and no stores: ask a node for this kind";
         else if (f->fault == RESULT_UNKNOWN_COMMAND)
-            f->why = "no such kind of query: 20, 100 to 102 and 200 to 207 are answered here";
+            f->why = "no such kind of query: 20, 100 to 102 and 200 to 208 are answered here";
     }
     return;
 rows:

@@ -29,7 +29,7 @@ struct query {
     struct id128 key;          /* GET */
     struct bytes culprit;      /* FIELD_UNKNOWN: the name */
     const char *why;           /* what is allowed instead; NULL = the fault says it all */
-    struct bytes subject;      /* keys, reference, customer, store, topic */
+    struct bytes subject;      /* keys, reference, customer, store, topic, view */
     uint64_t snapshot;         /* EXPORT */
     struct bytes cursor;       /* size 0 = from the beginning */
     int64_t from_ms, to_ms;    /* [from, to); INT64_MIN and INT64_MAX when not told */

@@ -23,6 +23,8 @@
  *                      "store/<id>", "customer/<id>"; since: [[shard, index], ...], nil = now
  *     EXPORT           [snapshot (uint), fields?, limit?, cursor?]    all orders by key, at the
  *                      snapshot's tokens (SNAPSHOT_BEGIN of engine/wire/feed_protocol.h)
+ *     REBUILD          [view]           an index by name: to be made anew from the orders, beside
+ *                      the one that answers, which it then takes the place of. For operators
  *     PING, STATUS, SHARD_MAP (protocol.h)      []
  *   Fields that nil stands for may be left out at the end; more than there are is refused.
  *     fields   [name, ...] of those that a GET shows (docs/protocol.md), QUERY_FIELDS_MAX at most;
@@ -63,6 +65,8 @@
  *                    nothing comes twice. complete = false: there is more already. An empty list:
  *                    nothing by the deadline
  *   EXPORT           [row, ...]
+ *   REBUILD          {"view": str, "generation": uint}: it has begun, or was under way; it is done
+ *                    when the view's generation in STATUS is higher than that
  *   STATUS           map: docs/replicas.md
  *   SHARD_MAP        {"replica": true, "notify": str, "shards": [shard, ...]}
  *
@@ -81,7 +85,8 @@
     X(STATE_ORDERS, 204)       \
     X(COUNTERS, 205)           \
     X(WATCH, 206)              \
-    X(EXPORT, 207)
+    X(EXPORT, 207)             \
+    X(REBUILD, 208)
 
 enum query_kind {
     QUERY_GET = 20,

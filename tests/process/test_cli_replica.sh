@@ -143,6 +143,27 @@ says "no answer" && complains "tcp://127.0.0.1:1: no replica answers there"
 j 3 --json lag --replica "$one,tcp://127.0.0.1:1" --timeout 4s
 json 'len(d) == 3 and d[2]["name"] == "not_sent" and d[0]["behind"] == 0'
 
+# -- a view is built anew beside the one that answers
+for _ in $(seq 120); do # rows are written some seconds after they can be asked for
+    j 0 --json replica views --replica "$one"
+    grep -qF '"orders":6' "$work/out" && break
+    sleep 0.5
+done
+json 'd["building"] == {} and d["views"]["orders"] == 6'
+json 'open(sys.argv[1] + ".views", "w").write(json.dumps(d))'
+j 0 --timeout 1m replica rebuild board --replica "$one" && says "is rebuilt and answers"
+j 0 --json replica views --replica "$one"
+json 'd["generations"]["board"] ==
+    1 + json.load(open(sys.argv[1] + ".views"))["generations"]["board"]'
+json 'd["views"]["board"] == 6 and d["building"] == {}'
+j 0 replica views --replica "$one" && says by_customer
+j 0 --json orders --store s1 --replica "$one" --limit 0 && json 'len(d["orders"]) == 6'
+j 0 --json replica rebuild changes --no-wait --replica "$one" && json 'not d["done"]'
+j 1 replica rebuild counters --replica "$one" && complains "not made from orders"
+j 1 replica rebuild colours --replica "$one" && complains "no such view"
+j 2 replica rebuild board && complains "one at a time"
+j 3 --timeout 1s replica rebuild board --replica tcp://127.0.0.1:1
+
 # -- what only a node answers, asked of a replica
 for words in status ping top "get $key" "history $key" "store get s1" "cancel $key" \
     "place --store s1 --currency KRW --line rice:1:100"; do
@@ -150,7 +171,7 @@ for words in status ping top "get $key" "history $key" "store get s1" "cancel $k
     j 1 --endpoint "$one" $words && complains read_only && complains "$one is a replica"
 done
 j 1 --json --endpoint "$one" get "$key" && json 'd["code"] == 23 and d["name"] == "read_only"'
-j 3 --endpoint "$one" --timeout 1m cluster status && complains "this is a replica"
+j 3 --endpoint "$one" --timeout 10s cluster status && complains "this is a replica"
 j 0 --json --endpoint "$one,$JUMUN_ENDPOINT" get "$key" && json 'd["state"] == "accepted"'
 
 # -- watch: stopped, and nothing missed
@@ -225,7 +246,10 @@ for _ in 1 2 3; do j 0 orders --store s1; done
 kill -KILL "${pids[1]}"; wait "${pids[1]}" 2>/dev/null
 j 3 orders --store s1 --timeout 400ms && complains "no replica"
 
-for command in orders stats lag watch import; do j 0 "$command" --help && says "--replica"; done
+for command in orders stats lag watch import 'replica views' 'replica rebuild'; do
+    # shellcheck disable=SC2086
+    j 0 $command --help && says "--replica"
+done
 j 0 completion bash && says import && says "'orders --state') words="
 
 printf '%d checks, %d failures\n' $checks $failures
