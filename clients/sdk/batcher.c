@@ -107,20 +107,48 @@ void lane_shared_leave(struct lane_shared *shared) {
 
 /* -- a caller's side --------------------------------------------------------------------------- */
 
-int lane_admit(struct lane *lane, int64_t now_ns) {
-    struct lane_shared *shared = lane->shared;
-    if (atomic_load_explicit(&lane->waiting, memory_order_relaxed) >=
-        shared->options.queue_commands_max) {
-        atomic_fetch_add_explicit(&shared->queue_full, 1, memory_order_relaxed);
-        return JUMUN_QUEUE_FULL;
-    }
+/* How long until what is there now has ended. */
+static uint64_t lane_backlog_ms(const struct lane *lane, uint32_t waiting) {
+    return drain_rate_ms(&lane->drain,
+                         (uint64_t)waiting + atomic_load_explicit(&lane->stat_in_flight_commands,
+                                                                  memory_order_relaxed));
+}
+
+static bool lane_is_full(const struct lane *lane, uint32_t waiting, uint32_t patience_ms) {
+    if (waiting >= lane->shared->options.queue_commands_max) return true;
+    return waiting >= LANE_FEW_COMMANDS && lane_backlog_ms(lane, waiting) > patience_ms / 2;
+}
+
+bool lane_has_room(struct lane *lane, uint32_t patience_ms) {
+    uint32_t waiting = atomic_load_explicit(&lane->waiting, memory_order_relaxed);
+    if (!lane_is_full(lane, waiting, patience_ms)) return true;
+    atomic_fetch_add_explicit(&lane->shared->queue_full, 1, memory_order_relaxed);
+    return false;
+}
+
+uint32_t lane_retry_after_ms(const struct lane *lane, uint32_t patience_ms) {
+    const jumun_options *o = &lane->shared->options;
+    uint32_t waiting = atomic_load_explicit(&lane->waiting, memory_order_relaxed);
+    if (!lane_is_full(lane, waiting, patience_ms)) return 0;
+    if (atomic_load_explicit(&lane->drain.per_second, memory_order_relaxed) == 0)
+        return o->backoff_ms_min;
+    /* Room for one would be gone before most of those who were told have come back. */
+    uint32_t enough = o->queue_commands_max - o->queue_commands_max / 4;
+    uint64_t by_count = waiting > enough ? drain_rate_ms(&lane->drain, waiting - enough) : 0;
+    uint64_t backlog = lane_backlog_ms(lane, waiting), patience = patience_ms / 2;
+    uint64_t by_time = backlog > patience ? backlog - patience : 0;
+    uint64_t wait = (by_count > by_time ? by_count : by_time) + 1;
+    return wait < LANE_RETRY_AFTER_MS_MAX ? (uint32_t)wait : LANE_RETRY_AFTER_MS_MAX;
+}
+
+bool lane_admit(struct lane *lane, int64_t now_ns) {
     struct endpoint *e = lane_endpoint(lane);
-    if (circuit_breaker_is_closed(&e->breaker)) return JUMUN_OK;
-    struct endpoint *general = node_list_pick(&shared->nodes);
+    if (circuit_breaker_is_closed(&e->breaker)) return true;
+    struct endpoint *general = node_list_pick(&lane->shared->nodes);
     if (e != general && connection_is_up(&general->connection) &&
         circuit_breaker_is_closed(&general->breaker))
-        return JUMUN_OK;
-    return circuit_breaker_admit(&e->breaker, now_ns) ? JUMUN_OK : JUMUN_CIRCUIT_OPEN;
+        return true;
+    return circuit_breaker_admit(&e->breaker, now_ns);
 }
 
 /* Whether one more message may leave although others are in flight and it is not full. */
@@ -217,6 +245,8 @@ static void lane_take_finished(struct lane *lane) {
             b->held--;
             lane_unblock(lane, slot->orders[i]);
         }
+        atomic_fetch_add_explicit(&lane->stat_ended, slot->count - slot->retries.count,
+                                  memory_order_relaxed);
         struct call *call;
         while ((call = call_list_pop(&slot->retries))) {
             if (call->holds_order) {
@@ -435,7 +465,13 @@ bool lane_on_pace(struct lane *lane) {
 
 bool lane_on_tick(struct lane *lane, int64_t now_ns) {
     uint32_t in_flight = atomic_load(&lane->in_flight);
-    if (in_flight == 0 && atomic_load(&lane->waiting) == 0) return false;
+    uint32_t waiting = atomic_load(&lane->waiting);
+    if (in_flight == 0 && waiting == 0) {
+        drain_rate_forget(&lane->drain);
+        return false;
+    }
+    drain_rate_look(&lane->drain, clock_mono_ns(), atomic_load(&lane->stat_ended),
+                    waiting >= LANE_FEW_COMMANDS);
     if (in_flight > 0) slots_expire(lane, now_ns);
     atomic_store(&lane->tick, true);
     lane_run(lane);

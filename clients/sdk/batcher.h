@@ -31,6 +31,7 @@
 #include <pthread.h>
 
 #include "clients/sdk/call.h"
+#include "clients/sdk/drain_rate.h"
 #include "clients/sdk/node_list.h"
 #include "clients/sdk/token_set.h"
 #include "engine/limits.h"
@@ -39,6 +40,8 @@ enum {
     LANE_BUCKETS = 32768,         /* a power of two */
     LANE_MESSAGES_MAX = 64,
     LANE_GATHER_YIELDS = 16,      /* a sender gives way so often to callers that just woke */
+    LANE_FEW_COMMANDS = 256,      /* so few may wait however long they take */
+    LANE_RETRY_AFTER_MS_MAX = 60000,
     GATHERING_LANES_MAX = 16      /* more lanes at once are pushed early */
 };
 #define LANE_TICK_NS 5000000LL
@@ -137,8 +140,9 @@ struct lane {
     bool gather;
 
     /* written by the role, read by anybody */
-    atomic_ulong stat_commands, stat_messages, stat_replies;
+    atomic_ulong stat_commands, stat_messages, stat_replies, stat_ended;
     atomic_uint stat_in_flight_commands;
+    struct drain_rate drain;   /* looked at by the client's clock */
 };
 
 /* NULL for lack of memory. */
@@ -147,9 +151,15 @@ struct lane *lane_new(struct lane_shared *shared, struct endpoint *endpoint);
  * waits for those, ends all calls with JUMUN_CLOSED, frees. */
 void lane_delete(struct lane *lane);
 
-/* Whether the queue has room and a circuit lets a call in: JUMUN_OK, JUMUN_QUEUE_FULL or
- * JUMUN_CIRCUIT_OPEN. Any thread. */
-int lane_admit(struct lane *lane, int64_t now_ns);
+/* Whether the queue has room for a call with this patience: neither as many calls wait as may, nor
+ * would those before it take more than half of its patience, at the rate of late. False counts as
+ * refused. Any thread. */
+bool lane_has_room(struct lane *lane, uint32_t patience_ms);
+/* After how many milliseconds there should be room; 0 = there is now. Any thread. */
+uint32_t lane_retry_after_ms(const struct lane *lane, uint32_t patience_ms);
+
+/* Whether a circuit lets a call in. Any thread. */
+bool lane_admit(struct lane *lane, int64_t now_ns);
 
 /* Hands a call over, which was admitted. `order_hash` is any hash of the order, or CALL_NO_ORDER.
  * Any thread. */

@@ -78,30 +78,44 @@ static int client_encode(struct call *call, const jumun_command *c, const char *
     return JUMUN_BAD_ARGUMENT;
 }
 
-static void client_set_route(struct call *call, const jumun_command *c) {
+static void client_set_route(struct call_route *route, const jumun_command *c) {
     if (command_is_for_store(c->kind)) {
-        call->route.hash = routing_hash(c->store_id, strlen(c->store_id));
-        call->route.birth_ms = INT64_MAX;
+        route->hash = routing_hash(c->store_id, strlen(c->store_id));
+        route->birth_ms = INT64_MAX;
     } else {
         struct id128 key;
         memcpy(key.bytes, c->order.bytes, sizeof key.bytes);
-        call->route.hash = routing_hash(key.bytes + 6, 10);
-        call->route.birth_ms = routing_birth_ms(&key);
+        route->hash = routing_hash(key.bytes + 6, 10);
+        route->birth_ms = routing_birth_ms(&key);
     }
 }
 
-/* Everything about a call but who hears of its end. */
+static uint32_t client_patience_ms(const jumun_client *client, const jumun_command *c) {
+    return c->options.timeout_ms ? c->options.timeout_ms : client->shared.options.timeout_ms;
+}
+
+/* What can be said before the command costs anything: under overload that is all that most of them
+ * cost. */
+static int client_admit(jumun_client *client, const jumun_command *c, struct call_route *route,
+                        const char **fault) {
+    *route = (struct call_route){0};
+    if ((*fault = command_encode_fault(c))) return JUMUN_BAD_ARGUMENT;
+    if (command_is_for_node(c->kind)) return JUMUN_OK;
+    client_set_route(route, c);
+    if (shard_router_has_room(&client->router, route, client_patience_ms(client, c)))
+        return JUMUN_OK;
+    return JUMUN_QUEUE_FULL;
+}
+
+/* Everything about an admitted call but who hears of its end. */
 static int client_prepare(jumun_client *client, struct call *call, const jumun_command *c,
-                          int64_t now_ns, const char **fault) {
-    uint32_t timeout_ms = c->options.timeout_ms ? c->options.timeout_ms
-                                                : client->shared.options.timeout_ms;
+                          const struct call_route *route, int64_t now_ns, const char **fault) {
     call->bytes = call->inline_bytes;
-    call->deadline_ns = now_ns + timeout_ms * 1000000LL;
+    call->deadline_ns = now_ns + client_patience_ms(client, c) * 1000000LL;
     call->kind = (uint16_t)c->kind;
     call->id = c->options.id;
-    if ((*fault = command_encode_fault(c))) return JUMUN_BAD_ARGUMENT;
+    call->route = *route;
     if (key_is_zero(&call->id)) call->id = key_new_command_id();
-    if (!command_is_for_node(c->kind)) client_set_route(call, c);
     return client_encode(call, c, fault);
 }
 
@@ -127,28 +141,47 @@ static void client_free_bytes(struct call *call) {
     if (call->bytes != call->inline_bytes) free(call->bytes);
 }
 
+static int client_submit(jumun_client *client, struct gathering *g, const jumun_command *command,
+                         const struct call_route *route, jumun_callback callback, void *arg) {
+    struct call *call = g ? call_reuse(g->recycler) : NULL;
+    if (!call) call = call_pool_take(&client->shared.pool);
+    if (!call) return JUMUN_NO_MEMORY;
+    const char *fault = NULL;
+    int64_t now_ns = clock_coarse_ns();
+    call->callback = callback;
+    call->arg = arg;
+    int code = client_prepare(client, call, command, route, now_ns, &fault);
+    if (code == JUMUN_OK) code = client_push(client, call, now_ns);
+    if (code == JUMUN_OK) return JUMUN_OK;
+    client_free_bytes(call);
+    call_pool_give(&client->shared.pool, call, call);
+    return code;
+}
+
 int jumun_submit(jumun_client *client, const jumun_command *command, jumun_callback callback,
                  void *arg) {
     if (!callback) return JUMUN_BAD_ARGUMENT;
     struct gathering *g = gathering_of(&client->shared); /* within a callback: inside already */
     if (!g && !client_enter(client)) return JUMUN_CLOSED;
-    int code = JUMUN_NO_MEMORY;
-    struct call *call = g ? call_reuse(g->recycler) : NULL;
-    if (!call) call = call_pool_take(&client->shared.pool);
-    if (call) {
-        const char *fault = NULL;
-        int64_t now_ns = clock_coarse_ns();
-        call->callback = callback;
-        call->arg = arg;
-        code = client_prepare(client, call, command, now_ns, &fault);
-        if (code == JUMUN_OK) code = client_push(client, call, now_ns);
-        if (code != JUMUN_OK) {
-            client_free_bytes(call);
-            call_pool_give(&client->shared.pool, call, call);
-        }
-    }
+    struct call_route route;
+    const char *fault = NULL;
+    int code = client_admit(client, command, &route, &fault);
+    if (code == JUMUN_OK) code = client_submit(client, g, command, &route, callback, arg);
     if (!g) client_leave(client);
     return code;
+}
+
+uint32_t jumun_retry_after_ms(jumun_client *client, const jumun_command *command) {
+    struct call_route route;
+    if (!client_enter(client)) return 0;
+    uint32_t ms = 0;
+    if (!command_encode_fault(command) && !command_is_for_node(command->kind)) {
+        client_set_route(&route, command);
+        ms = shard_router_retry_after_ms(&client->router, &route,
+                                         client_patience_ms(client, command));
+    }
+    client_leave(client);
+    return ms;
 }
 
 /* The part of a synchronous call before its wait: the only part inside the library, so that closing
@@ -159,12 +192,20 @@ static int client_call_begin(jumun_client *client, struct call *call, const jumu
     const char *fault = NULL;
     int64_t now_ns = clock_coarse_ns();
     atomic_int *returning = &client->shared.returning;
-    int code = client_prepare(client, call, command, now_ns, &fault);
-    result->id = call->id;
+    struct call_route route;
+    int code = client_admit(client, command, &route, &fault);
+    call->bytes = call->inline_bytes;
+    if (code == JUMUN_OK) code = client_prepare(client, call, command, &route, now_ns, &fault);
+    result->id = code == JUMUN_OK ? call->id : command->options.id;
     if (fault) client_set_detail(result, fault);
     if (atomic_load_explicit(returning, memory_order_relaxed) > 0)
         atomic_fetch_sub_explicit(returning, 1, memory_order_relaxed);
     if (code == JUMUN_OK) code = client_push(client, call, now_ns);
+    if (code == JUMUN_QUEUE_FULL) {
+        uint32_t ms = shard_router_retry_after_ms(&client->router, &route,
+                                                  client_patience_ms(client, command));
+        result->retry_after_ms = ms ? ms : 1;
+    }
     if (code != JUMUN_OK) client_free_bytes(call);
     client_leave(client);
     return code;

@@ -119,7 +119,8 @@ enum {
     JUMUN_OUTCOME_UNKNOWN = 1000,   /* sent, but no answer in time: ask again with result.id */
     JUMUN_NOT_SENT = 1001,          /* certainly not done: no connection within the timeout */
     JUMUN_CIRCUIT_OPEN = 1002,      /* certainly not done: the endpoint failed too often just now */
-    JUMUN_QUEUE_FULL = 1003,        /* certainly not done: the client's own queue is full */
+    JUMUN_QUEUE_FULL = 1003,        /* certainly not done: the client's own queue is full, or what
+                                       waits would take half of the command's timeout */
     JUMUN_BAD_ARGUMENT = 1004,      /* certainly not done: result.detail says what */
     JUMUN_CLOSED = 1005,            /* the client is being closed; what was sent already may have
                                        been done: ask again with result.id */
@@ -132,8 +133,8 @@ typedef struct {
     bool repeated;              /* the engine had acted on this id before: its first answer */
     uint32_t version;           /* the order's version after the command (or its current one) */
     uint32_t shard; uint64_t index; /* token: a state that reflects it contains the effect */
-    uint32_t retry_after_ms;    /* with JUMUN_OVERLOADED */
-    jumun_key id;               /* the command id that was used */
+    uint32_t retry_after_ms;    /* with JUMUN_OVERLOADED and JUMUN_QUEUE_FULL */
+    jumun_key id;               /* the command id that was used; zero if none was */
     char detail[96];            /* a sentence more, or "" */
 } jumun_result;
 
@@ -149,7 +150,9 @@ typedef struct {
     uint32_t attempt_timeout_ms;    /* of one attempt; 0 = 1,000 */
     uint32_t batch_commands_max;    /* per message; 0 = 128 */
     uint32_t messages_in_flight_max;/* per shard; 0 = 8 */
-    uint32_t queue_commands_max;    /* waiting in the client, per shard; 0 = 65,536 */
+    uint32_t queue_commands_max;    /* waiting in the client, per shard; 0 = 65,536. Fewer when, at
+                                       the rate of late, they would take more than half of a
+                                       command's timeout: then it is refused at once */
     uint32_t backoff_ms_min, backoff_ms_max; /* 0 = 10 and 500; full jitter */
     uint32_t circuit_failures;      /* consecutive failures that open it; 0 = 20 */
     uint32_t circuit_open_ms;       /* 0 = 1,000 */
@@ -251,6 +254,9 @@ typedef void (*jumun_callback)(void *arg, const jumun_result *result, const void
 /* Encodes and queues a command; nothing of it is referenced after the return. JUMUN_OK = the
  * callback will come. Anything else = it will not, and nothing was sent. */
 int jumun_submit(jumun_client *, const jumun_command *, jumun_callback, void *arg);
+/* After JUMUN_QUEUE_FULL: when such a command should find room, in milliseconds, from what waits
+ * and how fast that went of late; 0 = now. */
+uint32_t jumun_retry_after_ms(jumun_client *, const jumun_command *);
 
 /* Runs one command and waits. For reads *value is malloc'ed msgpack for the caller to free(). */
 int jumun_call(jumun_client *, const jumun_command *, jumun_result *result, void **value,

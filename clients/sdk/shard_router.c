@@ -128,6 +128,20 @@ static int router_keep(struct shard_router *r, struct call *call) {
     return code;
 }
 
+bool shard_router_has_room(struct shard_router *r, const struct call_route *route,
+                           uint32_t patience_ms) {
+    const struct shard_map *map = atomic_load_explicit(&r->map, memory_order_acquire);
+    /* Without a map all wait in one queue: see router_keep(). */
+    return !map || lane_has_room(router_lane(r, map, route), patience_ms);
+}
+
+uint32_t shard_router_retry_after_ms(struct shard_router *r, const struct call_route *route,
+                                     uint32_t patience_ms) {
+    const struct shard_map *map = atomic_load_explicit(&r->map, memory_order_acquire);
+    if (!map) return r->shared->options.backoff_ms_min;
+    return lane_retry_after_ms(router_lane(r, map, route), patience_ms);
+}
+
 int shard_router_push(struct shard_router *r, struct call *call, int64_t now_ns) {
     const struct shard_map *map = atomic_load_explicit(&r->map, memory_order_acquire);
     if (!map) {
@@ -135,9 +149,9 @@ int shard_router_push(struct shard_router *r, struct call *call, int64_t now_ns)
         if (!circuit_breaker_admit(&general->breaker, now_ns)) return JUMUN_CIRCUIT_OPEN;
         return router_keep(r, call);
     }
-    int code = lane_admit(router_lane(r, map, &call->route), now_ns);
-    if (code == JUMUN_OK) router_push_to_lane(r, map, call);
-    return code;
+    if (!lane_admit(router_lane(r, map, &call->route), now_ns)) return JUMUN_CIRCUIT_OPEN;
+    router_push_to_lane(r, map, call);
+    return JUMUN_OK;
 }
 
 static bool router_expire_unrouted(struct shard_router *r, int64_t now_ns) {

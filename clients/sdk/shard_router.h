@@ -56,8 +56,14 @@ void shard_router_fini(struct shard_router *r);
  * to the general endpoint. False: the answer cannot be used. A thread of nng. */
 bool shard_router_install(struct shard_router *r, const void *value, size_t bytes);
 
-/* Admits the call and hands it to its lane, or keeps it until there is a map. JUMUN_OK, or why the
- * call was not taken. Any thread. */
+/* lane_has_room() and lane_retry_after_ms() of the lane that such a call goes to. Any thread. */
+bool shard_router_has_room(struct shard_router *r, const struct call_route *route,
+                           uint32_t patience_ms);
+uint32_t shard_router_retry_after_ms(struct shard_router *r, const struct call_route *route,
+                                     uint32_t patience_ms);
+
+/* For a call that there is room for. Admits it and hands it to its lane, or keeps it until there is
+ * a map. JUMUN_OK, or why the call was not taken. Any thread. */
 int shard_router_push(struct shard_router *r, struct call *call, int64_t now_ns);
 
 /* Ends kept calls whose time is over, runs the lanes' clocks. True if anything is open. */

@@ -326,6 +326,61 @@ static void test_the_queue_is_bounded(void **state) {
     fake_engine_stop(e);
 }
 
+/* With one command a second hundreds of them take long, for who has little time. */
+static void test_the_queue_is_bounded_by_time(void **state) {
+    enum { SLOW_BATCH = 4, SLOW_QUEUED = 299 };
+    jumun_client *c;
+    struct fake_engine *e = start(
+        "b19", &(jumun_options){.messages_in_flight_max = 1, .batch_commands_max = SLOW_BATCH,
+                                PATIENT}, &c);
+    struct lane *lane = lane_with_one_away(c, e);
+    for (int i = 0; i < SLOW_QUEUED; i++) submit(c, NULL, NULL);
+    jumun_command command = {.kind = JUMUN_MARK_READY, .order = jumun_key_new(),
+                             .options.timeout_ms = 10000};
+    assert_int_equal(jumun_retry_after_ms(c, &command), 0); /* nothing is known of the rate */
+    atomic_store(&lane->drain.per_second, 1);
+    jumun_result r;
+    assert_int_equal(jumun_submit(c, &command, on_end, NULL), JUMUN_QUEUE_FULL);
+    assert_int_equal(jumun_call(c, &command, &r, NULL, NULL), JUMUN_QUEUE_FULL);
+    /* 300 seconds until all have ended. */
+    assert_in_range(r.retry_after_ms, LANE_RETRY_AFTER_MS_MAX, LANE_RETRY_AFTER_MS_MAX);
+    assert_int_equal(jumun_retry_after_ms(c, &command), LANE_RETRY_AFTER_MS_MAX);
+    atomic_store(&lane->drain.per_second, 10);
+    assert_int_equal(jumun_retry_after_ms(c, &command), 30000 - 5000 + 1);
+    command.options.timeout_ms = 3600000; /* there is time */
+    assert_int_equal(jumun_retry_after_ms(c, &command), 0);
+    assert_int_equal(jumun_submit(c, &command, on_end, NULL), JUMUN_OK);
+    jumun_client_stats s;
+    jumun_stats(c, &s);
+    assert_int_equal(s.queue_full, 2);
+    fake_engine_release(e);
+    assert_true(await_ended(2 + SLOW_QUEUED));
+    assert_int_equal(atomic_load(&ended_ok), 2 + SLOW_QUEUED);
+    jumun_close(c);
+    fake_engine_stop(e);
+}
+
+/* A caller that waits hears when to come back, and so does who asks. */
+static void test_a_full_queue_says_when_to_come_back(void **state) {
+    jumun_client *c;
+    struct fake_engine *e = start(
+        "b20", &(jumun_options){.messages_in_flight_max = 1, .queue_commands_max = 8,
+                                .backoff_ms_min = 17, PATIENT}, &c);
+    struct lane *lane = lane_with_one_away(c, e);
+    for (int i = 0; i < 8; i++) submit(c, NULL, NULL);
+    jumun_key key = jumun_key_new();
+    jumun_result r;
+    assert_int_equal(jumun_mark_ready(c, &key, NULL, &r), JUMUN_QUEUE_FULL);
+    assert_int_equal(r.retry_after_ms, 17); /* nothing is known of the rate */
+    atomic_store(&lane->drain.per_second, 100);
+    assert_int_equal(jumun_mark_ready(c, &key, NULL, &r), JUMUN_QUEUE_FULL);
+    assert_int_equal(r.retry_after_ms, 2 * 10 + 1); /* until a quarter of it is free */
+    fake_engine_release(e);
+    assert_true(await_ended(9));
+    jumun_close(c);
+    fake_engine_stop(e);
+}
+
 static void test_calls_end_in_time_while_a_message_is_away(void **state) {
     jumun_client *c;
     struct fake_engine *e = start("b7", &patient, &c);
@@ -725,6 +780,8 @@ int main(void) {
         cmocka_unit_test_setup(test_a_retried_command_is_not_overtaken, setup),
         cmocka_unit_test_setup(test_a_lost_message_is_sent_again_whole, setup),
         cmocka_unit_test_setup(test_the_queue_is_bounded, setup),
+        cmocka_unit_test_setup(test_the_queue_is_bounded_by_time, setup),
+        cmocka_unit_test_setup(test_a_full_queue_says_when_to_come_back, setup),
         cmocka_unit_test_setup(test_calls_end_in_time_while_a_message_is_away, setup),
         cmocka_unit_test_setup(test_closing_ends_all_open_calls, setup),
         cmocka_unit_test_setup(test_closing_before_there_is_a_map, setup),
