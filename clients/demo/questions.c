@@ -43,17 +43,16 @@ static bool print_state(struct questions *q) {
     jumun_answer *a = ask(q, &query);
     msgpack_unpacked unpacked;
     size_t offset = 0;
-    char events[TEXT_BYTES], orders[TEXT_BYTES];
+    char events[TEXT_BYTES];
     msgpack_unpacked_init(&unpacked);
     bool good = a && a->code == JUMUN_OK &&
                 msgpack_unpack_next(&unpacked, a->value, a->value_bytes, &offset) ==
                     MSGPACK_UNPACK_SUCCESS;
     if (good) {
         const msgpack_object *s = &unpacked.data;
-        printf("  %s events in %s orders; from decided to visible p50 %.1f ms, p99 %.1f ms; "
+        printf("  %s events since its start; from decided to visible p50 %.1f ms, p99 %.1f ms; "
                "state %u ms old\n",
                text_count(events, (uint64_t)value_int(s, "applier.events", 0)),
-               text_count(orders, (uint64_t)value_int(s, "views.orders", 0)),
                (double)value_int(s, "lag_us.p50", 0) / 1e3,
                (double)value_int(s, "lag_us.p99", 0) / 1e3, a->age_ms);
     } else {
