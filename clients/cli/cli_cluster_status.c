@@ -17,6 +17,25 @@ struct view {
     bool *reached;
 };
 
+/* Replicas whose history has gaps, and what each one lacks: it is to be read elsewhere. */
+static void show_gaps(const struct view *v) {
+    const struct cluster_document *d = &v->known->document;
+    for (uint32_t s = 0; s < d->shards_count; s++) {
+        for (uint32_t i = 0; i < d->nodes_count; i++) {
+            char name[16], records[TEXT_BYTES];
+            if (!v->reached[i]) continue;
+            const msgpack_object *row = cluster_status_shard(&v->statuses[i], d->shards[s].shard);
+            uint64_t missing = (uint64_t)value_int(row, "gap_records", 0);
+            if (missing == 0) continue;
+            printf("  shard %s on node %u: %s entries are not in its history, the newest of them "
+                   "%" PRId64 " to %" PRId64 ": it caught up by a stored state\n",
+                   cluster_shard_name(d->shards[s].shard, name), d->nodes[i].node,
+                   text_count(records, missing), value_int(row, "gap_first", 0),
+                   value_int(row, "gap_last", 0));
+        }
+    }
+}
+
 /* What the leader of a shard says; NULL = no leader was heard. */
 static const msgpack_object *leader_of(const struct view *v, uint32_t shard, uint32_t *node) {
     const struct cluster_document *d = &v->known->document;
@@ -196,6 +215,7 @@ static void show(const struct view *v) {
            CLI_PLAIN(v->cli));
     show_epochs(v);
     show_stores(v);
+    show_gaps(v);
 }
 
 /* -- JSON -------------------------------------------------------------------------------------- */
@@ -209,6 +229,24 @@ static void add_growth(json_t *out, const msgpack_object *row) {
     json_object_set_new(out, "empty", json_boolean(value_int(row, "empty", 0)));
     for (uint32_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++)
         json_object_set_new(out, numbers[i], json_integer(value_int(row, numbers[i], 0)));
+}
+
+/* The replicas with gaps in their history. */
+static json_t *gaps_json(const struct view *v, const struct cluster_shard *s) {
+    const struct cluster_document *d = &v->known->document;
+    json_t *out = json_array();
+    for (uint32_t i = 0; i < d->nodes_count; i++) {
+        if (!v->reached[i]) continue;
+        const msgpack_object *row = cluster_status_shard(&v->statuses[i], s->shard);
+        if (value_int(row, "gaps", 0) == 0) continue;
+        json_array_append_new(out, json_pack(
+            "{s:I, s:I, s:I, s:I, s:I}", "node", (json_int_t)d->nodes[i].node, "gaps",
+            (json_int_t)value_int(row, "gaps", 0), "records",
+            (json_int_t)value_int(row, "gap_records", 0), "newest_first",
+            (json_int_t)value_int(row, "gap_first", 0), "newest_last",
+            (json_int_t)value_int(row, "gap_last", 0)));
+    }
+    return out;
 }
 
 static json_t *shard_json(const struct view *v, const struct cluster_shard *s) {
@@ -227,6 +265,7 @@ static json_t *shard_json(const struct view *v, const struct cluster_shard *s) {
     for (uint32_t i = 0; i < s->servers_count; i++)
         json_array_append_new(json_object_get(out, "nodes"),
                               json_integer(cluster_server_node(s->servers[i])));
+    json_object_set_new(out, "gaps", gaps_json(v, s));
     const msgpack_object *group = value_at(row, "group");
     if (group) json_object_set_new(out, "group", value_to_json(group));
     if (s->shard != SHARD_META) add_growth(out, row);

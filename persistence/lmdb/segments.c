@@ -451,6 +451,9 @@ void segments_measure(struct storage_lmdb *s, struct storage_stats *stats) {
     segments_usable(all, &stats->log_first, &stats->log_last);
     if (stats->log_last > 0 && all->count > 0) stats->log_first = all->list[0]->first;
     stats->gaps = all->gaps_count;
+    stats->gap_records = 0;
+    for (uint32_t i = 0; i < all->gaps_count; i++)
+        stats->gap_records += all->gaps[i].last - all->gaps[i].first + 1;
     if (all->gaps_count > 0) {
         stats->gap_first = all->gaps[all->gaps_count - 1].first;
         stats->gap_last = all->gaps[all->gaps_count - 1].last;

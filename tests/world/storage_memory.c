@@ -148,6 +148,8 @@ static void memory_stats(struct storage *s, struct storage_stats *stats) {
     memset(stats, 0, sizeof *stats);
     stats->log_first = d->pieces_count > 0 ? d->pieces[0].first : log_first(d);
     stats->gaps = d->gaps_count;
+    for (uint32_t i = 0; i < d->gaps_count; i++)
+        stats->gap_records += d->gaps[i].last - d->gaps[i].first + 1;
     storage_memory_gap(d, &stats->gap_first, &stats->gap_last);
     stats->log_last = log_last(d);
     for (uint64_t i = 0; i < d->log_count; i++) stats->log_bytes += d->log[i].bytes;

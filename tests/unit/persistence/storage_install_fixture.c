@@ -39,6 +39,8 @@ void expect_gap(struct fixture *f, uint64_t gaps, uint64_t first, uint64_t last)
     assert_int_equal(stats.gaps, gaps);
     assert_int_equal(stats.gap_first, first);
     assert_int_equal(stats.gap_last, last);
+    assert_true(gaps > 1 ? stats.gap_records > last - first + 1
+                : gaps == 1 ? stats.gap_records == last - first + 1 : stats.gap_records == 0);
 }
 
 void make_file(struct fixture *f, const char *path, uint64_t marker, uint8_t fill) {
