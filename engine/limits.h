@@ -74,6 +74,7 @@
 #define START_TRAILING_BYTES_MAX (8u << 20)
 #define FOLLOW_BYTES_PER_ROUND (512u << 10) /* applied at a time by a replica with peers ... */
 #define FOLLOW_LOADS_PER_ROUND 256u    /* ... or so many orders read from the disk for it */
+#define FOLLOWER_FAR_ENTRIES 64u       /* behind what is committed without it: it is not hurried */
 #define NODES_MAX 64                  /* of a cluster */
 /* An epoch is announced so long before it begins: keys may be born KEY_FUTURE_MS_MAX ahead of the
  * clock, and none of its keys may be routed by the list without it; the rest is for the list to get

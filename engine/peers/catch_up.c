@@ -12,7 +12,8 @@
 
 enum {
     CATCH_UP_ENTRIES_MAX = CONSENSUS_MESSAGE_RECORDS_MAX,
-    CATCH_UP_BURST_MS = 50,
+    CATCH_UP_BURST_MS = 250,         /* what a thread that got no processor makes up for */
+    CATCH_UP_LOST_MS = 500,          /* what is not answered for so long is sent again */
     CATCH_UP_SERVED_MS = 2000        /* so long a node counts that was sent something */
 };
 
@@ -20,7 +21,20 @@ struct catch_up_job {
     uint32_t shard;
     struct storage *storage;
     uint64_t from;                   /* previous_index when it was asked for */
+    uint64_t end, commit;            /* index of the last record, and commit_index; they grow when
+                                        more is asked for */
     struct consensus_message next;   /* of what is still to be sent; without records */
+};
+
+/* How far a follower has been sent what it lacks. The leader asks anew with each answer, from what
+ * was answered on; what is on its way behind that needs no second copy. */
+struct catch_up_sent {
+    uint32_t shard;
+    uint64_t to, term;               /* to == 0: free */
+    uint64_t asked;                  /* previous_index of the newest wish ... */
+    uint64_t wished;                 /* ... and where that ended, with all that followed it */
+    uint64_t upto, upto_term;        /* last record sent */
+    int64_t unanswered_ms;           /* monotonic: since when that is on its way; 0 = it is not */
 };
 
 struct catch_up {
@@ -34,6 +48,8 @@ struct catch_up {
     struct catch_up_job now;
     uint32_t count;
     struct catch_up_job jobs[CATCH_UP_JOBS_MAX]; /* first come, first served */
+    struct catch_up_sent sent[CATCH_UP_JOBS_MAX];
+    uint32_t sent_next;              /* the place that is taken from somebody when none is free */
     struct catch_up_stats stats;
     int64_t paid_until_ns;           /* monotonic: when all that was sent is within the bound */
     int64_t served_ms[NODES_MAX];    /* monotonic, by node: when it was last sent something */
@@ -49,9 +65,70 @@ static bool catch_up_same(const struct catch_up_job *a, const struct catch_up_jo
     return a->shard == b->shard && a->next.to == b->next.to;
 }
 
+/* It asks for what comes right behind: appends are cut by their size, and followed by others before
+ * the first one has been answered. */
+static bool catch_up_continues(const struct catch_up_job *a, const struct catch_up_job *b) {
+    return catch_up_same(a, b) && a->end == b->next.previous_index &&
+           a->next.term == b->next.term;
+}
+
+static void catch_up_extend(struct catch_up_job *a, const struct catch_up_job *b) {
+    if (b->end > a->end) a->end = b->end;
+    if (b->commit > a->commit) a->commit = b->commit;
+}
+
 /* The leader repeats itself until it hears of progress: what is being sent goes on. */
 static bool catch_up_repeats(const struct catch_up_job *a, const struct catch_up_job *b) {
     return catch_up_same(a, b) && a->from == b->from && a->next.term == b->next.term;
+}
+
+/* The follower's place; the oldest one is given away when there is none. The mutex is held. */
+static struct catch_up_sent *catch_up_sent(struct catch_up *c, const struct catch_up_job *job) {
+    for (uint32_t i = 0; i < CATCH_UP_JOBS_MAX; i++) {
+        struct catch_up_sent *sent = &c->sent[i];
+        if (sent->to == job->next.to && sent->shard == job->shard) return sent;
+    }
+    struct catch_up_sent *sent = &c->sent[c->sent_next++ % CATCH_UP_JOBS_MAX];
+    *sent = (struct catch_up_sent){.shard = job->shard, .to = job->next.to};
+    return sent;
+}
+
+/* Moves the beginning of a wish behind what is on its way already. False when that is all of it.
+ * The mutex is held. */
+static bool catch_up_skip_sent(struct catch_up *c, struct catch_up_job *job) {
+    struct catch_up_sent *sent = catch_up_sent(c, job);
+    uint64_t asked = job->next.previous_index;
+    int64_t now_ms = clock_mono_ms();
+    bool follows = sent->term == job->next.term && asked == sent->wished;
+    bool again = sent->term != job->next.term || asked >= sent->upto ||
+                 (!follows && asked < sent->asked);
+    bool lost = !follows && sent->unanswered_ms != 0 &&
+                now_ms - sent->unanswered_ms >= CATCH_UP_LOST_MS;
+    if (!again && !follows && asked > sent->asked) {
+        lost = false;
+        sent->unanswered_ms = now_ms;
+    }
+    if (!follows || again) sent->asked = asked;
+    sent->wished = job->end;
+    if (again || lost) {
+        sent->term = job->next.term;
+        sent->upto = asked;
+        sent->unanswered_ms = 0;
+        return true;
+    }
+    if (sent->upto >= job->end) return false;
+    job->next.previous_index = sent->upto;
+    job->next.previous_term = sent->upto_term;
+    return true;
+}
+
+/* The mutex is held. */
+static void catch_up_note_sent(struct catch_up *c, const struct catch_up_job *job) {
+    struct catch_up_sent *sent = catch_up_sent(c, job);
+    if (sent->term != job->next.term) return;
+    sent->upto = job->next.previous_index;
+    sent->upto_term = job->next.previous_term;
+    if (sent->unanswered_ms == 0) sent->unanswered_ms = clock_mono_ms();
 }
 
 /* -- one message ------------------------------------------------------------------------------- */
@@ -115,7 +192,8 @@ static bool catch_up_read(struct catch_up *c, const struct catch_up_job *job) {
     return rc >= 0;
 }
 
-/* Sends the next message of the job and moves it on. False when there is nothing more to do. */
+/* Sends the next message of the job and moves it on. False when it is over: what was lost is asked
+ * for again. */
 static bool catch_up_step(struct catch_up *c, struct catch_up_job *job) {
     struct consensus_message *next = &job->next;
     bool good = catch_up_read(c, job), sent = false;
@@ -128,20 +206,20 @@ static bool catch_up_step(struct catch_up *c, struct catch_up_job *job) {
         const struct record_header *end = &c->records[c->records_count - 1]->header;
         next->previous_index = end->index;
         next->previous_term = end->term;
-        next->records_count -= c->records_count;
     }
     catch_up_release(c);
     pthread_mutex_lock(&c->mutex);
     c->stats.failed += !good;
     if (sent) {
         c->served_ms[consensus_server_node(next->to) % NODES_MAX] = clock_mono_ms();
+        if (!c->replaced) catch_up_note_sent(c, job);
         c->stats.messages++;
         c->stats.entries += count;
         c->stats.bytes += c->records_bytes;
     }
     pthread_mutex_unlock(&c->mutex);
     /* What comes behind a lost message would be refused: the leader asks again. */
-    return good && sent && next->records_count > 0;
+    return good && sent;
 }
 
 /* -- the thread -------------------------------------------------------------------------------- */
@@ -183,6 +261,8 @@ static void *catch_up_main(void *arg) {
         c->now = c->jobs[0];
         c->count--;
         memmove(&c->jobs[0], &c->jobs[1], c->count * sizeof c->jobs[0]);
+        c->now.next.records_count = (uint32_t)(c->now.end - c->now.next.previous_index);
+        c->now.next.commit_index = c->now.commit;
         c->reading = true;
         c->replaced = false;
         pthread_mutex_unlock(&c->mutex);
@@ -190,7 +270,8 @@ static void *catch_up_main(void *arg) {
         pthread_mutex_lock(&c->mutex);
         catch_up_charge(c);
         c->reading = false;
-        if (more && !c->replaced && c->count < CATCH_UP_JOBS_MAX) c->jobs[c->count++] = c->now;
+        more &= c->now.end > c->now.next.previous_index && !c->replaced;
+        if (more && c->count < CATCH_UP_JOBS_MAX) c->jobs[c->count++] = c->now;
         pthread_cond_broadcast(&c->changed); /* somebody may wait for the end of the read */
     }
     pthread_mutex_unlock(&c->mutex);
@@ -222,22 +303,38 @@ struct catch_up *catch_up_start(const struct catch_up_options *options, char *er
     return NULL;
 }
 
-bool catch_up_offer(struct catch_up *c, uint32_t shard, struct storage *storage,
-                    const struct consensus_message *message) {
-    struct catch_up_job job = {shard, storage, message->previous_index, *message};
-    bool taken = true;
-    job.next.records = NULL;
-    pthread_mutex_lock(&c->mutex);
+/* False = no room. The mutex is held. */
+static bool catch_up_take(struct catch_up *c, struct catch_up_job *job) {
     uint32_t i = 0;
-    while (i < c->count && !catch_up_same(&c->jobs[i], &job)) i++;
-    if (c->reading && catch_up_repeats(&c->now, &job)) {
-        pthread_mutex_unlock(&c->mutex);
+    while (i < c->count && !catch_up_same(&c->jobs[i], job)) i++;
+    struct catch_up_job *old = c->reading && !c->replaced && catch_up_same(&c->now, job) ? &c->now
+                               : i < c->count ? &c->jobs[i] : NULL;
+    if (old && catch_up_continues(old, job)) {
+        catch_up_extend(old, job);
         return true;
     }
-    if (c->reading && catch_up_same(&c->now, &job)) c->replaced = true;
-    if (i < c->count && !catch_up_repeats(&c->jobs[i], &job)) c->jobs[i] = job;
-    else if (i == c->count && c->count < CATCH_UP_JOBS_MAX) c->jobs[c->count++] = job;
-    else if (i == c->count) taken = false;
+    if (!catch_up_skip_sent(c, job)) return true;
+    if (old && catch_up_repeats(old, job)) return true;
+    bool skipped = job->from != job->next.previous_index;
+    if (old && skipped && old->next.term == job->next.term) {
+        catch_up_extend(old, job);
+        return true;
+    }
+    if (c->reading && catch_up_same(&c->now, job)) c->replaced = true;
+    if (i == c->count && c->count == CATCH_UP_JOBS_MAX) return false;
+    if (i == c->count) c->count++;
+    c->jobs[i] = *job;
+    return true;
+}
+
+bool catch_up_offer(struct catch_up *c, uint32_t shard, struct storage *storage,
+                    const struct consensus_message *message) {
+    struct catch_up_job job = {shard, storage, message->previous_index,
+                               message->previous_index + message->records_count,
+                               message->commit_index, *message};
+    job.next.records = NULL;
+    pthread_mutex_lock(&c->mutex);
+    bool taken = catch_up_take(c, &job);
     pthread_cond_broadcast(&c->changed);
     pthread_mutex_unlock(&c->mutex);
     return taken;
@@ -257,6 +354,9 @@ void catch_up_forget(struct catch_up *c, uint32_t shard) {
         if (c->jobs[i].shard != shard) c->jobs[kept++] = c->jobs[i];
     }
     c->count = kept;
+    for (uint32_t i = 0; i < CATCH_UP_JOBS_MAX; i++) {
+        if (c->sent[i].shard == shard) c->sent[i].to = 0;
+    }
     if (c->reading && c->now.shard == shard) c->replaced = true;
     while (c->reading && c->now.shard == shard) pthread_cond_wait(&c->changed, &c->mutex);
     pthread_mutex_unlock(&c->mutex);

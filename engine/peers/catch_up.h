@@ -30,8 +30,9 @@ struct catch_up *catch_up_start(const struct catch_up_options *options, char *er
                                 size_t error_bytes);
 
 /* Takes an append without records over: all `records_count` behind previous_index are read from
- * `storage` and sent, in as many messages as it takes. A newer one for the same follower takes the
- * place of the older. False = no room; it is asked for again. Any thread; does not block. */
+ * `storage` and sent, in as many messages as it takes. One that begins where an older one for the
+ * same follower ends makes that longer; any other takes its place. False = no room; it is asked for
+ * again. Any thread; does not block. */
 bool catch_up_offer(struct catch_up *c, uint32_t shard, struct storage *storage,
                     const struct consensus_message *message);
 

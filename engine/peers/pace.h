@@ -19,6 +19,7 @@ struct pace {
     uint64_t before[NODES_MAX];   /* ... when it was last looked at */
     int64_t looked_ms;            /* monotonic; 0 = never */
     uint64_t running;             /* bytes a second that the leaders here write, smoothed */
+    uint64_t given;               /* newest answer: it sinks at once and doubles in some seconds */
 };
 
 /* Fresh entries, as payload, go to a node. Any thread. */

@@ -221,7 +221,7 @@ static uint32_t work_consensus(struct shard *s) {
 static uint32_t work_started(struct shard *s, int64_t *next_ms) {
     uint32_t done = work_consensus(s);
     if (s->failed) return done;
-    done += shard_recover(s);
+    done += shard_recover(s, next_ms);
     shard_steward(s);
     done += shard_turns(s);
     if (s->phase == SHARD_SERVING) {

@@ -9,7 +9,14 @@
 
 #include "engine/shard/shard_internal.h"
 
-enum { COPY_BYTES_PER_ROUND = 256 << 10, CHECKPOINT_ITEMS_MAX = 32768, RETRY_MS = 1000 };
+enum {
+    COPY_BYTES_PER_ROUND = 256 << 10,
+    CHECKPOINT_ITEMS_MAX = 32768,
+    RETRY_MS = 1000,
+    ALLOWED_MS_MAX = 500,        /* what was not copied in so long is not made up for */
+    ALLOWED_LOOK_MS = 20,
+    LEADER_AGE_SLOPE = 3 /* of a new lead: a third more than what changes is stored meanwhile */
+};
 
 bool shard_checkpoint_reserve(struct checkpoint_work *w, uint32_t bytes) {
     if (w->data.items_count == w->items_capacity) {
@@ -73,22 +80,55 @@ static int64_t checkpoint_age_ms(const struct shard *s) {
     /* Only what is stored can leave memory. */
     uint64_t bound = s->options.memory_bytes_max;
     if (bound != 0 && s->memory.actor_bytes > bound) return s->options.checkpoint_age_ms;
-    bool leads = s->phase == SHARD_SERVING;
-    return s->options.checkpoint_age_ms *
-           (leads ? CHECKPOINT_LEADER_AGES : CHECKPOINT_FOLLOWER_AGES);
+    int64_t leader_ms = s->options.checkpoint_age_ms * CHECKPOINT_LEADER_AGES;
+    int64_t age_ms = s->options.checkpoint_age_ms * CHECKPOINT_FOLLOWER_AGES;
+    if (s->phase != SHARD_SERVING) return age_ms;
+    /* What a follower had put off for itself is not all due in the moment in which it leads. */
+    age_ms -= (s->mono_ms - s->serving_since_ms) / LEADER_AGE_SLOPE;
+    return age_ms > leader_ms ? age_ms : leader_ms;
+}
+
+/* How many orders may be copied now. Whoever waits `age` for each order stores, as time goes by, as
+ * many a second as wait for it, divided by the age. What comes due at one moment, because a restart
+ * had replayed it at one moment or because this replica leads from now on and waits no longer than
+ * a leader does, is stored no faster, and not all at once beside running traffic. Nor at a quarter
+ * of that speed when most of it is done: it comes to an end. Where the age is not drawn out for
+ * others' sake nothing is held back. */
+static uint32_t checkpoint_allowed(struct shard *s, int64_t age_ms) {
+    struct checkpoint_work *w = &s->checkpoint;
+    const struct dirty_ring *r = &s->dirty;
+    if (age_ms <= s->options.checkpoint_age_ms) return UINT32_MAX;
+    const struct dirty *oldest = r->count > 0 ? &r->items[r->head & (r->capacity - 1)] : NULL;
+    bool due = oldest && oldest->since_ms + age_ms <= s->mono_ms;
+    if (!due || r->count > w->allowed_of) w->allowed_of = r->count;
+    int64_t passed_ms = s->mono_ms - w->allowed_ms;
+    if (passed_ms <= 0) return w->allowed;
+    w->allowed_ms = s->mono_ms;
+    if (passed_ms > ALLOWED_MS_MAX) passed_ms = ALLOWED_MS_MAX;
+    uint64_t waiting = r->count > w->allowed_of / 4 ? r->count : w->allowed_of / 4;
+    uint64_t most = waiting * ALLOWED_MS_MAX / (uint64_t)age_ms + 1;
+    w->allowed_parts += waiting * (uint64_t)passed_ms;
+    w->allowed += (uint32_t)(w->allowed_parts / (uint64_t)age_ms);
+    w->allowed_parts %= (uint64_t)age_ms;
+    if (w->allowed > most) w->allowed = (uint32_t)most;
+    return w->allowed;
 }
 
 static uint32_t checkpoint_fill(struct shard *s, int64_t *next_ms) {
     struct checkpoint_work *w = &s->checkpoint;
     struct dirty_ring *r = &s->dirty;
     int64_t age = checkpoint_age_ms(s);
-    uint32_t begin = w->data.blocks_bytes, copied = 0;
+    uint32_t begin = w->data.blocks_bytes, copied = 0, allowed = checkpoint_allowed(s, age);
     while (r->count > 0 && w->data.items_count < CHECKPOINT_ITEMS_MAX &&
            w->data.blocks_bytes < CHECKPOINT_BYTES_MAX &&
            w->data.blocks_bytes - begin < COPY_BYTES_PER_ROUND) {
         struct dirty *d = &r->items[r->head & (r->capacity - 1)];
         if (d->since_ms + age > s->mono_ms) {
             if (d->since_ms + age < *next_ms) *next_ms = d->since_ms + age;
+            break;
+        }
+        if (copied == allowed) {
+            if (s->mono_ms + ALLOWED_LOOK_MS < *next_ms) *next_ms = s->mono_ms + ALLOWED_LOOK_MS;
             break;
         }
         if (r->count > 8) {
@@ -101,6 +141,7 @@ static uint32_t checkpoint_fill(struct shard *s, int64_t *next_ms) {
         r->count--;
         copied++;
     }
+    if (allowed != UINT32_MAX) w->allowed -= copied;
     return copied;
 }
 

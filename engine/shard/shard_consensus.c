@@ -2,6 +2,8 @@
  * for it. */
 #include "engine/shard/shard_internal.h"
 
+enum { COMMITS_STAND_MS = 500 }; /* a machine that has too much to do pauses for less */
+
 struct limbo_entry *shard_limbo(struct shard *s, uint64_t index) {
     return &s->limbo[index & (LIMBO_RING - 1)];
 }
@@ -160,6 +162,42 @@ static void take_commit(struct shard *s, const struct consensus_update *u) {
     }
 }
 
+/* Whether nothing is committed although something waits for it: the group may need whoever lags. */
+static bool commits_stand_still(struct shard *s) {
+    uint64_t waiting = consensus_last_index(s->consensus);
+    if (waiting == s->commit_index || s->commit_index != s->commit_seen) s->commit_ms = s->mono_ms;
+    s->commit_seen = s->commit_index;
+    return s->mono_ms - s->commit_ms >= COMMITS_STAND_MS;
+}
+
+/* A follower that is far behind what the others have committed without it keeps nobody waiting. */
+static bool is_for_a_far_one(const struct shard *s, const struct consensus_message *m) {
+    return m->kind == CONSENSUS_APPEND && m->records_count > 0 &&
+           m->previous_index + FOLLOWER_FAR_ENTRIES <= m->commit_index &&
+           m->previous_index + m->records_count <= consensus_durable_index(s->consensus);
+}
+
+/* It is sent what it lacks from the log, at the pace that the peers keep to: from memory the last
+ * stretch of its way would go out in one burst, in front of running traffic. What consensus has cut
+ * by its size is one again. */
+static void send_messages(struct shard *s, const struct consensus_update *u) {
+    struct peers *peers = s->options.peers;
+    bool paced = !commits_stand_still(s);
+    for (uint32_t i = 0; i < u->messages_count; i++) {
+        struct consensus_message m = u->messages[i];
+        bool far = paced && is_for_a_far_one(s, &m);
+        if (far) m.records = NULL;
+        for (; far && i + 1 < u->messages_count; i++) {
+            const struct consensus_message *next = &u->messages[i + 1];
+            uint64_t end = m.previous_index + m.records_count;
+            if (next->to != m.to || next->previous_index != end || !is_for_a_far_one(s, next))
+                break;
+            m.records_count += next->records_count;
+        }
+        peers->send(peers, s->options.id, s->options.storage, &m);
+    }
+}
+
 void shard_take_update(struct shard *s, const struct consensus_update *u) {
     struct storage *storage = s->options.storage;
     if (u->vote_changed) storage->ops->save_vote(storage, u->term, u->voted_for);
@@ -167,8 +205,7 @@ void shard_take_update(struct shard *s, const struct consensus_update *u) {
         uint64_t sequence = storage->ops->append(storage, u->records);
         require(sequence == s->appends_before + u->batch);
     }
-    for (uint32_t i = 0; i < u->messages_count && s->options.peers; i++)
-        s->options.peers->send(s->options.peers, s->options.id, storage, &u->messages[i]);
+    if (s->options.peers) send_messages(s, u);
     if (u->role_changed) s->stats.role = u->role;
     s->ready = u->ready;
     s->consensus_timeout_ms = u->timeout_ms;

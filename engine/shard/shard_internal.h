@@ -119,6 +119,10 @@ struct checkpoint_work {
     uint8_t phase;               /* enum checkpoint_phase */
     uint8_t *configuration;
     struct checkpoint_cursor *cursors;
+    int64_t allowed_ms;          /* monotonic: as of when ... */
+    uint64_t allowed_parts;      /* ... so many orders may be copied, and a part of one more */
+    uint32_t allowed;
+    uint32_t allowed_of;         /* ... of so many that waited */
 };
 
 /* A message of another replica of the group, waiting to be received. */
@@ -269,6 +273,11 @@ struct shard {
     uint64_t stores_index;          /* recovery: stores, cursors and totals reflect this entry */
     uint64_t replay_index;          /* recovery: next entry to look at */
     uint32_t replay_loads;          /* orders read from the disk in this round */
+    uint64_t commit_seen;           /* as leader: what was committed at commit_ms (monotonic), the
+                                       last moment in which that grew or nothing waited for it */
+    int64_t commit_ms;
+    int64_t replayed_ms, replay_rest_ms; /* monotonic: since when it replays, 0 = it has rested;
+                                            and until when it rests */
     int64_t recovery_started_ms;
     int64_t retain_ms;              /* next look at retention, monotonic */
 
@@ -430,7 +439,7 @@ enum { SHARD_ADDRESS_BYTES = 24 };
 void shard_address(uint64_t id, char address[SHARD_ADDRESS_BYTES]);
 
 /* -- shard_recovery.c */
-uint32_t shard_recover(struct shard *s);
+uint32_t shard_recover(struct shard *s, int64_t *next_ms);
 
 /* -- shard_stats.c */
 void shard_count_result(struct shard *s, const struct command *command, const struct result *r);

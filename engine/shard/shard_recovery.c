@@ -6,7 +6,13 @@
 #include "engine/base/log.h"
 #include "engine/shard/shard_internal.h"
 
-enum { REPLAY_BYTES_PER_ROUND = 4 << 20, CLOCK_BEHIND_MS = 60000, NO_MEMORY_RETRY_MS = 1000 };
+enum {
+    REPLAY_BYTES_PER_ROUND = 4 << 20,
+    REPLAY_REST_PART = 5,        /* rests so many times as long as it worked, where others lead */
+    REPLAY_REST_MS_MAX = 50,     /* however long the machine had stood still */
+    CLOCK_BEHIND_MS = 60000,
+    NO_MEMORY_RETRY_MS = 1000
+};
 
 static const char no_memory[] = "no memory for it";
 
@@ -218,11 +224,32 @@ static void serve(struct shard *s) {
     shard_publish(s);
 }
 
-uint32_t shard_recover(struct shard *s) {
+/* While somebody else leads nobody waits for a replica that recovers, and the processor that it
+ * recovers with is the one that running traffic needs. A round took as long as it is since it
+ * began. */
+static bool replay_rests(struct shard *s) {
+    uint64_t leader = consensus_leader(s->consensus);
+    if (s->phase != SHARD_RECOVERING || leader == 0 || leader == s->options.server_id)
+        return false;
+    if (s->replayed_ms != 0) {
+        int64_t rest_ms = REPLAY_REST_PART * (s->mono_ms - s->replayed_ms);
+        s->replay_rest_ms = s->mono_ms + (rest_ms < REPLAY_REST_MS_MAX ? rest_ms
+                                                                       : REPLAY_REST_MS_MAX);
+        s->replayed_ms = 0;
+    }
+    return s->mono_ms < s->replay_rest_ms;
+}
+
+uint32_t shard_recover(struct shard *s, int64_t *next_ms) {
     if ((s->phase != SHARD_RECOVERING && s->phase != SHARD_FOLLOWING) || s->failed) return 0;
     uint64_t settled = shard_settled_index(s);
+    if (s->replay_index <= settled && replay_rests(s)) {
+        if (s->replay_rest_ms < *next_ms) *next_ms = s->replay_rest_ms;
+        return 0;
+    }
     if (s->replay_index <= settled) {
         replay_some(s, settled);
+        s->replayed_ms = s->mono_ms;
         return 1;
     }
     if (s->phase == SHARD_RECOVERING) {

@@ -122,6 +122,52 @@ static void a_lost_message_ends_it_until_it_is_asked_for_again(void **state) {
     catch_up_stop(c);
 }
 
+static void idle(struct catch_up *c) {
+    int64_t until = clock_mono_ms() + PATIENCE_MS;
+    while (catch_up_is_busy(c) && clock_mono_ms() < until) usleep(500);
+    assert_false(catch_up_is_busy(c));
+}
+
+/* The leader asks for more behind the end, and with each answer anew from what was answered: both
+ * make it longer, and nothing goes out twice. */
+static void what_is_on_its_way_is_not_sent_again(void **state) {
+    struct catch_up *c = start(0);
+    struct catch_up_stats stats;
+    assert_true(ask(c, 2, 0, 25));
+    assert_true(ask(c, 2, 25, 25)); /* right behind */
+    await(&got_upto, 50);
+    assert_true(ask(c, 2, 20, 70)); /* 20 have been answered, 30 are on their way */
+    await(&got_upto, 90);
+    assert_true(ask(c, 2, 40, 50)); /* all of it is */
+    catch_up_forget(c, 4);          /* of another shard: nothing to wait for */
+    idle(c);
+    catch_up_stats(c, &stats);
+    assert_int_equal(stats.entries, 90);
+    assert_int_equal(atomic_load(&gaps), 0);
+    catch_up_stop(c);
+}
+
+/* What the leader goes on asking for without having heard of it was lost. */
+static void what_is_not_answered_is_sent_again(void **state) {
+    struct catch_up *c = start(0);
+    assert_true(ask(c, 2, 0, 30));
+    await(&got_upto, 30);
+    idle(c);
+    uint64_t messages = atomic_load(&got_messages);
+    int64_t until = clock_mono_ms() + PATIENCE_MS;
+    while (atomic_load(&got_messages) == messages && clock_mono_ms() < until) {
+        assert_true(ask(c, 2, 10, 20));
+        usleep(20000);
+    }
+    await(&got_messages, messages + 2);
+    assert_int_equal(atomic_load(&gaps), 1); /* 10 behind 30 */
+    assert_int_equal(atomic_load(&got_upto), 30);
+    /* A follower that has less than it had: at once. */
+    assert_true(ask(c, 2, 5, 10));
+    await(&got_messages, messages + 3);
+    catch_up_stop(c);
+}
+
 static void who_lags_is_counted_once(void **state) {
     struct catch_up *c = start(1); /* the first message, and then nothing for long */
     assert_int_equal(catch_up_nodes(c), 0);
@@ -151,12 +197,6 @@ static void a_log_that_cannot_be_read_is_counted(void **state) {
     assert_int_equal(stats.failed, 1);
     assert_int_equal(atomic_load(&got_messages), 0);
     catch_up_stop(c);
-}
-
-static void idle(struct catch_up *c) {
-    int64_t until = clock_mono_ms() + PATIENCE_MS;
-    while (catch_up_is_busy(c) && clock_mono_ms() < until) usleep(500);
-    assert_false(catch_up_is_busy(c));
 }
 
 /* A newer leader has put another record at previous_index, or does while its successors are read:
@@ -208,6 +248,8 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(everything_comes_in_order),
         cmocka_unit_test(a_lost_message_ends_it_until_it_is_asked_for_again),
+        cmocka_unit_test(what_is_on_its_way_is_not_sent_again),
+        cmocka_unit_test(what_is_not_answered_is_sent_again),
         cmocka_unit_test(who_lags_is_counted_once),
         cmocka_unit_test(a_log_that_cannot_be_read_is_counted),
         cmocka_unit_test(what_was_replaced_meanwhile_is_not_sent),

@@ -43,6 +43,18 @@ static void a_busy_one_sends_a_quarter_more_than_it_writes(void **state) {
     assert_int_equal(rate, 32 * MIB);
 }
 
+/* A machine that has too much to do for a moment writes nothing either. */
+static void traffic_that_stands_still_is_not_overrun(void **state) {
+    struct pace pace = {.bound = 32 * MIB};
+    int64_t now_ms = 1;
+    pace_rate(&pace, now_ms);
+    uint64_t before = run(&pace, &now_ms, 10, 4 * MIB), rate = run(&pace, &now_ms, 2, 0);
+    assert_in_range(rate, before * 3 / 4, 2 * before);
+    rate = run(&pace, &now_ms, 1, 4 * MIB); /* and at once it holds back again */
+    assert_in_range(rate, 4 * MIB, before);
+    assert_int_equal(run(&pace, &now_ms, 20, 0), 32 * MIB);
+}
+
 static void looks_in_between_change_nothing(void **state) {
     struct pace pace = {.bound = 32 * MIB};
     int64_t now_ms = 1;
@@ -75,6 +87,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(an_idle_node_sends_as_fast_as_allowed),
         cmocka_unit_test(a_busy_one_sends_a_quarter_more_than_it_writes),
+        cmocka_unit_test(traffic_that_stands_still_is_not_overrun),
         cmocka_unit_test(looks_in_between_change_nothing),
         cmocka_unit_test(several_that_lag_come_nearer_together),
         cmocka_unit_test(without_a_bound_there_is_none),

@@ -73,6 +73,8 @@ static void peers_send(struct peers *peers, uint32_t shard, struct storage *stor
         r->wants_snapshot[to] = true;
         return;
     }
+    if (m->kind == CONSENSUS_APPEND)
+        *(m->records ? &r->world->from_memory[to] : &r->world->from_log[to]) += m->records_count;
     struct load *l = load_new(LOAD_CONSENSUS, shard);
     l->message = message_filled(storage, m);
     network_send(r->world->network, r->node, to, &l->head, false);

@@ -40,6 +40,8 @@ struct group_world {
     bool up[GROUP_NODES_MAX];
     bool frozen[GROUP_NODES_MAX]; /* its shards get no time; what comes for them waits */
     uint64_t snapshots;          /* sent */
+    uint64_t from_memory[GROUP_NODES_MAX]; /* entries sent, by receiver; those that the sender's */
+    uint64_t from_log[GROUP_NODES_MAX];    /* log is read for */
     bool no_snapshots;
 };
 

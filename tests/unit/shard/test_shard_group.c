@@ -70,6 +70,69 @@ static void test_another_leads_when_the_leader_dies(void **state) {
     group_close(w);
 }
 
+/* What a follower lacks that was away is left to who keeps to a pace, though it is all in memory
+ * still; only the end comes from there. Nobody waits for it meanwhile. */
+static void test_who_was_away_is_not_hurried(void **state) {
+    (void)state;
+    struct group_world *w = &world;
+    open_world(&calm);
+    orders_place_some(w, &done, 10);
+    uint32_t away = (group_await_leader(w, 0) + 1) % 3;
+    if (away == group_await_leader(w, 1)) away = (away + 1) % 3;
+    group_crash_node(w, away);
+    orders_place_some(w, &done, 8 * FOLLOWER_FAR_ENTRIES);
+    w->from_memory[away] = w->from_log[away] = 0;
+    group_start_node(w, away);
+    assert_null(group_difference(w, 0));
+    assert_null(group_difference(w, 1));
+    assert_true(w->from_log[away] >= 4 * FOLLOWER_FAR_ENTRIES);
+    assert_true(w->from_memory[away] > 0);
+    assert_true(w->from_memory[away] < w->from_log[away]);
+    orders_place_some(w, &done, 10);
+    orders_assert(w, &done);
+    group_close(w);
+}
+
+/* A voter that the group needs for its commits is not far from them, however much it lacks. */
+static void test_who_is_needed_is_hurried(void **state) {
+    (void)state;
+    struct group_world *w = &world;
+    open_world(&calm);
+    orders_place_some(w, &done, 10);
+    uint32_t leader = group_await_leader(w, 0);
+    orders_place_some(w, &done, 10);
+    for (uint32_t node = 0; node < 3; node++) w->from_log[node] = 0;
+    group_crash_node(w, (leader + 1) % 3);
+    orders_place_some(w, &done, 4 * FOLLOWER_FAR_ENTRIES);
+    assert_int_equal(w->from_log[(leader + 2) % 3], 0);
+    orders_assert(w, &done);
+    group_close(w);
+}
+
+/* What a restart has replayed at one moment is due at one moment. It is stored bit by bit, while
+ * others lead, and all of it in the end. */
+static void test_what_was_replayed_is_not_stored_at_once(void **state) {
+    (void)state;
+    struct group_world *w = &world;
+    struct group_setup setup = calm;
+    setup.checkpoint_age_ms = 400; /* 6 s for a follower */
+    open_world(&setup);
+    uint32_t node = (group_await_leader(w, 0) + 1) % 3;
+    orders_place_some(w, &done, 300);
+    group_crash_node(w, node);
+    group_start_node(w, node);
+    assert_null(group_difference(w, 0));
+    uint32_t waiting = group_shard(w, node, 0)->dirty.count;
+    assert_true(waiting > 60);
+    group_run(w, 7000);
+    uint32_t left = group_shard(w, node, 0)->dirty.count;
+    assert_true(left > waiting / 4 && left < waiting);
+    group_run(w, 24000);
+    assert_int_equal(group_shard(w, node, 0)->dirty.count, 0);
+    orders_assert(w, &done);
+    group_close(w);
+}
+
 /* All that waits at a leader that is cut off is answered, and nothing acknowledged is lost. */
 static void test_a_leader_that_is_cut_off_forgets(void **state) {
     (void)state;
@@ -166,6 +229,9 @@ int main(int argc, char **argv) {
         cmocka_unit_test(test_a_follower_names_the_leader),
         cmocka_unit_test(test_another_leads_when_the_leader_dies),
         cmocka_unit_test(test_a_leader_that_is_cut_off_forgets),
+        cmocka_unit_test(test_who_was_away_is_not_hurried),
+        cmocka_unit_test(test_who_is_needed_is_hurried),
+        cmocka_unit_test(test_what_was_replayed_is_not_stored_at_once),
     };
     if (argc == 3) {
         const struct CMUnitTest one[] = {cmocka_unit_test(test_nothing_is_lost_in_a_rough_world)};

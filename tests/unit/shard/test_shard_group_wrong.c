@@ -104,7 +104,7 @@ static void test_loads_under_way_are_awaited(void **state) {
     struct group_world *w = &world;
     orders_place(w, &done, 0, "s1");
     end_order(w, 0);
-    group_run(w, 3000);
+    group_run(w, 12000);
     uint32_t leader = group_await_leader(w, 0);
     struct shard *s = group_shard(w, leader, 0);
     assert_int_equal(actor_table_find(&s->table, ACTOR_ORDER, &done.keys[0]), SLOT_NONE);
