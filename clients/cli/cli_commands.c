@@ -122,7 +122,8 @@ static const struct args_option rebuild_options[] = {
 static const struct args_option watch_options[] = {
     REPLICA_OPTION,
     {"since", 0, "TOKENS", "go on from there: SHARD:INDEX, separated by commas", NULL},
-    {"tokens", 0, "FILE", "keep the tokens here, and go on from there", "@file"},
+    {"tokens", 0, "FILE", "keep the tokens here, and go on from there; a file for each command",
+     "@file"},
     {"count", 'n', "N", "end after N changes", NULL},
     {"fields", 'F', "NAMES", "only these fields, separated by commas", NULL},
     {NULL}};

@@ -169,12 +169,18 @@ int cli_import(struct cli *cli) {
     if (!im) return CLI_NO_ANSWER;
     im->cli = cli;
     im->tokens_path = args_value(&cli->args, "tokens");
+    int lock = -1;
     if (full == (since != NULL)) {
         cli_usage(cli, "one of --full and --since is needed");
-    } else if (rows_options(cli, &im->rows)) {
+    } else if (!rows_options(cli, &im->rows)) {
+        status = CLI_USAGE;
+    } else if (im->tokens_path && (lock = rows_state_lock(cli, im->tokens_path)) < 0) {
+        status = CLI_BAD_FILE;
+    } else {
         status = full ? import_full(im, output)
                       : cli_import_since(cli, &im->rows, since, output, im->tokens_path);
     }
+    rows_state_unlock(im->tokens_path, lock);
     if (im->queries) jumun_queries_close(im->queries);
     free(im);
     return status;

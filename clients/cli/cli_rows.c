@@ -1,8 +1,11 @@
 #include "clients/cli/cli_rows.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -134,6 +137,37 @@ bool rows_close(struct rows *rows) {
 }
 
 /* -- how far it got ---------------------------------------------------------------------------- */
+
+int rows_state_lock(const struct cli *cli, const char *path) {
+    char name[4096];
+    snprintf(name, sizeof name, "%.4000s.lock", path);
+    for (;;) {
+        struct stat held, there;
+        int fd = open(name, O_RDWR | O_CREAT | O_CLOEXEC, 0644);
+        if (fd < 0) {
+            cli_error(cli, "%s: %s", name, strerror(errno));
+            return -1;
+        }
+        if (flock(fd, LOCK_EX | LOCK_NB) != 0) {
+            cli_error(cli, "%s: another command keeps its tokens there just now (%s); give this "
+                      "one a file of its own", path, name);
+            close(fd);
+            return -1;
+        }
+        /* Who held it before may have removed it in between. */
+        if (fstat(fd, &held) == 0 && stat(name, &there) == 0 && held.st_ino == there.st_ino)
+            return fd;
+        close(fd);
+    }
+}
+
+void rows_state_unlock(const char *path, int lock) {
+    char name[4096];
+    if (lock < 0) return;
+    snprintf(name, sizeof name, "%.4000s.lock", path);
+    unlink(name);
+    close(lock);
+}
 
 bool rows_state_load(const char *path, struct rows_state *s, bool *exists) {
     json_t *json = json_load_file(path, 0, NULL), *token;

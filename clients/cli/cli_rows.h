@@ -40,6 +40,11 @@ struct rows_state {
     uint8_t cursor[512];
     uint32_t cursor_bytes;
 };
+/* One command at a time keeps its tokens in a file: `path`.lock is held while it runs, also over
+ * the death of the process. -1 after the error was printed; else for rows_state_unlock(). */
+int rows_state_lock(const struct cli *cli, const char *path);
+void rows_state_unlock(const char *path, int lock);
+
 /* False when there is none that can be read (*exists tells which). */
 bool rows_state_load(const char *path, struct rows_state *state, bool *exists);
 bool rows_state_save(const char *path, const struct rows_state *state);

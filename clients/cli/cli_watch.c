@@ -82,7 +82,6 @@ static void watch_until_over(struct watching *w) {
 static bool watch_since(struct watching *w, jumun_watch_options *o) {
     const char *since = args_value(&w->cli->args, "since");
     bool exists = false;
-    w->tokens_path = args_value(&w->cli->args, "tokens");
     if (since) {
         o->has_since = cli_tokens_parse(since, w->state.tokens, &w->state.tokens_count);
         if (!o->has_since) {
@@ -132,8 +131,12 @@ int cli_watch(struct cli *cli) {
     w->cli = cli;
     pthread_mutex_init(&w->lock, NULL);
     pthread_cond_init(&w->changed, NULL);
-    if (cli_int_option(cli, "count", &w->count) && cli_fields(cli, w->fields, &w->fields_count) &&
-        watch_since(w, &o)) {
+    w->tokens_path = args_value(&cli->args, "tokens");
+    int lock = w->tokens_path ? rows_state_lock(cli, w->tokens_path) : -1;
+    if (w->tokens_path && lock < 0) {
+        status = CLI_BAD_FILE;
+    } else if (cli_int_option(cli, "count", &w->count) &&
+               cli_fields(cli, w->fields, &w->fields_count) && watch_since(w, &o)) {
         o.fields = w->fields;
         o.fields_count = w->fields_count;
         jumun_queries *q = cli_queries(cli, cli_replicas(cli));
@@ -142,6 +145,7 @@ int cli_watch(struct cli *cli) {
          * left with the watch closed. */
         if (q) status = watch_run(w, q, &o);
     }
+    if (lock >= 0) rows_state_unlock(w->tokens_path, lock);
     free(w);
     return status;
 }

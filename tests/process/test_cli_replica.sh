@@ -153,8 +153,8 @@ json 'd["building"] == {} and d["views"]["orders"] == 6'
 json 'open(sys.argv[1] + ".views", "w").write(json.dumps(d))'
 j 0 --timeout 1m replica rebuild board --replica "$one" && says "is rebuilt and answers"
 j 0 --json replica views --replica "$one"
-json 'd["generations"]["board"] ==
-    1 + json.load(open(sys.argv[1] + ".views"))["generations"]["board"]'
+json '(d["generations"]["board"] ==
+    1 + json.load(open(sys.argv[1] + ".views"))["generations"]["board"])'
 json 'd["views"]["board"] == 6 and d["building"] == {}'
 j 0 replica views --replica "$one" && says by_customer
 j 0 --json orders --store s1 --replica "$one" --limit 0 && json 'len(d["orders"]) == 6'
@@ -184,6 +184,15 @@ for _ in $(seq 200); do
 done
 wait "$watch" || fail "the watch ended badly"
 lines "$work/w1" 1
+# two on one file of tokens: the second one is refused, and takes nothing from the first
+"$jumun" --json watch store/s1 --tokens "$work/w.tokens" >/dev/null 2>"$work/w.err" &
+watch=$!
+for _ in $(seq 300); do [ -e "$work/w.tokens.lock" ] && break; sleep 0.1; done
+j 4 watch store/s1 --tokens "$work/w.tokens" --count 1 && complains "another command keeps"
+j 4 import --since 1m --tokens "$work/w.tokens" && complains "another command keeps"
+kill -TERM "$watch"; wait "$watch" || fail "the watch ended badly"
+checks=$((checks + 1))
+[ ! -e "$work/w.tokens.lock" ] || fail "the lock stayed behind"
 for n in 1 2 3; do place --customer "w$n" >/dev/null; done
 timeout 20 "$jumun" --json watch store/s1 --tokens "$work/w.tokens" --count 3 >"$work/w2" \
     2>"$work/err"
