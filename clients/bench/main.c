@@ -13,7 +13,8 @@ static const char doc[] =
     "accepted command must have made exactly one new version of its order.\v"
     "Modes:\n"
     "  batch    closed loop: --in-flight messages of up to --batch commands (default)\n"
-    "  callers  closed loop: --callers threads of one client, one command each at a time\n"
+    "  callers  closed loop: --callers threads of one client, one command each at a time; with "
+    "--async callers that are no threads: the callback of one command submits the next\n"
     "  reads    closed loop: orders read by key (get), batched\n"
     "  open     open loop: --rate commands a second, whether or not answers come; latency counts "
     "from the intended moment (no coordinated omission)\n"
@@ -29,7 +30,7 @@ static const char doc[] =
 
 enum { OPT_BATCH = 256, OPT_IN_FLIGHT, OPT_CALLERS, OPT_LIVE, OPT_STORES, OPT_LINES, OPT_RATE,
        OPT_WARMUP, OPT_PREFILL, OPT_JSON, OPT_PLOT, OPT_TIMEOUT, OPT_QUEUE,
-       OPT_REPLICA, OPT_QUERY, OPT_FIELDS };
+       OPT_REPLICA, OPT_QUERY, OPT_FIELDS, OPT_ASYNC };
 
 static const struct argp_option options[] = {
     {"endpoint", 'e', "URL", 0,
@@ -43,6 +44,7 @@ static const struct argp_option options[] = {
     {"in-flight", OPT_IN_FLIGHT, "N", 0, "Messages in flight, all shards, 1 to 64 (default 16)", 1},
     {"callers", OPT_CALLERS, "N", 0, "Threads in mode callers, queries in flight in mode queries "
      "(default 64)", 1},
+    {"async", OPT_ASYNC, 0, 0, "Mode callers: callbacks instead of threads that wait", 1},
     {"rate", OPT_RATE, "N", 0, "Commands a second in mode open, queries in mode queries", 1},
     {"query", OPT_QUERY, "KIND", 0, "get, multi-get (128 orders), board (of a store), customer "
      "(its orders) or state (orders in one); lists of up to 50 rows (default get)", 1},
@@ -97,6 +99,7 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
     case OPT_BATCH: o->batch = (uint32_t)number(arg, 1, 1024, "batch", state); break;
     case OPT_IN_FLIGHT: o->in_flight = (uint32_t)number(arg, 1, 64, "in-flight", state); break;
     case OPT_CALLERS: o->callers = (uint32_t)number(arg, 1, 4096, "callers", state); break;
+    case OPT_ASYNC: o->async = true; break;
     case OPT_RATE: o->rate = number(arg, 1, 100000000, "rate", state); break;
     case OPT_TIMEOUT: o->timeout_ms = (uint32_t)number(arg, 1, 3600000, "timeout-ms", state); break;
     case OPT_QUEUE: o->queue = (uint32_t)number(arg, 1, 1u << 24, "queue", state); break;
@@ -151,7 +154,7 @@ static int run(struct bench *b) {
     int failed = bench_prefill(b);
     if (failed) return failed;
     switch (b->options.mode) {
-    case BENCH_CALLERS: return bench_run_callers(b);
+    case BENCH_CALLERS: return b->options.async ? bench_run_batch(b) : bench_run_callers(b);
     case BENCH_OPEN: return bench_run_open(b);
     default: return bench_run_batch(b);
     }

@@ -123,6 +123,9 @@ def throughput(args):
                            ["--batch", 128, "--in-flight", in_flight]))
     rows.append(paired(args, "64 callers, one command at a time each",
                        ["--mode", "callers", "--callers", 64], ["--batch", 1, "--in-flight", 64]))
+    rows.append(paired(args, "64 callers that are callbacks, not threads",
+                       ["--mode", "callers", "--callers", 64, "--async"],
+                       ["--batch", 1, "--in-flight", 64]))
     rows.append(paired(args, "1 caller, one command at a time",
                        ["--mode", "callers", "--callers", 1], ["--batch", 1, "--in-flight", 1]))
     rows.append(paired(args, "reads by key at the leader, batched",
