@@ -143,6 +143,8 @@ struct steward {
     uint64_t giver;              /* it asked this replica to lead, in giver_term; 0 = nobody, or it
                                     has been away since */
     uint64_t giver_term;
+    uint64_t keeps_up;           /* the preferred server, not behind since keeps_up_ms */
+    int64_t keeps_up_ms;
     int64_t blocked_ms;          /* since when its disk keeps this leader from work; 0 = not */
     struct { uint64_t id; int64_t since_ms; } silent[CONSENSUS_SERVERS_MAX];
 };

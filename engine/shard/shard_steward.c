@@ -15,7 +15,8 @@ enum {
     BLOCKED_MS_MAX = 2000,       /* a disk without room, or one that stands still */
     SILENT_MS_MAX = 5000,        /* an unwanted voter counts as dead then */
     TARGET_LAG_MAX = 256,
-    PREFERRED_LAG_MAX = 32       /* entries that turns would wait for: it is not urgent */
+    PREFERRED_LAG_MAX = 32,      /* entries that turns would wait for: it is not urgent ... */
+    PREFERRED_KEEPS_UP_MS = 2000 /* ... and so long it has not been further behind */
 };
 
 static bool holds(const uint64_t *ids, uint32_t count, uint64_t id) {
@@ -126,11 +127,23 @@ static bool must_rest(const struct shard *s) {
            s->mono_ms - s->serving_since_ms < GIVER_REST_MS;
 }
 
+/* Since when the preferred server is not behind. One that was away passes the end of its way in
+ * bursts, with all its work before it: turns would wait for it, in vain as often as not. */
+static void note_keeps_up(struct shard *s, const struct consensus_group *g) {
+    struct steward *w = &s->steward;
+    const struct consensus_server *m = member(g, w->placement.preferred);
+    if (!m || !m->recent || m->id != w->keeps_up ||
+        m->match_index + PREFERRED_LAG_MAX < consensus_last_index(s->consensus)) {
+        w->keeps_up = w->placement.preferred;
+        w->keeps_up_ms = s->mono_ms;
+    }
+}
+
 static bool preferred_waits(const struct shard *s, const struct consensus_group *g) {
     const struct shard_placement *p = &s->steward.placement;
     const struct consensus_server *m = member(g, p->preferred);
     return p->preferred != s->options.server_id && m && can_lead(s, m) &&
-           m->match_index + PREFERRED_LAG_MAX >= consensus_last_index(s->consensus) &&
+           s->mono_ms - s->steward.keeps_up_ms >= PREFERRED_KEEPS_UP_MS &&
            s->phase == SHARD_SERVING && s->mono_ms - s->serving_since_ms >= PREFERRED_AFTER_MS &&
            all_placed_vote(p, g) && g->count == p->count;
 }
@@ -230,6 +243,7 @@ void shard_steward(struct shard *s) {
     if (!s->ready || s->deposed) { /* it does not lead, or not yet */
         w->target = 0;
         w->blocked_ms = w->next_transfer_ms = 0;
+        w->keeps_up = 0;
         if (s->phase == SHARD_FOLLOWING) atomic_store(&s->hand_over, false);
         return;
     }
@@ -245,6 +259,7 @@ void shard_steward(struct shard *s) {
     note_blocked(s);
     note_silence(s, &group);
     note_giver_away(s, &group);
+    note_keeps_up(s, &group);
     transfer_begin(s, &group);
     if (w->target == 0 && s->phase == SHARD_SERVING) change_step(s, &group);
 }

@@ -147,6 +147,30 @@ static void test_the_preferred_node_leads(void **state) {
     orders_assert_stores(w, &done);
 }
 
+/* Turns would wait for one that has only just come back. */
+static void test_the_preferred_node_keeps_up_first(void **state) {
+    (void)state;
+    struct group_world *w = &world;
+    placement.preferred = server(1);
+    place(0, 1, 2);
+    await_lead(1);
+    orders_place_some(w, &done, 10);
+    group_crash_node(w, 1);
+    orders_place_some(w, &done, 40);
+    uint32_t leader = group_await_leader(w, 0);
+    uint64_t transfers = group_shard(w, leader, 0)->stats.transfers;
+    group_start_node(w, 1);
+    for (int i = 0; i < 2000; i++) {
+        group_run(w, 1);
+        assert_int_equal(group_leader(w, 0), leader);
+        assert_int_equal(group_shard(w, leader, 0)->steward.target, 0);
+    }
+    await_lead(1);
+    assert_int_equal(group_shard(w, leader, 0)->stats.transfers, transfers + 1);
+    orders_assert(w, &done);
+    orders_assert_stores(w, &done);
+}
+
 static void test_a_node_that_stops_hands_over_first(void **state) {
     (void)state;
     struct group_world *w = &world;
@@ -308,6 +332,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(test_a_dead_replica_is_replaced, setup, teardown),
         cmocka_unit_test_setup_teardown(test_a_leader_that_shall_not_belong_goes, setup, teardown),
         cmocka_unit_test_setup_teardown(test_the_preferred_node_leads, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_the_preferred_node_keeps_up_first, setup, teardown),
         cmocka_unit_test_setup_teardown(test_who_stops_is_left_alone, setup, teardown),
         cmocka_unit_test_setup_teardown(test_a_node_that_stops_hands_over_first, setup, teardown),
         cmocka_unit_test_setup_teardown(test_a_hand_over_under_load, setup, teardown),
