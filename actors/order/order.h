@@ -59,10 +59,11 @@ const char *order_apply_checked(struct actor *order, const struct event *event,
 /* Aborts with the broken invariant's text if the block does not hold together. For blocks that were
  * built by order_apply. */
 void order_check_invariants(const struct actor *order);
-/* The same as an answer: NULL, or the text of the broken invariant. The second one walks over lines
- * and payment parts. */
+/* The same as an answer: NULL, or the text of the broken invariant. The others walk over the lines
+ * and over the payment parts. */
 const char *order_invariant_fault(const struct actor *order);
-const char *order_lists_fault(const struct actor *order);
+const char *order_lines_fault(const struct actor *order);
+const char *order_parts_fault(const struct actor *order);
 
 /* Whether `bytes` bytes at `block` are a well-formed order: sizes, offsets, ranges, UTF-8 excepted.
  * For blocks from disk or a peer, whose checksum is right already. Never aborts. */

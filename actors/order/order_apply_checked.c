@@ -63,10 +63,15 @@ static const char *order_kind_fault(const struct order *order, const struct even
     }
 }
 
-/* Events that touch lines or payment parts: only they can break what costs a walk to look at. */
-static bool order_touches_lists(uint8_t kind) {
+/* Events that touch lines: only they can break what costs a walk over them to look at. */
+static bool order_touches_lines(uint8_t kind) {
+    return kind == EVENT_ORDER_PLACED || kind == EVENT_LINES_CANCELLED ||
+           kind == EVENT_ORDER_AMENDED;
+}
+
+/* The same of payment parts. */
+static bool order_touches_parts(uint8_t kind) {
     return kind == EVENT_ORDER_PLACED || kind == EVENT_PAYMENT_RECORDED ||
-           kind == EVENT_LINES_CANCELLED || kind == EVENT_ORDER_AMENDED ||
            kind == EVENT_HELD_COMMANDS_EXPIRED || kind == EVENT_ORDER_CANCELLED ||
            kind == EVENT_ORDER_REJECTED || kind == EVENT_ORDER_EXPIRED;
 }
@@ -86,5 +91,7 @@ const char *order_apply_checked(struct actor *actor, const struct event *event,
     if (fault) return fault;
     order_apply_plainly(actor, event, context);
     fault = order_invariant_fault(actor);
-    return fault || !order_touches_lists(event->kind) ? fault : order_lists_fault(actor);
+    if (!fault && order_touches_lines(event->kind)) fault = order_lines_fault(actor);
+    if (!fault && order_touches_parts(event->kind)) fault = order_parts_fault(actor);
+    return fault;
 }

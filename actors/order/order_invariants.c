@@ -3,12 +3,18 @@
 
 #define ORDER_HOLDS(x) if (__builtin_expect(!(x), 0)) return #x
 
-const char *order_lists_fault(const struct actor *actor) {
+const char *order_lines_fault(const struct actor *actor) {
     const struct order *order = order_of(actor);
-    int64_t lines_total = 0, captured = 0;
+    int64_t lines_total = 0;
     ORDER_HOLDS(order_lines_check(order_at(order, order_lines_at(order)), order->lines_bytes,
                                   order->lines_count, &lines_total));
     ORDER_HOLDS(lines_total == order->lines_total);
+    return NULL;
+}
+
+const char *order_parts_fault(const struct actor *actor) {
+    const struct order *order = order_of(actor);
+    int64_t captured = 0;
     ORDER_HOLDS(order_parts_check(order_at(order, order_parts_at(order)), order->parts_bytes,
                                   order->parts_count, &captured));
     ORDER_HOLDS(captured == order->captured);
@@ -36,7 +42,8 @@ const char *order_invariant_fault(const struct actor *actor) {
 void order_check_invariants(const struct actor *actor) {
     const char *fault = order_invariant_fault(actor);
 #ifdef JUMUN_DEBUG_CHECKS
-    if (!fault) fault = order_lists_fault(actor); /* costs a walk over the lists */
+    if (!fault) fault = order_lines_fault(actor); /* costs a walk over the lists */
+    if (!fault) fault = order_parts_fault(actor);
 #endif
     if (fault) check_failed(__FILE__, __LINE__, __func__, fault);
 }

@@ -144,6 +144,9 @@ static bool fold_follows(struct fold *f, const struct fold_block *b, const struc
     return true;
 }
 
+/* What the later events of most orders write: then their block never moves. */
+enum { ORDER_SLACK_BYTES = 192 };
+
 static bool fold_order_apply(struct fold *f, struct fold_block **block, const struct event *e,
                              const struct apply_context *context) {
     struct fold_block *b = *block;
@@ -154,7 +157,7 @@ static bool fold_order_apply(struct fold *f, struct fold_block **block, const st
         return false;
     }
     b = b ? fold_table_reserve(f->orders, b, bytes)
-          : fold_table_add(f->orders, &e->subject, bytes + 128);
+          : fold_table_add(f->orders, &e->subject, bytes + ORDER_SLACK_BYTES);
     if (!b) {
         fold_tell(f, FOLD_FAULT_SCRATCH, &e->subject, e->version, "no memory for the order");
         return false;
@@ -173,9 +176,9 @@ static bool fold_order_apply(struct fold *f, struct fold_block **block, const st
 }
 
 /* False when the watcher said stop. */
-static bool fold_order(struct fold *f, const struct event *e,
+static bool fold_order(struct fold *f, const struct event *e, const struct fold_hint *hint,
                        const struct apply_context *context) {
-    struct fold_block *b = fold_table_get(f->orders, &e->subject);
+    struct fold_block *b = fold_table_get_foreseen(f->orders, &e->subject, hint);
     /* The state that the fold began with may have it already. */
     if (b && f->base_index != 0 && e->version <= b->actor.version) {
         if (context->index > f->base_stores_index) fold_count(f, e);
@@ -382,7 +385,7 @@ static bool fold_message(struct fold *f, const struct event *e,
 
 /* -- entries ------------------------------------------------------------------------------ */
 
-static bool fold_event(struct fold *f, const struct event *e,
+static bool fold_event(struct fold *f, const struct event *e, const struct fold_hint *hint,
                        const struct apply_context *context) {
     bool order = e->kind >= 1 && e->kind <= 63, store = e->kind >= 64 && e->kind <= 79;
     bool message = event_is_message(e);
@@ -405,23 +408,28 @@ static bool fold_event(struct fold *f, const struct event *e,
                   event_kind_name(e->kind), e->schema, e->version);
         return true;
     }
-    if (order) return fold_order(f, e, context);
+    if (order) return fold_order(f, e, hint, context);
     if (store) return fold_store(f, e, context);
     if (known) fold_apply_known(f, e, context);
     return message ? fold_message(f, e, context) : fold_observe(f, e, NULL, 0, true);
 }
 
-/* Takes the next events of an entry and asks memory for all their orders at once. */
-static uint32_t fold_gather(struct fold *f, const void *events, uint32_t size, uint32_t *offset,
-                            const struct event *gathered[FOLD_PREFETCH_MAX]) {
-    const struct id128 *keys[FOLD_PREFETCH_MAX];
+enum { FOLD_AHEAD = 32 };
+
+struct fold_ahead { const struct event *event; struct fold_hint hint; };
+
+/* Takes the next events of an entry and asks memory for all their orders at once, in steps: a wait
+ * of each hides those of the others. */
+static uint32_t fold_gather(const struct fold *f, const void *events, uint32_t size,
+                            uint32_t *offset, struct fold_ahead ahead[FOLD_AHEAD]) {
     uint32_t count = 0;
     const struct event *e;
-    while (count < FOLD_PREFETCH_MAX && (e = event_next(events, size, offset))) {
-        gathered[count] = e;
-        keys[count++] = &e->subject;
+    while (count < FOLD_AHEAD && (e = event_next(events, size, offset))) {
+        ahead[count].event = e;
+        fold_table_foresee(f->orders, &e->subject, &ahead[count++].hint);
     }
-    fold_table_prefetch(f->orders, keys, count);
+    for (uint32_t i = 0; i < count; i++) fold_table_foresee_entry(f->orders, &ahead[i].hint);
+    for (uint32_t i = 0; i < count; i++) fold_table_foresee_block(f->orders, &ahead[i].hint);
     return count;
 }
 
@@ -446,11 +454,11 @@ static bool fold_entry(struct fold *f, const struct log_item *item) {
         f->time_ms = entry->time_ms;
     }
     const struct apply_context context = {h->index, entry->time_ms};
-    const struct event *events[FOLD_PREFETCH_MAX];
     uint32_t offset = 0, size = h->payload_bytes - (uint32_t)sizeof *entry, count = 0, n;
-    while ((n = fold_gather(f, entry + 1, size, &offset, events)) > 0) {
+    struct fold_ahead ahead[FOLD_AHEAD];
+    while ((n = fold_gather(f, entry + 1, size, &offset, ahead)) > 0) {
         for (uint32_t i = 0; i < n; i++) {
-            if (!fold_event(f, events[i], &context)) return false;
+            if (!fold_event(f, ahead[i].event, &ahead[i].hint, &context)) return false;
         }
         count += n;
     }

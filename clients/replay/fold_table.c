@@ -14,6 +14,9 @@ enum { TABLE_PARTS_BITS = 14, TABLE_PARTS = 1 << TABLE_PARTS_BITS, PART_ENTRIES_
        SPILL_BUFFER_BYTES = 1 << 20, SPILL_READ_BYTES = 1024, SPILL_STAGE_BYTES = 4096,
        BLOCK_SLACK_BYTES = 96, BLOCK_ROUND_BYTES = 64 };
 
+/* What is fetched of a block: most of an order. */
+enum { LINE_BYTES = 64, BLOCK_LINES = 9 };
+
 /* Places in the file are of some sizes: n units for small blocks, then a quarter more each. One
  * that is left goes to the next block of its size, so that the file is bounded by what is in it.
  * The place of a block in memory has the number of its size in its low bits. */
@@ -457,26 +460,51 @@ bool fold_table_mark(struct fold_table *t, const struct id128 *key) {
     return e != NULL;
 }
 
-void fold_table_prefetch(struct fold_table *t, const struct id128 *const *keys, uint32_t count) {
-    uint64_t tags[FOLD_PREFETCH_MAX];
-    const uint64_t *at[FOLD_PREFETCH_MAX], *end[FOLD_PREFETCH_MAX];
-    for (uint32_t i = 0; i < count; i++) {
-        uint64_t hash = table_hash(keys[i]);
-        const struct fold_part *p = hash_part(t, hash);
-        tags[i] = hash_tag(hash);
-        at[i] = p->entries + part_home(p, tags[i]);
-        end[i] = p->entries + p->size;
-        __builtin_prefetch(at[i]);
-    }
-    for (uint32_t i = 0; i < count; i++) {
-        for (const uint64_t *e = at[i]; e < end[i] && *e; e++) {
-            if (entry_tag(*e) != tags[i] || entry_is_spilled(*e)) continue;
-            const char *block = (const char *)entry_block(*e);
-            for (uint32_t k = 0; k < 576; k += 64) __builtin_prefetch(block + k, 1);
-            break;
-        }
+/* -- ahead of its use --------------------------------------------------------------------- */
+
+void fold_table_foresee(const struct fold_table *t, const struct id128 *key,
+                        struct fold_hint *hint) {
+    hint->hash = table_hash(key);
+    hint->entry = 0;
+    __builtin_prefetch(hash_part(t, hint->hash));
+}
+
+void fold_table_foresee_entry(const struct fold_table *t, const struct fold_hint *hint) {
+    const struct fold_part *p = hash_part(t, hint->hash);
+    __builtin_prefetch(p->entries + part_home(p, hash_tag(hint->hash)));
+}
+
+void fold_table_foresee_block(const struct fold_table *t, struct fold_hint *hint) {
+    uint64_t tag = hash_tag(hint->hash);
+    const struct fold_part *p = hash_part(t, hint->hash);
+    if (p->size == 0) return;
+    for (uint32_t i = part_home(p, tag); p->entries[i]; i = part_next(p, i)) {
+        if (entry_tag(p->entries[i]) != tag) continue;
+        if (entry_is_spilled(p->entries[i])) return;
+        hint->entry = p->entries[i];
+        hint->slot = i;
+        const char *block = (const char *)entry_block(hint->entry);
+        for (uint32_t k = 0; k < BLOCK_LINES; k++) __builtin_prefetch(block + k * LINE_BYTES, 1);
+        return;
     }
 }
+
+/* Whether the block that was foreseen is still there. (It may be another's, at the same address.) */
+static bool hint_holds(const struct fold_table *t, const struct fold_hint *hint) {
+    const struct fold_part *p = hash_part(t, hint->hash);
+    return hint->entry != 0 && hint->slot < p->size && p->entries[hint->slot] == hint->entry;
+}
+
+struct fold_block *fold_table_get_foreseen(struct fold_table *t, const struct id128 *key,
+                                           const struct fold_hint *hint) {
+    if (!hint_holds(t, hint)) return fold_table_get(t, key);
+    struct fold_block *b = entry_block(hint->entry);
+    if (!id128_equal(&b->actor.key, key)) return fold_table_get(t, key);
+    b->flags |= FOLD_REFERENCED;
+    return b;
+}
+
+/* -- room --------------------------------------------------------------------------------- */
 
 static uint64_t table_bytes(const struct fold_table *t) {
     return t->size * sizeof(uint64_t) + TABLE_PARTS * sizeof(struct fold_part);

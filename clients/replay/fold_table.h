@@ -27,8 +27,6 @@ struct fold_block {
 
 struct fold_table;
 
-enum { FOLD_PREFETCH_MAX = 64 };
-
 /* `memory_bytes_max` bounds blocks and those 10 bytes each together, as far as the latter leave
  * room: a quarter is for blocks in any case; 0 = no bound. `scratch` is a directory; used only when
  * the bound is reached. NULL without memory. */
@@ -51,9 +49,21 @@ void fold_table_remove(struct fold_table *table, const struct id128 *key);
 /* Notes that the actor was met elsewhere. False = there is none of that key. */
 bool fold_table_mark(struct fold_table *table, const struct id128 *key);
 
-/* Asks memory for several actors at once. */
-void fold_table_prefetch(struct fold_table *table, const struct id128 *const *keys,
-                         uint32_t count);
+/* Memory is far. Who knows what will be asked for next takes each step for some dozens of actors
+ * before the next step for any: their waits then hide each other. The table may change in between,
+ * and steps may be left out. */
+struct fold_hint {
+    uint64_t hash;
+    uint64_t entry;            /* what stood in `slot`; 0 = nothing was found */
+    uint32_t slot;             /* of the hash's part */
+};
+void fold_table_foresee(const struct fold_table *table, const struct id128 *key,
+                        struct fold_hint *hint);
+void fold_table_foresee_entry(const struct fold_table *table, const struct fold_hint *hint);
+void fold_table_foresee_block(const struct fold_table *table, struct fold_hint *hint);
+/* fold_table_get(), first where the actor was foreseen. */
+struct fold_block *fold_table_get_foreseen(struct fold_table *table, const struct id128 *key,
+                                           const struct fold_hint *hint);
 
 /* Moves blocks out until the bound holds. */
 void fold_table_trim(struct fold_table *table);

@@ -50,19 +50,40 @@ static bool walk_visit(void *arg, const struct fold_block *b) {
     return true;
 }
 
+/* The next keys, foreseen some steps before their turn while the table changes. */
+enum { AHEAD = 8 };
+struct ahead { uint32_t n; struct fold_hint hint; };
+
+static void ahead_choose(struct ahead *a, const struct fold_table *t, struct prng *prng) {
+    a->n = (uint32_t)prng_below(prng, KEYS);
+    struct id128 key = key_of(a->n);
+    fold_table_foresee(t, &key, &a->hint);
+    fold_table_foresee_entry(t, &a->hint);
+}
+
+/* What was foreseen is what is there. */
+static struct fold_block *ahead_get(struct fold_table *t, const struct ahead *a) {
+    struct id128 key = key_of(a->n);
+    struct fold_block *b = fold_table_get_foreseen(t, &key, &a->hint);
+    assert_ptr_equal(b, fold_table_get(t, &key));
+    return b;
+}
+
 static void run(uint64_t memory_bytes_max) {
     struct prng prng;
+    struct ahead ahead[AHEAD];
     prng_seed(&prng, 7);
     struct twin *twins = calloc(KEYS, sizeof *twins);
     struct fold_table *t = fold_table_open(memory_bytes_max, NULL);
     uint32_t count = 0;
+    for (uint32_t i = 0; i < AHEAD; i++) ahead_choose(&ahead[i], t, &prng);
     for (uint32_t step = 0; step < STEPS; step++) {
-        uint32_t n = (uint32_t)prng_below(&prng, KEYS);
+        uint32_t n = ahead[step % AHEAD].n;
         uint32_t bytes = 48 + (uint32_t)prng_below(&prng, 900);
         if (n % 301 == 0) bytes += 7000 + (uint32_t)prng_below(&prng, 90000); /* large ones */
         uint32_t choice = (uint32_t)prng_below(&prng, 10);
         struct id128 key = key_of(n);
-        struct fold_block *b = fold_table_get(t, &key);
+        struct fold_block *b = ahead_get(t, &ahead[step % AHEAD]);
         assert_int_equal(b != NULL, twins[n].there);
         if (b) expect_block(b, &twins[n]);
         if (!b) {
@@ -80,6 +101,8 @@ static void run(uint64_t memory_bytes_max) {
             b = fold_table_reserve(t, b, bytes);
             fill_block(b, &twins[n], bytes, (uint8_t)step);
         }
+        ahead_choose(&ahead[step % AHEAD], t, &prng);
+        fold_table_foresee_block(t, &ahead[(step + AHEAD / 2) % AHEAD].hint);
         fold_table_trim(t);
         assert_int_equal(fold_table_count(t), count);
     }
