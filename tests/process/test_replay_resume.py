@@ -2,67 +2,26 @@
 """jumun-replay killed with -9 in the middle and gone on with: the same comes of it as of a run that
 nobody killed.
 
-  test_replay_resume.py JUMUND JUMUN_REPLAY JUMUN_BENCH
+  test_replay_resume.py JUMUND JUMUN JUMUN_REPLAY JUMUN_BENCH
 """
 import json
 import shutil
-import signal
-import subprocess
 import sys
-import tempfile
-import time
-from collections import Counter
-from pathlib import Path
 
-JUMUND, REPLAY, BENCH = sys.argv[1:4]
+from replay_process import Node, check, killed_when, replay, replay_json, replay_lines, verdict
+
 TRIES = 40
-FAILURES = []
-
-
-def check(condition, what):
-    if not condition:
-        FAILURES.append(what)
-        print('FAILED:', what)
-
-
-def replay(*arguments, expect=0):
-    done = subprocess.run([REPLAY, *map(str, arguments)], capture_output=True, text=True,
-                          check=False)
-    check(done.returncode == expect, f'{arguments}: exit {done.returncode}, not {expect}: '
-                                     f'{done.stdout[-400:]} {done.stderr[-400:]}')
-    return done
-
-
-def killed_when(seen, *arguments):
-    """Starts the tool and kills it as soon as `seen` is true. Whether it was still running."""
-    process = subprocess.Popen([REPLAY, *map(str, arguments)], stdout=subprocess.DEVNULL,
-                               stderr=subprocess.DEVNULL)
-    while process.poll() is None and not seen():
-        time.sleep(0.0005)
-    process.send_signal(signal.SIGKILL)
-    return process.wait() == -signal.SIGKILL
-
-
-class Node:
-    def __init__(self, data):
-        self.process = subprocess.Popen(
-            [JUMUND, '--data', str(data), '--listen', 'tcp://127.0.0.1:0', '--shards', '2'],
-            stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-        line = self.process.stdout.readline().split()
-        assert line[:2] == ['jumund', 'ready:'], line
-        self.endpoint = line[2]
-
-    def stop(self):
-        self.process.send_signal(signal.SIGTERM)
-        self.process.wait(120)
-        self.process.stdout.close()
 
 
 def orders_of(data):
-    """What every order came to, without its key: how many times each."""
-    lines = replay('state', data, '--all', '--json', '-q').stdout.splitlines()
+    """What every order came to, by the part of its key that a play keeps, with all that happened
+    to it: nothing was held because it overtook its order, nothing came twice."""
+    kinds = {}
+    for event in replay_lines('export', data, '--fields', 'subject,action', '-q'):
+        kinds.setdefault(event['subject'][-16:], []).append(event['action'])
     fields = ('state', 'version', 'total', 'captured', 'refunded')
-    return Counter(tuple(json.loads(line).get(f) for f in fields) for line in lines)
+    return {o['key'][-16:]: (*(o[f] for f in fields), *kinds[o['key'][-16:]])
+            for o in replay_lines('state', data, '--all', '--json', '-q')}
 
 
 def reached(place):
@@ -72,97 +31,120 @@ def reached(place):
         return -1
 
 
+def play_killed_twice(play, place):
+    """Once before anything is acknowledged, once behind it. What was wrong with the moments."""
+    killed, told = killed_when(place.exists, *play, '--speed', '1x')
+    first = reached(place)
+    if not killed:
+        return f'the first run: {told}'
+    killed, told = killed_when(lambda: reached(place) > first + 5, *play)
+    if not killed or first < 0:
+        return f'the second run, behind record {first}: {told}'
+    return None
+
+
+def compare(came, was, what):
+    check(came.keys() == was.keys(), f'{what}: {len(was.keys() - came.keys())} orders are missing, '
+          f'{len(came.keys() - was.keys())} too many: {sorted(was.keys() ^ came.keys())[:5]}')
+    differ = [k for k in sorted(came.keys() & was.keys()) if came[k] != was[k]]
+    check(not differ, f'{what}: {len(differ)} orders came to something else, such as ' +
+          '; '.join(f'{k}: {came[k]}, not {was[k]}' for k in differ[:3]))
+
+
 def test_play(data, work):
     place = work / 'place.json'
+    moments = []
     for _ in range(TRIES):
         node = Node(work / 'played')
         play = ('play', data, '--into', node.endpoint, '--continue', place, '-q')
-        # Once before anything is acknowledged, once behind it.
-        killed = killed_when(place.exists, *play, '--speed', '1x')
-        first = reached(place)
-        killed &= killed_when(lambda: reached(place) > first + 5, *play)
-        middle = reached(place)
-        replay(*play, '--speed', '3x', expect=3)  # the place has its speed
-        replay(*play)
-        end = reached(place)
-        report = json.loads(replay(*play, '--json').stdout)
-        node.stop()
-        if killed and 0 <= first < middle < end:
+        wrong = play_killed_twice(play, place)
+        if not wrong:
             break
+        moments.append(wrong)
+        node.stop()
         shutil.rmtree(work / 'played')
-        place.unlink()
+        place.unlink(missing_ok=True)
     else:
-        check(False, 'play was never killed in the middle')
+        check(False, f'play was never killed in the middle: {moments}')
         return
-    check(report['sent'] == 0, f'nothing is left: {report}')
-    came, was = orders_of(work / 'played'), orders_of(data)
-    check(came == was, 'a play that was killed twice: each order once, and what it came to; '
-          f'{report}, missing: {list((was - came).items())[:5]}, '
-          f'too many: {list((came - was).items())[:5]}')
+    middle = reached(place)
+    replay(*play, '--speed', '3x', expect=3)  # the place has its speed
+    done = replay_json(*play)
+    check(done['held'] == 0 and done['refused'] == 0, f'all went in as it had: {done}')
+    check(reached(place) > middle, f'it went on from record {middle}: {place.read_text()}')
+    again = replay_json(*play)
+    check(again['sent'] == 0, f'nothing is left: {again}')
+    node.stop()
+    compare(orders_of(work / 'played'), orders_of(data), 'a play that was killed twice')
     shutil.rmtree(work / 'played')
 
 
 def hashes(data):
-    return [(s['shard'], s['index'], s['hash'])
-            for s in json.loads(replay('hash', data, '--json').stdout)['shards']]
+    return [(s['shard'], s['index'], s['hash']) for s in replay_json('hash', data)['shards']]
+
+
+def built(target):
+    return [p.stem[6:] for p in target.glob('built-*.json')]
+
+
+def build_killed_twice(make, target):
+    """Before a shard is finished, and behind one. What was wrong with the moments."""
+    killed, told = killed_when((target / 'building.json').exists, *make)
+    if not killed or built(target):
+        return f'the first run: {told}, finished: {built(target)}'
+    killed, told = killed_when(lambda: built(target), *make)
+    if not killed or len(built(target)) != 1 or (target / 'node.json').exists():
+        return f'the second run: {told}, finished: {built(target)}'
+    return None
 
 
 def test_build(command, source, work, *to):
     """Killed before a shard is finished, and again behind one: what comes of it is the same."""
     whole, target = work / 'whole', work / 'target'
-    report = json.loads(replay(command, source, whole, *to, '--json').stdout)
+    report = replay_json(command, source, whole, *to)
+    moments = []
     for _ in range(TRIES):
-        make = (command, source, target, '--continue', '--threads', '1', '-q', *to)
-        first = killed_when((target / 'building.json').exists, *make)
-        built = lambda: any(target.glob('built-*.json'))
-        early = first and not built()
-        killed = first and killed_when(built, *make) and not (target / 'node.json').exists()
-        if early and killed and built() and len(list(target.glob('built-*.json'))) == 1:
+        wrong = build_killed_twice((command, source, target, '--continue', '--threads', '1', '-q',
+                                    *to), target)
+        if not wrong:
             break
-        shutil.rmtree(target)
+        moments.append(wrong)
+        shutil.rmtree(target, ignore_errors=True)
     else:
-        check(False, f'{command} was never killed in the middle')
+        check(False, f'{command} was never killed in the middle: {moments}')
         return
     refused = replay(command, source, target, *to, expect=3)
     check('--continue' in refused.stderr, f'a half-made directory is refused: {refused.stderr}')
     replay(command, source, target, '--continue', '--to', '0:1,1:1', expect=3)  # another moment
-    made = next(target.glob('built-*.json'))
-    shard = target / f'shard-{made.stem[6:]}'
-    before = (shard / 'vote' / 'data.mdb').stat().st_mtime_ns
-    again = json.loads(replay(command, source, target, '--continue', '--json', *to).stdout)
-    check((shard / 'vote' / 'data.mdb').stat().st_mtime_ns == before, 'a finished shard stays')
+    vote = target / f'shard-{built(target)[0]}' / 'vote' / 'data.mdb'
+    before = vote.stat().st_mtime_ns
+    again = replay_json(command, source, target, '--continue', *to)
+    check(vote.stat().st_mtime_ns == before, 'a finished shard stays')
     check(again['shards'] == report['shards'], f'{command}: {again} after kills, {report} without')
     check(hashes(target) == hashes(whole), f'{command}: the state is the same')
-    check(json.loads(replay('verify', target, '--json').stdout)['sound'], f'{command}: sound')
+    faults = replay_json('verify', target)['faults']
+    check(not faults, f'{command}: sound: {faults[:3]}')
     check(sorted(p.name for p in target.iterdir()) == sorted(p.name for p in whole.iterdir()),
-          f'{command}: nothing is left but the directory')
+          f'{command}: nothing is left but the directory: {sorted(target.iterdir())}')
     replay(command, source, target, '--continue', *to, expect=3)  # it is whole: nobody's to touch
-    node = Node(target)
-    node.stop()
+    Node(target).stop()
     shutil.rmtree(target)
     shutil.rmtree(whole)
 
 
-def main():
-    work = Path(tempfile.mkdtemp(prefix='jumun-replay-resume-'))
-    try:
-        data = work / 'data'
-        node = Node(data)
-        subprocess.run([BENCH, '-e', node.endpoint, '-s', '3', '--warmup', '0', '--live', '300',
-                        '--batch', '8', '--in-flight', '2', '-q'], check=True,
-                       stdout=subprocess.DEVNULL)
-        node.stop()
-        test_build('rebuild', data, work)
-        replay('backup', data, work / 'backup', '-q')
-        middle = {s: i // 2 for s, i, _ in hashes(data)}
-        test_build('restore', work / 'backup', work, '--to',
-                   ','.join(f'{s}:{i}' for s, i in middle.items()))
-        test_play(data, work)
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
-    print('failures:', len(FAILURES))
-    return 1 if FAILURES else 0
+def tests(work):
+    data = work / 'data'
+    node = Node(data, '--shards', '2')
+    load = node.bench(3, '--batch', '8')
+    check(load.wait() == 0, 'the load went through')
+    node.stop()
+    test_build('rebuild', data, work)
+    replay('backup', data, work / 'backup', '-q')
+    middle = {s: i // 2 for s, i, _ in hashes(data)}
+    test_build('restore', work / 'backup', work, '--to',
+               ','.join(f'{s}:{i}' for s, i in middle.items()))
+    test_play(data, work)
 
 
 if __name__ == '__main__':
-    sys.exit(main())
+    sys.exit(verdict('replay-resume', tests))
