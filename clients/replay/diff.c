@@ -19,8 +19,8 @@ struct side {
 struct diff {
     struct replay *replay;
     struct source other;       /* of `diff A B` */
-    bool two_sources;
     uint64_t from[SHARDS_MAX], upto[SHARDS_MAX];
+    uint32_t parts[SHARDS_MAX]; /* passes over two sources */
     pthread_mutex_t lock;      /* guards stdout and the count */
     uint64_t found, shown_max;
 };
@@ -164,18 +164,25 @@ static bool sources_visit(void *arg, const struct fold_block *block) {
     return !replay_interrupted();
 }
 
-static int sources_shard(struct replay_work *work, uint32_t i) {
+/* Two tables of all orders stand side by side: where a log is so long that they alone would fill
+ * the memory, it is folded in several passes, with a part of the orders in each. */
+static uint32_t sources_parts(const struct replay *r, const struct source_shard *shard) {
+    enum { ORDER_LOG_BYTES = 512, ORDER_TABLE_BYTES = 12, PARTS_MAX = 64 };
+    uint64_t entries = log_source_bytes(shard->log) / ORDER_LOG_BYTES * ORDER_TABLE_BYTES;
+    uint64_t room = replay_fold_options(r, shard).memory_bytes_max / 4;
+    if (room == 0) return 1; /* no bound */
+    return entries / room + 1 < PARTS_MAX ? (uint32_t)(entries / room) + 1 : PARTS_MAX;
+}
+
+static int sources_pass(struct replay_work *work, const struct source_shard *mine,
+                        const struct source_shard *theirs, uint32_t i, uint32_t part) {
     struct diff *d = work->arg;
-    const struct source_shard *mine = &work->replay->source.shards[i];
-    const struct source_shard *theirs = source_shard_of(&d->other, mine->number);
     struct fold_options options = replay_fold_options(work->replay, mine);
     struct sources s = {.diff = d, .shard = mine->number};
     int status;
-    if (!theirs) {
-        replay_error(work->replay, "%s has no shard %u", d->other.path, mine->number);
-        return REPLAY_FAILED;
-    }
     options.memory_bytes_max /= 2;
+    options.parts = d->parts[i];
+    options.part = part;
     s.a = replay_fold_begin(work->replay, mine, &options, d->upto[i], &status);
     if (status == REPLAY_DONE) {
         options.unknown_allowed = replay_log_is_cut(theirs);
@@ -188,6 +195,21 @@ static int sources_shard(struct replay_work *work, uint32_t i) {
     if (status == REPLAY_DONE) fold_table_each(s.b->orders, sources_visit, &s);
     fold_close(s.a);
     fold_close(s.b);
+    return status;
+}
+
+static int sources_shard(struct replay_work *work, uint32_t i) {
+    struct diff *d = work->arg;
+    const struct source_shard *mine = &work->replay->source.shards[i];
+    const struct source_shard *theirs = source_shard_of(&d->other, mine->number);
+    if (!theirs) {
+        replay_error(work->replay, "%s has no shard %u", d->other.path, mine->number);
+        return REPLAY_FAILED;
+    }
+    int status = REPLAY_DONE;
+    for (uint32_t part = 0; part < d->parts[i] && status == REPLAY_DONE; part++) {
+        status = sources_pass(work, mine, theirs, i, part);
+    }
     return status;
 }
 
@@ -226,7 +248,8 @@ static int diff_sources(struct diff *d, const struct moment *at) {
         if (theirs && last < d->upto[i]) d->upto[i] = last;
         uint64_t wanted = moment_index(at, &r->source.shards[i], UINT64_MAX);
         if (wanted < d->upto[i]) d->upto[i] = wanted;
-        total += 2 * d->upto[i];
+        d->parts[i] = sources_parts(r, &r->source.shards[i]);
+        total += 2 * d->upto[i] * d->parts[i];
     }
     status = replay_run(r, r->source.count, "comparing", "records", total, sources_shard, d);
     source_close(&d->other);

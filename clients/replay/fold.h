@@ -90,6 +90,8 @@ struct fold_options {
     uint32_t shard, shards_count; /* shards_count 0 = not known */
     uint64_t memory_bytes_max; /* of the blocks of orders; 0 = no bound */
     const char *scratch;       /* directory; NULL = /tmp */
+    uint32_t parts, part;      /* only the orders of one of so many parts, for several passes over
+                                  more orders than there is memory for; 0 = all */
     bool unknown_allowed;      /* the log does not reach back to its first record */
     void (*fault)(void *arg, const struct fold_fault *fault);
     /* Before an event of an order or a store; `block` NULL = it is its first. NULL = nobody. */

@@ -15,7 +15,8 @@ struct outcome {
     int64_t total, captured, refunded, refund_owed;
 };
 
-/* Kept before the other rules' block of an order. */
+/* Kept before the other rules' block of an order, for as long as it is not, to the byte, what the
+ * log's rules have: of an order that both see alike one block is enough. */
 struct twin {
     struct actor head;         /* only so that it can lie in a fold_table: key, bytes */
     bool diverged;
@@ -38,11 +39,13 @@ struct what_if {
 struct what_if_shard {
     struct what_if *all;
     struct fold_table *twins;
+    struct actor *before;      /* the log's order before the event that is being taken; bytes 0 =
+                                  there was none */
     struct cause cause;
     uint64_t *events;          /* what the other rules decided last */
     uint32_t number;
-    int64_t log_deadline_ms;   /* of the order, before the event that is being taken */
-    uint64_t causes, refusals;
+    int64_t log_deadline_ms;   /* of that order */
+    uint64_t orders, causes, refusals;
     bool failed;
 };
 
@@ -209,17 +212,37 @@ static void what_if_before(void *arg, const struct event *e, const struct fold_b
     struct what_if_shard *w = arg;
     (void)e;
     w->log_deadline_ms = b ? b->actor.next_deadline_ms : 0;
+    w->before->bytes = 0;
+    if (b) memcpy(w->before, &b->actor, b->actor.bytes);
+}
+
+/* The other rules' order before the event. NULL: none is known, or (w->failed) no memory. */
+static struct fold_block *twin_take(struct what_if_shard *w, const struct event *e) {
+    struct fold_block *b = fold_table_get(w->twins, &e->subject);
+    uint32_t bytes = w->before->bytes;
+    if (b) return b;
+    if (bytes == 0 && e->version != 1) return NULL; /* it began before the log */
+    uint32_t room = bytes > sizeof(struct actor) ? (bytes + 7u) & ~7u : sizeof(struct actor);
+    b = fold_table_add(w->twins, &e->subject, (uint32_t)sizeof(struct twin) + room);
+    w->failed = !b;
+    if (!b) return NULL;
+    b->actor.bytes = (uint32_t)sizeof(struct twin) + room;
+    memcpy(block_twin(b)->block, w->before, bytes);
+    return b;
+}
+
+static bool twin_is_common(const struct twin *t, const struct actor *log) {
+    const struct actor *a = twin_order(t);
+    return !t->diverged && a && a->bytes == log->bytes && memcmp(a, log, log->bytes) == 0;
 }
 
 static bool what_if_observe(void *arg, const struct fold_event *seen) {
     struct what_if_shard *w = arg;
     const struct event *e = seen->event;
     if (e->kind < 1 || e->kind > 63 || !seen->actor) return !w->failed;
-    struct fold_block *b = fold_table_get(w->twins, &e->subject);
-    if (!b && e->version != 1) return true; /* it began before the log */
-    if (!b) b = fold_table_add(w->twins, &e->subject, sizeof(struct twin) + sizeof(struct actor));
-    if (!b) return false;
-    if (b->actor.bytes == 0) b->actor.bytes = sizeof(struct twin) + sizeof(struct actor);
+    struct fold_block *b = twin_take(w, e);
+    if (!b) return !w->failed;
+    if (e->version == 1) w->orders++;
     enum cause_outcome cause = cause_of(e, seen->context.time_ms, &w->cause);
     uint16_t code = RESULT_OK;
     other_deadlines(w, &b, &seen->context);
@@ -244,6 +267,9 @@ static bool what_if_observe(void *arg, const struct fold_event *seen) {
         const struct outcome log = outcome_of(jumun_order_rules(), seen->actor);
         const struct outcome other = outcome_of(w->all->rules, twin_order(t));
         if (t->diverged) twin_tell(w, t, &log, &other);
+        w->orders--;
+    }
+    if (e->kind == EVENT_ORDER_RETIRED || twin_is_common(t, seen->actor)) {
         fold_table_remove(w->twins, &e->subject);
     }
     fold_table_trim(w->twins);
@@ -307,13 +333,15 @@ static int what_if_shard(struct replay_work *work, uint32_t i) {
     const struct source_shard *shard = &work->replay->source.shards[i];
     struct what_if_shard w = {.all = all, .number = shard->number};
     struct fold_options options = replay_fold_options(work->replay, shard);
-    options.memory_bytes_max /= 2;
+    uint64_t memory_bytes_max = options.memory_bytes_max;
+    options.memory_bytes_max -= memory_bytes_max / 4;
     options.before = what_if_before;
     options.observe = what_if_observe;
     options.arg = &w;
-    w.twins = fold_table_open(options.memory_bytes_max, options.scratch);
+    w.twins = fold_table_open(memory_bytes_max / 4, options.scratch);
     w.events = malloc(2 * (size_t)EVENT_BYTES_MAX);
-    struct fold *f = w.twins && w.events ? fold_open(&options) : NULL;
+    w.before = malloc(ACTOR_BYTES_MAX);
+    struct fold *f = w.twins && w.events && w.before ? fold_open(&options) : NULL;
     int status = f ? replay_fold(work, shard, f, all->upto[i]) : REPLAY_FAILED;
     if (status == REPLAY_DONE && (w.failed || f->faults)) {
         replay_error(work->replay, "shard %u: %s", shard->number,
@@ -325,7 +353,7 @@ static int what_if_shard(struct replay_work *work, uint32_t i) {
         end_deadlines(&w, f);
         fold_table_each(w.twins, end_visit, &end);
         pthread_mutex_lock(&all->lock);
-        all->orders += fold_table_count(w.twins);
+        all->orders += w.orders;
         all->causes += w.causes;
         all->refusals += w.refusals;
         pthread_mutex_unlock(&all->lock);
@@ -333,6 +361,7 @@ static int what_if_shard(struct replay_work *work, uint32_t i) {
     fold_close(f);
     fold_table_close(w.twins);
     free(w.events);
+    free(w.before);
     cause_free(&w.cause);
     return status;
 }
