@@ -304,7 +304,9 @@ int replay_backup(struct replay *r) {
     b->target = replay_word(r, 1);
     b->bases = args_flag(&r->args, "base");
     if (status == REPLAY_DONE && r->source.kind != SOURCE_DATA) {
-        replay_error(r, "%s is not the data directory of a node", r->source.path);
+        replay_error(r, r->source.kind == SOURCE_FEED
+                            ? "a backup is made on the node's machine, of its directory: not of %s"
+                            : "%s is not the data directory of a node", r->source.path);
         status = REPLAY_FAILED;
     }
     if (status == REPLAY_DONE) status = backup_all(b);

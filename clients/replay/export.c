@@ -467,8 +467,10 @@ static int export_open(struct export *x, enum export_format format) {
         status = REPLAY_FAILED;
     }
     char count[TEXT_BYTES];
-    if (!r->quiet) fprintf(stderr, "%s event%s\n", text_count(count, x->events),
-                           text_plural(x->events));
+    /* A reader that has seen enough, such as head, need not be told. */
+    if (!r->quiet && status != REPLAY_FAILED) {
+        fprintf(stderr, "%s event%s\n", text_count(count, x->events), text_plural(x->events));
+    }
     return status;
 }
 

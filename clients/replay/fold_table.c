@@ -489,7 +489,7 @@ void fold_table_foresee_block(const struct fold_table *t, struct fold_hint *hint
     }
 }
 
-/* Whether the block that was foreseen is still there. (It may be another's, at the same address.) */
+/* Whether the block that was foreseen is there. (It may be another's, at the same address.) */
 static bool hint_holds(const struct fold_table *t, const struct fold_hint *hint) {
     const struct fold_part *p = hash_part(t, hint->hash);
     return hint->entry != 0 && hint->slot < p->size && p->entries[hint->slot] == hint->entry;

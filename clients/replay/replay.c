@@ -42,12 +42,28 @@ const char *replay_word(const struct replay *r, int i) {
     return i < r->args.positionals_count ? r->args.positionals[i] : NULL;
 }
 
+/* A moment by shard names shards that are there: else a slip of the hand would mean "all". */
+static int replay_check_moments(struct replay *r) {
+    static const char *const names[] = {"from", "to", "at"};
+    struct moment m;
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        if (!replay_moment(r, names[i], &m)) return REPLAY_USAGE;
+        for (uint32_t n = 0; n < m.named_count; n++) {
+            if (source_shard_of(&r->source, m.named[n].shard)) continue;
+            replay_error(r, "--%s: %s has no shard %u", names[i], r->source.path,
+                         m.named[n].shard);
+            return REPLAY_NOT_THERE;
+        }
+    }
+    return REPLAY_DONE;
+}
+
 int replay_open_source(struct replay *r) {
     char error[1200];
     int64_t only = -1;
     if (!replay_int(r, "shard", &only)) return REPLAY_USAGE;
     if (source_open(&r->source, replay_word(r, 0), only, error, sizeof error) == 0) {
-        return REPLAY_DONE;
+        return only < 0 ? replay_check_moments(r) : REPLAY_DONE;
     }
     replay_error(r, "%s", error);
     return REPLAY_FAILED;

@@ -173,7 +173,7 @@ bool stats_observe(void *arg, const struct fold_event *seen) {
     bool order = e->kind >= 1 && e->kind < STATS_KINDS;
     if (seen->context.time_ms < s->begin_ms || seen->context.time_ms > s->end_ms) return true;
     if (event_is_message(e)) {
-        s->messages += e->kind != EVENT_MESSAGE_ACKNOWLEDGED;
+        s->messages += e->kind == EVENT_MESSAGE_SENT;
         return true;
     }
     struct stats_bucket *b =
@@ -326,10 +326,10 @@ int replay_stats(struct replay *r) {
         return REPLAY_USAGE;
     }
     int status = REPLAY_DONE;
-    if ((text && (!text_parse_span(text, &bucket_ms) || bucket_ms < 1)) ||
-        from.kind == MOMENT_INDEX) {
-        status = replay_usage(r, text ? "--bucket: \"%.40s\" is not a time such as 1s or 5m"
-                                      : "--from: stats begin at a time", text);
+    if (text && (!text_parse_span(text, &bucket_ms) || bucket_ms < 1)) {
+        status = replay_usage(r, "--bucket: \"%.40s\" is not a time such as 1s or 5m", text);
+    } else if (from.kind == MOMENT_INDEX) {
+        status = replay_usage(r, "--from: stats begin at a time, not at a record");
     }
     const char *plot = args_value(&r->args, "plot");
     if (status == REPLAY_DONE && plot) status = stats_plot_check(r, plot);

@@ -268,6 +268,11 @@ def test_questions(data, lines):
             told = replay(*ask, '--at', at, expect=4).stderr
             check('log' in told and 'ends with' in told, f'{ask[0]}: no record {at}')
     check(replay('hash', data, '--at', f'1:{newest}').stdout, 'the newest record is there')
+    for ask in (('export', data, '--from', '7:1'), ('stats', data, '--to', '0:9,7:1')):
+        told = replay(*ask, expect=4).stderr
+        check('has no shard 7' in told, f'{ask}: a shard that is not there: {told}')
+    told = replay('stats', data, '--from', '5', '--bucket', '1s', expect=2).stderr
+    check('--from' in told, f'stats begin at a time: {told}')
     told = replay('export', data, '--fields', 'index,kind', expect=2).stderr
     check('"kind" is no field' in told, 'a field that is none is refused')
     told = replay('stats', data, '--plot', 'year.gif', expect=2).stderr
@@ -279,6 +284,8 @@ def test_questions(data, lines):
     check(stats['kinds']['order_placed'] == len(placed), 'stats count what was placed')
     check(sum(s['orders'] for s in stats['stores']) == len(placed), 'stats count by store')
     check(stats['events'] == len(lines), 'stats count all events')
+    check(stats['messages'] == replay_json('verify', data)['messages'] > 0,
+          f'stats and verify count the same messages: {stats["messages"]}')
     csv = replay('export', data, '-q', '-f', 'csv', '--store', 's1', '--fields',
                  'index,subject,store,info.total').stdout.splitlines()
     stores = {e['subject'] for e in placed if e['info']['store'] == 's1'}
