@@ -14,6 +14,7 @@ import tempfile
 import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', 'lib'))
+import certificates  # noqa: E402
 import ports  # noqa: E402
 
 PATIENCE = 60
@@ -23,31 +24,6 @@ PORTS_A_NODE = 12
 def check(good, what):
     if not good:
         raise SystemExit('FAILED: ' + what)
-
-
-def openssl(folder, *words):
-    return subprocess.run(['openssl', *words], cwd=folder, stdout=subprocess.DEVNULL,
-                          stderr=subprocess.DEVNULL, check=False).returncode == 0
-
-
-def make_certificates(folder):
-    """Two authorities, and a certificate for localhost from each of them."""
-    good = True
-    for name in ('ours', 'others'):
-        good = good and openssl(folder, 'req', '-x509', '-newkey', 'rsa:2048', '-nodes', '-days',
-                                '2', '-subj', '/CN=' + name, '-keyout', name + '-ca.key', '-out',
-                                name + '-ca.pem')
-        good = good and openssl(folder, 'req', '-newkey', 'rsa:2048', '-nodes', '-subj',
-                                '/CN=localhost', '-keyout', name + '.key', '-out', name + '.csr')
-        good = good and openssl(folder, 'x509', '-req', '-in', name + '.csr', '-CA',
-                                name + '-ca.pem', '-CAkey', name + '-ca.key', '-CAcreateserial',
-                                '-days', '2', '-out', name + '.pem')
-    return good
-
-
-def options(folder, name):
-    return ['--tls-ca', f'{folder}/{name}-ca.pem', '--tls-cert', f'{folder}/{name}.pem',
-            '--tls-key', f'{folder}/{name}.key']
 
 
 def environment(folder, name):
@@ -82,11 +58,12 @@ def main(jumund, jumun, jumun_replica, jumun_bench, jumun_replay):
     w = World(folder)
     good = False
     try:
-        if not make_certificates(folder):
+        if not certificates.make(folder, 'ours', 'others'):
             print('no openssl: skipped')
             good = True
             sys.exit(77)
-        ours = options(folder, 'ours')
+        ours = certificates.options(folder, 'ours')
+        others = certificates.options(folder, 'others')
         all_urls = ','.join(w.urls)
 
         def cli(*words, tls=ours, env=None, expect=0):
@@ -112,9 +89,9 @@ def main(jumund, jumun, jumun_replica, jumun_bench, jumun_replay):
 
         nobody = cli('--timeout', '2s', 'get', keys[0], tls=[], expect=2)
         check('--tls-ca' in nobody, 'what is missing is said: ' + nobody)
-        cli('--timeout', '2s', 'get', keys[0], tls=options(folder, 'others'), expect=3)
+        cli('--timeout', '2s', 'get', keys[0], tls=others, expect=3)
         cli('--timeout', '2s', 'get', keys[0], tls=ours[:2], expect=3)   # no certificate
-        cli('--timeout', '2s', 'cluster', 'status', tls=options(folder, 'others'), expect=3)
+        cli('--timeout', '2s', 'cluster', 'status', tls=others, expect=3)
 
         w.run(jumun_replay, *ours, '--quiet', 'verify', w.urls[0], '--against', w.urls[1])
         rows = w.run(jumun_replay, '--json', 'export', w.urls[2], '--order', keys[0], env=ours_env)
@@ -133,7 +110,7 @@ def main(jumund, jumun, jumun_replica, jumun_bench, jumun_replay):
                 break
             check(time.monotonic() < until, 'the replica has the orders: ' + rows)
             time.sleep(0.1)
-        w.run(jumun, *options(folder, 'others'), '--timeout', '2s', 'orders', '--store', 'store-1',
+        w.run(jumun, *others, '--timeout', '2s', 'orders', '--store', 'store-1',
               '--replica', w.replica_url, expect=3)
         good = True
     finally:
