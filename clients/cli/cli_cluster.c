@@ -14,8 +14,10 @@
 #include "engine/wire/cluster_encode.h"
 #include "engine/wire/msgpack_reader.h"
 #include "engine/wire/protocol.h"
+#include "engine/wire/tls.h"
 
-enum { ASK_MS = 1500, TURN_MS = 100 };
+/* A node that does not answer must not use up the time for the others. */
+enum { ASK_MS = 1500, ASK_TLS_MS = 4000, TURN_MS = 100 };
 
 static struct cluster_known known;
 static uint64_t version_wanted;
@@ -105,6 +107,12 @@ static bool is_of_replica(const void *answer, size_t bytes) {
            msgpack_read_uint(&r, &version) == MSGPACK_OK;
 }
 
+/* Of one question to one node. */
+static uint32_t ask_ms(const struct cli *cli, const char *address) {
+    uint32_t least_ms = tls_is_wanted(address) ? ASK_TLS_MS : ASK_MS;
+    return cli->timeout_ms / 4 > least_ms ? cli->timeout_ms / 4 : least_ms;
+}
+
 bool cluster_ask(struct cli *cli, const char *address, const struct cluster_call *call,
                  uint32_t timeout_ms, struct cluster_answer *a) {
     size_t bytes = 0;
@@ -170,8 +178,9 @@ int cluster_send(struct cli *cli, const struct cluster_call *call, struct cluste
         }
         cluster_answer_free(a);
         snprintf(from, sizeof from, "%s", address);
-        cluster_ask(cli, from, call, left_ms < ASK_MS ? (uint32_t)(left_ms > 1 ? left_ms : 1)
-                                                      : ASK_MS, a);
+        uint32_t wait_ms = ask_ms(cli, from);
+        if (left_ms < wait_ms) wait_ms = left_ms > 1 ? (uint32_t)left_ms : 1;
+        cluster_ask(cli, from, call, wait_ms, a);
         if (a->code == RESULT_CLUSTER_NOT_FORMED) continue; /* one that waits */
         unformed = false;
         if (!may_pass(a)) break;
@@ -214,7 +223,7 @@ static bool fetch_copy(struct cli *cli) {
     for (uint32_t i = 0; !good && cluster_address(cli, i); i++) {
         char address[ENDPOINT_BYTES_MAX];
         snprintf(address, sizeof address, "%s", cluster_address(cli, i));
-        good = cluster_ask(cli, address, &call, ASK_MS, &a) && a.code == RESULT_OK &&
+        good = cluster_ask(cli, address, &call, ask_ms(cli, address), &a) && a.code == RESULT_OK &&
                cluster_learn(a.value.data, a.value.size, sentence, sizeof sentence);
         cluster_answer_free(&a);
     }
@@ -246,7 +255,8 @@ bool cluster_status_of(struct cli *cli, const char *address, struct cluster_stat
     struct cluster_call call;
     memset(s, 0, sizeof *s);
     if (!cluster_begin(&call, NODE_COMMAND_STATUS, false, 0)) return false;
-    bool good = cluster_ask(cli, address, &call, ASK_MS, &s->answer) && s->answer.code == 0;
+    bool good = cluster_ask(cli, address, &call, ask_ms(cli, address), &s->answer) &&
+                s->answer.code == 0;
     cluster_end(&call);
     size_t offset = 0;
     msgpack_unpacked_init(&s->unpacked);
