@@ -283,7 +283,8 @@ static int since_run(struct since *s, const char *output, const char *tokens_pat
         return CLI_BAD_FILE;
     }
     if (!s->cli->quiet) {
-        fprintf(stderr, "%" PRIu64 " orders changed; as of ", s->rows->written);
+        fprintf(stderr, "%" PRIu64 " order%s changed; as of ", s->rows->written,
+                s->rows->written == 1 ? "" : "s");
         cli_tokens_print(s->to, s->to_count, stderr);
         fputc('\n', stderr);
     }

@@ -46,9 +46,9 @@ static void on_import_required(void *arg, uint32_t shard, uint64_t from) {
     struct replica *r = arg;
     atomic_store(&r->shards[shard].import_from, from);
     if (!atomic_exchange(&r->shards[shard].partial, true))
-        log_error("shard %u: the log has no entry %llu any more, it goes on from %llu: an import "
-                  "is required", shard, (unsigned long long)on_next(r, shard),
-                  (unsigned long long)from);
+        log_warn("shard %u: the log has no entry %llu any more, it goes on from %llu: its state is "
+                 "fetched from a node (import_required)", shard,
+                 (unsigned long long)on_next(r, shard), (unsigned long long)from);
 }
 
 static void on_identified(void *arg, const char *cluster_id, uint32_t shards_count) {
