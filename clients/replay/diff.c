@@ -20,7 +20,7 @@ struct diff {
     struct replay *replay;
     struct source other;       /* of `diff A B` */
     uint64_t from[SHARDS_MAX], upto[SHARDS_MAX];
-    uint32_t parts[SHARDS_MAX]; /* passes over two sources */
+    uint32_t parts[SHARDS_MAX]; /* passes over the log */
     pthread_mutex_t lock;      /* guards stdout and the count */
     uint64_t found, shown_max;
 };
@@ -82,6 +82,16 @@ static void diff_tell(struct diff *d, uint32_t shard, const struct id128 *key,
     pthread_mutex_unlock(&d->lock);
 }
 
+/* Two tables of all orders stand side by side: where a log is so long that they alone would fill
+ * the memory, it is folded in several passes, with a part of the orders in each. */
+static uint32_t diff_parts(const struct replay *r, const struct source_shard *shard) {
+    enum { ORDER_LOG_BYTES = 512, ORDER_TABLE_BYTES = 12, PARTS_MAX = 64 };
+    uint64_t entries = log_source_bytes(shard->log) / ORDER_LOG_BYTES * ORDER_TABLE_BYTES;
+    uint64_t room = replay_fold_options(r, shard).memory_bytes_max / 4;
+    if (room == 0) return 1; /* no bound */
+    return entries / room + 1 < PARTS_MAX ? (uint32_t)(entries / room) + 1 : PARTS_MAX;
+}
+
 /* -- two moments -------------------------------------------------------------------------- */
 
 /* What an order was before the first event behind `from`, kept as the "block" of a table. */
@@ -117,13 +127,15 @@ static bool moments_visit(void *arg, const struct fold_block *block) {
     return !replay_interrupted();
 }
 
-static int moments_shard(struct replay_work *work, uint32_t i) {
+static int moments_pass(struct replay_work *work, uint32_t i, uint32_t part) {
     struct diff *d = work->arg;
     const struct source_shard *shard = &work->replay->source.shards[i];
     struct moments m = {.diff = d, .shard = shard->number};
     struct fold_options options = replay_fold_options(work->replay, shard);
     int status;
     options.arg = &m;
+    options.parts = d->parts[i];
+    options.part = part;
     options.memory_bytes_max /= 2; /* one half for what orders were before */
     m.fold = replay_fold_begin(work->replay, shard, &options, d->from[i], &status);
     m.before = fold_table_open(options.memory_bytes_max, options.scratch);
@@ -141,6 +153,15 @@ static int moments_shard(struct replay_work *work, uint32_t i) {
     }
     fold_table_close(m.before);
     fold_close(m.fold);
+    return status;
+}
+
+static int moments_shard(struct replay_work *work, uint32_t i) {
+    const struct diff *d = work->arg;
+    int status = REPLAY_DONE;
+    for (uint32_t part = 0; part < d->parts[i] && status == REPLAY_DONE; part++) {
+        status = moments_pass(work, i, part);
+    }
     return status;
 }
 
@@ -162,16 +183,6 @@ static bool sources_visit(void *arg, const struct fold_block *block) {
     }
     fold_table_trim(other->orders);
     return !replay_interrupted();
-}
-
-/* Two tables of all orders stand side by side: where a log is so long that they alone would fill
- * the memory, it is folded in several passes, with a part of the orders in each. */
-static uint32_t sources_parts(const struct replay *r, const struct source_shard *shard) {
-    enum { ORDER_LOG_BYTES = 512, ORDER_TABLE_BYTES = 12, PARTS_MAX = 64 };
-    uint64_t entries = log_source_bytes(shard->log) / ORDER_LOG_BYTES * ORDER_TABLE_BYTES;
-    uint64_t room = replay_fold_options(r, shard).memory_bytes_max / 4;
-    if (room == 0) return 1; /* no bound */
-    return entries / room + 1 < PARTS_MAX ? (uint32_t)(entries / room) + 1 : PARTS_MAX;
 }
 
 static int sources_pass(struct replay_work *work, const struct source_shard *mine,
@@ -248,7 +259,7 @@ static int diff_sources(struct diff *d, const struct moment *at) {
         if (theirs && last < d->upto[i]) d->upto[i] = last;
         uint64_t wanted = moment_index(at, &r->source.shards[i], UINT64_MAX);
         if (wanted < d->upto[i]) d->upto[i] = wanted;
-        d->parts[i] = sources_parts(r, &r->source.shards[i]);
+        d->parts[i] = diff_parts(r, &r->source.shards[i]);
         total += 2 * d->upto[i] * d->parts[i];
     }
     status = replay_run(r, r->source.count, "comparing", "records", total, sources_shard, d);
@@ -287,7 +298,8 @@ int replay_diff(struct replay *r) {
             d->from[i] = moment_index(&from, &r->source.shards[i], 0);
             d->upto[i] = moment_index(&to, &r->source.shards[i], last);
             if (d->upto[i] > last) d->upto[i] = last;
-            total += d->upto[i];
+            d->parts[i] = diff_parts(r, &r->source.shards[i]);
+            total += d->upto[i] * d->parts[i];
         }
         status = replay_run(r, r->source.count, "folding", "records", total, moments_shard, d);
     }

@@ -303,6 +303,10 @@ def test_questions(data, lines):
     changed = {k for k in after if before.get(k, {}).get('version') != after[k]['version']}
     check({d['key'] for d in between[:-1]} == changed, 'diff tells what changed')
     check(between[-1] == {'differences': len(changed)}, 'diff counts')
+    again = replay_lines('diff', data, '--from', ','.join(f'{s}:{i}' for s, i in middle.items()),
+                         '--json', '--memory', '1', expect=1)
+    by_key = lambda told: sorted(told[:-1], key=lambda d: d['key']) + told[-1:]
+    check(by_key(again) == by_key(between), 'diff in several passes')
 
 
 def test_continue(data, work, lines):
