@@ -167,13 +167,23 @@ static int moments_shard(struct replay_work *work, uint32_t i) {
 
 /* -- two sources -------------------------------------------------------------------------- */
 
-struct sources { struct diff *diff; struct fold *a, *b; uint32_t shard; bool second; };
+struct sources {
+    struct diff *diff;
+    struct fold *a, *b;
+    uint32_t shard;
+    bool second;               /* visiting b's: for those that a does not have */
+    uint64_t met;              /* that both have */
+};
 
 static bool sources_visit(void *arg, const struct fold_block *block) {
     struct sources *s = arg;
     struct fold *other = s->second ? s->a : s->b;
     const struct fold_block *twin = fold_table_get(other->orders, &block->actor.key);
-    if (twin && s->second) return true; /* compared already */
+    if (twin && s->second) { /* compared already */
+        fold_table_trim(other->orders);
+        return !replay_interrupted();
+    }
+    s->met += twin != NULL;
     bool equal = twin && twin->actor.bytes == block->actor.bytes &&
                  memcmp(&twin->actor, &block->actor, block->actor.bytes) == 0;
     if (!equal) {
@@ -203,7 +213,9 @@ static int sources_pass(struct replay_work *work, const struct source_shard *min
     if (status == REPLAY_DONE) status = replay_fold(work, theirs, s.b, d->upto[i]);
     if (status == REPLAY_DONE) fold_table_each(s.a->orders, sources_visit, &s);
     s.second = true;
-    if (status == REPLAY_DONE) fold_table_each(s.b->orders, sources_visit, &s);
+    if (status == REPLAY_DONE && s.met < fold_table_count(s.b->orders)) {
+        fold_table_each(s.b->orders, sources_visit, &s);
+    }
     fold_close(s.a);
     fold_close(s.b);
     return status;
