@@ -16,6 +16,7 @@ import struct
 import subprocess
 import sys
 import tempfile
+import time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from test_protocol_page import packb, unpackb  # noqa: E402
@@ -117,6 +118,12 @@ def run(node, replica, jumun, page):
     subprocess.run([jumun, 'orders', '--replica', replica, '--key', keys[0], '--timeout', '1m',
                     '--at-least', '%d:%d' % (token['shard'], token['index']), '--strict'],
                    check=True, stdout=subprocess.DEVNULL)
+    for _ in range(600):  # the other orders may be in another shard
+        rows = subprocess.run([jumun, '--json', 'orders', '--replica', replica, '--customer', 'c7',
+                               '--timeout', '1m'], check=True, text=True, stdout=subprocess.PIPE)
+        if len(json.loads(rows.stdout)['orders']) == 3:
+            break
+        time.sleep(0.1)
     count = 0
     for request, reply in examples(page):
         want = literal(reply, key)
