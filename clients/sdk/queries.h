@@ -56,6 +56,7 @@ struct query_call {
     bool any_state, strict, no_stale;
     bool alone;                        /* its answer did not fit beside others' */
     bool relaxed;                      /* the demand was given up */
+    bool passed_partial;               /* an answer that lacked something was passed over once */
     uint16_t kind;                     /* jumun_query_kind */
     uint32_t size;
     uint8_t bytes[];                   /* the encoded query */

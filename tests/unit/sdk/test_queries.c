@@ -458,6 +458,12 @@ static void test_a_replica_that_lacks_something_is_left_for_another(void **state
     jumun_answer_free(answer);
     fake_replica_refuse(a, RESULT_NOT_READY);
     jumun_answer_free(got(q, &key, 1));
+    /* The other one cannot answer at all: what there is, and no long search for more. */
+    uint32_t before = fake_replica_queries(b);
+    assert_int_equal(jumun_query_run(q, &board, &answer), JUMUN_OK);
+    assert_true(answer->partial);
+    assert_in_range(fake_replica_queries(b) - before, 1, 2);
+    jumun_answer_free(answer);
     jumun_queries_close(q);
     fake_replica_stop(a);
     fake_replica_stop(b);
