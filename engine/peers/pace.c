@@ -10,9 +10,9 @@ void pace_note(struct pace *pace, uint32_t node, uint64_t bytes) {
 /* What the followers may be sent by what the leaders write now. */
 static uint64_t pace_wanted(const struct pace *pace) {
     uint64_t bound = pace->bound, rate = pace->running + pace->running / 4;
-    if (pace->running < bound / PACE_IDLE_PART) return bound;
-    if (rate < bound / PACE_LEAST_PART) rate = bound / PACE_LEAST_PART;
-    return rate < bound ? rate : bound;
+    if (bound == 0 || pace->running < bound / PACE_IDLE_PART) return bound;
+    /* Also beyond the bound: with less than what is written nobody would ever come near. */
+    return rate < bound / PACE_LEAST_PART ? bound / PACE_LEAST_PART : rate;
 }
 
 /* Every follower is sent the same, so the one that is sent most tells what is written. (One that
@@ -42,6 +42,9 @@ uint64_t pace_rate(struct pace *pace, int64_t mono_ms) {
 }
 
 uint64_t pace_of_all(const struct pace *pace, uint64_t rate, uint32_t followers) {
-    if (followers <= 1) return rate;
-    return rate < pace->bound / followers ? rate * followers : pace->bound;
+    if (followers <= 1 || pace->bound == 0) return rate;
+    /* The bound holds for them together, but none of them falls behind further. */
+    uint64_t all = rate < pace->bound / followers ? rate * followers : pace->bound;
+    uint64_t least = pace->running < pace->bound / PACE_IDLE_PART ? 0 : rate * followers;
+    return all > least ? all : least;
 }

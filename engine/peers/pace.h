@@ -25,12 +25,14 @@ struct pace {
 /* Fresh entries, as payload, go to a node. Any thread. */
 void pace_note(struct pace *pace, uint32_t node, uint64_t bytes);
 
-/* Bytes a second for a follower that lags; 0 = no bound. One thread at a time, which calls it about
- * five times a second. */
+/* Bytes a second for a follower that lags; 0 = no bound. Over the bound only where the leaders here
+ * write nearly as much themselves: with less a follower would never come near. One thread at a
+ * time, which calls it about five times a second. */
 uint64_t pace_rate(struct pace *pace, int64_t mono_ms);
 
-/* The same for so many followers together, within the bound: shared between them, what one needs to
- * come nearer would keep none from falling behind further. */
+/* The same for so many followers together, within the bound while the leaders here do little; else
+ * each gets its own: shared between them, what one needs to come nearer would keep none from
+ * falling behind further. */
 uint64_t pace_of_all(const struct pace *pace, uint64_t rate, uint32_t followers);
 
 #endif
