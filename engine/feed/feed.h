@@ -41,6 +41,10 @@ struct feed_source {
     uint32_t (*commit_times)(void *arg, uint64_t from, uint64_t last,
                              struct commit_moment *moments, uint32_t max);
     void *arg;
+    /* Whether commit_index is what the group has committed. A replica that knows no leader, or
+     * replays its log after a start, may know far less: then nobody is told that there is nothing
+     * newer. NULL = it always is. Any thread. */
+    bool (*commit_known)(void *arg);
 };
 
 struct feed_stats {

@@ -43,11 +43,13 @@ static void refuse(struct feed_thread *t, struct feed_waiter *w, uint16_t code,
 struct feed_range {
     uint64_t first, last, commit;
     uint64_t gap_first, gap_last;  /* not stored; 0 = there is no gap */
+    bool known;                    /* whether the group has committed no more */
 };
 
 static struct feed_range range_of(const struct feed_source *source) {
     struct storage_stats stats;
     struct feed_range r = {.commit = source->commit_index(source->arg)};
+    r.known = !source->commit_known || source->commit_known(source->arg);
     source->storage->ops->stats(source->storage, &stats);
     r.first = stats.log_first;
     r.last = stats.log_last < r.commit ? stats.log_last : r.commit;
@@ -225,7 +227,8 @@ static void serve_entries(struct feed_thread *t, struct feed_waiter *waiter,
     case FEED_BATCH_DONE:
         if (batch.next + FEED_FAR_ENTRIES <= range->last) t->far_ms = t->moved_ms;
         atomic_fetch_add_explicit(&t->feed->entries, batch.entries, memory_order_relaxed);
-        reply_batch(t, waiter, source, batch.next, range->last, t->buffer, batch.bytes);
+        reply_batch(t, waiter, source, batch.next, range->last + !range->known, t->buffer,
+                    batch.bytes);
         break;
     case FEED_BATCH_TOO_LARGE: refuse(t, waiter, RESULT_MESSAGE_TOO_LARGE, NULL, 0); break;
     case FEED_BATCH_UNREADABLE: serve_fault(t, waiter, source, &batch); break;
@@ -241,7 +244,8 @@ static bool serve_pull(struct feed_thread *t, struct feed_waiter *waiter,
     struct feed_range range = range_of(source);
     if (from > range.last) {
         if (!late) return false;
-        reply_empty(t, waiter, source, range.last);
+        if (range.known) reply_empty(t, waiter, source, range.last);
+        else refuse(t, waiter, RESULT_NOT_READY, NULL, 0);
         return true;
     }
     struct responder_stats stats;

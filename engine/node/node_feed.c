@@ -61,6 +61,8 @@ bool node_feed_open(struct node *n, char *error, size_t error_bytes) {
 
 static uint64_t shard_committed(void *arg) { return shard_commit_index(arg); }
 
+static bool shard_committed_known(void *arg) { return shard_commit_is_known(arg); }
+
 static uint32_t shard_moments(void *arg, uint64_t from, uint64_t last,
                               struct commit_moment *moments, uint32_t max) {
     return shard_commit_times(arg, from, last, moments, max);
@@ -68,7 +70,8 @@ static uint32_t shard_moments(void *arg, uint64_t from, uint64_t last,
 
 void node_feed_add(struct node *n, uint32_t shard, struct shard *s) {
     if (!n->feed || shard == SHARD_META) return;
-    const struct feed_source source = {n->storages[shard], shard_committed, shard_moments, s};
+    const struct feed_source source = {n->storages[shard], shard_committed, shard_moments, s,
+                                       shard_committed_known};
     feed_add(n->feed, shard, &source);
 }
 

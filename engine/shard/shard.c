@@ -267,6 +267,13 @@ static void next_look(struct shard *s, uint32_t done, int64_t *next_ms) {
         *next_ms = s->mono_ms + BLOCKED_MS;
 }
 
+static void note_commit_known(struct shard *s) {
+    bool known = s->phase == SHARD_SERVING ||
+                 (s->phase == SHARD_FOLLOWING && consensus_leader(s->consensus) != 0);
+    if (known != atomic_load_explicit(&s->commit_known, memory_order_relaxed))
+        atomic_store_explicit(&s->commit_known, known, memory_order_release);
+}
+
 uint32_t shard_work(struct shard *s, int64_t now_ms, int64_t mono_ms, int64_t *next_ms) {
     require(mono_ms >= s->mono_ms);
     s->now_ms = now_ms;
@@ -277,6 +284,7 @@ uint32_t shard_work(struct shard *s, int64_t now_ms, int64_t mono_ms, int64_t *n
     if (s->failed) return done + work_failed(s);
     if (s->phase != SHARD_BOOTSTRAPPING) done += work_started(s, next_ms);
     if (s->draining) atomic_store(&s->drained, everything_is_stored(s));
+    note_commit_known(s);
     if (done) shard_publish(s);
     next_look(s, done, next_ms);
     if (done == 0 && s->unpublished) shard_publish(s);

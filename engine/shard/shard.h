@@ -165,6 +165,9 @@ void shard_stats(const struct shard *shard, struct shard_stats *stats); /* any t
  * be on this disk yet. One load. Any thread: the feed looks at it, the shard does nothing more for
  * readers. */
 uint64_t shard_commit_index(const struct shard *shard);
+/* Whether that is about what the group has committed: false while the shard recovers, and while it
+ * knows nobody who leads. Any thread. */
+bool shard_commit_is_known(const struct shard *shard);
 /* When entries from..last became committed, as far as this replica noted it: see commit_times.h.
  * Any thread. */
 uint32_t shard_commit_times(const struct shard *shard, uint64_t from, uint64_t last,

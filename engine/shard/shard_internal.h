@@ -217,6 +217,7 @@ struct shard {
     atomic_bool placement_offered, view_is_offered, hand_over;
     atomic_uint_fast64_t commit_published; /* commit_index for other threads; never goes back */
     struct commit_times commit_times;      /* when */
+    atomic_bool commit_known;       /* commit_published is about what the group has committed */
     atomic_bool closed_for_commands, drained;
     atomic_uint drain_per_second;   /* commands; for retry-after estimates */
     void (*wake)(void *arg);

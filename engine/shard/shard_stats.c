@@ -129,6 +129,10 @@ uint32_t shard_commit_times(const struct shard *s, uint64_t from, uint64_t last,
     return commit_times_read(&s->commit_times, from, last, moments, max);
 }
 
+bool shard_commit_is_known(const struct shard *s) {
+    return atomic_load_explicit(&s->commit_known, memory_order_acquire);
+}
+
 uint64_t shard_commit_index(const struct shard *s) {
     return atomic_load_explicit(&s->commit_published, memory_order_acquire);
 }

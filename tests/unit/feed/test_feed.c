@@ -197,7 +197,11 @@ static void a_time_is_found(void **state) {
 
 static atomic_ullong committed;
 
+static atomic_bool committed_known = true;
+
 static uint64_t commit_index(void *arg) { return atomic_load(&committed); }
+
+static bool commit_known(void *arg) { return atomic_load(&committed_known); }
 
 static uint32_t commit_times(void *arg, uint64_t from, uint64_t upto, struct commit_moment *moments,
                              uint32_t max) {
@@ -215,7 +219,8 @@ static struct feed *feed_up(const char *name) {
     const struct feed_options options = {.listen = listen, .notify = notify,
                                          .cluster_id = "0123456789abcdef0123456789abcdef",
                                          .node_id = 7, .shards_count = 2};
-    const struct feed_source source = {storage, commit_index, commit_times, NULL};
+    const struct feed_source source = {storage, commit_index, commit_times, NULL,
+                                       commit_known};
     struct feed *f = feed_open(&options, error, sizeof error);
     if (!f) fail_msg("%s", error);
     feed_add(f, SHARD, &source);
@@ -268,6 +273,29 @@ static void a_pull_waits_for_a_commit(void **state) {
     p = answer_to(f, feed_pull_message(SHARD, last, 0, 1 << 20), &reply);
     assert_int_equal(p.next, last + 1);
     assert_int_equal(p.commit, last);
+    nng_msg_free(reply);
+    feed_stop(f);
+    feed_close(f);
+}
+
+/* A replica that knows no leader may know far less than the group has committed. */
+static void who_does_not_know_says_not_that_there_is_nothing_newer(void **state) {
+    nng_msg *reply;
+    atomic_store(&committed, 10);
+    atomic_store(&committed_known, false);
+    struct feed *f = feed_up("unknown");
+    struct feed_reply p = answer_to(f, feed_pull_message(SHARD, 1, 0, 1 << 20), &reply);
+    assert_int_equal(p.code, RESULT_OK);
+    assert_int_equal(p.next, 11);
+    assert_int_equal(p.commit, 11);
+    nng_msg_free(reply);
+    p = answer_to(f, feed_pull_message(SHARD, 11, 20, 1 << 20), &reply);
+    assert_int_equal(p.code, RESULT_NOT_READY);
+    nng_msg_free(reply);
+    atomic_store(&committed_known, true);
+    p = answer_to(f, feed_pull_message(SHARD, 11, 20, 1 << 20), &reply);
+    assert_int_equal(p.code, RESULT_OK);
+    assert_int_equal(p.commit, 10);
     nng_msg_free(reply);
     feed_stop(f);
     feed_close(f);
@@ -387,6 +415,7 @@ int main(void) {
         FEED_TEST(forms_and_filters_bring_each_event_once),
         FEED_TEST(a_time_is_found),
         FEED_TEST(a_pull_waits_for_a_commit),
+        FEED_TEST(who_does_not_know_says_not_that_there_is_nothing_newer),
         FEED_TEST(what_cannot_be_is_refused),
         FEED_TEST(hello_tells_what_is_here),
         FEED_TEST(a_dead_consumer_stops_nobody),
