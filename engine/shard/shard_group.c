@@ -38,7 +38,11 @@ uint32_t shard_receive(struct shard *s) {
         done++;
         if (m->message->kind == CONSENSUS_TIMEOUT_NOW)
             shard_note_giver(s, m->message->from, m->message->term);
-        if (s->phase != SHARD_INSTALLING) {
+        /* One that is asked to lead before it has replayed its log would lead and not serve: the
+         * giver's hand-over runs out of time, and it goes on. */
+        bool too_early =
+            m->message->kind == CONSENSUS_TIMEOUT_NOW && s->phase == SHARD_RECOVERING;
+        if (s->phase != SHARD_INSTALLING && !too_early) {
             struct consensus_update update = {0};
             consensus_receive(s->consensus, m->message, s->mono_ms, &update);
             shard_take_update(s, &update);

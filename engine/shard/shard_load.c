@@ -73,6 +73,7 @@ static void fail_parked(struct shard *s, struct slot *slot, uint16_t code) {
         struct result *r = &request->results[parked.position];
         *r = (struct result){.code = code, .shard = s->options.id,
                              .retry_after_ms = code == RESULT_OUT_OF_MEMORY ? 100 : 0};
+        parked.part->put_off |= code == RESULT_OUT_OF_MEMORY;
         shard_count_result(s, &request->commands[parked.position], r);
         if (--parked.part->left == 0) shard_gate_part(s, parked.part);
     }

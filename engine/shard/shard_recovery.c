@@ -8,8 +8,8 @@
 
 enum {
     REPLAY_BYTES_PER_ROUND = 4 << 20,
-    REPLAY_REST_PART = 5,        /* rests so many times as long as it worked, where others lead */
-    REPLAY_REST_MS_MAX = 50,     /* however long the machine had stood still */
+    REPLAY_REST_PART = 1,        /* rests so many times as long as it worked, where others lead */
+    REPLAY_REST_MS_MAX = 20,     /* however long the machine had stood still */
     CLOCK_BEHIND_MS = 60000,
     NO_MEMORY_RETRY_MS = 1000
 };

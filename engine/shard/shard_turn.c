@@ -227,16 +227,17 @@ static bool is_put_off(uint16_t code) {
 }
 
 /* What stands before it in its message, of the same order, was told to come again: so is this, or
- * it would overtake that. */
+ * it would overtake that. (A full disk is nobody's to wait for, and reads go on.) */
 static uint16_t answer_like_before(const struct request_part *part, uint32_t position) {
     const struct request *request = part->request;
     if (!part->put_off) return RESULT_OK;
     for (uint32_t i = 0; i < part->count; i++) {
         uint32_t before = request_part_position(part, i);
         if (before == position) break;
-        if (is_put_off(request->results[before].code) &&
+        uint16_t code = request->results[before].code;
+        if (is_put_off(code) && code != RESULT_DISK_FULL &&
             id128_equal(&request->commands[before].subject, &request->commands[position].subject))
-            return request->results[before].code;
+            return code;
     }
     return RESULT_OK;
 }
