@@ -16,7 +16,7 @@ enum {
     SILENT_MS_MAX = 5000,        /* an unwanted voter counts as dead then */
     TARGET_LAG_MAX = 256,
     PREFERRED_LAG_MAX = 96,      /* entries that turns would wait for: it is not urgent ... */
-    PREFERRED_KEEPS_UP_MS = 5000 /* ... and so long it has not been further behind */
+    PREFERRED_KEEPS_UP_MS = 2000 /* ... and so long it has not been further behind */
 };
 
 static bool holds(const uint64_t *ids, uint32_t count, uint64_t id) {
