@@ -249,6 +249,7 @@ static bool since_when(struct since *s, const char *when) {
                                                          : "there is no such file");
             return false;
         }
+        if (rows_state_is_unfinished(s->cli, when + 1, &state)) return false;
         s->from_count = state.tokens_count;
         memcpy(s->from, state.tokens, sizeof s->from);
         return true;

@@ -195,6 +195,13 @@ bool rows_state_load(const char *path, struct rows_state *s, bool *exists) {
     return ok;
 }
 
+bool rows_state_is_unfinished(struct cli *cli, const char *path, const struct rows_state *s) {
+    if (s->done || s->snapshot == 0) return false;
+    cli_error(cli, "%s is of a full copy that was stopped: finish it first, with import --full "
+              "--tokens and the same --output", path);
+    return true;
+}
+
 bool rows_state_save(const char *path, const struct rows_state *s) {
     char hex[CLI_CURSOR_TEXT_BYTES], next[4096];
     json_t *tokens = json_array();

@@ -47,6 +47,9 @@ void rows_state_unlock(const char *path, int lock);
 
 /* False when there is none that can be read (*exists tells which). */
 bool rows_state_load(const char *path, struct rows_state *state, bool *exists);
+/* Whether it is the place of a full copy that was stopped: what lies behind it has not come, so its
+ * tokens are nothing to go on from. Then a sentence is printed. */
+bool rows_state_is_unfinished(struct cli *cli, const char *path, const struct rows_state *state);
 bool rows_state_save(const char *path, const struct rows_state *state);
 
 /* jumun import --since, by cli_import_since.c. */

@@ -94,6 +94,7 @@ static bool watch_since(struct watching *w, jumun_watch_options *o) {
             cli_error(w->cli, "%s: it does not hold tokens", w->tokens_path);
             return false;
         }
+        if (exists && rows_state_is_unfinished(w->cli, w->tokens_path, &w->state)) return false;
     }
     o->since = w->state.tokens;
     o->since_count = w->state.tokens_count;

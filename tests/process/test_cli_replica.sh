@@ -225,6 +225,9 @@ for _ in $(seq 100); do
     sleep 0.05
 done
 kill -KILL "$copy"; wait "$copy" 2>/dev/null
+# what it has not copied yet is not "changed since"
+j 4 import --since "@$work/two.tokens" --tokens "$work/two.tokens" && complains "was stopped"
+j 2 watch store/s1 --tokens "$work/two.tokens" --count 1 && complains "was stopped"
 printf 'torn' >>"$work/two.jsonl"
 j 0 import --full --output "$work/two.jsonl" --tokens "$work/two.tokens" && complains "going on"
 complains "00 orders" # it had written some
