@@ -122,6 +122,12 @@ static uint64_t since_first(struct since *s, uint32_t shard) {
 static int since_shard(struct since *s, const jumun_token *to) {
     uint64_t at = since_first(s, to->shard);
     if (at == 0) return CLI_NO_ANSWER;
+    if (!s->time_ms && at > to->index + 1) {
+        cli_error(s->cli, "shard %u has come to %" PRIu64 " only, the token says %" PRIu64
+                  ": is it another cluster's, or of before a backup was restored? Then: jumun "
+                  "import --full", to->shard, to->index, at - 1);
+        return CLI_REFUSED;
+    }
     while (at <= to->index) {
         uint8_t room[128];
         struct msgpack_writer w;

@@ -225,6 +225,7 @@ for _ in $(seq 100); do
     sleep 0.05
 done
 kill -KILL "$copy"; wait "$copy" 2>/dev/null
+j 1 import --since 0:99999,1:99999 && complains "has come to"
 # what it has not copied yet is not "changed since"
 j 4 import --since "@$work/two.tokens" --tokens "$work/two.tokens" && complains "was stopped"
 j 2 watch store/s1 --tokens "$work/two.tokens" --count 1 && complains "was stopped"
