@@ -11,6 +11,8 @@
 
 enum {
     NODE_WINDOW_MS = 10000,
+    NODE_DRAINED_LOOKS = 10,        /* in a row */
+    NODE_DRAINED_LOOK_US = 2000,
     NODE_REPLIES_PATIENCE_MS = 2000
 };
 
@@ -213,6 +215,12 @@ void node_tick(struct node *n) {
     ingress_latency_turn(n->ingress);
 }
 
+static bool node_is_drained(const struct node *n) {
+    for (uint32_t i = 0; i < LOCAL_SHARDS_SLOTS; i++)
+        if (n->threads[i] && !shard_thread_is_drained(n->threads[i])) return false;
+    return true;
+}
+
 void node_stop(struct node *n, int64_t patience_ms, bool exiting) {
     if (n->peers) node_cluster_hand_over(n);
     if (n->keeper) cluster_keeper_stop(n->keeper); /* from here on no replica comes or goes */
@@ -222,10 +230,14 @@ void node_stop(struct node *n, int64_t patience_ms, bool exiting) {
     for (uint32_t i = 0; i < LOCAL_SHARDS_SLOTS; i++) {
         if (n->threads[i]) shard_thread_drain(n->threads[i]);
     }
+    /* What one shard tells another is an entry there: all of them have nothing to store, and for a
+     * while nothing more comes. */
+    for (uint32_t looks = 0; looks < NODE_DRAINED_LOOKS && clock_mono_ms() < until_ms;) {
+        looks = node_is_drained(n) ? looks + 1 : 0;
+        usleep(NODE_DRAINED_LOOK_US);
+    }
     for (uint32_t i = 0; i < LOCAL_SHARDS_SLOTS; i++) {
-        if (!n->threads[i]) continue;
-        while (!shard_thread_is_drained(n->threads[i]) && clock_mono_ms() < until_ms) usleep(1000);
-        if (!shard_thread_is_drained(n->threads[i]))
+        if (n->threads[i] && !shard_thread_is_drained(n->threads[i]))
             log_warn("shard %u did not store everything in %lld ms: the next start replays its log",
                      local_shards_number(i), (long long)patience_ms);
     }

@@ -67,8 +67,8 @@ static void shard_thread_loop(struct shard_thread *t) {
         uint32_t worked = shard_work(t->shard, node_clock_ms(t->options.clock),
                                      clock_mono_ms(), &next_ms);
         atomic_fetch_add_explicit(&t->rounds, 1, memory_order_relaxed);
-        if (draining && shard_is_drained(t->shard))
-            atomic_store_explicit(&t->drained, true, memory_order_release);
+        if (draining) /* for now: messages of shards that still drain come in */
+            atomic_store_explicit(&t->drained, shard_is_drained(t->shard), memory_order_release);
         if (worked == 0) shard_thread_sleep(t, next_ms);
     }
 }
