@@ -227,6 +227,16 @@ static void what_is_missing_is_refused(void **state) {
     history_fini(&history);
 }
 
+/* More of the first shard, written; then another start. */
+static void take_some_and_open_again(void) {
+    assert_true(applier_begin(applier));
+    take_some(&history, 0);
+    assert_int_equal(applier_commit(applier), APPLIER_TAKEN);
+    assert_int_equal(applier_settle(applier), APPLIER_TAKEN);
+    close_all();
+    open_all(0);
+}
+
 /* A shard that is begun from nothing is not whole before it has been up to date once, also over a
  * restart in between; from then on it is. */
 static void a_shard_is_whole_once_it_was_up_to_date(void **state) {
@@ -234,12 +244,7 @@ static void a_shard_is_whole_once_it_was_up_to_date(void **state) {
     open_all(0);
     history_grow(&history, 60);
     assert_int_equal(applier_lacks(applier, 0), VIEW_BUILDING);
-    assert_true(applier_begin(applier));
-    take_some(&history, 0);
-    assert_int_equal(applier_commit(applier), APPLIER_TAKEN);
-    assert_int_equal(applier_settle(applier), APPLIER_TAKEN);
-    close_all();
-    open_all(0);
+    take_some_and_open_again();
     assert_true(applier_next(applier, 0) > 1);
     assert_int_equal(applier_lacks(applier, 0), VIEW_BUILDING);
     apply_all(&history, true);
@@ -249,12 +254,7 @@ static void a_shard_is_whole_once_it_was_up_to_date(void **state) {
     assert_int_equal(applier_lacks(applier, 0), VIEW_WHOLE);
     assert_int_equal(applier_lacks(applier, 1), VIEW_BUILDING);
     history_grow(&history, 60);
-    assert_true(applier_begin(applier));
-    take_some(&history, 0);
-    assert_int_equal(applier_commit(applier), APPLIER_TAKEN);
-    assert_int_equal(applier_settle(applier), APPLIER_TAKEN);
-    close_all();
-    open_all(0);
+    take_some_and_open_again();
     assert_int_equal(applier_lacks(applier, 0), VIEW_WHOLE);
     close_all();
     history_fini(&history);

@@ -147,14 +147,19 @@ static void test_the_preferred_node_leads(void **state) {
     orders_assert_stores(w, &done);
 }
 
+/* Node 1 leads, as it shall, and there are orders. */
+static void let_the_preferred_lead(void) {
+    placement.preferred = server(1);
+    place(0, 1, 2);
+    await_lead(1);
+    orders_place_some(&world, &done, 10);
+}
+
 /* Turns would wait for one that has only just come back. */
 static void test_the_preferred_node_keeps_up_first(void **state) {
     (void)state;
     struct group_world *w = &world;
-    placement.preferred = server(1);
-    place(0, 1, 2);
-    await_lead(1);
-    orders_place_some(w, &done, 10);
+    let_the_preferred_lead();
     group_crash_node(w, 1);
     orders_place_some(w, &done, 40);
     uint32_t leader = group_await_leader(w, 0);
@@ -193,10 +198,7 @@ static void test_a_node_that_stops_hands_over_first(void **state) {
 static void test_who_stops_is_left_alone(void **state) {
     (void)state;
     struct group_world *w = &world;
-    placement.preferred = server(1);
-    place(0, 1, 2);
-    await_lead(1);
-    orders_place_some(w, &done, 10);
+    let_the_preferred_lead();
     uint64_t transfers = 0;
     shard_hand_over(group_shard(w, 1, 0));
     for (int i = 0; i < 1000 && group_leader(w, 0) == 1; i++) group_run(w, 1);
