@@ -172,19 +172,20 @@ static void lane_push_chain(struct lane *lane, struct call *newest, struct call 
         lane_run(lane);
 }
 
-void lane_push_now(struct lane *lane, struct call *call, uint32_t order_hash) {
+static void lane_push_to(struct lane *lane, struct call *call, uint32_t order_hash,
+                         struct gathering *g) {
     call->order = order_hash == CALL_NO_ORDER ? CALL_NO_ORDER : order_hash % LANE_BUCKETS;
-    lane_push_chain(lane, call, call, 1);
+    if (g) gathering_keep(g, lane, call);
+    else lane_push_chain(lane, call, call, 1);
+}
+
+void lane_push_now(struct lane *lane, struct call *call, uint32_t order_hash) {
+    lane_push_to(lane, call, order_hash, NULL);
 }
 
 void lane_push(struct lane *lane, struct call *call, uint32_t order_hash) {
-    struct gathering *g = call->origin == CALL_FROM_POOL ? gathering_of(lane->shared) : NULL;
-    if (!g) {
-        lane_push_now(lane, call, order_hash);
-        return;
-    }
-    call->order = order_hash == CALL_NO_ORDER ? CALL_NO_ORDER : order_hash % LANE_BUCKETS;
-    gathering_keep(g, lane, call);
+    bool gathers = call->origin == CALL_FROM_POOL;
+    lane_push_to(lane, call, order_hash, gathers ? gathering_of(lane->shared) : NULL);
 }
 
 /* -- the role ---------------------------------------------------------------------------------- */

@@ -1,5 +1,7 @@
 #include "engine/peers/pace.h"
 
+#include <stdbool.h>
+
 enum { PACE_LOOK_MS = 200, PACE_IDLE_PART = 16, PACE_LEAST_PART = 8, PACE_GROWTH_PART = 16 };
 
 void pace_note(struct pace *pace, uint32_t node, uint64_t bytes) {
@@ -7,10 +9,15 @@ void pace_note(struct pace *pace, uint32_t node, uint64_t bytes) {
     atomic_fetch_add_explicit(&pace->bytes[node % NODES_MAX], bytes, memory_order_relaxed);
 }
 
+/* Little else goes on. */
+static bool pace_is_idle(const struct pace *pace) {
+    return pace->running < pace->bound / PACE_IDLE_PART;
+}
+
 /* What the followers may be sent by what the leaders write now. */
 static uint64_t pace_wanted(const struct pace *pace) {
     uint64_t bound = pace->bound, rate = pace->running + pace->running / 4;
-    if (bound == 0 || pace->running < bound / PACE_IDLE_PART) return bound;
+    if (bound == 0 || pace_is_idle(pace)) return bound;
     /* Also beyond the bound: with less than what is written nobody would ever come near. */
     return rate < bound / PACE_LEAST_PART ? bound / PACE_LEAST_PART : rate;
 }
@@ -43,8 +50,6 @@ uint64_t pace_rate(struct pace *pace, int64_t mono_ms) {
 
 uint64_t pace_of_all(const struct pace *pace, uint64_t rate, uint32_t followers) {
     if (followers <= 1 || pace->bound == 0) return rate;
-    /* The bound holds for them together, but none of them falls behind further. */
-    uint64_t all = rate < pace->bound / followers ? rate * followers : pace->bound;
-    uint64_t least = pace->running < pace->bound / PACE_IDLE_PART ? 0 : rate * followers;
-    return all > least ? all : least;
+    bool over = rate >= pace->bound / followers;
+    return over && pace_is_idle(pace) ? pace->bound : rate * followers;
 }

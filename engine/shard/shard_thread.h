@@ -34,7 +34,8 @@ void shard_thread_wake(void *thread);
 /* Begins shard_drain(). Any thread; returns at once. */
 void shard_thread_drain(struct shard_thread *thread);
 
-/* True once shard_is_drained(), or when the shard was never open. Any thread. */
+/* Whether shard_is_drained() as of the last round: messages of shards that still drain may end that
+ * again. Always when the shard was never open. Any thread. */
 bool shard_thread_is_drained(const struct shard_thread *thread);
 
 /* Closes the shard on its thread and joins it. The caller sees to it that nobody offers anything
