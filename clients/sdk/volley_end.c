@@ -156,7 +156,7 @@ static void end_result(struct ending *e, struct query_call *call,
         (result->code == JUMUN_OK && lags &&
          (e->now_ns < call->wait_until_ns || call->strict))) {
         end_lagging(e, call, result);
-    } else if (is_partial(e, call, result) && is_elsewhere(e, call) && !call->passed_partial) {
+    } else if (is_partial(e, call, result) && !call->passed_partial && is_elsewhere(e, call)) {
         call->passed_partial = true;
         again(e, call, e->now_ns); /* it may have the rows that are missing here */
     } else if (result->code == RESULT_OK) {
