@@ -100,7 +100,7 @@ static void print_counter(struct questions *q, const char *state) {
         snprintf(text, sizeof text, "%s orders, %" PRId64 ".%02" PRId64 " %s",
                  text_count(orders, (uint64_t)c.orders), c.total / 100, c.total % 100, c.currency);
     }
-    snprintf(question, sizeof question, "%s today", state);
+    snprintf(question, sizeof question, "%s today (UTC)", state);
     line(q, question, text);
     jumun_answer_free(a);
 }

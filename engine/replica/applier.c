@@ -147,8 +147,9 @@ struct fold_order *applier_order_of(struct applier *a, const struct id128 *key, 
 static enum applier_outcome count_event(struct applier *a, const struct view_event *counted) {
     struct view_sum sum;
     for (int v = 0; v < VIEWS_COUNT; v++) {
-        if (!views[v].count || !views[v].count(counted, &sum)) continue;
-        if (!sums_add(&a->sums[v], &sum)) return APPLIER_NO_MEMORY;
+        for (uint32_t i = 0; views[v].count && views[v].count(counted, i, &sum); i++) {
+            if (!sums_add(&a->sums[v], &sum)) return APPLIER_NO_MEMORY;
+        }
     }
     return APPLIER_TAKEN;
 }
@@ -366,7 +367,7 @@ bool applier_freeze(struct applier *a) {
 void applier_stats(struct applier *a, struct applier_stats *stats) {
     *stats = a->stats;
     stats->memory_bytes = fold_bytes(a->fold);
-    stats->unwritten_bytes = a->store->active->bytes;
+    stats->unwritten_bytes = a->store->active->published ? a->store->active->bytes : 0;
     pthread_mutex_lock(&a->lock);
     stats->disk = a->disk_stats;
     pthread_mutex_unlock(&a->lock);

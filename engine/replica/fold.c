@@ -235,6 +235,7 @@ enum fold_outcome fold_apply(struct fold *f, struct fold_order *o, const struct 
     *counted = (struct view_event){.time_ms = time_ms,
                                    .state = e->state_after,
                                    .entered = e->state_before != e->state_after,
+                                   .placed = e->kind == EVENT_ORDER_PLACED,
                                    .store = order_store(o->block),
                                    .total = order->total,
                                    .captured = order->captured - captured,

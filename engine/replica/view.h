@@ -33,6 +33,7 @@ struct view_event {
     int64_t time_ms;
     uint8_t state;             /* after it */
     bool entered;              /* the event brought the order into this state */
+    bool placed;               /* it placed the order; also one that goes on at once, being paid */
     char currency[3];
     struct bytes store;
     int64_t total, captured, refunded; /* total after it; captured and refunded by it */
@@ -51,8 +52,9 @@ struct view {
     uint64_t events;           /* bit = enum event_kind, orders only */
     /* INDEX: writes the row's key, returns its bytes; 0 = no row. */
     uint32_t (*key)(const struct view_order *order, uint8_t *out);
-    /* SUM: the finest numbers of one event; false = it counts nowhere. */
-    bool (*count)(const struct view_event *event, struct view_sum *sum);
+    /* SUM: the finest numbers of one event, number `i` (0, 1, ...) of them; false when there are no
+     * more. */
+    bool (*count)(const struct view_event *event, uint32_t i, struct view_sum *sum);
     /* SUM: the coarser key number `i` (0, 1, ...) under which the same numbers count as well; false
      * when there are no more. */
     bool (*roll_up)(const struct view_sum *sum, uint32_t i, struct view_sum *coarser);
@@ -133,7 +135,7 @@ uint32_t view_by_customer_key(const struct view_order *order, uint8_t *out);
 uint32_t view_board_key(const struct view_order *order, uint8_t *out);
 uint32_t view_by_state_key(const struct view_order *order, uint8_t *out);
 uint32_t view_changes_key(const struct view_order *order, uint8_t *out);
-bool view_counters_count(const struct view_event *event, struct view_sum *sum);
+bool view_counters_count(const struct view_event *event, uint32_t i, struct view_sum *sum);
 bool view_counters_roll_up(const struct view_sum *sum, uint32_t i, struct view_sum *coarser);
 
 /* Counters: the key's beginning for a bucket and a store, for who looks them up; and a key taken

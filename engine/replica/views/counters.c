@@ -1,6 +1,10 @@
 /* counters: [1 minute, 2 day][number of the minute or day since 1970][store, "" = all][state]
  * [currency] -> orders that came into the state, their totals, money captured, money refunded.
  *
+ * Into `placed` an order comes once, when it is placed: also one that has nothing to be paid and so
+ * is `paid` from the beginning, which counts in both; and not again when a change of its lines
+ * makes one that was paid wait for money once more.
+ *
  * The time comes first: writes gather in the present bucket, and old buckets are dropped from the
  * front. Money of different currencies is never added up. Days are UTC's. */
 #include "engine/replica/view.h"
@@ -15,15 +19,17 @@ static uint32_t counters_key(uint8_t grain, uint32_t bucket, struct bytes store,
     return (uint32_t)(at + 3 - out);
 }
 
-bool view_counters_count(const struct view_event *e, struct view_sum *sum) {
-    if (e->store.size == 0) return false;
-    if (!e->entered && e->captured == 0 && e->refunded == 0) return false;
+bool view_counters_count(const struct view_event *e, uint32_t i, struct view_sum *sum) {
+    bool placing = e->placed && i == 0;
+    bool entered = placing || (e->entered && e->state != ORDER_PLACED);
+    bool money = !placing && (e->captured != 0 || e->refunded != 0);
+    if (e->store.size == 0 || i > e->placed || (!entered && !money)) return false;
     sum->key_bytes = counters_key(COUNTERS_MINUTE, (uint32_t)(e->time_ms / MINUTE_MS), e->store,
-                                  e->state, e->currency, sum->key);
-    sum->numbers[0] = e->entered;
-    sum->numbers[1] = e->entered ? e->total : 0;
-    sum->numbers[2] = e->captured;
-    sum->numbers[3] = e->refunded;
+                                  placing ? ORDER_PLACED : e->state, e->currency, sum->key);
+    sum->numbers[0] = entered;
+    sum->numbers[1] = entered ? e->total : 0;
+    sum->numbers[2] = money ? e->captured : 0;
+    sum->numbers[3] = money ? e->refunded : 0;
     return true;
 }
 

@@ -71,6 +71,10 @@ static void fill_place(struct history *h, struct command *c, struct order_line *
         .fees = 30,
         .discounts = 10,
         .total = line->quantity * line->unit_price + 20};
+    if (history_random(h, 5) == 0) { /* nothing to pay: paid as soon as it is placed */
+        c->place.discounts = line->quantity * line->unit_price + c->place.fees;
+        c->place.total = 0;
+    }
     memcpy(c->place.currency, currencies[history_random(h, 2)], 4);
     if (history_random(h, 4) != 0)
         c->place.customer = name_of(texts[1], "customer", history_random(h, CUSTOMERS));
@@ -99,7 +103,8 @@ static struct command command_of(struct history *h, const struct history_order *
     case COMMAND_AMEND:
         *line = (struct order_line){.sku = bytes_of_text("other"), .quantity = 2,
                                     .unit_price = 50};
-        c.amend = (struct command_amend){line, 1, 0, 0, 100};
+        c.amend = (struct command_amend){line, 1, 0, history_random(h, 2) ? 100 : 0, 0};
+        c.amend.total = 100 - c.amend.discounts;
         break;
     case COMMAND_ANNOTATE: c.annotate.note = bytes_of_text("a note"); break;
     case COMMAND_TIMER_DUE: memset(&c.id, 0, sizeof c.id); break;
@@ -248,6 +253,18 @@ static void add_numbers(struct plain_rows *sums, uint8_t grain, uint32_t bucket,
     for (int i = 0; i < 4; i++) row->numbers[i] += numbers[i];
 }
 
+/* Minute and day, the store and all of them. */
+static void add_everywhere(struct plain *p, const struct order_view *v, uint8_t state,
+                           int64_t time_ms, const int64_t numbers[4]) {
+    if (v->store.size == 0) return;
+    for (int all = 0; all < 2; all++) {
+        struct bytes store = all ? bytes_of("", 0) : v->store;
+        add_numbers(&p->sums, 1, (uint32_t)(time_ms / 60000), store, state, v->currency, numbers);
+        add_numbers(&p->sums, 2, (uint32_t)(time_ms / 86400000), store, state, v->currency,
+                    numbers);
+    }
+}
+
 static void plain_event(struct plain *p, const struct event *e, uint32_t shard, uint64_t index,
                         int64_t time_ms) {
     struct plain_order *o = NULL;
@@ -264,17 +281,13 @@ static void plain_event(struct plain *p, const struct event *e, uint32_t shard, 
     if (o->block->version) order_view(o->block, &before);
     order_apply(o->block, e, &context);
     order_view(o->block, &v);
-    bool entered = e->state_before != e->state_after;
+    bool placing = e->kind == EVENT_ORDER_PLACED;
+    bool entered = e->state_before != e->state_after && e->state_after != ORDER_PLACED;
+    if (placing) add_everywhere(p, &v, ORDER_PLACED, time_ms, (int64_t[4]){1, v.total, 0, 0});
     const int64_t numbers[4] = {entered, entered ? v.total : 0, v.captured - before.captured,
                                 v.refunded - before.refunded};
-    if (v.store.size == 0 || (!entered && numbers[2] == 0 && numbers[3] == 0)) return;
-    for (int all = 0; all < 2; all++) {
-        struct bytes store = all ? bytes_of("", 0) : v.store;
-        add_numbers(&p->sums, 1, (uint32_t)(time_ms / 60000), store, e->state_after, v.currency,
-                    numbers);
-        add_numbers(&p->sums, 2, (uint32_t)(time_ms / 86400000), store, e->state_after,
-                    v.currency, numbers);
-    }
+    if (entered || numbers[2] != 0 || numbers[3] != 0)
+        add_everywhere(p, &v, e->state_after, time_ms, numbers);
 }
 
 static void plain_fold(const struct history *h, const uint64_t *positions, struct plain *p) {

@@ -260,6 +260,60 @@ static void a_shard_is_whole_once_it_was_up_to_date(void **state) {
     history_fini(&history);
 }
 
+/* Of all stores, by days; nothing else is asked of. */
+static int64_t orders_that_came_into(uint8_t state) {
+    MDB_dbi table;
+    MDB_cursor *cursor;
+    MDB_val key, value;
+    struct view_read read;
+    int64_t orders = 0;
+    assert_true(view_read_begin(store, &read));
+    assert_true(view_table_of(store, &read, VIEW_COUNTERS, &table));
+    assert_int_equal(mdb_cursor_open(read.txn, table, &cursor), 0);
+    for (int rc = mdb_cursor_get(cursor, &key, &value, MDB_FIRST); rc == 0;
+         rc = mdb_cursor_get(cursor, &key, &value, MDB_NEXT)) {
+        struct view_counters_row row;
+        int64_t numbers[VIEW_NUMBERS];
+        assert_true(view_counters_read(bytes_of(key.mv_data, key.mv_size), &row));
+        memcpy(numbers, value.mv_data, sizeof numbers);
+        if (row.bucket_ms == 86400000 && row.store.size == 0 && row.state == state)
+            orders += numbers[0];
+    }
+    mdb_cursor_close(cursor);
+    view_read_end(store, &read);
+    return orders;
+}
+
+/* Placed and paid at once, or back to `placed` by a change of lines: it was placed once. */
+static void each_order_is_counted_as_placed_once(void **state) {
+    int64_t placed = 0, paid_at_once = 0, placed_again = 0;
+    history_init(&history, 31);
+    history_grow(&history, 900);
+    for (uint32_t s = 0; s < HISTORY_SHARDS; s++) {
+        for (uint64_t i = 1; i <= history.logs[s].last; i++) {
+            size_t bytes;
+            const struct record_header *r = history_records(&history, s, i, i, &bytes);
+            const struct entry_header *entry = (const void *)(r + 1);
+            uint32_t offset = 0, size = r->payload_bytes - (uint32_t)sizeof *entry;
+            const struct event *e;
+            while (r->type == RECORD_EVENTS && (e = event_next(entry + 1, size, &offset))) {
+                bool placing = e->kind == EVENT_ORDER_PLACED;
+                placed += placing;
+                paid_at_once += placing && e->state_after == ORDER_PAID;
+                placed_again += !placing && e->state_after == ORDER_PLACED &&
+                                e->state_before != ORDER_PLACED;
+            }
+        }
+    }
+    assert_true(paid_at_once > 0 && placed_again > 0 && placed > paid_at_once);
+    open_all(1u << 20);
+    apply_all(&history, true);
+    assert_int_equal(applier_settle(applier), APPLIER_TAKEN);
+    assert_int_equal(orders_that_came_into(ORDER_PLACED), placed);
+    close_all();
+    history_fini(&history);
+}
+
 static void old_minutes_go(void **state) {
     char error[512] = "";
     const struct view_store_options options = {.directory = directory, .map_bytes = 1u << 30};
@@ -478,6 +532,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test_setup_teardown(what_is_missing_is_refused, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_shard_is_whole_once_it_was_up_to_date, set_up,
                                         tear_down),
+        cmocka_unit_test_setup_teardown(each_order_is_counted_as_placed_once, set_up, tear_down),
         cmocka_unit_test_setup_teardown(old_minutes_go, set_up, tear_down),
         cmocka_unit_test_setup_teardown(readers_see_one_moment_while_it_goes_on, set_up,
                                         tear_down),
