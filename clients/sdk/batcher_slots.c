@@ -120,7 +120,8 @@ static void ending_with_answer(struct slot_ending *e, uint32_t position, jumun_r
     int code = result->code;
     if (retry_needs_new_map(code)) atomic_store(&shared->map_wanted, true);
     if (retry_leaves_doubt(code)) call->maybe_done |= !command_only_reads(call->kind);
-    bool again = retry_is_worthwhile(code) || ending_clocks_differ(e, call, code);
+    bool again = retry_is_worthwhile(code) || ending_clocks_differ(e, call, code) ||
+                 (code == RESULT_READ_ONLY && node_list_may_have_node(&shared->nodes));
     int64_t asked_ns = result->retry_after_ms * 1000000LL;
     if (again && call->deadline_ns > e->now_ns + asked_ns && !atomic_load(&shared->closing)) {
         call->refused_code = (uint16_t)code;
@@ -200,6 +201,9 @@ static void ending_replied(struct slot_ending *e, const void *data, size_t bytes
         return;
     }
     atomic_fetch_add_explicit(&e->slot->lane->stat_replies, 1, memory_order_relaxed);
+    bool replica = kind == REPLY_REFUSED && reply.code == RESULT_READ_ONLY;
+    if (replica != atomic_load_explicit(&e->slot->endpoint->replica, memory_order_relaxed))
+        atomic_store(&e->slot->endpoint->replica, replica);
     if (kind == REPLY_RESULTS) {
         ending_results(e, &reply);
         return;

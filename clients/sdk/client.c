@@ -252,9 +252,9 @@ static void client_on_map(void *arg, const jumun_result *result, const void *val
         first = false;
     } else if (first && (result->code == JUMUN_OK || (result->code >= 50 && result->code < 100) ||
                          (result->code == JUMUN_READ_ONLY &&
-                          atomic_load(&client->shared.nodes.count) == 1))) {
-        /* A node that has no map, or one of another shape, still routes what it is sent. A replica
-         * that is the only address says to each command what it is. */
+                          !node_list_may_have_node(&client->shared.nodes)))) {
+        /* A node that has no map, or one of another shape, still routes what it is sent. Where all
+         * addresses are replicas', these say to each command what they are. */
         shard_router_install(router, NULL, 0);
     } else if (result->code != JUMUN_CLOSED) {
         node_list_failed(&client->shared.nodes, atomic_load(&client->map_asked));

@@ -12,6 +12,7 @@ struct endpoint {
     struct connection connection;
     struct circuit_breaker breaker;
     _Atomic int64_t mute_until_ns; /* it leaves requests without an answer; 0 = it does not */
+    atomic_bool replica;           /* a client asks for a node, and this is none */
     char addresses[ENDPOINT_ADDRESSES_BYTES];
 };
 

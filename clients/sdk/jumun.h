@@ -125,7 +125,9 @@ enum {
     JUMUN_CLOSED = 1005,            /* the client is being closed; what was sent already may have
                                        been done: ask again with result.id */
     JUMUN_BAD_REPLY = 1006,         /* the peer does not speak this protocol */
-    JUMUN_NO_MEMORY = 1007
+    JUMUN_NO_MEMORY = 1007,
+    JUMUN_NOT_A_REPLICA = 1008      /* of queries: nodes answer at all the addresses that were given
+                                       for replicas: those are for jumun_open() */
 };
 
 typedef struct {

@@ -193,7 +193,9 @@ typedef struct {
     char store[65];             /* "" = all together */
     int state;
     char currency[4];
-    int64_t orders, total, captured, refunded;
+    int64_t orders, total;      /* that came into the state; into `placed` each order once, when it
+                                   is placed, also one that is paid then, having nothing to pay */
+    int64_t captured, refunded;
 } jumun_counter;
 int jumun_answer_counter(const jumun_answer *answer, uint32_t i, jumun_counter *counter);
 

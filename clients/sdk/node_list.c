@@ -59,7 +59,8 @@ int node_list_add(struct node_list *list, const char *addresses, char *failed_at
 }
 
 static bool is_good(const struct endpoint *e) {
-    return connection_is_up(&e->connection) && circuit_breaker_is_closed(&e->breaker);
+    return connection_is_up(&e->connection) && circuit_breaker_is_closed(&e->breaker) &&
+           !atomic_load_explicit(&e->replica, memory_order_relaxed);
 }
 
 static bool is_mute(struct endpoint *e) {
@@ -124,6 +125,13 @@ bool node_list_has(struct node_list *list, const struct endpoint *endpoint) {
     uint32_t count = atomic_load_explicit(&list->count, memory_order_acquire);
     for (uint32_t i = 0; i < count; i++)
         if (atomic_load_explicit(&list->nodes[i], memory_order_acquire) == endpoint) return true;
+    return false;
+}
+
+bool node_list_may_have_node(struct node_list *list) {
+    uint32_t count = atomic_load_explicit(&list->count, memory_order_acquire);
+    for (uint32_t i = 0; i < count; i++)
+        if (!atomic_load_explicit(&list_at(list, i)->replica, memory_order_relaxed)) return true;
     return false;
 }
 

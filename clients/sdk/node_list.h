@@ -54,6 +54,10 @@ void node_list_suspect(struct node_list *list, struct endpoint *endpoint, int64_
 /* Whether it is one of them. Any thread. */
 bool node_list_has(struct node_list *list, const struct endpoint *endpoint);
 
+/* Whether one of them is no replica, as far as is known: endpoint.replica. Those that are replicas
+ * are passed over as if they were not connected. Any thread. */
+bool node_list_may_have_node(struct node_list *list);
+
 /* A connection came: each may be tried again. Any thread. */
 void node_list_allow_probes(struct node_list *list);
 

@@ -26,6 +26,7 @@ static void queries_on_connection(void *arg, bool up) {
             circuit_breaker_allow_probe(&r->endpoint->breaker);
             r->ping_due_ns = 0;
             r->map_known = false;
+            r->peer = PEER_UNKNOWN;
         }
     }
     queries_wake(q, 0);

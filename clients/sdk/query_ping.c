@@ -4,6 +4,7 @@
 #include "clients/sdk/query_reply.h"
 #include "clients/sdk/watch.h"
 #include "engine/base/clock.h"
+#include "engine/wire/protocol.h"
 
 /* [version, nil, [[PING]]] */
 static const uint8_t ping_message[] = {0x93, 0x01, 0xc0, 0x91, 0x91, JUMUN_REPLICA_PING};
@@ -43,6 +44,11 @@ static void ping_told_map(struct replica *r, const void *data, size_t bytes) {
     watch_hub_listen(r->queries, r->number, r->endpoint->addresses, notify);
 }
 
+/* Whether the answer to a ping is that of a node: [1, 0, results], without tokens. */
+static bool is_of_node(const uint8_t *data, size_t bytes) {
+    return bytes > 3 && data[0] == 0x93 && data[1] == PROTOCOL_VERSION && data[2] == 0;
+}
+
 static void ping_on_end(void *arg, enum exchange_end end, const void *data, size_t bytes) {
     struct replica *r = arg;
     jumun_queries *q = r->queries;
@@ -50,13 +56,18 @@ static void ping_on_end(void *arg, enum exchange_end end, const void *data, size
     int over_code = 0;
     int64_t now_ns = clock_mono_ns();
     bool ok = end == EXCHANGE_REPLIED && bytes >= 3 && *(const uint8_t *)data == 0x95;
+    bool node = end == EXCHANGE_REPLIED && is_of_node(data, bytes);
     pthread_mutex_lock(&q->lock);
     bool asked = r->map_asked;
     pthread_mutex_unlock(&q->lock);
     if (ok && asked) ping_told_map(r, data, bytes);
     pthread_mutex_lock(&q->lock);
     r->pinging = r->map_asked = false;
-    if (ok) {
+    if (node) {
+        r->peer = PEER_NODE;
+        circuit_breaker_success(&r->endpoint->breaker); /* it is well, and not what is wanted */
+    } else if (ok) {
+        r->peer = PEER_REPLICA;
         r->map_known |= asked;
         circuit_breaker_success(&r->endpoint->breaker);
         r->latency_ns = latency_smooth(r->latency_ns, now_ns - r->ping_begun_ns);

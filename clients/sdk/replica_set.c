@@ -30,7 +30,15 @@ bool replica_set_any_up(const struct replica_set *set) {
 }
 
 bool replica_set_all_open(const struct replica_set *set) {
+    for (uint32_t i = 0; i < set->count; i++) {
+        const struct replica *r = &set->replicas[i];
+        if (r->peer != PEER_NODE && circuit_breaker_is_closed(&r->endpoint->breaker)) return false;
+    }
+    return true;
+}
+
+bool replica_set_all_nodes(const struct replica_set *set) {
     for (uint32_t i = 0; i < set->count; i++)
-        if (circuit_breaker_is_closed(&set->replicas[i].endpoint->breaker)) return false;
+        if (set->replicas[i].peer != PEER_NODE) return false;
     return true;
 }

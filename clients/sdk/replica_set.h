@@ -14,6 +14,9 @@ enum { REPLICAS_KNOWN_MAX = 16 };
 
 struct queries;
 
+/* What answers at a replica's address, as far as its pings told since the connection came. */
+enum replica_peer { PEER_UNKNOWN, PEER_REPLICA, PEER_NODE };
+
 struct replica {
     jumun_queries *queries;
     struct endpoint *endpoint;
@@ -24,6 +27,7 @@ struct replica {
     int64_t ping_begun_ns, ping_due_ns;
     int64_t latency_ns;            /* smoothed; 0 = not measured yet */
     uint32_t number;               /* its bit in masks */
+    enum replica_peer peer;        /* a node is asked nothing but whether it is one still */
     uint64_t messages, failures;
 };
 
@@ -34,7 +38,7 @@ struct replica_set {
 };
 
 static inline bool replica_is_good(const struct replica *r) {
-    return connection_is_up(&r->endpoint->connection) &&
+    return r->peer != PEER_NODE && connection_is_up(&r->endpoint->connection) &&
            circuit_breaker_is_closed(&r->endpoint->breaker);
 }
 
@@ -47,7 +51,9 @@ struct replica *replica_set_pick(struct replica_set *set, jumun_choice choice, u
 
 bool replica_set_any_good(const struct replica_set *set);
 bool replica_set_any_up(const struct replica_set *set);
-/* Whether the circuits of all are open: nobody is to be asked now. */
+/* Whether nobody is to be asked now: the circuits of all are open, but of those that are nodes. */
 bool replica_set_all_open(const struct replica_set *set);
+/* Whether nodes answer at all their addresses. */
+bool replica_set_all_nodes(const struct replica_set *set);
 
 #endif

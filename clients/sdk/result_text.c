@@ -10,7 +10,8 @@
     X(BAD_ARGUMENT, "bad_argument", "not done: an argument cannot be used")                        \
     X(CLOSED, "closed", "the client was closed")                                                   \
     X(BAD_REPLY, "bad_reply", "the peer does not speak this protocol")                             \
-    X(NO_MEMORY, "no_memory", "not done: no memory")
+    X(NO_MEMORY, "no_memory", "not done: no memory")                                               \
+    X(NOT_A_REPLICA, "not_a_replica", "a node answers there, not a replica")
 
 _Static_assert((int)RESULT_OK == JUMUN_OK && (int)RESULT_HELD == JUMUN_HELD, "frozen numbers");
 _Static_assert((int)RESULT_OVERLOADED == JUMUN_OVERLOADED, "frozen numbers");

@@ -159,7 +159,7 @@ static bool volley_send(jumun_queries *q, struct replica *r, int64_t now_ns) {
 }
 
 /* Nobody can be asked: those that have an answer kept get it once the replicas are gone for good;
- * the others wait for a replica, unless all circuits are open. */
+ * the others wait for a replica, unless all circuits are open or they all are nodes. */
 static void pump_without_replicas(jumun_queries *q, int64_t now_ns, struct query_list *over,
                                   int *over_code) {
     bool open = replica_set_all_open(&q->replicas);
@@ -168,7 +168,9 @@ static void pump_without_replicas(jumun_queries *q, int64_t now_ns, struct query
     struct query_list all = q->ready;
     struct query_call *call;
     q->ready = (struct query_list){0};
-    *over_code = open ? JUMUN_CIRCUIT_OPEN : JUMUN_NOT_SENT;
+    *over_code = !open                                   ? JUMUN_NOT_SENT
+                 : replica_set_all_nodes(&q->replicas) ? JUMUN_NOT_A_REPLICA
+                                                       : JUMUN_CIRCUIT_OPEN;
     while ((call = query_list_pop(&all)))
         query_list_append(open || query_call_has_stale(q, call, now_ns) ? over : &q->ready, call);
 }

@@ -203,7 +203,21 @@ static void end_results(struct ending *e) {
     }
 }
 
+/* A message of ours is well formed to a replica. To a node it is not: the next ping will tell. */
+static bool is_perhaps_node(struct ending *e) {
+    if (e->reply->code != RESULT_MALFORMED_MESSAGE) return false;
+    pthread_mutex_lock(&e->q->lock);
+    bool perhaps = e->replica->peer != PEER_REPLICA;
+    if (perhaps && !e->replica->pinging) e->replica->ping_due_ns = 0;
+    pthread_mutex_unlock(&e->q->lock);
+    return perhaps;
+}
+
 static void end_refused_message(struct ending *e) {
+    if (is_perhaps_node(e)) {
+        end_all_again(e, JUMUN_NOT_A_REPLICA);
+        return;
+    }
     if (is_worth_another(e->reply->code)) {
         end_all_again(e, e->reply->code);
         return;

@@ -46,7 +46,7 @@ struct fake_replica {
     uint64_t position[FAKE_SHARDS];    /* the history's lock */
     uint32_t taken;                    /* changes looked at */
     uint32_t delay_ms, lost, garbage, muted;
-    int refusal, lacks;
+    int refusal, lacks, node;
     struct prng prng;
     atomic_uint queries, messages;
     nng_socket rep, pub;
@@ -328,6 +328,19 @@ static nng_msg *answer(struct fake_replica *r, const struct query_request *q) {
     return reply;
 }
 
+/* As a node: one of three is answered without tokens, a longer one is none of its protocol. */
+static nng_msg *answer_of_node(nng_msg *request) {
+    static const uint8_t refused[] = {0x93, 1, 50, 0xa3, 'b', 'a', 'd'};
+    static const uint8_t pong[] = {0x93, 1, 0, 0x91, 0x96, 0, 0, 0, 0, 0, 0xa4, 'p', 'o', 'n', 'g'};
+    bool short_one = *(const uint8_t *)nng_msg_body(request) == 0x93;
+    size_t bytes = short_one ? sizeof pong : sizeof refused;
+    nng_msg *reply;
+    int rc = nng_msg_alloc(&reply, bytes);
+    require(rc == 0);
+    memcpy(nng_msg_body(reply), short_one ? pong : refused, bytes);
+    return reply;
+}
+
 /* -- contexts ---------------------------------------------------------------------------------- */
 
 static void receive(struct context *c) {
@@ -356,7 +369,7 @@ static void look(struct context *c) {
     uint32_t fate = prng_below(&r->prng, 1000);
     bool lost = !wait && (fate < r->lost || delay_ms == UINT32_MAX);
     bool garbage = !lost && fate < r->lost + r->garbage;
-    if (!wait && !lost) c->reply = answer(r, &c->query);
+    if (!wait && !lost) c->reply = r->node ? answer_of_node(c->request) : answer(r, &c->query);
     pthread_mutex_unlock(&r->history->lock);
     if (garbage && c->reply) nng_msg_chop(c->reply, nng_msg_len(c->reply) / 2);
     if (lost) {
@@ -469,6 +482,7 @@ SETTER(fake_replica_delay, delay_ms, uint32_t)
 SETTER(fake_replica_refuse, refusal, int)
 SETTER(fake_replica_lack, lacks, int)
 SETTER(fake_replica_mute, muted, uint32_t)
+SETTER(fake_replica_be_node, node, int)
 
 void fake_replica_fail(struct fake_replica *r, uint32_t lost, uint32_t garbage, uint64_t seed) {
     pthread_mutex_lock(&r->history->lock);

@@ -39,6 +39,9 @@ void fake_replica_fail(struct fake_replica *replica, uint32_t lost, uint32_t gar
 void fake_replica_refuse(struct fake_replica *replica, int code);
 /* Lists say that rows of shard 0 may be missing, 1; or not, 0. */
 void fake_replica_lack(struct fake_replica *replica, int lacks);
+/* Answers as a node does from now on, 1: questions are no messages of its protocol, a ping has a
+ * reply without tokens; or as a replica again, 0. */
+void fake_replica_be_node(struct fake_replica *replica, int node);
 /* Notifications are lost with this chance in a thousand. */
 void fake_replica_mute(struct fake_replica *replica, uint32_t lost);
 uint32_t fake_replica_queries(struct fake_replica *replica);  /* but for pings and maps */

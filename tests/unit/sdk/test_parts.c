@@ -173,6 +173,34 @@ static void test_a_mute_node_is_passed_over(void **state) {
     node_list_fini(&list);
 }
 
+/* One that is a replica is turned to only where there is nothing else. */
+static void test_a_replica_is_no_node(void **state) {
+    const jumun_options options = {.circuit_failures = 3, .circuit_open_ms = 1000};
+    static struct node_list list;
+    struct endpoint *e[2];
+    char failed_at[64];
+    int64_t later_ns = clock_coarse_ns() + 3600 * 1000000000LL;
+    node_list_init(&list, &options, on_change, NULL);
+    assert_int_equal(node_list_add(&list, "tcp://127.0.0.1:1,tcp://127.0.0.2:1", failed_at,
+                                   sizeof failed_at), 0);
+    for (int i = 0; i < 2; i++) {
+        e[i] = atomic_load(&list.nodes[i]);
+        atomic_store(&e[i]->connection.pipes, 1);
+    }
+    assert_ptr_equal(node_list_pick(&list), e[0]);
+    atomic_store(&e[0]->replica, true);
+    assert_ptr_equal(node_list_pick(&list), e[1]);
+    assert_true(node_list_may_have_node(&list));
+    node_list_suspect(&list, e[1], later_ns); /* mute, but the only one that takes commands */
+    node_list_failed(&list, e[1]);
+    assert_ptr_equal(node_list_pick(&list), e[1]);
+    atomic_store(&e[1]->replica, true);
+    assert_false(node_list_may_have_node(&list));
+    assert_non_null(node_list_pick(&list));
+    for (int i = 0; i < 2; i++) atomic_store(&e[i]->connection.pipes, 0);
+    node_list_fini(&list);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_keys_are_unique_and_born_now),
@@ -183,6 +211,7 @@ int main(void) {
         cmocka_unit_test(test_delays_are_spread_below_a_growing_bound),
         cmocka_unit_test(test_the_breaker),
         cmocka_unit_test(test_a_mute_node_is_passed_over),
+        cmocka_unit_test(test_a_replica_is_no_node),
     };
     return cmocka_run_group_tests_name("sdk_parts", tests, NULL, NULL);
 }

@@ -495,6 +495,47 @@ static void test_the_last_good_answer_outlives_the_knowledge(void **state) {
     fake_history_free(h);
 }
 
+/* The address of a node where one of a replica should be: told at once, though there is time; with
+ * a replica beside it, nobody notices; and when a replica takes its place, it is asked. */
+static void test_a_node_is_not_taken_for_a_replica(void **state) {
+    struct fake_history *h = fake_history_new();
+    struct fake_replica *node = fake_replica_start(h, "q19a", false);
+    struct fake_replica *r = fake_replica_start(h, "q19b", false);
+    jumun_query_options o = {.choice = JUMUN_IN_ORDER, PATIENT};
+    jumun_key key = jumun_key_new();
+    jumun_query get = get_of(&key);
+    jumun_answer *a;
+    fake_history_change(h, 0, &key, "s1");
+    fake_replica_be_node(node, 1);
+    jumun_queries *alone = open_queries("inproc://q19a", &o);
+    for (int i = 0; i < 3; i++) {
+        assert_int_equal(jumun_query_run(alone, &get, &a), JUMUN_NOT_A_REPLICA);
+        jumun_answer_free(a);
+    }
+    jumun_query status = {.kind = JUMUN_REPLICA_STATUS};
+    assert_int_equal(jumun_query_run(alone, &status, &a), JUMUN_NOT_A_REPLICA);
+    jumun_answer_free(a);
+    jumun_queries *both = open_queries("inproc://q19a,inproc://q19b", &o);
+    for (int i = 0; i < 20; i++) {
+        a = got(both, &key, 1);
+        assert_string_equal(a->replica, "inproc://q19b");
+        jumun_answer_free(a);
+    }
+    fake_replica_be_node(node, 0);
+    int code = JUMUN_NOT_A_REPLICA;
+    for (int i = 0; i < 60000 && code == JUMUN_NOT_A_REPLICA; i++) {
+        code = jumun_query_run(alone, &get, &a); /* pings go on and tell */
+        jumun_answer_free(a);
+        usleep(1000);
+    }
+    assert_int_equal(code, JUMUN_OK);
+    jumun_queries_close(alone);
+    jumun_queries_close(both);
+    fake_replica_stop(node);
+    fake_replica_stop(r);
+    fake_history_free(h);
+}
+
 static void test_closing_ends_what_is_open(void **state) {
     int closed = JUMUN_CLOSED;
     struct fake_history *h = fake_history_new();
@@ -604,6 +645,7 @@ int main(void) {
         cmocka_unit_test(test_a_replica_that_refuses_is_left_for_another),
         cmocka_unit_test(test_a_replica_that_lacks_something_is_left_for_another),
         cmocka_unit_test(test_the_last_good_answer_outlives_the_knowledge),
+        cmocka_unit_test(test_a_node_is_not_taken_for_a_replica),
         cmocka_unit_test(test_closing_ends_what_is_open),
         cmocka_unit_test(test_nothing_goes_back_in_a_rough_world),
     };
