@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "engine/base/log.h"
+#include "engine/wire/address.h"
 
 static const char replica_doc[] =
     "A query replica of Jumun: follows the logs of all shards and answers every question that the "
@@ -96,11 +97,22 @@ static void text_of(const char *option, const char *text, char *out, size_t out_
     memcpy(out, text, size + 1);
 }
 
+/* Those that it dials: a word that is no address would be tried for ever. */
+static void addresses(const char *option, const char *text, char *out, size_t out_bytes) {
+    struct address_bad bad;
+    text_of(option, text, out, out_bytes);
+    if (!address_list_is_bad(text, &bad)) return;
+    fprintf(stderr, "jumun-replica: --%s: \"%.*s\" %s: an address is tcp://HOST:PORT or "
+            "tls+tcp://HOST:PORT, several are separated by commas\n", option, (int)bad.size, bad.at,
+            bad.fault);
+    exit(REPLICA_EXIT_USAGE);
+}
+
 static error_t option(int key, char *arg, struct argp_state *state) {
     struct replica_config *c = state->input;
     switch (key) {
-    case OPTION_NODES: text_of("nodes", arg, c->nodes, sizeof c->nodes); break;
-    case OPTION_FROM: text_of("from", arg, c->from, sizeof c->from); break;
+    case OPTION_NODES: addresses("nodes", arg, c->nodes, sizeof c->nodes); break;
+    case OPTION_FROM: addresses("from", arg, c->from, sizeof c->from); break;
     case OPTION_DATA: text_of("data", arg, c->data, sizeof c->data); break;
     case OPTION_LISTEN: text_of("listen", arg, c->listen, sizeof c->listen); break;
     case OPTION_NOTIFY:

@@ -60,6 +60,17 @@ start source "$replica" --nodes "$node" --data "$work/source" --listen tcp://127
 source=$address
 key=$("$jumun" --endpoint "$node" -q place --store s1 --currency KRW --line rice:2:9500)
 
+for bad in bogus tcp://127.0.0.1 tcp://127.0.0.1:99999 "$node,"; do
+    for option in --nodes --from; do
+        new "bad$option" "$option" "$bad"
+        ends 2
+        says "bad$option" "an address is tcp://HOST:PORT"
+    done
+done
+says bad--from "--from: \"\" is empty"
+checks=$((checks + 1))
+[ ! -e "$work/bad--nodes" ] || fail "a replica without an address to follow made its directory"
+
 new away --nodes "$node" --from tcp://127.0.0.1:1
 says away "--from: cannot reach tcp://127.0.0.1:1"
 kill -TERM "${pids[-1]}"
