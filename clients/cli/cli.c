@@ -81,8 +81,24 @@ jumun_client *cli_client(struct cli *cli) {
 
 int cli_exit_of(int code) {
     if (code == JUMUN_OK || code == JUMUN_HELD) return CLI_DONE;
+    if (code == JUMUN_READ_ONLY || code == JUMUN_NOT_A_REPLICA) return CLI_USAGE;
     if (code < 1000) return CLI_REFUSED;
     return code == JUMUN_BAD_ARGUMENT ? CLI_USAGE : CLI_NO_ANSWER;
+}
+
+#define WHICH_OPTION                                                                               \
+    "nodes are named with --endpoint (port 7400 by default) and take commands, replicas with "     \
+    "--replica (port 7500) and answer questions"
+
+const char *cli_wrong_server_text(enum cli_server there) {
+    return there == CLI_NODE ? "a node answers there, not a replica; " WHICH_OPTION
+                             : "a replica answers there, not a node; " WHICH_OPTION;
+}
+
+int cli_wrong_server(const struct cli *cli, enum cli_server there, const char *address) {
+    cli_error(cli, "%s %.300s: %s", there == CLI_NODE ? "--replica" : "--endpoint", address,
+              cli_wrong_server_text(there));
+    return CLI_USAGE;
 }
 
 int cli_print_json(json_t *json) {
@@ -118,6 +134,7 @@ static json_t *cli_result_json(const jumun_result *r, const jumun_key *order) {
  * takes its key too. */
 static int cli_failed(struct cli *cli, const jumun_result *r, const jumun_key *order) {
     int status = cli_exit_of(r->code);
+    if (r->code == JUMUN_READ_ONLY) return cli_wrong_server(cli, CLI_REPLICA, cli->endpoint);
     char detail[128] = "", id[JUMUN_KEY_TEXT_BYTES], key[JUMUN_KEY_TEXT_BYTES], span[TEXT_BYTES];
     /* The engine's detail often is the sentence itself. */
     if (r->detail[0] && strcmp(r->detail, jumun_result_text(r->code)) != 0) {
@@ -129,11 +146,6 @@ static int cli_failed(struct cli *cli, const jumun_result *r, const jumun_key *o
               jumun_result_name(r->code), jumun_result_text(r->code), detail);
     if (r->code == JUMUN_VERSION_CONFLICT) {
         fprintf(stderr, "The order's version is %u.\n", r->version);
-    }
-    if (r->code == JUMUN_READ_ONLY) {
-        fprintf(stderr, "%s is a replica: give --endpoint the address of a node (its port is 7400 "
-                        "by default), or ask the replica with --replica %s and orders, stats, lag, "
-                        "watch or import.\n", cli->endpoint, cli->endpoint);
     }
     if (r->retry_after_ms) {
         fprintf(stderr, "Retry in %s.\n", text_span(span, r->retry_after_ms));

@@ -16,7 +16,7 @@
 enum cli_exit {
     CLI_DONE = 0,
     CLI_REFUSED = 1,           /* the engine refused */
-    CLI_USAGE = 2,
+    CLI_USAGE = 2,             /* also: the address is that of another kind of server */
     CLI_NO_ANSWER = 3,         /* no connection, or the outcome is unknown */
     CLI_BAD_FILE = 4           /* an input file cannot be read or understood */
 };
@@ -84,6 +84,12 @@ int cli_unknown(struct cli *cli, const char *word);
 /* An exit status for a result code. */
 int cli_exit_of(int code);
 
+/* Says that what answers at `address` is not what the option it was given with is for, and which
+ * option is. Returns the exit status. */
+enum cli_server { CLI_NODE, CLI_REPLICA };
+const char *cli_wrong_server_text(enum cli_server there); /* without option and address */
+int cli_wrong_server(const struct cli *cli, enum cli_server there, const char *address);
+
 /* What a read gave; the value points into `bytes`. */
 struct cli_answer {
     jumun_result result;
@@ -145,6 +151,7 @@ int cli_orders(struct cli *cli);
 int cli_stats(struct cli *cli);
 int cli_lag(struct cli *cli);
 int cli_replica_rebuild(struct cli *cli);
+int cli_replica_status(struct cli *cli);
 int cli_replica_views(struct cli *cli);
 int cli_watch(struct cli *cli);
 int cli_import(struct cli *cli);

@@ -129,9 +129,9 @@ bool cluster_ask(struct cli *cli, const char *address, const struct cluster_call
     bool replica = is_of_replica(a->bytes, bytes);
     cluster_answer_free(a);
     a->code = UINT32_MAX;
+    a->replica = replica;
     snprintf(a->sentence, sizeof a->sentence, "%s",
-             replica ? "this is a replica: give the address of a node"
-                     : "the answer is not understood");
+             replica ? cli_wrong_server_text(CLI_REPLICA) : "the answer is not understood");
     return false;
 }
 
@@ -194,7 +194,7 @@ int cluster_send(struct cli *cli, const struct cluster_call *call, struct cluste
     } else {
         cli_error(cli, "refused [%u %s]: %s", a->code, result_code_name(a->code), a->sentence);
     }
-    int status = may_pass(a) ? CLI_NO_ANSWER : CLI_REFUSED;
+    int status = a->replica ? CLI_USAGE : may_pass(a) ? CLI_NO_ANSWER : CLI_REFUSED;
     cluster_answer_free(a);
     return status;
 }
@@ -267,6 +267,7 @@ bool cluster_status_of(struct cli *cli, const char *address, struct cluster_stat
         s->map = &s->unpacked.data;
         return true;
     }
+    s->replica = s->answer.replica;
     snprintf(s->error, sizeof s->error, "%s", s->answer.sentence);
     cluster_status_free(s);
     return false;

@@ -58,7 +58,7 @@ int cluster_look_at(struct cli *cli, const char *address, struct cluster_waiting
     memcpy(w->client, address, strlen(address) + 1);
     if (!cluster_status_of(cli, address, &status)) {
         cli_error(cli, "%s: %s", address, status.error);
-        return CLI_NO_ANSWER;
+        return status.replica ? CLI_USAGE : CLI_NO_ANSWER;
     }
     value_text(status.map, "state", state, sizeof state);
     w->waits = strcmp(state, "waiting") == 0;
@@ -78,10 +78,10 @@ int cluster_look_at(struct cli *cli, const char *address, struct cluster_waiting
 static int ask_waiting(struct cli *cli, const char *address, const struct cluster_call *call,
                        uint32_t timeout_ms, struct cluster_answer *a) {
     if (cluster_ask(cli, address, call, timeout_ms, a) && a->code == 0) return CLI_DONE;
-    bool refused = a->code != UINT32_MAX;
+    int status = a->code != UINT32_MAX ? CLI_REFUSED : a->replica ? CLI_USAGE : CLI_NO_ANSWER;
     cli_error(cli, "%s: %s", address, a->sentence);
     cluster_answer_free(a);
-    return refused ? CLI_REFUSED : CLI_NO_ANSWER;
+    return status;
 }
 
 int cluster_adopt(struct cli *cli, const char *address, uint32_t node) {

@@ -115,6 +115,11 @@ static const struct args_option lag_options[] = {
 static const struct args_option one_replica_options[] = {
     {"replica", 'R', "URL", "replica, one (JUMUN_REPLICA; default tcp://127.0.0.1:7500)", NULL},
     {NULL}};
+static const struct args_option replica_status_options[] = {
+    REPLICA_OPTION,
+    {"interval", 'i', "TIME", "measure rates over this long (default 1s, 0 = since the start)",
+     NULL},
+    {NULL}};
 static const struct args_option rebuild_options[] = {
     {"replica", 'R', "URL", "replica, one (JUMUN_REPLICA; default tcp://127.0.0.1:7500)", NULL},
     {"no-wait", 0, NULL, "begin it, and do not wait for its end", NULL},
@@ -311,7 +316,8 @@ const struct cli_command cli_commands[] = {
      "jumun orders --customer c7 --limit 10 --cursor $CURSOR\njumun orders --state paid --from 1h",
      orders_options, 0, 0, false, cli_orders},
     {"stats", "", "count orders and money, from a replica",
-     "Orders that came into each state in each minute or day, and their money.",
+     "Orders that came into each state in each minute or day, and their money. Into placed each\n"
+     "order comes once, also one with nothing to pay, which is paid from the beginning.",
      "jumun stats --last 15m\njumun stats --by day --store s1 --state completed",
      stats_options, 0, 0, false, cli_stats},
     {"lag", "", "show how far replicas are behind",
@@ -319,13 +325,21 @@ const struct cli_command cli_commands[] = {
      "status is 3 or 1.",
      "jumun lag --replica tcp://a:7500,tcp://b:7500\njumun lag --max-age 1s || alert",
      lag_options, 0, 0, false, cli_lag},
+    {"replica status", "", "show how replicas are",
+     "Of each: the nodes that it follows and where it has got to with every shard, its views,\n"
+     "load, latency, memory, disk, watchers, imports. One that does not answer, or has reached no\n"
+     "node yet, is told on stderr: then the status is 3 or 1. With --json all that it says, once.",
+     "jumun replica status\njumun replica status --replica tcp://a:7500,tcp://b:7500\n"
+     "jumun replica status --json | jq '.[].status.follower.failures'",
+     replica_status_options, 0, 0, false, cli_replica_status},
     {"replica views", "", "show the views of a replica, and how a rebuild goes",
-     "Rows on disk of each; the generation grows when a view was built anew.",
+     "Rows and bytes on disk of each; the generation grows when a view was built anew.",
      "jumun replica views --replica tcp://a:7500", one_replica_options, 0, 0, false,
      cli_replica_views},
     {"replica rebuild", "VIEW", "build a view of a replica anew, while the old one answers",
-     "VIEW: by_ref, by_customer, board, by_state or changes. It is made from the replica's orders\n"
-     "beside the one that answers, and takes its place at once when it is done.",
+     "VIEW: by_ref, by_customer, board, by_state or changes. It is made from the orders that the\n"
+     "replica has itself (no node is needed) beside the one that answers, and takes its place at\n"
+     "once when it is done. One that is being rebuilt already is not begun again.",
      "jumun replica rebuild board --replica tcp://a:7500\n"
      "jumun replica rebuild board --no-wait && jumun replica views",
      rebuild_options, 1, 1, false, cli_replica_rebuild},

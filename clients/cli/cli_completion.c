@@ -60,7 +60,7 @@ static void completion_bash(FILE *out) {
           "    if [[ -z $words ]]; then case $command in\n        '') words='", out);
     completion_first_words(out);
     fputs("'; words+=$global;;\n        store) words='pause resume get';;\n"
-          "        replica) words='views rebuild';;\n"
+          "        replica) words='status views rebuild';;\n"
           "        key) words='new parse';;\n        completion) words='bash zsh fish';;\n"
           "        help|encode) words='", out);
     completion_first_words(out);
@@ -133,6 +133,7 @@ static void completion_fish(FILE *out) {
         if (c->writes) completion_fish_options(condition, cli_write_options, out);
     }
     fputs("complete -c jumun -n __fish_use_subcommand -a store -d 'pause, resume or show a store'\n"
+          "complete -c jumun -n __fish_use_subcommand -a replica -d 'look after replicas'\n"
           "complete -c jumun -n __fish_use_subcommand -a key -d 'make or read keys'\n"
           "complete -c jumun -n '__fish_seen_subcommand_from completion' -a 'bash zsh fish'\n",
           out);

@@ -85,6 +85,8 @@ static int import_begin(struct import *im) {
         }
         if (at[size] == '\0') break;
     }
+    if (cli_is_node(im->cli, im->state.replica))
+        return cli_wrong_server(im->cli, CLI_NODE, im->state.replica);
     cli_error(im->cli, "%s: no snapshot: %s", im->state.replica, error);
     return status;
 }

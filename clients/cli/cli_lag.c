@@ -47,23 +47,16 @@ static void lag_shard(struct lag *l, const char *replica, const msgpack_object *
 
 /* A replica that is away is a line of its own, and a sentence on stderr. */
 static int lag_no_answer(struct lag *l, const char *replica, int code) {
-    char span[TEXT_BYTES];
-    const char *name = jumun_result_name(code);
-    if (code == JUMUN_NOT_SENT) {
-        cli_error(l->cli, "%s: no replica answers there within %s [%d %s]", replica,
-                  text_span(span, l->cli->timeout_ms), code, name);
-    } else {
-        cli_error(l->cli, "%s: %s [%d %s]", replica, jumun_result_text(code), code, name);
-    }
+    int status = cli_look_failed(l->cli, replica, code);
     if (l->list) {
         json_array_append_new(l->list, json_pack("{s:s, s:i, s:s}", "replica", replica, "code",
-                                                 code, "name", name));
-        return cli_exit_of(code);
+                                                 code, "name", jumun_result_name(code)));
+        return status;
     }
     table_cell(l->table, NULL, "%s", replica);
     for (int i = 0; i < 4; i++) table_cell(l->table, NULL, "-");
-    table_cell(l->table, "31", "no answer");
-    return cli_exit_of(code);
+    table_cell(l->table, "31", code == JUMUN_NOT_A_REPLICA ? "a node" : "no answer");
+    return status;
 }
 
 /* It answers, but knows no shard: a line of its own as well. */
@@ -82,27 +75,16 @@ static int lag_not_ready(struct lag *l, const char *replica) {
 }
 
 static int lag_replica(struct lag *l, const char *replica) {
-    jumun_query query = {.kind = JUMUN_REPLICA_STATUS};
-    jumun_answer *a;
-    msgpack_unpacked unpacked;
-    size_t offset = 0;
+    struct cli_look look;
     jumun_queries *q = cli_queries(l->cli, replica);
     if (!q) return CLI_USAGE;
-    int code = jumun_query_run(q, &query, &a), status = CLI_DONE;
-    msgpack_unpacked_init(&unpacked);
-    if (code != JUMUN_OK) {
-        status = lag_no_answer(l, replica, code);
-    } else if (msgpack_unpack_next(&unpacked, a->value, a->value_bytes, &offset) ==
-               MSGPACK_UNPACK_SUCCESS) {
-        const msgpack_object *shards = value_at(&unpacked.data, "shards");
-        for (uint32_t i = 0; i < value_count(shards); i++)
-            lag_shard(l, replica, value_item(shards, i));
-        if (value_count(shards) == 0) status = lag_not_ready(l, replica);
-    } else {
-        status = cli_query_failed(l->cli, JUMUN_BAD_REPLY, a);
-    }
-    msgpack_unpacked_destroy(&unpacked);
-    jumun_answer_free(a);
+    int code = cli_look(q, &look), status = CLI_DONE;
+    const msgpack_object *shards = value_at(look.map, "shards");
+    for (uint32_t i = 0; i < value_count(shards); i++)
+        lag_shard(l, replica, value_item(shards, i));
+    if (code != JUMUN_OK) status = lag_no_answer(l, replica, code);
+    else if (value_count(shards) == 0) status = lag_not_ready(l, replica);
+    cli_look_end(&look);
     jumun_queries_close(q);
     return status;
 }

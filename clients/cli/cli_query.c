@@ -7,7 +7,10 @@
 
 #include "clients/cli/text.h"
 
-enum { QUERY_OLD_MS = 2000 }; /* older answers are remarked on */
+enum {
+    QUERY_OLD_MS = 2000,       /* older answers are remarked on */
+    QUERY_NODE_MS = 1000       /* how long it is asked whether something is a node */
+};
 
 const char *cli_replicas(const struct cli *cli) {
     const char *given = args_value(&cli->args, "replica");
@@ -75,10 +78,20 @@ bool cli_fields(struct cli *cli, const char *fields[CLI_FIELDS_MAX], uint32_t *c
     return false;
 }
 
+/* A sentence for an answer that did not come. */
+static void no_answer_text(const struct cli *cli, const char *replicas, char *text, size_t bytes) {
+    char span[TEXT_BYTES];
+    snprintf(text, bytes, "no replica answers at %.300s within %s", replicas,
+             text_span(span, cli->timeout_ms));
+}
+
 int cli_query_failed(struct cli *cli, int code, const jumun_answer *answer) {
-    char clean[sizeof answer->detail];
+    char clean[sizeof answer->detail], away[400];
     const char *text = jumun_result_text(code);
-    if (code == JUMUN_NOT_SENT) text = "no replica could be asked within the timeout";
+    if (code == JUMUN_NOT_SENT) {
+        no_answer_text(cli, cli_replicas(cli), away, sizeof away);
+        text = away;
+    }
     if (answer && answer->detail[0]) /* the replica's own sentence says more */
         text = text_printable(clean, sizeof clean, answer->detail, strlen(answer->detail));
     int status = cli_exit_of(code);
@@ -87,9 +100,57 @@ int cli_query_failed(struct cli *cli, int code, const jumun_answer *answer) {
         cli_print_json(json_pack("{s:i, s:s, s:s}", "code", code, "name", jumun_result_name(code),
                                  "text", text));
     }
+    if (code == JUMUN_NOT_A_REPLICA) return cli_wrong_server(cli, CLI_NODE, cli_replicas(cli));
     cli_error(cli, "%s [%d %s]: %s", status == CLI_REFUSED ? "refused" : "failed", code,
               jumun_result_name(code), text);
     return status;
+}
+
+bool cli_is_node(const struct cli *cli, const char *replica) {
+    const jumun_query_options options = {.no_stale = true,
+                                         .timeout_ms = cli->timeout_ms < QUERY_NODE_MS
+                                                           ? cli->timeout_ms
+                                                           : QUERY_NODE_MS};
+    const jumun_query ping = {.kind = JUMUN_REPLICA_PING};
+    char error[256];
+    jumun_answer *a;
+    jumun_queries *q = jumun_queries_open(replica, &options, error, sizeof error);
+    if (!q) return false;
+    bool node = jumun_query_run(q, &ping, &a) == JUMUN_NOT_A_REPLICA;
+    jumun_answer_free(a);
+    jumun_queries_close(q);
+    return node;
+}
+
+int cli_look(jumun_queries *q, struct cli_look *look) {
+    const jumun_query query = {.kind = JUMUN_REPLICA_STATUS};
+    size_t offset = 0;
+    int code = jumun_query_run(q, &query, &look->answer);
+    msgpack_unpacked_init(&look->unpacked);
+    look->map = NULL;
+    if (code != JUMUN_OK) return code;
+    if (msgpack_unpack_next(&look->unpacked, look->answer->value, look->answer->value_bytes,
+                            &offset) != MSGPACK_UNPACK_SUCCESS)
+        return JUMUN_BAD_REPLY;
+    look->map = &look->unpacked.data;
+    return JUMUN_OK;
+}
+
+void cli_look_end(struct cli_look *look) {
+    msgpack_unpacked_destroy(&look->unpacked);
+    jumun_answer_free(look->answer);
+}
+
+int cli_look_failed(const struct cli *cli, const char *replica, int code) {
+    char span[TEXT_BYTES];
+    if (code == JUMUN_NOT_A_REPLICA) return cli_wrong_server(cli, CLI_NODE, replica);
+    if (code == JUMUN_NOT_SENT)
+        cli_error(cli, "%s: no replica answers there within %s [%d %s]", replica,
+                  text_span(span, cli->timeout_ms), code, jumun_result_name(code));
+    else
+        cli_error(cli, "%s: %s [%d %s]", replica, jumun_result_text(code), code,
+                  jumun_result_name(code));
+    return cli_exit_of(code);
 }
 
 void cli_query_caveats(const struct cli *cli, const jumun_demand *demand, const jumun_answer *a) {

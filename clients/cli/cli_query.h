@@ -30,6 +30,22 @@ bool cli_fields(struct cli *cli, const char *fields[CLI_FIELDS_MAX], uint32_t *c
 
 /* Says on stderr why there is no answer; returns the exit status. */
 int cli_query_failed(struct cli *cli, int code, const jumun_answer *answer);
+
+/* Whether a node answers at the address of a replica. Waits a second at most. */
+bool cli_is_node(const struct cli *cli, const char *replica);
+
+/* A replica's own word on how it is. */
+struct cli_look {
+    jumun_answer *answer;          /* may be NULL */
+    msgpack_unpacked unpacked;
+    const msgpack_object *map;     /* docs/replicas.md, Status; NULL = there is none */
+};
+/* JUMUN_OK, or why there is none; in either case end it. */
+int cli_look(jumun_queries *q, struct cli_look *look);
+void cli_look_end(struct cli_look *look);
+/* Says on stderr why one of several replicas gave no answer (not as JSON: the caller has a document
+ * of its own); returns the exit status. */
+int cli_look_failed(const struct cli *cli, const char *replica, int code);
 /* Says on stderr what the answer lacks, and that it is old, unless `demand` has asked for such an
  * age. */
 void cli_query_caveats(const struct cli *cli, const jumun_demand *demand,

@@ -101,6 +101,16 @@ static bool watch_since(struct watching *w, jumun_watch_options *o) {
     return true;
 }
 
+/* The reason why there can be no watch; CLI_DONE: none is seen. */
+static int watch_can_be(struct watching *w, jumun_queries *q) {
+    const jumun_query query = {.kind = JUMUN_CHANGES, .subject = cli_word(w->cli, 0)};
+    jumun_answer *a;
+    int code = jumun_query_run(q, &query, &a);
+    int status = code == JUMUN_OK ? CLI_DONE : cli_query_failed(w->cli, code, a);
+    jumun_answer_free(a);
+    return status;
+}
+
 static int watch_run(struct watching *w, jumun_queries *q, const jumun_watch_options *o) {
     char error[256] = "";
     struct sigaction action = {.sa_handler = watch_on_signal};
@@ -109,10 +119,12 @@ static int watch_run(struct watching *w, jumun_queries *q, const jumun_watch_opt
     jumun_watch *watch = jumun_watch_open(q, cli_word(w->cli, 0), o, watch_change, w, error,
                                           sizeof error);
     if (!watch) return cli_usage(w->cli, "%s", error);
-    bool began = jumun_watch_await(watch, w->cli->timeout_ms);
-    if (!began) {
+    int status = watch_can_be(w, q);
+    if (status == CLI_DONE && !jumun_watch_await(watch, w->cli->timeout_ms))
+        status = cli_query_failed(w->cli, JUMUN_NOT_SENT, NULL);
+    if (status != CLI_DONE) {
         jumun_watch_close(watch);
-        return cli_query_failed(w->cli, JUMUN_NOT_SENT, NULL);
+        return status;
     }
     if (!w->cli->quiet && !w->cli->json)
         fprintf(stderr, "watching %s (Ctrl-C ends)\n", cli_word(w->cli, 0));

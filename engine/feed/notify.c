@@ -63,6 +63,8 @@ bool notifier_is_heard(const struct notifier *n) {
     return atomic_load_explicit(&n->heard, memory_order_relaxed) > 0;
 }
 
+uint32_t notifier_subscribers(const struct notifier *n) { return atomic_load(&n->heard); }
+
 uint64_t notifier_sent(const struct notifier *n) { return atomic_load(&n->sent); }
 
 size_t notice_encode(const char *prefix, struct bytes id, const struct notice *notice,

@@ -31,6 +31,7 @@ const char *notifier_endpoint(const struct notifier *notifier);
 
 /* Whether anybody listens; else notifier_send() is a waste. Any thread. */
 bool notifier_is_heard(const struct notifier *notifier);
+uint32_t notifier_subscribers(const struct notifier *notifier); /* connected now */
 
 /* One message for each topic: the order's (unless its key is zero), the store's, the customer's.
  * One thread at a time. */

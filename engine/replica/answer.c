@@ -190,17 +190,18 @@ static void answer_multi_get(struct answering *a, const struct query *q) {
 }
 
 static void answer_rebuild(struct answering *a, const struct query *q) {
-    uint64_t generation;
+    struct answer_build build;
     const char *why;
-    if (!a->source->rebuild(a->source->arg, q->subject, &generation, &why)) {
+    if (!a->source->rebuild(a->source->arg, q->subject, &build, &why)) {
         answering_refuse_as(a, RESULT_MALFORMED_COMMAND, 0, 0, 0, why);
         return;
     }
     answering_head(a, 0, 0, 0, false);
-    msgpack_write_map(&a->w, 2);
+    msgpack_write_map(&a->w, 3);
     msgpack_write_text(&a->w, "view");
     msgpack_write_str(&a->w, q->subject.data, q->subject.size);
-    msgpack_pair_uint(&a->w, "generation", generation);
+    msgpack_pair_uint(&a->w, "generation", build.generation);
+    msgpack_pair_bool(&a->w, "under_way", build.under_way);
 }
 
 static void refuse_fault(struct answering *a, const struct query *q) {
@@ -217,10 +218,6 @@ static void answer_one(struct answering *a, const struct query *q) {
         refuse_fault(a, q);
         return;
     }
-    if (q->kind == QUERY_REBUILD) {
-        answer_rebuild(a, q);
-        return;
-    }
     if (!a->ready && (q->kind < NODE_COMMAND_PING || q->kind > NODE_COMMAND_STATUS)) {
         answering_refuse_as(a, RESULT_NOT_READY, 0, 0, ANSWER_NOT_READY_MS, answer_not_ready);
         return;
@@ -235,6 +232,7 @@ static void answer_one(struct answering *a, const struct query *q) {
     case QUERY_COUNTERS: answer_counters(a, q); break;
     case QUERY_WATCH: answer_watch(a, q); break;
     case QUERY_EXPORT: answer_export(a, q); break;
+    case QUERY_REBUILD: answer_rebuild(a, q); break;
     case NODE_COMMAND_PING:
         answering_head(a, 0, 0, 0, false);
         msgpack_write_text(&a->w, "pong");

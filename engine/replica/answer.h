@@ -9,6 +9,12 @@
 
 enum { ANSWER_AGE_UNKNOWN = 0x7fffffff };
 
+/* What a REBUILD begins. */
+struct answer_build {
+    uint64_t generation;       /* that answers until it is done */
+    bool under_way;            /* it was already, and goes on; this one begins nothing */
+};
+
 /* What the views can be asked about beside their rows. */
 struct answer_source {
     struct view_store *store;
@@ -22,9 +28,8 @@ struct answer_source {
     bool (*is_partial)(void *arg, uint32_t shard);
     /* Whether a node told of the shard: one without rows is missing then. `shard` < SHARDS_MAX. */
     bool (*is_existing)(void *arg, uint32_t shard);
-    /* REBUILD: begins it. False with a sentence: there is no such index. *generation: the one that
-     * answers until it is done. */
-    bool (*rebuild)(void *arg, struct bytes view, uint64_t *generation, const char **why);
+    /* REBUILD: begins it. False with a sentence: there is no such index. */
+    bool (*rebuild)(void *arg, struct bytes view, struct answer_build *build, const char **why);
     /* The file of a snapshot, for EXPORT; it stays until it is released. NULL = there are none. */
     bool (*snapshot_hold)(void *arg, uint64_t id, char *path, size_t path_bytes);
     void (*snapshot_release)(void *arg, uint64_t id);

@@ -130,8 +130,9 @@ enum view_lack applier_lacks(const struct applier *applier, uint32_t shard);
  * thread, but it may have to wait for a transaction. */
 void applier_rebuild(struct applier *applier, enum view_number view);
 /* How that goes: `generation` grows when a view has been built and answers, 0 = none does yet.
- * applier_write()'s thread. */
-struct applier_build { bool building; uint64_t orders_done, generation; };
+ * orders_built: that there were in the transaction that switched to it, 0 = none did since the
+ * start. applier_write()'s thread. */
+struct applier_build { bool building; uint64_t orders_done, orders_built, generation; };
 void applier_builds(struct applier *applier, struct applier_build builds[VIEWS_COUNT]);
 
 void applier_stats(struct applier *applier, struct applier_stats *stats);

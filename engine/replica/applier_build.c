@@ -43,6 +43,10 @@ static int build_slice(struct applier *a, enum view_number v) {
     }
     mdb_cursor_close(cursor);
     if (rc != MDB_NOTFOUND) return rc;
+    /* Not those that were looked at: what came meanwhile was put by the flush. */
+    MDB_stat stat;
+    if (mdb_stat(a->disk.txn, a->store->orders, &stat) == 0)
+        a->disk.built_orders[v] = stat.ms_entries;
     *scan = (struct applier_scan){.wanted = false};
     return view_green_switch(a->store, a->disk.txn, v);
 }
@@ -66,6 +70,7 @@ void applier_builds(struct applier *a, struct applier_build builds[VIEWS_COUNT])
         const struct applier_scan *scan = &a->disk.scans[v];
         builds[v] = (struct applier_build){.building = scan->wanted || scan->running,
                                            .orders_done = scan->orders,
+                                           .orders_built = a->disk.built_orders[v],
                                            .generation = a->store->tables[v].generation};
     }
     pthread_mutex_unlock(&a->disk_lock);

@@ -36,6 +36,7 @@ struct applier_disk {
     struct sums rolled;
     uint8_t *row;              /* room for the largest order with its head */
     struct applier_scan scans[VIEWS_COUNT];
+    uint64_t built_orders[VIEWS_COUNT]; /* there were when an index was last switched to */
     struct applier_disk_stats stats;
 };
 

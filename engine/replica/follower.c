@@ -30,6 +30,9 @@ struct source {
     bool told[SHARDS_MAX];         /* shards that it has */
     int64_t hello_ms;              /* when it is asked next, monotonic */
     bool complained;
+    bool reached;                  /* as follower_source tells */
+    uint64_t failures;
+    char why[512];
 };
 
 enum lane_state { LANE_NONE, LANE_RESTING, LANE_SENDING, LANE_RECEIVING, LANE_FULL, LANE_STANDING };
@@ -41,7 +44,8 @@ struct lane {
     bool restarted;                /* while a pull was on its way: its answer is thrown away */
     bool standing;                 /* no further pull until it is restarted */
     uint32_t source;
-    uint64_t next;
+    uint64_t next, failures;
+    bool fed;                      /* its source answered, and has not failed since */
     size_t held_bytes;             /* handed on, not consumed */
     int64_t not_before_ms;         /* monotonic */
     nng_ctx ctx;                   /* id 0 = none */
@@ -77,6 +81,8 @@ static void lane_unbind(struct lane *l) {
 static void lane_fail(struct lane *l) {
     struct follower *f = l->follower;
     f->stats.failures++;
+    l->failures++;
+    l->fed = false;
     lane_unbind(l);
     for (uint32_t i = 1; i <= f->sources_count; i++) {
         uint32_t candidate = (l->source + i) % f->sources_count;
@@ -172,6 +178,7 @@ static void lane_take(struct lane *l, const struct feed_reply *p) {
     bool damaged = !b, good = b && !l->restarted && b->first == l->next && !f->stop;
     if (good) {
         l->next = b->next;
+        l->fed = true;
         l->held_bytes += b->bytes;
         f->stats.batches++;
         f->stats.bytes += b->bytes;
@@ -256,6 +263,18 @@ static void source_complain(struct source *s, const char *error) {
     s->complained = true;
 }
 
+/* Takes the lock. It said what it has and is one of ours (why NULL), or not. */
+static void source_note(struct follower *f, struct source *s, const char *why) {
+    pthread_mutex_lock(&f->lock);
+    s->reached = !why;
+    snprintf(s->why, sizeof s->why, "%s", why ? why : "");
+    if (why) {
+        s->failures++;
+        f->stats.failures++;
+    }
+    pthread_mutex_unlock(&f->lock);
+}
+
 static bool source_open(struct source *s) {
     nng_socket socket;
     if (nng_req0_open(&socket) != 0) return false;
@@ -338,14 +357,17 @@ static void source_hello(struct follower *f, uint32_t number) {
     if (rc == 0) rc = feed_hello(feed, FOLLOWER_ASK_MS, &hello, &reply, error, sizeof error);
     s->hello_ms = clock_mono_ms() + (rc == 0 ? FOLLOWER_HELLO_MS : FOLLOWER_RETRY_MS);
     if (rc != 0) {
+        source_note(f, s, error);
         source_complain(s, error);
         return;
     }
     if (source_is_ours(f, &hello)) {
+        source_note(f, s, NULL);
         source_take(f, number, &hello, feed);
     } else {
         snprintf(error, sizeof error, "%s is of cluster %s, this replica follows %s", s->node,
                  hello.cluster_id, f->options.cluster_id);
+        source_note(f, s, error);
         source_complain(s, error);
         s->hello_ms = clock_mono_ms() + FOLLOWER_HELLO_MS;
     }
@@ -483,6 +505,29 @@ void follower_stats(struct follower *f, struct follower_stats *stats) {
         if (stats->source[0] == 0 && (l->state == LANE_RECEIVING || l->state == LANE_FULL))
             snprintf(stats->source, sizeof stats->source, "%s", f->sources[l->source].feed);
     }
+    pthread_mutex_unlock(&f->lock);
+}
+
+bool follower_source(struct follower *f, uint32_t number, struct follower_source *source) {
+    *source = (struct follower_source){.failures = 0};
+    if (number >= f->sources_count) return false;
+    pthread_mutex_lock(&f->lock);
+    const struct source *s = &f->sources[number];
+    memcpy(source->node, s->node, sizeof source->node);
+    memcpy(source->feed, s->feed, sizeof source->feed);
+    memcpy(source->why, s->why, sizeof source->why);
+    source->reached = s->reached;
+    source->failures = s->failures;
+    pthread_mutex_unlock(&f->lock);
+    return true;
+}
+
+void follower_lane(struct follower *f, uint32_t shard, struct follower_lane *lane) {
+    *lane = (struct follower_lane){.failures = 0};
+    pthread_mutex_lock(&f->lock);
+    const struct lane *l = f->lanes[shard];
+    if (l) lane->failures = l->failures;
+    if (l && l->fed) memcpy(lane->node, f->sources[l->source].node, sizeof lane->node);
     pthread_mutex_unlock(&f->lock);
 }
 

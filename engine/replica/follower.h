@@ -62,8 +62,24 @@ struct follower_options {
 
 struct follower_stats {
     uint32_t lanes, lanes_standing; /* standing: an import is required, or damaged */
-    uint64_t batches, bytes, failures, heartbeats;
+    uint64_t batches, bytes, heartbeats;
+    uint64_t failures;         /* pulls that failed, and times that a node did not answer */
     char source[256];          /* the feed that the first lane follows; "" = none now */
+};
+
+/* How it goes with one of the nodes that it was given. */
+struct follower_source {
+    char node[ENDPOINT_BYTES_MAX]; /* as it was given */
+    char feed[ENDPOINT_BYTES_MAX]; /* "" = it has never said */
+    bool reached;              /* it answered when it was asked last, and is of our cluster */
+    uint64_t failures;         /* times that it did not */
+    char why[512];             /* a sentence, when it is not reached; "" = not asked yet */
+};
+
+/* Where a shard comes from. */
+struct follower_lane {
+    char node[ENDPOINT_BYTES_MAX]; /* whose feed it follows, as it was given; "" = nobody's now */
+    uint64_t failures;         /* pulls that failed */
 };
 
 /* Begins to follow. NULL with a sentence in error. */
@@ -84,6 +100,10 @@ void follower_feed(struct follower *follower, uint32_t shard, uint32_t attempt, 
                    size_t feed_bytes);
 
 void follower_stats(struct follower *follower, struct follower_stats *stats);
+/* False: there are no more; `number` counts from 0. */
+bool follower_source(struct follower *follower, uint32_t number, struct follower_source *source);
+/* All "" and 0 for a shard that nobody told of. */
+void follower_lane(struct follower *follower, uint32_t shard, struct follower_lane *lane);
 
 /* Ends all lanes; no callback comes afterwards. Batches that were handed on stay the taker's, to be
  * freed with free(). */

@@ -410,6 +410,7 @@ void query_server_stats(const struct query_server *server, struct query_server_s
     stats->bytes_in = r.bytes_in;
     stats->bytes_out = r.bytes_out;
     stats->in_flight = r.in_flight;
+    stats->watchers = atomic_load(&s->watchers);
     stats->waited = atomic_load(&s->waited);
     stats->not_reached = atomic_load(&s->not_reached);
 }

@@ -30,6 +30,7 @@ struct query_server_options {
 struct query_server_stats {
     uint64_t messages, queries, refused, replies_dropped, bytes_in, bytes_out;
     uint64_t in_flight, parked;    /* now */
+    uint64_t watchers;             /* of those parked: that wait for a change of what they watch */
     uint64_t waited;               /* messages that were parked so far */
     uint64_t not_reached;          /* ... and whose deadline passed first */
 };

@@ -103,6 +103,12 @@ static void record_lag(struct replica *r, const struct applied *applied) {
     }
 }
 
+static void note_stats(struct replica *r) {
+    pthread_mutex_lock(&r->lock);
+    applier_stats(r->applier, &r->applier_stats);
+    pthread_mutex_unlock(&r->lock);
+}
+
 static void publish(struct replica *r, const struct applied *applied) {
     const struct view_position *positions;
     uint32_t count = applier_positions(r->applier, &positions);
@@ -119,9 +125,7 @@ static void publish(struct replica *r, const struct applied *applied) {
         atomic_store(&s->followed, true);
         if (a->up_to_date) atomic_store(&s->fresh_ms, a->received_ms);
     }
-    pthread_mutex_lock(&r->lock);
-    applier_stats(r->applier, &r->applier_stats);
-    pthread_mutex_unlock(&r->lock);
+    note_stats(r);
     query_server_committed(r->queries);
 }
 
@@ -271,7 +275,7 @@ void *replica_apply_main(void *arg) {
         struct follower_batch *batches = take_batches(r, APPLY_LOOK_MS);
         if (batches && only_heartbeats(r, batches)) take_heartbeats(r, batches);
         else if (batches) apply(r, batches);
-        replica_hand_over(r);
+        if (replica_hand_over(r)) note_stats(r);
         be_urgent(r);
     }
     return NULL;

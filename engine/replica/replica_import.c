@@ -47,6 +47,7 @@ void *replica_import_main(void *arg) {
         for (uint32_t shard = 0; shard < SHARDS_MAX; shard++) {
             uint64_t from = atomic_load(&r->shards[shard].import_from);
             if (from == 0 || atomic_load(&r->stopping)) continue;
+            atomic_store(&r->shards[shard].importing, true);
             if (fetch(r, shard)) atomic_store(&r->shards[shard].import_from, 0);
             else failed = true;
         }
@@ -67,6 +68,7 @@ static void take(struct replica *r, const struct replica_import *import) {
         log_info("shard %u: imported up to entry %llu", import->shard,
                  (unsigned long long)import->index);
         atomic_store(&s->partial, false);
+        atomic_store(&s->importing, false);
         atomic_store(&s->index, import->index);
         follower_restart(r->follower, import->shard, import->index + 1);
         query_server_committed(r->queries);

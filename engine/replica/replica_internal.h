@@ -23,6 +23,7 @@ struct replica_shard {
     atomic_ullong index, commit;   /* applied; newest that the node told of */
     atomic_llong time_ms;          /* of the newest applied entry */
     atomic_ullong import_from;     /* an import is required: the log goes on from here; 0 = none */
+    atomic_bool importing;         /* its state is being fetched, or taken in */
 };
 
 /* A fetched state of a shard, on its way to the applier. */
@@ -47,12 +48,15 @@ struct replica {
     pthread_t thread, writer;
     bool thread_started, writer_started;
     bool urgent;               /* the applier has asked for its nice value */
-    pthread_mutex_t write_lock;    /* guards `write_asked` and `write_stop` */
+    pthread_mutex_t write_lock;    /* guards `write_asked`..`builds`; those read without it, too */
     pthread_cond_t write_wake, written;
     bool write_asked, write_stop;
-    atomic_uint rebuild_asked;     /* bit = enum view_number: to be built anew; for the writer */
-    struct replica_build { atomic_bool building; atomic_ullong orders_done, generation; }
-        builds[VIEWS_COUNT];       /* as of the newest transaction */
+    unsigned rebuild_asked;        /* bit = enum view_number: to be built anew, not begun yet */
+    uint64_t rebuild_from[SHARDS_MAX]; /* ... once the disk has got as far as this */
+    struct replica_build {
+        atomic_bool building;      /* or asked for */
+        atomic_ullong orders_done, orders_built, generation;
+    } builds[VIEWS_COUNT];         /* as of the newest transaction */
     atomic_bool write_now;         /* somebody waits for the disk to have what is published */
     pthread_mutex_t lock;          /* guards `first`..`applier_stats` */
     pthread_cond_t wake;
@@ -74,9 +78,9 @@ void *replica_apply_main(void *replica);
 
 /* The thread that writes the disk (replica_write.c). */
 void *replica_write_main(void *replica);
-/* The applier's thread, after each publication: gives it to the writer when it is time; waits for
- * the writer when there is no more room in memory. */
-void replica_hand_over(struct replica *replica);
+/* The applier's thread, after each publication: gives it to the writer when it is time (true);
+ * waits for the writer when there is no more room in memory. */
+bool replica_hand_over(struct replica *replica);
 /* Any thread: waits until the disk has what can be read now; false when `stop` came first. */
 bool replica_wait_written(struct replica *replica, const atomic_bool *stop);
 
@@ -96,7 +100,8 @@ int replica_make_snapshot(void *replica, uint32_t shard, const char *path, const
 /* What of the views is being built now goes into `builds`. The writer's thread, or before it. */
 void replica_note_builds(struct replica *replica);
 /* Fits answer_source.rebuild (replica_write.c). */
-bool replica_rebuild(void *replica, struct bytes view, uint64_t *generation, const char **why);
+bool replica_rebuild(void *replica, struct bytes view, struct answer_build *build,
+                     const char **why);
 
 /* Answers to STATUS and SHARD_MAP (replica_status.c). */
 void replica_status(void *replica, struct msgpack_writer *writer);

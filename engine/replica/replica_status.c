@@ -1,4 +1,5 @@
 /* What a replica says about itself. docs/replicas.md has the table. */
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include "engine/base/clock.h"
@@ -40,6 +41,12 @@ static struct counted_map put_map(struct msgpack_writer *w, struct counted_map *
     return map_begin(w);
 }
 
+static void put_bool(struct msgpack_writer *w, struct counted_map *m, const char *name,
+                     bool value) {
+    m->pairs++;
+    msgpack_pair_bool(w, name, value);
+}
+
 static void put_histogram(struct msgpack_writer *w, struct counted_map *m, const char *name,
                           const struct histogram *h) {
     struct counted_map map = put_map(w, m, name);
@@ -55,6 +62,8 @@ static void put_histogram(struct msgpack_writer *w, struct counted_map *m, const
 static void put_shard(struct replica *r, struct msgpack_writer *w, uint32_t shard, bool building) {
     const struct replica_shard *s = &r->shards[shard];
     int64_t fresh_ms = atomic_load(&s->fresh_ms);
+    uint64_t import_from = atomic_load(&s->import_from);
+    struct follower_lane lane;
     struct counted_map map = map_begin(w);
     put_uint(w, &map, "shard", shard);
     put_uint(w, &map, "index", atomic_load(&s->index));
@@ -65,14 +74,15 @@ static void put_shard(struct replica *r, struct msgpack_writer *w, uint32_t shar
     put_uint(w, &map, "age_ms", ended           ? 0
                                 : fresh_ms == 0 ? ANSWER_AGE_UNKNOWN
                                                 : (uint64_t)(clock_mono_ms() - fresh_ms));
-    map.pairs++;
-    msgpack_pair_bool(w, "retired", atomic_load(&s->retired));
+    put_bool(w, &map, "retired", atomic_load(&s->retired));
     put_uint(w, &map, "time_ms", (uint64_t)atomic_load(&s->time_ms));
-    map.pairs++;
-    msgpack_pair_bool(w, "partial", atomic_load(&s->partial) || building);
-    map.pairs++;
-    msgpack_pair_bool(w, "building", building);
-    put_uint(w, &map, "import_from", atomic_load(&s->import_from));
+    put_bool(w, &map, "partial", atomic_load(&s->partial) || building);
+    put_bool(w, &map, "building", building);
+    put_bool(w, &map, "importing", import_from != 0 || atomic_load(&s->importing));
+    put_uint(w, &map, "import_from", import_from);
+    follower_lane(r->follower, shard, &lane);
+    put_text(w, &map, "node", lane.node);
+    put_uint(w, &map, "failures", lane.failures);
     map_end(w, &map);
 }
 
@@ -130,6 +140,8 @@ static void put_queries(struct replica *r, struct msgpack_writer *w, struct coun
     put_uint(w, &map, "bytes_out", s.bytes_out);
     put_uint(w, &map, "in_flight", s.in_flight);
     put_uint(w, &map, "parked", s.parked);
+    put_uint(w, &map, "watchers", s.watchers);
+    put_uint(w, &map, "subscribers", r->notifier ? notifier_subscribers(r->notifier) : 0);
     put_uint(w, &map, "waited", s.waited);
     put_uint(w, &map, "not_reached", s.not_reached);
     map_end(w, &map);
@@ -150,21 +162,53 @@ static void put_follower(struct replica *r, struct msgpack_writer *w, struct cou
     map_end(w, &map);
 }
 
+static void put_sources(struct replica *r, struct msgpack_writer *w, struct counted_map *m) {
+    struct follower_source s;
+    uint32_t count = 0;
+    while (follower_source(r->follower, count, &s)) count++;
+    m->pairs++;
+    msgpack_write_text(w, "sources");
+    msgpack_write_array(w, count);
+    for (uint32_t i = 0; i < count; i++) {
+        struct counted_map map = map_begin(w);
+        follower_source(r->follower, i, &s);
+        put_text(w, &map, "node", s.node);
+        put_text(w, &map, "feed", s.feed);
+        put_bool(w, &map, "reached", s.reached);
+        put_uint(w, &map, "failures", s.failures);
+        put_text(w, &map, "why", s.why);
+        map_end(w, &map);
+    }
+}
+
+static uint64_t table_bytes(const MDB_stat *stat) {
+    return (uint64_t)stat->ms_psize *
+           (stat->ms_branch_pages + stat->ms_leaf_pages + stat->ms_overflow_pages);
+}
+
+/* Rows, and bytes, of all tables at one moment. */
 static void put_views(struct replica *r, struct msgpack_writer *w, struct counted_map *m) {
     struct view_read read;
-    bool good = view_read_begin(r->store, &read);
-    struct counted_map map = put_map(w, m, "views");
-    MDB_stat stat;
+    MDB_stat stats[VIEWS_COUNT + 1] = {0};
+    bool known[VIEWS_COUNT + 1] = {false};
     MDB_dbi table;
-    if (good && mdb_stat(read.txn, r->store->orders, &stat) == 0)
-        put_uint(w, &map, "orders", stat.ms_entries);
-    for (int v = 0; good && v < VIEWS_COUNT; v++) {
-        if (view_table_of(r->store, &read, (enum view_number)v, &table) &&
-            mdb_stat(read.txn, table, &stat) == 0)
-            put_uint(w, &map, views[v].name, stat.ms_entries);
+    if (view_read_begin(r->store, &read)) {
+        for (int v = 0; v < VIEWS_COUNT; v++)
+            known[v] = view_table_of(r->store, &read, (enum view_number)v, &table) &&
+                       mdb_stat(read.txn, table, &stats[v]) == 0;
+        known[VIEWS_COUNT] = mdb_stat(read.txn, r->store->orders, &stats[VIEWS_COUNT]) == 0;
+        view_read_end(r->store, &read);
     }
-    map_end(w, &map);
-    if (good) view_read_end(r->store, &read);
+    for (int what = 0; what < 2; what++) {
+        struct counted_map map = put_map(w, m, what == 0 ? "views" : "view_bytes");
+        for (int i = 0; i <= VIEWS_COUNT; i++) {
+            int v = i == 0 ? VIEWS_COUNT : i - 1; /* `orders` first */
+            if (known[v])
+                put_uint(w, &map, v == VIEWS_COUNT ? "orders" : views[v].name,
+                         what == 0 ? stats[v].ms_entries : table_bytes(&stats[v]));
+        }
+        map_end(w, &map);
+    }
 }
 
 static void put_builds(struct replica *r, struct msgpack_writer *w, struct counted_map *m) {
@@ -178,6 +222,18 @@ static void put_builds(struct replica *r, struct msgpack_writer *w, struct count
         if (atomic_load(&r->builds[v].building))
             put_uint(w, &building, views[v].name, atomic_load(&r->builds[v].orders_done));
     map_end(w, &building);
+    struct counted_map built = put_map(w, m, "built");
+    for (int v = 0; v < VIEWS_COUNT; v++)
+        if (atomic_load(&r->builds[v].orders_built) != 0)
+            put_uint(w, &built, views[v].name, atomic_load(&r->builds[v].orders_built));
+    map_end(w, &built);
+}
+
+/* 0 = not known. */
+static uint64_t disk_free_bytes(const struct replica *r) {
+    struct statvfs disk;
+    if (statvfs(r->config.data, &disk) != 0) return 0;
+    return (uint64_t)disk.f_bavail * disk.f_frsize;
 }
 
 void replica_status(void *arg, struct msgpack_writer *w) {
@@ -186,8 +242,7 @@ void replica_status(void *arg, struct msgpack_writer *w) {
     struct memory_stats memory;
     memory_stats(&memory);
     put_text(w, &map, "version", JUMUN_VERSION);
-    map.pairs++;
-    msgpack_pair_bool(w, "replica", true);
+    put_bool(w, &map, "replica", true);
     pthread_mutex_lock(&r->lock);
     put_text(w, &map, "cluster_id", r->cluster_id);
     pthread_mutex_unlock(&r->lock);
@@ -200,18 +255,18 @@ void replica_status(void *arg, struct msgpack_writer *w) {
     put_uint(w, &map, "started_ms", (uint64_t)r->started_ms);
     put_uint(w, &map, "now_ms", (uint64_t)clock_unix_ms());
     put_uint(w, &map, "uptime_ms", (uint64_t)(clock_mono_ms() - r->started_mono_ms));
-    map.pairs++;
-    msgpack_pair_bool(w, "caught_up", replica_is_caught_up(r));
-    map.pairs++;
-    msgpack_pair_bool(w, "no_room", atomic_load(&r->no_room));
+    put_bool(w, &map, "caught_up", replica_is_caught_up(r));
+    put_bool(w, &map, "no_room", atomic_load(&r->no_room));
     put_histogram(w, &map, "lag_us", &r->lag);
     put_histogram(w, &map, "commit_lag_us", &r->commit_lag);
     put_queries(r, w, &map);
     put_applier(r, w, &map);
     put_follower(r, w, &map);
+    put_sources(r, w, &map);
     put_views(r, w, &map);
     put_builds(r, w, &map);
     put_uint(w, &map, "store_bytes", view_store_bytes(r->store));
+    put_uint(w, &map, "disk_free_bytes", disk_free_bytes(r));
     put_uint(w, &map, "process_bytes", memory.process_bytes);
     put_shards(r, w, &map);
     map_end(w, &map);

@@ -44,85 +44,20 @@ static void write_once(struct replica *r) {
 void replica_note_builds(struct replica *r) {
     struct applier_build builds[VIEWS_COUNT];
     applier_builds(r->applier, builds);
+    /* Together: who asks for a rebuild is told the generation that it replaces. */
+    pthread_mutex_lock(&r->write_lock);
     for (int v = 0; v < VIEWS_COUNT; v++) {
         struct replica_build *b = &r->builds[v];
-        bool was = atomic_exchange(&b->building, builds[v].building);
+        bool asked = r->rebuild_asked >> v & 1;
+        bool was = atomic_exchange(&b->building, builds[v].building || asked);
         atomic_store(&b->orders_done, builds[v].orders_done);
+        atomic_store(&b->orders_built, builds[v].orders_built);
         uint64_t before = atomic_exchange(&b->generation, builds[v].generation);
-        if (was && before != builds[v].generation) log_info("view %s: built", views[v].name);
-    }
-}
-
-static void take_rebuilds(struct replica *r) {
-    unsigned asked = atomic_exchange(&r->rebuild_asked, 0);
-    for (int v = 0; v < VIEWS_COUNT; v++) {
-        if (!(asked >> v & 1)) continue;
-        log_info("view %s: to be built anew, as was asked", views[v].name);
-        applier_rebuild(r->applier, (enum view_number)v);
-        atomic_store(&r->builds[v].building, true);
-    }
-}
-
-/* On a thread of nng: it may not wait for a transaction. */
-bool replica_rebuild(void *arg, struct bytes view, uint64_t *generation, const char **why) {
-    struct replica *r = arg;
-    *why = "no such view: by_ref, by_customer, board, by_state and changes can be rebuilt";
-    for (int v = 0; v < VIEWS_COUNT; v++) {
-        if (!bytes_equal(view, bytes_of_text(views[v].name))) continue;
-        *why = "sums are not made from orders: start a replica with an empty directory instead";
-        if (!views[v].key) return false;
-        *generation = atomic_load(&r->builds[v].generation);
-        atomic_fetch_or(&r->rebuild_asked, 1u << v);
-        pthread_mutex_lock(&r->write_lock);
-        r->write_asked = true;
-        pthread_cond_signal(&r->write_wake);
-        pthread_mutex_unlock(&r->write_lock);
-        return true;
-    }
-    return false;
-}
-
-void *replica_write_main(void *arg) {
-    struct replica *r = arg;
-    pthread_setname_np(pthread_self(), "writer");
-    priority_background(0);
-    pthread_mutex_lock(&r->write_lock);
-    while (!r->write_stop) {
-        bool asked = r->write_asked;
-        r->write_asked = false;
-        pthread_mutex_unlock(&r->write_lock);
-        take_rebuilds(r);
-        bool work = applier_has_work(r->applier);
-        if (work) write_once(r);
-        if (work) replica_note_builds(r);
-        pthread_mutex_lock(&r->write_lock);
-        if (!asked && !r->write_asked && !r->write_stop)
-            wait_ms(r, &r->write_wake, work ? WRITE_BUILD_MS : WRITE_LOOK_MS);
+        if (was && before != builds[v].generation)
+            log_info("view %s: built of %llu orders", views[v].name,
+                     (unsigned long long)builds[v].orders_built);
     }
     pthread_mutex_unlock(&r->write_lock);
-    return NULL;
-}
-
-static bool hand_over(struct replica *r) {
-    if (!applier_freeze(r->applier)) return false;
-    atomic_store(&r->write_now, false);
-    pthread_mutex_lock(&r->write_lock);
-    r->write_asked = true;
-    pthread_cond_signal(&r->write_wake);
-    pthread_mutex_unlock(&r->write_lock);
-    return true;
-}
-
-void replica_hand_over(struct replica *r) {
-    int64_t age_ms;
-    if (applier_unwritten(r->applier, &age_ms) == 0) return;
-    bool full = applier_is_full(r->applier);
-    if (!full && age_ms < WRITE_AGE_MS && !atomic_load(&r->write_now)) return;
-    while (!hand_over(r) && full && !atomic_load(&r->stopping)) {
-        pthread_mutex_lock(&r->write_lock);
-        wait_ms(r, &r->written, WRITE_LOOK_MS);
-        pthread_mutex_unlock(&r->write_lock);
-    }
 }
 
 /* Whether the disk is at `wanted` everywhere. */
@@ -141,6 +76,101 @@ static bool disk_is_at(struct replica *r, const uint64_t wanted[SHARDS_MAX]) {
     view_read_end(r->store, &read);
     for (uint32_t i = 0; i < SHARDS_MAX; i++) there = there && on_disk[i] >= wanted[i];
     return there;
+}
+
+/* A view is made of the orders on disk: those that could be asked for when it was asked are to be
+ * among them. True: it waits for that. */
+static bool take_rebuilds(struct replica *r) {
+    uint64_t from[SHARDS_MAX];
+    pthread_mutex_lock(&r->write_lock);
+    unsigned asked = r->rebuild_asked;
+    memcpy(from, r->rebuild_from, sizeof from);
+    pthread_mutex_unlock(&r->write_lock);
+    if (asked == 0) return false;
+    if (!disk_is_at(r, from)) {
+        atomic_store(&r->write_now, true);
+        return true;
+    }
+    for (int v = 0; v < VIEWS_COUNT; v++) {
+        if (!(asked >> v & 1)) continue;
+        log_info("view %s: to be built anew, as was asked", views[v].name);
+        applier_rebuild(r->applier, (enum view_number)v);
+    }
+    pthread_mutex_lock(&r->write_lock);
+    r->rebuild_asked &= ~asked; /* the applier says from now on that it is being built */
+    pthread_mutex_unlock(&r->write_lock);
+    return false;
+}
+
+/* On a thread of nng: it may not wait for a transaction. */
+bool replica_rebuild(void *arg, struct bytes view, struct answer_build *build, const char **why) {
+    struct replica *r = arg;
+    *why = "no such view: by_ref, by_customer, board, by_state and changes can be rebuilt";
+    for (int v = 0; v < VIEWS_COUNT; v++) {
+        if (!bytes_equal(view, bytes_of_text(views[v].name))) continue;
+        *why = "sums are not made from orders: start a replica with an empty directory instead";
+        if (!views[v].key) return false;
+        struct replica_build *b = &r->builds[v];
+        pthread_mutex_lock(&r->write_lock);
+        *build = (struct answer_build){atomic_load(&b->generation), atomic_load(&b->building)};
+        if (!build->under_way) {
+            r->rebuild_asked |= 1u << v;
+            for (uint32_t i = 0; i < SHARDS_MAX; i++)
+                r->rebuild_from[i] = atomic_load(&r->shards[i].index);
+            atomic_store(&b->building, true);
+            atomic_store(&b->orders_done, 0);
+            r->write_asked = true;
+            pthread_cond_signal(&r->write_wake);
+        }
+        pthread_mutex_unlock(&r->write_lock);
+        return true;
+    }
+    return false;
+}
+
+void *replica_write_main(void *arg) {
+    struct replica *r = arg;
+    pthread_setname_np(pthread_self(), "writer");
+    priority_background(0);
+    pthread_mutex_lock(&r->write_lock);
+    while (!r->write_stop) {
+        bool asked = r->write_asked;
+        r->write_asked = false;
+        pthread_mutex_unlock(&r->write_lock);
+        bool waits = take_rebuilds(r);
+        bool work = applier_has_work(r->applier);
+        if (work) write_once(r);
+        if (work) replica_note_builds(r);
+        pthread_mutex_lock(&r->write_lock);
+        if (!asked && !r->write_asked && !r->write_stop)
+            wait_ms(r, &r->write_wake, work || waits ? WRITE_BUILD_MS : WRITE_LOOK_MS);
+    }
+    pthread_mutex_unlock(&r->write_lock);
+    return NULL;
+}
+
+static bool hand_over(struct replica *r) {
+    if (!applier_freeze(r->applier)) return false;
+    atomic_store(&r->write_now, false);
+    pthread_mutex_lock(&r->write_lock);
+    r->write_asked = true;
+    pthread_cond_signal(&r->write_wake);
+    pthread_mutex_unlock(&r->write_lock);
+    return true;
+}
+
+bool replica_hand_over(struct replica *r) {
+    int64_t age_ms;
+    if (applier_unwritten(r->applier, &age_ms) == 0) return false;
+    bool full = applier_is_full(r->applier);
+    if (!full && age_ms < WRITE_AGE_MS && !atomic_load(&r->write_now)) return false;
+    while (!hand_over(r)) {
+        if (!full || atomic_load(&r->stopping)) return false;
+        pthread_mutex_lock(&r->write_lock);
+        wait_ms(r, &r->written, WRITE_LOOK_MS);
+        pthread_mutex_unlock(&r->write_lock);
+    }
+    return true;
 }
 
 bool replica_wait_written(struct replica *r, const atomic_bool *stop) {

@@ -58,15 +58,17 @@
  *   COUNTERS         [[start_ms, store, state number, currency, orders, total, captured, refunded],
  *                    ...]: of the bucket that starts then: orders that came into the state in it,
  *                    the sum of their totals, and the money that was captured and refunded in it
- *                    by orders that were then in the state
+ *                    by orders that were then in the state. Into `placed` an order comes once, when
+ *                    it is placed; one with nothing to pay counts as `paid` then, too
  *   WATCH            [[row, ...], tokens, complete]: orders of the topic that changed behind
  *                    `since`, each once and as it is now, by (shard, index of the change). tokens:
  *                    [[shard, index], ...], the `since` to go on with: nothing is missed and
  *                    nothing comes twice. complete = false: there is more already. An empty list:
  *                    nothing by the deadline
  *   EXPORT           [row, ...]
- *   REBUILD          {"view": str, "generation": uint}: it has begun, or was under way; it is done
- *                    when the view's generation in STATUS is higher than that
+ *   REBUILD          {"view": str, "generation": uint, "under_way": bool}: it has begun, or was
+ *                    under way already and goes on (true); it is done when the view's generation
+ *                    in STATUS is higher than that
  *   STATUS           map: docs/replicas.md
  *   SHARD_MAP        {"replica": true, "notify": str, "shards": [shard, ...]}
  *

@@ -269,6 +269,7 @@ test_help() {
         'cluster replace' 'cluster readdress' 'cluster move' 'cluster transfer' \
         'cluster balance' 'cluster drain' 'cluster undrain' 'cluster grow' 'cluster cancel-grow' \
         'cluster raise-level' 'cluster retire' 'cluster recover' status top ping \
+        orders stats lag 'replica status' 'replica views' 'replica rebuild' watch import \
         'key new' 'key parse' encode decode completion version help; do
         # shellcheck disable=SC2086
         j 0 $command --help; says "jumun $command"; says 'Global options'
@@ -289,6 +290,8 @@ test_completion() {
     cp "$work/out" "$work/completion.bash"
     complete_line jumun sto; says store
     complete_line jumun store pa; says pause
+    complete_line jumun replica st; says status
+    complete_line jumun replica status --int; says --interval
     complete_line jumun place --ful; says --fulfilment
     complete_line jumun place --fulfilment par; says parcel
     complete_line jumun -e tcp://x cancel --by ''; says customer

@@ -76,6 +76,11 @@ complains "has reached no node yet"
 j 1 --timeout 1m --json lag --replica "ipc://$work/c.ipc" --max-age 1h
 json 'd[0]["name"] == "not_ready" and d[0]["replica"].startswith("ipc:")'
 j 0 --timeout 1m orders --replica "ipc://$work/c.ipc,$one" --store s1
+j 1 --timeout 1m replica status --interval 0 --replica "ipc://$work/c.ipc"
+says "no node yet" && says "does not answer" && complains "has reached no node yet"
+j 1 --timeout 1m replica rebuild board --replica "ipc://$work/c.ipc"
+complains "not_ready" && complains "reached no node"
+j 1 --timeout 1s watch store/s1 --replica "ipc://$work/c.ipc" && complains "reached no node"
 kill -TERM "$lonely"; wait "$lonely"
 
 key=$(place --customer c1 --external-ref r-77)
@@ -143,6 +148,24 @@ says "no answer" && complains "tcp://127.0.0.1:1: no replica answers there"
 j 3 --json lag --replica "$one,tcp://127.0.0.1:1" --timeout 4s
 json 'len(d) == 3 and d[2]["name"] == "not_sent" and d[0]["behind"] == 0'
 
+# -- how the replicas are
+j 0 --timeout 1m replica status --interval 200ms
+says "jumun-replica" && says "$one" && says "$two" && says "$JUMUN_ENDPOINT" && says "ready"
+says "by_customer" && says "waiting for a change" && says "none under way" && says "whole"
+j 0 --json replica status
+json '[r["replica"] for r in d] == "'"$JUMUN_REPLICA"'".split(",")'
+json 'all(r["status"]["follower"]["failures"] == 0 for r in d)'
+json 'all(s["node"] == "'"$JUMUN_ENDPOINT"'" and not s["importing"] and s["index"] == s["commit"]
+    for r in d for s in r["status"]["shards"])'
+json 'all(r["status"]["sources"][0]["reached"] and r["status"]["disk_free_bytes"] for r in d)'
+j 3 --timeout 4s replica status --replica "$one,tcp://127.0.0.1:1"
+says "$one" && complains "tcp://127.0.0.1:1: no replica answers there within 4 s"
+j 3 --timeout 1s --json replica status --replica tcp://127.0.0.1:1
+json 'd[0]["name"] == "not_sent"'
+j 2 replica status --interval soon
+j 3 --timeout 1s watch store/s1 --replica tcp://127.0.0.1:1
+complains "no replica answers at tcp://127.0.0.1:1 within 1 s"
+
 # -- a view is built anew beside the one that answers
 for _ in $(seq 120); do # rows are written some seconds after they can be asked for
     j 0 --json replica views --replica "$one"
@@ -151,14 +174,18 @@ for _ in $(seq 120); do # rows are written some seconds after they can be asked 
 done
 json 'd["building"] == {} and d["views"]["orders"] == 6'
 json 'open(sys.argv[1] + ".views", "w").write(json.dumps(d))'
-j 0 --timeout 1m replica rebuild board --replica "$one" && says "is rebuilt and answers"
+j 0 --timeout 1m replica rebuild board --replica "$one"
+says "is rebuilt of the replica's 6 orders and answers"
 j 0 --json replica views --replica "$one"
 json '(d["generations"]["board"] ==
     1 + json.load(open(sys.argv[1] + ".views"))["generations"]["board"])'
 json 'd["views"]["board"] == 6 and d["building"] == {}'
 j 0 replica views --replica "$one" && says by_customer
 j 0 --json orders --store s1 --replica "$one" --limit 0 && json 'len(d["orders"]) == 6'
-j 0 --json replica rebuild changes --no-wait --replica "$one" && json 'not d["done"]'
+j 0 --json replica rebuild changes --no-wait --replica "$one"
+json 'not d["done"] and "orders" not in d'
+j 0 --timeout 1m --json replica rebuild by_ref --replica "$one"
+json 'd["done"] and d["orders"] == 6 and not d["under_way"]'
 j 1 replica rebuild counters --replica "$one" && complains "not made from orders"
 j 1 replica rebuild colours --replica "$one" && complains "no such view"
 j 2 replica rebuild board && complains "one at a time"
@@ -168,10 +195,28 @@ j 3 --timeout 1s replica rebuild board --replica tcp://127.0.0.1:1
 for words in status ping top "get $key" "history $key" "store get s1" "cancel $key" \
     "place --store s1 --currency KRW --line rice:1:100"; do
     # shellcheck disable=SC2086
-    j 1 --endpoint "$one" $words && complains read_only && complains "$one is a replica"
+    j 2 --endpoint "$one" $words
+    complains "--endpoint $one: a replica answers there, not a node; nodes are named with"
 done
-j 1 --json --endpoint "$one" get "$key" && json 'd["code"] == 23 and d["name"] == "read_only"'
-j 3 --endpoint "$one" --timeout 10s cluster status && complains "this is a replica"
+j 2 --json --endpoint "$one" get "$key" && json 'd["code"] == 23 and d["name"] == "read_only"'
+j 2 --endpoint "$one" --timeout 10s cluster status
+complains "a replica answers there, not a node"
+
+# -- and what only a replica answers, asked of a node: at once, though there is time
+for words in "orders --store s1" "orders --key $key --at-least 0:1" stats lag "watch store/s1" \
+    "import --full" "import --since 10m" "replica status" "replica views" \
+    "replica rebuild board"; do
+    # shellcheck disable=SC2086
+    j 2 --timeout 2m $words --replica "$JUMUN_ENDPOINT"
+    complains "--replica $JUMUN_ENDPOINT: a node answers there, not a replica; nodes are named with"
+done
+j 2 --json orders --store s1 --replica "$JUMUN_ENDPOINT"
+json 'd["code"] == 1008 and d["name"] == "not_a_replica"'
+j 2 --json lag --replica "$JUMUN_ENDPOINT,$one"
+json 'd[0]["name"] == "not_a_replica" and d[1]["behind"] == 0'
+j 0 orders --store s1 --replica "$JUMUN_ENDPOINT,$one"
+j 2 --timeout 2m --endpoint "$one,$two" get "$key"
+complains "a replica answers there, not a node"
 j 0 --json --endpoint "$one,$JUMUN_ENDPOINT" get "$key" && json 'd["state"] == "accepted"'
 
 # -- watch: stopped, and nothing missed
@@ -253,13 +298,33 @@ checks=$((checks + 1))
 j 3 --timeout 3s import --since 10m && complains "waiting for a node at"
 kill -CONT "${pids[0]}"
 
+# -- one that has nothing to pay is placed and paid at once, and counts as both
+free=$("$jumun" --json place --store gratis --currency KRW --line rice:1:0 |
+    python3 -c 'import json, sys
+d = json.load(sys.stdin)
+print(str(d["shard"]) + ":" + str(d["index"]))')
+j 0 --json stats --by day --store gratis --at-least "$free" --strict
+json 'sorted((c["state"], c["orders"]) for c in d["counters"]) == [("paid", 1), ("placed", 1)]'
+
+# -- the node is gone: what the replicas have answers, and a view is made of it
+kill -KILL "${pids[0]}"; wait "${pids[0]}" 2>/dev/null
+for _ in $(seq 300); do
+    j 0 --json replica status --replica "$one"
+    grep -qF '"reached":false' "$work/out" && break
+    sleep 0.1
+done
+json 'd[0]["status"]["follower"]["failures"] > 0 and d[0]["status"]["sources"][0]["why"]'
+j 1 lag --max-age 1s --replica "$one"
+j 0 --timeout 1m replica rebuild board --replica "$one"
+says "is rebuilt of the replica's" && complains "hears nothing of its nodes"
+
 # -- one replica dies, then the other one
 kill -KILL "${pids[2]}"; wait "${pids[2]}" 2>/dev/null
 for _ in 1 2 3; do j 0 orders --store s1; done
 kill -KILL "${pids[1]}"; wait "${pids[1]}" 2>/dev/null
 j 3 orders --store s1 --timeout 400ms && complains "no replica"
 
-for command in orders stats lag watch import 'replica views' 'replica rebuild'; do
+for command in orders stats lag watch import 'replica status' 'replica views' 'replica rebuild'; do
     # shellcheck disable=SC2086
     j 0 $command --help && says "--replica"
 done

@@ -269,15 +269,16 @@ static void a_replica_that_knows_nothing_says_so(void **state) {
     struct raw_id key = raw_key();
     uint64_t version;
     struct replica *r = replica_begin("r1", "inproc://nobody-is-there", "", url);
-    for (uint64_t kind = QUERY_MULTI_GET; kind <= QUERY_COUNTERS; kind++) {
+    for (uint64_t kind = QUERY_MULTI_GET; kind <= QUERY_REBUILD; kind++) {
         struct question q;
+        if (kind == QUERY_WATCH || kind == QUERY_EXPORT) continue;
         struct msgpack_writer *w = question(&q, -PATIENCE_MS, false);
         msgpack_write_array(w, kind == QUERY_COUNTERS ? 4 : 2);
         msgpack_write_uint(w, kind);
         if (kind == QUERY_MULTI_GET) msgpack_write_bin(w, key.bytes, 16);
         else if (kind == QUERY_STATE_ORDERS) msgpack_write_uint(w, 2);
         else if (kind == QUERY_COUNTERS) msgpack_write_uint(w, 60000);
-        else msgpack_write_text(w, "store-1");
+        else msgpack_write_text(w, kind == QUERY_REBUILD ? "board" : "store-1");
         if (kind == QUERY_COUNTERS) {
             msgpack_write_int(w, 0);
             msgpack_write_int(w, 1);
@@ -289,6 +290,101 @@ static void a_replica_that_knows_nothing_says_so(void **state) {
     }
     assert_int_equal(get_code(url, &key, 0, (struct token){0, 0}, &version), NOT_READY);
     assert_int_equal(get_code(url, &key, -PATIENCE_MS, (struct token){1, 7}, &version), NOT_READY);
+    replica_stop(r, false);
+}
+
+/* -- a view that is built anew -- */
+
+struct asked_rebuild { uint64_t generation; bool under_way; };
+
+static struct asked_rebuild rebuild(const char *url, const char *view) {
+    struct question q;
+    struct msgpack_writer *w = question(&q, 0, false);
+    struct asked_rebuild r = {0, false};
+    msgpack_write_array(w, 2);
+    msgpack_write_uint(w, QUERY_REBUILD);
+    msgpack_write_text(w, view);
+    struct answer a = ask(url, &q);
+    assert_int_equal(result_of(&a)[0].via.u64, OK);
+    const msgpack_object_map *map = &result_of(&a)[5].via.map;
+    assert_int_equal(map->size, 3);
+    r.generation = map->ptr[1].val.via.u64;
+    r.under_way = map->ptr[2].val.via.boolean;
+    answer_free(&a);
+    return r;
+}
+
+/* A number of the status, at "map.name"; -1 = there is none. */
+static int64_t status_number(const char *url, const char *map, const char *name) {
+    struct question q;
+    int64_t number = -1;
+    msgpack_write_array(question(&q, 0, false), 1);
+    msgpack_write_uint(&q.w, 102);
+    struct answer a = ask(url, &q);
+    const msgpack_object_map *all = &result_of(&a)[5].via.map;
+    for (uint32_t i = 0; i < all->size; i++) {
+        const msgpack_object_map *in = &all->ptr[i].val.via.map;
+        if (all->ptr[i].key.via.str.size != strlen(map) ||
+            memcmp(all->ptr[i].key.via.str.ptr, map, strlen(map)) != 0)
+            continue;
+        for (uint32_t k = 0; k < in->size; k++)
+            if (in->ptr[k].key.via.str.size == strlen(name) &&
+                memcmp(in->ptr[k].key.via.str.ptr, name, strlen(name)) == 0)
+                number = (int64_t)in->ptr[k].val.via.u64;
+    }
+    answer_free(&a);
+    return number;
+}
+
+static void await_generation(const char *url, int64_t generation) {
+    int64_t until_ms = clock_mono_ms() + PATIENCE_MS;
+    while (status_number(url, "building", "board") >= 0 ||
+           status_number(url, "generations", "board") < generation) {
+        assert_true(clock_mono_ms() < until_ms);
+        usleep(1000);
+    }
+    assert_int_equal(status_number(url, "generations", "board"), generation);
+}
+
+/* Twice in a row: the second one begins nothing while the first one is under way. True: it was. */
+static bool rebuild_twice(const char *url) {
+    struct asked_rebuild first = rebuild(url, "board"), second = rebuild(url, "board");
+    assert_false(first.under_way);
+    if (second.under_way) assert_int_equal(second.generation, first.generation);
+    else assert_int_equal(second.generation, first.generation + 1);
+    await_generation(url, (int64_t)second.generation + 1);
+    return second.under_way;
+}
+
+/* Right after the orders came, when nothing of them is on disk yet: all of them are in the view,
+ * and the number that is told is theirs. */
+static void a_rebuild_takes_all_that_could_be_asked_for(void **state) {
+    enum { ORDERS = 200 };
+    char url[64];
+    uint64_t version;
+    bool met_one = false;
+    struct raw_client c;
+    struct replica *r = replica_open("r1", "", url);
+    raw_open(&c, node_url);
+    for (int round = 1; round <= 3; round++) {
+        struct raw_id last[SHARDS];
+        struct token tokens[SHARDS] = {{0, 0}};
+        for (int i = 0; i < ORDERS; i++) {
+            struct raw_id key = raw_key();
+            struct token token = noted(place(&c, &key, "store-1", 1));
+            tokens[token.shard] = token;
+            last[token.shard] = key;
+        }
+        for (uint64_t s = 0; s < SHARDS; s++)
+            assert_int_equal(get_code(url, &last[s], -PATIENCE_MS, tokens[s], &version), OK);
+        met_one |= rebuild_twice(url);
+        assert_int_equal(status_number(url, "built", "board"), ORDERS * round);
+        assert_int_equal(status_number(url, "views", "board"), ORDERS * round);
+    }
+    int64_t until_ms = clock_mono_ms() + PATIENCE_MS;
+    while (!met_one && clock_mono_ms() < until_ms) met_one = rebuild_twice(url);
+    assert_true(met_one);
+    raw_close(&c);
     replica_stop(r, false);
 }
 
@@ -600,6 +696,8 @@ int main(void) {
         cmocka_unit_test_setup_teardown(a_write_is_read_back, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_replica_takes_no_commands, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_replica_that_knows_nothing_says_so, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_rebuild_takes_all_that_could_be_asked_for, set_up,
+                                        tear_down),
         cmocka_unit_test_setup_teardown(a_retired_shard_does_not_grow_old, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_watcher_misses_nothing, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_copy_and_the_feed_equal_a_replay, set_up, tear_down),

@@ -1,0 +1,292 @@
+/* jumun replica status: how each replica is (docs/replicas.md, Status). */
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "clients/cli/cli_query.h"
+#include "clients/cli/cli_replica.h"
+#include "clients/cli/table.h"
+#include "clients/cli/text.h"
+#include "engine/limits.h"
+
+enum { STATUS_REPLICAS_MAX = 64, STATUS_AGE_UNKNOWN = 0x7fffffff, STATUS_OLD_MS = 2000 };
+
+/* One replica, asked twice: rates are over the time between. */
+struct asked {
+    const char *address;
+    jumun_queries *queries;
+    struct cli_look before, now;
+    bool asked_before, asked_now; /* those looks are to be ended */
+    bool known_before;         /* the first one brought something */
+    int code;                  /* of the last question */
+};
+
+static uint64_t count_at(const msgpack_object *map, const char *path) {
+    int64_t n = value_int(map, path, 0);
+    return n > 0 ? (uint64_t)n : 0;
+}
+
+static void label(const struct cli *cli, const char *name) {
+    printf("  %s%-10s%s ", CLI_STYLE(cli, "2"), name, CLI_PLAIN(cli));
+}
+
+static void print_head(const struct cli *cli, const msgpack_object *s) {
+    char version[64], endpoint[256], data[256], cluster[64], span[TEXT_BYTES];
+    bool known = value_count(value_at(s, "shards")) > 0;
+    bool full = value_bool(s, "no_room", false), ready = known && value_bool(s, "caught_up", false);
+    printf("%sjumun-replica%s %s  %s%s%s  %s  up %s  %spid %" PRId64 ", %s%s\n",
+           CLI_STYLE(cli, "1"), CLI_PLAIN(cli), value_text(s, "version", version, sizeof version),
+           ready && !full ? CLI_STYLE(cli, "1;32") : CLI_STYLE(cli, "1;31"),
+           full     ? "no room"
+           : ready  ? "ready"
+           : !known ? "no node yet"
+                    : "catching up",
+           CLI_PLAIN(cli), value_text(s, "endpoint", endpoint, sizeof endpoint),
+           text_span(span, value_int(s, "uptime_ms", 0)), CLI_STYLE(cli, "2"),
+           value_int(s, "pid", 0), value_text(s, "data", data, sizeof data), CLI_PLAIN(cli));
+    value_text(s, "cluster_id", cluster, sizeof cluster);
+    label(cli, "cluster");
+    printf("%s\n", *cluster ? cluster : "not known yet");
+}
+
+static void print_sources(const struct cli *cli, const msgpack_object *s) {
+    const msgpack_object *sources = value_at(s, "sources");
+    for (uint32_t i = 0; i < value_count(sources); i++) {
+        const msgpack_object *source = value_item(sources, i);
+        char node[256], why[256], count[TEXT_BYTES];
+        bool reached = value_bool(source, "reached", false);
+        uint64_t failures = count_at(source, "failures");
+        value_text(source, "why", why, sizeof why);
+        label(cli, i == 0 ? "nodes" : "");
+        printf("%s  %s%s%s", value_text(source, "node", node, sizeof node),
+               reached ? CLI_STYLE(cli, "32") : CLI_STYLE(cli, "31"),
+               reached ? "answers" : "does not answer", CLI_PLAIN(cli));
+        if (failures)
+            printf(", %s failure%s since the start", text_count(count, failures),
+                   text_plural(failures));
+        printf("%s%s\n", *why ? ": " : "", why);
+    }
+}
+
+static const char *shard_state(const msgpack_object *shard) {
+    if (value_bool(shard, "retired", false)) return "its log has ended";
+    if (value_bool(shard, "building", false)) return "being built from the log";
+    if (value_bool(shard, "importing", false)) return "its state is being imported";
+    return value_bool(shard, "partial", false) ? "damaged: see the log of the replica" : "whole";
+}
+
+static void print_shards(const struct cli *cli, const msgpack_object *s) {
+    static const char *const heads[] = {"shard", "position", "behind", "age", "node", "failures",
+                                        "state"};
+    const msgpack_object *shards = value_at(s, "shards");
+    if (value_count(shards) == 0) return;
+    struct table *t = table_new("rrrrlrl", cli->color);
+    table_heading(t);
+    for (int i = 0; i < 7; i++) table_cell(t, NULL, "%s", heads[i]);
+    for (uint32_t i = 0; i < value_count(shards); i++) {
+        const msgpack_object *shard = value_item(shards, i);
+        char text[256];
+        int64_t number = value_int(shard, "shard", i), age = value_int(shard, "age_ms", 0);
+        uint64_t behind = count_at(shard, "lag_entries");
+        bool old = age >= STATUS_OLD_MS, whole = !value_bool(shard, "partial", false);
+        if (number == SHARD_META) table_cell(t, NULL, "meta");
+        else table_cell(t, NULL, "%" PRId64, number);
+        table_cell(t, NULL, "%s", text_count(text, count_at(shard, "index")));
+        table_cell(t, behind ? "33" : NULL, "%s", text_count(text, behind));
+        table_cell(t, old ? "31" : NULL, "%s",
+                   age < STATUS_AGE_UNKNOWN ? text_span(text, age) : "unknown");
+        value_text(shard, "node", text, sizeof text);
+        table_cell(t, *text ? NULL : "31", "%s", *text ? text : "none");
+        table_cell(t, NULL, "%s", text_count(text, count_at(shard, "failures")));
+        table_cell(t, whole ? "32" : "33", "%s", shard_state(shard));
+    }
+    putchar('\n');
+    table_print(t, stdout, 2);
+    table_delete(t);
+}
+
+static double rate(const struct asked *a, const char *path) {
+    int64_t ms = value_int(a->now.map, "uptime_ms", 0) - value_int(a->before.map, "uptime_ms", 0);
+    uint64_t now = count_at(a->now.map, path), before = count_at(a->before.map, path);
+    /* One that was started anew has no growth to show. */
+    return a->known_before && ms > 0 && now >= before ? (double)(now - before) * 1e3 / (double)ms
+                                                       : 0;
+}
+
+static void print_load(const struct cli *cli, const struct asked *a) {
+    static const struct { const char *label, *path; bool bad; } rows[] = {
+        {"queries", "queries.queries", false},
+        {"refused messages", "queries.refused", true},
+        {"not reached in time", "queries.not_reached", true},
+        {"events applied", "applier.events", false}};
+    struct table *t = table_new("lrr", cli->color);
+    table_heading(t);
+    table_cell(t, NULL, "load");
+    table_cell(t, NULL, "per second");
+    table_cell(t, NULL, "since the start");
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        char text[TEXT_BYTES];
+        double per_second = rate(a, rows[i].path);
+        const char *style = rows[i].bad && per_second > 0 ? "31" : per_second > 0 ? "1" : "2";
+        table_cell(t, NULL, "%s", rows[i].label);
+        table_cell(t, style, "%s",
+                   a->known_before ? text_count(text, (uint64_t)(per_second + 0.5)) : "-");
+        table_cell(t, NULL, "%s", text_count(text, count_at(a->now.map, rows[i].path)));
+    }
+    putchar('\n');
+    table_print(t, stdout, 2);
+    table_delete(t);
+}
+
+static void print_latency(const struct cli *cli, const msgpack_object *s) {
+    static const struct { const char *label, *path; } rows[] = {
+        {"answer", "latency_us"}, {"from commit to visible", "commit_lag_us"}};
+    static const char *const columns[] = {"p50", "p99", "max"};
+    struct table *t = table_new("lrrr", cli->color);
+    table_heading(t);
+    table_cell(t, NULL, "time taken");
+    for (int c = 0; c < 3; c++) table_cell(t, NULL, "%s", columns[c]);
+    for (int r = 0; r < 2; r++) {
+        const msgpack_object *map = value_at(s, rows[r].path);
+        table_cell(t, NULL, "%s", rows[r].label);
+        for (int c = 0; c < 3; c++) {
+            char text[TEXT_BYTES];
+            bool any = count_at(map, "count") > 0;
+            table_cell(t, NULL, "%s",
+                       any ? text_latency(text, (double)count_at(map, columns[c]) * 1e3) : "-");
+        }
+    }
+    putchar('\n');
+    table_print(t, stdout, 2);
+    table_delete(t);
+}
+
+static void print_machine(const struct cli *cli, const msgpack_object *s) {
+    char a[TEXT_BYTES], b[TEXT_BYTES], c[TEXT_BYTES];
+    const msgpack_object *shards = value_at(s, "shards");
+    uint64_t imports = 0;
+    putchar('\n');
+    label(cli, "watchers");
+    printf("%s waiting for a change, %s subscribed to notifications\n",
+           text_count(a, count_at(s, "queries.watchers")),
+           text_count(b, count_at(s, "queries.subscribers")));
+    label(cli, "memory");
+    printf("process %s, orders kept %s, not on disk yet %s\n",
+           text_size(a, count_at(s, "process_bytes")),
+           text_size(b, count_at(s, "applier.memory_bytes")),
+           text_size(c, count_at(s, "applier.unwritten_bytes")));
+    label(cli, "disk");
+    printf("views %s, free %s\n", text_size(a, count_at(s, "store_bytes")),
+           text_size(b, count_at(s, "disk_free_bytes")));
+    for (uint32_t i = 0; i < value_count(shards); i++)
+        imports += value_bool(value_item(shards, i), "importing", false);
+    label(cli, "imports");
+    if (imports)
+        printf("of %s shard%s under way\n", text_count(a, imports), text_plural(imports));
+    else
+        puts("none under way");
+}
+
+static void print_one(const struct cli *cli, const struct asked *a) {
+    const msgpack_object *s = a->now.map;
+    print_head(cli, s);
+    print_sources(cli, s);
+    print_shards(cli, s);
+    putchar('\n');
+    cli_replica_views_print(cli, s, 2);
+    print_load(cli, a);
+    print_latency(cli, s);
+    print_machine(cli, s);
+}
+
+/* -- asking ------------------------------------------------------------------------------------ */
+
+static bool ask(struct asked *a, struct cli_look *look) {
+    a->code = cli_look(a->queries, look);
+    return a->code == JUMUN_OK;
+}
+
+static bool is_lost(const struct asked *a) {
+    return a->code == JUMUN_OK && value_count(value_at(a->now.map, "shards")) == 0;
+}
+
+/* All of them, twice with `interval_ms` between (0 = once). */
+static void ask_all(struct asked *all, uint32_t count, int64_t interval_ms) {
+    if (interval_ms > 0) {
+        bool any = false;
+        for (uint32_t i = 0; i < count; i++) {
+            all[i].asked_before = true;
+            any |= all[i].known_before = ask(&all[i], &all[i].before);
+        }
+        if (any) usleep((useconds_t)(interval_ms > 3600000 ? 3600000 : interval_ms) * 1000);
+    }
+    for (uint32_t i = 0; i < count; i++) {
+        /* One that did not answer in all its time will not be waited for again. */
+        if (all[i].asked_before && !all[i].known_before) continue;
+        all[i].asked_now = true;
+        ask(&all[i], &all[i].now);
+    }
+}
+
+static int tell_all(struct cli *cli, const struct asked *all, uint32_t count) {
+    json_t *list = cli->json ? json_array() : NULL;
+    int status = CLI_DONE;
+    for (uint32_t i = 0; i < count; i++) {
+        const struct asked *a = &all[i];
+        if (a->code != JUMUN_OK) status = cli_look_failed(cli, a->address, a->code);
+        else if (is_lost(a) && status == CLI_DONE) status = CLI_REFUSED;
+        if (is_lost(a)) cli_error(cli, "%s: it has reached no node yet", a->address);
+        if (list && a->code == JUMUN_OK)
+            json_array_append_new(list, json_pack("{s:s, s:o}", "replica", a->address, "status",
+                                                  value_to_json(a->now.map)));
+        else if (list)
+            json_array_append_new(list, json_pack("{s:s, s:i, s:s}", "replica", a->address, "code",
+                                                  a->code, "name", jumun_result_name(a->code)));
+        else if (a->code == JUMUN_OK) {
+            if (i > 0) putchar('\n');
+            print_one(cli, a);
+        }
+    }
+    if (list) cli_print_json(list);
+    return status;
+}
+
+static void forget_all(struct asked *all, uint32_t count) {
+    for (uint32_t i = 0; i < count; i++) {
+        if (all[i].asked_before) cli_look_end(&all[i].before);
+        if (all[i].asked_now) cli_look_end(&all[i].now);
+        if (all[i].queries) jumun_queries_close(all[i].queries);
+    }
+    free(all);
+}
+
+int cli_replica_status(struct cli *cli) {
+    int64_t interval = 1000;
+    uint32_t count = 0;
+    int status = CLI_DONE;
+    if (!cli_span_option(cli, "interval", &interval)) return CLI_USAGE;
+    struct asked *all = calloc(STATUS_REPLICAS_MAX, sizeof *all);
+    char *addresses = strdup(cli_replicas(cli)), *rest = NULL;
+    if (!all || !addresses) {
+        free(all);
+        free(addresses);
+        return CLI_NO_ANSWER;
+    }
+    char *r = strtok_r(addresses, ",", &rest);
+    for (; r && status == CLI_DONE; r = strtok_r(NULL, ",", &rest)) {
+        if (count == STATUS_REPLICAS_MAX) {
+            status = cli_usage(cli, "--replica: more than %d", STATUS_REPLICAS_MAX);
+            break;
+        }
+        all[count] = (struct asked){.address = r, .queries = cli_queries(cli, r)};
+        if (!all[count++].queries) status = CLI_USAGE;
+    }
+    if (status == CLI_DONE) {
+        ask_all(all, count, cli->json ? 0 : interval);
+        status = tell_all(cli, all, count);
+    }
+    forget_all(all, count);
+    free(addresses);
+    return status;
+}
