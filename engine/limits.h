@@ -69,9 +69,8 @@
 #define CONSENSUS_INBOX_MESSAGES_MAX 4096 /* messages of peers waiting at a shard */
 #define CONSENSUS_INBOX_BYTES_MAX (64u << 20)
 /* What a restarted replica knows of the log in front of its marker: so far a follower may lag
- * without needing the whole state. Whichever is reached first. */
-#define START_TRAILING_ENTRIES_MAX 4096u
-#define START_TRAILING_BYTES_MAX (8u << 20)
+ * without needing the whole state. 40 bytes each while it starts. */
+#define START_TRAILING_ENTRIES_MAX (1u << 18)
 #define FOLLOW_BYTES_PER_ROUND (512u << 10) /* applied at a time by a replica with peers ... */
 #define FOLLOW_LOADS_PER_ROUND 256u    /* ... or so many orders read from the disk for it */
 #define FOLLOWER_FAR_ENTRIES 64u       /* behind what is committed without it: it is not hurried */
@@ -139,7 +138,9 @@
 #define LOG_LET_GO_BYTES (4ULL << 20)  /* ... what lies before it leaves so much at a time */
 #define SEGMENT_BYTES_MAX (4ULL << 30)     /* a log segment is closed at this size ... */
 #define SEGMENT_MS_MAX 86400000LL          /* ... or at this age */
-#define RAFT_TRAILING_ENTRIES 100000u      /* entries kept for followers behind the marker */
+#define TRAIL_ENTRIES_MAX (1u << 31)       /* known of the log in front of the marker */
+#define TRAIL_BYTES_MIN (1ULL << 30)       /* of it; more if the stored state is larger */
+#define TRAIL_AGES_MAX 64                  /* moments at which its length is noted */
 #define CONSENSUS_TAIL_BYTES_MAX (32u << 20)   /* newest records kept in memory for peers ... */
 #define CONSENSUS_TAIL_ENTRIES_MAX 4096u       /* ... or so many, whichever is reached first */
 #define CONSENSUS_MESSAGE_BYTES_MAX (1u << 20) /* payload of one append to a peer, or one record */

@@ -112,6 +112,9 @@ void consensus_configuration_committed(struct consensus *c, const struct record_
 uint64_t consensus_last_index(const struct consensus *c);
 uint64_t consensus_term(const struct consensus *c);
 uint64_t consensus_term_of(const struct consensus *c, uint64_t index); /* 0 = not known any more */
+/* The least index behind which a follower can go on: what it is sent from the log may begin there;
+ * what lies in front is forgotten. 0 = nothing is. */
+uint64_t consensus_reach(const struct consensus *c);
 uint8_t consensus_role(const struct consensus *c);
 /* Index of the configuration record that is in the log and not known to be committed; 0 = none. */
 uint64_t consensus_open_change(const struct consensus *c);
@@ -139,9 +142,10 @@ enum consensus_message_kind {
     CONSENSUS_APPEND_RESULT = 2,
     CONSENSUS_VOTE = 3,
     CONSENSUS_VOTE_RESULT = 4,
-    CONSENSUS_INSTALL_SNAPSHOT = 5, /* out only: this follower needs a snapshot at or above
-                                       last_index; repeated, so de-duplicate per peer. Ignored when
-                                       received. */
+    CONSENSUS_INSTALL_SNAPSHOT = 5, /* out only: this follower needs a snapshot. One at or above
+                                       previous_index will do, behind which the log still is;
+                                       last_index is the newest there is. Repeated, so de-duplicate
+                                       per peer. Ignored when received. */
     CONSENSUS_TIMEOUT_NOW = 6,
     CONSENSUS_PING = 7,             /* of a read round: last_index = the round's number */
     CONSENSUS_PONG = 8
@@ -157,7 +161,8 @@ struct consensus_message {
     uint64_t last_index, last_term; /* votes, snapshots, timeout now; last_index: append results */
     uint64_t rejected;             /* append results: the refused previous_index; 0 = accepted */
     uint64_t configuration_index;  /* snapshots */
-    uint64_t previous_index, previous_term, commit_index; /* appends */
+    uint64_t previous_index;       /* appends; snapshots */
+    uint64_t previous_term, commit_index; /* appends */
     struct record *const *records; /* appends: the entries behind previous_index. NULL with a count:
                                       they are no longer in memory; the sender's log has them. Who
                                       reads them later must not trust the log to be what it was: a

@@ -24,7 +24,7 @@ struct snapshot_sender {
     char path[SENDER_PATH_BYTES];
     uint8_t phase;                 /* enum snapshot_sender_phase */
     /* -- what is asked for */
-    uint64_t leader_term, last_index;
+    uint64_t leader_term, reach;
     int64_t asked_ms;              /* by consensus, or answered by the receiver */
     int64_t rest_until_ms;
     bool given_up;                 /* while it exported */
@@ -145,7 +145,7 @@ static void sender_exported(struct snapshot_sender *s, int64_t now_ms) {
         sender_fail(s, s->error, now_ms);
         return;
     }
-    if (s->meta->applied_index < s->last_index) {
+    if (s->meta->applied_index < s->reach) {
         sender_fail(s, "it is older than what is needed", now_ms);
         return;
     }
@@ -286,12 +286,12 @@ void snapshot_sender_free(struct snapshot_sender *s) {
     free(s);
 }
 
-void snapshot_sender_want(struct snapshot_sender *s, uint64_t leader_term, uint64_t last_index,
+void snapshot_sender_want(struct snapshot_sender *s, uint64_t leader_term, uint64_t reach,
                           int64_t now_ms) {
     bool other_term = leader_term != s->leader_term;
     s->asked_ms = now_ms;
     s->leader_term = leader_term;
-    s->last_index = last_index;
+    s->reach = reach;
     switch (s->phase) {
     case SENDER_RESTING:
         if (now_ms < s->rest_until_ms) return;
@@ -301,7 +301,7 @@ void snapshot_sender_want(struct snapshot_sender *s, uint64_t leader_term, uint6
     case SENDER_EXPORTING: return;
     default: break;
     }
-    if (s->meta->applied_index < last_index) sender_start_export(s, now_ms);
+    if (s->meta->applied_index < reach) sender_start_export(s, now_ms);
     else if (other_term) sender_offer(s, now_ms); /* the receiver has to know the newest */
 }
 

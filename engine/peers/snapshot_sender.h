@@ -51,9 +51,10 @@ struct snapshot_sender *snapshot_sender_new(const struct snapshot_sender_options
 void snapshot_sender_free(struct snapshot_sender *s); /* ends an export first; removes the file */
 
 /* Consensus asks for it (CONSENSUS_INSTALL_SNAPSHOT, which it repeats): starts a transfer of a
- * state at or above `last_index`, or goes on with the one that is under way. Nobody having asked or
- * answered for SNAPSHOT_IDLE_MS, a transfer is given up. */
-void snapshot_sender_want(struct snapshot_sender *s, uint64_t leader_term, uint64_t last_index,
+ * state at or above `reach`, behind which the log can go on, or goes on with the one that is under
+ * way: begun anew for each newer checkpoint, a large one would never arrive. Nobody having asked
+ * or answered for SNAPSHOT_IDLE_MS, a transfer is given up. */
+void snapshot_sender_want(struct snapshot_sender *s, uint64_t leader_term, uint64_t reach,
                           int64_t now_ms);
 
 /* No longer leader, or the other one is gone: gives up what is under way. */

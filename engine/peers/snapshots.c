@@ -24,7 +24,7 @@ struct snapshots_event {
     struct snapshots_event *next;
     enum { EVENT_FRAME, EVENT_WANT, EVENT_LEAD_LOST } kind;
     uint32_t shard;
-    uint64_t to, term, last_index;        /* a wish */
+    uint64_t to, term, reach;             /* a wish */
     uint32_t frame_kind, bytes;           /* a frame */
     uint8_t frame[];
 };
@@ -127,14 +127,38 @@ static void snapshots_take_frame(struct snapshots *s, const struct snapshots_eve
     if (sender) snapshot_sender_receive(sender, &frame, now_ms);
 }
 
+static bool snapshots_exports(const struct snapshots *s) {
+    struct snapshot_sender_progress progress;
+    for (uint32_t slot = 0; slot < LOCAL_SHARDS_SLOTS; slot++) {
+        const struct snapshots_replica *r = s->replicas[slot];
+        for (uint32_t i = 0; r && i < CONSENSUS_SERVERS_MAX; i++) {
+            if (!r->senders[i]) continue;
+            snapshot_sender_progress(r->senders[i], &progress);
+            if (progress.phase == SENDER_EXPORTING) return true;
+        }
+    }
+    return false;
+}
+
+/* Consensus asks until it has got it. A node that was away is asked for by all shards at once: they
+ * are exported one after the other, so that the disk is not taken from those who write. */
+static void snapshots_take_want(struct snapshots *s, struct snapshots_replica *r,
+                                const struct snapshots_event *e, int64_t now_ms) {
+    struct snapshot_sender_progress progress;
+    struct snapshot_sender *sender = snapshots_sender(r, e->to, true);
+    if (!sender) return;
+    snapshot_sender_progress(sender, &progress);
+    bool begins = progress.phase == SENDER_IDLE || progress.phase == SENDER_RESTING;
+    if (begins && snapshots_exports(s)) return;
+    snapshot_sender_want(sender, e->term, e->reach, now_ms);
+}
+
 static void snapshots_take(struct snapshots *s, const struct snapshots_event *e, int64_t now_ms) {
     struct snapshots_replica *r;
     switch (e->kind) {
     case EVENT_FRAME: snapshots_take_frame(s, e, now_ms); break;
     case EVENT_WANT:
-        if (!(r = snapshots_replica(s, e->shard))) break;
-        struct snapshot_sender *sender = snapshots_sender(r, e->to, true);
-        if (sender) snapshot_sender_want(sender, e->term, e->last_index, now_ms);
+        if ((r = snapshots_replica(s, e->shard))) snapshots_take_want(s, r, e, now_ms);
         break;
     case EVENT_LEAD_LOST:
         if (!(r = snapshots_replica(s, e->shard))) break;
@@ -293,7 +317,7 @@ static void snapshots_post(struct snapshots *s, const struct snapshots_event *fi
 
 void snapshots_want(struct snapshots *s, uint32_t shard, const struct consensus_message *message) {
     const struct snapshots_event e = {.kind = EVENT_WANT, .shard = shard, .to = message->to,
-                                      .term = message->term, .last_index = message->last_index};
+                                      .term = message->term, .reach = message->previous_index};
     snapshots_post(s, &e, NULL);
 }
 

@@ -53,7 +53,6 @@ struct shard *shard_open(const struct shard_options *options, int64_t now_ms, in
     if (!s->options.checkpoint_age_ms) s->options.checkpoint_age_ms = CHECKPOINT_AGE_MS;
     if (!s->options.resend_after_ms) s->options.resend_after_ms = 1000;
     if (!s->options.retention_ms) s->options.retention_ms = RETENTION_MS;
-    if (!s->options.trailing_entries) s->options.trailing_entries = RAFT_TRAILING_ENTRIES;
     s->view.level = program.level_max;
     if (options->view) s->view = s->view_offered = *options->view;
     s->options.view = NULL;

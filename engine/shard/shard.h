@@ -58,7 +58,7 @@ struct shard_options {
     int64_t checkpoint_age_ms;       /* 0 = CHECKPOINT_AGE_MS */
     int64_t resend_after_ms;         /* unacknowledged messages; 0 = 1,000 */
     int64_t retention_ms;            /* of log segments; 0 = RETENTION_MS */
-    uint32_t trailing_entries;       /* kept behind the marker for peers; 0 = RAFT_TRAILING_... */
+    uint32_t trailing_entries;       /* kept behind the marker for peers; 0 = see shard_trail.c */
     uint32_t seed;
     /* History reads go through a reader so that the shard never waits for a disk. Called once the
      * part's gate is open; the callee takes the part over, calls history_read() (history.h) for

@@ -250,24 +250,6 @@ uint32_t shard_checkpoint(struct shard *s, int64_t *next_ms) {
     return done;
 }
 
-static void retain(struct shard *s) {
-    if (s->mono_ms < s->retain_ms) return;
-    s->retain_ms = s->mono_ms + 60000;
-    uint64_t upto = s->checkpoint_index;
-    for (uint32_t p = 0; p < s->outbox.peers_count; p++) {
-        uint64_t oldest = outbox_oldest_index(&s->outbox, p);
-        if (oldest && oldest <= upto) upto = oldest - 1;
-    }
-    /* Consensus may still ask for what it has not been told to forget. */
-    if (s->options.peers) {
-        uint64_t asked = s->checkpoint_index > s->options.trailing_entries
-                             ? s->checkpoint_index - s->options.trailing_entries : 0;
-        if (asked < upto) upto = asked;
-        if (upto == 0) return;
-    }
-    s->options.storage->ops->retain(s->options.storage, upto, s->now_ms - s->options.retention_ms);
-}
-
 void shard_on_checkpointed(struct shard *s, const struct storage_event *event) {
     struct checkpoint_work *w = &s->checkpoint;
     require(event->checkpoint == &w->data && w->phase == CHECKPOINT_WRITING);
@@ -302,10 +284,10 @@ void shard_on_checkpointed(struct shard *s, const struct storage_event *event) {
     w->copy_index = 0;
     w->phase = CHECKPOINT_IDLE;
     struct consensus_update update = {0};
-    consensus_checkpointed(s->consensus, s->checkpoint_index, s->options.trailing_entries,
-                           s->mono_ms, &update);
+    consensus_checkpointed(s->consensus, s->checkpoint_index, shard_trail_kept(s), s->mono_ms,
+                           &update);
     shard_take_update(s, &update);
-    retain(s);
+    shard_trail_retain(s);
 }
 
 bool shard_checkpoint_is_clean(const struct shard *s) {

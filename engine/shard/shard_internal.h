@@ -179,6 +179,15 @@ struct inbox_message {
     uint8_t payload[];
 };
 
+/* How long the log was when, oldest first: so that consensus forgets what retention will drop, and
+ * not before. (shard_trail.c) */
+struct shard_trail {
+    int64_t retain_ms;             /* next look at retention, monotonic */
+    uint64_t floor;                /* up to here consensus may forget */
+    uint32_t count;
+    struct { int64_t ms; uint64_t index; } ages[TRAIL_AGES_MAX];
+};
+
 struct shard {
     struct shard_options options;
     struct consensus *consensus;
@@ -282,7 +291,7 @@ struct shard {
     int64_t replayed_ms, replay_rest_ms; /* monotonic: since when it replays, 0 = it has rested;
                                             and until when it rests */
     int64_t recovery_started_ms;
-    int64_t retain_ms;              /* next look at retention, monotonic */
+    struct shard_trail trail;
 
     uint64_t totals[SHARD_STATES_MAX]; /* orders by state, stored ones included */
     struct shard_stats stats;
@@ -440,6 +449,15 @@ bool shard_start(struct shard *s, char *error, size_t error_bytes);
 bool shard_load_state(struct shard *s, char *error, size_t error_bytes);
 enum { SHARD_ADDRESS_BYTES = 24 };
 void shard_address(uint64_t id, char address[SHARD_ADDRESS_BYTES]);
+
+/* -- shard_trail.c */
+/* How many entries in front of the marker consensus is to know on. */
+uint32_t shard_trail_kept(struct shard *s);
+/* Lets the storage drop what is old enough and nobody asks for. Now and then. */
+void shard_trail_retain(struct shard *s);
+/* The terms of the log's entries up to the marker, *count of them; the caller frees them. NULL:
+ * none. */
+uint64_t *shard_trail_terms(struct shard *s, const struct storage_meta *meta, uint64_t *count);
 
 /* -- shard_recovery.c */
 uint32_t shard_recover(struct shard *s, int64_t *next_ms);

@@ -6,8 +6,6 @@
 #include "engine/base/log.h"
 #include "engine/shard/shard_internal.h"
 
-enum { START_TRAILING_PIECE = 16 };
-
 static bool load_cursor(void *arg, const struct checkpoint_cursor *c) {
     struct shard *s = arg;
     unsigned p;
@@ -87,50 +85,19 @@ static bool collect_entry(void *arg, const struct record_header *h, const void *
     return true;
 }
 
-/* Entries in front of the marker, so that a restarted leader need not send its whole state to
- * whoever lags a little. Read backwards in small pieces: how large they are is known only then. */
-struct trailing {
-    struct consensus_entry entries[START_TRAILING_ENTRIES_MAX];
-    uint32_t at;                 /* next place in `entries`, of the piece that is read */
-    uint64_t bytes;
-};
-
-static bool collect_trailing(void *arg, const struct record_header *h, const void *payload) {
-    struct trailing *t = arg;
-    (void)payload; /* the configuration of the marker says all that is needed of these */
-    t->entries[t->at++] = (struct consensus_entry){h->term, h->type, NULL, 0};
-    t->bytes += sizeof *h + h->payload_bytes;
-    return true;
-}
-
-static bool read_trailing(struct shard *s, const struct storage_meta *meta,
+/* The entries in front of the marker that the log has, so that a restarted leader need not send its
+ * whole state to whoever lags. */
+static bool collect_trail(struct shard *s, const struct storage_meta *meta,
                           struct start_entries *c) {
-    uint64_t marker = meta->applied_index, first = marker + 1;
-    if (!s->options.peers || meta->log_last < marker || meta->log_first > marker || marker == 0)
-        return true;
-    struct trailing *t = calloc(1, sizeof *t);
-    if (!t) return false;
-    uint32_t from = START_TRAILING_ENTRIES_MAX;
-    while (from > 0 && first > meta->log_first && t->bytes < START_TRAILING_BYTES_MAX) {
-        uint64_t piece = first - meta->log_first;
-        if (piece > START_TRAILING_PIECE) piece = START_TRAILING_PIECE;
-        if (piece > from) piece = from;
-        char error[256];
-        t->at = from - (uint32_t)piece;
-        /* Damage in front of the marker is found and named by whoever needs what lies there. */
-        if (s->options.storage->ops->read(s->options.storage, first - piece, first - 1,
-                                          collect_trailing, t, error, sizeof error) != 0)
-            break;
-        from -= (uint32_t)piece;
-        first -= piece;
+    uint64_t count = 0;
+    uint64_t *terms = shard_trail_terms(s, meta, &count);
+    for (uint64_t i = 0; i < count && !c->no_memory; i++) {
+        /* What they configure is contained in what the marker says. */
+        struct record_header h = {.term = terms[i], .type = RECORD_EVENTS};
+        collect_entry(c, &h, NULL);
     }
-    bool ok = true;
-    for (; ok && from < START_TRAILING_ENTRIES_MAX; from++) {
-        struct record_header h = {.term = t->entries[from].term, .type = t->entries[from].type};
-        ok = collect_entry(c, &h, NULL);
-    }
-    free(t);
-    return ok;
+    free(terms);
+    return !c->no_memory;
 }
 
 static bool start_consensus(struct shard *s, const struct storage_meta *meta, char *error,
@@ -138,7 +105,7 @@ static bool start_consensus(struct shard *s, const struct storage_meta *meta, ch
     struct start_entries c = {0};
     uint64_t behind = meta->applied_index + 1;
     snprintf(error, error_bytes, "no memory for the list of log entries");
-    if (!read_trailing(s, meta, &c)) goto done;
+    if (!collect_trail(s, meta, &c)) goto done;
     uint64_t first = behind - c.count;
     if (meta->log_last >= behind &&
         s->options.storage->ops->read(s->options.storage, behind, meta->log_last, collect_entry,

@@ -364,6 +364,14 @@ const struct record *consensus_record(const struct consensus *c, uint64_t index)
     return consensus_tail_at(c, index);
 }
 
+/* The library asks for a snapshot as new as its own; what it goes on from is the follower's answer.
+ * A large state is on its way for longer than two checkpoints are apart: were the newest one asked
+ * for each time, none would ever arrive. */
+uint64_t consensus_reach(const struct consensus *c) {
+    const struct raft_trail *trail = &c->raft.trail;
+    return trail->offset + 1 < trail->snapshot.index ? trail->offset + 1 : trail->snapshot.index;
+}
+
 uint64_t consensus_open_change(const struct consensus *c) {
     return c->raft.configuration_uncommitted_index;
 }

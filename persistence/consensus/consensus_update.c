@@ -265,6 +265,7 @@ static void consensus_send(struct consensus *c, const struct raft_message *m) {
         out->last_index = m->install_snapshot.last_index;
         out->last_term = m->install_snapshot.last_term;
         out->configuration_index = m->install_snapshot.conf_index;
+        out->previous_index = consensus_reach(c);
         consensus_rule_r6_snapshot_asked(c, out);
         break;
     case RAFT_TIMEOUT_NOW:

@@ -21,7 +21,7 @@ static void draw_clients(struct sim_options *o, struct prng *p) {
 }
 
 static void draw_cluster(struct sim_options *o, struct prng *p) {
-    static const uint32_t trailing[] = {8, 64, 512, 100000};
+    static const uint32_t trailing[] = {8, 64, 512, 0};
     uint32_t spare = prng_chance(p, 1, 2) ? 0 : (uint32_t)prng_between(p, 1, 2);
     o->voters = o->nodes;
     if (prng_chance(p, 1, 3)) {

@@ -292,6 +292,44 @@ static void r6_a_follower_that_was_away_is_asked(void **state) {
     world_free(&s);
 }
 
+/* A state that was on its way while the leader took newer ones: behind it the log goes on. */
+static void an_older_snapshot_does_where_the_log_is(void **state) {
+    struct world_server s;
+    int64_t now = elect(&s, 0);
+    for (int i = 0; i < 30; i++) {
+        world_submit(&s, 1, ++now);
+        world_settle(&s, now);
+        result(&s, 2, 0, consensus_last_index(s.c), ++now);
+    }
+    world_apply(&s, now);
+    assert_int_equal(consensus_reach(s.c), 0);
+    world_checkpoint(&s, 10, 4, ++now);
+    result(&s, 3, 1, 0, ++now); /* an empty log */
+    const struct world_sent *ask = world_last_sent(&s, 3, CONSENSUS_INSTALL_SNAPSHOT);
+    assert_non_null(ask);
+    assert_int_equal(ask->m.last_index, 10);
+    assert_int_equal(ask->m.previous_index, 7);
+    assert_int_equal(consensus_reach(s.c), 7);
+    world_checkpoint(&s, 20, 13, ++now);
+    assert_int_equal(consensus_reach(s.c), 8);
+    world_clear_out(&s);
+    result(&s, 3, 0, 9, ++now); /* it has installed one of record 9 */
+    const struct world_sent *next = NULL;
+    for (int i = 0; i < 20 && (next == NULL || next->m.records_count == 0); i++) {
+        result(&s, 2, 0, consensus_last_index(s.c), ++now);
+        world_tick(&s, now += 60);
+        const struct world_sent *beat = world_last_sent(&s, 3, CONSENSUS_APPEND);
+        if (beat != NULL && beat->m.previous_index > 9)
+            result(&s, 3, beat->m.previous_index, 9, ++now);
+        next = world_last_sent(&s, 3, CONSENSUS_APPEND);
+    }
+    assert_null(world_last_sent(&s, 3, CONSENSUS_INSTALL_SNAPSHOT));
+    assert_int_equal(next->m.previous_index, 9);
+    assert_int_equal(next->m.previous_term, consensus_term_of(s.c, 9));
+    assert_true(next->m.records_count > 0);
+    world_free(&s);
+}
+
 /* -- markers, starts, members ------------------------------------------------------------------ */
 
 static uint64_t marker_configuration(const struct world_server *s, uint64_t index) {
@@ -507,6 +545,7 @@ int main(void) {
         cmocka_unit_test(unwanted_ones_are_thrown_away),
         cmocka_unit_test(messages_are_lost_during_the_switch),
         cmocka_unit_test(r6_a_newer_snapshot_is_asked_for),
+        cmocka_unit_test(an_older_snapshot_does_where_the_log_is),
         cmocka_unit_test(r6_a_follower_that_was_away_is_asked),
         cmocka_unit_test(markers_have_the_configuration_of_their_index),
         cmocka_unit_test(no_configuration_is_forgotten_without_a_checkpoint),
