@@ -288,6 +288,11 @@ static void client_fetch_map(jumun_client *client, int64_t now_ns) {
 
 static bool client_on_tick(jumun_client *client) {
     int64_t now_ns = clock_coarse_ns();
+    if (now_ns - client->looked_ns >= ENDPOINT_LOOK_NS) {
+        client->looked_ns = now_ns;
+        node_list_look(&client->shared.nodes, now_ns);
+        shard_router_look(&client->router, now_ns);
+    }
     client_fetch_map(client, now_ns);
     bool open = lane_on_tick(client->node_lane, now_ns);
     open |= shard_router_on_tick(&client->router, now_ns);

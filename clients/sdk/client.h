@@ -14,6 +14,7 @@ struct jumun_client {
     pthread_t clock;
     _Alignas(64) _Atomic uint32_t clock_asleep; /* a futex */
     atomic_bool map_fetching;
+    int64_t looked_ns;             /* the clock's own: when endpoints were looked at */
     int64_t map_fetched_ns;        /* the clock's own: when the last fetch began */
     struct endpoint *_Atomic map_asked; /* the node that it went to */
 };

@@ -6,6 +6,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "clients/sdk/sdk_clock.h"
 #include "engine/base/clock.h"
 #include "engine/limits.h"
 #include "engine/wire/tls.h"
@@ -13,9 +14,22 @@
 enum { CONNECTION_WHY_BYTES = 512, CONNECTION_RECONNECT_MS_MIN = 20,
        CONNECTION_RECONNECT_MS_MAX = 200, SETTLE_LOOK_NS = 500000 };
 
+/* Puts the pipe into the list, or takes it out. False: there is no place, or it was never in: one
+ * whose other side speaks another protocol goes without having come. */
+static bool connection_list_pipe(struct connection *c, int id, bool up) {
+    for (int i = 0; i < CONNECTION_PIPES_MAX; i++) {
+        int place = up ? 0 : id;
+        if (atomic_compare_exchange_strong(&c->pipe_ids[i], &place, up ? id : 0)) return true;
+    }
+    return false;
+}
+
 static void connection_pipe_event(nng_pipe pipe, nng_pipe_ev event, void *arg) {
     struct connection *c = arg;
     bool up = event == NNG_PIPE_EV_ADD_POST;
+    if (!connection_list_pipe(c, nng_pipe_id(pipe), up)) return;
+    atomic_store(&c->dialled_ns, clock_coarse_ns());
+    if (up) atomic_store(&c->redial_ns, CONNECTION_REDIAL_NS_MIN);
     atomic_fetch_add(&c->pipes, up ? 1 : -1);
     c->on_change(c->arg, up);
 }
@@ -51,7 +65,9 @@ static int connection_dial(struct connection *c, const char *addresses,
         int rc = tls_dial(connection_socket(c), address, tls, &dialer, why, sizeof why);
         if (rc != 0 && tls_is_wanted(address)) snprintf(failed_at, failed_at_bytes, "%s", why);
         if (rc != 0) return rc;
+        c->dialers[c->dialers_count++] = dialer.id;
         if (at[size] == '\0') return 0;
+        if (c->dialers_count == CONNECTION_DIALERS_MAX) return NNG_EINVAL;
         at += size + 1;
     }
 }
@@ -60,6 +76,10 @@ int connection_open(struct connection *c, const char *addresses, const struct tl
                     void (*on_change)(void *arg, bool up), void *arg, char *failed_at,
                     size_t failed_at_bytes) {
     atomic_init(&c->pipes, 0);
+    for (int i = 0; i < CONNECTION_PIPES_MAX; i++) atomic_init(&c->pipe_ids[i], 0);
+    atomic_init(&c->dialled_ns, clock_coarse_ns());
+    atomic_init(&c->redial_ns, CONNECTION_REDIAL_NS_MIN);
+    c->dialers_count = 0;
     c->on_change = on_change;
     c->arg = arg;
     snprintf(failed_at, failed_at_bytes, "%s", addresses);
@@ -71,6 +91,23 @@ int connection_open(struct connection *c, const char *addresses, const struct tl
         (rc = connection_dial(c, addresses, tls, failed_at, failed_at_bytes)) != 0)
         nng_close(socket);
     return rc;
+}
+
+bool connection_is_overdue(struct connection *c, int64_t now_ns) {
+    int64_t since_ns = now_ns - atomic_load(&c->dialled_ns);
+    return !connection_is_up(c) && since_ns >= atomic_load(&c->redial_ns);
+}
+
+void connection_redial(struct connection *c, const char *addresses, const struct tls_options *tls,
+                       int64_t now_ns) {
+    char failed_at[NNG_MAXADDRLEN];
+    int64_t next_ns = 2 * atomic_load(&c->redial_ns);
+    atomic_store(&c->redial_ns,
+                 next_ns < CONNECTION_REDIAL_NS_MAX ? next_ns : CONNECTION_REDIAL_NS_MAX);
+    atomic_store(&c->dialled_ns, now_ns);
+    while (c->dialers_count > 0) nng_dialer_close((nng_dialer){c->dialers[--c->dialers_count]});
+    /* What cannot be dialled now is tried again the next time. */
+    connection_dial(c, addresses, tls, failed_at, sizeof failed_at);
 }
 
 const char *connection_error_text(int error) { return nng_strerror(error); }

@@ -26,6 +26,13 @@ int endpoint_new(struct endpoint **endpoint, const char *address, const jumun_op
     return rc;
 }
 
+void endpoint_look(struct endpoint *e, const jumun_options *options, int64_t now_ns) {
+    struct tls_options tls;
+    if (!connection_is_overdue(&e->connection, now_ns)) return;
+    if (tls_fill(&tls, options->tls_ca, options->tls_cert, options->tls_key))
+        connection_redial(&e->connection, e->addresses, &tls, now_ns);
+}
+
 void endpoint_delete(struct endpoint *endpoint) {
     connection_close(&endpoint->connection);
     free(endpoint);

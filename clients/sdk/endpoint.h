@@ -15,12 +15,18 @@ struct endpoint {
     atomic_bool replica;           /* a client asks for a node, and this is none */
     char addresses[ENDPOINT_ADDRESSES_BYTES];
 };
+/* How often endpoints are looked at. */
+#define ENDPOINT_LOOK_NS 250000000LL
 
 /* Starts dialling `address` and returns at once; on_change as for connection_open(). 0, or an nng
  * error number, for which *failed_at names the address. `options` has its defaults filled in. */
 int endpoint_new(struct endpoint **endpoint, const char *address, const jumun_options *options,
                  void (*on_change)(void *arg, bool up), void *arg, char *failed_at,
                  size_t failed_at_bytes);
+
+/* Dials it anew if it has been away for long: see connection_redial(). To be called now and then by
+ * one thread; `options` as for endpoint_new(). */
+void endpoint_look(struct endpoint *endpoint, const jumun_options *options, int64_t now_ns);
 
 /* It answered, whatever it was. Any thread. */
 static inline void endpoint_answered(struct endpoint *e) {

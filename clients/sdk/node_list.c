@@ -135,6 +135,11 @@ bool node_list_may_have_node(struct node_list *list) {
     return false;
 }
 
+void node_list_look(struct node_list *list, int64_t now_ns) {
+    uint32_t count = atomic_load_explicit(&list->count, memory_order_acquire);
+    for (uint32_t i = 0; i < count; i++) endpoint_look(list_at(list, i), list->options, now_ns);
+}
+
 void node_list_allow_probes(struct node_list *list) {
     uint32_t count = atomic_load(&list->count);
     for (uint32_t i = 0; i < count; i++)

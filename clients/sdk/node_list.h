@@ -58,6 +58,9 @@ bool node_list_has(struct node_list *list, const struct endpoint *endpoint);
  * are passed over as if they were not connected. Any thread. */
 bool node_list_may_have_node(struct node_list *list);
 
+/* endpoint_look() at each of them. */
+void node_list_look(struct node_list *list, int64_t now_ns);
+
 /* A connection came: each may be tried again. Any thread. */
 void node_list_allow_probes(struct node_list *list);
 

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "clients/sdk/sdk_clock.h"
 #include "clients/sdk/watch.h"
 #include "engine/base/clock.h"
 
@@ -66,13 +67,26 @@ static void queries_sleep(jumun_queries *q) {
     pthread_cond_timedwait(&q->wake, &q->lock, &until);
 }
 
+/* Without the lock: closing a dialer may call back. Replicas stay for life. */
+static void queries_look_at_endpoints(jumun_queries *q, int64_t now_ns) {
+    for (uint32_t i = 0; i < q->replicas.count; i++)
+        endpoint_look(q->replicas.replicas[i].endpoint, &q->replicas.breaker, now_ns);
+}
+
 static void *queries_clock(void *arg) {
     jumun_queries *q = arg;
+    int64_t looked_ns = 0;
     pthread_mutex_lock(&q->lock);
     while (!q->closing) {
         struct query_list over = {0}, lost = {0};
         int lost_code = 0;
         int64_t now_ns = clock_mono_ns();
+        if (now_ns - looked_ns >= ENDPOINT_LOOK_NS) {
+            looked_ns = now_ns;
+            pthread_mutex_unlock(&q->lock);
+            queries_look_at_endpoints(q, clock_coarse_ns());
+            pthread_mutex_lock(&q->lock);
+        }
         int64_t due_ns = queries_on_tick(q, now_ns, &over, &lost, &lost_code);
         if (over.head || lost.head) {
             pthread_mutex_unlock(&q->lock);

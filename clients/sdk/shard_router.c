@@ -184,6 +184,15 @@ bool shard_router_on_tick(struct shard_router *r, int64_t now_ns) {
     return open;
 }
 
+void shard_router_look(struct shard_router *r, int64_t now_ns) {
+    uint32_t count = atomic_load(&r->lanes_count);
+    for (uint32_t i = 0; i < count; i++) {
+        struct lane *lane = atomic_load(&r->lanes[i]);
+        struct endpoint *own = atomic_load(&lane->endpoint);
+        if (own) endpoint_look(own, &r->shared->options, now_ns);
+    }
+}
+
 bool shard_router_on_pace(struct shard_router *r) {
     bool slow = false;
     uint32_t count = atomic_load(&r->lanes_count);

@@ -69,6 +69,9 @@ int shard_router_push(struct shard_router *r, struct call *call, int64_t now_ns)
 /* Ends kept calls whose time is over, runs the lanes' clocks. True if anything is open. */
 bool shard_router_on_tick(struct shard_router *r, int64_t now_ns);
 
+/* endpoint_look() at those of all shards. The clock's thread. */
+void shard_router_look(struct shard_router *router, int64_t now_ns);
+
 /* lane_on_pace() of all lanes; true if it is worth looking again soon. */
 bool shard_router_on_pace(struct shard_router *r);
 
