@@ -96,11 +96,27 @@ struct storage_stats {
     uint64_t gaps, gap_first, gap_last;     /* how many; the newest: records that are not stored,
                                                because an installed state stands for them */
     uint64_t gap_records;                   /* not stored in all of them together */
+    uint64_t filled_records;                /* of gaps, by fill(), since the open */
     uint64_t commits, commit_bytes, commit_ns, commit_ns_max;  /* log writer transactions, summed */
     uint64_t appends_waiting, appends_waiting_bytes;
     uint64_t checkpoints, checkpoint_items, loads;
     uint64_t room_bytes;                    /* free on the file system */
     bool full;
+};
+
+/* Records first..last are not stored: an installed state stands for them. */
+struct storage_gap {
+    uint64_t first, last;
+    bool opens;               /* nothing is stored in front of it: what fills it may begin anywhere
+                                 inside, and what lies in front of that is given up */
+    int64_t installed_ms;     /* all of them are older */
+};
+
+enum storage_filled {
+    STORAGE_FILLED,
+    STORAGE_FILL_MOOT,        /* no gap begins there (any more): look at the gaps anew */
+    STORAGE_FILL_NO_ROOM,     /* try it again later */
+    STORAGE_FILL_REFUSED      /* these records cannot be what belongs there; nothing changed */
 };
 
 struct storage_ops {
@@ -184,6 +200,21 @@ struct storage_ops {
      * disk fails. */
     int (*install_state)(struct storage *s, const char *path, uint64_t committed_index,
                          char *error, size_t error_bytes);
+
+    /* The gap at `position`, from the newest (0) on; false = there is none. Any thread. */
+    bool (*gap)(struct storage *s, uint32_t position, struct storage_gap *gap);
+
+    /* Puts committed records of another replica into a gap, from its front, durably: they lie one
+     * behind the other as in the log, each padded to 8 bytes (the feed's form), and the first is
+     * the gap's first, or, where it opens, any inside. What stands behind the gap's end is left
+     * out. Each is checked: its checksum, its shard, that it follows the one before, and that terms
+     * do not go back up to the log behind the gap. On return they can be read, and the gap begins
+     * behind them, or is gone: load_meta() then tells of more log. A crash leaves that, or the gap
+     * as it was. Any thread but the shard's, one at a time, none at close(); an install_state()
+     * waits for it. `error` gets a sentence unless STORAGE_FILLED. Ends the process when the disk
+     * fails. */
+    enum storage_filled (*fill)(struct storage *s, const void *records, size_t bytes, char *error,
+                                size_t error_bytes);
 
     void (*stats)(struct storage *s, struct storage_stats *stats); /* any thread */
 

@@ -162,9 +162,9 @@ static void install_start_threads(struct storage_lmdb *s) {
     checkpoint_trash_waits(s);
 }
 
-int install_state(struct storage *base, const char *path, uint64_t committed_index, char *error,
-                  size_t error_bytes) {
-    struct storage_lmdb *s = (struct storage_lmdb *)base;
+/* gaps_lock held. */
+static int install_run(struct storage_lmdb *s, const char *path, uint64_t committed_index,
+                       char *error, size_t error_bytes) {
     uint64_t marker;
     pthread_mutex_lock(&s->checkpoints.lock);
     require(s->checkpoints.in_flight == 0);
@@ -196,4 +196,13 @@ int install_state(struct storage *base, const char *path, uint64_t committed_ind
              s->shard, (unsigned long long)marker, (unsigned long long)kept + 1,
              (unsigned long long)marker);
     return 0;
+}
+
+int install_state(struct storage *base, const char *path, uint64_t committed_index, char *error,
+                  size_t error_bytes) {
+    struct storage_lmdb *s = (struct storage_lmdb *)base;
+    pthread_mutex_lock(&s->gaps_lock);
+    int rc = install_run(s, path, committed_index, error, error_bytes);
+    pthread_mutex_unlock(&s->gaps_lock);
+    return rc;
 }

@@ -1,9 +1,9 @@
 /* What the files of this room share: the parts of one open storage and how they call each other.
  *
  * Threads: [shard] the owner's, [journal] in front of the [writer] log writer, [state] checkpoint
- * thread, [loader], [any].
- * Locks, never held together unless the outer is named first: segments.lock before an environment's
- * lock, log.lock before tail.lock; everything else alone. */
+ * thread, [loader], [filler], [any].
+ * Locks, never held together unless the outer is named first: gaps_lock before all others,
+ * segments.lock before an environment's lock, log.lock before tail.lock; everything else alone. */
 #ifndef JUMUN_PERSISTENCE_LMDB_INTERNAL_H
 #define JUMUN_PERSISTENCE_LMDB_INTERNAL_H
 
@@ -62,6 +62,7 @@ struct segment {
     uint32_t users;            /* readers and the writer; keeps env open */
     bool dropped;              /* out of the list; the last user hands it to the trash */
     bool damaged;              /* cannot be opened; reads of it fail by name */
+    bool filling;              /* [filler] appends to it now: retention waits */
     uint64_t let_go_bytes;     /* [writer] of the file: no longer kept in the page cache */
     struct lmdb_env env;       /* closed while nobody uses it, opened on demand */
 };
@@ -72,8 +73,9 @@ struct log_gap { uint64_t first, last; int64_t installed_ms; };
 struct segments {
     pthread_mutex_t lock;      /* guards all but `active` */
     struct segment **list;     /* by first; each joins the one before, or a gap does */
-    struct log_gap gaps[STORAGE_GAPS_MAX]; /* oldest first; consensus uses the log behind the
-                                              newest */
+    /* Oldest first; consensus uses the log behind the newest. Whoever changes them has gaps_lock
+     * too, so that one of both locks is enough to look at them. */
+    struct log_gap gaps[STORAGE_GAPS_MAX];
     uint32_t gaps_count;
     uint32_t count, capacity;
     uint64_t tick;
@@ -222,6 +224,8 @@ struct storage_lmdb {
     int (*fault)(void *arg, enum storage_lmdb_point point);
     void *fault_arg;
     int lock_fd;
+    pthread_mutex_t gaps_lock; /* an install, or a piece that fills a gap: one at a time */
+    atomic_uint_fast64_t filled_records;
     struct lmdb_env vote, state;
     uint32_t vote_format;      /* what the vote's identity says: 1 or 2 */
     MDB_dbi vote_table, state_tables[STATE_TABLES];
@@ -285,15 +289,26 @@ void segments_start_anew(struct storage_lmdb *s);
 void segments_grown(struct storage_lmdb *s, uint64_t last, int64_t oldest_ms, int64_t newest_ms);
 /* Drops whole old segments; see storage_ops.retain. [writer] */
 void segments_retain(struct storage_lmdb *s, uint64_t upto_index, int64_t before_ms);
+/* A new segment, open, for what begins at `first`; it is in the list only after segments_insert().
+ * NULL with a code; nothing is left then. [writer] [filler] */
+struct segment *segment_make(struct storage_lmdb *s, uint64_t first, int *code);
+/* Throws it away, with its directory, instead. */
+void segment_abandon(struct storage_lmdb *s, struct segment *segment);
+/* At its place in the list. all->lock held. */
+void segments_insert(struct segments *all, struct segment *segment);
 /* Deletes what is named *.trash and no longer in use. [state], and before the threads start */
 void segments_empty_trash(struct storage_lmdb *s);
 
-/* -- gaps (gaps.c); all under segments.lock but gaps_load() and gaps_commit() */
+/* -- gaps (gaps.c); all under segments.lock or gaps_lock but gaps_load(), gaps_commit() and
+ * gaps_shrink() */
 /* Reads the rows of the vote's environment. -1 with a sentence. */
 int gaps_load(struct storage_lmdb *s, char *error, size_t error_bytes);
 /* Adds records kept+1..marker to the rows, durably, and then to the list. 0 or a code; nothing
- * changed then. Takes segments.lock. [shard] */
+ * changed then. gaps_lock held, takes segments.lock. [shard] */
 int gaps_commit(struct storage_lmdb *s, uint64_t kept, uint64_t marker);
+/* Has the row of a gap begin with `next`, durably; it goes when that is behind its end. The list is
+ * the caller's to change. 0 or a code; nothing changed then. gaps_lock held. [filler] */
+int gaps_shrink(struct storage_lmdb *s, const struct log_gap *gap, uint64_t next);
 uint64_t gaps_floor(const struct segments *all); /* end of the newest; 0 = none */
 /* The gap that holds `index`; NULL = none. */
 const struct log_gap *gaps_find(const struct segments *all, uint64_t index);
@@ -317,6 +332,8 @@ struct log_batch {
     bool sealed;               /* their checksums are there, and others read them */
 };
 int log_commit(struct storage_lmdb *s, const struct log_batch *batch);
+/* Deletes the rows from `first` on. 0 or a code. */
+int log_rows_delete(MDB_cursor *cursor, uint64_t first);
 
 /* The longest run of consecutive records, `first` and on, that comes to at most `bytes_max` (one
  * record may be larger). An index that goes back ends it. */
@@ -411,6 +428,11 @@ void exports_fini(struct exports *x);
 void exports_end(struct storage_lmdb *s); /* ends all, lets none begin until `stop` is reset */
 void exports_wait_to_grow(struct storage_lmdb *s); /* until none runs [state] */
 void exports_grown(struct storage_lmdb *s);
+
+/* -- fill.c: storage_ops.gap and fill */
+bool fill_gap(struct storage *base, uint32_t position, struct storage_gap *gap);
+enum storage_filled fill_records(struct storage *base, const void *records, size_t bytes,
+                                 char *error, size_t error_bytes);
 
 /* -- install.c */
 int install_state(struct storage *base, const char *path, uint64_t committed_index, char *error,

@@ -24,8 +24,7 @@ static int log_commit_choose(struct storage_lmdb *s, const struct log_batch *bat
     return large || old ? segments_add(s, first) : 0;
 }
 
-/* Deletes the rows from `first` on. */
-static int log_commit_truncate(MDB_cursor *cursor, uint64_t first) {
+int log_rows_delete(MDB_cursor *cursor, uint64_t first) {
     MDB_val key, value;
     int rc;
     while ((rc = mdb_cursor_get(cursor, &key, &value, MDB_LAST)) == 0) {
@@ -51,7 +50,7 @@ static int log_commit_fill(MDB_txn *txn, const struct log_batch *batch, bool tru
     MDB_cursor *cursor;
     int rc = mdb_cursor_open(txn, 1, &cursor);
     if (rc != 0) return rc;
-    if (truncates) rc = log_commit_truncate(cursor, batch->first->header.index);
+    if (truncates) rc = log_rows_delete(cursor, batch->first->header.index);
     struct record *r = batch->first;
     for (uint32_t i = 0; rc == 0 && i < batch->count; i++, r = r->next) {
         rc = log_commit_put(cursor, r, batch->sealed);

@@ -11,6 +11,8 @@
  *   - an installed state: the gap's row is durable first (install.c); what begins in the gap or
  *     behind it is older than the install as long as that is unfinished, and goes. Rows of the last
  *     segment in front of the gap that reach into it are void, deleted or not.
+ *   - a gap that is filled: the records are durable first, as rows that reach into it or in a
+ *     segment that begins in it (fill.c); void until its row has shrunk, and treated like those.
  * So the segments always join, or a gap joins them, and open() refuses a directory in which they do
  * not. */
 #include <dirent.h>
@@ -98,20 +100,37 @@ static int segment_examine(struct storage_lmdb *s, struct segment *g, struct seg
     return 0;
 }
 
+/* Sees to room in the list for one more of the writer's and one of the filler's. False without
+ * memory. */
+static bool segments_reserve(struct storage_lmdb *s) {
+    struct segments *all = &s->segments;
+    struct segment **list = NULL;
+    uint32_t room = 0;
+    for (;;) {
+        pthread_mutex_lock(&all->lock);
+        uint32_t wanted = all->count + 2;
+        if (wanted <= all->capacity || wanted <= room) break;
+        pthread_mutex_unlock(&all->lock);
+        free(list);
+        room = wanted < 64 ? 64 : wanted * 2;
+        list = storage_allocate(s, room * sizeof *list);
+        if (!list) return false;
+    }
+    if (room > all->capacity) {
+        if (all->count > 0) memcpy(list, all->list, all->count * sizeof *list);
+        struct segment **old = all->list;
+        all->list = list;
+        all->capacity = room;
+        list = old;
+    }
+    pthread_mutex_unlock(&all->lock);
+    free(list);
+    return true;
+}
+
 /* Room for one more in the list and the struct for it; NULL without memory. */
 static struct segment *segment_new(struct storage_lmdb *s, uint64_t first) {
-    struct segments *all = &s->segments;
-    if (all->count == all->capacity) {
-        uint32_t capacity = all->capacity > 0 ? all->capacity * 2 : 64;
-        struct segment **list = storage_allocate(s, capacity * sizeof *list);
-        if (!list) return NULL;
-        pthread_mutex_lock(&all->lock);
-        if (all->count > 0) memcpy(list, all->list, all->count * sizeof *list);
-        free(all->list);
-        all->list = list;
-        all->capacity = capacity;
-        pthread_mutex_unlock(&all->lock);
-    }
+    if (!segments_reserve(s)) return NULL;
     struct segment *g = storage_allocate(s, sizeof *g);
     if (!g) return NULL;
     memset(g, 0, sizeof *g);
@@ -212,19 +231,15 @@ static const struct log_gap *segments_join(const struct segments *all, uint64_t 
 static int segment_delete_from(struct storage_lmdb *s, struct lmdb_env *env, uint64_t first) {
     MDB_txn *txn;
     MDB_cursor *cursor;
-    MDB_val key, value;
     lmdb_env_reserve(env, 64ULL * env->page_bytes);
     int rc = mdb_txn_begin(env->mdb, NULL, 0, &txn);
     if (rc != 0) return rc;
     rc = mdb_cursor_open(txn, 1, &cursor);
     if (rc == 0) {
-        while ((rc = mdb_cursor_get(cursor, &key, &value, MDB_LAST)) == 0) {
-            if (storage_from_be64(key.mv_data) < first) break;
-            if ((rc = mdb_cursor_del(cursor, 0)) != 0) break;
-        }
+        rc = log_rows_delete(cursor, first);
         mdb_cursor_close(cursor);
     }
-    if (rc == 0 || rc == MDB_NOTFOUND) rc = storage_fault(s, STORAGE_POINT_INSTALL_CUT);
+    if (rc == 0) rc = storage_fault(s, STORAGE_POINT_INSTALL_CUT);
     if (rc == 0) return mdb_txn_commit(txn);
     mdb_txn_abort(txn);
     return rc;
@@ -475,31 +490,53 @@ static int segment_create(struct storage_lmdb *s, struct segment *g) {
     return rc;
 }
 
+struct segment *segment_make(struct storage_lmdb *s, uint64_t first, int *code) {
+    struct segment *g = segment_new(s, first);
+    *code = g ? segment_create(s, g) : ENOMEM;
+    if (*code == 0) return g;
+    if (g) segment_free(g);
+    return NULL;
+}
+
+void segment_abandon(struct storage_lmdb *s, struct segment *g) {
+    pthread_mutex_lock(&s->segments.lock);
+    uint64_t tick = ++s->segments.tick;
+    pthread_mutex_unlock(&s->segments.lock);
+    segment_rename_away(s, g->first, tick);
+    segment_free(g);
+    checkpoint_trash_waits(s);
+}
+
+void segments_insert(struct segments *all, struct segment *g) {
+    uint32_t at = all->count++;
+    require(at < all->capacity);
+    for (; at > 0 && all->list[at - 1]->first > g->first; at--) all->list[at] = all->list[at - 1];
+    require(at == 0 || all->list[at - 1]->last < g->first);
+    all->list[at] = g;
+}
+
 int segments_add(struct storage_lmdb *s, uint64_t first) {
     struct segments *all = &s->segments;
-    struct segment *g = segment_new(s, first);
-    if (!g) return ENOMEM;
-    int rc = segment_create(s, g);
-    if (rc != 0) {
-        segment_free(g);
-        return rc;
-    }
+    int rc;
+    struct segment *g = segment_make(s, first, &rc);
+    if (!g) return rc;
     g->users = 1;
     pthread_mutex_lock(&all->lock);
     require(all->count == 0 || all->list[all->count - 1]->last + 1 == first ||
             gaps_floor(all) + 1 == first);
-    all->list[all->count++] = g;
+    segments_insert(all, g);
     pthread_mutex_unlock(&all->lock);
     if (all->active) segment_release(s, all->active);
     all->active = g;
     return 0;
 }
 
-/* Takes the segment at `position` out of the list and its directory away. [writer] */
-static void segments_drop(struct storage_lmdb *s, uint32_t position) {
+/* Takes the segment out of the list and its directory away. [writer] */
+static void segments_drop(struct storage_lmdb *s, struct segment *g) {
     struct segments *all = &s->segments;
     pthread_mutex_lock(&all->lock);
-    struct segment *g = all->list[position];
+    uint32_t position = 0;
+    while (all->list[position] != g) position++;
     all->count--;
     memmove(all->list + position, all->list + position + 1,
             (all->count - position) * sizeof *all->list);
@@ -512,21 +549,35 @@ static void segments_drop(struct storage_lmdb *s, uint32_t position) {
     checkpoint_trash_waits(s);
 }
 
+/* The newest segment, if it goes with all from `index` on; else NULL and where the log ends then.
+ * The oldest behind the gaps, as they were at the first look (*oldest 0), never goes: a gap that is
+ * filled meanwhile changes nothing. */
+static struct segment *segments_newest(struct segments *all, uint64_t index, uint64_t *oldest,
+                                       uint64_t *last) {
+    pthread_mutex_lock(&all->lock);
+    require(all->count > 0 && index >= all->list[0]->first);
+    if (*oldest == 0) *oldest = gaps_floor(all) + 1;
+    struct segment *g = all->list[all->count - 1];
+    bool goes = all->count > 1 && g->first >= index && g->first != *oldest;
+    *last = g->last;
+    pthread_mutex_unlock(&all->lock);
+    return goes ? g : NULL;
+}
+
 int segments_truncate(struct storage_lmdb *s, uint64_t index) {
     struct segments *all = &s->segments;
     char error[256];
-    require(all->count > 0 && index >= all->list[0]->first);
-    /* Nobody else changes the gaps while the writer lives. */
-    uint64_t oldest = gaps_floor(all) + 1;
-    while (all->count > 1 && all->list[all->count - 1]->first >= index &&
-           all->list[all->count - 1]->first != oldest) {
+    uint64_t oldest = 0, last;
+    for (;;) {
+        struct segment *newest = segments_newest(all, index, &oldest, &last);
+        if (!newest) break;
         if (all->active) segment_release(s, all->active);
         all->active = NULL;
-        segments_drop(s, all->count - 1);
+        segments_drop(s, newest);
         storage_fault(s, STORAGE_POINT_SEGMENT_DROPPED);
     }
     if (all->active) return 0;
-    all->active = segment_acquire(s, all->list[all->count - 1]->last, error, sizeof error);
+    all->active = segment_acquire(s, last, error, sizeof error);
     if (!all->active) lmdb_fatal(MDB_CORRUPTED, "%s", error);
     return 0;
 }
@@ -538,9 +589,9 @@ void segments_start_anew(struct storage_lmdb *s) {
     if (all->active) segment_release(s, all->active);
     all->active = NULL;
     for (uint32_t i = all->count; i > 0; i--) {
-        uint64_t first = all->list[i - 1]->first;
-        if (first < gap->first && !gaps_find(all, first)) continue;
-        segments_drop(s, i - 1);
+        struct segment *dropped = all->list[i - 1];
+        if (dropped->first < gap->first && !gaps_find(all, dropped->first)) continue;
+        segments_drop(s, dropped);
         storage_fault(s, STORAGE_POINT_SEGMENT_DROPPED);
     }
     if (all->count == 0 || all->list[all->count - 1]->last < gap->first) return;
@@ -566,16 +617,26 @@ void segments_grown(struct storage_lmdb *s, uint64_t last, int64_t oldest_ms, in
     pthread_mutex_unlock(&all->lock);
 }
 
-void segments_retain(struct storage_lmdb *s, uint64_t upto_index, int64_t before_ms) {
-    struct segments *all = &s->segments;
-    while (all->count > 1) {
-        const struct segment *oldest = all->list[0], *next = all->list[1];
+/* The oldest segment, if it is past its retention; else NULL. */
+static struct segment *segments_oldest(struct segments *all, uint64_t upto_index,
+                                       int64_t before_ms) {
+    struct segment *oldest = NULL;
+    pthread_mutex_lock(&all->lock);
+    if (all->count > 1 && !all->list[0]->filling) {
+        const struct segment *g = all->list[0], *next = all->list[1];
         /* One that says no time is as old as the oldest of the next at most. */
-        int64_t newest_ms = oldest->newest_ms != 0 ? oldest->newest_ms : next->newest_ms;
-        if (oldest->last > upto_index || newest_ms >= before_ms) return;
+        int64_t newest_ms = g->newest_ms != 0 ? g->newest_ms : next->newest_ms;
+        if (g->last <= upto_index && newest_ms < before_ms) oldest = all->list[0];
+    }
+    pthread_mutex_unlock(&all->lock);
+    return oldest;
+}
+
+void segments_retain(struct storage_lmdb *s, uint64_t upto_index, int64_t before_ms) {
+    for (struct segment *oldest; (oldest = segments_oldest(&s->segments, upto_index, before_ms));) {
         log_info("shard %u: records %llu to %llu are past their retention and dropped", s->shard,
                  (unsigned long long)oldest->first, (unsigned long long)oldest->last);
-        segments_drop(s, 0);
+        segments_drop(s, oldest);
     }
 }
 

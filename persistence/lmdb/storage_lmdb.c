@@ -82,6 +82,7 @@ static void storage_get_stats(struct storage *base, struct storage_stats *stats)
         .checkpoints = atomic_load(&s->checkpoints.checkpoints),
         .checkpoint_items = atomic_load(&s->checkpoints.items),
         .loads = atomic_load(&s->loader.loads),
+        .filled_records = atomic_load(&s->filled_records),
         .state_bytes = atomic_load(&s->checkpoints.state_bytes),
         .room_bytes = lmdb_free_bytes(s->directory),
     };
@@ -114,6 +115,7 @@ static void storage_free(struct storage_lmdb *s) {
     pthread_mutex_destroy(&s->checkpoints.lock);
     pthread_mutex_destroy(&s->loader.lock);
     pthread_mutex_destroy(&s->segments.lock);
+    pthread_mutex_destroy(&s->gaps_lock);
     if (s->lock_fd >= 0) close(s->lock_fd);
     free(s);
 }
@@ -147,6 +149,8 @@ static const struct storage_ops storage_lmdb_ops = {
     .export_state = state_export,
     .check_state = state_check,
     .install_state = install_state,
+    .gap = fill_gap,
+    .fill = fill_records,
     .stats = storage_get_stats,
     .close = storage_close,
 };
@@ -183,6 +187,7 @@ static struct storage_lmdb *storage_new(const struct storage_lmdb_options *o) {
     pthread_mutex_init(&s->checkpoints.lock, NULL);
     pthread_mutex_init(&s->loader.lock, NULL);
     pthread_mutex_init(&s->segments.lock, NULL);
+    pthread_mutex_init(&s->gaps_lock, NULL);
     log_tail_init(&s->tail);
     completions_init(&s->done);
     exports_init(&s->exports);

@@ -5,7 +5,8 @@
  *   state/                     actor snapshots, timers, cursors, marker; written by the
  *                              checkpoint thread, read by the loader thread
  *   journal                    the newest records on their way into the log; see journal.h
- *   log-<first index>/         one environment per segment; written by the log writer thread
+ *   log-<first index>/         one environment per segment; written by the log writer thread, in
+ *                              front of a gap by whoever fills that; see fill.c
  *   state.<index>.new/         a state that is being installed; see install.c
  *   *.trash, *.damaged         on its way out; set aside
  *
@@ -41,7 +42,11 @@ enum storage_lmdb_point {
     STORAGE_POINT_INSTALL_ASIDE,       /* the old state is renamed, the new one not yet */
     STORAGE_POINT_INSTALL_SWITCHED,    /* the new state is in its place */
     STORAGE_POINT_JOURNAL_MADE,        /* a new journal is there; may keep it from being used */
-    STORAGE_POINT_JOURNAL_WRITE        /* before a frame is written; may fail it */
+    STORAGE_POINT_JOURNAL_WRITE,       /* before a frame is written; may fail it */
+    STORAGE_POINT_FILL_COMMIT,         /* before records for a gap commit; may fail it */
+    STORAGE_POINT_FILL_COMMITTED,      /* they are there, and the gap's row says they are not */
+    STORAGE_POINT_FILL_SHRINK,         /* before the gap's new row commits; may fail it */
+    STORAGE_POINT_FILL_DONE            /* it is committed */
 };
 
 struct storage_lmdb_options {

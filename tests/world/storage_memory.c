@@ -152,6 +152,7 @@ static void memory_stats(struct storage *s, struct storage_stats *stats) {
         stats->gap_records += d->gaps[i].last - d->gaps[i].first + 1;
     storage_memory_gap(d, &stats->gap_first, &stats->gap_last);
     stats->log_last = log_last(d);
+    stats->filled_records = d->counters.filled;
     for (uint64_t i = 0; i < d->log_count; i++) stats->log_bytes += d->log[i].bytes;
     stats->commits = d->counters.transactions;
     stats->appends_waiting = d->appends_count;
@@ -206,6 +207,8 @@ static const struct storage_ops memory_ops = {
     .export_state = memory_export_state,
     .check_state = memory_check_state,
     .install_state = memory_install_state,
+    .gap = memory_gap_at,
+    .fill = memory_fill,
     .stats = memory_stats,
     .close = memory_close,
 };

@@ -64,7 +64,7 @@ struct storage_memory_options {
 struct storage_memory_counters {
     uint64_t operations, appends, records, transactions, checkpoints, checkpoints_refused, loads,
         votes, crashes, lost_appends, survived_appends, torn_records, full_times, exports,
-        installs, frames, rounds, torn_frames, late_transactions, replayed;
+        installs, filled, frames, rounds, torn_frames, late_transactions, replayed;
 };
 
 struct storage_memory *storage_memory_new(const struct storage_memory_options *options);

@@ -316,9 +316,10 @@ void log_start_anew(struct storage_memory *d, uint64_t kept, uint64_t marker) {
     /* Nothing lies between the newest gap and this one: they are one. */
     if (d->gaps_count > 0 && kept <= floor) {
         d->gaps[d->gaps_count - 1].last = marker;
+        d->gaps[d->gaps_count - 1].installed_ms = d->now_ms;
         return;
     }
     d->gaps = realloc(d->gaps, (d->gaps_count + 1) * sizeof *d->gaps);
     require(d->gaps != NULL);
-    d->gaps[d->gaps_count++] = (struct memory_gap){kept + 1, marker};
+    d->gaps[d->gaps_count++] = (struct memory_gap){kept + 1, marker, d->now_ms};
 }

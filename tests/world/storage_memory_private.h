@@ -25,6 +25,7 @@ struct memory_piece {
 
 struct memory_gap {
     uint64_t first, last;
+    int64_t installed_ms;
 };
 
 struct memory_marker {
@@ -200,6 +201,11 @@ void memory_load(struct storage *s, uint8_t actor_kind, const struct id128 *key)
 void *block_copy(const struct memory_actor *a);
 void load_finish(struct storage_memory *d, const struct memory_load *load);
 void memory_load_timers(struct storage *s, int64_t from_ms, int64_t to_ms, uint32_t max);
+
+/* -- storage_memory_fill.c */
+bool memory_gap_at(struct storage *s, uint32_t position, struct storage_gap *gap);
+enum storage_filled memory_fill(struct storage *s, const void *records, size_t bytes, char *error,
+                                size_t error_bytes);
 
 /* -- storage_memory_install.c */
 void state_tell(const struct storage_memory *d, struct storage_meta *meta);

@@ -115,3 +115,30 @@ void follower_open(struct fixture *f) {
     draft_put(d, ACTOR_ORDER, fixture_key(100, 1), 300, 'o')->new_deadline_ms = 77;
     draft_do(f, d);
 }
+
+uint8_t *packed(uint64_t first, uint64_t last, uint64_t term, uint32_t payload_bytes,
+                int64_t time_ms, size_t *bytes) {
+    size_t each = (sizeof(struct record_header) + payload_bytes + 7) / 8 * 8;
+    uint8_t *out = calloc(last - first + 1, each);
+    assert_non_null(out);
+    *bytes = 0;
+    for (uint64_t index = first; index <= last; index++, *bytes += each) {
+        struct record *r = fixture_record(index, term, payload_bytes, time_ms);
+        record_seal(&r->header, r->payload);
+        memcpy(out + *bytes, &r->header, sizeof r->header);
+        memcpy(out + *bytes + sizeof r->header, r->payload, payload_bytes);
+        record_release(r);
+    }
+    return out;
+}
+
+enum storage_filled fill(struct fixture *f, uint64_t first, uint64_t last, uint64_t term,
+                         uint32_t payload_bytes) {
+    size_t bytes;
+    uint8_t *records = packed(first, last, term, payload_bytes, 1500, &bytes);
+    f->error[0] = 0;
+    enum storage_filled outcome = f->storage->ops->fill(f->storage, records, bytes, f->error,
+                                                        sizeof f->error);
+    free(records);
+    return outcome;
+}

@@ -18,6 +18,13 @@ void make_file(struct fixture *f, const char *path, uint64_t marker, uint8_t fil
 void expect_installed(struct fixture *f, uint64_t marker, uint8_t fill);
 int install(struct fixture *f, const char *path, uint64_t committed);
 
+/* Records as a feed sends them: sealed, one behind the other, padded. malloc'ed. */
+uint8_t *packed(uint64_t first, uint64_t last, uint64_t term, uint32_t payload_bytes,
+                int64_t time_ms, size_t *bytes);
+/* fill() with fixture_records(), time 1500. */
+enum storage_filled fill(struct fixture *f, uint64_t first, uint64_t last, uint64_t term,
+                         uint32_t payload_bytes);
+
 /* A follower that has 40 records, 30 of them committed, and a checkpoint at 20. */
 void follower_open(struct fixture *f);
 

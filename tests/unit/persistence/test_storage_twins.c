@@ -297,6 +297,76 @@ static void an_install_ends_what_is_queued(void **state) {
     }
 }
 
+/* Two gaps, the newer one filled first, and an install in the middle of it. */
+static void gaps_are_filled(void **state) {
+    struct fixture *f = *state;
+    struct storage_gap gap;
+    follower_open(f);
+    make_file(f, file_path(f, "in"), 60, 'n');
+    assert_int_equal(install(f, file_path(f, "in"), 30), 0);
+    fixture_append(f, 61, 70, 8, 64, 2000);
+    make_file(f, file_path(f, "in"), 90, 'm');
+    assert_int_equal(install(f, file_path(f, "in"), 70), 0);
+    assert_true(f->storage->ops->gap(f->storage, 1, &gap));
+    assert_true(gap.first == 31 && gap.last == 60 && !gap.opens);
+    assert_false(f->storage->ops->gap(f->storage, 2, &gap));
+    assert_int_equal(fill(f, 72, 80, 9, 64), STORAGE_FILL_MOOT);
+    assert_int_equal(fill(f, 71, 80, 7, 64), STORAGE_FILL_REFUSED); /* an older term than 70 */
+    assert_int_equal(fill(f, 71, 80, 11, 64), STORAGE_FILL_REFUSED); /* newer than the state */
+    assert_int_equal(fill(f, 71, 80, 9, 64), STORAGE_FILLED);
+    for (int i = 0; i < 2; i++, fixture_reopen(f)) {
+        expect_gap(f, 2, 81, 90);
+        expect_log(f, 91, 90);
+        fixture_expect(f, 71, 80, 9);
+        expect_unread(f, 80, 81, "gap");
+    }
+    make_file(f, file_path(f, "in"), 120, 'l');
+    assert_int_equal(install(f, file_path(f, "in"), 90), 0);
+    expect_gap(f, 2, 81, 120);
+    fixture_append(f, 121, 125, 13, 64, 2000);
+    assert_int_equal(fill(f, 81, 125, 12, 64), STORAGE_FILLED);
+    for (int i = 0; i < 2; i++, fixture_reopen(f)) {
+        expect_gap(f, 1, 31, 60);
+        expect_log(f, 61, 125);
+    }
+    assert_int_equal(fill(f, 31, 60, 5, 64), STORAGE_FILLED);
+    for (int i = 0; i < 2; i++, fixture_reopen(f)) {
+        expect_gap(f, 0, 0, 0);
+        expect_log(f, 1, 125);
+        fixture_expect(f, 1, 30, 1);
+        fixture_expect(f, 31, 60, 5);
+        fixture_expect(f, 61, 70, 8);
+        fixture_expect(f, 81, 120, 12);
+        fixture_expect(f, 121, 125, 13);
+    }
+    fixture_append(f, 123, 130, 14, 64, 2000);
+    expect_log(f, 1, 130);
+}
+
+static void a_gap_at_the_beginning_opens(void **state) {
+    struct fixture *f = *state;
+    struct storage_gap gap;
+    fixture_open(f);
+    vote(f, 100);
+    make_file(f, file_path(f, "in"), 60, 'n');
+    assert_int_equal(install(f, file_path(f, "in"), 0), 0);
+    assert_true(f->storage->ops->gap(f->storage, 0, &gap));
+    assert_true(gap.first == 1 && gap.last == 60 && gap.opens);
+    assert_int_equal(fill(f, 21, 40, 2, 64), STORAGE_FILLED);
+    for (int i = 0; i < 2; i++, fixture_reopen(f)) {
+        expect_gap(f, 1, 41, 60);
+        expect_log(f, 61, 60);
+        expect_unread(f, 20, 20, "20");
+    }
+    fixture_append(f, 61, 65, 8, 64, 2000);
+    assert_int_equal(fill(f, 41, 60, 2, 64), STORAGE_FILLED);
+    for (int i = 0; i < 2; i++, fixture_reopen(f)) {
+        expect_gap(f, 0, 0, 0);
+        expect_log(f, 21, 65);
+        fixture_expect(f, 21, 60, 2);
+    }
+}
+
 static void retention_reaches_over_a_gap(void **state) {
     struct fixture *f = *state;
     follower_open(f);
@@ -332,6 +402,8 @@ int main(void) {
         TWINS(an_empty_storage_takes_a_state),
         TWINS(gaps_add_up),
         TWINS(an_install_ends_what_is_queued),
+        TWINS(gaps_are_filled),
+        TWINS(a_gap_at_the_beginning_opens),
         TWINS(retention_reaches_over_a_gap),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
