@@ -188,6 +188,7 @@ struct sim_options {
     X(raised, "levels raised")                                                                     \
     X(snapshots, "snapshots sent")                                                                 \
     X(installs, "snapshots installed")                                                             \
+    X(filled, "records filled into gaps")                                                          \
     X(crashes, "crashes")                                                                          \
     X(crashes_inside, "crashes inside a storage operation")                                        \
     X(crashes_starting, "crashes while starting")                                                  \
@@ -353,6 +354,7 @@ struct sim_replica {
     bool woken;
     int64_t due_ms, open_ms;     /* next round; when to try to open it again */
     int64_t full_until_ms, slow_until_ms;
+    int64_t fill_ms;             /* when to look for gaps next */
     uint64_t placed_version;     /* newest placement that it was told */
     int64_t place_ms;            /* when it is told the next one */
     uint64_t agreed;             /* up to here its log was compared with the others' */
@@ -470,6 +472,8 @@ void replica_free(struct sim_replica *replica); /* its disk with it; it must not
 bool replica_open(struct sim_replica *replica, char *error, size_t error_bytes);
 void replica_close(struct sim_replica *replica); /* after storage_memory_crash() */
 void replica_disk_work(struct sim_replica *replica);
+/* Fills a little of a gap in its history, as the node's backfill does (sim_fill.c). */
+void replica_fill(struct sim_replica *replica);
 void replica_work(struct sim_replica *replica);
 bool replica_has_failed(const struct sim_replica *replica); /* damaged: it serves nothing */
 bool replica_serves(const struct sim_replica *replica);

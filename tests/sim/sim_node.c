@@ -239,6 +239,7 @@ static void node_work(struct sim_node *node) {
     for (uint32_t g = 0; g < count; g++) {
         struct sim_replica *r = node->replicas[g];
         if (r != NULL && r->shard != NULL) replica_disk_work(r);
+        if (r != NULL && r->shard != NULL && !node_is_dead(node)) replica_fill(r);
     }
     uint32_t first = (uint32_t)prng_below(&sim->prng, count);
     for (uint32_t k = 0; k < count && !node_is_dead(node) && sim->verdict == SIM_OK; k++) {

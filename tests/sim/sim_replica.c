@@ -54,6 +54,7 @@ void replica_free(struct sim_replica *r) {
     t->replayed += c.replayed;
     t->checkpoints += c.checkpoints;
     t->installs += c.installs;
+    t->filled += c.filled;
     storage_memory_free(r->disk);
     free(r);
 }
