@@ -17,7 +17,8 @@ struct view {
     bool *reached;
 };
 
-/* Replicas whose history has gaps, and what each one lacks: it is to be read elsewhere. */
+/* Replicas whose history has gaps, and what each one lacks: it is to be read elsewhere until the
+ * node has fetched it. */
 static void show_gaps(const struct view *v) {
     const struct cluster_document *d = &v->known->document;
     for (uint32_t s = 0; s < d->shards_count; s++) {

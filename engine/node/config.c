@@ -59,7 +59,8 @@ static const struct argp_option config_options[] = {
      "and the next one (default: as the cluster has it; with --cluster-wait 4 ports below "
      "--listen)", 0},
     {"catch-up-rate", OPTION_CATCH_UP, "BYTES", 0, "Bytes a second that followers which lag are "
-     "sent from the log at most (default: 32M)", 0},
+     "sent from the log at most, and that a gap in the history here is filled with (default: 32M)",
+     0},
     {"tls-cert", OPTION_TLS_CERT, "FILE", 0, "Certificate of this node (PEM), for addresses with "
      "tls+tcp://", 0},
     {"tls-key", OPTION_TLS_KEY, "FILE", 0, "Key of that certificate (PEM)", 0},

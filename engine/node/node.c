@@ -80,6 +80,8 @@ static void node_close(struct node *n, bool exiting) {
     if (n->ingress) ingress_halt(n->ingress);
     while (n->ingress && !ingress_is_idle(n->ingress) && clock_mono_ms() < until_ms) usleep(1000);
     if (n->keeper) cluster_keeper_stop(n->keeper);
+    if (n->backfill) backfill_stop(n->backfill);
+    n->backfill = NULL;
     if (n->courier) node_courier_stop(n->courier);
     if (n->feed) feed_stop(n->feed);
     replicas_stop_threads(n);

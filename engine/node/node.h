@@ -5,6 +5,7 @@
  *   node_cluster.c   in a cluster: what a topology says is done
  *   replicas.c       storages and threads of the shards
  *   node_feed.c      the feed
+ *   backfill.c       gaps in the histories, filled from other nodes
  *   node_status.c    the answer to STATUS */
 #ifndef JUMUN_NODE_NODE_H
 #define JUMUN_NODE_NODE_H
@@ -15,6 +16,7 @@
 #include "engine/cluster/cluster_keeper.h"
 #include "engine/courier/courier.h"
 #include "engine/ingress/ingress.h"
+#include "engine/node/backfill.h"
 #include "engine/node/config.h"
 #include "engine/node/history_reader.h"
 #include "engine/node/identity.h"
@@ -59,6 +61,7 @@ struct node {
 
     /* In a cluster; else NULL and unused. */
     struct node_peers *peers;
+    struct backfill *backfill;
     struct leaders leaders;
     struct tls_options tls;
     pthread_mutex_t topology_mutex;    /* guards `topology` and the coming and going of replicas,

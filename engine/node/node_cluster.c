@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -163,6 +164,24 @@ static bool cluster_set_nodes(struct node *n, const struct cluster_topology *t, 
     return node_peers_set_nodes(n->peers, peers, t->nodes_count, error, error_bytes);
 }
 
+/* Where the shard's other replicas are. */
+static uint32_t cluster_history_peers(void *arg, uint32_t shard,
+                                      char (*endpoints)[ENDPOINT_BYTES_MAX], uint32_t max) {
+    struct node *n = arg;
+    uint32_t count = 0;
+    pthread_mutex_lock(&n->topology_mutex);
+    const struct cluster_topology *t = n->topology;
+    const struct cluster_group *g = t ? topology_group(t, shard) : NULL;
+    for (uint32_t i = 0; g && i < g->placement.count && count < max; i++) {
+        uint32_t number = consensus_server_node(g->placement.servers[i]);
+        const struct cluster_node *node = topology_node(t, number);
+        if (node && number != t->node)
+            memcpy(endpoints[count++], node->client_endpoint, ENDPOINT_BYTES_MAX);
+    }
+    pthread_mutex_unlock(&n->topology_mutex);
+    return count;
+}
+
 int node_cluster_open(struct node *n, struct cluster_topology *t, char *error,
                       size_t error_bytes) {
     const struct cluster_node *self = topology_node(t, t->node);
@@ -186,7 +205,13 @@ int node_cluster_open(struct node *n, struct cluster_topology *t, char *error,
         return EXIT_RUNTIME;
     }
     n->peers = node_peers_open(&with_cluster, error, error_bytes);
-    return n->peers ? EXIT_DONE : EXIT_RUNTIME;
+    if (!n->peers) return EXIT_RUNTIME;
+    const struct backfill_options backfill = {
+        .cluster_id = n->identity.cluster_id, .tls = &n->tls,
+        .bytes_per_second = c->catch_up_bytes_per_second, .retention_ms = c->retention_ms,
+        .peers = cluster_history_peers, .arg = n};
+    n->backfill = backfill_start(&backfill, error, error_bytes);
+    return n->backfill ? EXIT_DONE : EXIT_RUNTIME;
 }
 
 struct node_courier_options node_courier_options_of(struct node *n) {

@@ -132,6 +132,7 @@ static void status_storage(struct status *s, const struct storage_stats *t) {
         {"log_bytes", t->log_bytes}, {"state_bytes", t->state_bytes}, {"log_first", t->log_first},
         {"log_last", t->log_last}, {"segments", t->segments}, {"gaps", t->gaps},
         {"gap_first", t->gap_first}, {"gap_last", t->gap_last}, {"gap_records", t->gap_records},
+        {"gap_records_filled", t->filled_records},
         {"commits", t->commits},
         {"commit_bytes", t->commit_bytes}, {"commit_us", t->commit_ns / 1000},
         {"commit_max_us", t->commit_ns_max / 1000}, {"appends_waiting", t->appends_waiting},

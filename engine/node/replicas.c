@@ -102,6 +102,7 @@ static bool replica_put(struct node *n, uint32_t slot, struct shard *shard, char
     if (!node_courier_add(n->courier, number, error, error_bytes)) return false;
     local_shards_put(&n->local, number, shard);
     node_feed_add(n, number, shard);
+    if (n->backfill) backfill_add(n->backfill, number, n->storages[slot]);
     return true;
 }
 
@@ -158,6 +159,7 @@ void replicas_stop(struct node *n, uint32_t shard) {
     int64_t until_ms = clock_mono_ms() + REPLICAS_STOP_PATIENCE_MS;
     while (!shard_thread_is_drained(n->threads[slot]) && clock_mono_ms() < until_ms) usleep(2000);
     if (n->feed && shard != SHARD_META) feed_remove(n->feed, shard);
+    if (n->backfill) backfill_forget(n->backfill, shard);
     pthread_mutex_lock(&n->status_mutex); /* nobody is looking at its storage and thread */
     local_shards_take_out(&n->local, shard);
     pthread_mutex_unlock(&n->status_mutex);

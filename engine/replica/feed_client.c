@@ -15,62 +15,88 @@ static int fail(char *error, size_t error_bytes, const char *url, const char *wh
     return -1;
 }
 
-int feed_ask(const char *url, const void *request, size_t bytes, uint32_t timeout_ms,
-             nng_msg **reply, char *error, size_t error_bytes) {
-    nng_socket socket;
-    nng_msg *message = NULL;
-    int rc = nng_req0_open(&socket);
+int feed_link_open(nng_socket *link, const char *url, const struct tls_options *tls,
+                   uint32_t timeout_ms, char *error, size_t error_bytes) {
+    nng_dialer dialer;
+    int rc = nng_req0_open(link);
     if (rc != 0) return fail(error, error_bytes, url, nng_strerror(rc));
-    nng_socket_set_ms(socket, NNG_OPT_SENDTIMEO, (nng_duration)timeout_ms);
-    nng_socket_set_ms(socket, NNG_OPT_RECVTIMEO, (nng_duration)timeout_ms);
-    nng_socket_set_size(socket, NNG_OPT_RECVMAXSZ, MESSAGE_BYTES_MAX);
-    rc = nng_msg_alloc(&message, bytes);
-    if (rc == 0) memcpy(nng_msg_body(message), request, bytes);
-    if (rc == 0) {
-        nng_dialer dialer;
-        rc = tls_dial(socket, url, tls_of_environment(), &dialer, error, error_bytes);
-        if (rc != 0) {
-            nng_msg_free(message);
-            nng_close(socket);
-            return -1;
-        }
-    }
-    if (rc == 0) rc = nng_sendmsg(socket, message, 0);
-    if (rc != 0 && message) nng_msg_free(message);
-    if (rc == 0) rc = nng_recvmsg(socket, reply, 0);
-    nng_close(socket);
+    nng_socket_set_ms(*link, NNG_OPT_SENDTIMEO, (nng_duration)timeout_ms);
+    nng_socket_set_ms(*link, NNG_OPT_RECVTIMEO, (nng_duration)timeout_ms);
+    nng_socket_set_size(*link, NNG_OPT_RECVMAXSZ, MESSAGE_BYTES_MAX);
+    if (tls_dial(*link, url, tls, &dialer, error, error_bytes) == 0) return 0;
+    nng_close(*link);
+    return -1;
+}
+
+int feed_link_ask(nng_socket link, const char *url, nng_msg *request, nng_msg **reply, char *error,
+                  size_t error_bytes) {
+    int rc = request ? nng_sendmsg(link, request, 0) : NNG_ENOMEM;
+    if (rc != 0 && request) nng_msg_free(request);
+    if (rc == 0) rc = nng_recvmsg(link, reply, 0);
     if (rc == 0) return 0;
     return fail(error, error_bytes, url, rc == NNG_ETIMEDOUT ? "no answer" : nng_strerror(rc));
 }
 
+static nng_msg *message_of(const void *request, size_t bytes) {
+    nng_msg *message;
+    if (nng_msg_alloc(&message, bytes) != 0) return NULL;
+    memcpy(nng_msg_body(message), request, bytes);
+    return message;
+}
+
+int feed_ask(const char *url, const void *request, size_t bytes, uint32_t timeout_ms,
+             nng_msg **reply, char *error, size_t error_bytes) {
+    nng_socket link;
+    if (feed_link_open(&link, url, tls_of_environment(), timeout_ms, error, error_bytes) != 0)
+        return -1;
+    int rc = feed_link_ask(link, url, message_of(request, bytes), reply, error, error_bytes);
+    nng_close(link);
+    return rc;
+}
+
+static const uint8_t discovery[] = {0x93, PROTOCOL_VERSION, 0xc0, 0x91, 0x91,
+                                    NODE_COMMAND_SHARD_MAP};
+
+nng_msg *feed_discover_message(void) { return message_of(discovery, sizeof discovery); }
+
 int feed_discover(const char *node, uint32_t timeout_ms, char feed[ENDPOINT_BYTES_MAX],
                   char *error, size_t error_bytes) {
-    static const uint8_t request[] = {0x93, PROTOCOL_VERSION, 0xc0, 0x91, 0x91,
-                                      NODE_COMMAND_SHARD_MAP};
     nng_msg *reply;
     if (strncmp(node, "feed:", 5) == 0) {
         snprintf(feed, ENDPOINT_BYTES_MAX, "%s", node + 5);
         return 0;
     }
-    if (feed_ask(node, request, sizeof request, timeout_ms, &reply, error, error_bytes) != 0)
+    if (feed_ask(node, discovery, sizeof discovery, timeout_ms, &reply, error, error_bytes) != 0)
         return -1;
     bool found = feed_endpoint_decode(nng_msg_body(reply), nng_msg_len(reply), node, feed);
     nng_msg_free(reply);
     return found ? 0 : fail(error, error_bytes, node, "it tells of no feed");
 }
 
-int feed_hello(const char *feed, uint32_t timeout_ms, struct feed_hello *hello, nng_msg **reply,
-               char *error, size_t error_bytes) {
+static nng_msg *hello_message(void) {
     uint8_t request[8];
     struct msgpack_writer w;
-    struct feed_reply answer;
     msgpack_writer_init(&w, request, sizeof request);
     msgpack_write_array(&w, 2);
     msgpack_write_uint(&w, FEED_VERSION);
     msgpack_write_uint(&w, FEED_HELLO);
-    if (feed_ask(feed, request, msgpack_writer_size(&w), timeout_ms, reply, error,
-                 error_bytes) != 0)
+    return message_of(request, msgpack_writer_size(&w));
+}
+
+int feed_hello(const char *feed, uint32_t timeout_ms, struct feed_hello *hello, nng_msg **reply,
+               char *error, size_t error_bytes) {
+    nng_socket link;
+    if (feed_link_open(&link, feed, tls_of_environment(), timeout_ms, error, error_bytes) != 0)
         return -1;
+    int rc = feed_link_hello(link, feed, hello, reply, error, error_bytes);
+    nng_close(link);
+    return rc;
+}
+
+int feed_link_hello(nng_socket link, const char *feed, struct feed_hello *hello, nng_msg **reply,
+                    char *error, size_t error_bytes) {
+    struct feed_reply answer;
+    if (feed_link_ask(link, feed, hello_message(), reply, error, error_bytes) != 0) return -1;
     if (feed_reply_decode(nng_msg_body(*reply), nng_msg_len(*reply), FEED_HELLO, FEED_RECORDS,
                           &answer) &&
         answer.code == RESULT_OK && feed_hello_decode(answer.rest, hello))

@@ -1,5 +1,6 @@
 /* Asks a feed, or a replica in the feed's words, one question at a time: discovery, HELLO,
- * snapshots. Pulls are the follower's (follower.h). Blocks up to its timeout; any thread. */
+ * snapshots. A replica's pulls are its follower's (follower.h). Blocks up to its timeout; any
+ * thread. What takes no tls_options has those of the environment. */
 #ifndef JUMUN_REPLICA_FEED_CLIENT_H
 #define JUMUN_REPLICA_FEED_CLIENT_H
 
@@ -7,6 +8,24 @@
 
 #include "engine/limits.h"
 #include "engine/wire/feed_decode.h"
+
+struct tls_options;
+
+/* A connection for several questions to `url`, each of which waits up to timeout_ms. 0, or -1 with
+ * a sentence; then nothing is open. nng_close() ends it, and, from any thread, a question that
+ * waits. */
+int feed_link_open(nng_socket *link, const char *url, const struct tls_options *tls,
+                   uint32_t timeout_ms, char *error, size_t error_bytes);
+
+/* One question; takes the request over (NULL = there was no memory for it). 0 with *reply for
+ * nng_msg_free(), or -1 with a sentence that names `url`. */
+int feed_link_ask(nng_socket link, const char *url, nng_msg *request, nng_msg **reply, char *error,
+                  size_t error_bytes);
+int feed_link_hello(nng_socket link, const char *feed, struct feed_hello *hello, nng_msg **reply,
+                    char *error, size_t error_bytes);
+
+/* What feed_discover() asks, to be read with feed_endpoint_decode(); NULL without memory. */
+nng_msg *feed_discover_message(void);
 
 /* One question to `url`: sends the bytes, waits for the reply. 0 with *reply for nng_msg_free(), or
  * -1 with a sentence. */
