@@ -42,7 +42,10 @@ static void lag_shard(struct lag *l, const char *replica, const msgpack_object *
     table_cell(l->table, behind ? "33" : NULL, "%" PRId64, behind);
     table_cell(l->table, old ? "31" : NULL, "%s", known ? text_span(span, age) : "unknown");
     bool building = value_bool(shard, "building", false);
-    table_cell(l->table, NULL, "%s", building ? "building" : partial ? "importing" : "");
+    /* One of a version that does not tell imports, if it lacks anything. */
+    bool importing = value_bool(shard, "importing", partial);
+    table_cell(l->table, NULL, "%s",
+               building ? "building" : importing ? "importing" : partial ? "damaged" : "");
 }
 
 /* A replica that is away is a line of its own, and a sentence on stderr. */

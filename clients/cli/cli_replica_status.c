@@ -31,16 +31,26 @@ static void label(const struct cli *cli, const char *name) {
     printf("  %s%-10s%s ", CLI_STYLE(cli, "2"), name, CLI_PLAIN(cli));
 }
 
+static bool is_any_reached(const msgpack_object *s) {
+    const msgpack_object *sources = value_at(s, "sources");
+    bool any = value_count(sources) == 0; /* an older one does not tell */
+    for (uint32_t i = 0; i < value_count(sources); i++)
+        any |= value_bool(value_item(sources, i), "reached", false);
+    return any;
+}
+
 static void print_head(const struct cli *cli, const msgpack_object *s) {
     char version[64], endpoint[256], data[256], cluster[64], span[TEXT_BYTES];
     bool known = value_count(value_at(s, "shards")) > 0;
-    bool full = value_bool(s, "no_room", false), ready = known && value_bool(s, "caught_up", false);
+    bool full = value_bool(s, "no_room", false), any = is_any_reached(s);
+    bool ready = known && any && value_bool(s, "caught_up", false);
     printf("%sjumun-replica%s %s  %s%s%s  %s  up %s  %spid %" PRId64 ", %s%s\n",
            CLI_STYLE(cli, "1"), CLI_PLAIN(cli), value_text(s, "version", version, sizeof version),
            ready && !full ? CLI_STYLE(cli, "1;32") : CLI_STYLE(cli, "1;31"),
            full     ? "no room"
            : ready  ? "ready"
            : !known ? "no node yet"
+           : !any   ? "no node answers"
                     : "catching up",
            CLI_PLAIN(cli), value_text(s, "endpoint", endpoint, sizeof endpoint),
            text_span(span, value_int(s, "uptime_ms", 0)), CLI_STYLE(cli, "2"),
@@ -58,14 +68,18 @@ static void print_sources(const struct cli *cli, const msgpack_object *s) {
         bool reached = value_bool(source, "reached", false);
         uint64_t failures = count_at(source, "failures");
         value_text(source, "why", why, sizeof why);
+        value_text(source, "node", node, sizeof node);
+        size_t again = strlen(node); /* the sentence often begins with the address */
+        bool named = strncmp(why, node, again) == 0 && strncmp(why + again, ": ", 2) == 0;
         label(cli, i == 0 ? "nodes" : "");
-        printf("%s  %s%s%s", value_text(source, "node", node, sizeof node),
+        printf("%s  %s%s%s", node,
                reached ? CLI_STYLE(cli, "32") : CLI_STYLE(cli, "31"),
                reached ? "answers" : "does not answer", CLI_PLAIN(cli));
         if (failures)
             printf(", %s failure%s since the start", text_count(count, failures),
                    text_plural(failures));
-        printf("%s%s\n", *why ? ": " : "", why);
+        if (*why) printf(": %s", named ? why + again + 2 : why);
+        putchar('\n');
     }
 }
 

@@ -1,11 +1,13 @@
 /* jumun stats: counters by minute or day. */
-#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "clients/cli/cli_query.h"
 #include "clients/cli/table.h"
 #include "clients/cli/text.h"
+
+enum { STATS_DAY_MS = 86400000 };
 
 struct stats {
     struct cli *cli;
@@ -49,6 +51,16 @@ static bool stats_options(struct stats *s) {
     return true;
 }
 
+/* A day is one of UTC, whatever the time here; a minute is a minute. */
+static const char *stats_from(const struct stats *s, char text[TEXT_BYTES], int64_t start_ms) {
+    time_t seconds = (time_t)(start_ms / 1000);
+    struct tm tm;
+    if (s->query.bucket_ms != STATS_DAY_MS || !gmtime_r(&seconds, &tm) ||
+        strftime(text, TEXT_BYTES, "%Y-%m-%d", &tm) == 0)
+        text_time(text, start_ms)[16] = '\0';
+    return text;
+}
+
 static void stats_row(struct stats *s, const jumun_counter *c) {
     char text[TEXT_BYTES];
     s->rows++;
@@ -61,10 +73,10 @@ static void stats_row(struct stats *s, const jumun_counter *c) {
                                (json_int_t)c->captured, "refunded", (json_int_t)c->refunded));
         return;
     }
-    table_cell(s->table, NULL, "%.16s", text_time(text, c->start_ms));
+    table_cell(s->table, NULL, "%s", stats_from(s, text, c->start_ms));
     table_cell(s->table, NULL, "%s", c->store[0] ? c->store : "all");
     table_cell(s->table, NULL, "%s", jumun_state_name(c->state));
-    table_cell(s->table, NULL, "%" PRId64, c->orders);
+    table_cell(s->table, NULL, "%s", text_count(text, c->orders > 0 ? (uint64_t)c->orders : 0));
     table_cell(s->table, NULL, "%s", text_money(text, c->total, c->currency));
     table_cell(s->table, NULL, "%s", text_money(text, c->captured, c->currency));
     table_cell(s->table, NULL, "%s", text_money(text, c->refunded, c->currency));
@@ -115,7 +127,9 @@ int cli_stats(struct cli *cli) {
         } else {
             s->table = table_new("lllrrrr", cli->color);
             table_heading(s->table);
-            for (int i = 0; i < 7; i++) table_cell(s->table, NULL, "%s", heads[i]);
+            bool days = s->query.bucket_ms == STATS_DAY_MS;
+            table_cell(s->table, NULL, "%s", days ? "day of UTC" : heads[0]);
+            for (int i = 1; i < 7; i++) table_cell(s->table, NULL, "%s", heads[i]);
         }
         status = stats_run(s);
     }

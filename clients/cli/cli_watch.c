@@ -101,12 +101,13 @@ static bool watch_since(struct watching *w, jumun_watch_options *o) {
     return true;
 }
 
-/* The reason why there can be no watch; CLI_DONE: none is seen. */
+/* The reason why there can be no watch; CLI_DONE: none is seen. Tells what the replica lacks. */
 static int watch_can_be(struct watching *w, jumun_queries *q) {
     const jumun_query query = {.kind = JUMUN_CHANGES, .subject = cli_word(w->cli, 0)};
     jumun_answer *a;
     int code = jumun_query_run(q, &query, &a);
     int status = code == JUMUN_OK ? CLI_DONE : cli_query_failed(w->cli, code, a);
+    if (code == JUMUN_OK) cli_query_caveats(w->cli, &query.demand, a);
     jumun_answer_free(a);
     return status;
 }

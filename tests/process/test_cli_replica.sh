@@ -140,6 +140,7 @@ j 0 --json stats && json 'sum(c["orders"] for c in d["counters"] if c["state"] =
 j 0 --json stats --by day --store s1 --state accepted
 json 'd["counters"][0]["total"] == 19000'
 j 0 stats && says accepted
+TZ=Asia/Seoul j 0 stats --by day && says "day of UTC" && omits "09:00"
 j 2 stats --by hour
 j 0 --json lag && json 'len(d) == 4 and all(s["behind"] == 0 for s in d)'
 j 0 lag --max-age 1m && says "$one" && says "$two"
@@ -315,6 +316,7 @@ for _ in $(seq 300); do
 done
 json 'd[0]["status"]["follower"]["failures"] > 0 and d[0]["status"]["sources"][0]["why"]'
 j 1 lag --max-age 1s --replica "$one"
+j 0 replica status --interval 0 --replica "$one" && says "no node answers" && says ": no answer"
 j 0 --timeout 1m replica rebuild board --replica "$one"
 says "is rebuilt of the replica's" && complains "hears nothing of its nodes"
 
