@@ -367,8 +367,30 @@ static void source_drop_front(struct lmdb_source *s, uint64_t gap_end) {
     s->count -= front;
 }
 
+/* What is there and may not be read is no damage, and nothing is told without it: a part of a log
+ * would look like all of it. */
+static int source_check_rights(struct lmdb_source *s, char *error, size_t error_bytes) {
+    char path[PAGE_TREE_PATH_BYTES_MAX], file[PAGE_TREE_PATH_BYTES_MAX + 16];
+    for (uint32_t i = 0; i <= s->count; i++) {
+        if (i < s->count) {
+            source_path(s, &s->list[i], path);
+            snprintf(file, sizeof file, "%s/data.mdb", path);
+        } else {
+            snprintf(file, sizeof file, "%.980s/journal", s->directory);
+        }
+        if (faccessat(AT_FDCWD, file, R_OK, AT_EACCESS) != 0 && errno == EACCES) {
+            return lmdb_error(error, error_bytes, "%s: %s", file, strerror(errno));
+        }
+    }
+    return 0;
+}
+
 static int source_refresh(struct log_source *source, char *error, size_t error_bytes) {
     struct lmdb_source *s = (struct lmdb_source *)(void *)source;
+    if (source_scan(s, error, error_bytes) != 0 ||
+        source_check_rights(s, error, error_bytes) != 0) {
+        return -1;
+    }
     /* Before the segments: what a node that starts now takes out of it is in them. */
     source_read_tail(s);
     if (source_scan(s, error, error_bytes) != 0) return -1;
