@@ -1,5 +1,6 @@
 /* jumun-bench: a load for a node, with checked answers. */
 #include <argp.h>
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -185,5 +186,9 @@ int main(int argc, char **argv) {
     }
     if (b.client) jumun_close(b.client);
     bench_workload_fini(&b);
+    if (fflush(stdout) != 0 || ferror(stdout)) {
+        fprintf(stderr, "jumun-bench: the report could not be written: %s\n", strerror(errno));
+        if (status == 0) status = 1;
+    }
     return status;
 }

@@ -9,6 +9,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "clients/cli/output.h"
 #include "clients/cli/text.h"
 
 void cli_error(const struct cli *cli, const char *format, ...) {
@@ -378,9 +379,12 @@ int cli_main(int argc, char **argv) {
             status = cli_run_command(cli, cli->args.positionals_count, cli->args.positionals);
         }
     }
-    /* A reader that has seen enough (head) is no failure; a full disk is one. */
-    if ((fflush(stdout) != 0 || ferror(stdout)) && errno != EPIPE && status == CLI_DONE) {
-        cli_error(cli, "standard output: %s", strerror(errno));
+    const char *why;
+    int output = output_end(&why);
+    if (output == OUTPUT_READER_GONE && status == CLI_DONE) {
+        status = OUTPUT_READER_GONE;
+    } else if (output < 0 && status == CLI_DONE) {
+        cli_error(cli, "standard output: %s", why);
         status = CLI_BAD_FILE;
     }
     if (cli->client) jumun_close(cli->client);

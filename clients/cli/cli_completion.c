@@ -22,19 +22,61 @@ static void completion_words(const char *words, FILE *out) {
     for (; *words; words++) fputc(*words == '|' ? ' ' : *words, out);
 }
 
-/* One case branch: what may follow "COMMAND --option". */
+/* One case branch: what may follow "COMMAND --option"; a NULL command is any. */
 static void completion_bash_values(const char *command, const struct args_option *options,
                                    FILE *out) {
     for (const struct args_option *o = options; o && o->name; o++) {
         if (!o->words) continue;
-        fprintf(out, "        '%s --%s') ", command, o->name);
+        const char *begin = command ? "'" : "*'", *name = command ? command : "";
+        fprintf(out, "        %s%s --%s'", begin, name, o->name);
+        if (o->letter) fprintf(out, "|%s%s -%c'", begin, name, o->letter);
         if (strcmp(o->words, "@file") == 0) {
-            fputs("COMPREPLY=($(compgen -f -- \"$cur\")); return;;\n", out);
+            fputs(") COMPREPLY=($(compgen -f -- \"$cur\")); return;;\n", out);
         } else {
-            fputs("words='", out);
+            fputs(") COMPREPLY=($(compgen -W '", out);
             completion_words(o->words, out);
-            fputs("';;\n", out);
+            fputs("' -- \"$cur\")); return;;\n", out);
         }
+    }
+}
+
+/* Calls put(first word, its size) once for each group such as "store", behind a separator. */
+static void completion_groups(const char *separator, void (*put)(const char *, int, FILE *),
+                              FILE *out) {
+    const char *before = "";
+    int before_size = 0;
+    for (const struct cli_command *c = cli_commands; c->name; c++) {
+        int size = (int)strcspn(c->name, " ");
+        if (!c->name[size] || (size == before_size && strncmp(before, c->name, (size_t)size) == 0))
+            continue;
+        if (before_size) fputs(separator, out);
+        before = c->name;
+        before_size = size;
+        put(before, size, out);
+    }
+}
+
+static void completion_group_name(const char *group, int size, FILE *out) {
+    fprintf(out, "%.*s", size, group);
+}
+
+/* What follows the group's name, as a command or behind help. */
+static void completion_group_words(const char *group, int size, FILE *out) {
+    fprintf(out, "        %.*s|'help %.*s') words='", size, group, size, group);
+    for (const struct cli_command *c = cli_commands; c->name; c++) {
+        if (strncmp(c->name, group, (size_t)size + 1) == 0) fprintf(out, "%s ", c->name + size + 1);
+    }
+    fputs("';;\n", out);
+}
+
+/* Options that take the next word with them. */
+static void completion_takers(FILE *out) {
+    const char *before = "";
+    for (const struct args_option *o = cli_global_options; o->name; o++) {
+        if (!o->argument) continue;
+        fprintf(out, "%s--%s", before, o->name);
+        before = "|";
+        if (o->letter) fprintf(out, "|-%c", o->letter);
     }
 }
 
@@ -45,10 +87,11 @@ static void completion_bash(FILE *out) {
     completion_option_words(cli_global_options, out);
     fputs("'\n"
           "    for ((i = 1; i < COMP_CWORD; i++)); do\n"
-          "        case ${COMP_WORDS[i]} in\n"
-          "            -e|-t|--endpoint|--timeout|--color) ((i++));;\n"
-          "            -*) ;;\n"
-          "            store|key|replica) command=\"${COMP_WORDS[i]}\"\n"
+          "        case ${COMP_WORDS[i]} in\n            ", out);
+    completion_takers(out);
+    fputs(") ((i++));;\n            -*) ;;\n            help|", out);
+    completion_groups("|", completion_group_name, out);
+    fputs(") command=\"${COMP_WORDS[i]}\"\n"
           "                ((i + 1 < COMP_CWORD)) && command+=\" ${COMP_WORDS[i+1]}\"; break;;\n"
           "            *) command=${COMP_WORDS[i]}; break;;\n"
           "        esac\n    done\n"
@@ -56,13 +99,12 @@ static void completion_bash(FILE *out) {
     for (const struct cli_command *c = cli_commands; c->name; c++) {
         completion_bash_values(c->name, c->options, out);
     }
-    fputs("        *' --color') words='auto always never';;\n    esac\n"
-          "    if [[ -z $words ]]; then case $command in\n        '') words='", out);
+    completion_bash_values(NULL, cli_global_options, out);
+    fputs("    esac\n    case $command in\n        '') words='", out);
     completion_first_words(out);
-    fputs("'; words+=$global;;\n        store) words='pause resume get';;\n"
-          "        replica) words='status views rebuild';;\n"
-          "        key) words='new parse';;\n        completion) words='bash zsh fish';;\n"
-          "        help|encode) words='", out);
+    fputs("'; words+=$global;;\n        completion) words='bash zsh fish';;\n", out);
+    completion_groups("", completion_group_words, out);
+    fputs("        help|encode) words='", out);
     completion_first_words(out);
     fputs("';;\n", out);
     for (const struct cli_command *c = cli_commands; c->name; c++) {
@@ -74,7 +116,7 @@ static void completion_bash(FILE *out) {
         fputs("'; words+=$global;;\n", out);
     }
     fputs("        decode) COMPREPLY=($(compgen -f -- \"$cur\")); return;;\n"
-          "        *) words=$global;;\n    esac; fi\n"
+          "        *) words=$global;;\n    esac\n"
           "    COMPREPLY=($(compgen -W \"$words\" -- \"$cur\"))\n}\n"
           "complete -o filenames -F _jumun jumun\n", out);
 }

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "clients/cli/cli.h"
+#include "clients/cli/output.h"
 #include "clients/cli/text.h"
 
 static volatile sig_atomic_t top_stopped;
@@ -139,9 +140,12 @@ int cli_top(struct cli *cli) {
         before = now;
         /* The value lies inside the answer that was just moved. */
         before.value = &before.unpacked.data;
-        if (looks >= count || !top_wait(terminal && isatty(STDIN_FILENO), interval)) break;
+        if (looks >= count || output_reader_gone() ||
+            !top_wait(terminal && isatty(STDIN_FILENO), interval)) {
+            break;
+        }
     }
     if (before.value) cli_answer_free(&before);
     if (opened) top_terminal_close();
-    return status;
+    return status == CLI_DONE && output_reader_gone() ? OUTPUT_READER_GONE : status;
 }

@@ -7,6 +7,7 @@
 #include <time.h>
 
 #include "clients/cli/cli_rows.h"
+#include "clients/cli/output.h"
 #include "clients/cli/text.h"
 
 struct watching {
@@ -69,7 +70,7 @@ static bool watch_change(void *arg, const jumun_change *change) {
 
 static void watch_until_over(struct watching *w) {
     pthread_mutex_lock(&w->lock);
-    while (!w->over && !watch_stopped) {
+    while (!w->over && !watch_stopped && !output_reader_gone()) {
         struct timespec until;
         clock_gettime(CLOCK_REALTIME, &until);
         until.tv_nsec += 100000000; /* a signal does not wake it */
@@ -131,8 +132,8 @@ static int watch_run(struct watching *w, jumun_queries *q, const jumun_watch_opt
         fprintf(stderr, "watching %s (Ctrl-C ends)\n", cli_word(w->cli, 0));
     watch_until_over(w);
     jumun_watch_close(watch);
-    if (!w->failed) return CLI_DONE;
-    if (ferror(stdout)) return CLI_DONE; /* the reader has seen enough; cli_main() tells the rest */
+    if (output_reader_gone()) return OUTPUT_READER_GONE;
+    if (!w->failed || ferror(stdout)) return CLI_DONE; /* cli_main() tells of a full disk */
     cli_error(w->cli, "%s: cannot be written", w->tokens_path);
     return CLI_BAD_FILE;
 }

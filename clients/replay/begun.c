@@ -29,6 +29,10 @@ static bool begun_has(const struct begun *b, const char *name) {
     return access(begun_path(b, name, path), F_OK) == 0;
 }
 
+bool begun_is_finished(const struct begun *b) {
+    return begun_has(b, "node.json") && !begun_has(b, "building.json");
+}
+
 /* Held until the process ends, however it does. */
 static bool begun_lock(struct begun *b, char *error, size_t error_bytes) {
     char path[BEGUN_PATH_BYTES];

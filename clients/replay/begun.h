@@ -24,6 +24,9 @@ struct begun {
     struct begun_shard shards[SHARDS_MAX]; /* by number */
 };
 
+/* Whether the directory was finished by an earlier run: there is nothing to go on with. */
+bool begun_is_finished(const struct begun *begun);
+
 /* Looks at the directory before anything is made: it is new or empty, or `go_on` and an earlier run
  * of the same source and moment began it. Sets source->node_id to that run's. REPLAY_DONE, or
  * told. */

@@ -6,6 +6,7 @@
 
 #include "clients/cli/text.h"
 #include "clients/replay/begun.h"
+#include "clients/replay/place.h"
 #include "clients/replay/unseen.h"
 #include "clients/replay/writer.h"
 
@@ -412,7 +413,6 @@ static int build_all(struct build *b, const struct moment *to) {
     char error[1200];
     uint64_t total = 0;
     int status = begun_open(&b->begun, r, args_flag(&r->args, "continue"));
-    if (status == REPLAY_DONE) status = replay_moment_reached(r, to);
     if (status == REPLAY_DONE) status = build_cut(b, to);
     for (uint32_t i = 0; status == REPLAY_DONE && i < r->source.count; i++) {
         total += b->cut.shards[i].index;
@@ -454,6 +454,29 @@ static int build_check_shards(struct build *b) {
     return REPLAY_DONE;
 }
 
+/* --continue of what an earlier run has finished: nothing is touched. */
+static int build_was_finished(const struct build *b) {
+    struct replay *r = b->replay;
+    char error[1200], path[SOURCE_PATH_BYTES + 16];
+    snprintf(path, sizeof path, "%.950s/node.json", b->target);
+    json_t *made = place_read(path, error, sizeof error);
+    const char *id = json_string_value(json_object_get(made, "cluster_id"));
+    bool other = id && r->source.cluster_id[0] && strcmp(id, r->source.cluster_id) != 0;
+    if (!id || other) {
+        replay_error(r, "%s: %s", b->target, other ? "it was made of another cluster's log"
+                                                   : "its node.json cannot be understood");
+    }
+    json_decref(made);
+    if (!id) return REPLAY_FAILED;
+    if (other) return REPLAY_OTHER_CLUSTER;
+    if (r->json) {
+        return replay_print_json(json_pack("{s:s, s:b}", "target", b->target, "finished", true),
+                                 REPLAY_DONE);
+    }
+    if (!r->quiet) printf("%s is finished already: nothing is left to be done\n", b->target);
+    return REPLAY_DONE;
+}
+
 int replay_build(struct replay *r) {
     struct build *b = calloc(1, sizeof *b);
     struct moment to;
@@ -475,8 +498,12 @@ int replay_build(struct replay *r) {
         if (node_id) r->source.node_id = (uint64_t)node_id;
         status = build_check_shards(b);
     }
-    if (status == REPLAY_DONE) status = build_all(b, &to);
-    if (status == REPLAY_DONE) status = build_report(b);
+    if (status == REPLAY_DONE && args_flag(&r->args, "continue") && begun_is_finished(&b->begun)) {
+        status = build_was_finished(b);
+    } else {
+        if (status == REPLAY_DONE) status = build_all(b, &to);
+        if (status == REPLAY_DONE) status = build_report(b);
+    }
     free(b->cut.shards);
     free(b);
     return status;

@@ -11,50 +11,70 @@ static void put_options(const struct args_option *options, FILE *out) {
     for (const struct args_option *o = options; o && o->name; o++) fprintf(out, "--%s ", o->name);
 }
 
-/* What may follow an option, by its command ("" = any). */
+/* What may follow an option, by its command (NULL = any): words, or the names of files. */
 static void put_values(const char *command, const struct args_option *options, FILE *out) {
     for (const struct args_option *o = options; o && o->name; o++) {
-        if (!o->words) continue;
-        fprintf(out, "        '%s--%s') ", command, o->name);
-        if (*o->words == '@') {
-            fputs("COMPREPLY=($(compgen -f -- \"$cur\")); return;;\n", out);
-            continue;
+        if (!o->argument) continue;
+        const char *begin = command ? "'" : "*'", *name = command ? command : "";
+        fprintf(out, "        %s%s --%s'", begin, name, o->name);
+        if (o->letter) fprintf(out, "|%s%s -%c'", begin, name, o->letter);
+        if (o->words && *o->words == '@') {
+            fputs(") COMPREPLY=($(compgen -f -- \"$cur\")); return;;\n", out);
+        } else {
+            fputs(") COMPREPLY=($(compgen -W '", out);
+            put_words(o->words ? o->words : "", out);
+            fputs("' -- \"$cur\")); return;;\n", out);
         }
-        fputs("words='", out);
-        put_words(o->words, out);
-        fputs("';;\n", out);
+    }
+}
+
+/* Words that take the next one with them. */
+static void put_takers(const struct args_option *options, FILE *out) {
+    const char *before = "";
+    for (const struct args_option *o = options; o->name; o++) {
+        if (!o->argument) continue;
+        fprintf(out, "%s--%s", before, o->name);
+        before = "|";
+        if (o->letter) fprintf(out, "|-%c", o->letter);
+    }
+}
+
+static void put_commands(FILE *out) {
+    for (const struct replay_command *c = replay_commands; c->name; c++) {
+        fprintf(out, "%s ", c->name);
     }
 }
 
 static void completion_bash(FILE *out) {
-    char prefix[64];
     fputs("# bash completion of jumun-replay\n_jumun_replay() {\n"
           "    local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD-1]}\n"
           "    local i command= words= global='", out);
     put_options(replay_global_options, out);
     fputs("'\n    for ((i = 1; i < COMP_CWORD; i++)); do\n"
-          "        [[ ${COMP_WORDS[i]} != -* ]] && { command=${COMP_WORDS[i]}; break; }\n"
-          "    done\n    case \"$command $prev\" in\n", out);
+          "        case ${COMP_WORDS[i]} in\n            ", out);
+    put_takers(replay_global_options, out);
+    fputs(") ((i++));;\n            -*) ;;\n"
+          "            *) command=${COMP_WORDS[i]}; break;;\n        esac\n    done\n"
+          "    case \"$command $prev\" in\n", out);
     for (const struct replay_command *c = replay_commands; c->name; c++) {
-        snprintf(prefix, sizeof prefix, "%s ", c->name);
-        put_values(prefix, c->options, out);
+        put_values(c->name, c->options, out);
     }
-    fputs("        *' --color') words='auto always never';;\n"
-          "        *' --scratch') COMPREPLY=($(compgen -d -- \"$cur\")); return;;\n    esac\n"
-          "    if [[ -z $words ]]; then case $command in\n        '') words='", out);
-    for (const struct replay_command *c = replay_commands; c->name; c++) {
-        fprintf(out, "%s ", c->name);
-    }
-    fputs("'; words+=$global;;\n        completion) words='bash zsh fish';;\n", out);
+    put_values(NULL, replay_global_options, out);
+    fputs("    esac\n    case $command in\n        '') words='", out);
+    put_commands(out);
+    fputs("'; words+=$global;;\n        completion) words='bash zsh fish';;\n"
+          "        help) words='", out);
+    put_commands(out);
+    fputs("';;\n", out);
     for (const struct replay_command *c = replay_commands; c->name; c++) {
         if (!c->options) continue;
-        fprintf(out, "        '%s') words='", c->name);
+        fprintf(out, "        %s) words='", c->name);
         put_options(c->options, out);
         fputs("'; words+=$global;;\n", out);
     }
-    fputs("        *) words=$global;;\n    esac; fi\n"
-          "    if [[ -n $command && $cur != -* ]]; then\n"
-          "        COMPREPLY=($(compgen -f -- \"$cur\")); return\n    fi\n"
+    fputs("        *) words=$global;;\n    esac\n"
+          "    case \"$command $cur\" in\n        ' '*|help*|completion*|*' -'*) ;;\n"
+          "        *) COMPREPLY=($(compgen -f -- \"$cur\")); return;;\n    esac\n"
           "    COMPREPLY=($(compgen -W \"$words\" -- \"$cur\"))\n}\n"
           "complete -o filenames -F _jumun_replay jumun-replay\n", out);
 }
@@ -100,7 +120,11 @@ static void completion_fish(FILE *out) {
         fputc('\n', out);
         snprintf(condition, sizeof condition, " -n '__fish_seen_subcommand_from %s'", c->name);
         fish_options(condition, c->options, out);
+        fprintf(out, "complete -c jumun-replay -f -n '__fish_seen_subcommand_from help' -a %s\n",
+                c->name);
     }
+    fputs("complete -c jumun-replay -f -n '__fish_seen_subcommand_from completion' "
+          "-a 'bash zsh fish'\n", out);
 }
 
 int replay_completion(struct replay *r) {

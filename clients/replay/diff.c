@@ -259,7 +259,9 @@ static int diff_sources(struct diff *d, const struct moment *at) {
         replay_error(r, "%s", error);
         return REPLAY_FAILED;
     }
-    int status = replay_fetch_states(r, &d->other);
+    int status = replay_other_cluster(r, &d->other) ? REPLAY_OTHER_CLUSTER
+                                                    : replay_moment_reached(r, &d->other, "at", at);
+    if (status == REPLAY_DONE) status = replay_fetch_states(r, &d->other);
     if (status != REPLAY_DONE) {
         source_close(&d->other);
         return status;
@@ -292,10 +294,6 @@ int replay_diff(struct replay *r) {
         return replay_usage(r, "diff needs two sources (and --at), or one and --from (and --to)");
     }
     int status = replay_open_folded(r);
-    const struct moment *const moments[] = {&at, &from, &to};
-    for (int i = 0; status == REPLAY_DONE && i < 3; i++) {
-        status = replay_moment_reached(r, moments[i]);
-    }
     if (status != REPLAY_DONE) return status;
     struct diff *d = calloc(1, sizeof *d);
     if (!d) return REPLAY_FAILED;

@@ -9,6 +9,7 @@
 #include "clients/cli/text.h"
 #include "clients/replay/export_write.h"
 #include "clients/replay/merge.h"
+#include "clients/replay/place.h"
 #include "clients/replay/republish.h"
 
 enum { EXPORT_FILTERS_MAX = 64, EXPORT_PROGRESS_RECORDS = 64, EXPORT_FOLLOW_MS = 250 };
@@ -148,6 +149,10 @@ static bool export_record(struct export *x, const struct log_item *item) {
 static bool position_read(struct export *x, const char *path) {
     json_error_t fault;
     size_t n;
+    if (!place_is_writable(path)) { /* before all is written and the place cannot be */
+        replay_error(x->replay, "%s: %s", path, strerror(errno));
+        return false;
+    }
     json_t *one, *json = access(path, F_OK) == 0 ? json_load_file(path, 0, &fault) : json_object();
     if (!json) {
         replay_error(x->replay, "%s: %s", path, fault.text);
@@ -214,9 +219,9 @@ static int export_finish(struct export *x, bool whole) {
     if (x->subscriber || (fflush(x->out) == 0 && !x->failed)) {
         return x->failed ? REPLAY_FAILED : REPLAY_DONE;
     }
-    if (errno != EPIPE) {
-        replay_error(x->replay, "the events cannot be written: %s", strerror(errno));
-    }
+    int error = errno;
+    if (x->out == stdout && output_reader_gone()) return REPLAY_READER_GONE;
+    replay_error(x->replay, "the events cannot be written: %s", strerror(error));
     return REPLAY_FAILED;
 }
 
@@ -248,6 +253,7 @@ static int export_stream(struct export *x, struct merge *m, uint64_t total) {
     /* Only who was sent all is told that it was all. */
     bool whole = !x->gone && x->faults == 0 && !source_failure(&x->replay->source);
     int status = export_finish(x, whole);
+    if (status == REPLAY_READER_GONE || (status == REPLAY_FAILED && !x->subscriber)) return status;
     if (replay_interrupted()) return REPLAY_STOPPED;
     if (status == REPLAY_DONE && x->gone) return REPLAY_NOT_THERE;
     return status == REPLAY_DONE && x->faults ? REPLAY_FOUND : status;
@@ -284,7 +290,8 @@ static bool follow_look(struct export *x, const uint64_t start[], uint64_t *tota
     return true;
 }
 
-/* Until there is more. REPLAY_DONE, REPLAY_STOPPED at the end, or REPLAY_FAILED (told). */
+/* Until there is more. REPLAY_DONE, REPLAY_STOPPED at the end, REPLAY_READER_GONE, or REPLAY_FAILED
+ * (told). */
 static int follow_wait(struct export *x, const uint64_t start[], uint64_t *total) {
     for (;;) {
         bool last = text_now_ms() >= x->until_ms; /* looked at before the log is */
@@ -293,6 +300,7 @@ static int follow_wait(struct export *x, const uint64_t start[], uint64_t *total
         }
         if (*total > 0) return REPLAY_DONE;
         if (last || replay_interrupted()) return REPLAY_STOPPED;
+        if (x->out == stdout && output_reader_gone()) return REPLAY_READER_GONE;
         usleep(EXPORT_FOLLOW_MS * 1000);
     }
 }
@@ -306,7 +314,7 @@ static int export_rounds(struct export *x, uint64_t start[], uint64_t total,
         struct merge *m = merge_open(r, start, x->upto);
         status = m ? export_stream(x, m, total) : REPLAY_FAILED;
         merge_close(m);
-        if (!x->follow || status == REPLAY_FAILED) return status;
+        if (!x->follow || status == REPLAY_FAILED || status == REPLAY_READER_GONE) return status;
         if (status != REPLAY_STOPPED && status > worst) worst = status;
         if (replay_interrupted()) return worst; /* the way to end it */
         if (replay_source_failed(r, &r->source)) return REPLAY_FAILED;
@@ -444,6 +452,22 @@ static int republish_into(struct export *x, const char *endpoint) {
     return status;
 }
 
+/* A reader that has seen enough, such as head, need not be told. */
+static int export_report(struct export *x, const char *path, int status) {
+    const struct replay *r = x->replay;
+    char count[TEXT_BYTES];
+    if (status == REPLAY_FAILED || status == REPLAY_READER_GONE) return status;
+    if (r->json && path && strcmp(path, "-") != 0) {
+        return replay_print_json(json_pack("{s:s, s:I, s:b, s:o}", "output", path, "events",
+                                           (json_int_t)x->events, "whole", status == REPLAY_DONE,
+                                           "shards", position_json(x)), status);
+    }
+    if (!r->quiet) {
+        fprintf(stderr, "%s event%s\n", text_count(count, x->events), text_plural(x->events));
+    }
+    return status;
+}
+
 static int export_open(struct export *x, enum export_format format) {
     struct replay *r = x->replay;
     const char *path = args_value(&r->args, "output");
@@ -456,6 +480,7 @@ static int export_open(struct export *x, enum export_format format) {
         replay_error(r, "%s: %s", path, strerror(errno));
         return REPLAY_FAILED;
     }
+    if (x->out == stdout && format != EXPORT_JSONL) r->json = false; /* it is no place for it */
     setvbuf(x->out, NULL, _IOFBF, 1 << 18);
     x->writer = export_writer_open(x->out, format, args_value(&r->args, "fields"), error,
                                    sizeof error);
@@ -466,12 +491,7 @@ static int export_open(struct export *x, enum export_format format) {
         replay_error(r, "%s: %s", path, strerror(errno));
         status = REPLAY_FAILED;
     }
-    char count[TEXT_BYTES];
-    /* A reader that has seen enough, such as head, need not be told. */
-    if (!r->quiet && status != REPLAY_FAILED) {
-        fprintf(stderr, "%s event%s\n", text_count(count, x->events), text_plural(x->events));
-    }
-    return status;
+    return export_report(x, path, status);
 }
 
 static int export_main(struct replay *r, bool republished) {

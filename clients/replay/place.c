@@ -44,6 +44,15 @@ int place_write(const char *path, json_t *json, char *error, size_t error_bytes)
     return ok ? 0 : -1;
 }
 
+bool place_is_writable(const char *path) {
+    char directory[1024];
+    snprintf(directory, sizeof directory, "%s", path);
+    char *slash = strrchr(directory, '/');
+    if (!slash) return access(".", W_OK) == 0;
+    slash[slash == directory] = 0;
+    return access(directory, W_OK) == 0;
+}
+
 json_t *place_shards(const struct source *source, const uint64_t index[]) {
     json_t *shards = json_array();
     for (uint32_t i = 0; i < source->count; i++) {

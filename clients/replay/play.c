@@ -185,6 +185,19 @@ static void play_wait_for_room(struct play *p) {
     }
 }
 
+/* The other cluster may be slower than the log: a full queue is waited for, or what follows on the
+ * command would overtake it. */
+static int play_submit(struct play *p, const jumun_command *command, struct play_call *call) {
+    enum { WAIT_MS_MAX = 100 };
+    int code;
+    while ((code = jumun_submit(p->client, command, play_answered, call)) == JUMUN_QUEUE_FULL &&
+           !replay_interrupted()) {
+        uint32_t ms = jumun_retry_after_ms(p->client, command);
+        usleep((ms < 1 ? 1 : ms < WAIT_MS_MAX ? ms : WAIT_MS_MAX) * 1000);
+    }
+    return code;
+}
+
 static bool play_send(struct play *p, uint32_t shard, const struct command *c) {
     jumun_command command;
     uint64_t ticket = 0;
@@ -198,7 +211,7 @@ static bool play_send(struct play *p, uint32_t shard, const struct command *c) {
     pthread_mutex_unlock(&p->lock);
     play_command(p, c, &command);
     *call = (struct play_call){p, text_mono_ns(), ticket};
-    int code = jumun_submit(p->client, &command, play_answered, call);
+    int code = play_submit(p, &command, call);
     if (code == JUMUN_OK) return true;
     free(call);
     pthread_mutex_lock(&p->lock);
@@ -462,6 +475,8 @@ static int play_all(struct play *p, const struct moment *from, const struct mome
     for (uint32_t i = 0; i < r->source.count; i++) {
         log_source_range(r->source.shards[i].log, &first, &last);
         behind[i] = moment_index(from, &r->source.shards[i], 0);
+        /* An index is meant with its record, a time with what came behind it. */
+        if (from->kind == MOMENT_INDEX && behind[i] > 0) behind[i]--;
         if (p->reached[i] > behind[i]) behind[i] = p->reached[i];
         if (p->reached[i] > 0 && p->reached[i] + 1 < first) {
             replay_error(r, "shard %u: records %" PRIu64 " to %" PRIu64 ", which the run before "

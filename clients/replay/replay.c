@@ -17,13 +17,22 @@
 /* With what the allocator and the maps of files add, well below half a gibibyte. */
 enum { REPLAY_MEMORY_MIB = 256, REPLAY_PATIENCE_MS = 30000 };
 
+/* For --json: what went wrong last, unless standard output has a report that is whole. */
+static struct {
+    pthread_mutex_t lock;
+    char sentence[1400];
+    bool reported;
+} replay_told = {.lock = PTHREAD_MUTEX_INITIALIZER};
+
 void replay_error(const struct replay *r, const char *format, ...) {
     va_list args;
-    fputs(r->color_errors ? "\x1b[31mjumun-replay:\x1b[0m " : "jumun-replay: ", stderr);
+    pthread_mutex_lock(&replay_told.lock);
     va_start(args, format);
-    vfprintf(stderr, format, args);
+    vsnprintf(replay_told.sentence, sizeof replay_told.sentence, format, args);
     va_end(args);
-    fputc('\n', stderr);
+    fprintf(stderr, "%s %s\n", r->color_errors ? "\x1b[31mjumun-replay:\x1b[0m" : "jumun-replay:",
+            replay_told.sentence);
+    pthread_mutex_unlock(&replay_told.lock);
 }
 
 int replay_usage(const struct replay *r, const char *format, ...) {
@@ -42,18 +51,14 @@ const char *replay_word(const struct replay *r, int i) {
     return i < r->args.positionals_count ? r->args.positionals[i] : NULL;
 }
 
-/* A moment by shard names shards that are there: else a slip of the hand would mean "all". */
+/* A moment names shards and records that are there: else a slip of the hand would mean "all". */
 static int replay_check_moments(struct replay *r) {
     static const char *const names[] = {"from", "to", "at"};
     struct moment m;
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         if (!replay_moment(r, names[i], &m)) return REPLAY_USAGE;
-        for (uint32_t n = 0; n < m.named_count; n++) {
-            if (source_shard_of(&r->source, m.named[n].shard)) continue;
-            replay_error(r, "--%s: %s has no shard %u", names[i], r->source.path,
-                         m.named[n].shard);
-            return REPLAY_NOT_THERE;
-        }
+        int status = replay_moment_reached(r, &r->source, names[i], &m);
+        if (status != REPLAY_DONE) return status;
     }
     return REPLAY_DONE;
 }
@@ -63,7 +68,7 @@ int replay_open_source(struct replay *r) {
     int64_t only = -1;
     if (!replay_int(r, "shard", &only)) return REPLAY_USAGE;
     if (source_open(&r->source, replay_word(r, 0), only, error, sizeof error) == 0) {
-        return only < 0 ? replay_check_moments(r) : REPLAY_DONE;
+        return replay_check_moments(r);
     }
     replay_error(r, "%s", error);
     return REPLAY_FAILED;
@@ -110,27 +115,73 @@ bool replay_moment(const struct replay *r, const char *name, struct moment *mome
     return false;
 }
 
-int replay_moment_reached(const struct replay *r, const struct moment *moment) {
-    const struct source *source = &r->source;
+int replay_moment_reached(const struct replay *r, struct source *source, const char *name,
+                          const struct moment *moment) {
     uint64_t first, last, newest = 0;
     if (moment->kind != MOMENT_INDEX) return REPLAY_DONE;
+    /* Who follows may begin with the record that comes next. */
+    uint64_t next = args_flag(&r->args, "follow") && strcmp(name, "from") == 0;
     for (uint32_t i = 0; i < source->count; i++) {
         log_source_range(source->shards[i].log, &first, &last);
         if (last > newest) newest = last;
-        for (uint32_t n = 0; n < moment->named_count; n++) {
-            if (moment->named[n].shard != source->shards[i].number ||
-                moment->named[n].index <= last) {
-                continue;
-            }
-            replay_error(r, "shard %u has no record %" PRIu64 ": its log ends with %" PRIu64,
-                         source->shards[i].number, moment->named[n].index, last);
+    }
+    for (uint32_t n = 0; n < moment->named_count; n++) {
+        const struct source_shard *shard = source_shard_of(source, moment->named[n].shard);
+        if (!shard && args_value(&r->args, "shard")) continue; /* left out */
+        if (!shard) {
+            replay_error(r, "--%s: %s has no shard %u", name, source->path,
+                         moment->named[n].shard);
             return REPLAY_NOT_THERE;
         }
+        log_source_range(shard->log, &first, &last);
+        if (moment->named[n].index <= last + next) continue;
+        replay_error(r, "--%s: shard %u of %s has no record %" PRIu64 ": its log ends with "
+                     "%" PRIu64, name, shard->number, source->path, moment->named[n].index, last);
+        return REPLAY_NOT_THERE;
     }
-    if (!moment->indexed || moment->index <= newest) return REPLAY_DONE;
-    replay_error(r, "no shard has a record %" PRIu64 ": the longest log ends with %" PRIu64,
-                 moment->index, newest);
+    if (!moment->indexed || moment->index <= newest + next) return REPLAY_DONE;
+    replay_error(r, "--%s: no shard of %s has a record %" PRIu64 ": the longest log ends with "
+                 "%" PRIu64, name, source->path, moment->index, newest);
     return REPLAY_NOT_THERE;
+}
+
+/* Up to the first events that both have they are the same: all else may be so by chance. */
+static bool logs_begin_alike(const struct source_shard *a, const struct source_shard *b) {
+    uint64_t first_a, first_b, last_a, last_b;
+    struct log_item x, y;
+    bool alike = true, events = false;
+    log_source_range(a->log, &first_a, &last_a);
+    log_source_range(b->log, &first_b, &last_b);
+    uint64_t first = first_a > first_b ? first_a : first_b;
+    struct log_cursor *c = log_cursor_open(a->log, first, last_a, false);
+    struct log_cursor *d = log_cursor_open(b->log, first, last_b, false);
+    while (c && d && alike && !events) {
+        alike = log_cursor_next(c, &x) == LOG_RECORD && log_cursor_next(d, &y) == LOG_RECORD &&
+                x.index == y.index && x.header->checksum == y.header->checksum;
+        events = alike && x.header->type == RECORD_EVENTS;
+    }
+    log_cursor_close(c);
+    log_cursor_close(d);
+    return events;
+}
+
+bool replay_other_cluster(const struct replay *r, const struct source *other) {
+    const struct source *mine = &r->source;
+    if (!mine->cluster_id[0] || !other->cluster_id[0] ||
+        strcmp(mine->cluster_id, other->cluster_id) == 0) {
+        return false;
+    }
+    for (uint32_t i = 0; i < mine->count; i++) {
+        for (uint32_t j = 0; j < other->count; j++) {
+            if (mine->shards[i].number == other->shards[j].number &&
+                logs_begin_alike(&mine->shards[i], &other->shards[j])) {
+                return false;
+            }
+        }
+    }
+    replay_error(r, "%s is of another cluster (%s) than %s (%s)", other->path, other->cluster_id,
+                 mine->path, mine->cluster_id);
+    return true;
 }
 
 int64_t replay_moment_ms(const struct moment *moment, const struct replay_history *history) {
@@ -153,11 +204,16 @@ bool replay_key(const struct replay *r, const char *text, struct id128 *key) {
     return false;
 }
 
-int replay_print_json(json_t *json, int status) {
+void replay_print_one(json_t *json) {
     size_t flags = isatty(STDOUT_FILENO) ? JSON_INDENT(2) : JSON_COMPACT;
     json_dumpf(json, stdout, flags | JSON_ENCODE_ANY | JSON_REAL_PRECISION(15));
     fputc('\n', stdout);
     json_decref(json);
+}
+
+int replay_print_json(json_t *json, int status) {
+    replay_print_one(json);
+    replay_told.reported = true;
     return status;
 }
 
@@ -177,7 +233,7 @@ static void replay_on_signal(int number) {
     replay_signalled = 1;
 }
 
-bool replay_interrupted(void) { return replay_signalled != 0; }
+bool replay_interrupted(void) { return replay_signalled != 0 || ferror_unlocked(stdout); }
 
 struct replay_pool {
     struct replay_work work;
@@ -201,7 +257,7 @@ static void *pool_run(void *arg) {
 
 bool replay_progress(struct replay_work *work, uint64_t n) {
     atomic_fetch_add_explicit(&work->done, n, memory_order_relaxed);
-    return !replay_signalled && !atomic_load_explicit(&work->stop, memory_order_relaxed);
+    return !replay_interrupted() && !atomic_load_explicit(&work->stop, memory_order_relaxed);
 }
 
 static void pool_watch(struct replay *r, struct replay_pool *pool, uint32_t threads,
@@ -241,7 +297,7 @@ int replay_run(struct replay *r, uint32_t count, const char *label, const char *
     }
     pool_watch(r, &pool, started, label, unit);
     for (uint32_t i = 0; i < started && wanted > 0; i++) pthread_join(threads[i], NULL);
-    return replay_signalled ? REPLAY_STOPPED : atomic_load(&pool.status);
+    return replay_interrupted() ? REPLAY_STOPPED : atomic_load(&pool.status);
 }
 
 bool replay_log_is_cut(const struct source_shard *shard) {
@@ -399,6 +455,7 @@ static int replay_run_command(struct replay *r, int argc, char **argv) {
     const struct replay_command *c = r->command;
     const struct args_option *tables[3] = {c->options, NULL, replay_global_options};
     if (!args_parse(&r->args, argc, argv, tables, false, error, sizeof error)) {
+        for (int i = 1; i < argc; i++) r->json |= strcmp(argv[i], "--json") == 0;
         return replay_usage(r, "%s", error);
     }
     if (replay_wants_help(r)) {
@@ -415,6 +472,29 @@ static int replay_run_command(struct replay *r, int argc, char **argv) {
                             r->args.positionals[c->positionals_max]);
     }
     return c->run(r);
+}
+
+/* What is told and cannot be read by a person has a form for programs too. */
+static void replay_print_failure(const struct replay *r, int status) {
+    bool failed = status >= REPLAY_USAGE && status != REPLAY_READER_GONE;
+    if (!r->json || !failed || replay_told.reported) return;
+    if (status == REPLAY_STOPPED) replay_told.sentence[0] = 0;
+    const char *sentence = replay_told.sentence[0] ? replay_told.sentence : "stopped by a signal";
+    replay_print_one(json_pack("{s:s, s:i}", "error", sentence, "status", status));
+}
+
+/* Whatever is left goes out. The status to leave with. */
+static int replay_end(struct replay *r, int status) {
+    const char *why;
+    if (status <= REPLAY_FOUND && replay_source_failed(r, &r->source)) status = REPLAY_FAILED;
+    replay_print_failure(r, status);
+    int output = output_end(&why);
+    if (output == 0 || (status > REPLAY_FOUND && status != REPLAY_STOPPED) || replay_signalled) {
+        return status;
+    }
+    if (output == OUTPUT_READER_GONE) return REPLAY_READER_GONE;
+    replay_error(r, "standard output: %s", why);
+    return REPLAY_FAILED;
 }
 
 int replay_main(int argc, char **argv) {
@@ -445,11 +525,7 @@ int replay_main(int argc, char **argv) {
             status = replay_run_command(r, r->args.positionals_count, r->args.positionals);
         }
     }
-    if ((fflush(stdout) != 0 || ferror(stdout)) && errno != EPIPE && status == REPLAY_DONE) {
-        replay_error(r, "standard output: %s", strerror(errno));
-        status = REPLAY_FAILED;
-    }
-    if (status <= REPLAY_FOUND && replay_source_failed(r, &r->source)) status = REPLAY_FAILED;
+    status = replay_end(r, status);
     source_close(&r->source);
     free(r);
     return status;

@@ -10,6 +10,7 @@
 #include <stdio.h>
 
 #include "clients/cli/args.h"
+#include "clients/cli/output.h"
 #include "clients/replay/fold.h"
 #include "clients/replay/source.h"
 
@@ -20,7 +21,9 @@ enum replay_exit {
     REPLAY_USAGE = 2,
     REPLAY_FAILED = 3,         /* something cannot be read, written or reached */
     REPLAY_NOT_THERE = 4,      /* no such order, or the log does not hold what was asked for */
-    REPLAY_STOPPED = 130
+    REPLAY_OTHER_CLUSTER = 5,  /* what is compared is not of the same cluster */
+    REPLAY_STOPPED = 130,
+    REPLAY_READER_GONE = OUTPUT_READER_GONE
 };
 
 struct replay {
@@ -48,7 +51,9 @@ int replay_main(int argc, char **argv);
 void replay_print_help(const struct replay *r, const struct replay_command *command, FILE *out);
 void replay_print_overview(const struct replay *r, FILE *out);
 
-/* "jumun-replay: sentence" on stderr. replay_usage() returns REPLAY_USAGE. */
+
+/* "jumun-replay: sentence" on stderr. replay_usage() returns REPLAY_USAGE. With --json the last
+ * sentence of a command that fails is also the end of standard output, unless a report is there. */
 void replay_error(const struct replay *r, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 int replay_usage(const struct replay *r, const char *format, ...)
@@ -58,7 +63,8 @@ int replay_usage(const struct replay *r, const char *format, ...)
 
 /* Positional i, NULL if absent. */
 const char *replay_word(const struct replay *r, int i);
-/* Opens positional 0. REPLAY_DONE, or the status to leave with. */
+/* Opens positional 0, and sees that the records which --from, --to and --at name are there.
+ * REPLAY_DONE, or the status to leave with. */
 int replay_open_source(struct replay *r);
 /* The same with what a fold of logs that were cut begins with (source_fetch_states()). */
 int replay_open_folded(struct replay *r);
@@ -70,9 +76,14 @@ int replay_fetch_states(const struct replay *r, struct source *source);
 /* Reads --name as a moment (kind MOMENT_NONE when it is absent). False after the error was
  * printed. */
 bool replay_moment(const struct replay *r, const char *name, struct moment *moment);
-/* Of a source that is open: do the logs have the records that it names? One without a shard is to
- * be in the longest log. REPLAY_DONE, or REPLAY_NOT_THERE after it was told. */
-int replay_moment_reached(const struct replay *r, const struct moment *moment);
+/* Of a source that is open: do the logs have the shards and records that option --name, a moment,
+ * tells of? A record without a shard is to be in the longest log. REPLAY_DONE, or REPLAY_NOT_THERE
+ * after it was told. */
+int replay_moment_reached(const struct replay *r, struct source *source, const char *name,
+                          const struct moment *moment);
+/* Whether a source is of another cluster than r->source, as far as both tell; told. Two logs that
+ * begin with the same record are of one, whatever a rebuilt directory calls itself. */
+bool replay_other_cluster(const struct replay *r, const struct source *other);
 bool replay_int(const struct replay *r, const char *name, int64_t *value);
 bool replay_key(const struct replay *r, const char *text, struct id128 *key);
 
@@ -83,6 +94,8 @@ int64_t replay_moment_ms(const struct moment *moment, const struct replay_histor
 
 /* Prints JSON, indented on a terminal, and releases it. Returns `status`. */
 int replay_print_json(json_t *json, int status);
+/* The same of one of several: what goes wrong later is told behind it. */
+void replay_print_one(json_t *json);
 /* The name of a key for people and scripts: 26 characters; "" for zero. */
 const char *replay_key_text(const struct id128 *key, char text[27]);
 
@@ -102,7 +115,7 @@ int replay_run(struct replay *r, uint32_t count, const char *label, const char *
                uint64_t total, int (*run)(struct replay_work *work, uint32_t i), void *arg);
 /* Counts `n` units. False when the work is to stop. */
 bool replay_progress(struct replay_work *work, uint64_t n);
-/* Ctrl-C was pressed. */
+/* Ctrl-C was pressed, or standard output takes no more: there is nobody to work for. */
 bool replay_interrupted(void);
 
 /* Folds a shard from its beginning up to `upto` (UINT64_MAX: all that is there) and tells
@@ -170,5 +183,6 @@ int replay_backup(struct replay *r);
 int replay_what_if(struct replay *r);
 int replay_play(struct replay *r);
 int replay_completion(struct replay *r);
+int replay_help(struct replay *r);
 
 #endif

@@ -218,6 +218,8 @@ const struct replay_command replay_commands[] = {
      "jumun-replay play backup --speed 100x --into tcp://127.0.0.1:7500\n"
      "jumun-replay play backup --speed max --continue place.json --into tcp://127.0.0.1:7500",
      play_options, 1, 1, replay_play},
+    {"help", "[COMMAND]", "Prints this help, or that of a command", NULL,
+     "jumun-replay help diff", NULL, 0, 1, replay_help},
     {"completion", "SHELL", "Prints the completions of bash, zsh or fish", NULL,
      "source <(jumun-replay completion bash)", NULL, 1, 1, replay_completion},
     {NULL, NULL, NULL, NULL, NULL, NULL, 0, 0, NULL}};

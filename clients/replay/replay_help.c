@@ -5,10 +5,14 @@
 #include "clients/replay/replay.h"
 
 static void help_exits(FILE *out) {
-    help_indented("0  done, and nothing was found\n1  faults or differences were found\n"
-                  "2  wrong usage\n3  something cannot be read, written or reached\n"
+    help_indented("0  done, and nothing was found\n"
+                  "1  faults or differences were found\n"
+                  "2  wrong usage\n"
+                  "3  something cannot be read, written or reached\n"
                   "4  no such order, or the log does not hold what was asked for\n"
-                  "130  stopped by a signal", out);
+                  "5  what is to be compared is of another cluster\n"
+                  "130  stopped by a signal\n"
+                  "141  who read standard output went away (head)", out);
 }
 
 void replay_print_help(const struct replay *r, const struct replay_command *c, FILE *out) {
@@ -50,5 +54,18 @@ void replay_print_overview(const struct replay *r, FILE *out) {
                   "@UNIX_MS, or some time ago (-10m, -2h).", out);
     help_heading(r->color, "Exit status", out);
     help_exits(out);
-    fputs("\nMore: jumun-replay COMMAND --help, man jumun-replay\n", out);
+    fputs("\nMore: jumun-replay help COMMAND, man jumun-replay\n", out);
+}
+
+int replay_help(struct replay *r) {
+    const char *word = replay_word(r, 0);
+    const struct replay_command *c = replay_commands;
+    if (!word) {
+        replay_print_overview(r, stdout);
+        return REPLAY_DONE;
+    }
+    while (c->name && strcmp(c->name, word) != 0) c++;
+    if (!c->name) return replay_usage(r, "\"%.60s\" is not a command", word);
+    replay_print_help(r, c, stdout);
+    return REPLAY_DONE;
 }

@@ -241,7 +241,6 @@ static int show_begin(struct replay *r, struct show *s, struct moment *at) {
         return REPLAY_USAGE;
     }
     int status = replay_open_source(r);
-    if (status == REPLAY_DONE) status = replay_moment_reached(r, at);
     if (status != REPLAY_DONE) return status;
     return replay_find_order(r, &s->key, UINT64_MAX, at, &s->shard, &s->history);
 }

@@ -140,7 +140,7 @@ static int state_of_orders(struct replay *r, const struct moment *at) {
                 replay_error(r, "%s: %s", replay_key_text(&key, text), fault);
                 status = REPLAY_FAILED;
             } else if (r->json) {
-                replay_print_json(encode_order_json(order), status);
+                replay_print_one(encode_order_json(order));
             } else {
                 draw_order(r, order, replay_moment_ms(at, &h));
             }
@@ -160,7 +160,6 @@ int replay_state(struct replay *r) {
         return replay_usage(r, "state needs either keys of orders, or --all, or --stores");
     }
     int status = all ? replay_open_folded(r) : replay_open_source(r);
-    if (status == REPLAY_DONE) status = replay_moment_reached(r, &at);
     if (status != REPLAY_DONE) return status;
     return all ? state_of_all(r, &at) : state_of_orders(r, &at);
 }

@@ -283,9 +283,13 @@ static int64_t shard_begin_ms(const struct source_shard *shard, uint64_t first, 
     return begin_ms;
 }
 
-/* The stretch of time that the log spans. */
-static bool stats_span(struct replay *r, struct stats_run *run, const struct moment *to,
-                       int64_t *begin_ms, int64_t *end_ms, uint64_t *total) {
+/* The stretch of time that is looked at: as far as it is known what happened in it, from the log's
+ * first entry or --from to its last one or --to. Only what came behind --to tells that nothing came
+ * before it. */
+static bool stats_span(struct replay *r, struct stats_run *run, const struct moment *from,
+                       const struct moment *to, int64_t *begin_ms, int64_t *end_ms,
+                       uint64_t *total) {
+    bool goes_on = false;
     *begin_ms = INT64_MAX;
     *end_ms = 0;
     *total = 0;
@@ -295,13 +299,18 @@ static bool stats_span(struct replay *r, struct stats_run *run, const struct mom
         log_source_range(shard->log, &first, &last);
         run->upto[i] = moment_index(to, shard, last);
         if (run->upto[i] > last) run->upto[i] = last;
+        goes_on |= run->upto[i] < last;
         int64_t shard_begin = shard_begin_ms(shard, first, run->upto[i]);
         if (shard_begin && shard_begin < *begin_ms) *begin_ms = shard_begin;
         int64_t shard_end = shard_end_ms(shard, first, run->upto[i]);
         if (shard_end > *end_ms) *end_ms = shard_end;
         *total += run->upto[i];
     }
-    return *begin_ms <= *end_ms;
+    bool any = *begin_ms <= *end_ms;
+    if (to->kind == MOMENT_TIME && goes_on && to->time_ms > *end_ms) *end_ms = to->time_ms;
+    if (any && from->kind == MOMENT_TIME && from->time_ms > *begin_ms) *begin_ms = from->time_ms;
+    if (any && *begin_ms > *end_ms) *end_ms = *begin_ms; /* nothing came behind --from */
+    return any;
 }
 
 static int stats_report(struct replay *r, struct stats *all, int64_t shown) {
@@ -328,13 +337,15 @@ int replay_stats(struct replay *r) {
     int status = REPLAY_DONE;
     if (text && (!text_parse_span(text, &bucket_ms) || bucket_ms < 1)) {
         status = replay_usage(r, "--bucket: \"%.40s\" is not a time such as 1s or 5m", text);
+    } else if (from.kind == MOMENT_TIME && from.time_ms == INT64_MAX) {
+        from.time_ms = text_now_ms();
     } else if (from.kind == MOMENT_INDEX) {
         status = replay_usage(r, "--from: stats begin at a time, not at a record");
     }
     const char *plot = args_value(&r->args, "plot");
     if (status == REPLAY_DONE && plot) status = stats_plot_check(r, plot);
     if (status == REPLAY_DONE) status = replay_open_source(r);
-    if (status == REPLAY_DONE && !stats_span(r, run, &to, &begin_ms, &end_ms, &total)) {
+    if (status == REPLAY_DONE && !stats_span(r, run, &from, &to, &begin_ms, &end_ms, &total)) {
         status = REPLAY_FAILED;
         if (!replay_source_failed(r, &r->source)) {
             replay_error(r, "%s: the log has no entry yet", r->source.path);
@@ -345,8 +356,6 @@ int replay_stats(struct replay *r) {
         free(run);
         return status;
     }
-    if (from.kind == MOMENT_TIME && from.time_ms > begin_ms) begin_ms = from.time_ms;
-    if (begin_ms > end_ms) begin_ms = end_ms;
     if (bucket_ms == 0) bucket_ms = end_ms - begin_ms <= 600000 ? 1000 : 60000;
     while ((end_ms - begin_ms) / bucket_ms > 4000000) bucket_ms *= 10;
     for (uint32_t i = 0; i < r->source.count; i++) {

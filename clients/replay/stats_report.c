@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include "clients/cli/table.h"
 #include "clients/cli/text.h"
@@ -18,6 +19,12 @@ static uint32_t stats_busiest(const struct stats *s) {
         if (s->buckets[i].events > s->buckets[best].events) best = i;
     }
     return best;
+}
+
+/* Events a second in the part that is looked at; 0 where that has no length. */
+static double stats_average(const struct stats *s) {
+    return s->end_ms > s->begin_ms ? (double)s->events * 1000 / (double)(s->end_ms - s->begin_ms)
+                                   : 0;
 }
 
 static int store_compare(const void *a, const void *b) {
@@ -38,22 +45,33 @@ static const struct stats_store **stats_ranking(const struct stats *s) {
 
 /* -- text --------------------------------------------------------------------------------- */
 
+/* How long buckets from..before are of what is looked at. The last one may end earlier; a rate that
+ * is made of a moment tells nothing, so at least half of it counts where others stand beside it. */
+static double stats_seconds(const struct stats *s, uint32_t from, uint32_t before) {
+    int64_t whole_ms = (int64_t)(before - from) * s->bucket_ms;
+    int64_t left_ms = s->end_ms + 1 - (s->begin_ms + (int64_t)from * s->bucket_ms);
+    int64_t least_ms = s->buckets_count > before - from ? (whole_ms + 1) / 2 : 1;
+    int64_t ms = left_ms < whole_ms ? left_ms : whole_ms;
+    return (double)(ms > least_ms ? ms : least_ms) / 1000;
+}
+
 /* Events over time on one line. */
 static void print_spark(const struct replay *r, const struct stats *s) {
     static const char *const blocks[] = {" ", "▁", "▂", "▃", "▄", "▅", "▆", "▇", "█"};
-    uint64_t columns[SPARK_COLUMNS] = {0}, most = 1;
+    double columns[SPARK_COLUMNS] = {0}, most = 0;
     uint32_t used = s->buckets_count < SPARK_COLUMNS ? s->buckets_count : SPARK_COLUMNS;
     char begin[TEXT_BYTES], end[TEXT_BYTES], rate[TEXT_BYTES];
-    for (uint32_t i = 0; i < s->buckets_count; i++) {
-        columns[(uint64_t)i * used / s->buckets_count] += s->buckets[i].events;
-    }
-    for (uint32_t i = 0; i < used; i++) most = columns[i] > most ? columns[i] : most;
-    double seconds = (double)s->bucket_ms / 1000 * (double)s->buckets_count / (double)used;
-    printf("\nevents over time, up to %s/s\n  %s",
-           text_count(rate, (uint64_t)((double)most / seconds)), REPLAY_STYLE(r, "36"));
     for (uint32_t i = 0; i < used; i++) {
-        uint64_t height = columns[i] ? 1 + columns[i] * 7 / most : 0;
-        fputs(blocks[height], stdout);
+        uint32_t from = (uint32_t)((uint64_t)i * s->buckets_count / used);
+        uint32_t before = (uint32_t)((uint64_t)(i + 1) * s->buckets_count / used);
+        for (uint32_t j = from; j < before; j++) columns[i] += (double)s->buckets[j].events;
+        columns[i] /= stats_seconds(s, from, before);
+        if (columns[i] > most) most = columns[i];
+    }
+    printf("\nevents over time, up to %s/s\n  %s", text_count(rate, (uint64_t)most),
+           REPLAY_STYLE(r, "36"));
+    for (uint32_t i = 0; i < used; i++) {
+        fputs(blocks[columns[i] > 0 ? 1 + (int)(columns[i] * 7 / most) : 0], stdout);
     }
     printf("%s\n  %s -> %s\n", REPLAY_PLAIN(r), text_time(begin, s->begin_ms),
            text_time(end, s->end_ms));
@@ -62,15 +80,15 @@ static void print_spark(const struct replay *r, const struct stats *s) {
 static void print_overview(const struct replay *r, const struct stats *s) {
     char count[TEXT_BYTES], other[TEXT_BYTES], span[TEXT_BYTES], time[TEXT_BYTES];
     const struct stats_bucket *busiest = &s->buckets[stats_busiest(s)];
-    double seconds = (double)(s->end_ms - s->begin_ms) / 1000;
-    printf("%s%s events%s of %s orders in %s, %s/s on average; %s messages between shards\n",
-           REPLAY_STYLE(r, "1"), text_count(count, s->events), REPLAY_PLAIN(r),
-           text_count(other, s->entered[ORDER_PLACED] + s->entered[ORDER_PAID] > 0
-                                 ? s->by_kind[EVENT_ORDER_PLACED] : 0),
-           text_span(span, s->end_ms - s->begin_ms),
-           text_count((char[TEXT_BYTES]){0},
-                      seconds > 0 ? (uint64_t)((double)s->events / seconds) : s->events),
-           text_count((char[TEXT_BYTES]){0}, s->messages));
+    printf("%s%s events%s, %s orders placed in %s", REPLAY_STYLE(r, "1"),
+           text_count(count, s->events), REPLAY_PLAIN(r),
+           text_count(other, s->by_kind[EVENT_ORDER_PLACED]),
+           text_span(span, s->end_ms - s->begin_ms));
+    if (s->end_ms > s->begin_ms) {
+        printf(", %s events/s on average", text_count(count, (uint64_t)stats_average(s)));
+    }
+    printf("; %s messages between shards\n", text_count(count, s->messages));
+    if (s->events == 0) return;
     printf("busiest %s: %s, %s events, %s orders placed\n", text_span(span, s->bucket_ms),
            text_time(time, s->begin_ms + (int64_t)stats_busiest(s) * s->bucket_ms),
            text_count(count, busiest->events), text_count(other, busiest->placed));
@@ -168,6 +186,7 @@ static void print_stores(const struct replay *r, const struct stats *s, uint32_t
 
 void stats_print(const struct replay *r, const struct stats *s, uint32_t stores_shown) {
     print_overview(r, s);
+    if (s->events == 0) return;
     print_spark(r, s);
     print_funnel(r, s);
     print_durations(r, s);
@@ -232,10 +251,11 @@ json_t *stats_json(const struct stats *s, uint32_t stores_shown) {
                               (json_int_t)m->placed, "captured", (json_int_t)m->captured,
                               "refunded", (json_int_t)m->refunded));
     }
-    return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:o, s:o, s:o, s:{s:I, s:I, s:I}, s:o, s:o, "
-                     "s:I, s:o}",
+    return json_pack("{s:I, s:I, s:I, s:I, s:f, s:I, s:I, s:o, s:o, s:o, s:{s:I, s:I, s:I}, s:o, "
+                     "s:o, s:I, s:o}",
                      "begin_ms", (json_int_t)s->begin_ms, "end_ms", (json_int_t)s->end_ms,
                      "bucket_ms", (json_int_t)s->bucket_ms, "events", (json_int_t)s->events,
+                     "events_per_second", stats_average(s),
                      "messages", (json_int_t)s->messages, "deadlines", (json_int_t)s->deadlines,
                      "kinds", kinds, "entered", funnel, "money", money, "busiest", "at_ms",
                      (json_int_t)(s->begin_ms + (int64_t)busiest * s->bucket_ms), "events",
@@ -258,7 +278,7 @@ static void plot_series(FILE *gnuplot, const struct stats *s, int column) {
         }
         fprintf(gnuplot, "%.3f %f\n",
                 (double)(s->begin_ms + (int64_t)i * s->bucket_ms) / 1000,
-                (double)sum * 1000 / (double)((int64_t)step * s->bucket_ms));
+                (double)sum / stats_seconds(s, i, i + step));
     }
     fputs("e\n", gnuplot);
 }
@@ -292,7 +312,18 @@ int stats_plot_check(const struct replay *r, const char *path) {
     if (strpbrk(path, "'\"\\\n")) {
         return replay_usage(r, "--plot: the name of the file must not hold quotes");
     }
-    if (plot_ends_with(path, ".svg") || plot_ends_with(path, ".png")) return REPLAY_DONE;
+    if (plot_ends_with(path, ".svg") || plot_ends_with(path, ".png")) {
+        /* gnuplot would draw onto standard output instead. */
+        bool there = access(path, F_OK) == 0;
+        FILE *f = fopen(path, "ab");
+        if (!f) {
+            replay_error(r, "%s: %s", path, strerror(errno));
+            return REPLAY_FAILED;
+        }
+        fclose(f);
+        if (!there) unlink(path);
+        return REPLAY_DONE;
+    }
     return replay_usage(r, "--plot: \"%.100s\" ends neither with .png nor with .svg", path);
 }
 

@@ -180,6 +180,22 @@ static int verify_begin(struct verify *v, const struct moment *at) {
     return v->count ? REPLAY_DONE : REPLAY_FAILED;
 }
 
+/* A node that stands alone has all shards that it began with. */
+static void verify_shards_there(struct verify *v) {
+    struct source *s = &v->replay->source;
+    bool all = s->kind == SOURCE_DATA || s->kind == SOURCE_BACKUP;
+    if (!all || s->clustered || s->generation > 0 || args_value(&v->replay->args, "shard")) return;
+    for (uint32_t n = 0; n < s->shards_told; n++) {
+        struct fold_fault fault = {.kind = LOG_FAULT_SEGMENT, .shard = n, .segment = ""};
+        const struct source_shard *shard = source_shard_of(s, n);
+        const struct log_source_segment *list;
+        if (shard && log_source_segments(shard->log, &list) > 0) continue;
+        snprintf(fault.what, sizeof fault.what, "%.180s has %s of shard %u", s->path,
+                 shard ? "no segment" : "nothing", n);
+        verify_tell(v, &fault);
+    }
+}
+
 static void verify_end(struct verify *v) {
     for (uint32_t i = 0; i < v->count; i++) {
         verify_state_free(&v->shards[i]);
@@ -281,24 +297,64 @@ static void against_read(struct verify_other *o, const struct source *mine) {
     }
 }
 
-static int against_open(struct verify_other *o, struct replay *r, const char *other) {
-    char error[1200];
-    json_error_t fault;
+static bool against_is_file(const char *other) {
     size_t n = strlen(other);
-    if (n > 5 && strcmp(other + n - 5, ".json") == 0) {
-        o->file = json_load_file(other, 0, &fault);
-        if (!o->file) {
-            replay_error(r, "%s: %s", other, fault.text);
-            return REPLAY_FAILED;
-        }
-        against_read(o, &r->source);
-        return REPLAY_DONE;
+    return n > 5 && strcmp(other + n - 5, ".json") == 0;
+}
+
+static int against_open_file(struct verify_other *o, struct replay *r, const char *other) {
+    json_error_t fault;
+    o->file = json_load_file(other, 0, &fault);
+    if (!o->file || !json_is_array(json_object_get(o->file, "shards"))) {
+        replay_error(r, "%s: %s", other, o->file ? "not what hash --json writes" : fault.text);
+        return REPLAY_FAILED;
     }
-    if (source_open(&o->source, other, -1, error, sizeof error) != 0) {
+    against_read(o, &r->source);
+    for (uint32_t i = 0; i < r->source.count; i++) {
+        uint64_t first, last;
+        log_source_range(r->source.shards[i].log, &first, &last);
+        if (!o->known[i] || o->index[i] <= last) continue;
+        replay_error(r, "%s tells of record %" PRIu64 ", but shard %u of %s has no record %" PRIu64
+                     ": its log ends with %" PRIu64, other, o->index[i], r->source.shards[i].number,
+                     r->source.path, o->index[i], last);
+        return REPLAY_NOT_THERE;
+    }
+    return REPLAY_DONE;
+}
+
+static int against_open_source(struct replay *r, const char *other, struct source *source) {
+    char error[1200];
+    if (source_open(source, other, -1, error, sizeof error) != 0) {
         replay_error(r, "%s", error);
         return REPLAY_FAILED;
     }
-    int status = replay_fetch_states(r, &o->source);
+    if (!replay_other_cluster(r, source)) return REPLAY_DONE;
+    source_close(source);
+    return REPLAY_OTHER_CLUSTER;
+}
+
+/* Before any work: what cannot be compared with, or makes no sense. */
+static int against_check(struct replay *r) {
+    const char *other;
+    int status = REPLAY_DONE;
+    for (size_t c = 0; status == REPLAY_DONE && (other = args_next(&r->args, "against", &c));) {
+        struct verify_other file = {.file = NULL};
+        struct source source;
+        if (against_is_file(other)) {
+            status = against_open_file(&file, r, other);
+            json_decref(file.file);
+        } else {
+            status = against_open_source(r, other, &source);
+            if (status == REPLAY_DONE) source_close(&source);
+        }
+    }
+    return status;
+}
+
+static int against_open(struct verify_other *o, struct replay *r, const char *other) {
+    if (against_is_file(other)) return against_open_file(o, r, other);
+    int status = against_open_source(r, other, &o->source);
+    if (status == REPLAY_DONE) status = replay_fetch_states(r, &o->source);
     if (status != REPLAY_DONE) return status;
     for (uint32_t i = 0; i < r->source.count; i++) {
         struct source_shard *b = source_shard_of(&o->source, r->source.shards[i].number);
@@ -309,6 +365,25 @@ static int against_open(struct verify_other *o, struct replay *r, const char *ot
         o->known[i] = b != NULL && o->index[i] > 0;
     }
     return REPLAY_DONE;
+}
+
+/* A file that tells another cluster's name and nowhere the same state. (Of a rebuilt directory the
+ * name alone may be new.) */
+static bool against_other_cluster(const struct verify_other *o, const char *other) {
+    const struct source *mine = &o->verify->replay->source;
+    const char *cluster_id = json_string_value(json_object_get(o->file, "cluster_id"));
+    if (!cluster_id || !*cluster_id || !mine->cluster_id[0] ||
+        strcmp(cluster_id, mine->cluster_id) == 0) {
+        return false;
+    }
+    for (uint32_t i = 0; i < mine->count; i++) {
+        const struct fold_hash *a = &o->hash[i][0], *b = &o->hash[i][1];
+        bool empty = a->low == 0 && a->high == 0;
+        if (o->known[i] && !empty && a->low == b->low && a->high == b->high) return false;
+    }
+    replay_error(o->verify->replay, "%s is of another cluster (%.40s) than %s (%s)", other,
+                 cluster_id, mine->path, mine->cluster_id);
+    return true;
 }
 
 static void against_judge(struct verify_other *o, const char *other) {
@@ -352,6 +427,7 @@ static int verify_against(struct verify *v, const char *other, json_t *told) {
         status = replay_run(r, 2 * r->source.count, "comparing", "records", total, against_shard,
                             o);
     }
+    if (status == REPLAY_DONE && against_other_cluster(o, other)) status = REPLAY_OTHER_CLUSTER;
     if (status == REPLAY_DONE) against_judge(o, other);
     for (uint32_t i = 0; status == REPLAY_DONE && told && i < r->source.count; i++) {
         char text[33];
@@ -509,6 +585,7 @@ int replay_verify(struct replay *r) {
     v.with_state = !args_flag(&r->args, "log-only") && at.kind == MOMENT_NONE;
     bool compared = args_value(&r->args, "against") != NULL;
     int status = compared ? replay_open_folded(r) : replay_open_source(r);
+    if (status == REPLAY_DONE) status = against_check(r);
     if (status != REPLAY_DONE) return status;
     if (r->source.kind == SOURCE_FEED) v.with_state = false; /* it lies with the node */
     if (r->source.kind == SOURCE_BACKUP) v.with_state = false; /* its bases are judged by restore */
@@ -517,11 +594,11 @@ int replay_verify(struct replay *r) {
     json_t *against = json_array();
     uint64_t began_ns = text_mono_ns();
     status = verify_begin(&v, &at);
-    if (status == REPLAY_DONE) status = replay_moment_reached(r, &at);
     if (status == REPLAY_DONE) {
         status = replay_run(r, v.count, "verifying", "records", verify_records(&v), verify_shard,
                             &v);
     }
+    if (status == REPLAY_DONE) verify_shards_there(&v);
     if (status == REPLAY_DONE) verify_messages(&v);
     if (status == REPLAY_DONE && replay_source_failed(r, &r->source)) status = REPLAY_FAILED;
     const char *other;
@@ -552,7 +629,6 @@ int replay_hash(struct replay *r) {
     char text[33];
     if (!replay_moment(r, "at", &at)) return REPLAY_USAGE;
     int status = replay_open_folded(r);
-    if (status == REPLAY_DONE) status = replay_moment_reached(r, &at);
     if (status != REPLAY_DONE) return status;
     for (uint32_t i = 0; i < r->source.count; i++) {
         log_source_range(r->source.shards[i].log, &first, &last);
@@ -574,7 +650,10 @@ int replay_hash(struct replay *r) {
                    all.hash[i].actors);
         }
     }
-    if (r->json) return replay_print_json(json_pack("{s:o}", "shards", shards), REPLAY_DONE);
+    if (r->json) {
+        return replay_print_json(json_pack("{s:s, s:o}", "cluster_id", r->source.cluster_id,
+                                           "shards", shards), REPLAY_DONE);
+    }
     json_decref(shards);
     return REPLAY_DONE;
 }

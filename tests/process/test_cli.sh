@@ -261,7 +261,7 @@ test_help() {
     j 0 --help; says Commands; says 'Exit status'
     "$jumun" --color never --help | sed -n '/^Commands/,/^$/s/^  \([a-z -]*[a-z]\)  .*/\1/p' |
         sed 's/ \(COMMAND\|KEY\).*//' >"$work/names"
-    man_page=$(sed 's/\\-/-/g' "$root/docs/man/jumun.1")
+    man_page=$(sed 's/\\-/-/g' "$root/docs/man/man1/jumun.1")
     checks=$((checks + 1))
     for command in place pay accept reject ready assign-rider unassign-rider pick-up deliver \
         complete cancel refund amend annotate get history 'store pause' 'store resume' \

@@ -330,7 +330,7 @@ for command in orders stats lag watch import 'replica status' 'replica views' 'r
     # shellcheck disable=SC2086
     j 0 $command --help && says "--replica"
 done
-j 0 completion bash && says import && says "'orders --state') words="
+j 0 completion bash && says import && says "'orders --state') COMPREPLY="
 
 printf '%d checks, %d failures\n' $checks $failures
 [ $failures -eq 0 ]
