@@ -231,7 +231,7 @@ class Show:
         say(f'''
 The cluster serves until Ctrl-C. In another terminal:
 
-  export PATH={os.path.abspath(self.programs)}/clients/cli:$PATH
+  export PATH={os.path.abspath(self.programs)}/bin:$PATH MANPATH={os.path.abspath('docs/man')}:
   export JUMUN_ENDPOINT={','.join(n.endpoint for n in self.nodes)}
   jumun cluster status
   jumun cluster drain 1        # its leaders go elsewhere: ready for maintenance
@@ -264,22 +264,38 @@ The cluster serves until Ctrl-C. In another terminal:
             self.serve()
 
 
+def number(least, most):
+    def read(text):
+        if not text.isdecimal() or not least <= int(text) <= most:
+            raise argparse.ArgumentTypeError(f'"{text}" is not a number from {least} to {most}')
+        return int(text)
+    return read
+
+
 def main():
-    parser = argparse.ArgumentParser(add_help=False)
+    parser = argparse.ArgumentParser(add_help=False, usage=argparse.SUPPRESS,
+                                     prog='run: --cluster')
     parser.add_argument('--build', default='build-release')
+    parser.add_argument('--check', action='store_true')  # only see whether the options make sense
     parser.add_argument('--once', action='store_true')
     parser.add_argument('--keep', action='store_true')
     parser.add_argument('--data')
-    parser.add_argument('--port', type=int, default=7400)
-    parser.add_argument('--shards', default=str(NODES))
+    parser.add_argument('--port', type=number(0, 65535 - NODES * PORTS_A_NODE), default=7400)
+    parser.add_argument('--shards', type=number(1, 256), default=NODES)
     parser.add_argument('-h', '--help', action='store_true')
     words, demo = sys.argv[1:], []
     if '--' in words:
         words, demo = words[:words.index('--')], words[words.index('--') + 1:]
     options = parser.parse_args(words)
-    options.demo = demo
+    options.demo, options.shards = demo, str(options.shards)
     if options.help:
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
         say(__doc__.strip())
+        return 0
+    if options.data is not None and os.path.exists(os.path.join(options.data, 'node-1')):
+        parser.error(f'--data: {options.data} holds the nodes of another run; a fresh directory '
+                     'is needed')
+    if options.check:
         return 0
     folder = options.data
     if folder:
