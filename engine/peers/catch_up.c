@@ -303,41 +303,41 @@ struct catch_up *catch_up_start(const struct catch_up_options *options, char *er
     return NULL;
 }
 
-/* False = no room. The mutex is held. */
-static bool catch_up_take(struct catch_up *c, struct catch_up_job *job) {
+/* The mutex is held. */
+static enum catch_up_answer catch_up_take(struct catch_up *c, struct catch_up_job *job) {
     uint32_t i = 0;
     while (i < c->count && !catch_up_same(&c->jobs[i], job)) i++;
     struct catch_up_job *old = c->reading && !c->replaced && catch_up_same(&c->now, job) ? &c->now
                                : i < c->count ? &c->jobs[i] : NULL;
     if (old && catch_up_continues(old, job)) {
         catch_up_extend(old, job);
-        return true;
+        return CATCH_UP_TAKEN;
     }
-    if (!catch_up_skip_sent(c, job)) return true;
-    if (old && catch_up_repeats(old, job)) return true;
+    if (!catch_up_skip_sent(c, job)) return CATCH_UP_SENT;
+    if (old && catch_up_repeats(old, job)) return CATCH_UP_TAKEN;
     bool skipped = job->from != job->next.previous_index;
     if (old && skipped && old->next.term == job->next.term) {
         catch_up_extend(old, job);
-        return true;
+        return CATCH_UP_TAKEN;
     }
     if (c->reading && catch_up_same(&c->now, job)) c->replaced = true;
-    if (i == c->count && c->count == CATCH_UP_JOBS_MAX) return false;
+    if (i == c->count && c->count == CATCH_UP_JOBS_MAX) return CATCH_UP_FULL;
     if (i == c->count) c->count++;
     c->jobs[i] = *job;
-    return true;
+    return CATCH_UP_TAKEN;
 }
 
-bool catch_up_offer(struct catch_up *c, uint32_t shard, struct storage *storage,
+enum catch_up_answer catch_up_offer(struct catch_up *c, uint32_t shard, struct storage *storage,
                     const struct consensus_message *message) {
     struct catch_up_job job = {shard, storage, message->previous_index,
                                message->previous_index + message->records_count,
                                message->commit_index, *message};
     job.next.records = NULL;
     pthread_mutex_lock(&c->mutex);
-    bool taken = catch_up_take(c, &job);
+    enum catch_up_answer answer = catch_up_take(c, &job);
     pthread_cond_broadcast(&c->changed);
     pthread_mutex_unlock(&c->mutex);
-    return taken;
+    return answer;
 }
 
 bool catch_up_is_busy(struct catch_up *c) {

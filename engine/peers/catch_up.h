@@ -31,10 +31,15 @@ struct catch_up *catch_up_start(const struct catch_up_options *options, char *er
 
 /* Takes an append without records over: all `records_count` behind previous_index are read from
  * `storage` and sent, in as many messages as it takes. One that begins where an older one for the
- * same follower ends makes that longer; any other takes its place. False = no room; it is asked for
- * again. Any thread; does not block. */
-bool catch_up_offer(struct catch_up *c, uint32_t shard, struct storage *storage,
-                    const struct consensus_message *message);
+ * same follower ends makes that longer; any other takes its place. Where there is no room it is
+ * asked for again. Any thread; does not block. */
+enum catch_up_answer {
+    CATCH_UP_FULL = 0,
+    CATCH_UP_TAKEN = 1,
+    CATCH_UP_SENT = 2             /* all of it is on its way already: nothing goes out for it now */
+};
+enum catch_up_answer catch_up_offer(struct catch_up *c, uint32_t shard, struct storage *storage,
+                                    const struct consensus_message *message);
 
 /* Whether one more would have to wait. Any thread. */
 bool catch_up_is_busy(struct catch_up *c);

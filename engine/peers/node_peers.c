@@ -30,7 +30,8 @@ static bool node_peers_post_caught_up(void *arg, uint32_t shard,
     return node_peers_post(arg, shard, message);
 }
 
-/* The follower would take the leader for dead while what it lacks waits for its turn. */
+/* The follower would take the leader for dead while what it lacks waits for its turn, or was lost
+ * on its way and is not sent again yet: that takes longer than an election. */
 static void node_peers_post_sign_of_life(struct node_peers *p, uint32_t shard,
                                          const struct consensus_message *message) {
     struct consensus_message sign = *message;
@@ -49,8 +50,9 @@ static void node_peers_send_consensus(struct peers *peers, uint32_t shard, struc
         return;
     }
     if (message->kind == CONSENSUS_APPEND && message->records_count > 0 && !message->records) {
-        if (catch_up_is_busy(p->catch_up)) node_peers_post_sign_of_life(p, shard, message);
-        catch_up_offer(p->catch_up, shard, storage, message);
+        bool waits = catch_up_is_busy(p->catch_up);
+        if (catch_up_offer(p->catch_up, shard, storage, message) != CATCH_UP_TAKEN) waits = true;
+        if (waits) node_peers_post_sign_of_life(p, shard, message);
         return;
     }
     for (uint32_t i = 0; i < message->records_count; i++)

@@ -71,8 +71,8 @@ static struct catch_up *start(uint64_t bytes_per_second) {
     return c;
 }
 
-static bool ask_of(struct catch_up *c, uint64_t to, uint64_t previous, uint32_t count,
-                   uint64_t commit) {
+static enum catch_up_answer ask_of(struct catch_up *c, uint64_t to, uint64_t previous,
+                                   uint32_t count, uint64_t commit) {
     const struct consensus_message m = {.kind = CONSENSUS_APPEND, .from = 1, .to = to, .term = 99,
                                         .previous_index = previous,
                                         .previous_term = previous / 10 + 1,
@@ -80,7 +80,8 @@ static bool ask_of(struct catch_up *c, uint64_t to, uint64_t previous, uint32_t 
     return catch_up_offer(c, 3, &fake, &m);
 }
 
-static bool ask(struct catch_up *c, uint64_t to, uint64_t previous, uint32_t count) {
+static enum catch_up_answer ask(struct catch_up *c, uint64_t to, uint64_t previous,
+                                uint32_t count) {
     return ask_of(c, to, previous, count, 1000);
 }
 
@@ -138,7 +139,7 @@ static void what_is_on_its_way_is_not_sent_again(void **state) {
     await(&got_upto, 50);
     assert_true(ask(c, 2, 20, 70)); /* 20 have been answered, 30 are on their way */
     await(&got_upto, 90);
-    assert_true(ask(c, 2, 40, 50)); /* all of it is */
+    assert_int_equal(ask(c, 2, 40, 50), CATCH_UP_SENT); /* all of it is */
     catch_up_forget(c, 4);          /* of another shard: nothing to wait for */
     idle(c);
     catch_up_stats(c, &stats);
@@ -239,7 +240,7 @@ static void the_bound_holds_and_a_shard_is_forgotten(void **state) {
     catch_up_stats(c, &stats);
     assert_int_equal(stats.waiting, 0);
     for (uint64_t to = 10; to < 10 + CATCH_UP_JOBS_MAX; to++) assert_true(ask(c, to, 0, 1));
-    assert_false(ask(c, 9, 0, 1)); /* no room */
+    assert_int_equal(ask(c, 9, 0, 1), CATCH_UP_FULL);
     assert_true(ask(c, 10, 5, 1)); /* the newer one takes the older one's place */
     catch_up_stop(c); /* at once */
 }
