@@ -1,8 +1,10 @@
 #include "engine/base/memory.h"
 
+#include <errno.h>
 #include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 #ifdef JUMUN_JEMALLOC
@@ -13,6 +15,27 @@ bool memory_own_arena(void) {
     size_t size = sizeof arena;
     if (mallctl("arenas.create", &arena, &size, NULL, 0) != 0) return false;
     return mallctl("thread.arena", NULL, NULL, &arena, sizeof arena) == 0;
+}
+
+enum { MEMORY_ZERO_BYTES_MAX = 4 << 20 };
+
+/* For what is above some kilobytes jemalloc's own calloc() gives the pages back to the kernel, to
+ * have them as zeros again: a call that interrupts all other processors, and a fault for each page.
+ * nng allocates every message so. Zeros cost a small part of that where memory has been in use.
+ * What is very large is seldom used as a whole, and stays with the allocator.
+ *
+ * Stands in the place of the library's for the whole program. */
+void *calloc(size_t count, size_t bytes) {
+    size_t total;
+    void *block = NULL;
+    if (!__builtin_mul_overflow(count, bytes, &total)) {
+        if (total == 0) total = 1;
+        bool large = total > MEMORY_ZERO_BYTES_MAX;
+        block = mallocx(total, large ? MALLOCX_ZERO : 0);
+        if (block && !large) memset(block, 0, total);
+    }
+    if (!block) errno = ENOMEM;
+    return block;
 }
 
 static uint64_t memory_mallctl_bytes(const char *name) {

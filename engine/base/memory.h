@@ -1,6 +1,7 @@
 /* What the allocator knows and can be told. With jemalloc (JUMUN_JEMALLOC) each shard's thread has
  * an arena of its own: shards do not meet in the allocator, and their memory can be counted apart.
- * With the system's malloc (sanitizer builds) the same calls work and know less. */
+ * Its calloc() is replaced, see memory.c. With the system's malloc (sanitizer builds) the same
+ * calls work and know less. */
 #ifndef JUMUN_BASE_MEMORY_H
 #define JUMUN_BASE_MEMORY_H
 
