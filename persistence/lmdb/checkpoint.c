@@ -30,36 +30,6 @@ void checkpoint_trash_waits(struct storage_lmdb *s) {
     pthread_cond_signal(&s->checkpoints.wake);
 }
 
-static int checkpoint_compare(const void *a, const void *b, void *arg) {
-    const struct checkpoint_item *items = arg;
-    const struct checkpoint_item *x = &items[*(const uint32_t *)a];
-    const struct checkpoint_item *y = &items[*(const uint32_t *)b];
-    if (x->kind != y->kind) return x->kind < y->kind ? -1 : 1;
-    int keys = memcmp(x->key.bytes, y->key.bytes, sizeof x->key.bytes);
-    if (keys != 0) return keys;
-    /* An actor that changed while the checkpoint was being filled is in it twice, and the later
-     * copy must be put last. qsort_r() alone does not promise that. */
-    return *(const uint32_t *)a < *(const uint32_t *)b ? -1 : 1;
-}
-
-/* Neighbours in the tree are written one after the other: each page is touched once. Without memory
- * for it the order is only slower. */
-static const uint32_t *checkpoint_sort(struct storage_lmdb *s, const struct checkpoint *c) {
-    struct checkpoint_thread *t = &s->checkpoints;
-    if (c->items_count > t->order_capacity) {
-        free(t->order);
-        t->order_capacity = 0;
-        t->order = storage_allocate(s, (size_t)c->items_count * sizeof *t->order);
-        if (!t->order) return NULL;
-        t->order_capacity = c->items_count;
-    }
-    for (uint32_t i = 0; i < c->items_count; i++) t->order[i] = i;
-    if (c->items_count > 0) {
-        qsort_r(t->order, c->items_count, sizeof *t->order, checkpoint_compare, c->items);
-    }
-    return t->order;
-}
-
 /* An export reads for long: growth waits until none runs, and does not keep the loader out. */
 static void checkpoint_reserve(struct storage_lmdb *s, uint64_t more) {
     if (!lmdb_env_must_grow(&s->state, more)) return;
@@ -69,15 +39,14 @@ static void checkpoint_reserve(struct storage_lmdb *s, uint64_t more) {
 }
 
 /* 0 or a code. */
-static int checkpoint_commit(struct storage_lmdb *s, const struct checkpoint *c,
-                             const uint32_t *order) {
+static int checkpoint_commit(struct storage_lmdb *s, const struct checkpoint *c) {
     /* Blocks, and for each item the pages that its snapshot and its timer may split. */
     uint64_t pages = 256 + 6ULL * c->items_count;
     checkpoint_reserve(s, c->blocks_bytes + pages * s->state.page_bytes);
     MDB_txn *txn;
     int rc = mdb_txn_begin(s->state.mdb, NULL, 0, &txn);
     if (rc != 0) return rc;
-    rc = state_put_checkpoint(s, txn, c, order);
+    rc = state_put_checkpoint(s, txn, c, &s->checkpoints.order);
     if (rc == 0) rc = storage_fault(s, STORAGE_POINT_STATE_COMMIT);
     if (rc != 0) {
         mdb_txn_abort(txn);
@@ -90,15 +59,14 @@ static int checkpoint_commit(struct storage_lmdb *s, const struct checkpoint *c,
 
 static void checkpoint_do(struct storage_lmdb *s, struct checkpoint *c) {
     struct checkpoint_thread *t = &s->checkpoints;
-    const uint32_t *order = checkpoint_sort(s, c);
-    int rc = ENOSPC;
+    int rc = checkpoint_order(s, c, &t->order);
     /* The state never reflects what the log's environment lacks: whoever reads both files beside
      * the node finds them fitting. */
-    if (lmdb_free_bytes(s->directory) >= s->room_floor_bytes / 2 + c->blocks_bytes &&
-        log_await_tail(s)) {
-        while ((rc = checkpoint_commit(s, c, order)) == MDB_MAP_FULL) {
-            checkpoint_reserve(s, s->state.map_bytes);
-        }
+    bool room = lmdb_free_bytes(s->directory) >= s->room_floor_bytes / 2 + c->blocks_bytes;
+    if (rc == 0 && (!room || !log_await_tail(s))) rc = ENOSPC;
+    while (rc == 0 && (rc = checkpoint_commit(s, c)) == MDB_MAP_FULL) {
+        checkpoint_reserve(s, s->state.map_bytes);
+        rc = 0;
     }
     if (rc != 0 && !lmdb_is_room(rc)) lmdb_fatal(rc, "%s cannot be written", s->state.path);
     if (rc == 0) {
@@ -168,7 +136,5 @@ void checkpoint_stop(struct storage_lmdb *s) {
     pthread_mutex_unlock(&t->lock);
     pthread_cond_signal(&t->wake);
     pthread_join(t->thread, NULL);
-    free(t->order);
-    t->order = NULL;
-    t->order_capacity = 0;
+    checkpoint_order_free(&t->order);
 }

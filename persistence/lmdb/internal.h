@@ -154,6 +154,20 @@ struct log_journal {
 enum state_table { STATE_ORDERS, STATE_STORES, STATE_BOARDS, STATE_CLUSTER, STATE_TIMERS,
                    STATE_CURSORS, STATE_META, STATE_TABLES };
 
+/* See checkpoint_order.c. Keys are numbers here: two of them compare as their bytes do. */
+struct checkpoint_place { uint64_t key_high, key_low; uint32_t kind, item; };
+struct timer_change {          /* of the timers table: a row that goes, or comes (put) */
+    uint64_t deadline_ms, key_high, key_low;
+    uint8_t kind;
+    bool put;
+};
+struct checkpoint_order {
+    struct checkpoint_place *places; /* the newest copy of each actor, by kind and key */
+    struct timer_change *changes;    /* by deadline and key: as the rows lie */
+    uint32_t places_count, changes_count;
+    uint32_t capacity;               /* items */
+};
+
 struct checkpoint_thread {
     pthread_t thread;
     pthread_mutex_t lock;
@@ -161,8 +175,7 @@ struct checkpoint_thread {
     struct checkpoint *queue[STORAGE_CHECKPOINTS_MAX];
     uint32_t first, count;
     uint32_t in_flight;        /* handed over and not yet polled */
-    uint32_t *order;           /* [state] positions of the items, sorted by key */
-    uint32_t order_capacity;
+    struct checkpoint_order order; /* [state] of the checkpoint that is written */
     bool trash_waiting, stop;
     atomic_uint_fast64_t checkpoints, items;
     atomic_uint_fast64_t state_bytes; /* for stats: LMDB itself may be asked only by the writer */
@@ -408,9 +421,13 @@ int state_visit_cursors(struct storage *base,
 /* 0, -1 damaged with a sentence, or ENOMEM. [any] */
 int state_read_block(struct storage_lmdb *s, uint8_t actor_kind, const struct id128 *key,
                      void **block, uint32_t *bytes, char *error, size_t error_bytes);
+/* Sorts what the checkpoint holds. 0 or ENOMEM. [state] */
+int checkpoint_order(struct storage_lmdb *s, const struct checkpoint *c,
+                     struct checkpoint_order *order);
+void checkpoint_order_free(struct checkpoint_order *order);
 /* Puts all of it into the open transaction. 0 or a code. [state] */
 int state_put_checkpoint(struct storage_lmdb *s, MDB_txn *txn, const struct checkpoint *c,
-                         const uint32_t *order);
+                         const struct checkpoint_order *order);
 
 /* What is wrong with a cursor's row; NULL = nothing. *c gets the cursor. */
 const char *state_cursor_fault(MDB_val key, MDB_val value, struct checkpoint_cursor *c);

@@ -208,6 +208,65 @@ static void timers_keep_step_with_snapshots(void **state) {
     assert_true(f->loaded[398].deadline_ms == 1000000);
 }
 
+static struct checkpoint_item *put_deadline(struct draft *d, uint64_t number, int64_t old_ms,
+                                            int64_t new_ms) {
+    struct checkpoint_item *item =
+        draft_put(d, ACTOR_ORDER, fixture_key(number, number), 48, 'x');
+    item->old_deadline_ms = old_ms;
+    item->new_deadline_ms = new_ms;
+    return item;
+}
+
+static void expect_timers(struct fixture *f, const int64_t *deadlines, const uint64_t *numbers,
+                          unsigned count) {
+    list_timers(f, 0, 1000000, 100);
+    assert_int_equal(f->loaded_count, count + 1);
+    for (unsigned i = 0; i < count; i++) {
+        struct id128 key = fixture_key(numbers[i], numbers[i]);
+        assert_true(f->loaded[i].deadline_ms == deadlines[i]);
+        assert_memory_equal(&f->loaded[i].key, &key, 16);
+    }
+}
+
+/* Rows come and go in the order of their deadlines, whatever that of the orders is: the last one
+ * goes and others come behind it, one takes another's place, the table is empty in between. */
+static void timers_follow_copies_in_any_order(void **state) {
+    struct fixture *f = *state;
+    fixture_open(f);
+    struct draft *d = draft_new(0);
+    put_deadline(d, 9, 0, 100);
+    put_deadline(d, 2, 0, 50);
+    put_deadline(d, 9, 100, 200); /* changed twice while the checkpoint was filled ... */
+    put_deadline(d, 5, 0, 300);
+    put_deadline(d, 5, 300, 0);   /* ... and there again without a deadline ... */
+    put_deadline(d, 7, 0, 300);
+    put_deadline(d, 7, 300, 400);
+    put_deadline(d, 7, 400, 300); /* ... and back */
+    draft_do(f, d);
+    expect_timers(f, (int64_t[]){50, 200, 300}, (uint64_t[]){2, 9, 7}, 3);
+    d = draft_new(0);
+    put_deadline(d, 7, 300, 200); /* the last one goes, before another one */
+    put_deadline(d, 9, 200, 250); /* makes room for ... */
+    put_deadline(d, 1, 0, 200);   /* ... this one */
+    draft_remove(d, ACTOR_ORDER, fixture_key(2, 2))->old_deadline_ms = 50;
+    draft_do(f, d);
+    expect_timers(f, (int64_t[]){200, 200, 250}, (uint64_t[]){1, 7, 9}, 3);
+    d = draft_new(0);
+    put_deadline(d, 1, 200, 0);
+    put_deadline(d, 7, 200, 0);
+    put_deadline(d, 9, 250, 0);
+    draft_do(f, d);
+    expect_timers(f, NULL, NULL, 0);
+    d = draft_new(0);
+    for (uint64_t i = 1; i <= 90; i++) put_deadline(d, i, 0, (int64_t)(91 - i) * 1000);
+    draft_do(f, d);
+    d = draft_new(0);
+    for (uint64_t i = 1; i <= 90; i++)
+        put_deadline(d, i, (int64_t)(91 - i) * 1000, i > 3 ? 0 : (int64_t)(500 * i));
+    draft_do(f, d);
+    expect_timers(f, (int64_t[]){500, 1000, 1500}, (uint64_t[]){1, 2, 3}, 3);
+}
+
 /* Listed in parts, each row comes once, also where many share a millisecond. */
 static void timers_are_listed_in_parts(void **state) {
     struct fixture *f = *state;
@@ -408,12 +467,15 @@ static void load_waits_for_memory(void **state) {
     assert_int_equal(f->loaded_count, 2);
     assert_true(f->loaded[0].deadline_ms == 700);
     assert_int_equal(left, 0);
-    /* Sorting the checkpoint is only an optimisation. */
+    /* A checkpoint that cannot be sorted comes back like one without room. */
     __atomic_store_n(&left, 1, __ATOMIC_SEQ_CST);
     d = draft_new(0);
     draft_put(d, ACTOR_ORDER, fixture_key(3, 3), 200, 'c');
     draft_put(d, ACTOR_ORDER, fixture_key(2, 2), 200, 'b');
+    f->storage->ops->checkpoint(f->storage, &d->checkpoint);
+    fixture_wait(f, &f->checkpoints_failed, 1);
     draft_do(f, d);
+    assert_int_equal(f->checkpoints_failed, 1);
     expect_actor(f, ACTOR_ORDER, fixture_key(2, 2), 200, 'b');
     expect_actor(f, ACTOR_ORDER, fixture_key(3, 3), 200, 'c');
 }
@@ -468,6 +530,7 @@ int main(void) {
         TEST(close_with_loads_under_way),
         TEST(long_checkpoint_does_not_delay_loads),
         TEST(timers_keep_step_with_snapshots),
+        TEST(timers_follow_copies_in_any_order),
         TEST(timers_are_listed_in_parts),
         TEST(all_actors_of_a_kind_are_visited),
         TEST(cursors_are_kept),
