@@ -83,7 +83,9 @@ void shard_apply_event(struct shard *s, uint32_t slot, const struct event *e,
     if (kind == ACTOR_ORDER) {
         order_apply(a, e, context);
         if (context->index > s->stores_index) shard_count_states(s, e);
-        if (s->phase != SHARD_RECOVERING) timer_heap_set(&s->timers, slot, a->next_deadline_ms);
+        if (s->phase == SHARD_SERVING || (s->phase == SHARD_FOLLOWING && s->alone))
+            timer_heap_set(&s->timers, slot, a->next_deadline_ms);
+        else s->timers_lag |= s->phase == SHARD_FOLLOWING;
     } else if (kind == ACTOR_STORE) {
         store_apply(a, e, context);
     } else {

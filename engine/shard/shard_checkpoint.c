@@ -114,6 +114,12 @@ static uint32_t checkpoint_allowed(struct shard *s, int64_t age_ms) {
     return w->allowed;
 }
 
+/* See shard_set_stale_timers(). */
+static void checkpoint_set_timer(struct shard *s, uint32_t slot) {
+    timer_heap_set(&s->timers, slot, actor_table_slot(&s->table, slot)->block->next_deadline_ms);
+    if (s->timers_stale > 0) s->timers_stale--;
+}
+
 static uint32_t checkpoint_fill(struct shard *s, int64_t *next_ms) {
     struct checkpoint_work *w = &s->checkpoint;
     struct dirty_ring *r = &s->dirty;
@@ -137,6 +143,7 @@ static uint32_t checkpoint_fill(struct shard *s, int64_t *next_ms) {
             for (uint32_t at = 0; at < 512; at += 64) __builtin_prefetch(block + at);
         }
         if (!checkpoint_copy(s, d->slot)) break;
+        if (s->timers_lag || s->timers_stale > 0) checkpoint_set_timer(s, d->slot);
         r->head = (r->head + 1) & (r->capacity - 1);
         r->count--;
         copied++;

@@ -268,6 +268,8 @@ struct shard {
     uint32_t *visitors;             /* ring of slots that came by a load */
     uint32_t visitors_head, visitors_count;
     uint32_t clock_hand;
+    bool timers_lag;                /* deadlines of orders in `dirty` may have moved unnoticed */
+    uint32_t timers_stale;          /* of so many of its oldest, and this replica leads by now */
     int64_t unloaded_birth_max_ms;  /* an order key born later is in memory or does not exist */
     int64_t timers_loaded_to_ms;    /* deadlines before it are in memory */
     int64_t timers_from_ms;         /* start of the stretch that is being listed */
@@ -461,6 +463,8 @@ uint64_t *shard_trail_terms(struct shard *s, const struct storage_meta *meta, ui
 
 /* -- shard_recovery.c */
 uint32_t shard_recover(struct shard *s, int64_t *next_ms);
+/* The deadlines that a follower had not kept: at a leader, as many as a round has room for. */
+uint32_t shard_set_stale_timers(struct shard *s);
 
 /* -- shard_stats.c */
 void shard_count_result(struct shard *s, const struct command *command, const struct result *r);

@@ -11,7 +11,9 @@ enum {
     REPLAY_REST_PART = 1,        /* rests so many times as long as it worked, where others lead */
     REPLAY_REST_MS_MAX = 20,     /* however long the machine had stood still */
     CLOCK_BEHIND_MS = 60000,
-    NO_MEMORY_RETRY_MS = 1000
+    NO_MEMORY_RETRY_MS = 1000,
+    STALE_TIMERS_PER_ROUND = 32768, /* some milliseconds: heartbeats go out in between */
+    STALE_TIMERS_AHEAD = 8
 };
 
 static const char no_memory[] = "no memory for it";
@@ -206,6 +208,26 @@ static void replay_some(struct shard *s, uint64_t last) {
     else if (rv == -1 || r.fault) shard_fail(s);
 }
 
+/* While it follows no deadline is looked at, and moving each one with every event is a good part of
+ * the work. So a deadline is set when its order is stored, and whoever begins to lead sets those of
+ * all orders that have changed since they were stored. */
+uint32_t shard_set_stale_timers(struct shard *s) {
+    const struct dirty_ring *r = &s->dirty;
+    uint32_t done = 0;
+    require(s->timers_stale <= r->count);
+    for (; s->timers_stale > 0 && done < STALE_TIMERS_PER_ROUND; done++) {
+        uint32_t slot = r->items[(r->head + --s->timers_stale) & (r->capacity - 1)].slot;
+        if (s->timers_stale >= STALE_TIMERS_AHEAD) {
+            uint32_t at = r->head + s->timers_stale - STALE_TIMERS_AHEAD;
+            uint32_t ahead = r->items[at & (r->capacity - 1)].slot;
+            __builtin_prefetch(actor_table_slot(&s->table, ahead)->block);
+        }
+        const struct actor *a = actor_table_slot(&s->table, slot)->block;
+        timer_heap_set(&s->timers, slot, a->next_deadline_ms);
+    }
+    return done;
+}
+
 static void serve(struct shard *s) {
     require(s->applied_index == s->commit_index);
     s->phase = SHARD_SERVING;
@@ -214,6 +236,8 @@ static void serve(struct shard *s) {
     s->deposed = false;
     s->gathering_since_ms = 0;
     s->stores_index = 0; /* from here on every event counts */
+    s->timers_stale = s->timers_lag ? s->dirty.count : 0;
+    s->timers_lag = false;
     if (s->alone) s->stats.recovery_ms = s->mono_ms - s->recovery_started_ms;
     else log_info("shard %u: leads and serves, term %" PRIu64, s->options.id, s->serving_term);
     if (s->now_ms + CLOCK_BEHIND_MS < s->last_time_ms)

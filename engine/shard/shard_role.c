@@ -142,6 +142,8 @@ bool shard_forget(struct shard *s) {
     s->loaded_count = 0;
     s->visitors_head = s->visitors_count = 0;
     s->clock_hand = 0;
+    s->timers_lag = false;
+    s->timers_stale = 0;
     s->unloaded_birth_max_ms = 0;
     s->timers_loaded_to_ms = s->timers_from_ms = 0;
     s->paused_stores = 0;

@@ -320,8 +320,8 @@ uint32_t shard_run_loaded(struct shard *s) {
 static uint32_t turn_timers(struct shard *s) {
     uint32_t fired = 0, slot;
     int64_t due;
-    while ((due = timer_heap_first(&s->timers, &slot)) != 0 && due <= s->now_ms &&
-           !s->disk_full && shard_turn_has_room(s)) {
+    while (s->timers_stale == 0 && (due = timer_heap_first(&s->timers, &slot)) != 0 &&
+           due <= s->now_ms && !s->disk_full && shard_turn_has_room(s)) {
         shard_turn_begin(s);
         const struct actor *a = actor_table_slot(&s->table, slot)->block;
         uint32_t version = a->version;
@@ -407,6 +407,7 @@ uint32_t shard_turns(struct shard *s) {
     if (s->steward.target != 0 || consensus_transferee(s->consensus) != 0) return 0;
     if (turn_gathers(s)) return 0;
     uint32_t done = shard_learn(s);
+    done += shard_set_stale_timers(s);
     done += shard_run_loaded(s);
     done += turn_timers(s);
     uint32_t commands = turn_mailbox(s);

@@ -27,7 +27,9 @@ static bool heap_grow(struct timer_heap *h, uint64_t count) {
     return true;
 }
 
-bool timer_heap_reserve(struct timer_heap *h) { return heap_grow(h, (uint64_t)h->count + 1); }
+bool timer_heap_reserve(struct timer_heap *h) {
+    return heap_grow(h, h->table->count[ACTOR_ORDER] + 1);
+}
 
 static void heap_place(struct timer_heap *h, uint32_t position, struct timer_entry entry) {
     h->entries[position] = entry;

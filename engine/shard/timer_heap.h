@@ -14,7 +14,8 @@ struct timer_heap {
 void timer_heap_init(struct timer_heap *h, struct actor_table *table);
 void timer_heap_fini(struct timer_heap *h);
 
-/* Room for one more entry; false without memory. timer_heap_set() cannot fail after it. */
+/* Room for the deadlines of all orders in the table and of one more; false without memory.
+ * timer_heap_set() cannot fail after it, whenever the deadlines are set. */
 bool timer_heap_reserve(struct timer_heap *h);
 
 /* The deadlines of all orders in the table at once, into a heap that is empty: much less work than
