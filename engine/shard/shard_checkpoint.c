@@ -15,6 +15,7 @@ enum {
     RETRY_MS = 1000,
     ALLOWED_MS_MAX = 500,        /* what was not copied in so long is not made up for */
     ALLOWED_LOOK_MS = 20,
+    RELEASE_AHEAD = 12,
     LEADER_AGE_SLOPE = 3 /* of a new lead: a third more than what changes is stored meanwhile */
 };
 
@@ -257,6 +258,34 @@ uint32_t shard_checkpoint(struct shard *s, int64_t *next_ms) {
     return done;
 }
 
+/* Nobody has touched these orders for seconds. Of most of them nothing is to be done but to note in
+ * the slot that the copy is on the disk: whether there is more says the copy, as long as the order
+ * has not changed since; what has changed comes again. */
+static void checkpoint_release(struct shard *s) {
+    struct checkpoint_work *w = &s->checkpoint;
+    for (uint32_t i = 0; i < w->data.items_count; i++) {
+        const struct checkpoint_item *item = &w->data.items[i];
+        const struct actor *copy = (const struct actor *)(w->data.blocks + item->offset);
+        if (i + RELEASE_AHEAD < w->data.items_count) {
+            uint32_t ahead = i + RELEASE_AHEAD, slot = w->slots[ahead];
+            __builtin_prefetch(w->data.blocks + w->data.items[ahead].offset);
+            if (slot != SLOT_NONE) __builtin_prefetch(actor_table_slot(&s->table, slot), 1);
+        }
+        if (w->slots[i] == SLOT_NONE) continue;
+        struct slot *slot = actor_table_slot(&s->table, w->slots[i]);
+        slot->flags &= ~(uint32_t)SLOT_FLUSHING;
+        if (slot->flags & SLOT_DIRTY || !slot->block) continue;
+        if (item->remove) {
+            timer_heap_set(&s->timers, w->slots[i], 0);
+            actor_table_remove(&s->table, w->slots[i]);
+        } else if (copy->flags & ACTOR_RETIRED) {
+            shard_mark_dirty(s, w->slots[i], s->applied_index + 1);
+        } else if (copy->flags & ACTOR_CLOSED) {
+            shard_evict_if_idle(s, w->slots[i]);
+        }
+    }
+}
+
 void shard_on_checkpointed(struct shard *s, const struct storage_event *event) {
     struct checkpoint_work *w = &s->checkpoint;
     require(event->checkpoint == &w->data && w->phase == CHECKPOINT_WRITING);
@@ -265,25 +294,7 @@ void shard_on_checkpointed(struct shard *s, const struct storage_event *event) {
         w->retry_ms = s->mono_ms + RETRY_MS;
         return;
     }
-    for (uint32_t i = 0; i < w->data.items_count && s->phase != SHARD_FORGETTING; i++) {
-        const struct checkpoint_item *item = &w->data.items[i];
-        if (w->slots[i] == SLOT_NONE) continue;
-        struct slot *slot = actor_table_slot(&s->table, w->slots[i]);
-        /* Nobody has touched these for seconds: ask for the next ones in time. */
-        if (i + 16 < w->data.items_count)
-            __builtin_prefetch(actor_table_slot(&s->table, w->slots[i + 16]), 1);
-        if (i + 8 < w->data.items_count)
-            __builtin_prefetch(actor_table_slot(&s->table, w->slots[i + 8])->block);
-        slot->flags &= ~(uint32_t)SLOT_FLUSHING;
-        if (slot->block && slot->block->flags & ACTOR_RETIRED && !item->remove) {
-            shard_mark_dirty(s, w->slots[i], s->applied_index + 1);
-        } else if (item->remove && !(slot->flags & SLOT_DIRTY)) {
-            timer_heap_set(&s->timers, w->slots[i], 0);
-            actor_table_remove(&s->table, w->slots[i]);
-        } else {
-            shard_evict_if_idle(s, w->slots[i]);
-        }
-    }
+    if (s->phase != SHARD_FORGETTING) checkpoint_release(s);
     s->checkpoint_index = w->data.applied_index;
     s->checkpoint_term = w->data.applied_term;
     w->data.items_count = 0;
