@@ -11,6 +11,7 @@
 #include <unistd.h>
 #include <xxhash.h>
 
+#include "engine/base/check.h"
 #include "engine/base/clock.h"
 #include "engine/base/log.h"
 #include "engine/feed/feed_internal.h"
@@ -18,12 +19,14 @@
 
 static const uint64_t default_bytes_per_second = 256ull << 20;
 static const int64_t default_idle_ms = 5 * 60000;
+static const int64_t default_spare_ms = 30000;
 
 struct feed_copy {
     uint64_t id;                   /* 0 = free */
     uint64_t bytes;
     int64_t used_ms;               /* monotonic */
     uint32_t holders;
+    bool ended;                    /* goes with its last holder */
 };
 
 /* A request that waits for the thread. */
@@ -71,6 +74,23 @@ static void drop_idle(struct feed_copies *s, int64_t now_ms) {
     }
 }
 
+/* Room for a new copy; NULL with *wait_ms until there may be some. The lock is held. */
+static struct feed_copy *find_room(struct feed_copies *s, int64_t now_ms, int64_t *wait_ms) {
+    struct feed_copy *oldest = NULL;
+    drop_idle(s, now_ms);
+    for (int i = 0; i < FEED_COPIES_MAX; i++) {
+        struct feed_copy *copy = &s->copies[i];
+        if (copy->id == 0) return copy;
+        if (copy->holders == 0 && (!oldest || copy->used_ms < oldest->used_ms)) oldest = copy;
+    }
+    *wait_ms = oldest ? oldest->used_ms + s->options.spare_ms - now_ms : s->options.spare_ms;
+    if (*wait_ms > 0) return NULL;
+    log_info("a snapshot that nobody asked for in %lld s makes room for a new one",
+             (long long)(now_ms - oldest->used_ms) / 1000);
+    drop(s, oldest);
+    return oldest;
+}
+
 /* -- answers (the thread) ---------------------------------------------------------------------- */
 
 static nng_msg *reply_of(const uint8_t *head, size_t head_bytes, const void *tail,
@@ -101,19 +121,25 @@ static void reply_begun(struct responder_slot *slot, uint64_t id, uint64_t bytes
     responder_reply(slot, reply_of(buffer, msgpack_writer_size(&w), NULL, 0));
 }
 
+static void refuse_for_room(const struct feed_copies *s, struct responder_slot *slot,
+                            int64_t wait_ms) {
+    char sentence[160];
+    snprintf(sentence, sizeof sentence, "%d snapshots are kept here, which is the limit, and each "
+             "was read in the last %lld s: try again in %lld s", FEED_COPIES_MAX,
+             (long long)(s->options.spare_ms + 999) / 1000, (long long)(wait_ms + 999) / 1000);
+    responder_reply(slot, feed_refusal(RESULT_OVERLOADED, sentence, (uint64_t)wait_ms));
+}
+
 static void serve_begin(struct feed_copies *s, const struct feed_copy_job *job) {
     static _Thread_local struct feed_copy_tokens tokens;
     char path[1100], error[512] = "";
-    struct feed_copy *copy = NULL;
     struct stat st = {0};
+    int64_t wait_ms = 0;
     pthread_mutex_lock(&s->lock);
-    drop_idle(s, clock_mono_ms());
-    for (int i = 0; i < FEED_COPIES_MAX && !copy; i++) {
-        if (s->copies[i].id == 0) copy = &s->copies[i];
-    }
+    struct feed_copy *copy = find_room(s, clock_mono_ms(), &wait_ms);
     pthread_mutex_unlock(&s->lock);
     if (!copy) {
-        responder_reply(job->slot, feed_refusal(RESULT_OVERLOADED, NULL, 1000));
+        refuse_for_room(s, job->slot, wait_ms);
         return;
     }
     uint64_t id = (uint64_t)clock_mono_ns();
@@ -191,6 +217,7 @@ static void serve_end(struct feed_copies *s, const struct feed_copy_job *job) {
     static const uint8_t done[] = {0x92, FEED_VERSION, RESULT_OK};
     pthread_mutex_lock(&s->lock);
     struct feed_copy *copy = find(s, job->request.snapshot);
+    if (copy) copy->ended = true;
     if (copy && copy->holders == 0) drop(s, copy);
     pthread_mutex_unlock(&s->lock);
     responder_reply(job->slot, reply_of(done, sizeof done, NULL, 0));
@@ -262,6 +289,7 @@ void feed_copies_offer(struct feed_copies *s, struct responder_slot *slot,
 bool feed_copies_hold(struct feed_copies *s, uint64_t id, char *path, size_t path_bytes) {
     pthread_mutex_lock(&s->lock);
     struct feed_copy *copy = find(s, id);
+    if (copy && copy->ended) copy = NULL;
     if (copy) {
         copy->holders++;
         copy->used_ms = clock_mono_ms();
@@ -274,7 +302,10 @@ bool feed_copies_hold(struct feed_copies *s, uint64_t id, char *path, size_t pat
 void feed_copies_release(struct feed_copies *s, uint64_t id) {
     pthread_mutex_lock(&s->lock);
     struct feed_copy *copy = find(s, id);
-    if (copy) copy->holders--;
+    require(copy && copy->holders > 0);
+    copy->holders--;
+    copy->used_ms = clock_mono_ms();
+    if (copy->ended && copy->holders == 0) drop(s, copy);
     pthread_mutex_unlock(&s->lock);
 }
 
@@ -299,6 +330,7 @@ struct feed_copies *feed_copies_start(const struct feed_copies_options *options,
     s->options.directory = s->directory;
     if (s->options.bytes_per_second == 0) s->options.bytes_per_second = default_bytes_per_second;
     if (s->options.idle_ms == 0) s->options.idle_ms = default_idle_ms;
+    if (s->options.spare_ms == 0) s->options.spare_ms = default_spare_ms;
     s->last = &s->first;
     pthread_mutex_init(&s->lock, NULL);
     pthread_cond_init(&s->wake, NULL);

@@ -2,7 +2,9 @@
  * engine/wire/feed_protocol.h): by the feed of a node for one shard, by a replica for all its
  * views. One thread makes them, reads them, and answers; it holds back to a bounded rate, so that
  * nobody else's disk suffers. A copy lives in a file until it is ended, or was not asked for a
- * while, or the process ends: a reader resumes by offset. */
+ * while, or the process ends: a reader resumes by offset. Of FEED_COPIES_MAX copies the one that
+ * was not asked for the longest makes room for a new one, once that is some time ago; until then
+ * the answer is OVERLOADED, with the time. */
 #ifndef JUMUN_FEED_FEED_COPIES_H
 #define JUMUN_FEED_FEED_COPIES_H
 
@@ -23,6 +25,7 @@ struct feed_copies_options {
     const char *directory;         /* for the files; made; what lies there is removed */
     uint64_t bytes_per_second;     /* of chunks; 0 = 256 MiB */
     int64_t idle_ms;               /* a copy that nobody reads goes after it; 0 = 5 minutes */
+    int64_t spare_ms;              /* ... and makes room for a new one after it; 0 = 30 s */
     /* Makes the copy of `shard` (UINT32_MAX = of everything) as the new file `path`. 0 with
      * *tokens, or the result code that refuses it, with a sentence in error. On the snapshots'
      * thread; `stop` ends it early. */

@@ -9,6 +9,7 @@
 #include <unistd.h>
 #include <xxhash.h>
 
+#include "engine/base/utf8.h"
 #include "engine/replica/feed_client.h"
 #include "engine/wire/msgpack_reader.h"
 #include "engine/wire/msgpack_writer.h"
@@ -24,6 +25,13 @@ enum {
 static int fail(char *error, size_t error_bytes, const char *url, const char *what) {
     snprintf(error, error_bytes, "%s: %s", url, what);
     return -1;
+}
+
+static int refused(char *error, size_t error_bytes, const char *url, const struct feed_reply *p) {
+    bool told = p->sentence.size != 0 && utf8_is_valid(p->sentence.data, p->sentence.size);
+    snprintf(error, error_bytes, "%s: %.*s", url, told ? (int)p->sentence.size : 0,
+             told ? (const char *)p->sentence.data : "");
+    return told ? -1 : fail(error, error_bytes, url, result_code_text(p->code));
 }
 
 /* The index of the first token of a SNAPSHOT_BEGIN's answer: the shard's, when one was asked. */
@@ -56,7 +64,7 @@ static int begin(const char *url, uint32_t shard, struct feed_reply *p, uint64_t
                                   FEED_RECORDS, p);
     int rc = 0;
     if (!read) rc = fail(error, error_bytes, url, "it gives no snapshots");
-    else if (p->code != RESULT_OK) rc = fail(error, error_bytes, url, result_code_text(p->code));
+    else if (p->code != RESULT_OK) rc = refused(error, error_bytes, url, p);
     else if (!first_token(p->rest, index)) rc = fail(error, error_bytes, url, "it has no views");
     nng_msg_free(reply);
     return rc;

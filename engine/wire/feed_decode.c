@@ -297,8 +297,7 @@ bool feed_hello_decode(struct bytes map, struct feed_hello *h) {
 
 /* -- where a feed is ------------------------------------------------------------------------ */
 
-/* The host that was asked stands for one that is none. */
-static void take_address(const char *asked, struct bytes told, char *out) {
+void feed_address(const char *asked, struct bytes told, char *out) {
     char text[ENDPOINT_BYTES_MAX];
     snprintf(text, sizeof text, "%.*s", (int)told.size, (const char *)told.data);
     char *host = strstr(text, "://"), *port = strrchr(text, ':');
@@ -345,6 +344,6 @@ static bool map_feed(const void *data, size_t size, struct bytes *feed) {
 bool feed_endpoint_decode(const void *message, size_t size, const char *asked, char *feed) {
     struct bytes told;
     if (!map_feed(message, size, &told)) return false;
-    take_address(asked, told, feed);
+    feed_address(asked, told, feed);
     return true;
 }

@@ -71,6 +71,10 @@ struct feed_hello {
     uint32_t shards_held, shards_max;
 };
 
+/* An address that the one at `asked` has told, into ENDPOINT_BYTES_MAX: the host that was asked
+ * stands for one that is none ("0.0.0.0"). */
+void feed_address(const char *asked, struct bytes told, char *out);
+
 /* Where the feed of a node is, out of the answer to a SHARD_MAP alone in its request: told by the
  * node whose address `asked` is, whose host stands for one that is none ("0.0.0.0"). False when
  * the answer tells of no feed. `feed` has ENDPOINT_BYTES_MAX. */

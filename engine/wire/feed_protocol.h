@@ -20,7 +20,8 @@
  *   SNAPSHOT_BEGIN  [shard]: makes a copy of the shard's stored orders; a replica takes nil as the
  *                     shard and copies all its views
  *   SNAPSHOT_CHUNK  [id, offset, bytes_max]
- *   SNAPSHOT_END    [id]: the copy may go (it goes by itself some minutes after the last chunk)
+ *   SNAPSHOT_END    [id]: the copy may go. By itself it goes 5 minutes after it was last asked for,
+ *                     or 30 s after that when a new one needs its place: 4 are kept
  *
  * reply = [version, 0, ...]
  *   HELLO           [{"cluster_id": str, "node_id": uint, "now_ms", "shards_count": uint,
