@@ -11,6 +11,7 @@
 
 #include "clients/cli/output.h"
 #include "clients/cli/text.h"
+#include "clients/cli/when.h"
 
 void cli_error(const struct cli *cli, const char *format, ...) {
     va_list args;
@@ -52,8 +53,18 @@ bool cli_int_option(const struct cli *cli, const char *name, int64_t *value) {
 
 bool cli_span_option(const struct cli *cli, const char *name, int64_t *ms) {
     const char *text = args_value(&cli->args, name);
-    if (!text || text_parse_span(text, ms)) return true;
-    cli_usage(cli, "--%s: \"%.60s\" is not a time such as 500ms, 15s, 10m, 2h or 30d", name, text);
+    char fault[WHEN_ERROR_BYTES];
+    if (!text || when_parse_span(text, ms)) return true;
+    cli_usage(cli, "--%s: %s", name, when_span_fault(text, fault));
+    return false;
+}
+
+bool cli_time_option(const struct cli *cli, const char *name, bool *given, int64_t *time_ms) {
+    const char *text = args_value(&cli->args, name);
+    char fault[WHEN_ERROR_BYTES];
+    *given = text != NULL;
+    if (!text || when_parse(text, text_now_ms(), time_ms, fault)) return true;
+    cli_usage(cli, "--%s: %s", name, fault);
     return false;
 }
 

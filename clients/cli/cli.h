@@ -69,6 +69,8 @@ bool cli_key(const struct cli *cli, const char *text, jumun_key *key);
 /* Reads an option's value; *value stays when it is absent. False after the error was printed. */
 bool cli_int_option(const struct cli *cli, const char *name, int64_t *value);
 bool cli_span_option(const struct cli *cli, const char *name, int64_t *ms);
+/* A point in time, in Unix milliseconds (clients/cli/when.h). */
+bool cli_time_option(const struct cli *cli, const char *name, bool *given, int64_t *time_ms);
 bool cli_write_values(const struct cli *cli, jumun_options_command *options);
 
 /* The client, opened; NULL after a usage error was printed: opening itself connects to nothing. */

@@ -95,8 +95,8 @@ static const struct args_option orders_options[] = {
     {"state", 0, "STATE", "in this state; with --store it may repeat", STATES},
     {"ref", 'r', "TEXT", "orders with this number of your own", NULL},
     {"key", 'k', "KEY", "these orders; repeat for more", NULL},
-    {"from", 0, "TIME", "with --state: placed at this time or later (2h = 2h ago, or Unix ms)",
-     NULL},
+    {"from", 0, "TIME", "with --state: placed at this time or later: 2026-11-21T06:00:00Z, "
+     "2026-11-21, Unix ms, or 2h (so long ago)", NULL},
     {"to", 0, "TIME", "with --state: placed before", NULL},
     {"limit", 'n', "N", "orders at most (default 100; 0 = all)", NULL},
     {"cursor", 0, "CURSOR", "go on where an earlier answer to the same question ended", NULL},
@@ -126,7 +126,8 @@ static const struct args_option rebuild_options[] = {
     {NULL}};
 static const struct args_option watch_options[] = {
     REPLICA_OPTION,
-    {"since", 0, "TOKENS", "go on from there: SHARD:INDEX, separated by commas", NULL},
+    {"since", 0, "TOKENS", "go on from there: SHARD:INDEX of every shard, separated by commas",
+     NULL},
     {"tokens", 0, "FILE", "keep the tokens here, and go on from there; a file for each command",
      "@file"},
     {"count", 'n', "N", "end after N changes", NULL},
@@ -134,10 +135,14 @@ static const struct args_option watch_options[] = {
     {NULL}};
 static const struct args_option import_options[] = {
     {"full", 0, NULL, "all orders, as they are at one moment", NULL},
-    {"since", 0, "WHEN", "orders that changed since: 10m, SHARD:INDEX,..., or @FILE", NULL},
+    {"since", 0, "WHEN", "orders that changed since: 10m (so long ago), 2026-11-21T06:00:00Z, "
+     "SHARD:INDEX of every shard (0:17,1:4), or @FILE", NULL},
     {"format", 0, "FORM", "jsonl (default), csv or msgpack", "jsonl|csv|msgpack"},
     {"output", 'o', "FILE", "write here (default: standard output)", "@file"},
     {"fields", 'F', "NAMES", "only these fields, separated by commas", NULL},
+    {"append", 0, NULL, "with --since: write behind what is in the output, whatever it is", NULL},
+    {"restart", 0, NULL, "begin anew: what was stopped is given up, the output is emptied", NULL},
+    {"no-heading", 0, NULL, "CSV: without the line of names", NULL},
     {"rate", 0, "N", "orders a second at most", NULL},
     {"tokens", 0, "FILE", "keep here how far it got, and go on from there when it was stopped",
      "@file"},
@@ -351,13 +356,18 @@ const struct cli_command cli_commands[] = {
      watch_options, 1, 1, false, cli_watch},
     {"import", "", "copy orders out of a replica, for other systems",
      "--full copies all orders as they are at one moment; --since those that changed since a time "
-     "or\ntokens, each once, as they are now. With --tokens a copy that was stopped goes on, and a "
-     "finished\none is what the next --since @FILE begins at.\n"
-     "--since needs a node as well (--endpoint): its log tells which orders changed. When a node "
-     "or a\nreplica is waited for, that is told on stderr.",
+     "or\ntokens, each once, as they are now. With --tokens and --output a full copy that was "
+     "stopped goes\non as it was begun, while its replica keeps the snapshot (4 of them, for 5 "
+     "minutes; 30 s when\nanother one needs the place); a finished one is what the next --since "
+     "@FILE begins at.\n"
+     "--full replaces what is in the output. --since writes behind what the file of --tokens tells "
+     "of,\nand refuses another file that is not empty (--append, --restart).\n"
+     "--since needs a node as well (--endpoint): its log tells which orders changed; when one is "
+     "gone,\nanother one of its cluster is asked. When a node or a replica is waited for, that is "
+     "told on\nstderr. Nodes, replicas and tokens of two clusters are refused.",
      "jumun import --full --output orders.jsonl --tokens orders.tokens\n"
      "jumun import --since @orders.tokens --tokens orders.tokens --endpoint tcp://node:7400 "
-     ">> changes.jsonl\n"
+     "--output changes.jsonl\n"
      "jumun import --since 10m --format csv --fields key,state,total",
      import_options, 0, 0, false, cli_import},
     {"ping", "", "see whether the node answers", NULL, "jumun ping --timeout 500ms", NULL, 0, 0,

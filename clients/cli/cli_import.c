@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "actors/result_codes.h"
+#include "clients/cli/cli_stop.h"
 #include "clients/cli/progress.h"
 #include "clients/cli/text.h"
 #include "clients/sdk/raw_call.h"
@@ -12,13 +14,21 @@
 #include "engine/wire/msgpack_reader.h"
 #include "engine/wire/msgpack_writer.h"
 
-enum { IMPORT_PAGE = 500, IMPORT_BEGIN_MS = 300000 };
+enum {
+    IMPORT_PAGE = 500,
+    IMPORT_PAGE_S = 5,             /* that a page may last with --rate: the snapshot is asked for
+                                      again before it could go */
+    IMPORT_BEGIN_MS = 300000,
+    IMPORT_GIVE_BACK_MS = 2000
+};
 
 struct import {
     struct cli *cli;
     struct rows rows;
     struct rows_state state;
+    struct cli_cluster_of cluster;
     const char *tokens_path;   /* NULL = none */
+    bool kept;                 /* the tokens tell where the snapshot is to be gone on with */
     jumun_queries *queries;
     struct progress progress;
 };
@@ -83,7 +93,7 @@ static int import_begin(struct import *im) {
                 snprintf(error, sizeof error, "it does not speak this protocol");
             free(reply);
         }
-        if (at[size] == '\0') break;
+        if (at[size] == '\0' || cli_stop_asked()) break;
     }
     if (cli_is_node(im->cli, im->state.replica))
         return cli_wrong_server(im->cli, CLI_NODE, im->state.replica);
@@ -91,75 +101,182 @@ static int import_begin(struct import *im) {
     return status;
 }
 
+/* The replica need not keep it until it notices that nobody asks. */
+static void import_give_back(struct import *im) {
+    void *reply = NULL;
+    size_t bytes;
+    char error[256];
+    uint32_t patience_ms = im->cli->timeout_ms < IMPORT_GIVE_BACK_MS ? im->cli->timeout_ms
+                                                                     : IMPORT_GIVE_BACK_MS;
+    if (im->state.snapshot && import_ask(im, FEED_SNAPSHOT_END, im->state.snapshot, patience_ms,
+                                         &reply, &bytes, error, sizeof error))
+        free(reply);
+}
+
 static bool import_save(struct import *im) {
     if (!im->tokens_path) return true;
     im->state.bytes = im->rows.bytes;
     im->state.rows = im->rows.written;
-    if (rows_flush(&im->rows) && rows_state_save(im->tokens_path, &im->state)) return true;
+    im->kept = rows_flush(&im->rows) && rows_state_save(im->tokens_path, &im->state);
+    if (im->kept) return true;
     cli_error(im->cli, "%s: cannot be written", im->tokens_path);
     return false;
 }
 
+static uint32_t import_page_rows(const struct import *im) {
+    int64_t rows = im->rows.per_second * IMPORT_PAGE_S;
+    return rows == 0 || rows > IMPORT_PAGE ? IMPORT_PAGE : (uint32_t)rows;
+}
+
+/* What was in the output before goes only now that something came. */
+static int import_page(struct import *im, const jumun_answer *a, bool first) {
+    if (first && !rows_begin(im->cli, &im->rows, im->rows.bytes)) return CLI_BAD_FILE;
+    if (!rows_write(&im->rows, a)) {
+        cli_error(im->cli, "the output cannot be written");
+        return CLI_BAD_FILE;
+    }
+    im->state.cursor_bytes = a->cursor ? a->cursor_bytes : 0;
+    if (a->cursor) memcpy(im->state.cursor, a->cursor, a->cursor_bytes);
+    im->state.done = a->cursor == NULL;
+    progress_update(&im->progress, -1, im->rows.written, "");
+    return import_save(im) ? CLI_DONE : CLI_BAD_FILE;
+}
+
 static int import_pages(struct import *im) {
-    jumun_query q = {.kind = JUMUN_EXPORT, .snapshot = im->state.snapshot, .limit = IMPORT_PAGE,
-                     .fields = im->rows.fields, .fields_count = im->rows.fields_count};
+    jumun_query q = {.kind = JUMUN_EXPORT, .snapshot = im->state.snapshot,
+                     .limit = import_page_rows(im), .fields = im->rows.fields,
+                     .fields_count = im->rows.fields_count};
     q.demand.any_state = true;
-    for (;;) {
+    int status = CLI_DONE;
+    for (bool first = true; status == CLI_DONE && !im->state.done; first = false) {
         jumun_answer *a;
         q.cursor = im->state.cursor_bytes ? im->state.cursor : NULL;
         q.cursor_bytes = im->state.cursor_bytes;
-        int code = jumun_query_run(im->queries, &q, &a), status = CLI_DONE;
-        if (code != JUMUN_OK) status = cli_query_failed(im->cli, code, a);
-        else if (!rows_write(&im->rows, a)) status = CLI_BAD_FILE;
-        bool more = a && a->cursor != NULL;
-        if (status == CLI_DONE) {
-            im->state.cursor_bytes = more ? a->cursor_bytes : 0;
-            if (more) memcpy(im->state.cursor, a->cursor, a->cursor_bytes);
-            im->state.done = !more;
-        }
+        int code = jumun_query_run(im->queries, &q, &a);
+        if (code == JUMUN_OK) status = import_page(im, a, first);
+        else if (!cli_stop_asked()) status = cli_query_failed(im->cli, code, a);
         jumun_answer_free(a);
-        if (status == CLI_BAD_FILE) cli_error(im->cli, "the output cannot be written");
-        if (status != CLI_DONE) return status;
-        progress_update(&im->progress, -1, im->rows.written, "");
-        if (!import_save(im)) return CLI_BAD_FILE;
-        if (!more) return CLI_DONE;
+        if (code == RESULT_SNAPSHOT_GONE) {
+            im->kept = false;
+            fprintf(stderr, "%s has not kept it: --restart begins anew.\n", im->state.replica);
+        }
+        if (status == CLI_DONE && !im->state.done && cli_stop_asked()) status = CLI_NO_ANSWER;
     }
+    return status;
 }
 
-static int import_full(struct import *im, const char *output) {
-    bool exists = false, resumed = false;
-    int status = CLI_DONE;
-    if (im->tokens_path && output && rows_state_load(im->tokens_path, &im->state, &exists))
-        resumed = !im->state.done && im->state.snapshot != 0;
-    if (!resumed) {
-        memset(&im->state, 0, sizeof im->state);
-        if ((status = import_begin(im)) != CLI_DONE) return status;
-    } else if (!im->cli->quiet) {
-        fprintf(stderr, "going on behind %" PRIu64 " orders\n", im->state.rows);
+/* -- where to begin ---------------------------------------------------------------------------- */
+
+static bool import_names_replica(const struct import *im) {
+    size_t size = strlen(im->state.replica);
+    for (const char *at = cli_replicas(im->cli); *at; at += *at == ',') {
+        size_t next = strcspn(at, ",");
+        if (next == size && strncmp(at, im->state.replica, size) == 0) return true;
+        at += next;
     }
-    if (!rows_open(im->cli, &im->rows, output, resumed ? im->state.bytes : 0)) return CLI_BAD_FILE;
+    return false;
+}
+
+/* CLI_DONE: *resumed says whether the copy that the tokens tell of goes on. */
+static int import_look_back(struct import *im, bool *resumed) {
+    struct cli *cli = im->cli;
+    bool exists = false, restart = args_flag(&cli->args, "restart");
+    *resumed = false;
+    if (!im->tokens_path) return CLI_DONE;
+    rows_state_load(im->tokens_path, &im->state, &exists);
+    if (!rows_state_is_stopped(&im->state)) {
+        memset(&im->state, 0, sizeof im->state);
+        return CLI_DONE;
+    }
+    if (restart) {
+        import_give_back(im);
+        memset(&im->state, 0, sizeof im->state);
+        return CLI_DONE;
+    }
+    if (!rows_state_fits(cli, im->tokens_path, &im->state, &im->rows)) return CLI_BAD_FILE;
+    if (im->rows.path[0] == 0) {
+        cli_error(cli, "%s is of a full copy that was stopped behind %" PRIu64 " orders. What went "
+                  "to standard output cannot be gone on with: begin anew with --restart, and give "
+                  "--output FILE to be able to", im->tokens_path, im->state.rows);
+        return CLI_BAD_FILE;
+    }
+    if (im->rows.regular && im->rows.there < im->state.bytes) {
+        cli_error(cli, "%s has %" PRIu64 " bytes, fewer than the %" PRIu64 " that the copy had "
+                  "come to: begin anew with --restart", im->rows.path, im->rows.there,
+                  im->state.bytes);
+        return CLI_BAD_FILE;
+    }
+    if (!import_names_replica(im)) {
+        cli_error(cli, "%s is of a copy that was begun at %s, where its snapshot is; this names "
+                  "%s. Name that one, or begin anew with --restart", im->tokens_path,
+                  im->state.replica, cli_replicas(cli));
+        return CLI_BAD_FILE;
+    }
+    im->kept = *resumed = true;
+    return CLI_DONE;
+}
+
+/* Whose orders it copies: the tokens tell whoever goes on with them. */
+static int import_whose(struct import *im, bool resumed) {
+    struct cli_replica_status *list;
+    uint32_t count = cli_replicas_ask(im->cli, im->state.replica, &list);
+    int status = CLI_DONE;
+    if (resumed && !cli_cluster_agrees(im->cli, &im->cluster, im->state.cluster, "%.300s",
+                                       im->tokens_path))
+        status = CLI_BAD_FILE;
+    if (status == CLI_DONE) status = cli_replicas_agree(im->cli, &im->cluster, list, count);
+    free(list);
+    memcpy(im->state.cluster, im->cluster.id, sizeof im->state.cluster);
+    return status;
+}
+
+static int import_copy(struct import *im, bool resumed) {
+    im->rows.bytes = resumed ? im->state.bytes : 0;
     uint64_t before = im->rows.written = resumed ? im->state.rows : 0;
-    if (before && im->rows.per_second)
-        im->rows.started_ns -= (uint64_t)((double)before * 1e9 / (double)im->rows.per_second);
+    if (resumed && !im->cli->quiet)
+        fprintf(stderr, "going on behind %" PRIu64 " order%s, at %s\n", before,
+                before == 1 ? "" : "s", im->state.replica);
+    im->rows.written_before = before;
+    rows_state_describe(&im->state, &im->rows);
     if (!(im->queries = cli_queries(im->cli, im->state.replica))) return CLI_USAGE;
     progress_start(&im->progress, im->cli->quiet ? NULL : stderr, "copying", "orders",
                    im->cli->color_errors);
-    status = import_save(im) ? import_pages(im) : CLI_BAD_FILE;
-    progress_end(&im->progress, status == CLI_DONE ? 1 : -1, im->rows.written, "");
-    if (!rows_close(&im->rows) && status == CLI_DONE) status = CLI_BAD_FILE;
-    if (status == CLI_DONE) {
-        void *reply = NULL;
-        size_t bytes;
-        char error[128];
-        if (import_ask(im, FEED_SNAPSHOT_END, im->state.snapshot, im->cli->timeout_ms, &reply,
-                       &bytes, error, sizeof error))
-            free(reply);
-        if (!im->cli->quiet) {
-            fputs("as of ", stderr);
-            cli_tokens_print(im->state.tokens, im->state.tokens_count, stderr);
-            fputc('\n', stderr);
-        }
+    int status = import_pages(im);
+    if (status == CLI_DONE || im->rows.written > before)
+        progress_end(&im->progress, status == CLI_DONE ? 1 : -1, im->rows.written, "");
+    return status;
+}
+
+/* The end, however it came: the snapshot is kept for who can go on with it, and for nobody else. */
+static void import_end(struct import *im, int status) {
+    bool goes_on = status != CLI_DONE && im->kept && im->rows.path[0] && !im->state.done;
+    if (!goes_on) import_give_back(im);
+    if (status == CLI_DONE && !im->cli->quiet) {
+        fputs("as of ", stderr);
+        cli_tokens_print(im->state.tokens, im->state.tokens_count, stderr);
+        fputc('\n', stderr);
     }
+    if (status == CLI_DONE || im->rows.written == 0 || im->cli->quiet) return;
+    if (!goes_on)
+        fprintf(stderr, "Stopped behind %" PRIu64 " order%s. With --tokens and --output a copy can "
+                "be gone on with.\n", im->rows.written, im->rows.written == 1 ? "" : "s");
+    else
+        fprintf(stderr, "Stopped behind %" PRIu64 " order%s. The same command goes on there, as "
+                "long as %s keeps the snapshot: 5 minutes, or 30 s when others need the place.\n",
+                im->state.rows, im->state.rows == 1 ? "" : "s", im->state.replica);
+}
+
+static int import_full(struct import *im, const char *output) {
+    bool resumed;
+    if (!rows_open(im->cli, &im->rows, output)) return CLI_BAD_FILE;
+    int status = import_look_back(im, &resumed);
+    if (status != CLI_DONE) return status;
+    cli_stop_catch();
+    if (!resumed) status = import_begin(im);
+    if (status != CLI_DONE) return status;
+    status = cli_stop_asked() ? CLI_NO_ANSWER : import_whose(im, resumed);
+    if (status == CLI_DONE) status = import_copy(im, resumed);
+    import_end(im, status);
     return status;
 }
 
@@ -174,6 +291,8 @@ int cli_import(struct cli *cli) {
     int lock = -1;
     if (full == (since != NULL)) {
         cli_usage(cli, "one of --full and --since is needed");
+    } else if (full && args_flag(&cli->args, "append")) {
+        cli_usage(cli, "--append is for --since: a full copy replaces what is in the output");
     } else if (!rows_options(cli, &im->rows)) {
         status = CLI_USAGE;
     } else if (im->tokens_path && (lock = rows_state_lock(cli, im->tokens_path)) < 0) {
@@ -182,8 +301,13 @@ int cli_import(struct cli *cli) {
         status = full ? import_full(im, output)
                       : cli_import_since(cli, &im->rows, since, output, im->tokens_path);
     }
+    if (!rows_close(&im->rows) && status == CLI_DONE) {
+        cli_error(cli, "the output cannot be written");
+        status = CLI_BAD_FILE;
+    }
     rows_state_unlock(im->tokens_path, lock);
     if (im->queries) jumun_queries_close(im->queries);
     free(im);
+    if (status != CLI_DONE) cli_stop_obey();
     return status;
 }

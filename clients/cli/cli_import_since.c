@@ -4,60 +4,34 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "actors/result_codes.h"
+#include "clients/cli/cli_feed.h"
 #include "clients/cli/cli_rows.h"
-#include "clients/cli/cli_wait.h"
+#include "clients/cli/cli_stop.h"
 #include "clients/cli/text.h"
-#include "clients/sdk/raw_call.h"
-#include "engine/limits.h"
-#include "engine/wire/feed_decode.h"
+#include "clients/cli/when.h"
 #include "engine/wire/msgpack_reader.h"
-#include "engine/wire/msgpack_writer.h"
-#include "engine/wire/protocol.h"
 
 enum { SINCE_KEYS_PER_QUERY = 256, SINCE_FIRST_KEYS = 1024 };
 
 struct since {
     struct cli *cli;
     struct rows *rows;
-    char feed[ENDPOINT_BYTES_MAX];
+    struct cli_feed feed;
+    struct cli_cluster_of cluster;
     jumun_token from[CLI_TOKENS_MAX];  /* reflected already */
     uint32_t from_count;
+    bool written_down;                 /* by the user, not in a file */
     int64_t time_ms;                   /* 0 = by tokens */
     jumun_token to[CLI_TOKENS_MAX];    /* the logs' ends when it began */
     uint32_t to_count;
     jumun_key *keys;                   /* of orders that changed */
     size_t keys_count, keys_capacity;
-    struct cli_wait wait_node, wait_feed, wait_replica;
+    struct rows_state state;           /* of --tokens, as it was and as it will be */
+    uint64_t begin_bytes;              /* where it goes on in the output */
+    struct cli_wait wait_replica;
 };
 
 /* -- the log ----------------------------------------------------------------------------------- */
-
-/* Sends what `w` holds to the feed. NULL after the error was printed. */
-static void *since_ask(struct since *s, const struct msgpack_writer *w, enum feed_kind kind,
-                       struct feed_reply *reply) {
-    void *bytes = NULL;
-    size_t size;
-    bool sent;
-    char error[256] = "";
-    cli_wait_begin(&s->wait_feed, s->cli, "for the feed of the node, %s, to answer", s->feed);
-    bool answered = raw_call(s->feed, s->cli->timeout_ms, w->start, msgpack_writer_size(w), &bytes,
-                             &size, &sent, error, sizeof error);
-    cli_wait_end(&s->wait_feed);
-    if (!answered) {
-        cli_error(s->cli, "%s: %s", s->feed, error);
-        return NULL;
-    }
-    bool ok = feed_reply_decode(bytes, size, kind, FEED_MARKS, reply);
-    if (ok && reply->code == 0) return bytes;
-    char text[256];
-    if (ok) text_printable(text, sizeof text, reply->sentence.data, reply->sentence.size);
-    cli_error(s->cli, "%s: %s", s->feed, ok ? text : "it does not speak this protocol");
-    if (ok && reply->code == RESULT_IMPORT_REQUIRED)
-        fputs("The log does not reach back so far: jumun import --full\n", stderr);
-    free(bytes);
-    return NULL;
-}
 
 static void request_begin(struct msgpack_writer *w, uint8_t room[128], uint32_t fields,
                           enum feed_kind kind) {
@@ -102,7 +76,8 @@ static bool since_marks(struct since *s, struct bytes payload, uint64_t last) {
     return true;
 }
 
-/* Where the shard is to be read from; 0 after the error was printed. */
+/* Where the shard is to be read from; 0 after the error was printed. A shard that the file of
+ * tokens does not name came later: all of it is new. */
 static uint64_t since_first(struct since *s, uint32_t shard) {
     for (uint32_t i = 0; i < s->from_count && !s->time_ms; i++)
         if (s->from[i].shard == shard) return s->from[i].index + 1;
@@ -113,7 +88,7 @@ static uint64_t since_first(struct since *s, uint32_t shard) {
     request_begin(&w, room, 4, FEED_LOCATE);
     msgpack_write_uint(&w, shard);
     msgpack_write_int(&w, s->time_ms);
-    void *bytes = since_ask(s, &w, FEED_LOCATE, &reply);
+    void *bytes = cli_feed_ask(&s->feed, &w, FEED_LOCATE, &reply);
     uint64_t first = bytes ? reply.next : 0;
     free(bytes);
     return first;
@@ -121,7 +96,7 @@ static uint64_t since_first(struct since *s, uint32_t shard) {
 
 static int since_shard(struct since *s, const jumun_token *to) {
     uint64_t at = since_first(s, to->shard);
-    if (at == 0) return CLI_NO_ANSWER;
+    if (at == 0) return s->feed.status;
     if (!s->time_ms && at > to->index + 1) {
         cli_error(s->cli, "shard %u has come to %" PRIu64 " only, the token says %" PRIu64
                   ": is it another cluster's, or of before a backup was restored? Then: jumun "
@@ -138,71 +113,40 @@ static int since_shard(struct since *s, const jumun_token *to) {
         msgpack_write_uint(&w, 0);
         msgpack_write_nil(&w);
         msgpack_write_uint(&w, FEED_MARKS);
-        void *bytes = since_ask(s, &w, FEED_PULL, &reply);
-        if (!bytes) return CLI_REFUSED;
-        bool ok = reply.next > at && since_marks(s, reply.rest, to->index);
+        void *bytes = cli_feed_ask(&s->feed, &w, FEED_PULL, &reply);
+        if (!bytes) return s->feed.status;
+        bool ok = since_marks(s, reply.rest, to->index);
         at = reply.next;
         free(bytes);
+        if (cli_stop_asked()) return CLI_NO_ANSWER;
         if (ok) continue;
-        cli_error(s->cli, "%s: its answer cannot be understood, or there is no memory", s->feed);
+        cli_error(s->cli, "%s: its answer cannot be understood, or there is no memory",
+                  s->feed.nodes[s->feed.at].feed);
         return CLI_NO_ANSWER;
     }
     return CLI_DONE;
 }
 
-/* -- where the log is -------------------------------------------------------------------------- */
-
-static int since_find_feed(struct since *s) {
-    jumun_command c = {.kind = JUMUN_NODE_SHARD_MAP};
-    struct cli_answer answer;
-    bool encoded;
-    cli_wait_begin(&s->wait_node, s->cli, "for a node at %s to tell where its log is read "
-                   "(--endpoint)", s->cli->endpoint);
-    int status = cli_read(s->cli, &c, &answer, &encoded);
-    cli_wait_end(&s->wait_node);
-    if (status != CLI_DONE || encoded) return status;
-    value_text(answer.value, "feed", s->feed, sizeof s->feed);
-    cli_answer_free(&answer);
-    if (s->feed[0]) return CLI_DONE;
-    cli_error(s->cli, "%s: this node has no feed", s->cli->endpoint);
-    return CLI_REFUSED;
-}
-
-/* A shard that exists and that the node has not got; -1 = none. */
-static int since_lacks(const struct since *s, const struct feed_hello *hello) {
-    const uint8_t *active = hello->active.data;
-    for (uint32_t shard = 0; hello->active.size != 0 && shard < SHARDS_MAX; shard++) {
-        bool here = !(active[shard / 8] >> shard % 8 & 1);
-        for (uint32_t i = 0; i < s->to_count; i++) here = here || s->to[i].shard == shard;
-        if (!here) return (int)shard;
-    }
-    return -1;
-}
+/* -- whose log it is --------------------------------------------------------------------------- */
 
 static int since_find_ends(struct since *s) {
-    uint8_t room[128];
-    struct msgpack_writer w;
-    struct feed_reply reply;
-    struct feed_hello_shard shards[CLI_TOKENS_MAX];
-    struct feed_hello hello = {.shards = shards, .shards_max = CLI_TOKENS_MAX};
-    request_begin(&w, room, 2, FEED_HELLO);
-    void *bytes = since_ask(s, &w, FEED_HELLO, &reply);
-    if (!bytes) return CLI_NO_ANSWER;
-    bool ok = feed_hello_decode(reply.rest, &hello);
-    for (uint32_t i = 0; ok && i < hello.shards_held; i++)
-        if (shards[i].shard < SHARDS_MAX)
-            s->to[s->to_count++] = (jumun_token){shards[i].shard, shards[i].commit};
-    int lacks = ok ? since_lacks(s, &hello) : -1;
-    free(bytes);
-    if (lacks >= 0) {
-        cli_error(s->cli, "the node at %s has no replica of shard %d, so what changed in it cannot "
-                  "be read there: give --endpoint a node that has all shards", s->cli->endpoint,
-                  lacks);
-        return CLI_REFUSED;
-    }
-    if (ok) return CLI_DONE;
-    cli_error(s->cli, "%s: it does not speak this protocol", s->feed);
-    return CLI_NO_ANSWER;
+    struct cli_feed *f = &s->feed;
+    int status = cli_feed_open(f, s->cli, &s->cluster, s->from, s->from_count);
+    if (status != CLI_DONE) return status;
+    if (s->written_down &&
+        !cli_tokens_name_all(s->cli, s->from, s->from_count, f->places, f->places_count))
+        return CLI_USAGE;
+    for (uint32_t i = 0; i < f->places_count; i++)
+        s->to[s->to_count++] = (jumun_token){f->places[i].shard, f->places[i].commit};
+    return CLI_DONE;
+}
+
+static int since_find_replicas(struct since *s) {
+    struct cli_replica_status *list;
+    uint32_t count = cli_replicas_ask(s->cli, cli_replicas(s->cli), &list);
+    int status = cli_replicas_agree(s->cli, &s->cluster, list, count);
+    free(list);
+    return status;
 }
 
 /* -- the orders -------------------------------------------------------------------------------- */
@@ -240,55 +184,117 @@ static int since_fetch(struct since *s) {
         else if (!rows_write(s->rows, a)) status = CLI_BAD_FILE;
         at += a ? jumun_answer_rows(a) : 0; /* fewer than asked for when they do not fit */
         jumun_answer_free(a);
+        if (status == CLI_DONE && cli_stop_asked()) status = CLI_NO_ANSWER;
     }
     jumun_queries_close(queries);
     return status;
 }
 
-static bool since_when(struct since *s, const char *when) {
-    struct rows_state state;
+/* -- where to begin, in the log and in the output ---------------------------------------------- */
+
+static int since_file(struct since *s, const char *path) {
+    struct rows_state *state = calloc(1, sizeof *state);
+    bool exists = false, ok = state && rows_state_load(path, state, &exists);
+    if (!ok)
+        cli_error(s->cli, "%s: %s", path, exists ? "it does not hold tokens"
+                                                 : "there is no such file");
+    ok = ok && !rows_state_is_unfinished(s->cli, path, state) &&
+         cli_cluster_agrees(s->cli, &s->cluster, state->cluster, "%.300s", path);
+    if (ok) {
+        s->from_count = state->tokens_count;
+        memcpy(s->from, state->tokens, sizeof s->from);
+    }
+    free(state);
+    return ok ? CLI_DONE : CLI_BAD_FILE;
+}
+
+/* "10:30" alone is a time of day: tokens would name a shard 0 as well. */
+static int since_when(struct since *s, const char *when) {
+    char fault[WHEN_ERROR_BYTES];
+    if (when_parse(when, text_now_ms(), &s->time_ms, fault)) return CLI_DONE;
+    s->time_ms = 0;
+    if (*when == '@') return since_file(s, when + 1);
+    s->written_down = cli_tokens_parse(when, s->from, &s->from_count);
+    if (s->written_down) return CLI_DONE;
+    if (when_is_bare(when)) return cli_usage(s->cli, "--since: %s", fault);
+    return cli_usage(s->cli, "--since: \"%.60s\" is no time such as 10m or 2026-11-21T06:00:00Z, "
+                     "no tokens such as 0:17,1:4 and no @FILE", when);
+}
+
+/* What --tokens holds: where it was last written, and of whose orders. */
+static int since_look_back(struct since *s, const char *tokens_path) {
     bool exists;
-    int64_t span;
-    if (*when == '@') {
-        if (!rows_state_load(when + 1, &state, &exists)) {
-            cli_error(s->cli, "%s: %s", when + 1, exists ? "it does not hold tokens"
-                                                         : "there is no such file");
-            return false;
-        }
-        if (rows_state_is_unfinished(s->cli, when + 1, &state)) return false;
-        s->from_count = state.tokens_count;
-        memcpy(s->from, state.tokens, sizeof s->from);
-        return true;
-    }
-    if (cli_tokens_parse(when, s->from, &s->from_count)) return true;
-    if (text_parse_span(when, &span)) {
-        s->time_ms = text_now_ms() - span;
-        return true;
-    }
-    cli_usage(s->cli, "--since: \"%.60s\" is no time such as 10m, no tokens such as 0:17,1:4 and "
-                      "no @FILE", when);
+    if (!tokens_path) return CLI_DONE;
+    rows_state_load(tokens_path, &s->state, &exists);
+    if (args_flag(&s->cli->args, "restart")) return CLI_DONE;
+    if (rows_state_is_unfinished(s->cli, tokens_path, &s->state)) return CLI_BAD_FILE;
+    return cli_cluster_agrees(s->cli, &s->cluster, s->state.cluster, "%.300s", tokens_path)
+               ? CLI_DONE : CLI_BAD_FILE;
+}
+
+/* Changes go behind what these tokens tell of; what else is in a file is nobody's to lose. */
+static int since_output(struct since *s, const char *tokens_path) {
+    struct rows *rows = s->rows;
+    const struct args *args = &s->cli->args;
+    bool same = rows->path[0] && strcmp(s->state.output, rows->path) == 0;
+    bool cut = same && s->state.writing && s->state.bytes <= rows->there; /* its run was killed */
+    s->begin_bytes = cut ? s->state.bytes : rows->there;
+    if (args_flag(args, "restart")) s->begin_bytes = 0;
+    if (s->begin_bytes == 0 || args_flag(args, "append")) return CLI_DONE;
+    if (same) return rows_state_fits(s->cli, tokens_path, &s->state, rows) ? CLI_DONE
+                                                                           : CLI_BAD_FILE;
+    cli_error(s->cli, "%s has %" PRIu64 " bytes in it that %s%s: --append writes behind them, "
+              "--restart empties it first", rows->path, rows->there,
+              tokens_path ? "did not come with " : "no file of --tokens tells of",
+              tokens_path ? tokens_path : "");
+    return CLI_BAD_FILE;
+}
+
+/* Notes that what stands behind `begin_bytes` is not whole yet. */
+static bool since_note(struct since *s, const char *tokens_path, bool writing) {
+    s->state.writing = writing;
+    if (!tokens_path || rows_state_save(tokens_path, &s->state)) return true;
+    cli_error(s->cli, "%s: cannot be written", tokens_path);
     return false;
 }
 
-static int since_run(struct since *s, const char *output, const char *tokens_path) {
-    int status = since_find_feed(s);
-    if (status == CLI_DONE) status = since_find_ends(s);
+static int since_write(struct since *s, const char *tokens_path) {
+    struct rows_state *before = malloc(sizeof *before);
+    if (!before) return CLI_NO_ANSWER;
+    *before = s->state;
+    rows_state_describe(&s->state, s->rows);
+    s->state.bytes = s->begin_bytes;
+    s->state.done = true;
+    s->state.snapshot = 0;
+    memcpy(s->state.cluster, s->cluster.id, sizeof s->state.cluster);
+    bool noted = s->rows->path[0] && tokens_path;
+    int status = !noted || since_note(s, tokens_path, true) ? CLI_DONE : CLI_BAD_FILE;
+    if (status == CLI_DONE && !rows_begin(s->cli, s->rows, s->begin_bytes)) status = CLI_BAD_FILE;
+    bool begun = status == CLI_DONE;
+    if (begun) status = since_fetch(s);
+    if (status == CLI_DONE && !rows_flush(s->rows)) status = CLI_BAD_FILE;
+    if (begun && status == CLI_BAD_FILE) cli_error(s->cli, "the output cannot be written");
+    if (status != CLI_DONE) {
+        rows_undo(s->rows, s->begin_bytes);
+        if (noted) rows_state_save(tokens_path, before);
+    }
+    free(before);
+    return status;
+}
+
+static int since_run(struct since *s, const char *tokens_path) {
+    int status = since_find_ends(s);
+    if (status == CLI_DONE) status = since_find_replicas(s);
     for (uint32_t i = 0; i < s->to_count && status == CLI_DONE; i++)
         status = since_shard(s, &s->to[i]);
+    if (status == CLI_DONE) since_sort(s);
+    if (status == CLI_DONE) status = since_write(s, tokens_path);
     if (status != CLI_DONE) return status;
-    since_sort(s);
-    if (!rows_open(s->cli, s->rows, output, 0)) return CLI_BAD_FILE;
-    status = since_fetch(s);
-    if (!rows_close(s->rows) && status == CLI_DONE) status = CLI_BAD_FILE;
-    if (status == CLI_BAD_FILE) cli_error(s->cli, "the output cannot be written");
-    if (status != CLI_DONE) return status;
-    struct rows_state state = {.tokens_count = s->to_count, .done = true,
-                               .rows = s->rows->written};
-    memcpy(state.tokens, s->to, sizeof state.tokens);
-    if (tokens_path && !rows_state_save(tokens_path, &state)) {
-        cli_error(s->cli, "%s: cannot be written", tokens_path);
-        return CLI_BAD_FILE;
-    }
+    s->state.tokens_count = s->to_count;
+    s->state.bytes = s->rows->bytes;
+    s->state.rows = s->rows->written;
+    memcpy(s->state.tokens, s->to, sizeof s->state.tokens);
+    if (!since_note(s, tokens_path, false)) return CLI_BAD_FILE;
     if (!s->cli->quiet) {
         fprintf(stderr, "%" PRIu64 " order%s changed; as of ", s->rows->written,
                 s->rows->written == 1 ? "" : "s");
@@ -304,8 +310,12 @@ int cli_import_since(struct cli *cli, struct rows *rows, const char *when, const
     if (!s) return CLI_NO_ANSWER;
     s->cli = cli;
     s->rows = rows;
-    int status = *when == '@' ? CLI_BAD_FILE : CLI_USAGE;
-    if (since_when(s, when)) status = since_run(s, output, tokens_path);
+    int status = since_when(s, when);
+    if (status == CLI_DONE) status = since_look_back(s, tokens_path);
+    if (status == CLI_DONE && !rows_open(cli, rows, output)) status = CLI_BAD_FILE;
+    if (status == CLI_DONE) status = since_output(s, tokens_path);
+    cli_stop_catch();
+    if (status == CLI_DONE) status = since_run(s, tokens_path);
     free(s->keys);
     free(s);
     return status;

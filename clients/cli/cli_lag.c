@@ -105,8 +105,8 @@ int cli_lag(struct cli *cli) {
         cli->json = false; /* one document, whatever fails */
     } else {
         l.table = table_new("lrrrrl", cli->color);
-        table_heading(l.table);
-        for (int i = 0; i < 6; i++) table_cell(l.table, NULL, "%s", heads[i]);
+        if (!cli->quiet) table_heading(l.table);
+        for (int i = 0; i < 6 && !cli->quiet; i++) table_cell(l.table, NULL, "%s", heads[i]);
     }
     for (char *r = strtok_r(all, ",", &rest); r; r = strtok_r(NULL, ",", &rest)) {
         int one = lag_replica(&l, r);

@@ -30,15 +30,6 @@ struct orders {
     struct table *table;       /* else */
 };
 
-/* "2h" = so long ago; a bare number of 11 digits and more is Unix ms. */
-static bool orders_time(struct cli *cli, const char *name, bool *has, int64_t *ms) {
-    int64_t value = -1;
-    if (!cli_span_option(cli, name, &value)) return false;
-    *has = value >= 0;
-    *ms = value >= 10000000000 ? value : text_now_ms() - value;
-    return true;
-}
-
 static bool orders_states(struct orders *o) {
     size_t cursor = 0;
     const char *word;
@@ -89,8 +80,8 @@ static bool orders_kind(struct orders *o) {
     q->kind = store ? JUMUN_STORE_BOARD : customer ? JUMUN_CUSTOMER_ORDERS : ref ? JUMUN_BY_REF
               : by_state ? JUMUN_STATE_ORDERS : JUMUN_MULTI_GET;
     q->subject = store ? store : customer ? customer : ref;
-    return orders_time(o->cli, "from", &q->has_from, &q->from_ms) &&
-           orders_time(o->cli, "to", &q->has_to, &q->to_ms);
+    return cli_time_option(o->cli, "from", &q->has_from, &q->from_ms) &&
+           cli_time_option(o->cli, "to", &q->has_to, &q->to_ms);
 }
 
 /* --cursor: where an earlier answer ended. */
@@ -240,6 +231,7 @@ static void orders_heading(struct orders *o) {
         if (!skip || strcmp(columns[i], "currency") != 0)
             alignment[shown++] = strcmp(columns[i], "total") == 0 ? 'r' : 'l';
     o->table = table_new(alignment, o->cli->color);
+    if (o->cli->quiet) return;
     table_heading(o->table);
     for (uint32_t i = 0; i < count && i < TABLE_COLUMNS_MAX; i++)
         if (!skip || strcmp(columns[i], "currency") != 0)

@@ -211,8 +211,8 @@ void cli_replica_views_print(const struct cli *cli, const msgpack_object *status
     const msgpack_object *generations = value_at(status, "generations");
     struct table *table = table_new("lrrrl", cli->color);
     char name[64];
-    table_heading(table);
-    for (int i = 0; i < 5; i++) table_cell(table, NULL, "%s", heads[i]);
+    if (!cli->quiet) table_heading(table);
+    for (int i = 0; i < 5 && !cli->quiet; i++) table_cell(table, NULL, "%s", heads[i]);
     bool some = views && views->type == MSGPACK_OBJECT_MAP;
     for (uint32_t i = 0; some && i < views->via.map.size; i++)
         views_row(table, status, value_show(&views->via.map.ptr[i].key, name, sizeof name));

@@ -126,10 +126,12 @@ int cli_stats(struct cli *cli) {
             s->list = json_array();
         } else {
             s->table = table_new("lllrrrr", cli->color);
-            table_heading(s->table);
             bool days = s->query.bucket_ms == STATS_DAY_MS;
-            table_cell(s->table, NULL, "%s", days ? "day of UTC" : heads[0]);
-            for (int i = 1; i < 7; i++) table_cell(s->table, NULL, "%s", heads[i]);
+            if (!cli->quiet) {
+                table_heading(s->table);
+                table_cell(s->table, NULL, "%s", days ? "day of UTC" : heads[0]);
+                for (int i = 1; i < 7; i++) table_cell(s->table, NULL, "%s", heads[i]);
+            }
         }
         status = stats_run(s);
     }

@@ -1,20 +1,29 @@
 /* jumun watch: changes as they happen. */
 #include <errno.h>
+#include <inttypes.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "clients/cli/cli_rows.h"
 #include "clients/cli/output.h"
 #include "clients/cli/text.h"
+
+enum {
+    WATCH_HEAR_MS = 3000,      /* within which a replica hears of what was just written */
+    WATCH_FRESH_MS = 2000      /* a replica whose age is below it knows where the log ends */
+};
 
 struct watching {
     struct cli *cli;
     const char *fields[CLI_FIELDS_MAX];
     uint32_t fields_count;
     const char *tokens_path;
+    struct cli_cluster_of cluster;
+    bool written_down;         /* the tokens, by the user, not in a file */
     struct rows_state state;
     int64_t count, told;       /* guarded by the lock */
     bool over, failed;
@@ -80,26 +89,108 @@ static void watch_until_over(struct watching *w) {
     pthread_mutex_unlock(&w->lock);
 }
 
-static bool watch_since(struct watching *w, jumun_watch_options *o) {
+/* False after the error was printed, with the status in *status. */
+static bool watch_since(struct watching *w, jumun_watch_options *o, int *status) {
     const char *since = args_value(&w->cli->args, "since");
     bool exists = false;
     if (since) {
-        o->has_since = cli_tokens_parse(since, w->state.tokens, &w->state.tokens_count);
+        o->has_since = w->written_down =
+            cli_tokens_parse(since, w->state.tokens, &w->state.tokens_count);
         if (!o->has_since) {
-            cli_usage(w->cli, "--since: \"%.60s\" is not of the form 0:17,1:4", since);
+            *status = cli_usage(w->cli, "--since: \"%.60s\" is not of the form 0:17,1:4", since);
             return false;
         }
     } else if (w->tokens_path) {
+        *status = CLI_BAD_FILE;
         o->has_since = rows_state_load(w->tokens_path, &w->state, &exists);
         if (!o->has_since && exists) {
             cli_error(w->cli, "%s: it does not hold tokens", w->tokens_path);
             return false;
         }
         if (exists && rows_state_is_unfinished(w->cli, w->tokens_path, &w->state)) return false;
+        if (!cli_cluster_agrees(w->cli, &w->cluster, w->state.cluster, "%.300s", w->tokens_path))
+            return false;
     }
     o->since = w->state.tokens;
     o->since_count = w->state.tokens_count;
     return true;
+}
+
+/* -- whether there is such a place ------------------------------------------------------------- */
+
+/* The first token that lies behind the end of its log, as far as replicas know that end; NULL =
+ * none. What has just been written may take a moment to be heard of there. */
+static const jumun_token *watch_beyond(const struct watching *w,
+                                       const struct cli_replica_status *list, uint32_t count,
+                                       uint64_t *end) {
+    for (uint32_t t = 0; t < w->state.tokens_count; t++) {
+        bool heard = false, reached = false;
+        *end = 0;
+        for (uint32_t i = 0; i < count; i++) {
+            for (uint32_t p = 0; p < list[i].places_count; p++) {
+                const struct cli_place *place = &list[i].places[p];
+                if (place->shard != w->state.tokens[t].shard) continue;
+                uint64_t last = place->index > place->commit ? place->index : place->commit;
+                heard = heard || place->age_ms < WATCH_FRESH_MS;
+                reached = reached || last >= w->state.tokens[t].index;
+                if (last > *end) *end = last;
+            }
+        }
+        if (heard && !reached) return &w->state.tokens[t];
+    }
+    return NULL;
+}
+
+/* The replica that knows most shards; NULL = none knows any. */
+static const struct cli_replica_status *watch_widest(const struct cli_replica_status *list,
+                                                     uint32_t count) {
+    const struct cli_replica_status *widest = NULL;
+    for (uint32_t i = 0; i < count; i++)
+        if (list[i].cluster[0] && (!widest || list[i].places_count > widest->places_count))
+            widest = &list[i];
+    return widest && widest->places_count ? widest : NULL;
+}
+
+/* One look at all replicas. CLI_DONE, or a status after the error was printed; *again = that a
+ * token lies behind the end may be because the replicas have not heard yet. */
+static int watch_look(struct watching *w, bool last, bool *again) {
+    struct cli_replica_status *list;
+    uint32_t count = cli_replicas_ask(w->cli, cli_replicas(w->cli), &list);
+    const struct cli_replica_status *widest = watch_widest(list, count);
+    uint64_t end;
+    int status = cli_replicas_agree(w->cli, &w->cluster, list, count);
+    if (status != CLI_DONE) {
+        *again = false;
+    } else if (w->written_down && widest &&
+               !cli_tokens_name_all(w->cli, w->state.tokens, w->state.tokens_count,
+                                    widest->places, widest->places_count)) {
+        status = CLI_USAGE;
+    } else {
+        const jumun_token *beyond = watch_beyond(w, list, count, &end);
+        *again = beyond && !last;
+        if (beyond && last) {
+            cli_error(w->cli, "shard %u has come to %" PRIu64 " only, the token says %" PRIu64
+                      ": is it another cluster's, or of before a backup was restored? Then begin "
+                      "without it", beyond->shard, end, beyond->index);
+            status = CLI_REFUSED;
+        }
+    }
+    free(list);
+    return status;
+}
+
+static int watch_place(struct watching *w) {
+    bool again = true;
+    int status = CLI_DONE;
+    uint64_t patience_ms = w->cli->timeout_ms < WATCH_HEAR_MS ? w->cli->timeout_ms : WATCH_HEAR_MS;
+    uint64_t until_ns = text_mono_ns() + patience_ms * 1000000;
+    while (again && status == CLI_DONE && !watch_stopped) {
+        again = false;
+        status = watch_look(w, text_mono_ns() >= until_ns, &again);
+        if (again) usleep(100000);
+    }
+    memcpy(w->state.cluster, w->cluster.id, sizeof w->state.cluster);
+    return status;
 }
 
 /* The reason why there can be no watch; CLI_DONE: none is seen. Tells what the replica lacks. */
@@ -115,9 +206,6 @@ static int watch_can_be(struct watching *w, jumun_queries *q) {
 
 static int watch_run(struct watching *w, jumun_queries *q, const jumun_watch_options *o) {
     char error[256] = "";
-    struct sigaction action = {.sa_handler = watch_on_signal};
-    sigaction(SIGINT, &action, NULL);
-    sigaction(SIGTERM, &action, NULL);
     jumun_watch *watch = jumun_watch_open(q, cli_word(w->cli, 0), o, watch_change, w, error,
                                           sizeof error);
     if (!watch) return cli_usage(w->cli, "%s", error);
@@ -138,28 +226,45 @@ static int watch_run(struct watching *w, jumun_queries *q, const jumun_watch_opt
     return CLI_BAD_FILE;
 }
 
-int cli_watch(struct cli *cli) {
-    struct watching *w = calloc(1, sizeof *w);
+static bool watch_count(struct watching *w) {
+    w->count = 1;
+    if (!cli_int_option(w->cli, "count", &w->count)) return false;
+    if (w->count < 1) {
+        cli_usage(w->cli, "--count: must be at least 1");
+        return false;
+    }
+    if (!args_value(&w->cli->args, "count")) w->count = 0; /* for ever */
+    return true;
+}
+
+static int watch_begin(struct watching *w) {
     jumun_watch_options o = {0};
     int status = CLI_USAGE;
+    struct sigaction action = {.sa_handler = watch_on_signal};
+    if (!watch_count(w) || !cli_fields(w->cli, w->fields, &w->fields_count)) return CLI_USAGE;
+    if (!watch_since(w, &o, &status)) return status;
+    sigaction(SIGINT, &action, NULL);
+    sigaction(SIGTERM, &action, NULL);
+    if ((status = watch_place(w)) != CLI_DONE || watch_stopped) return status;
+    o.fields = w->fields;
+    o.fields_count = w->fields_count;
+    jumun_queries *q = cli_queries(w->cli, cli_replicas(w->cli));
+    /* Not closed: notifications come in at any moment, and nng 1.5.2 may wait for ever in closing
+     * a socket in the midst of one. The process is about to exit, and no callback is left with the
+     * watch closed. */
+    return q ? watch_run(w, q, &o) : CLI_USAGE;
+}
+
+int cli_watch(struct cli *cli) {
+    struct watching *w = calloc(1, sizeof *w);
+    int status = CLI_BAD_FILE;
     if (!w) return CLI_NO_ANSWER;
     w->cli = cli;
     pthread_mutex_init(&w->lock, NULL);
     pthread_cond_init(&w->changed, NULL);
     w->tokens_path = args_value(&cli->args, "tokens");
     int lock = w->tokens_path ? rows_state_lock(cli, w->tokens_path) : -1;
-    if (w->tokens_path && lock < 0) {
-        status = CLI_BAD_FILE;
-    } else if (cli_int_option(cli, "count", &w->count) &&
-               cli_fields(cli, w->fields, &w->fields_count) && watch_since(w, &o)) {
-        o.fields = w->fields;
-        o.fields_count = w->fields_count;
-        jumun_queries *q = cli_queries(cli, cli_replicas(cli));
-        /* Not closed: notifications come in at any moment, and nng 1.5.2 may wait for ever in
-         * closing a socket in the midst of one. The process is about to exit, and no callback is
-         * left with the watch closed. */
-        if (q) status = watch_run(w, q, &o);
-    }
+    if (!w->tokens_path || lock >= 0) status = watch_begin(w);
     if (lock >= 0) rows_state_unlock(w->tokens_path, lock);
     free(w);
     return status;

@@ -190,22 +190,6 @@ bool text_parse_int64(const char *text, int64_t *value) {
     return true;
 }
 
-bool text_parse_span(const char *text, int64_t *ms) {
-    static const struct { const char *name; int64_t ms; } units[] = {
-        {"", 1}, {"ms", 1}, {"s", 1000}, {"m", 60000}, {"min", 60000}, {"h", 3600000},
-        {"d", 86400000}};
-    char *end;
-    if (!text || *text < '0' || *text > '9') return false;
-    errno = 0;
-    long long n = strtoll(text, &end, 10);
-    if (errno) return false;
-    for (size_t i = 0; i < sizeof units / sizeof *units; i++) {
-        if (strcmp(end, units[i].name) != 0) continue;
-        return !__builtin_mul_overflow((int64_t)n, units[i].ms, ms);
-    }
-    return false;
-}
-
 int64_t text_now_ms(void) {
     struct timespec t;
     clock_gettime(CLOCK_REALTIME, &t);

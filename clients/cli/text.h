@@ -49,8 +49,6 @@ char *text_printable(char *buffer, size_t bytes, const char *text, size_t text_b
 
 /* Whole-string readers: false unless all of `text` is a number in the range of the type. */
 bool text_parse_int64(const char *text, int64_t *value);
-/* Milliseconds, >= 0, from "90", "90ms", "15s", "10m", "2h", "30d"; a bare number is ms. */
-bool text_parse_span(const char *text, int64_t *ms);
 
 int64_t text_now_ms(void);      /* Unix time */
 uint64_t text_mono_ns(void);    /* monotonic */

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "clients/cli/text.h"
+#include "clients/cli/when.h"
 #include "clients/demo/questions.h"
 #include "clients/demo/report.h"
 
@@ -73,6 +74,15 @@ static bool demo_number(const char *name, const char *text, int64_t min, int64_t
     return false;
 }
 
+static bool demo_wait(const char *text, int64_t *ms) {
+    char fault[WHEN_ERROR_BYTES];
+    bool read = when_parse_span(text, ms);
+    if (read && *ms <= 3600000) return true;
+    fprintf(stderr, "jumun-demo: --wait: %s\n",
+            read ? "at most 1h" : when_span_fault(text, fault));
+    return false;
+}
+
 /* DEMO_DONE, or the status to leave with; `*leave` says whether to leave. */
 static int demo_options_read(struct demo_options *o, int argc, char **argv, bool *leave) {
     static const struct option longs[] = {
@@ -102,7 +112,7 @@ static int demo_options_read(struct demo_options *o, int argc, char **argv, bool
             o->in_flight_max = (uint32_t)n;
             break;
         case 'w':
-            if (!text_parse_span(optarg, &o->wait_ms) || o->wait_ms > 3600000) return DEMO_USAGE;
+            if (!demo_wait(optarg, &o->wait_ms)) return DEMO_USAGE;
             break;
         case 's': o->states = optarg; break;
         case 'H': o->half = optarg; break;

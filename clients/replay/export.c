@@ -7,6 +7,7 @@
 #include "actors/order/order_layout.h"
 #include "clients/cli/progress.h"
 #include "clients/cli/text.h"
+#include "clients/cli/when.h"
 #include "clients/replay/export_write.h"
 #include "clients/replay/merge.h"
 #include "clients/replay/place.h"
@@ -395,11 +396,14 @@ static bool export_follows(struct export *x, const struct moment *to) {
         replay_usage(r, "--until is for --follow; --to says where an export ends");
         return false;
     }
-    if (moment_parse(text, text_now_ms(), &until, error, sizeof error) &&
-        until.kind == MOMENT_TIME) {
-        x->until_ms = until.time_ms;
-    } else if (text_parse_span(text, &span_ms)) {
+    if (when_parse_span(text, &span_ms)) { /* of the future, other than elsewhere */
         x->until_ms = text_now_ms() + span_ms;
+    } else if (when_is_bare(text)) {
+        replay_usage(r, "--until: %s", when_span_fault(text, error));
+        return false;
+    } else if (moment_parse(text, text_now_ms(), &until, error, sizeof error) &&
+               until.kind == MOMENT_TIME) {
+        x->until_ms = until.time_ms;
     } else {
         replay_usage(r, "--until: \"%.60s\" is no time", text);
         return false;

@@ -11,6 +11,7 @@
 
 #include "clients/cli/progress.h"
 #include "clients/cli/text.h"
+#include "clients/cli/when.h"
 #include "clients/replay/feed_link.h"
 #include "engine/base/ulid.h"
 
@@ -428,9 +429,10 @@ static int replay_globals(struct replay *r) {
     }
     const char *patience = args_value(&r->args, "patience");
     if (r->patience_ms == 0) r->patience_ms = REPLAY_PATIENCE_MS;
-    if (patience && (!text_parse_span(patience, &r->patience_ms) || r->patience_ms < 1)) {
-        return replay_usage(r, "--patience: \"%.40s\" is not a time such as 30s or 5m", patience);
-    }
+    char fault[WHEN_ERROR_BYTES];
+    if (patience && !when_parse_span(patience, &r->patience_ms))
+        return replay_usage(r, "--patience: %s", when_span_fault(patience, fault));
+    if (r->patience_ms < 1) return replay_usage(r, "--patience: must be 1ms or more");
     feed_link_settings = (struct feed_link_settings){
         .patience_ms = r->patience_ms < INT32_MAX ? (uint32_t)r->patience_ms : INT32_MAX,
         .quiet = r->quiet, .interrupted = replay_interrupted};

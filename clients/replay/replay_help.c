@@ -50,8 +50,10 @@ void replay_print_overview(const struct replay *r, FILE *out) {
     help_options(r->color, replay_global_options, out);
     help_heading(r->color, "Moments", out);
     help_indented("Where a moment is asked for (--at, --from, --to): a log index (1234, or by\n"
-                  "shard 0:1234,1:999), a time (2026-11-21T06:00:00, 06:30, with Z for UTC),\n"
-                  "@UNIX_MS, or some time ago (-10m, -2h).", out);
+                  "shard 0:1234,1:999), a time (2026-11-21, 2026-11-21T06:00:00.5, 06:30; local,\n"
+                  "or with Z or +09:00 behind it), Unix milliseconds (12 digits or more, or\n"
+                  "@MS), now, or some time ago (10m, -2h). A duration has a unit: 90s, 500ms.",
+                  out);
     help_heading(r->color, "Exit status", out);
     help_exits(out);
     fputs("\nMore: jumun-replay help COMMAND, man jumun-replay\n", out);

@@ -8,10 +8,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "clients/cli/text.h"
+#include "clients/cli/when.h"
 #include "clients/replay/feed_log.h"
 #include "engine/wire/cluster_encode.h"
 #include "engine/wire/msgpack_reader.h"
@@ -484,62 +484,20 @@ static bool moment_indices(const char *text, struct moment *m) {
     }
 }
 
-/* A date and time of day, or a time of today; local, or UTC with a Z. */
-static bool moment_clock(const char *text, int64_t now_ms, int64_t *time_ms) {
-    struct tm tm;
-    time_t now = (time_t)(now_ms / 1000);
-    int ms = 0;
-    localtime_r(&now, &tm);
-    tm.tm_isdst = -1;
-    tm.tm_sec = 0;
-    const char *rest = NULL;
-    /* "1:17" is a record of shard 1. */
-    if (isdigit((unsigned char)text[0]) && text[1] == ':') return false;
-    static const char *const formats[] = {"%Y-%m-%dT%H:%M:%S", "%Y-%m-%d %H:%M:%S",
-                                          "%Y-%m-%dT%H:%M",    "%Y-%m-%d %H:%M", "%H:%M:%S",
-                                          "%H:%M"};
-    for (size_t i = 0; i < sizeof formats / sizeof *formats; i++) {
-        struct tm one = tm;
-        rest = strptime(text, formats[i], &one);
-        if (!rest || !(*rest == 0 || *rest == '.' || *rest == 'Z')) continue;
-        tm = one;
-        break;
-    }
-    if (!rest) {
-        tm.tm_hour = tm.tm_min = 0;
-        rest = strptime(text, "%Y-%m-%d", &tm);
-    }
-    if (!rest) return false;
-    if (*rest == '.') {
-        char *end;
-        ms = (int)strtol(rest + 1, &end, 10);
-        if (end - rest != 4) return false;
-        rest = end;
-    }
-    bool utc = *rest == 'Z';
-    if (rest[utc ? 1 : 0] != 0) return false;
-    *time_ms = (int64_t)(utc ? timegm(&tm) : mktime(&tm)) * 1000 + ms;
-    return true;
-}
-
 bool moment_parse(const char *text, int64_t now_ms, struct moment *m, char *error,
                   size_t error_bytes) {
+    char why[WHEN_ERROR_BYTES];
     *m = (struct moment){.kind = MOMENT_TIME};
-    int64_t ms;
-    if (*text == '@' && text_parse_int64(text + 1, &m->time_ms)) return true;
-    if (*text == '-' && text_parse_span(text + 1, &ms)) {
-        m->time_ms = now_ms - ms;
-        return true;
-    }
-    if (strcmp(text, "now") == 0) {
-        m->time_ms = INT64_MAX;
-        return true;
-    }
-    if (moment_clock(text, now_ms, &m->time_ms)) return true;
+    bool now = strcmp(text, "now") == 0; /* whatever the clocks of the nodes say */
+    if (now) m->time_ms = INT64_MAX;
+    if (now || when_parse(text, now_ms, &m->time_ms, why)) return true;
     *m = (struct moment){.kind = MOMENT_INDEX};
     if (moment_indices(text, m)) return true;
-    snprintf(error, error_bytes, "\"%.60s\" is neither an index (1234, or 0:1234,1:999 by shard) "
-             "nor a time (2026-11-21T06:00:00, 06:30, @UNIX_MS, -10m)", text);
+    if (*text == '-' && when_is_bare(text + 1))
+        snprintf(error, error_bytes, "%s", why);
+    else
+        snprintf(error, error_bytes, "\"%.60s\" is neither an index (1234, or 0:1234,1:999 by "
+                 "shard) nor a time (2026-11-21T06:00:00Z, 06:30, 1774353600000, -10m)", text);
     return false;
 }
 

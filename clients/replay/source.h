@@ -82,8 +82,9 @@ struct moment {
     struct { uint32_t shard; uint64_t index; } named[SHARDS_MAX];
 };
 
-/* "1234", "0:1234,1:999", "10=1234" (as "10:12" is a time), "2026-11-21T06:00:00", "06:30",
- * "@1774353600000", "-10m". False with a sentence. */
+/* "1234", "0:1234,1:999", "10=1234" (as "10:12" is a time), "now" (INT64_MAX), or a time as
+ * clients/cli/when.h reads it. A number of 12 digits and more is a time: "0:123456789012" would be
+ * such an index. False with a sentence. */
 bool moment_parse(const char *text, int64_t now_ms, struct moment *moment, char *error,
                   size_t error_bytes);
 /* The last record that belongs to it; `none` for MOMENT_NONE. */

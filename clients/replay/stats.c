@@ -5,6 +5,7 @@
 
 #include "actors/order/order_layout.h"
 #include "clients/cli/text.h"
+#include "clients/cli/when.h"
 #include "engine/wire/routing.h"
 
 /* -- spans -------------------------------------------------------------------------------- */
@@ -335,8 +336,11 @@ int replay_stats(struct replay *r) {
         return REPLAY_USAGE;
     }
     int status = REPLAY_DONE;
-    if (text && (!text_parse_span(text, &bucket_ms) || bucket_ms < 1)) {
-        status = replay_usage(r, "--bucket: \"%.40s\" is not a time such as 1s or 5m", text);
+    char fault[WHEN_ERROR_BYTES];
+    if (text && !when_parse_span(text, &bucket_ms)) {
+        status = replay_usage(r, "--bucket: %s", when_span_fault(text, fault));
+    } else if (text && bucket_ms < 1) {
+        status = replay_usage(r, "--bucket: must be 1ms or more");
     } else if (from.kind == MOMENT_TIME && from.time_ms == INT64_MAX) {
         from.time_ms = text_now_ms();
     } else if (from.kind == MOMENT_INDEX) {

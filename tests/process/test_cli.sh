@@ -228,7 +228,7 @@ test_mistakes() {
     j 2 pay "$("$jumun" key new)" 95.00 --reference r; complains 'minor units'
     j 2 cancel "$("$jumun" key new)" --by aliens; complains 'customer|store|rider'
     j 2 --color sometimes ping; complains 'auto, always or never'
-    j 2 -t soon ping; complains 'is not a time'
+    j 2 -t soon ping; complains 'is not a duration'
     j 1 get "$("$jumun" key new)"; complains '[100 order_not_found]'
     j 1 place --store s1 --currency krw --line a:1:1; complains '[117 currency_invalid]'
     j 2 -e nonsense ping; complains 'nonsense: '

@@ -274,7 +274,7 @@ kill -KILL "$copy"; wait "$copy" 2>/dev/null
 j 1 import --since 0:99999,1:99999 && complains "has come to"
 # what it has not copied yet is not "changed since"
 j 4 import --since "@$work/two.tokens" --tokens "$work/two.tokens" && complains "was stopped"
-j 2 watch store/s1 --tokens "$work/two.tokens" --count 1 && complains "was stopped"
+j 4 watch store/s1 --tokens "$work/two.tokens" --count 1 && complains "was stopped"
 printf 'torn' >>"$work/two.jsonl"
 j 0 import --full --output "$work/two.jsonl" --tokens "$work/two.tokens" && complains "going on"
 complains "00 orders" # it had written some

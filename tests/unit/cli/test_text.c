@@ -107,18 +107,6 @@ static void test_numbers_are_whole_strings(void **state) {
     assert_false(text_parse_int64(NULL, &n));
 }
 
-static void test_spans_are_read(void **state) {
-    (void)state;
-    int64_t ms;
-    assert_true(text_parse_span("90", &ms) && ms == 90);
-    assert_true(text_parse_span("15s", &ms) && ms == 15000);
-    assert_true(text_parse_span("10m", &ms) && ms == 600000);
-    assert_true(text_parse_span("30d", &ms) && ms == 30LL * 86400000);
-    assert_false(text_parse_span("5 s", &ms));
-    assert_false(text_parse_span("-5s", &ms));
-    assert_false(text_parse_span("9223372036854775807d", &ms));
-}
-
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_money_follows_the_currency),
@@ -130,7 +118,6 @@ int main(void) {
         cmocka_unit_test(test_width_counts_columns),
         cmocka_unit_test(test_foreign_text_cannot_steer_the_terminal),
         cmocka_unit_test(test_numbers_are_whole_strings),
-        cmocka_unit_test(test_spans_are_read),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -30,7 +30,9 @@ static void test_times(void **state) {
         {"@1774353600000", 1774353600000},   {"-10m", 1795244026731 - 600000},
         {"2026-11-21T06:00:00", 1795240800000}, {"2026-11-21 06:00", 1795240800000},
         {"2026-11-21T06:00:00.250Z", 1795240800250}, {"06:30", 1795242600000},
-        {"06:30:05", 1795242605000},         {"2026-11-20", 1795132800000}};
+        {"06:30:05", 1795242605000},         {"2026-11-20", 1795132800000},
+        {"1774353600000", 1774353600000},    {"10m", 1795244026731 - 600000},
+        {"2026-11-21T06:00:00.5+09:00", 1795208400500}};
     for (size_t i = 0; i < sizeof times / sizeof *times; i++) {
         struct moment m = parse(times[i].text);
         assert_int_equal(m.kind, MOMENT_TIME);
@@ -62,7 +64,6 @@ static void test_nonsense(void **state) {
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
         error[0] = 0;
         bool taken = moment_parse(texts[i], now_ms, &m, error, sizeof error);
-        if (strcmp(texts[i], "-10") == 0) continue; /* ten milliseconds ago */
         if (taken) fail_msg("\"%s\" was taken", texts[i]);
         assert_true(error[0] != 0);
     }

@@ -1,0 +1,319 @@
+#!/usr/bin/env python3
+"""jumun import and the tokens of jumun watch, with real nodes and replicas, for who gets something
+wrong: snapshots are given back, a copy goes on only as it was begun, a file loses nothing, two
+clusters are not mixed up, and times are what they say.
+
+  test_import.py JUMUND JUMUN_REPLICA JUMUN
+"""
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+
+from test_replica_kill import Program
+
+PATIENCE = 120
+ORDERS = 1700
+SNAPSHOTS_MAX = 4
+
+
+def check(good, what):
+    if not good:
+        sys.exit('FAILED: ' + what)
+
+
+def await_that(holds, what):
+    until = time.monotonic() + PATIENCE
+    while not holds():
+        check(time.monotonic() < until, what)
+        time.sleep(0.05)
+
+
+class Cluster:
+    """A node alone and a replica of it."""
+
+    def __init__(self, work, name, jumund, replica, shards=2):
+        self.data = f'{work}/{name}-replica'
+        self.node = Program([jumund, '--data', f'{work}/{name}-node', '--listen',
+                             'tcp://127.0.0.1:0', '--shards', str(shards), '--no-pin'],
+                            f'{work}/{name}-node.log')
+        self.endpoint = self.node.start()
+        self.replica = Program([replica, '--nodes', self.endpoint, '--data', self.data, '--listen',
+                                'tcp://127.0.0.1:0'], f'{work}/{name}-replica.log')
+        self.url = self.replica.start()
+
+    def snapshots(self):
+        return len(os.listdir(self.data + '/snapshots'))
+
+
+class Jumun:
+    def __init__(self, program, cluster, work):
+        self.program, self.work = program, work
+        self.environment = {**os.environ, 'JUMUN_ENDPOINT': cluster.endpoint, 'TZ': 'UTC',
+                            'JUMUN_REPLICA': cluster.url, 'NO_COLOR': '1'}
+
+    def begin(self, *words, out=subprocess.PIPE):
+        return subprocess.Popen([self.program, *words], stdout=out, stderr=subprocess.PIPE,
+                                cwd=self.work, env=self.environment, text=True)
+
+    def __call__(self, *words, expect=0, says=''):
+        """-> its output; `says`: what stderr must have."""
+        run = self.begin('--timeout', '20s', *words)
+        out, error = run.communicate(timeout=PATIENCE)
+        if run.returncode != expect or says not in error:
+            sys.exit(f'FAILED: {" ".join(words)}: {run.returncode}, not {expect}; wanted: {says}\n'
+                     + out[-2000:] + error[-2000:])
+        return out
+
+    def place(self):
+        return self('-q', 'place', '--store', 's1', '--currency', 'KRW', '--line',
+                    'a:1:100').strip()
+
+    def path(self, name):
+        return os.path.join(self.work, name)
+
+    def lines(self, name):
+        with open(self.path(name), encoding='utf-8') as f:
+            return f.read().splitlines()
+
+    def tokens(self, name):
+        with open(self.path(name), encoding='utf-8') as f:
+            return json.load(f)
+
+    def copy_some(self, tokens, *words):
+        """A slow copy, as soon as its tokens tell of a page."""
+        copy = self.begin('import', '--full', '--rate', '100', '--tokens', tokens, *words,
+                          out=subprocess.DEVNULL)
+        await_that(lambda: os.path.exists(self.path(tokens)) and
+                   self.tokens(tokens)['rows'] > 0, 'the copy never came to a page')
+        return copy
+
+    def slow_copy(self, cluster, *words):
+        """A slow copy, as soon as its snapshot is there."""
+        before = cluster.snapshots()
+        copy = self.begin('-q', 'import', '--full', '--rate', '100', *words,
+                          out=subprocess.DEVNULL)
+        await_that(lambda: cluster.snapshots() > before, 'no snapshot was made')
+        return copy
+
+
+def end(process, number):
+    process.send_signal(number)
+    _, error = process.communicate(timeout=PATIENCE)
+    check(process.returncode == -number, f'it ended by signal {number}: {process.returncode}')
+    return error
+
+
+def snapshots_are_given_back(jumun, cluster):
+    with open(jumun.path('keep.jsonl'), 'w', encoding='utf-8') as f:
+        f.write('mine\n')
+    jumun('import', '--full', '--fields', 'key,colour', '--output', 'keep.jsonl', expect=1,
+          says='no field of the name "colour"')
+    check(jumun.lines('keep.jsonl') == ['mine'], 'a refused copy left the file alone')
+    check(cluster.snapshots() == 0, 'a refused copy gave its snapshot back')
+    for number in (signal.SIGINT, signal.SIGTERM):
+        end(jumun.slow_copy(cluster), number)
+        check(cluster.snapshots() == 0, 'a stopped copy gave its snapshot back')
+
+
+def a_killed_copy_makes_room(jumun, cluster):
+    for _ in range(SNAPSHOTS_MAX):
+        end(jumun.slow_copy(cluster), signal.SIGKILL)
+    check(cluster.snapshots() == SNAPSHOTS_MAX, 'nobody could give those back')
+    copies = []
+
+    def copied():
+        copies.append(jumun.begin('-q', 'import', '--full', '--output', 'late.jsonl'))
+        _, error = copies[-1].communicate(timeout=PATIENCE)
+        check(copies[-1].returncode == 0 or 'which is the limit' in error and
+              'try again in ' in error, 'it tells why and when to come back: ' + error)
+        return copies[-1].returncode == 0
+    await_that(copied, 'no killed copy made room')
+    check(len(jumun.lines('late.jsonl')) == ORDERS, 'the copy is whole')
+
+
+def a_copy_goes_on_as_it_was_begun(jumun, cluster):
+    error = end(jumun.copy_some('go.tokens', '--output', 'go.csv', '--format', 'csv'),
+                signal.SIGTERM)
+    check('The same command goes on there' in error, 'it tells how to go on: ' + error)
+    for words, says in (
+            (['--output', 'go.csv'], 'begun with --format csv and all fields to '),
+            (['--output', 'go.csv', '--format', 'csv', '--fields', 'key,state'],
+             'this is --format csv --fields key,state'),
+            (['--output', 'other.csv', '--format', 'csv'], 'other.csv. Go on as it was begun'),
+            (['--format', 'csv'], 'standard output'),
+            (['--output', 'go.csv', '--format', 'csv', '--replica', 'tcp://127.0.0.1:1'],
+             f'begun at {cluster.url}')):
+        jumun('import', '--full', '--tokens', 'go.tokens', *words, expect=4, says=says)
+    jumun('import', '--full', '--tokens', 'go.tokens', '--output', 'go.csv', '--format', 'csv',
+          says='going on behind ')
+    rows = jumun.lines('go.csv')
+    check(len(rows) == ORDERS + 1 and len(set(rows)) == len(rows), 'each order is there once')
+    check(cluster.snapshots() == 0, 'its snapshot was given back')
+
+
+def standard_output_cannot_be_gone_on_with(jumun, cluster):
+    end(jumun.copy_some('pipe.tokens'), signal.SIGINT)
+    check(cluster.snapshots() == 0, 'its snapshot was given back')
+    jumun('import', '--full', '--tokens', 'pipe.tokens', expect=4,
+          says='cannot be gone on with: begin anew with --restart')
+    out = jumun('import', '--full', '--tokens', 'pipe.tokens', '--restart')
+    check(len(out.splitlines()) == ORDERS, 'a copy that begins anew is whole')
+    # The file of a copy was cut meanwhile.
+    end(jumun.copy_some('cut.tokens', '--output', 'cut.jsonl'), signal.SIGKILL)
+    with open(jumun.path('cut.jsonl'), 'w', encoding='utf-8'):
+        pass
+    jumun('import', '--full', '--tokens', 'cut.tokens', '--output', 'cut.jsonl', expect=4,
+          says='fewer than the ')
+    jumun('import', '--full', '--tokens', 'cut.tokens', '--output', 'cut.jsonl', '--restart')
+    check(len(jumun.lines('cut.jsonl')) == ORDERS, 'a copy that begins anew is whole')
+    check(cluster.snapshots() == 0, 'the old snapshot was given back too')
+
+
+def changes_go_behind_what_is_there(jumun):
+    csv = ['--format', 'csv', '--fields', 'key,state']
+    jumun('import', '--full', '--tokens', 'c.tokens', '--output', 'c.csv', *csv)
+    more = ['import', '--since', '@c.tokens', '--tokens', 'c.tokens']
+    for n in (1, 2):
+        key = jumun.place()
+        jumun(*more, '--output', 'c.csv', *csv, says='1 order changed')
+        rows = jumun.lines('c.csv')
+        check(len(rows) == ORDERS + 1 + n and rows[-1] == key + ',placed', 'it is behind the rest')
+        check(rows.count('key,state') == 1, 'one heading')
+    jumun(*more, '--output', 'c.csv', expect=4, says='this is --format jsonl and all fields')
+    # A run that was killed in the midst of a line.
+    before = jumun.tokens('c.tokens')
+    key = jumun.place()
+    with open(jumun.path('c.csv'), 'a', encoding='utf-8') as f:
+        f.write(key[:7])
+    with open(jumun.path('c.tokens'), 'w', encoding='utf-8') as f:
+        json.dump({**before, 'writing': True}, f)
+    jumun(*more, '--output', 'c.csv', *csv)
+    check(jumun.lines('c.csv')[-2:] == [rows[-1], key + ',placed'], 'the torn line went')
+    # A file of its own for changes; then one that these tokens know nothing of.
+    jumun.place()
+    jumun(*more, '--output', 'new.csv', *csv)
+    jumun.place()
+    jumun(*more, '--output', 'new.csv', *csv)
+    check(len(jumun.lines('new.csv')) == 3, 'a heading and two orders')
+    jumun(*more, '--output', 'c.csv', *csv, expect=4, says='--append writes behind them')
+    jumun('import', '--since', '1h', '--output', 'new.csv', expect=4, says='--restart empties it')
+    check(len(jumun.lines('new.csv')) == 3, 'nothing was lost')
+    key = jumun.place()
+    jumun(*more, '--output', 'new.csv', '--append', *csv)
+    check(jumun.lines('new.csv')[-1] == key + ',placed' and len(jumun.lines('new.csv')) == 4,
+          'it is behind the rest')
+    jumun(*more, '--output', 'new.csv', '--restart', *csv)
+    check(jumun.lines('new.csv') == ['key,state'], 'it was emptied')
+    jumun('import', '--full', '--append', expect=2)
+
+
+def headings_stand_where_the_output_begins(jumun, cluster):
+    key = jumun.place()
+    command = ('"$0" -q import --since 1h --format csv --fields key >>h.csv; '
+               '"$0" -q import --since 1h --format csv --fields key >>h.csv')
+    subprocess.run(['sh', '-c', command, jumun.program], cwd=jumun.work, env=jumun.environment,
+                   check=True, timeout=PATIENCE)
+    rows = jumun.lines('h.csv')
+    check(rows[0] == 'key' and rows.count('key') == 1 and rows.count(key) == 2, 'one heading')
+    out = jumun('import', '--since', '1h', '--format', 'csv', '--fields', 'key', '--no-heading')
+    check(out.splitlines()[0] != 'key', 'no heading')
+    check(cluster.url in jumun('-q', 'lag').splitlines()[0], 'lag -q has no heading')
+    out = jumun('-q', 'orders', '--key', key)
+    check(len(out.splitlines()) == 1 and out.startswith(key), 'orders -q has no heading')
+    check(len(jumun('orders', '--key', key).splitlines()) == 2, 'orders has one')
+
+
+def times_are_what_they_say(jumun):
+    now = time.time()
+    iso = time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(now - 3600))
+    later = time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(now + 7200))
+    all_orders = len(jumun('import', '--since', '0:0,1:0').splitlines())
+    check(all_orders > ORDERS, 'all orders are behind the beginning')
+    for word in (iso, iso + 'Z', iso + '.25Z', iso + '+00:00', iso[:10], '1h',
+                 str(int(now * 1000) - 3600000)):
+        out = jumun('import', '--since', word, '--fields', 'key')
+        check(len(out.splitlines()) == all_orders, f'--since {word}')
+        out = jumun('-q', 'orders', '--state', 'placed', '--from', word, '--limit', '0')
+        check(len(out.splitlines()) == all_orders, f'orders --from {word}')
+    check(jumun('import', '--since', later) == '', 'nothing of the future')
+    check(jumun('-q', 'orders', '--state', 'placed', '--to', iso) == '', 'nothing before')
+    jumun('import', '--since', '90', expect=2, says='90ms or 90s')
+    jumun('orders', '--state', 'placed', '--from', '90', expect=2, says='90ms or 90s')
+    jumun('stats', '--last', '5', expect=2, says='5ms or 5s')
+    jumun('ping', '--timeout', '90', expect=2, says='90ms or 90s')
+    jumun('import', '--since', '2026-02-29', expect=2, says='no time such as')
+
+
+def shards_are_named(jumun):
+    jumun('import', '--since', '0:3', expect=2, says='shard 1 is not named')
+    jumun('import', '--since', '0:3,1:3,7:3', expect=2, says='there is no shard 7')
+    jumun('watch', 'store/s1', '--since', '0:3', expect=2, says='shard 1 is not named')
+    jumun('watch', 'store/s1', '--since', '0:3,1:3,7:3', expect=2, says='there is no shard 7')
+    jumun('watch', 'store/s1', '--since', '0:3,1:99999', expect=1,
+          says='shard 1 has come to ')
+    jumun('watch', 'store/s1', '--count', '0', expect=2, says='at least 1')
+    with open(jumun.path('far.tokens'), 'w', encoding='utf-8') as f:
+        json.dump({'tokens': [[0, 99999], [1, 1]], 'done': True}, f)
+    jumun('watch', 'store/s1', '--tokens', 'far.tokens', expect=1, says='the token says 99999')
+
+
+def two_clusters_are_told_apart(jumun, one, other):
+    jumun('import', '--full', '--tokens', 'one.tokens', '--output', 'one.jsonl')
+    mine = jumun.tokens('one.tokens')
+    check(len(mine['cluster']) == 32, 'the tokens tell whose they are')
+    since = ['import', '--since', '@one.tokens']
+    jumun('import', '--since', '1h', '--replica', other.url, expect=1,
+          says=f'but the replica at {other.url} of cluster')
+    jumun(*since, '--replica', f'{one.url},{other.url}', expect=1, says='of one cluster')
+    jumun(*since, '--endpoint', other.endpoint, '--replica', other.url, expect=1,
+          says=f'one.tokens is of cluster {mine["cluster"]}, but the node at {other.endpoint}')
+    jumun('watch', 'store/s1', '--tokens', 'one.tokens', '--replica', other.url, expect=1,
+          says='one.tokens is of cluster')
+    jumun('import', '--since', '1h', '--endpoint', one.url, expect=2,
+          says='a replica answers there, not a node')
+    jumun('import', '--since', '0s', '--replica', one.endpoint, expect=2,
+          says='a node answers there, not a replica')
+    # Without an id, as older versions wrote them.
+    with open(jumun.path('older.tokens'), 'w', encoding='utf-8') as f:
+        json.dump({'tokens': mine['tokens'], 'done': True}, f)
+    key = jumun.place()
+    out = jumun('import', '--since', '@older.tokens', '--tokens', 'older.tokens')
+    check(key in out and len(out.splitlines()) == 1, 'older tokens are read')
+    check(jumun.tokens('older.tokens')['cluster'] == mine['cluster'], 'and told whose they are')
+
+
+def main(*programs):
+    work = tempfile.mkdtemp(prefix='jumun-test-import.', dir=os.environ.get('TMPDIR', '/var/tmp'))
+    try:
+        jumund, replica, program = map(os.path.abspath, programs)
+        one = Cluster(work, 'one', jumund, replica)
+        other = Cluster(work, 'other', jumund, replica)
+        jumun = Jumun(program, one, work)
+        with open(f'{work}/orders.csv', 'w', encoding='utf-8') as f:
+            f.write('store,currency,lines\n' + 's2,KRW,a:1:100\n' * ORDERS)
+        jumun('-q', 'place', '--csv', 'orders.csv')
+        snapshots_are_given_back(jumun, one)
+        a_copy_goes_on_as_it_was_begun(jumun, one)
+        standard_output_cannot_be_gone_on_with(jumun, one)
+        a_killed_copy_makes_room(jumun, one)
+        changes_go_behind_what_is_there(jumun)
+        headings_stand_where_the_output_begins(jumun, one)
+        times_are_what_they_say(jumun)
+        shards_are_named(jumun)
+        two_clusters_are_told_apart(jumun, one, other)
+        print('each copy went on as it was begun, and none was lost')
+    finally:
+        for process in Program.started:
+            process.kill()
+        shutil.rmtree(work, ignore_errors=True)
+
+
+if __name__ == '__main__':
+    if len(sys.argv) != 4:
+        sys.exit(__doc__)
+    main(*sys.argv[1:])
