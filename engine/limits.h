@@ -139,7 +139,7 @@
 #define SEGMENT_BYTES_MAX (4ULL << 30)     /* a log segment is closed at this size ... */
 #define SEGMENT_MS_MAX 86400000LL          /* ... or at this age */
 #define TRAIL_ENTRIES_MAX (1u << 31)       /* known of the log in front of the marker */
-#define TRAIL_BYTES_MIN (1ULL << 30)       /* of it; more if the stored state is larger */
+#define TRAIL_BYTES (1ULL << 30)           /* of it; more if the stored state is larger */
 #define TRAIL_AGES_MAX 64                  /* moments at which its length is noted */
 #define CONSENSUS_TAIL_BYTES_MAX (32u << 20)   /* newest records kept in memory for peers ... */
 #define CONSENSUS_TAIL_ENTRIES_MAX 4096u       /* ... or so many, whichever is reached first */

@@ -25,6 +25,7 @@ struct config {
     bool recover_alone, recover_dry;  /* make (or only look at) a node alone, and exit */
     char peer_listen[ENDPOINT_BYTES_MAX]; /* for other nodes; "" = as the file has it */
     char tls_certificate[4096], tls_key[4096], tls_authority[4096]; /* PEM files; "" = none */
+    uint64_t catch_up_log_bytes;          /* of a shard: who lacks more is sent its state */
     uint64_t catch_up_bytes_per_second;   /* bound of what followers that lag are sent */
     char feed_listen[ENDPOINT_BYTES_MAX];   /* of the feed; "" = by `listen`, "none" = no feed */
     int feed_nice;                    /* of its threads, where permitted; 0 = as they are */

@@ -78,6 +78,7 @@ static bool replica_start_thread(struct node *n, const struct replica_wanted *w,
                   .memory_bytes_max = n->config.memory_bytes_max / n->shards_count,
                   .checkpoint_age_ms = n->config.checkpoint_age_ms,
                   .retention_ms = n->config.retention_ms,
+                  .trail_bytes = n->config.catch_up_log_bytes,
                   .seed = (uint32_t)clock_mono_ns() + slot,
                   .read_history = history_reader_offer,
                   .read_history_arg = n->history}};

@@ -58,6 +58,8 @@ struct shard_options {
     int64_t checkpoint_age_ms;       /* 0 = CHECKPOINT_AGE_MS */
     int64_t resend_after_ms;         /* unacknowledged messages; 0 = 1,000 */
     int64_t retention_ms;            /* of log segments; 0 = RETENTION_MS */
+    uint64_t trail_bytes;            /* of log that consensus knows, if the stored state has not
+                                        more; 0 = TRAIL_BYTES */
     uint32_t trailing_entries;       /* kept behind the marker for peers; 0 = see shard_trail.c */
     uint32_t seed;
     /* History reads go through a reader so that the shard never waits for a disk. Called once the

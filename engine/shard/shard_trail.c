@@ -12,13 +12,14 @@ enum {
     TRAIL_TRIES = 16               /* damaged records that are stepped over at a start */
 };
 
-/* How many entries weigh as much as the stored state, or TRAIL_BYTES_MIN. */
+/* How many entries weigh as much as the stored state, or options.trail_bytes. */
 static uint64_t trail_worth(const struct shard *s) {
     struct storage_stats stats;
     s->options.storage->ops->stats(s->options.storage, &stats);
     uint64_t entries = stats.log_last - stats.log_first + 1 - stats.gap_records;
     if (stats.log_first == 0 || entries == 0 || stats.log_bytes == 0) return TRAIL_ENTRIES_MAX;
-    uint64_t bytes = stats.state_bytes > TRAIL_BYTES_MIN ? stats.state_bytes : TRAIL_BYTES_MIN;
+    uint64_t bytes = s->options.trail_bytes ? s->options.trail_bytes : TRAIL_BYTES;
+    if (stats.state_bytes > bytes) bytes = stats.state_bytes;
     uint64_t worth = (uint64_t)((double)bytes / (double)stats.log_bytes * (double)entries);
     return worth < TRAIL_ENTRIES_MAX ? worth : TRAIL_ENTRIES_MAX;
 }

@@ -40,8 +40,8 @@ static void every_option_is_read(void **state) {
     struct config c;
     int rc = READ(&c, "--data=/tmp/x", "--listen", "tcp://0.0.0.0:9000", "--shards=4", "--no-pin",
                   "--node-id=7", "--mailbox-commands=2048", "--memory-max=3G", "--contexts=256",
-                  "--checkpoint-age-ms=50", "--retention-days=2", "--segment-bytes=128M",
-                  "--log-level=warn", "--ready-fd=5");
+                  "--checkpoint-age-ms=50", "--retention-days=2", "--catch-up-log=32M",
+                  "--segment-bytes=128M", "--log-level=warn", "--ready-fd=5");
     assert_int_equal(rc, 0);
     assert_string_equal(c.data, "/tmp/x");
     assert_string_equal(c.listen, "tcp://0.0.0.0:9000");
@@ -53,6 +53,7 @@ static void every_option_is_read(void **state) {
     assert_int_equal(c.contexts, 256);
     assert_int_equal(c.checkpoint_age_ms, 50);
     assert_int_equal(c.retention_ms, 2 * 86400000LL);
+    assert_true(c.catch_up_log_bytes == 32ULL << 20);
     assert_true(c.segment_bytes == 128ULL << 20);
     assert_int_equal(c.log_level, LOG_LEVEL_WARN);
     assert_int_equal(c.ready_fd, 5);

@@ -124,10 +124,13 @@ static struct shard *new_shard(uint64_t record_bytes, uint64_t state_bytes) {
 static void no_more_is_kept_than_the_state_is_worth(void **state) {
     struct shard *s = new_shard(1000, 5000);
     s->checkpoint_index = 1ULL << 40;
-    assert_in_range(shard_trail_kept(s), TRAIL_BYTES_MIN / 1000 - 1, TRAIL_BYTES_MIN / 1000 + 1);
-    figures.state_bytes = 7 * TRAIL_BYTES_MIN;
-    assert_in_range(shard_trail_kept(s), 7 * (TRAIL_BYTES_MIN / 1000) - 1,
-                    7 * (TRAIL_BYTES_MIN / 1000) + 7);
+    assert_in_range(shard_trail_kept(s), TRAIL_BYTES / 1000 - 1, TRAIL_BYTES / 1000 + 1);
+    figures.state_bytes = 7 * TRAIL_BYTES;
+    assert_in_range(shard_trail_kept(s), 7 * (TRAIL_BYTES / 1000) - 1,
+                    7 * (TRAIL_BYTES / 1000) + 7);
+    s->options.trail_bytes = 8 * TRAIL_BYTES;
+    assert_in_range(shard_trail_kept(s), 8 * (TRAIL_BYTES / 1000) - 1,
+                    8 * (TRAIL_BYTES / 1000) + 8);
     s->checkpoint_index = 1000; /* and no more than there is */
     assert_int_equal(shard_trail_kept(s), 1000);
     free(s);
@@ -137,7 +140,7 @@ static void no_more_is_kept_than_the_state_is_worth(void **state) {
     struct storage *whole = shard->options.storage;
     const struct storage_ops ops = {.stats = tell_figures, .read = whole->ops->read};
     const struct storage_ops *all = whole->ops;
-    figures = (struct storage_stats){.log_bytes = LAST * (TRAIL_BYTES_MIN / 100), .log_first = 1,
+    figures = (struct storage_stats){.log_bytes = LAST * (TRAIL_BYTES / 100), .log_first = 1,
                                      .log_last = LAST};
     whole->ops = &ops;
     free(shard_trail_terms(shard, meta, &count));

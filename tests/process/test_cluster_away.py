@@ -1,0 +1,113 @@
+#!/usr/bin/env python3
+"""A node is away while the others take orders, and comes back while they take more, as many as they
+can.
+
+  test_cluster_away.py JUMUND JUMUN JUMUN_BENCH JUMUN_REPLAY log|state
+
+log    it is sent what it lacks from the log, although the others were started anew meanwhile.
+state  it lacks more than the others would send of their logs: it begins with their stored states,
+       of which there are newer ones before they have arrived.
+"""
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+
+from cluster_of_nodes import JUMUN, PATIENCE, Cluster, check, form, print_logs
+
+BENCH, REPLAY, CASE = sys.argv[3:6]
+SHARDS, AWAY = 2, 2
+# Stored orders lag behind what is written by a second or two, and are on their way for longer.
+OPTIONS = {'log': (), 'state': ('--catch-up-log', '1M', '--catch-up-rate', '2M')}[CASE] + (
+    '--checkpoint-age-ms', '200')
+LIVE = {'log': '20000', 'state': '4000'}[CASE]
+
+
+def load(c, seconds, wait=True):
+    bench = subprocess.Popen(
+        [BENCH, '--endpoint', ','.join(c.url(p) for p in sorted(c.nodes)), '--seconds',
+         str(seconds), '--warmup', '0', '--live', LIVE, '--mode', 'open', '--rate', '4000',
+         '--batch', '64', '--timeout-ms', '60000', '--json', '--quiet'], stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE, text=True, env=c.env)
+    return ended(bench) if wait else bench
+
+
+def ended(bench):
+    out, err = bench.communicate()
+    check(bench.returncode == 0, 'the load goes through: %s%s' % (out, err))
+    told = json.loads(out)
+    check(told['wrong'] == 0 and told['failed'] == 0, 'and each answer is right: ' + out)
+
+
+def rows(c, place):
+    """A node's shards; nothing while it does not answer."""
+    run = subprocess.run([JUMUN, '--endpoint', c.url(place), '--timeout', '5s', '--json',
+                          'status'], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+                         timeout=PATIENCE, check=False, env=c.env)
+    if run.returncode != 0:
+        return []
+    return [r for r in json.loads(run.stdout)['shards'] if r['shard'] < SHARDS]
+
+
+def keeps_up(c):
+    """Whether the node that was away is about where the others are."""
+    own, others = rows(c, AWAY), rows(c, 0)
+    return len(own) == len(others) == SHARDS and all(
+        a['applied_index'] + 64 >= b['applied_index'] > 0
+        for a, b in zip(sorted(own, key=lambda r: r['shard']),
+                        sorted(others, key=lambda r: r['shard'])))
+
+
+def states_that_came(c):
+    return open(c.data(AWAY) + '.log').read().count('a state of entry')
+
+
+def same_everywhere(c):
+    for place in range(3):
+        check(c.end(place) == 0, 'node %d stops in order' % (place + 1))
+    run = subprocess.run([REPLAY, 'verify', c.data(AWAY), '--against', c.data(0), '--against',
+                          c.data(1)],
+                         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+    check(run.returncode == 0, 'all have the same: ' + run.stdout)
+
+
+def test(c):
+    for place in range(3):
+        c.start(place, *OPTIONS)
+    form(c, range(3), '--shards', str(SHARDS))
+    load(c, 2)
+    c.end(AWAY, signal.SIGKILL)
+    load(c, 6)
+    if CASE == 'log':
+        for place in (0, 1):
+            check(c.end(place) == 0, 'it stops in order')
+            c.start(place, *OPTIONS, wait=place == 1)
+    running = load(c, 20, wait=False)
+    c.start(AWAY, *OPTIONS)
+    c.await_that(lambda: keeps_up(c), 'it is where the others are')
+    came = states_that_came(c)
+    check(came == 0 if CASE == 'log' else came > 0, '%d states came' % came)
+    ended(running)
+    c.await_that(lambda: keeps_up(c), 'it stays with them')
+    same_everywhere(c)
+
+
+def main():
+    folder = tempfile.mkdtemp(prefix='jumun-away.')
+    cluster = Cluster(folder, timeout='60s')
+    try:
+        test(cluster)
+        print('1 passed, 0 failed')
+    except BaseException:
+        print_logs(folder)
+        raise
+    finally:
+        cluster.end_all()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+if __name__ == '__main__':
+    main()
