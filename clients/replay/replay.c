@@ -366,6 +366,10 @@ int replay_fold(struct replay_work *work, const struct source_shard *shard, stru
     enum log_step step;
     log_source_range(shard->log, &first, &last);
     if (upto > last) upto = last;
+    if (fold->index == 0 && last + 1 == first) { /* an installed state, and nothing behind it yet */
+        fold->index = last;
+        fold->first_index = first;
+    }
     uint64_t from = fold->index ? fold->index + 1 : first;
     struct log_cursor *c = log_cursor_open(shard->log, from, upto, true);
     if (!c) {

@@ -28,8 +28,8 @@ enum {
     OPTION_DATA = 'd', OPTION_LISTEN = 'l', OPTION_SHARDS = 's', OPTION_NO_PIN = 256,
     OPTION_NODE_ID, OPTION_MAILBOX, OPTION_CONTEXTS, OPTION_MEMORY, OPTION_CHECKPOINT_AGE,
     OPTION_FEED, OPTION_NOTIFY, OPTION_CLUSTER, OPTION_PEER_LISTEN, OPTION_TLS_CERT,
-    OPTION_TLS_KEY, OPTION_TLS_CA, OPTION_CATCH_UP, OPTION_CATCH_UP_LOG, OPTION_RETENTION, OPTION_SEGMENT,
-    OPTION_LOG_LEVEL, OPTION_READY_FD, OPTION_FEED_NICE,
+    OPTION_TLS_KEY, OPTION_TLS_CA, OPTION_CATCH_UP, OPTION_CATCH_UP_LOG, OPTION_RETENTION,
+    OPTION_SEGMENT, OPTION_LOG_LEVEL, OPTION_READY_FD, OPTION_FEED_NICE,
     OPTION_CLUSTER_WAIT, OPTION_RECOVER, OPTION_RECOVER_DRY
 };
 
@@ -61,8 +61,8 @@ static const struct argp_option config_options[] = {
     {"catch-up-rate", OPTION_CATCH_UP, "BYTES", 0, "Bytes a second that followers which lag are "
      "sent from the log at most, and that a gap in the history here is filled with (default: 32M)",
      0},
-    {"catch-up-log", OPTION_CATCH_UP_LOG, "BYTES", 0, "A follower that lacks more of a shard's log, "
-     "and more than the shard's stored orders take, is sent those instead (default: 1G)", 0},
+    {"catch-up-log", OPTION_CATCH_UP_LOG, "BYTES", 0, "A follower that lacks more of a shard's "
+     "log, and more than the shard's stored orders take, is sent those instead (default: 1G)", 0},
     {"tls-cert", OPTION_TLS_CERT, "FILE", 0, "Certificate of this node (PEM), for addresses with "
      "tls+tcp://", 0},
     {"tls-key", OPTION_TLS_KEY, "FILE", 0, "Key of that certificate (PEM)", 0},

@@ -29,7 +29,7 @@ SLOW = ('--catch-up-rate', '1M')
 def start(c, place, *options, alone=False):
     feed = c.url(place).rsplit(':', 1)
     return c.start(place, '--feed-listen', '%s:%d' % (feed[0], int(feed[1]) + 40),
-                   '--checkpoint-age-ms', '100', *options, alone=alone)
+                   '--checkpoint-age-ms', '100', '--catch-up-log', '1M', *options, alone=alone)
 
 
 def load(c, places, seconds):
