@@ -18,7 +18,7 @@ enum {
     BACKFILL_PIECE_BYTES = 1 << 20,
     BACKFILL_ASK_MS = 10000,
     BACKFILL_LOOK_MS = 1000,
-    BACKFILL_RETRY_MS = 60000,     /* who had nothing is asked again */
+    BACKFILL_RETRY_MS = 60000,     /* who had nothing, or the wrong thing, is asked again */
     BACKFILL_UNHEARD_MS = 3000,    /* who did not answer is */
     BACKFILL_NICE = 5,
     BACKFILL_PACE_MS = 200,        /* between two looks at what goes on */
@@ -31,7 +31,8 @@ enum {
 enum backfill_outcome {
     BACKFILL_FILLED,               /* some of it */
     BACKFILL_ABSENT,               /* everybody says that the records are gone */
-    BACKFILL_UNHEARD               /* not everybody could say, or there is no room here */
+    BACKFILL_UNHEARD,              /* not everybody could say */
+    BACKFILL_REFUSED               /* what came did not fit, or there is no room */
 };
 
 /* What is remembered of a shard. */
@@ -272,7 +273,7 @@ static enum backfill_outcome backfill_put(struct backfill *b, uint32_t shard, co
     }
     log_warn("shard %u: the gap in its history is not filled from %s now: %s", shard, peer,
              a->error);
-    return BACKFILL_UNHEARD;
+    return BACKFILL_REFUSED;
 }
 
 /* -- a gap ------------------------------------------------------------------------------------- */
@@ -298,7 +299,8 @@ static void backfill_peers_of(struct backfill *b, uint32_t shard, struct backfil
 struct backfill_search {
     uint32_t shard;
     uint64_t from;
-    bool unheard;                  /* somebody could not say */
+    bool unheard;                  /* somebody could not say ... */
+    bool refused;                  /* ... or said what could not be taken */
     uint64_t oldest;               /* of what those have who have not `from` ... */
     uint32_t oldest_at;            /* ... and who that is */
 };
@@ -312,7 +314,7 @@ static bool backfill_fill_from(struct backfill *b, const struct backfill_peers *
     switch (a.outcome) {
     case BACKFILL_FILLED:
         filled = backfill_put(b, s->shard, peer, &a) == BACKFILL_FILLED;
-        s->unheard |= !filled;
+        s->refused |= !filled;
         break;
     case BACKFILL_ABSENT:
         if (a.from >= s->oldest) break;
@@ -324,6 +326,7 @@ static bool backfill_fill_from(struct backfill *b, const struct backfill_peers *
                   a.error);
         s->unheard = true;
         break;
+    case BACKFILL_REFUSED: impossible("only what came can be refused");
     }
     if (a.message) nng_msg_free(a.message);
     return filled;
@@ -337,19 +340,21 @@ static enum backfill_outcome backfill_step(struct backfill *b, uint32_t shard,
     backfill_peers_of(b, shard, &peers);
     for (uint32_t i = 0; i < peers.count; i++)
         if (backfill_fill_from(b, &peers, i, &s)) return BACKFILL_FILLED;
-    if (s.unheard) return BACKFILL_UNHEARD;
+    if (s.refused || s.unheard) return s.refused ? BACKFILL_REFUSED : BACKFILL_UNHEARD;
     if (!gap->opens || s.oldest > gap->last || s.oldest <= gap->first) return BACKFILL_ABSENT;
     log_info("shard %u: records %" PRIu64 " to %" PRIu64 " of its history are nowhere any more",
              shard, gap->first, s.oldest - 1);
     s.from = s.oldest;
-    return backfill_fill_from(b, &peers, s.oldest_at, &s) ? BACKFILL_FILLED : BACKFILL_UNHEARD;
+    if (backfill_fill_from(b, &peers, s.oldest_at, &s)) return BACKFILL_FILLED;
+    return s.refused ? BACKFILL_REFUSED : BACKFILL_UNHEARD;
 }
 
 /* Once for each gap. */
 static void backfill_tell(struct backfill *b, uint32_t shard, const struct storage_gap *gap,
                           enum backfill_outcome outcome) {
     uint64_t *told = &b->notes[shard].told_last;
-    if (*told == gap->last || outcome == BACKFILL_UNHEARD) return;
+    bool known = outcome == BACKFILL_FILLED || outcome == BACKFILL_ABSENT;
+    if (*told == gap->last || !known) return;
     *told = gap->last;
     log_info(outcome == BACKFILL_FILLED
                  ? "shard %u: records %" PRIu64 " to %" PRIu64 " lack in its history: they are "

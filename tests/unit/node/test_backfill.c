@@ -216,6 +216,20 @@ static void who_has_nothing_is_passed_over(void **state) {
     assert_true(atomic_load(&w->peers[0].asked) > 0);
 }
 
+/* One whose log is not that of the group, as its terms tell. */
+static void what_does_not_fit_is_taken_from_another(void **state) {
+    struct world *w = *state;
+    gap_make(w);
+    fixture_append(w->peers[0].f, 31, 70, 9, 64, 2000);
+    peer_up(&w->peers[0], cluster);
+    begin(w, 0);
+    await_asked(&w->peers[0], 2);
+    assert_int_equal(stats_of(w).filled_records, 0);
+    peer_up(&w->peers[1], cluster);
+    await_filled(w, 30);
+    expect_whole(w);
+}
+
 static void another_cluster_is_not_believed(void **state) {
     struct world *w = *state;
     gap_make(w);
@@ -276,6 +290,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         TEST(a_gap_is_filled),
         TEST(who_has_nothing_is_passed_over),
+        TEST(what_does_not_fit_is_taken_from_another),
         TEST(another_cluster_is_not_believed),
         TEST(the_oldest_that_anybody_has_is_taken),
         TEST(it_can_be_cut_short),
