@@ -491,6 +491,10 @@ static int segment_create(struct storage_lmdb *s, struct segment *g) {
 }
 
 struct segment *segment_make(struct storage_lmdb *s, uint64_t first, int *code) {
+    /* Those that were made one after the other stay open behind their last record. */
+    pthread_mutex_lock(&s->segments.lock);
+    segments_close_idle(&s->segments);
+    pthread_mutex_unlock(&s->segments.lock);
     struct segment *g = segment_new(s, first);
     *code = g ? segment_create(s, g) : ENOMEM;
     if (*code == 0) return g;
