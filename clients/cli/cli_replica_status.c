@@ -74,7 +74,7 @@ static void print_sources(const struct cli *cli, const msgpack_object *s) {
         label(cli, i == 0 ? "nodes" : "");
         printf("%s  %s%s%s", node,
                reached ? CLI_STYLE(cli, "32") : CLI_STYLE(cli, "31"),
-               reached ? "answers" : "does not answer", CLI_PLAIN(cli));
+               reached ? "answers" : "not reached", CLI_PLAIN(cli));
         if (failures)
             printf(", %s failure%s since the start", text_count(count, failures),
                    text_plural(failures));

@@ -69,8 +69,12 @@ int feed_discover(const char *node, uint32_t timeout_ms, char feed[ENDPOINT_BYTE
     if (feed_ask(node, discovery, sizeof discovery, timeout_ms, &reply, error, error_bytes) != 0)
         return -1;
     bool found = feed_endpoint_decode(nng_msg_body(reply), nng_msg_len(reply), node, feed);
+    /* A replica tells tokens as well: five fields. */
+    bool replica = nng_msg_len(reply) > 0 && *(const uint8_t *)nng_msg_body(reply) == 0x95;
     nng_msg_free(reply);
-    return found ? 0 : fail(error, error_bytes, node, "it tells of no feed");
+    if (found) return 0;
+    return fail(error, error_bytes, node,
+                replica ? "a replica answers there, not a node" : "it tells of no feed");
 }
 
 static nng_msg *hello_message(void) {

@@ -98,10 +98,11 @@ static void text_of(const char *option, const char *text, char *out, size_t out_
 }
 
 /* Those that it dials: a word that is no address would be tried for ever. */
-static void addresses(const char *option, const char *text, char *out, size_t out_bytes) {
+static void addresses(const char *option, const char *prefix, const char *text, char *out,
+                      size_t out_bytes) {
     struct address_bad bad;
     text_of(option, text, out, out_bytes);
-    if (!address_list_is_bad(text, &bad)) return;
+    if (!address_list_is_bad(text, prefix, &bad)) return;
     fprintf(stderr, "jumun-replica: --%s: \"%.*s\" %s: an address is tcp://HOST:PORT or "
             "tls+tcp://HOST:PORT, several are separated by commas\n", option, (int)bad.size, bad.at,
             bad.fault);
@@ -111,8 +112,8 @@ static void addresses(const char *option, const char *text, char *out, size_t ou
 static error_t option(int key, char *arg, struct argp_state *state) {
     struct replica_config *c = state->input;
     switch (key) {
-    case OPTION_NODES: addresses("nodes", arg, c->nodes, sizeof c->nodes); break;
-    case OPTION_FROM: addresses("from", arg, c->from, sizeof c->from); break;
+    case OPTION_NODES: addresses("nodes", "feed:", arg, c->nodes, sizeof c->nodes); break;
+    case OPTION_FROM: addresses("from", NULL, arg, c->from, sizeof c->from); break;
     case OPTION_DATA: text_of("data", arg, c->data, sizeof c->data); break;
     case OPTION_LISTEN: text_of("listen", arg, c->listen, sizeof c->listen); break;
     case OPTION_NOTIFY:

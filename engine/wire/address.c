@@ -42,11 +42,14 @@ const char *address_fault(const char *address, size_t size) {
     return "does not begin with tcp:// or tls+tcp://";
 }
 
-bool address_list_is_bad(const char *addresses, struct address_bad *bad) {
+bool address_list_is_bad(const char *addresses, const char *prefix, struct address_bad *bad) {
     const char *at = addresses;
+    size_t prefix_bytes = prefix ? strlen(prefix) : 0;
     for (;;) {
         size_t size = strcspn(at, ",");
-        *bad = (struct address_bad){at, size, size ? address_fault(at, size) : "is empty"};
+        size_t skip = prefix && strncmp(at, prefix, prefix_bytes) == 0 ? prefix_bytes : 0;
+        const char *fault = size ? address_fault(at + skip, size - skip) : "is empty";
+        *bad = (struct address_bad){at, size, fault};
         if (bad->fault) return true;
         if (at[size] == '\0') return false;
         at += size + 1;

@@ -17,7 +17,8 @@ struct address_bad {
     const char *fault;         /* as above */
 };
 
-/* Whether one of the list is bad; an empty list is. */
-bool address_list_is_bad(const char *addresses, struct address_bad *bad);
+/* Whether one of the list is bad; an empty list is. `prefix` may stand before each of them; NULL =
+ * nothing may. */
+bool address_list_is_bad(const char *addresses, const char *prefix, struct address_bad *bad);
 
 #endif

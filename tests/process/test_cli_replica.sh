@@ -77,7 +77,7 @@ j 1 --timeout 1m --json lag --replica "ipc://$work/c.ipc" --max-age 1h
 json 'd[0]["name"] == "not_ready" and d[0]["replica"].startswith("ipc:")'
 j 0 --timeout 1m orders --replica "ipc://$work/c.ipc,$one" --store s1
 j 1 --timeout 1m replica status --interval 0 --replica "ipc://$work/c.ipc"
-says "no node yet" && says "does not answer" && complains "has reached no node yet"
+says "no node yet" && says "not reached" && complains "has reached no node yet"
 j 1 --timeout 1m replica rebuild board --replica "ipc://$work/c.ipc"
 complains "not_ready" && complains "reached no node"
 j 1 --timeout 1s watch store/s1 --replica "ipc://$work/c.ipc" && complains "reached no node"

@@ -71,6 +71,15 @@ says bad--from "--from: \"\" is empty"
 checks=$((checks + 1))
 [ ! -e "$work/bad--nodes" ] || fail "a replica without an address to follow made its directory"
 
+new mistaken --nodes "$source"
+says mistaken "$source: a replica answers there, not a node"
+kill -TERM "${pids[-1]}"
+ends 0
+new direct --nodes "feed:tcp://127.0.0.1:1"
+says direct "answering at"
+kill -TERM "${pids[-1]}"
+ends 0
+
 new away --nodes "$node" --from tcp://127.0.0.1:1
 says away "--from: cannot reach tcp://127.0.0.1:1"
 kill -TERM "${pids[-1]}"

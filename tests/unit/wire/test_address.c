@@ -45,13 +45,16 @@ static void each_fault_has_its_words(void **state) {
 
 static void the_first_bad_one_of_a_list_is_named(void **state) {
     struct address_bad bad;
-    assert_false(address_list_is_bad("tcp://a:1,tls+tcp://b:2", &bad));
-    assert_true(address_list_is_bad("tcp://a:1,b:2,c", &bad));
+    assert_false(address_list_is_bad("tcp://a:1,tls+tcp://b:2", NULL, &bad));
+    assert_true(address_list_is_bad("tcp://a:1,feed:tcp://b:2", NULL, &bad));
+    assert_false(address_list_is_bad("tcp://a:1,feed:tcp://b:2", "feed:", &bad));
+    assert_true(address_list_is_bad("feed:", "feed:", &bad));
+    assert_true(address_list_is_bad("tcp://a:1,b:2,c", NULL, &bad));
     assert_int_equal(bad.size, 3);
     assert_memory_equal(bad.at, "b:2", 3);
-    assert_true(address_list_is_bad("", &bad));
+    assert_true(address_list_is_bad("", NULL, &bad));
     assert_string_equal(bad.fault, "is empty");
-    assert_true(address_list_is_bad("tcp://a:1,", &bad));
+    assert_true(address_list_is_bad("tcp://a:1,", NULL, &bad));
     assert_string_equal(bad.fault, "is empty");
 }
 
