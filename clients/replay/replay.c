@@ -64,15 +64,30 @@ static int replay_check_moments(struct replay *r) {
     return REPLAY_DONE;
 }
 
+/* A part of the orders is not taken for all of them. verify names the shard that is lost, backup
+ * saves what is left, rebuild has its own words, and an order lies in one shard. */
+static bool replay_lacks_shard(struct replay *r) {
+    static int (*const parts[])(struct replay *) = {replay_verify, replay_backup, replay_build,
+                                                    replay_show, replay_history};
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
+        if (r->command->run == parts[i]) return false;
+    }
+    int64_t lost = source_lost_shard(&r->source, 0);
+    if (lost < 0) return false;
+    replay_error(r, "%s has no log of shard %d: --shard N looks at one that is there",
+                 r->source.path, (int)lost);
+    return true;
+}
+
 int replay_open_source(struct replay *r) {
     char error[1200];
     int64_t only = -1;
     if (!replay_int(r, "shard", &only)) return REPLAY_USAGE;
-    if (source_open(&r->source, replay_word(r, 0), only, error, sizeof error) == 0) {
-        return replay_check_moments(r);
-    }
+    int rc = source_open(&r->source, replay_word(r, 0), only, error, sizeof error);
+    if (rc == 0 && only < 0 && replay_lacks_shard(r)) return REPLAY_FAILED;
+    if (rc == 0) return replay_check_moments(r);
     replay_error(r, "%s", error);
-    return REPLAY_FAILED;
+    return rc == SOURCE_NO_SHARD ? REPLAY_NOT_THERE : REPLAY_FAILED;
 }
 
 bool replay_log_failed(const struct replay *r, const struct source_shard *shard) {

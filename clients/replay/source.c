@@ -115,6 +115,7 @@ static int source_read_identity(struct source *s, const char *name, char *error,
         s->node_id = (uint64_t)node_id;
         s->shards_told = (uint32_t)shards;
         s->created_ms = created_ms;
+        s->in_cluster = json_is_true(json_object_get(json, "clustered"));
         json_int_t generation = json_integer_value(json_object_get(json, "generation"));
         if (generation > 0 && generation <= UINT8_MAX) s->generation = (uint8_t)generation;
         source_read_epochs(s, json);
@@ -309,7 +310,7 @@ static int source_open_feeds(struct source *s, int64_t only, char *error, size_t
     if (rc == 0 && s->count == 0) {
         if (only >= 0) snprintf(error, error_bytes, "%s has no shard %d", s->path, (int)only);
         else snprintf(error, error_bytes, "%s holds no shard of the cluster yet", s->path);
-        rc = -1;
+        rc = only >= 0 ? SOURCE_NO_SHARD : -1;
     }
     if (s->count > 0) qsort(s->shards, s->count, sizeof *s->shards, shard_compare);
     return rc;
@@ -412,7 +413,7 @@ int source_open(struct source *s, const char *path, int64_t only, char *error,
         if (only >= 0) snprintf(error, error_bytes, "%s has no shard %d", path, (int)only);
         else snprintf(error, error_bytes, "%s holds no log: give the data directory of a node, a "
                       "backup, a shard's directory or a segment", path);
-        rc = -1;
+        rc = only >= 0 ? SOURCE_NO_SHARD : -1;
     }
     if (rc != 0) source_close(s);
     return rc;
@@ -447,6 +448,16 @@ struct source_shard *source_shard_of(struct source *s, uint32_t number) {
         if (s->shards[i].number == number) return &s->shards[i];
     }
     return NULL;
+}
+
+int64_t source_lost_shard(struct source *s, uint32_t number) {
+    bool alone = s->kind == SOURCE_DATA && !s->clustered && !s->in_cluster && s->generation == 0;
+    for (; alone && number < s->shards_told; number++) {
+        const struct source_shard *shard = source_shard_of(s, number);
+        const struct log_source_segment *list;
+        if (!shard || log_source_segments(shard->log, &list) == 0) return number;
+    }
+    return -1;
 }
 
 struct source_shard *source_shard_of_key(struct source *s, const struct id128 *key) {

@@ -26,6 +26,7 @@ struct source_shard {
 
 enum source_kind { SOURCE_DATA = 1, SOURCE_BACKUP, SOURCE_SHARD, SOURCE_SEGMENT, SOURCE_FEED };
 enum { SOURCE_NODES_MAX = 16 };  /* feeds that are read as one source */
+enum { SOURCE_NO_SHARD = -2 };   /* of source_open() */
 
 struct source {
     char path[SOURCE_PATH_BYTES];
@@ -38,6 +39,7 @@ struct source {
     uint32_t epochs_count;     /* 0 = not told: one, of shards_told */
     uint32_t stores_shards;    /* with them: stores are spread over so many */
     bool clustered;            /* a cluster document lies beside the logs */
+    bool in_cluster;           /* node.json says so: it need not have all shards */
     uint8_t generation;        /* that it has, or that node.json tells of */
     struct source_shard *shards;
     uint32_t count;
@@ -46,7 +48,8 @@ struct source {
     char scratch[SOURCE_PATH_BYTES + 32]; /* of fetched states, removed at the end; "" = none */
 };
 
-/* Opens it; `only` >= 0: that shard alone. 0, or -1 with a sentence. */
+/* Opens it; `only` >= 0: that shard alone. 0, or with a sentence -1, or SOURCE_NO_SHARD when it is
+ * that one which is not there. */
 int source_open(struct source *source, const char *path, int64_t only, char *error,
                 size_t error_bytes);
 void source_close(struct source *source);
@@ -58,6 +61,10 @@ int source_fetch_states(struct source *source, const char *scratch, char *error,
                         size_t error_bytes);
 /* What a feed could not do any more (log_source_failure()); NULL = nothing. */
 const char *source_failure(const struct source *source);
+
+/* The first shard from `number` on that the directory of a node which stands alone should have and
+ * has no log of; -1 = none. */
+int64_t source_lost_shard(struct source *source, uint32_t number);
 
 /* The place of a shard in source->shards; NULL = it is not there. */
 struct source_shard *source_shard_of(struct source *source, uint32_t number);

@@ -183,15 +183,10 @@ static int verify_begin(struct verify *v, const struct moment *at) {
 /* A node that stands alone has all shards that it began with. */
 static void verify_shards_there(struct verify *v) {
     struct source *s = &v->replay->source;
-    bool all = s->kind == SOURCE_DATA || s->kind == SOURCE_BACKUP;
-    if (!all || s->clustered || s->generation > 0 || args_value(&v->replay->args, "shard")) return;
-    for (uint32_t n = 0; n < s->shards_told; n++) {
-        struct fold_fault fault = {.kind = LOG_FAULT_SEGMENT, .shard = n, .segment = ""};
-        const struct source_shard *shard = source_shard_of(s, n);
-        const struct log_source_segment *list;
-        if (shard && log_source_segments(shard->log, &list) > 0) continue;
-        snprintf(fault.what, sizeof fault.what, "%.180s has %s of shard %u", s->path,
-                 shard ? "no segment" : "nothing", n);
+    if (args_value(&v->replay->args, "shard")) return;
+    for (int64_t n = -1; (n = source_lost_shard(s, (uint32_t)(n + 1))) >= 0;) {
+        struct fold_fault fault = {.kind = LOG_FAULT_SEGMENT, .shard = (uint32_t)n, .segment = ""};
+        snprintf(fault.what, sizeof fault.what, "%.180s has no log of shard %d", s->path, (int)n);
         verify_tell(v, &fault);
     }
 }

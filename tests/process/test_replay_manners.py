@@ -55,6 +55,7 @@ def test_not_there(data, key):
                               ('99999999', 'has a record 99999999: the longest log ends with'),
                               ('0:1,7:1', 'has no shard 7')):
             sentence(4, words, *command, moment)
+        sentence(4, 'has no shard 9', *command, '0:1', '--shard', '9')
     last = {s['shard']: s['index'] for s in replay_json('hash', data)['shards']}
     sentence(4, 'has no record', 'export', data, '--from', f'0:{last[0] + 1}')
     ahead = ('export', data, '--shard', '0', '--follow', '--until', '1s', '--from')
@@ -91,6 +92,11 @@ def test_bad_sources(data, work):
     check([(f['kind'], f['shard']) for f in faults] == [('segment_unreadable', 1)],
           f'a shard that is lost: {faults}')
     sentence(3, 'has no shard 1', 'rebuild', places['tail'], work / 'target')
+    for command in (('export',), ('stats',), ('hash',), ('state', '--all'), ('diff', data),
+                    ('what-if', '--rules', RULES), ('play', '--into', NOBODY)):
+        sentence(3, 'has no log of shard 1', command[0], places['tail'], *command[1:])
+    check(replay_lines('state', places['tail'], '--all', '--shard', '0', '--json', '-q'),
+          'what is left can be looked at')
 
 
 def test_rights(data, work):
