@@ -7,6 +7,7 @@
 
 #include "actors/result_codes.h"
 #include "clients/cli/cli_stop.h"
+#include "clients/cli/output.h"
 #include "clients/cli/progress.h"
 #include "clients/cli/text.h"
 #include "clients/sdk/raw_call.h"
@@ -117,7 +118,7 @@ static bool import_save(struct import *im) {
     if (!im->tokens_path) return true;
     im->state.bytes = im->rows.bytes;
     im->state.rows = im->rows.written;
-    im->kept = rows_flush(&im->rows) && rows_state_save(im->tokens_path, &im->state);
+    im->kept = rows_state_save(im->tokens_path, &im->state);
     if (im->kept) return true;
     cli_error(im->cli, "%s: cannot be written", im->tokens_path);
     return false;
@@ -131,10 +132,7 @@ static uint32_t import_page_rows(const struct import *im) {
 /* What was in the output before goes only now that something came. */
 static int import_page(struct import *im, const jumun_answer *a, bool first) {
     if (first && !rows_begin(im->cli, &im->rows, im->rows.bytes)) return CLI_BAD_FILE;
-    if (!rows_write(&im->rows, a)) {
-        cli_error(im->cli, "the output cannot be written");
-        return CLI_BAD_FILE;
-    }
+    if (!rows_write(&im->rows, a) || !rows_flush(&im->rows)) return rows_failed(im->cli, &im->rows);
     im->state.cursor_bytes = a->cursor ? a->cursor_bytes : 0;
     if (a->cursor) memcpy(im->state.cursor, a->cursor, a->cursor_bytes);
     im->state.done = a->cursor == NULL;
@@ -256,7 +254,8 @@ static void import_end(struct import *im, int status) {
         cli_tokens_print(im->state.tokens, im->state.tokens_count, stderr);
         fputc('\n', stderr);
     }
-    if (status == CLI_DONE || im->rows.written == 0 || im->cli->quiet) return;
+    bool enough = status == CLI_DONE || status == OUTPUT_READER_GONE;
+    if (enough || im->rows.written == 0 || im->cli->quiet) return;
     if (!goes_on)
         fprintf(stderr, "Stopped behind %" PRIu64 " order%s. With --tokens and --output a copy can "
                 "be gone on with.\n", im->rows.written, im->rows.written == 1 ? "" : "s");

@@ -181,7 +181,7 @@ static int since_fetch(struct since *s) {
         cli_wait_end(&s->wait_replica);
         if (code != JUMUN_OK) status = cli_query_failed(s->cli, code, a);
         else if (jumun_answer_rows(a) == 0) status = cli_query_failed(s->cli, JUMUN_BAD_REPLY, a);
-        else if (!rows_write(s->rows, a)) status = CLI_BAD_FILE;
+        else if (!rows_write(s->rows, a)) status = rows_failed(s->cli, s->rows);
         at += a ? jumun_answer_rows(a) : 0; /* fewer than asked for when they do not fit */
         jumun_answer_free(a);
         if (status == CLI_DONE && cli_stop_asked()) status = CLI_NO_ANSWER;
@@ -270,10 +270,8 @@ static int since_write(struct since *s, const char *tokens_path) {
     bool noted = s->rows->path[0] && tokens_path;
     int status = !noted || since_note(s, tokens_path, true) ? CLI_DONE : CLI_BAD_FILE;
     if (status == CLI_DONE && !rows_begin(s->cli, s->rows, s->begin_bytes)) status = CLI_BAD_FILE;
-    bool begun = status == CLI_DONE;
-    if (begun) status = since_fetch(s);
-    if (status == CLI_DONE && !rows_flush(s->rows)) status = CLI_BAD_FILE;
-    if (begun && status == CLI_BAD_FILE) cli_error(s->cli, "the output cannot be written");
+    if (status == CLI_DONE) status = since_fetch(s);
+    if (status == CLI_DONE && !rows_flush(s->rows)) status = rows_failed(s->cli, s->rows);
     if (status != CLI_DONE) {
         rows_undo(s->rows, s->begin_bytes);
         if (noted) rows_state_save(tokens_path, before);

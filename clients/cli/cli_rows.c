@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "clients/cli/cli_stop.h"
+#include "clients/cli/output.h"
 #include "clients/cli/text.h"
 #include "clients/sdk/query_reply.h"
 
@@ -173,6 +174,13 @@ bool rows_write(struct rows *rows, const jumun_answer *answer) {
     }
     rows_throttle(rows);
     return !ferror(rows->out);
+}
+
+int rows_failed(struct cli *cli, const struct rows *rows) {
+    int why = errno;
+    if (!rows->path[0] && output_reader_gone()) return OUTPUT_READER_GONE;
+    rows_cannot(cli, rows, why ? strerror(why) : "it cannot be written");
+    return CLI_BAD_FILE;
 }
 
 bool rows_flush(struct rows *rows) { return fflush(rows->out) == 0 && !ferror(rows->out); }

@@ -35,6 +35,8 @@ bool rows_begin(struct cli *cli, struct rows *rows, uint64_t at);
 /* Writes all rows of an answer that are not nil; waits when they come too fast, or until a signal
  * comes. False: the file cannot be written. */
 bool rows_write(struct rows *rows, const jumun_answer *answer);
+/* The status for an output that cannot be written; says so, unless its reader has seen enough. */
+int rows_failed(struct cli *cli, const struct rows *rows);
 /* All that was written is on its way to the disk. */
 bool rows_flush(struct rows *rows);
 /* Cuts a file to its first `at` bytes again: what was written since is not to stay. */

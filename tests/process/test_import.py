@@ -136,6 +136,17 @@ def a_killed_copy_makes_room(jumun, cluster):
     check(len(jumun.lines('late.jsonl')) == ORDERS, 'the copy is whole')
 
 
+def a_reader_may_have_seen_enough(jumun, cluster):
+    command = '"$0" import --full 2>head.err | head -n 1 >head.out'
+    subprocess.run(['sh', '-c', command, jumun.program], cwd=jumun.work, env=jumun.environment,
+                   check=True, timeout=PATIENCE)
+    check(len(jumun.lines('head.out')) == 1, 'head got its line')
+    check(not any('jumun:' in line for line in jumun.lines('head.err')), 'nothing failed')
+    await_that(lambda: cluster.snapshots() == 0, 'its snapshot was given back')
+    jumun('import', '--full', '--output', '/dev/full', expect=4, says='No space left')
+    check(cluster.snapshots() == 0, 'a copy without room gave its snapshot back')
+
+
 def a_copy_goes_on_as_it_was_begun(jumun, cluster):
     error = end(jumun.copy_some('go.tokens', '--output', 'go.csv', '--format', 'csv'),
                 signal.SIGTERM)
@@ -298,6 +309,7 @@ def main(*programs):
             f.write('store,currency,lines\n' + 's2,KRW,a:1:100\n' * ORDERS)
         jumun('-q', 'place', '--csv', 'orders.csv')
         snapshots_are_given_back(jumun, one)
+        a_reader_may_have_seen_enough(jumun, one)
         a_copy_goes_on_as_it_was_begun(jumun, one)
         standard_output_cannot_be_gone_on_with(jumun, one)
         a_killed_copy_makes_room(jumun, one)

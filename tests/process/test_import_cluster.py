@@ -15,7 +15,7 @@ import time
 from test_replica_cluster import NODES, World, await_that, check
 from test_replica_kill import Program
 
-ROUNDS = 6
+ROUNDS = 9
 ORDERS = 3000
 
 
@@ -45,12 +45,14 @@ def main(*programs):
                         'place', '--csv', f'{work}/orders.csv'], check=True, timeout=240,
                        stdout=subprocess.DEVNULL)
         await_that(lambda: world.caught_up(url), 'the replica has all')
+        began = time.monotonic()
         whole(import_all(jumun, world.endpoints[:1], url), 'all nodes are there')
+        took = time.monotonic() - began
         for n in range(ROUNDS):
             victim = n % NODES
             order = world.endpoints[victim:] + world.endpoints[:victim]
             run = import_all(jumun, order, url)
-            time.sleep(random.random() * 0.05)      # anywhere on its way
+            time.sleep(random.random() * took)      # anywhere on its way
             world.nodes[victim].kill()
             whole(run, f'node {victim + 1} is killed meanwhile')
             whole(import_all(jumun, order, url), f'node {victim + 1} is gone')
