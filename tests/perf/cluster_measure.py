@@ -4,6 +4,8 @@
   cluster_measure.py --build build-release [--seconds N] [--only throughput,catch-up] [--away S]
 
 throughput   128 commands a message against all three nodes
+sustained    --windows of --window seconds, one after the other; for each of them the processor's
+             time and the page faults of a command by the kind of the nodes' threads
 catch-up     windows of --window seconds, one after the other in one run: --settle seconds first,
              because a follower stores its first orders after 30 s and a cluster's first seconds
              are cheaper than all others; --windows of them with all three nodes, S seconds with one
@@ -110,6 +112,37 @@ class Cluster:
                 node.wait()
 
 
+def by_thread(cluster):
+    """Nanoseconds of processor and page faults so far, by kind of thread of the nodes that live."""
+    sums = {}
+    for node in cluster.nodes:
+        for task in os.listdir(f'/proc/{node.pid}/task'):
+            try:
+                with open(f'/proc/{node.pid}/task/{task}/schedstat', encoding='ascii') as f:
+                    ns = int(f.read().split()[0])
+                with open(f'/proc/{node.pid}/task/{task}/stat', encoding='ascii') as f:
+                    name, rest = f.read().split('(', 1)[1].rsplit(')', 1)
+            except FileNotFoundError:
+                continue  # it ended meanwhile
+            kind = name.split(':')[0].rstrip('-0123456789')
+            before = sums.get(kind, (0, 0))
+            sums[kind] = (before[0] + ns, before[1] + int(rest.split()[7]))
+    return sums
+
+
+def sustained(cluster, o):
+    for number in range(o.windows):
+        before = by_thread(cluster)
+        result = cluster.bench(f'window {number + 1}', '--in-flight', o.in_flight, '--seconds',
+                               str(o.window), '--warmup', '0', '--quiet')
+        after, commands = by_thread(cluster), max(result['commands'], 1)
+        spent = {kind: [now - was for now, was in zip(after[kind], before.get(kind, (0, 0)))]
+                 for kind in after}
+        print(json.dumps({'ns_per_command': {k: round(v[0] / commands) for k, v in spent.items()},
+                          'faults_per_1000': {k: round(1000 * v[1] / commands, 1)
+                                              for k, v in spent.items()}}), flush=True)
+
+
 def catch_up(cluster, o):
     what = ['--in-flight', o.in_flight, '--seconds', str(o.window), '--warmup', '0.5', '--quiet']
     cluster.bench('all three, settling', '--in-flight', o.in_flight, '--seconds', str(o.settle),
@@ -156,7 +189,7 @@ def main():
     parser.add_argument('--away-rate', type=int, default=0,
                         help='commands a second meanwhile, open loop; 0 = as many as it takes')
     parser.add_argument('--shards', type=int, default=3)
-    parser.add_argument('--in-flight', default='16', help='of the catch-up')
+    parser.add_argument('--in-flight', default='16', help='of the catch-up, and sustained')
     parser.add_argument('--settle', type=float, default=40)
     parser.add_argument('--window', type=float, default=3)
     parser.add_argument('--windows', type=int, default=5)
@@ -171,6 +204,8 @@ def main():
             for in_flight in ('8', '16', '32', '64'):
                 cluster.bench(f'three nodes, {in_flight} messages in flight', '--in-flight',
                               in_flight, *seconds)
+        if 'sustained' in o.only:
+            sustained(cluster, o)
         if 'catch-up' in o.only:
             catch_up(cluster, o)
     finally:
