@@ -136,6 +136,7 @@
 #define LOG_APPLY_MS 100                   /* ... or the first of them has waited so long */
 #define LOG_CACHED_BYTES (128ULL << 20) /* newest part of a log's file that stays in memory; ... */
 #define LOG_LET_GO_BYTES (4ULL << 20)  /* ... what lies before it leaves so much at a time */
+#define STATE_LET_GO_BYTES (16ULL << 20) /* so much more of a state, and a tool lets it go */
 #define SEGMENT_BYTES_MAX (4ULL << 30)     /* a log segment is closed at this size ... */
 #define SEGMENT_MS_MAX 86400000LL          /* ... or at this age */
 #define TRAIL_ENTRIES_MAX (1u << 31)       /* known of the log in front of the marker */

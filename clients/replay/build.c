@@ -10,7 +10,7 @@
 #include "clients/replay/unseen.h"
 #include "clients/replay/writer.h"
 
-enum { BUILD_FAULTS_SHOWN = 10 };
+enum { BUILD_FAULTS_SHOWN = 10, BUILD_SORT_BYTES = 64 << 20 /* where there is no bound */ };
 
 struct build {
     struct replay *replay;
@@ -190,6 +190,12 @@ static bool tail_alone(struct build_tail *t, uint64_t node_id, uint64_t index) {
     return true;
 }
 
+/* Of what a fold may have, for bringing its orders into the order of their keys. */
+static uint64_t build_sort_bytes(const struct build *b, const struct source_shard *shard) {
+    uint64_t all = replay_fold_options(b->replay, shard).memory_bytes_max;
+    return all ? all / 4 : BUILD_SORT_BYTES;
+}
+
 static int build_store(struct build *b, uint32_t i, struct shard_writer *w, struct fold *f,
                        struct build_tail *tail, char *error, size_t error_bytes) {
     const struct source *source = &b->replay->source;
@@ -207,7 +213,7 @@ static int build_store(struct build *b, uint32_t i, struct shard_writer *w, stru
         .index = b->cut.shards[i].index, .term = tail->term,
         .configuration_index = tail->configuration_index, .configuration = tail->configuration,
         .configuration_bytes = tail->configuration_bytes, .unseen = &tail->unseen,
-        .shards_count = shards};
+        .shards_count = shards, .sort_bytes = build_sort_bytes(b, &source->shards[i])};
     if (!shard_writer_sync(w, error, error_bytes)) return REPLAY_FAILED;
     shard_writer_vote(w, tail->term + 1);
     return shard_writer_store(w, f, &marker, error, error_bytes) ? REPLAY_DONE : REPLAY_FAILED;
@@ -226,7 +232,6 @@ static void build_fault(void *arg, const struct fold_fault *fault) {
 static int build_keep(struct build *b, const struct source_shard *shard, const struct fold *f,
                       char *error, size_t error_bytes) {
     struct begun_shard *made = &b->begun.shards[shard->number];
-    made->orders = fold_table_count(f->orders);
     made->events = f->events;
     made->time_ms = f->time_ms;
     made->spread = f->growth.spread;
@@ -248,6 +253,7 @@ static int build_shard(struct replay_work *work, uint32_t i) {
     struct fold_options options = replay_fold_options(work->replay, shard);
     options.fault = build_fault;
     options.arg = b;
+    if (options.memory_bytes_max) options.memory_bytes_max -= build_sort_bytes(b, shard);
     struct fold *f =
         replay_fold_begin(work->replay, shard, &options, b->cut.shards[i].index, &status);
     snprintf(path, sizeof path, "%.900s/shard-%u", b->target, shard->number);
@@ -267,6 +273,7 @@ static int build_shard(struct replay_work *work, uint32_t i) {
                  f->faults);
         status = REPLAY_FOUND;
     }
+    if (f) b->begun.shards[shard->number].orders = fold_table_count(f->orders);
     if (status == REPLAY_DONE) status = build_store(b, i, w, f, &tail, error, sizeof error);
     shard_writer_close(w);
     if (status == REPLAY_DONE) status = build_keep(b, shard, f, error, sizeof error);

@@ -23,6 +23,7 @@ struct diff {
     uint32_t parts[SHARDS_MAX]; /* passes over the log */
     pthread_mutex_t lock;      /* guards stdout and the count */
     uint64_t found, shown_max;
+    uint64_t faults[SHARDS_MAX], other_faults[SHARDS_MAX]; /* by shard of the source; each once */
 };
 
 static struct side side_of(const struct actor *a) {
@@ -92,6 +93,20 @@ static uint32_t diff_parts(const struct replay *r, const struct source_shard *sh
     return entries / room + 1 < PARTS_MAX ? (uint32_t)(entries / room) + 1 : PARTS_MAX;
 }
 
+/* Orders at fault are not folded to their end: what is told of them is not all. */
+static int diff_faults(const struct diff *d, uint32_t i, int status) {
+    const struct source *sources[] = {&d->replay->source, &d->other};
+    const uint64_t faults[] = {d->faults[i], d->other_faults[i]};
+    for (int k = 0; k < 2; k++) {
+        if (faults[k] == 0) continue;
+        replay_error(d->replay, "%s, shard %u: %" PRIu64 " fault%s in the log: see jumun-replay "
+                     "verify", sources[k]->path, d->replay->source.shards[i].number, faults[k],
+                     text_plural(faults[k]));
+        if (status == REPLAY_DONE) status = REPLAY_FOUND;
+    }
+    return status;
+}
+
 /* -- two moments -------------------------------------------------------------------------- */
 
 /* What an order was before the first event behind `from`, kept as the "block" of a table. */
@@ -147,6 +162,7 @@ static int moments_pass(struct replay_work *work, uint32_t i, uint32_t part) {
         status = replay_fold(work, shard, m.fold, d->upto[i]);
     }
     if (status == REPLAY_DONE && m.before) fold_table_each(m.before, moments_visit, &m);
+    if (m.fold) d->faults[i] += m.fold->faults_told;
     if (m.before && fold_table_error(m.before)[0]) {
         replay_error(work->replay, "%s", fold_table_error(m.before));
         status = REPLAY_FAILED;
@@ -162,7 +178,7 @@ static int moments_shard(struct replay_work *work, uint32_t i) {
     for (uint32_t part = 0; part < d->parts[i] && status == REPLAY_DONE; part++) {
         status = moments_pass(work, i, part);
     }
-    return status;
+    return diff_faults(d, i, status);
 }
 
 /* -- two sources -------------------------------------------------------------------------- */
@@ -216,6 +232,8 @@ static int sources_pass(struct replay_work *work, const struct source_shard *min
     if (status == REPLAY_DONE && s.met < fold_table_count(s.b->orders)) {
         fold_table_each(s.b->orders, sources_visit, &s);
     }
+    if (s.a) d->faults[i] += s.a->faults_told;
+    if (s.b) d->other_faults[i] += s.b->faults_told;
     fold_close(s.a);
     fold_close(s.b);
     return status;
@@ -233,7 +251,7 @@ static int sources_shard(struct replay_work *work, uint32_t i) {
     for (uint32_t part = 0; part < d->parts[i] && status == REPLAY_DONE; part++) {
         status = sources_pass(work, mine, theirs, i, part);
     }
-    return status;
+    return diff_faults(d, i, status);
 }
 
 /* -- the command -------------------------------------------------------------------------- */
@@ -241,14 +259,14 @@ static int sources_shard(struct replay_work *work, uint32_t i) {
 static int diff_report(struct diff *d, int status) {
     char count[TEXT_BYTES];
     pthread_mutex_destroy(&d->lock);
-    if (status != REPLAY_DONE) return status;
+    if (status > REPLAY_FOUND) return status;
     if (d->replay->json) {
         printf("{\"differences\":%" PRIu64 "}\n", d->found);
     } else if (!d->replay->quiet) {
         fprintf(stderr, "%s order%s differ%s\n", text_count(count, d->found),
                 text_plural(d->found), d->found == 1 ? "s" : "");
     }
-    return d->found ? REPLAY_FOUND : REPLAY_DONE;
+    return d->found ? REPLAY_FOUND : status;
 }
 
 static int diff_sources(struct diff *d, const struct moment *at) {

@@ -49,6 +49,23 @@ void fold_close(struct fold *f) {
     free(f);
 }
 
+void fold_drop_orders(struct fold *f) {
+    fold_table_close(f->orders);
+    f->orders = NULL;
+}
+
+/* Whether an order is of this pass. Keys end with random bytes. */
+static bool fold_takes(const struct fold *f, const struct id128 *key) {
+    uint32_t end = (uint32_t)key->bytes[14] << 8 | key->bytes[15];
+    return f->options.parts == 0 || end % f->options.parts == f->options.part;
+}
+
+/* Several passes over one log meet most of its faults in each: one of them tells. */
+static bool fold_tells(const struct fold *f, uint32_t kind, const struct id128 *subject) {
+    if (f->options.parts == 0 || kind == FOLD_FAULT_SCRATCH) return true;
+    return subject && !id128_is_zero(subject) ? fold_takes(f, subject) : f->options.part == 0;
+}
+
 void fold_tell(struct fold *f, uint32_t kind, const struct id128 *subject, uint32_t version,
                const char *format, ...) {
     struct fold_fault fault = {.kind = kind, .shard = f->options.shard, .segment = "",
@@ -65,6 +82,9 @@ void fold_tell(struct fold *f, uint32_t kind, const struct id128 *subject, uint3
     vsnprintf(fault.what, sizeof fault.what, format, args);
     va_end(args);
     f->faults++;
+    f->failed |= kind == FOLD_FAULT_SCRATCH;
+    if (!fold_tells(f, kind, subject)) return;
+    f->faults_told++;
     if (f->options.fault) f->options.fault(f->options.arg, &fault);
 }
 
@@ -173,12 +193,6 @@ static bool fold_order_apply(struct fold *f, struct fold_block **block, const st
     }
     if (b->actor.state != state) b->entered_ms = context->time_ms;
     return true;
-}
-
-/* Whether an order is of this pass. Keys end with random bytes. */
-static bool fold_takes(const struct fold *f, const struct id128 *key) {
-    uint32_t end = (uint32_t)key->bytes[14] << 8 | key->bytes[15];
-    return f->options.parts == 0 || end % f->options.parts == f->options.part;
 }
 
 /* False when the watcher said stop. */

@@ -109,6 +109,7 @@ struct fold {
     uint64_t term;
     int64_t time_ms;
     uint64_t events, entries, bytes, faults, unknown, broken;
+    uint64_t faults_told;      /* of `faults`: those that no other part's pass tells */
     uint64_t totals[FOLD_STATES_MAX]; /* orders by state */
     struct message_track *sent, *seen; /* SHARDS_MAX each */
     struct fold_growth growth; /* where stores live, as far as the log says */
@@ -117,11 +118,15 @@ struct fold {
     bool known[256];           /* kinds of events that this build knows */
     const struct log_item *item; /* being taken */
     bool stopped;              /* the watcher has seen enough */
+    bool failed;               /* FOLD_FAULT_SCRATCH was told: it is not the fold of the log */
 };
 
 /* NULL without memory. */
 struct fold *fold_open(const struct fold_options *options);
 void fold_close(struct fold *fold);
+/* Gives back what the orders take, in memory and in the scratch file. `orders` is NULL from then
+ * on: the fold takes nothing more, and has no hash. */
+void fold_drop_orders(struct fold *fold);
 
 /* Begins with a stored state in the place of the log up to its marker: for logs that do not reach
  * back to record 1. 0 and *marker, or -1 with a sentence. Exact from the newest entry on that any

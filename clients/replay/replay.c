@@ -405,6 +405,9 @@ int replay_fold(struct replay_work *work, const struct source_shard *shard, stru
     if (fold_table_error(fold->orders)[0]) {
         replay_error(work->replay, "%s", fold_table_error(fold->orders));
         status = REPLAY_FAILED;
+    } else if (fold->failed) {
+        replay_error(work->replay, "shard %u: no memory", shard->number);
+        status = REPLAY_FAILED;
     }
     return status;
 }

@@ -158,7 +158,7 @@ const struct replay_command replay_commands[] = {
     {"diff", "SOURCE [OTHER]", "Lists the orders that differ between moments or sources",
      "One source: what changed between --from and --to. Two: what differs at the newest record\n"
      "that both have. With --json one difference a line, then their number. Exit 1 when there\n"
-     "are any.",
+     "are any, or faults in a log.",
      "jumun-replay diff jumun-data --from -10m\n"
      "jumun-replay diff node-a/jumun-data tcp://node-b:7400",
      diff_options, 1, 2, replay_diff},

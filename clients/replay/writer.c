@@ -10,6 +10,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "clients/replay/key_sort.h"
 #include "persistence/lmdb/storage_lmdb.h"
 
 enum { WRITER_BATCH_BYTES = 4 << 20, WRITER_EVENTS_MAX = 64, WRITER_POLL_US = 200,
@@ -48,7 +49,8 @@ struct shard_writer *shard_writer_open(const char *directory, uint32_t shard, ch
                                        size_t error_bytes) {
     struct shard_writer *w = calloc(1, sizeof *w);
     struct storage_meta *meta = calloc(1, sizeof *meta);
-    const struct storage_lmdb_options options = {.directory = directory, .shard = shard};
+    const struct storage_lmdb_options options = {.directory = directory, .shard = shard,
+                                                 .let_go = true};
     if (w && meta) w->storage = storage_lmdb_open(&options, error, error_bytes);
     else snprintf(error, error_bytes, "no memory");
     bool ok = w && w->storage &&
@@ -132,6 +134,7 @@ struct store_work {
     struct checkpoint data;
     uint32_t items_capacity, blocks_capacity;
     const char *fault;
+    char what[256];            /* may hold it */
 };
 
 /* Hands over what is gathered and waits for it. */
@@ -178,14 +181,15 @@ static bool store_reserve(struct store_work *k, uint32_t bytes) {
     return true;
 }
 
-static bool store_visit(void *arg, const struct fold_block *b) {
+static bool store_is_whole(struct store_work *k, const struct fold_block *b) {
+    if (!(b->flags & (FOLD_BROKEN | FOLD_UNKNOWN))) return true;
+    k->fault = "an actor could not be folded: see jumun-replay verify";
+    return false;
+}
+
+static bool store_actor(void *arg, const struct actor *a) {
     struct store_work *k = arg;
-    const struct actor *a = &b->actor;
     uint32_t padded = (a->bytes + 7) & ~7u;
-    if (b->flags & (FOLD_BROKEN | FOLD_UNKNOWN)) {
-        k->fault = "an actor could not be folded: see jumun-replay verify";
-        return false;
-    }
     if (!store_reserve(k, padded)) {
         k->fault = "no memory";
         return false;
@@ -200,6 +204,35 @@ static bool store_visit(void *arg, const struct fold_block *b) {
     k->data.blocks_bytes += padded;
     /* Until the last one the marker says 0: a state that is cut short is only rebuilt. */
     return k->data.blocks_bytes < 2 * CHECKPOINT_BYTES_MAX || store_flush(k);
+}
+
+static bool store_visit(void *arg, const struct fold_block *b) {
+    return store_is_whole(arg, b) && store_actor(arg, &b->actor);
+}
+
+struct store_sort { struct store_work *work; struct key_sort *sort; };
+
+static bool store_gather(void *arg, const struct fold_block *b) {
+    const struct store_sort *s = arg;
+    return store_is_whole(s->work, b) && key_sort_add(s->sort, &b->actor);
+}
+
+/* Orders in the order of their keys. The fold's own go before they are written. */
+static bool store_orders(struct store_work *k, struct fold *f, uint64_t memory_bytes) {
+    struct store_sort s = {k, key_sort_open(memory_bytes, f->options.scratch)};
+    if (!s.sort) return false;
+    bool ok = fold_table_each(f->orders, store_gather, &s);
+    if (!ok && fold_table_error(f->orders)[0]) {
+        snprintf(k->what, sizeof k->what, "%s", fold_table_error(f->orders));
+    }
+    fold_drop_orders(f);
+    ok = ok && key_sort_each(s.sort, store_actor, k);
+    if (key_sort_error(s.sort)[0]) {
+        snprintf(k->what, sizeof k->what, "%s", key_sort_error(s.sort));
+    }
+    if (k->what[0]) k->fault = k->what;
+    key_sort_close(s.sort);
+    return ok;
 }
 
 /* As if each were an actor: docs/formats.md, "Snapshots". */
@@ -274,7 +307,7 @@ bool shard_writer_store(struct shard_writer *w, struct fold *f,
                         const struct shard_writer_marker *m, char *error, size_t error_bytes) {
     struct store_work k = {.writer = w};
     struct checkpoint_cursor *cursors = calloc(2 * m->shards_count + 5u, sizeof *cursors);
-    bool ok = cursors != NULL && fold_table_each(f->orders, store_visit, &k) &&
+    bool ok = cursors != NULL && store_orders(&k, f, m->sort_bytes) &&
               fold_table_each(f->stores, store_visit, &k) &&
               fold_table_each(f->boards, store_visit, &k) && store_messages(&k, m->unseen);
     if (ok) {

@@ -33,10 +33,12 @@ struct shard_writer_marker {
     const struct unseen *unseen; /* messages that peers have not seen: all that were sent behind
                                     unseen->acknowledged */
     uint32_t shards_count;     /* that there ever were */
+    uint64_t sort_bytes;       /* memory for bringing orders into the order of their keys */
 };
 
-/* Stores every actor of the fold, messages, timers, cursors and the marker. The log holds up to the
- * marker already. Durable on return. False with a sentence. */
+/* Stores every actor of the fold, messages, timers, cursors and the marker; the fold's orders are
+ * gone afterwards (fold_drop_orders). The log holds up to the marker already. Durable on return.
+ * False with a sentence. */
 bool shard_writer_store(struct shard_writer *writer, struct fold *fold,
                         const struct shard_writer_marker *marker, char *error,
                         size_t error_bytes);

@@ -38,6 +38,13 @@ static void checkpoint_reserve(struct storage_lmdb *s, uint64_t more) {
     exports_grown(s);
 }
 
+static void checkpoint_let_go(struct storage_lmdb *s) {
+    uint64_t used = lmdb_env_used_bytes(&s->state);
+    if (!s->let_go || used < s->checkpoints.let_go_bytes + STATE_LET_GO_BYTES) return;
+    lmdb_env_let_go(&s->state, used);
+    s->checkpoints.let_go_bytes = used;
+}
+
 /* 0 or a code. */
 static int checkpoint_commit(struct storage_lmdb *s, const struct checkpoint *c) {
     /* Blocks, and for each item the pages that its snapshot and its timer may split. */
@@ -54,6 +61,7 @@ static int checkpoint_commit(struct storage_lmdb *s, const struct checkpoint *c)
     }
     rc = mdb_txn_commit(txn);
     atomic_store(&s->checkpoints.state_bytes, lmdb_env_used_bytes(&s->state));
+    if (rc == 0) checkpoint_let_go(s);
     return rc;
 }
 

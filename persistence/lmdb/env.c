@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
@@ -202,6 +203,39 @@ void lmdb_env_reserve(struct lmdb_env *e, uint64_t more) {
     /* The old map is gone by then: there is nothing to go on with. */
     if (rc != 0) lmdb_fatal(rc, "%s: no map of %llu bytes", e->path, (unsigned long long)grown);
     e->map_bytes = grown;
+}
+
+/* LMDB does not tell where its map begins, but every page of a tree begins with its own number.
+ * NULL when there is none yet. */
+static uint8_t *lmdb_env_map(const struct lmdb_env *e, MDB_txn *txn) {
+    MDB_cursor *cursor;
+    MDB_val key, value;
+    uint64_t number;
+    if (mdb_cursor_open(txn, 1, &cursor) != 0) return NULL;
+    /* The newest rows: what leads there is in memory already. */
+    int rc = mdb_cursor_get(cursor, &key, &value, MDB_LAST);
+    mdb_cursor_close(cursor);
+    if (rc != 0) return NULL;
+    uint8_t *page = (uint8_t *)key.mv_data - (uintptr_t)key.mv_data % e->page_bytes;
+    memcpy(&number, page, sizeof number);
+    return number * e->page_bytes < e->map_bytes ? page - number * e->page_bytes : NULL;
+}
+
+void lmdb_env_let_go(struct lmdb_env *e, uint64_t upto) {
+    MDB_txn *txn;
+    int fd;
+    /* The two meta pages are looked at all the time: each time anew they would bring others in. */
+    uint64_t from = 2ULL * e->page_bytes;
+    upto -= upto % e->page_bytes;
+    if (from >= upto || mdb_env_get_fd(e->mdb, &fd) != 0) return;
+    /* A file of another machine may have larger pages, and its map then begins anywhere. */
+    if (e->page_bytes == sysconf(_SC_PAGESIZE) && lmdb_env_read_begin(e, &txn) == 0) {
+        uint8_t *map = lmdb_env_map(e, txn);
+        /* First: what is mapped stays in the cache. */
+        if (map) madvise(map + from, upto - from, MADV_DONTNEED);
+        lmdb_env_read_end(e, txn);
+    }
+    (void)posix_fadvise(fd, (off_t)from, (off_t)(upto - from), POSIX_FADV_DONTNEED);
 }
 
 bool lmdb_is_room(int code) {

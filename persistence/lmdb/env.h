@@ -51,6 +51,12 @@ bool lmdb_env_must_grow(const struct lmdb_env *e, uint64_t more);
 /* Writer's thread (the map may move under any other): pages in use or free inside the file. */
 uint64_t lmdb_env_used_bytes(const struct lmdb_env *e);
 
+/* Lets the kernel have the memory of the file's first `upto` bytes: they leave this process's map,
+ * which else holds on to every page that was looked at and its neighbours, and the page cache. What
+ * is read of them later comes from the disk. For what is synced; a hint. Writer's thread, outside
+ * of any transaction. */
+void lmdb_env_let_go(struct lmdb_env *e, uint64_t upto);
+
 /* True for codes that mean "not now": no disk, no quota, no map, no memory. */
 bool lmdb_is_room(int code);
 

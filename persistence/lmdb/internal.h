@@ -176,6 +176,7 @@ struct checkpoint_thread {
     uint32_t first, count;
     uint32_t in_flight;        /* handed over and not yet polled */
     struct checkpoint_order order; /* [state] of the checkpoint that is written */
+    uint64_t let_go_bytes;     /* [state] of the file, when it was last let go */
     bool trash_waiting, stop;
     atomic_uint_fast64_t checkpoints, items;
     atomic_uint_fast64_t state_bytes; /* for stats: LMDB itself may be asked only by the writer */
@@ -243,6 +244,7 @@ struct storage_lmdb {
     uint32_t vote_format;      /* what the vote's identity says: 1 or 2 */
     MDB_dbi vote_table, state_tables[STATE_TABLES];
     uint64_t journal_bytes;    /* 0 = none */
+    bool let_go;               /* what is written is not kept in memory */
     struct segments segments;
     struct log_tail tail;
     struct log_writer log;

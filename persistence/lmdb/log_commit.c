@@ -64,14 +64,18 @@ static int log_commit_fill(MDB_txn *txn, const struct log_batch *batch, bool tru
  * there is, first touched page by page (which costs more than the copy, above all in a virtual
  * machine), before the kernel begins to look for what it can do without. Who reads it later gets it
  * from the disk. */
-static void log_let_go(struct segment *g) {
-    if (g->used_bytes < LOG_CACHED_BYTES + LOG_LET_GO_BYTES) return;
-    uint64_t upto = g->used_bytes - LOG_CACHED_BYTES;
+static void log_let_go(const struct storage_lmdb *s, struct segment *g) {
+    uint64_t kept = s->let_go ? 0 : LOG_CACHED_BYTES;
     int fd;
-    if (upto < g->let_go_bytes + LOG_LET_GO_BYTES || mdb_env_get_fd(g->env.mdb, &fd) != 0) return;
-    /* A hint: without effect nothing is wrong. */
-    (void)posix_fadvise(fd, (off_t)g->let_go_bytes, (off_t)(upto - g->let_go_bytes),
-                        POSIX_FADV_DONTNEED);
+    if (g->used_bytes < g->let_go_bytes + kept + LOG_LET_GO_BYTES) return;
+    uint64_t upto = g->used_bytes - kept;
+    if (s->let_go) {
+        lmdb_env_let_go(&g->env, upto);
+    } else if (mdb_env_get_fd(g->env.mdb, &fd) == 0) {
+        /* A hint: without effect nothing is wrong. What is mapped stays: readers may be there. */
+        (void)posix_fadvise(fd, (off_t)g->let_go_bytes, (off_t)(upto - g->let_go_bytes),
+                            POSIX_FADV_DONTNEED);
+    }
     g->let_go_bytes = upto;
 }
 
@@ -95,6 +99,6 @@ int log_commit(struct storage_lmdb *s, const struct log_batch *batch) {
     if (rc != 0) return rc;
     segments_grown(s, batch->first->header.index + batch->count - 1, batch->oldest_ms,
                    batch->newest_ms);
-    log_let_go(s->segments.active);
+    log_let_go(s, s->segments.active);
     return 0;
 }

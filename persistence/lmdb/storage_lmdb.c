@@ -171,6 +171,7 @@ static struct storage_lmdb *storage_new(const struct storage_lmdb_options *o) {
     s->state_map_bytes = o->state_map_bytes ? o->state_map_bytes : 1ULL << 30;
     s->room_floor_bytes = o->room_floor_bytes ? o->room_floor_bytes : STORAGE_ROOM_FLOOR_BYTES;
     s->journal_bytes = o->journal_bytes / JOURNAL_BLOCK * JOURNAL_BLOCK;
+    s->let_go = o->let_go;
     s->fault = o->fault;
     s->fault_arg = o->fault_arg;
     s->lock_fd = -1;

@@ -62,6 +62,9 @@ struct storage_lmdb_options {
     uint64_t state_map_bytes;   /* first size of the state's map; grows by itself; 0 = 1 GiB */
     uint64_t room_floor_bytes;  /* free disk below which appends wait; 0 = the limit's; checkpoints
                                    stop at half of it */
+    bool let_go;                /* nothing that is written stays in memory, mapped or cached: for a
+                                   program that makes a directory for others and reads little of it
+                                   back */
     /* For tests; NULL = none. Called at each point from whichever thread is there; non-zero = fail
      * there with this errno or LMDB code. May block, and may end the process. */
     int (*fault)(void *arg, enum storage_lmdb_point point);

@@ -1,4 +1,5 @@
 #include <fcntl.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
@@ -291,10 +292,77 @@ static void what_was_written_long_ago_leaves_the_cache(void **state) {
     fixture_expect(f, 1, last, 1);
 }
 
+/* How much of a file this process has mapped and present. */
+static uint64_t resident_bytes(const char *path) {
+    char line[1024], real[1024];
+    uint64_t bytes = 0, kib;
+    bool here = false;
+    FILE *maps = fopen("/proc/self/smaps", "r");
+    assert_true(maps && realpath(path, real));
+    while (fgets(line, sizeof line, maps)) {
+        if (line[0] < 'A' || line[0] > 'Z') here = strstr(line, real) != NULL;
+        else if (here && sscanf(line, "Rss: %" SCNu64 " kB", &kib) == 1) bytes += kib << 10;
+    }
+    fclose(maps);
+    return bytes;
+}
+
+static void a_log_that_is_let_go_is_not_mapped_either(void **state) {
+    struct fixture *f = *state;
+    char path[512], probe[512];
+    uint64_t last = 0;
+    f->options.let_go = true;
+    fixture_open(f);
+    snprintf(path, sizeof path, "%s/log-%020d/data.mdb", f->directory, 1);
+    for (; last << 16 < 8 * LOG_LET_GO_BYTES; last += 16) {
+        fixture_append(f, last + 1, last + 16, 1, 1 << 16, 1000);
+        if (last % 160 == 0) fixture_expect(f, 1, last + 16, 1);
+    }
+    /* The end is not gone over until so much has come again. */
+    assert_true(resident_bytes(path) < 2 * LOG_LET_GO_BYTES);
+    snprintf(probe, sizeof probe, "%s/cached", f->directory);
+    if (cache_can_be_let_go(probe)) {
+        assert_true(cached_bytes(path, 4 * LOG_LET_GO_BYTES) < LOG_LET_GO_BYTES);
+    }
+    fixture_expect(f, 1, last, 1);
+    assert_true(resident_bytes(path) > 7 * LOG_LET_GO_BYTES);
+}
+
+static void a_state_that_is_let_go_is_not_mapped_either(void **state) {
+    struct fixture *f = *state;
+    char path[512];
+    uint64_t number = 0;
+    f->options.let_go = true;
+    fixture_open(f);
+    snprintf(path, sizeof path, "%s/state/data.mdb", f->directory);
+    while (number < 200 * 60) {
+        struct draft *d = draft_new(1);
+        for (int i = 0; i < 60; i++) {
+            draft_put(d, ACTOR_ORDER, fixture_key(1000, ++number), 4000, 7);
+        }
+        draft_do(f, d);
+        if (number % 3000 != 0) continue;
+        for (uint64_t n = 1; n <= number; n += 8) {
+            expect_actor(f, ACTOR_ORDER, fixture_key(1000, n), 4000, 7);
+        }
+    }
+    assert_true(resident_bytes(path) > 2 * STATE_LET_GO_BYTES);
+    for (uint64_t upto = number + 60 * 90; number < upto;) {
+        struct draft *d = draft_new(1);
+        for (int i = 0; i < 60; i++) {
+            draft_put(d, ACTOR_ORDER, fixture_key(1000, ++number), 4000, 7);
+        }
+        draft_do(f, d);
+    }
+    assert_true(resident_bytes(path) < STATE_LET_GO_BYTES);
+}
+
 int main(void) {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, fixture_setup, fixture_teardown)
     const struct CMUnitTest tests[] = {
         TEST(empty_directory_has_nothing), TEST(what_was_written_long_ago_leaves_the_cache),
+        TEST(a_log_that_is_let_go_is_not_mapped_either),
+        TEST(a_state_that_is_let_go_is_not_mapped_either),
         TEST(appended_records_are_read_back_also_after_reopening),
         TEST(empty_payload_is_kept),
         TEST(many_records_in_one_call),
