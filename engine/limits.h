@@ -106,6 +106,9 @@
 #define FEED_WAIT_MS_MAX 10000        /* a pull that finds nothing waits so long at most */
 #define FEED_FAR_ENTRIES 1024           /* a reader further back is catching up ... */
 #define FEED_FAR_MS 1000              /* ... and nobody hurries for so long after it */
+#define FEED_GATHER_BYTES_PER_MS 6144  /* where a shard writes more, a pull waits for more ... */
+#define FEED_GATHER_MS 4              /* ... at most so long ... */
+#define FEED_GATHER_SPAN_MS 20        /* ... as told by the rate over at least so long */
 #define FEED_CONTEXTS 256             /* requests in the feed of a node at a time */
 #define FEED_REPLIES_BYTES_MAX (64u << 20) /* answers that consumers have not taken yet */
 #define QUERY_BATCH_MAX 1024          /* queries in one message */

@@ -46,7 +46,7 @@ void feed_add(struct feed *f, uint32_t shard, const struct feed_source *source) 
     if (shard >= SHARDS_MAX) return; /* the cluster's own document is nobody's orders */
     pthread_mutex_lock(&f->lock);
     require(!f->shards[shard].source.storage);
-    f->shards[shard] = (struct feed_shard){.source = *source};
+    f->shards[shard] = (struct feed_shard){.source = *source, .added = ++f->added};
     pthread_mutex_unlock(&f->lock);
 }
 
@@ -91,7 +91,8 @@ static void feed_take(void *arg, struct responder_slot *slot, nng_msg *message) 
     struct responder_stats stats;
     responder_stats(f->responder, &stats);
     w->slot = slot;
-    w->until_ms = clock_mono_ms() + w->request.wait_ms;
+    w->asked_ms = clock_mono_ms();
+    w->until_ms = w->asked_ms + w->request.wait_ms;
     /* The last contexts answer at once, so that a waiting crowd keeps nobody out. */
     if (stats.in_flight > FEED_CONTEXTS - FEED_CONTEXTS / 8) w->until_ms = 0;
     struct feed_thread *t = thread_of(f, w->request.shard);
@@ -330,6 +331,7 @@ void feed_stats(const struct feed *f, struct feed_stats *stats) {
                                  .imports_required = atomic_load(&f->imports_required),
                                  .entries = atomic_load(&f->entries),
                                  .bytes = atomic_load(&f->bytes),
+                                 .shared = atomic_load(&f->shared),
                                  .waiting = atomic_load(&f->waiting),
                                  .notices = f->notifier ? notifier_sent(f->notifier) : 0};
 }

@@ -50,6 +50,7 @@ struct feed_source {
 struct feed_stats {
     uint64_t requests, replies, dropped, refused, overloaded, imports_required;
     uint64_t entries, bytes;       /* sent */
+    uint64_t shared;               /* answers with what was read for another one */
     uint64_t waiting;              /* pulls, now */
     uint64_t notices;
 };

@@ -94,6 +94,7 @@ static bool batch_visit(void *arg, const struct record_header *h, const void *pa
         return false;
     }
     k->batch->entries++;
+    k->batch->log_bytes += h->payload_bytes;
     k->batch->next = h->index + 1;
     return msgpack_writer_size(&k->w) < k->bytes_max;
 }

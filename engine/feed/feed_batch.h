@@ -21,6 +21,7 @@ struct feed_batch {
     uint64_t next;             /* the index to go on with */
     size_t bytes;              /* of the payload, as msgpack, at the buffer's start */
     uint32_t entries, events;
+    uint64_t log_bytes;        /* of the entries' payloads, whatever of them is in the answer */
     char error[256];
 };
 

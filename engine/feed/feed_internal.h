@@ -6,6 +6,8 @@
 #include <stdatomic.h>
 
 #include "engine/feed/feed.h"
+#include "engine/feed/feed_batch.h"
+#include "engine/feed/feed_gather.h"
 #include "engine/feed/notify.h"
 #include "engine/feed/responder.h"
 #include "engine/feed/feed_copies.h"
@@ -18,13 +20,14 @@ struct feed_waiter {
     struct feed_waiter *next;
     struct responder_slot *slot;
     struct feed_request request;
-    int64_t until_ms;          /* monotonic */
+    int64_t asked_ms, until_ms; /* monotonic */
 };
 
 struct feed_shard {
     struct feed_source source; /* storage NULL = not here */
     uint32_t users;            /* threads that read it now */
     bool leaving;
+    uint64_t added;            /* which one of all that were added: another log each time */
 };
 
 struct feed_thread {
@@ -36,12 +39,16 @@ struct feed_thread {
     struct feed_waiter *incoming;
     bool stop;
     struct feed_waiter *waiters; /* its own from here on */
-    uint8_t *buffer;           /* FEED_BATCH_ROOM_BYTES */
+    uint8_t *buffer;           /* FEED_BATCH_ROOM_BYTES: the payload of `batch` */
+    struct feed_request read;  /* what `batch` was read for; from == 0: there is none */
+    uint64_t read_added;       /* and of which log */
+    struct feed_batch batch;
     int64_t moved_ms;          /* when something was last served, monotonic */
     int64_t far_ms;            /* when somebody far back was last served; 0 = never */
     int nice;                  /* what it runs at */
     bool told_refusal;         /* that it may not run at what it was asked to */
     uint64_t notified[SHARDS_MAX + 1];
+    struct feed_gather gather[SHARDS_MAX];
     uint64_t fault_index[SHARDS_MAX + 1]; /* a fault of the log that was told already */
 };
 
@@ -52,7 +59,8 @@ struct feed {
     struct responder *responder;
     struct feed_copies *snapshots; /* NULL = none */
     struct notifier *notifier; /* NULL = none */
-    pthread_mutex_t lock;      /* guards `shards` and `active` */
+    pthread_mutex_t lock;      /* guards `shards`, `added` and `active` */
+    uint64_t added;            /* shards so far */
     uint8_t active[SHARDS_MAX / 8];
     bool active_known;
     pthread_cond_t left;
@@ -61,7 +69,7 @@ struct feed {
     int nice;
     struct feed_thread *threads;
     bool started, stopped;
-    atomic_ullong refused, overloaded, imports_required, entries, bytes, waiting;
+    atomic_ullong refused, overloaded, imports_required, entries, bytes, waiting, shared;
 };
 
 /* The shard's source while it is being read; false = it is not here. Each true is followed by

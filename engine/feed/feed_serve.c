@@ -219,19 +219,48 @@ static void serve_fault(struct feed_thread *t, struct feed_waiter *waiter,
     refuse(t, waiter, RESULT_STORAGE_FAILED, batch->error, 0);
 }
 
+/* Whether the batch that was read last is what this one asks for. Entries that were committed stay
+ * as they are; that the log has gone on since is told by the next batch. */
+static bool is_read_already(const struct feed_thread *t, const struct feed_request *q,
+                            uint64_t last) {
+    const struct feed_request *r = &t->read;
+    return r->from == q->from && r->shard == q->shard && r->form == q->form &&
+           t->read_added == t->feed->shards[q->shard].added && t->batch.next <= last + 1 &&
+           r->bytes_max == q->bytes_max && r->filtered == q->filtered &&
+           (!q->filtered || memcmp(r->kinds, q->kinds, sizeof q->kinds) == 0);
+}
+
+/* Followers at the end of the log ask for the same at the same time: it is read once for all. */
+static enum feed_batch_outcome read_batch(struct feed_thread *t, const struct feed_request *q,
+                                          const struct feed_source *source, uint64_t last) {
+    if (is_read_already(t, q, last)) {
+        atomic_fetch_add_explicit(&t->feed->shared, 1, memory_order_relaxed);
+        return FEED_BATCH_DONE;
+    }
+    enum feed_batch_outcome outcome =
+        feed_batch_read(source->storage, q, last, t->buffer, &t->batch);
+    t->read = *q;
+    t->read_added = t->feed->shards[q->shard].added;
+    if (outcome != FEED_BATCH_DONE || t->batch.entries == 0) t->read.from = 0;
+    return outcome;
+}
+
 static void serve_entries(struct feed_thread *t, struct feed_waiter *waiter,
                           const struct feed_source *source, const struct feed_range *range) {
-    struct feed_batch batch;
+    const struct feed_request *q = &waiter->request;
+    const struct feed_batch *batch = &t->batch;
     t->moved_ms = clock_mono_ms();
-    switch (feed_batch_read(source->storage, &waiter->request, range->last, t->buffer, &batch)) {
+    switch (read_batch(t, q, source, range->last)) {
     case FEED_BATCH_DONE:
-        if (batch.next + FEED_FAR_ENTRIES <= range->last) t->far_ms = t->moved_ms;
-        atomic_fetch_add_explicit(&t->feed->entries, batch.entries, memory_order_relaxed);
-        reply_batch(t, waiter, source, batch.next, range->last + !range->known, t->buffer,
-                    batch.bytes);
+        if (batch->next + FEED_FAR_ENTRIES <= range->last) t->far_ms = t->moved_ms;
+        feed_gather_gave(&t->gather[q->shard], q->from, batch->next, batch->log_bytes,
+                         t->moved_ms);
+        atomic_fetch_add_explicit(&t->feed->entries, batch->entries, memory_order_relaxed);
+        reply_batch(t, waiter, source, batch->next, range->last + !range->known, t->buffer,
+                    batch->bytes);
         break;
     case FEED_BATCH_TOO_LARGE: refuse(t, waiter, RESULT_MESSAGE_TOO_LARGE, NULL, 0); break;
-    case FEED_BATCH_UNREADABLE: serve_fault(t, waiter, source, &batch); break;
+    case FEED_BATCH_UNREADABLE: serve_fault(t, waiter, source, batch); break;
     }
 }
 
@@ -241,6 +270,8 @@ static bool serve_pull(struct feed_thread *t, struct feed_waiter *waiter,
     bool late = now_ms >= waiter->until_ms;
     /* What most looks at a waiting pull find: one load, nothing new. */
     if (from > source->commit_index(source->arg) && !late) return false;
+    const struct feed_gather *gather = &t->gather[waiter->request.shard];
+    if (!late && feed_gather_waits(gather, from, waiter->asked_ms, now_ms)) return false;
     struct feed_range range = range_of(source);
     if (from > range.last) {
         if (!late) return false;

@@ -287,6 +287,7 @@ static void status_feed(struct status *s, struct node *n) {
     status_uint(s, "imports_required", feed.imports_required);
     status_uint(s, "entries", feed.entries);
     status_uint(s, "bytes", feed.bytes);
+    status_uint(s, "shared", feed.shared);
     status_uint(s, "waiting", feed.waiting);
     status_uint(s, "notices", feed.notices);
     status_end(s, outer);

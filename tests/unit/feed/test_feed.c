@@ -278,6 +278,45 @@ static void a_pull_waits_for_a_commit(void **state) {
     feed_close(f);
 }
 
+/* The payload of one pull; what it was shared with is counted. */
+static uint64_t pull_once(struct feed *f, uint64_t from, uint32_t bytes_max, uint64_t next,
+                          uint32_t log) {
+    nng_msg *reply;
+    size_t expected;
+    struct feed_reply p = answer_to(f, feed_pull_message(SHARD, from, 0, bytes_max), &reply);
+    assert_int_equal(p.code, RESULT_OK);
+    assert_int_equal(p.next, next);
+    const void *wanted = history_records(&history, log, from, next - 1, &expected);
+    assert_int_equal(p.records.size, expected);
+    assert_memory_equal(p.records.data, wanted, expected);
+    nng_msg_free(reply);
+    struct feed_stats stats;
+    feed_stats(f, &stats);
+    return stats.shared;
+}
+
+static void two_who_ask_for_the_same_share_it(void **state) {
+    atomic_store(&committed, 10);
+    struct feed *f = feed_up("shared");
+    assert_int_equal(pull_once(f, 1, 1 << 20, 11, SHARD), 0);
+    assert_int_equal(pull_once(f, 1, 1 << 20, 11, SHARD), 1);
+    assert_int_equal(pull_once(f, 2, 1 << 20, 11, SHARD), 1); /* from elsewhere on */
+    assert_int_equal(pull_once(f, 2, 2 << 20, 11, SHARD), 1); /* or in another size */
+    atomic_store(&committed, 12);
+    assert_int_equal(pull_once(f, 2, 2 << 20, 11, SHARD), 2); /* the rest comes with the next */
+    assert_int_equal(pull_once(f, 11, 2 << 20, 13, SHARD), 2);
+    assert_int_equal(pull_once(f, 1, 2 << 20, 13, SHARD), 2);
+    atomic_store(&committed, 10); /* less is known here than was: no more is given */
+    assert_int_equal(pull_once(f, 1, 2 << 20, 11, SHARD), 2);
+    /* Another log under the same number. */
+    const struct feed_source source = {storage, commit_index, commit_times, NULL, commit_known};
+    feed_remove(f, SHARD);
+    feed_add(f, SHARD, &source);
+    assert_int_equal(pull_once(f, 1, 2 << 20, 11, SHARD), 2);
+    feed_stop(f);
+    feed_close(f);
+}
+
 /* A replica that knows no leader may know far less than the group has committed. */
 static void who_does_not_know_says_not_that_there_is_nothing_newer(void **state) {
     nng_msg *reply;
@@ -415,6 +454,7 @@ int main(void) {
         FEED_TEST(forms_and_filters_bring_each_event_once),
         FEED_TEST(a_time_is_found),
         FEED_TEST(a_pull_waits_for_a_commit),
+        FEED_TEST(two_who_ask_for_the_same_share_it),
         FEED_TEST(who_does_not_know_says_not_that_there_is_nothing_newer),
         FEED_TEST(what_cannot_be_is_refused),
         FEED_TEST(hello_tells_what_is_here),
