@@ -164,7 +164,7 @@ static bool may_pass(const struct cluster_answer *a) {
 int cluster_send(struct cli *cli, const struct cluster_call *call, struct cluster_answer *a) {
     int64_t until_ms = text_now_ms() + cli->timeout_ms;
     char from[ENDPOINT_BYTES_MAX] = "";
-    bool unformed = true; /* all that were asked in this round belong to no cluster */
+    bool unformed = true; /* all that were asked in this round are of no cluster, or replicas */
     *a = (struct cluster_answer){.code = UINT32_MAX};
     for (uint32_t i = 0;; i++) {
         const char *address = cluster_address(cli, i);
@@ -181,7 +181,7 @@ int cluster_send(struct cli *cli, const struct cluster_call *call, struct cluste
         uint32_t wait_ms = ask_ms(cli, from);
         if (left_ms < wait_ms) wait_ms = left_ms > 1 ? (uint32_t)left_ms : 1;
         cluster_ask(cli, from, call, wait_ms, a);
-        if (a->code == RESULT_CLUSTER_NOT_FORMED) continue; /* one that waits */
+        if (a->code == RESULT_CLUSTER_NOT_FORMED || a->replica) continue; /* it stays so */
         unformed = false;
         if (!may_pass(a)) break;
     }
