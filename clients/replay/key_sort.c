@@ -10,6 +10,7 @@
 #include "engine/limits.h"
 
 enum { RUN_READ_BYTES_MIN = 4096 };
+#define KEY_SORT_BYTES_MAX (8ull << 32) /* that a place can tell */
 static_assert(KEY_SORT_BYTES_MIN >= 2 * ACTOR_BYTES_MAX, "a largest actor fits beside its place");
 
 /* A sorted run in the file, and what has been read of it. */
@@ -49,6 +50,7 @@ struct key_sort *key_sort_open(uint64_t memory_bytes, const char *scratch) {
     struct key_sort *s = calloc(1, sizeof *s);
     if (!s) return NULL;
     s->buffer_bytes = memory_bytes > KEY_SORT_BYTES_MIN ? memory_bytes & ~7ull : KEY_SORT_BYTES_MIN;
+    if (s->buffer_bytes > KEY_SORT_BYTES_MAX) s->buffer_bytes = KEY_SORT_BYTES_MAX;
     /* Pages that nothing is put into are never touched. */
     s->buffer = malloc(s->buffer_bytes);
     s->fd = -1;

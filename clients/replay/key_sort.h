@@ -13,8 +13,8 @@ enum { KEY_SORT_BYTES_MIN = 4 << 20 };
 
 struct key_sort;
 
-/* `memory_bytes` are all that is held, and a little; at least KEY_SORT_BYTES_MIN are. `scratch` is
- * a directory, used only when they are full. NULL without memory. */
+/* `memory_bytes` are all that is held, and a little; at least KEY_SORT_BYTES_MIN are, and 32 GiB at
+ * most. `scratch` is a directory, used only when they are full. NULL without memory. */
 struct key_sort *key_sort_open(uint64_t memory_bytes, const char *scratch);
 void key_sort_close(struct key_sort *sort);
 
