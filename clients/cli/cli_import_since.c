@@ -3,15 +3,17 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "clients/cli/cli_feed.h"
 #include "clients/cli/cli_rows.h"
 #include "clients/cli/cli_stop.h"
+#include "clients/cli/key_set.h"
 #include "clients/cli/text.h"
 #include "clients/cli/when.h"
 #include "engine/wire/msgpack_reader.h"
 
-enum { SINCE_KEYS_PER_QUERY = 256, SINCE_FIRST_KEYS = 1024 };
+enum { SINCE_KEYS_PER_QUERY = 256 };
 
 struct since {
     struct cli *cli;
@@ -24,9 +26,9 @@ struct since {
     int64_t time_ms;                   /* 0 = by tokens */
     jumun_token to[CLI_TOKENS_MAX];    /* the logs' ends when it began */
     uint32_t to_count;
-    jumun_key *keys;                   /* of orders that changed */
-    size_t keys_count, keys_capacity;
+    struct key_set changed;            /* orders */
     struct rows_state state;           /* of --tokens, as it was and as it will be */
+    bool state_is_new;                 /* there was no such file */
     uint64_t begin_bytes;              /* where it goes on in the output */
     struct cli_wait wait_replica;
 };
@@ -39,18 +41,6 @@ static void request_begin(struct msgpack_writer *w, uint8_t room[128], uint32_t 
     msgpack_write_array(w, fields);
     msgpack_write_uint(w, FEED_VERSION);
     msgpack_write_uint(w, kind);
-}
-
-static bool since_add(struct since *s, const void *key) {
-    if (s->keys_count == s->keys_capacity) {
-        size_t capacity = s->keys_capacity ? 2 * s->keys_capacity : SINCE_FIRST_KEYS;
-        jumun_key *keys = realloc(s->keys, capacity * sizeof *keys);
-        if (!keys) return false;
-        s->keys = keys;
-        s->keys_capacity = capacity;
-    }
-    memcpy(s->keys[s->keys_count++].bytes, key, 16);
-    return true;
 }
 
 /* [[index, time_ms, kind, subject, version, state], ...]: events of stores have other subjects,
@@ -71,7 +61,7 @@ static bool since_marks(struct since *s, struct bytes payload, uint64_t last) {
             return false;
         if (index > last || msgpack_read_bin(&mark, &key, &bytes) != MSGPACK_OK || bytes != 16)
             continue;
-        if (!since_add(s, key)) return false;
+        if (!key_set_add(&s->changed, key)) return false;
     }
     return true;
 }
@@ -151,17 +141,6 @@ static int since_find_replicas(struct since *s) {
 
 /* -- the orders -------------------------------------------------------------------------------- */
 
-static int by_key(const void *a, const void *b) { return memcmp(a, b, 16); }
-
-static void since_sort(struct since *s) {
-    size_t kept = 0;
-    if (s->keys_count) qsort(s->keys, s->keys_count, sizeof *s->keys, by_key);
-    for (size_t i = 0; i < s->keys_count; i++)
-        if (kept == 0 || memcmp(&s->keys[i], &s->keys[kept - 1], 16) != 0)
-            s->keys[kept++] = s->keys[i];
-    s->keys_count = kept;
-}
-
 static int since_fetch(struct since *s) {
     jumun_query q = {.kind = JUMUN_MULTI_GET, .fields = s->rows->fields,
                      .fields_count = s->rows->fields_count};
@@ -170,10 +149,10 @@ static int since_fetch(struct since *s) {
     jumun_queries *queries = cli_queries(s->cli, cli_replicas(s->cli));
     if (!queries) return CLI_USAGE;
     int status = CLI_DONE;
-    for (size_t at = 0; at < s->keys_count && status == CLI_DONE;) {
+    for (size_t at = 0; at < s->changed.count && status == CLI_DONE;) {
         jumun_answer *a;
-        size_t left = s->keys_count - at;
-        q.keys = s->keys + at;
+        size_t left = s->changed.count - at;
+        q.keys = s->changed.keys + at;
         q.keys_count = left < SINCE_KEYS_PER_QUERY ? (uint32_t)left : SINCE_KEYS_PER_QUERY;
         cli_wait_begin(&s->wait_replica, s->cli, "for a replica at %s to have got as far as the "
                        "log (--replica)", cli_replicas(s->cli));
@@ -226,6 +205,7 @@ static int since_look_back(struct since *s, const char *tokens_path) {
     bool exists;
     if (!tokens_path) return CLI_DONE;
     rows_state_load(tokens_path, &s->state, &exists);
+    s->state_is_new = !exists;
     if (args_flag(&s->cli->args, "restart")) return CLI_DONE;
     if (rows_state_is_unfinished(s->cli, tokens_path, &s->state)) return CLI_BAD_FILE;
     return cli_cluster_agrees(s->cli, &s->cluster, s->state.cluster, "%.300s", tokens_path)
@@ -274,7 +254,8 @@ static int since_write(struct since *s, const char *tokens_path) {
     if (status == CLI_DONE && !rows_flush(s->rows)) status = rows_failed(s->cli, s->rows);
     if (status != CLI_DONE) {
         rows_undo(s->rows, s->begin_bytes);
-        if (noted) rows_state_save(tokens_path, before);
+        if (noted && s->state_is_new) unlink(tokens_path);
+        else if (noted) rows_state_save(tokens_path, before);
     }
     free(before);
     return status;
@@ -285,7 +266,7 @@ static int since_run(struct since *s, const char *tokens_path) {
     if (status == CLI_DONE) status = since_find_replicas(s);
     for (uint32_t i = 0; i < s->to_count && status == CLI_DONE; i++)
         status = since_shard(s, &s->to[i]);
-    if (status == CLI_DONE) since_sort(s);
+    if (status == CLI_DONE) key_set_settle(&s->changed);
     if (status == CLI_DONE) status = since_write(s, tokens_path);
     if (status != CLI_DONE) return status;
     s->state.tokens_count = s->to_count;
@@ -314,7 +295,7 @@ int cli_import_since(struct cli *cli, struct rows *rows, const char *when, const
     if (status == CLI_DONE) status = since_output(s, tokens_path);
     cli_stop_catch();
     if (status == CLI_DONE) status = since_run(s, tokens_path);
-    free(s->keys);
+    key_set_free(&s->changed);
     free(s);
     return status;
 }

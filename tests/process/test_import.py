@@ -205,6 +205,16 @@ def changes_go_behind_what_is_there(jumun):
         json.dump({**before, 'writing': True}, f)
     jumun(*more, '--output', 'c.csv', *csv)
     check(jumun.lines('c.csv')[-2:] == [rows[-1], key + ',placed'], 'the torn line went')
+    # A first one that fails leaves no tokens; one that fails behind it leaves those that were.
+    first = ['import', '--since', '1h', '--tokens', 'first.tokens', '--output', 'first.jsonl']
+    failing = [*first, '--fields', 'key,colour']
+    jumun(*failing, expect=1, says='no field of the name "colour"')
+    check(not os.path.exists(jumun.path('first.tokens')), 'no tokens without changes')
+    check(jumun.lines('first.jsonl') == [], 'and none of these')
+    jumun(*first)
+    before = jumun.tokens('first.tokens')
+    jumun(*failing, '--restart', expect=1)
+    check(jumun.tokens('first.tokens') == before, 'older tokens stay')
     # A file of its own for changes; then one that these tokens know nothing of.
     jumun.place()
     jumun(*more, '--output', 'new.csv', *csv)
