@@ -28,8 +28,9 @@ def import_all(jumun, endpoints, url):
 def whole(run, what):
     out, error = run.communicate(timeout=240)
     check(run.returncode == 0, f'{what}: status {run.returncode}: {error}')
-    keys = set(out.splitlines())
-    check(len(keys) == ORDERS, f'{what}: {len(keys)} orders, not {ORDERS}')
+    keys = out.splitlines()
+    check(len(keys) == len(set(keys)) == ORDERS,
+          f'{what}: {len(keys)} orders, {len(set(keys))} different ones, not {ORDERS}')
 
 
 def main(*programs):

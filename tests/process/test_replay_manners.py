@@ -214,9 +214,9 @@ def test_closed_pipes(data, work, node, key):
                 (BENCH, 1, ('-e', node.endpoint, '-s', '1', '--warmup', '0', '--live', '100'))):
             done = subprocess.run([program, *map(str, arguments), '-q'], stdout=full, check=False,
                                   stderr=subprocess.PIPE, text=True, timeout=PATIENCE_S)
-            check(done.returncode == code and 'written' in done.stderr or
-                  'No space left' in done.stderr, f'{program} {arguments}: a full disk is told: '
-                  f'{done.returncode} {done.stderr}')
+            check(done.returncode == code and
+                  ('written' in done.stderr or 'No space left' in done.stderr),
+                  f'{program} {arguments}: a full disk is told: {done.returncode} {done.stderr}')
 
 
 def test_other_cluster(data, other, work, node):
