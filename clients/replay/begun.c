@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "clients/replay/place.h"
@@ -31,6 +32,57 @@ static bool begun_has(const struct begun *b, const char *name) {
 
 bool begun_is_finished(const struct begun *b) {
     return begun_has(b, "node.json") && !begun_has(b, "building.json");
+}
+
+/* Whether a shard of the finished directory ends with record `index`. */
+static bool begun_same_shard(const struct begun *b, const struct source_shard *made,
+                             uint64_t index, char *error, size_t error_bytes) {
+    struct state_source_marker marker = {.found = false};
+    uint64_t first, last;
+    struct state_source *state =
+        made->state[0] ? state_source_open(made->state, error, error_bytes) : NULL;
+    bool read = state && state_source_read_marker(state, &marker, error, error_bytes) == 0;
+    state_source_close(state);
+    if (made->state[0] && !read) return false;
+    log_source_range(made->log, &first, &last);
+    if (marker.found && marker.applied_index == index && last == index) return true;
+    snprintf(error, error_bytes, "%s: its shard %u ends with record %llu and has a stored state of "
+             "record %llu; this would end with record %llu: it was made with another --to or of "
+             "another log, the source has grown, or a node has gone on from it", b->target,
+             made->number, (unsigned long long)last,
+             (unsigned long long)(marker.found ? marker.applied_index : 0),
+             (unsigned long long)index);
+    return false;
+}
+
+bool begun_is_same(const struct begun *b, const struct replay *r, const struct cut *cut,
+                   char *error, size_t error_bytes) {
+    struct source made;
+    struct stat target, source;
+    if (stat(b->target, &target) == 0 && stat(r->source.path, &source) == 0 &&
+        target.st_dev == source.st_dev && target.st_ino == source.st_ino) {
+        snprintf(error, error_bytes, "%s is what it would be made of", b->target);
+        return false;
+    }
+    if (source_open(&made, b->target, -1, error, error_bytes) != 0) return false;
+    bool same = false;
+    if (made.clustered || made.kind != SOURCE_DATA) {
+        snprintf(error, error_bytes, "%s is the directory of a node of a cluster, not one that was "
+                 "made of a log", b->target);
+    } else if (r->source.node_id && made.node_id != r->source.node_id) {
+        snprintf(error, error_bytes, "%s is of node %llu, not of node %llu", b->target,
+                 (unsigned long long)made.node_id, (unsigned long long)r->source.node_id);
+    } else if (made.count != cut->count) {
+        snprintf(error, error_bytes, "%s has %u shards, and this would have %u", b->target,
+                 made.count, cut->count);
+    } else {
+        same = true;
+    }
+    for (uint32_t i = 0; same && i < made.count; i++) {
+        same = begun_same_shard(b, &made.shards[i], cut->shards[i].index, error, error_bytes);
+    }
+    source_close(&made);
+    return same;
 }
 
 /* Held until the process ends, however it does. */

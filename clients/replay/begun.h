@@ -27,6 +27,12 @@ struct begun {
 /* Whether the directory was finished by an earlier run: there is nothing to go on with. */
 bool begun_is_finished(const struct begun *begun);
 
+/* Whether the finished directory is what this run would make: the logs and stored states of the
+ * same shards up to the cut, not the source itself, and no node has gone on from it. False with a
+ * sentence that says what it is. */
+bool begun_is_same(const struct begun *begun, const struct replay *r, const struct cut *cut,
+                   char *error, size_t error_bytes);
+
 /* Looks at the directory before anything is made: it is new or empty, or `go_on` and an earlier run
  * of the same source and moment began it. Sets source->node_id to that run's. REPLAY_DONE, or
  * told. */

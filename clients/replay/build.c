@@ -462,7 +462,7 @@ static int build_check_shards(struct build *b) {
 }
 
 /* --continue of what an earlier run has finished: nothing is touched. */
-static int build_was_finished(const struct build *b) {
+static int build_was_finished(struct build *b, const struct moment *to) {
     struct replay *r = b->replay;
     char error[1200], path[SOURCE_PATH_BYTES + 16];
     snprintf(path, sizeof path, "%.950s/node.json", b->target);
@@ -476,6 +476,12 @@ static int build_was_finished(const struct build *b) {
     json_decref(made);
     if (!id) return REPLAY_FAILED;
     if (other) return REPLAY_OTHER_CLUSTER;
+    int status = build_cut(b, to);
+    if (status != REPLAY_DONE) return status;
+    if (!begun_is_same(&b->begun, r, &b->cut, error, sizeof error)) {
+        replay_error(r, "--continue: %s; nothing was touched", error);
+        return REPLAY_FAILED;
+    }
     if (r->json) {
         return replay_print_json(json_pack("{s:s, s:b}", "target", b->target, "finished", true),
                                  REPLAY_DONE);
@@ -506,7 +512,7 @@ int replay_build(struct replay *r) {
         status = build_check_shards(b);
     }
     if (status == REPLAY_DONE && args_flag(&r->args, "continue") && begun_is_finished(&b->begun)) {
-        status = build_was_finished(b);
+        status = build_was_finished(b, &to);
     } else {
         if (status == REPLAY_DONE) status = build_all(b, &to);
         if (status == REPLAY_DONE) status = build_report(b);

@@ -98,6 +98,20 @@ def build_killed_twice(make, target):
     return None
 
 
+def finished_is_something_else(command, source, target, *to):
+    """What is finished is only taken for what was asked for when it is that."""
+    def refused(what, *words, at=target):
+        done = replay(command, source, at, '--continue', *words, expect=3)
+        check(what in done.stderr and 'finished already' not in done.stdout,
+              f'{command}: not "{what}": {done.stderr}')
+    refused('this would end with record', '--to', '0:9,1:9')
+    refused(f'{target} is of node 1, not of node 7', '--node-id', '7', *to)
+    if command == 'rebuild':
+        refused('is what it would be made of', at=source)
+    Node(target).stop()
+    refused('a node has gone on from it', *to)
+
+
 def test_build(command, source, work, *to):
     """Killed before a shard is finished, and again behind one: what comes of it is the same."""
     whole, target = work / 'whole', work / 'target'
@@ -128,7 +142,7 @@ def test_build(command, source, work, *to):
           f'{command}: nothing is left but the directory: {sorted(target.iterdir())}')
     told = replay(command, source, target, '--continue', *to).stdout  # it is whole
     check('is finished already' in told, f'{command}: {told}')
-    Node(target).stop()
+    finished_is_something_else(command, source, target, *to)
     shutil.rmtree(target)
     shutil.rmtree(whole)
 
