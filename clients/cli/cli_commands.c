@@ -344,7 +344,8 @@ const struct cli_command cli_commands[] = {
     {"replica rebuild", "VIEW", "build a view of a replica anew, while the old one answers",
      "VIEW: by_ref, by_customer, board, by_state or changes. It is made from the orders that the\n"
      "replica has itself (no node is needed) beside the one that answers, and takes its place at\n"
-     "once when it is done. One that is being rebuilt already is not begun again.",
+     "once when it is done. One that is being rebuilt already is not begun again. When the\n"
+     "replica ends meanwhile, the status is 3, and it is to be asked for again.",
      "jumun replica rebuild board --replica tcp://a:7500\n"
      "jumun replica rebuild board --no-wait && jumun replica views",
      rebuild_options, 1, 1, false, cli_replica_rebuild},

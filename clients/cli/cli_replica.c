@@ -99,13 +99,31 @@ static int rebuild_begin(struct rebuild *b) {
     return status;
 }
 
+/* The end of the replica's process is the end of a rebuild, too. */
+static int rebuild_lost(const struct rebuild *b) {
+    cli_error(b->cli, "%s: view %s is not being rebuilt any more: the replica was started anew "
+              "meanwhile. The rebuild is to be asked for again; until then what was before answers",
+              b->replica, b->view);
+    return CLI_NO_ANSWER;
+}
+
+/* Each time that the disk becomes full. */
+static void rebuild_tell_room(const struct rebuild *b, const msgpack_object *status, bool *full) {
+    bool now = value_bool(status, "no_room", false);
+    if (now && !*full)
+        cli_error(b->cli, "%s: it has no room on its disk (%s): the rebuild goes on when there is "
+                  "some", b->replica, b->view);
+    *full = now;
+}
+
 /* Until a newer generation answers. */
 static int rebuild_await(struct rebuild *b, jumun_queries *q) {
     const struct timespec pause = {.tv_nsec = REPLICA_LOOK_MS * 1000000L};
     char generation[160], building[160], built[160];
     struct progress progress;
     int64_t of = 0, done = 0;
-    int status;
+    bool full = false;
+    int status, idle = 0; /* looks at which nothing was built, in a row */
     snprintf(generation, sizeof generation, "generations.%.100s", b->view);
     snprintf(building, sizeof building, "building.%.100s", b->view);
     snprintf(built, sizeof built, "built.%.100s", b->view);
@@ -119,8 +137,13 @@ static int rebuild_await(struct rebuild *b, jumun_queries *q) {
         /* At its end: how many there were in the transaction that switched. */
         done = over ? value_int(look.map, built, of) : value_int(look.map, building, done);
         if (over) b->age_ms = (int64_t)cli_age(look.answer);
+        idle = value_int(look.map, building, -1) < 0 ? idle + 1 : 0;
+        if (status == CLI_DONE && !over) rebuild_tell_room(b, look.map, &full);
         cli_look_end(&look);
         if (status != CLI_DONE || over) break;
+        /* Its end may have come between the two numbers of one status, not of two. */
+        if (idle == 2) status = rebuild_lost(b);
+        if (status != CLI_DONE) break;
         progress_update(&progress, of > done ? (double)done / (double)of : -1, (uint64_t)done, "");
         nanosleep(&pause, NULL);
     }

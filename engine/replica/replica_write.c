@@ -49,10 +49,11 @@ void replica_note_builds(struct replica *r) {
     for (int v = 0; v < VIEWS_COUNT; v++) {
         struct replica_build *b = &r->builds[v];
         bool asked = r->rebuild_asked >> v & 1;
-        bool was = atomic_exchange(&b->building, builds[v].building || asked);
         atomic_store(&b->orders_done, builds[v].orders_done);
         atomic_store(&b->orders_built, builds[v].orders_built);
+        /* In this order: who sees that nothing is built sees the new generation from then on. */
         uint64_t before = atomic_exchange(&b->generation, builds[v].generation);
+        bool was = atomic_exchange(&b->building, builds[v].building || asked);
         if (was && before != builds[v].generation)
             log_info("view %s: built of %llu orders", views[v].name,
                      (unsigned long long)builds[v].orders_built);
