@@ -275,7 +275,11 @@ static void checkpoint_release(struct shard *s) {
         struct slot *slot = actor_table_slot(&s->table, w->slots[i]);
         slot->flags &= ~(uint32_t)SLOT_FLUSHING;
         if (slot->flags & SLOT_DIRTY || !slot->block) continue;
-        if (item->remove) {
+        if (item->remove && slot->flags & SLOT_LOADING) {
+            /* It was loaded before it had left, and commands wait for their turn at it: it leaves
+             * once more when they have had it. */
+            shard_mark_dirty(s, w->slots[i], s->applied_index + 1);
+        } else if (item->remove) {
             timer_heap_set(&s->timers, w->slots[i], 0);
             actor_table_remove(&s->table, w->slots[i]);
         } else if (copy->flags & ACTOR_RETIRED) {
