@@ -166,6 +166,7 @@ void replicas_stop(struct node *n, uint32_t shard) {
     pthread_mutex_unlock(&n->status_mutex);
     shard_thread_stop(n->threads[slot]);
     if (n->peers) node_peers_forget_shard(n->peers, shard);
+    leaders_forget_shard(&n->leaders, shard);
     history_reader_flush(n->history);
     replica_close_storage(n, slot);
 }

@@ -59,6 +59,18 @@ bool leaders_forget_node(struct leaders *l, uint32_t node) {
     return changed;
 }
 
+bool leaders_forget_shard(struct leaders *l, uint32_t shard) {
+    uint32_t slot = local_shards_slot(shard);
+    if (slot == LOCAL_SHARDS_NONE) return false;
+    struct leader *known = &l->shards[slot];
+    pthread_mutex_lock(&l->mutex);
+    known->term = known->server = 0;
+    known->confirmed = false;
+    bool changed = leaders_set_route(l, known, 0, false);
+    pthread_mutex_unlock(&l->mutex);
+    return changed;
+}
+
 struct leader_known leaders_known(struct leaders *l, uint32_t shard) {
     uint32_t slot = local_shards_slot(shard);
     require(slot != LOCAL_SHARDS_NONE);

@@ -37,6 +37,11 @@ bool leaders_note(struct leaders *l, uint32_t speaker, uint32_t shard, uint64_t 
  * changed. */
 bool leaders_forget_node(struct leaders *l, uint32_t node);
 
+/* This node has a replica of the shard no longer: what that one said goes with it. One that was
+ * taken out of its group may have counted terms on by itself, which its group never comes to:
+ * nobody that leads there would be believed. True when a route changed. */
+bool leaders_forget_shard(struct leaders *l, uint32_t shard);
+
 static inline struct leader_route leaders_route(const struct leaders *l, uint32_t shard) {
     uint32_t slot = local_shards_slot(shard);
     if (slot == LOCAL_SHARDS_NONE) return (struct leader_route){0, false};

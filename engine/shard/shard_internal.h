@@ -184,6 +184,9 @@ struct inbox_message {
 struct shard_trail {
     int64_t retain_ms;             /* next look at retention, monotonic */
     uint64_t floor;                /* up to here consensus may forget */
+    uint32_t worth;                /* how many entries weigh as much as the stored state, */
+    bool worth_known;              /* measured last, */
+    int64_t measure_ms;            /* and when it is measured next, monotonic */
     uint32_t count;
     struct { int64_t ms; uint64_t index; } ages[TRAIL_AGES_MAX];
 };

@@ -13,15 +13,29 @@ enum {
 };
 
 /* How many entries weigh as much as the stored state, or options.trail_bytes. */
-static uint64_t trail_worth(const struct shard *s) {
+static uint32_t trail_measure(const struct shard *s) {
     struct storage_stats stats;
     s->options.storage->ops->stats(s->options.storage, &stats);
-    uint64_t entries = stats.log_last - stats.log_first + 1 - stats.gap_records;
-    if (stats.log_first == 0 || entries == 0 || stats.log_bytes == 0) return TRAIL_ENTRIES_MAX;
+    if (stats.log_first == 0 || stats.log_last < stats.log_first || stats.log_bytes == 0)
+        return TRAIL_ENTRIES_MAX;
+    uint64_t entries = stats.log_last - stats.log_first + 1;
+    /* A gap in front of all that is stored is none of these. */
+    if (stats.gap_first >= stats.log_first && stats.gap_records < entries)
+        entries -= stats.gap_records;
     uint64_t bytes = s->options.trail_bytes ? s->options.trail_bytes : TRAIL_BYTES;
     if (stats.state_bytes > bytes) bytes = stats.state_bytes;
-    uint64_t worth = (uint64_t)((double)bytes / (double)stats.log_bytes * (double)entries);
-    return worth < TRAIL_ENTRIES_MAX ? worth : TRAIL_ENTRIES_MAX;
+    double worth = (double)bytes / (double)stats.log_bytes * (double)entries;
+    return worth < TRAIL_ENTRIES_MAX ? (uint32_t)worth : TRAIL_ENTRIES_MAX;
+}
+
+/* Now and then: a measurement may wait for somebody who opens a segment. */
+static uint32_t trail_worth(struct shard *s) {
+    struct shard_trail *t = &s->trail;
+    if (t->worth_known && s->mono_ms < t->measure_ms) return t->worth;
+    t->worth = trail_measure(s);
+    t->worth_known = true;
+    t->measure_ms = s->mono_ms + TRAIL_LOOK_MS;
+    return t->worth;
 }
 
 /* -- while it runs ----------------------------------------------------------------------------- */
@@ -48,8 +62,8 @@ uint32_t shard_trail_kept(struct shard *s) {
     trail_note(s);
     uint64_t floor = s->trail.floor, marker = s->checkpoint_index;
     uint64_t kept = marker > floor ? marker - floor : 0;
-    uint64_t worth = trail_worth(s);
-    return (uint32_t)(kept < worth ? kept : worth);
+    uint32_t worth = trail_worth(s);
+    return kept < worth ? (uint32_t)kept : worth;
 }
 
 void shard_trail_retain(struct shard *s) {
@@ -113,8 +127,9 @@ uint64_t *shard_trail_terms(struct shard *s, const struct storage_meta *meta, ui
     uint64_t marker = meta->applied_index, first = meta->log_first;
     *count = 0;
     if (!s->options.peers || marker == 0 || meta->log_last < marker || first > marker) return NULL;
-    uint64_t most = trail_worth(s);
+    uint32_t most = trail_measure(s);
     if (most > START_TRAILING_ENTRIES_MAX) most = START_TRAILING_ENTRIES_MAX;
+    if (most == 0) return NULL;
     if (marker - first >= most) first = marker - most + 1;
     struct trail_search t = {.storage = s->options.storage, .first = first};
     t.terms = calloc(marker - first + 1, sizeof *t.terms);

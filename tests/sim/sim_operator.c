@@ -172,7 +172,7 @@ static void replica_take_away(struct sim *sim, struct sim_replica *r) {
         replica_close(r);
     }
     node->replicas[r->group] = NULL;
-    if (node->routes[r->group].node == r->node) node->routes[r->group].node = SIM_NODES_MAX;
+    node->routes[r->group] = (struct sim_route){.node = SIM_NODES_MAX};
 }
 
 void operator_replace(struct sim *sim, struct sim_replica *r) {

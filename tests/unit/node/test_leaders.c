@@ -83,6 +83,23 @@ static void test_a_silent_node_leads_nothing(void **state) {
     expect_route(0, 2, true);
 }
 
+/* A replica here counted terms on after it had been taken out of its group, which never gets there:
+ * without the replica its word counts no more. */
+static void test_what_a_replica_said_goes_with_it(void **state) {
+    leaders_note(&leaders, 2, 0, 5, 2, true);
+    leaders_note(&leaders, 1, 0, 6, 0, false); /* node 1's own replica stood for election */
+    expect_route(0, 0, false);
+    assert_false(leaders_note(&leaders, 2, 0, 5, 2, true));
+    expect_route(0, 0, false);
+    assert_false(leaders_forget_shard(&leaders, 0));
+    assert_int_equal(leaders_known(&leaders, 0).term, 0);
+    assert_true(leaders_note(&leaders, 2, 0, 5, 2, true));
+    expect_route(0, 2, true);
+    assert_true(leaders_forget_shard(&leaders, 0));
+    expect_route(0, 0, false);
+    assert_false(leaders_forget_shard(&leaders, SHARDS_MAX));
+}
+
 static void test_numbers_of_no_shard(void **state) {
     assert_false(leaders_note(&leaders, 1, SHARDS_MAX, 5, 1, true));
     expect_route(SHARDS_MAX, 0, false);
@@ -130,6 +147,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(test_the_last_word_counts_until_one_claims_the_term,
                                         set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_a_silent_node_leads_nothing, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_what_a_replica_said_goes_with_it, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_numbers_of_no_shard, set_up, tear_down),
         cmocka_unit_test(test_nobody_is_inside_what_was_taken_out),
     };

@@ -114,7 +114,8 @@ static struct shard *new_shard(uint64_t record_bytes, uint64_t state_bytes) {
     struct shard *s = calloc(1, sizeof *s);
     assert_non_null(s);
     figures = (struct storage_stats){.log_bytes = 1000 * record_bytes, .state_bytes = state_bytes,
-                                     .log_first = 1, .log_last = 1200, .gap_records = 200};
+                                     .log_first = 1, .log_last = 1200, .gaps = 1,
+                                     .gap_first = 500, .gap_last = 699, .gap_records = 200};
     s->options.storage = &storage;
     s->options.retention_ms = INT64_MAX / 2;
     return s;
@@ -126,11 +127,24 @@ static void no_more_is_kept_than_the_state_is_worth(void **state) {
     s->checkpoint_index = 1ULL << 40;
     assert_in_range(shard_trail_kept(s), TRAIL_BYTES / 1000 - 1, TRAIL_BYTES / 1000 + 1);
     figures.state_bytes = 7 * TRAIL_BYTES;
+    assert_in_range(shard_trail_kept(s), TRAIL_BYTES / 1000 - 1, TRAIL_BYTES / 1000 + 1);
+    s->mono_ms += 60000; /* it is looked at now and then */
     assert_in_range(shard_trail_kept(s), 7 * (TRAIL_BYTES / 1000) - 1,
                     7 * (TRAIL_BYTES / 1000) + 7);
     s->options.trail_bytes = 8 * TRAIL_BYTES;
+    s->mono_ms += 60000;
     assert_in_range(shard_trail_kept(s), 8 * (TRAIL_BYTES / 1000) - 1,
                     8 * (TRAIL_BYTES / 1000) + 8);
+    /* What is not stored weighs nothing, wherever it lies; nor does it count below nothing. */
+    figures = (struct storage_stats){.log_bytes = 1000000, .log_first = 1000001, .gaps = 1,
+                                     .log_last = 1001000, .gap_first = 1, .gap_last = 1000000,
+                                     .gap_records = 1000000};
+    s->options.trail_bytes = 0;
+    s->mono_ms += 60000;
+    assert_in_range(shard_trail_kept(s), TRAIL_BYTES / 1000 - 1, TRAIL_BYTES / 1000 + 1);
+    figures.log_bytes = 1; /* next to nothing: as much as can be counted */
+    s->mono_ms += 60000;
+    assert_int_equal(shard_trail_kept(s), TRAIL_ENTRIES_MAX);
     s->checkpoint_index = 1000; /* and no more than there is */
     assert_int_equal(shard_trail_kept(s), 1000);
     free(s);
