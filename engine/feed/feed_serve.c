@@ -42,7 +42,7 @@ static void refuse(struct feed_thread *t, struct feed_waiter *w, uint16_t code,
 /* What of a shard can be read now: committed, and on this disk. first = 0: nothing. */
 struct feed_range {
     uint64_t first, last, commit;
-    uint64_t gap_first, gap_last;  /* not stored; 0 = there is no gap */
+    uint64_t gap_last;             /* of the newest gap; 0 = there is none */
     bool known;                    /* whether the group has committed no more */
 };
 
@@ -53,10 +53,7 @@ static struct feed_range range_of(const struct feed_source *source) {
     source->storage->ops->stats(source->storage, &stats);
     r.first = stats.log_first;
     r.last = stats.log_last < r.commit ? stats.log_last : r.commit;
-    if (stats.gaps > 0) {
-        r.gap_first = stats.gap_first;
-        r.gap_last = stats.gap_last;
-    }
+    if (stats.gaps > 0) r.gap_last = stats.gap_last;
     return r;
 }
 
@@ -204,14 +201,26 @@ static void import_required(struct feed_thread *t, struct feed_waiter *waiter, u
     refuse(t, waiter, RESULT_IMPORT_REQUIRED, NULL, from);
 }
 
+/* Where what is stored goes on from `from`, which is not; 0 = it is stored. */
+static uint64_t readable_from(const struct feed_source *source, const struct feed_range *range,
+                              uint64_t from) {
+    struct storage *s = source->storage;
+    struct storage_gap gap;
+    if (range->first == 0) return range->commit + 1;
+    if (from > range->gap_last) return from < range->first ? range->first : 0;
+    for (uint32_t i = 0; s->ops->gap(s, i, &gap); i++)
+        if (from >= gap.first && from <= gap.last) return gap.last + 1;
+    return from < range->first ? range->first : 0;
+}
+
 /* The entry at request.from cannot be read. */
 static void serve_fault(struct feed_thread *t, struct feed_waiter *waiter,
                         const struct feed_source *source, const struct feed_batch *batch) {
     struct feed_range r = range_of(source);
     uint32_t shard = waiter->request.shard;
-    if (waiter->request.from < r.first || waiter->request.from <= r.gap_last) {
-        /* Retention was quicker, or an older gap lies there. */
-        import_required(t, waiter, r.first > r.gap_last ? r.first : r.gap_last + 1);
+    uint64_t readable = readable_from(source, &r, waiter->request.from);
+    if (readable != 0) { /* retention was quicker */
+        import_required(t, waiter, readable);
         return;
     }
     if (t->fault_index[shard] != waiter->request.from) log_error("feed: %s", batch->error);
@@ -280,14 +289,13 @@ static bool serve_pull(struct feed_thread *t, struct feed_waiter *waiter,
         return true;
     }
     struct responder_stats stats;
+    uint64_t readable = readable_from(source, &range, from);
     responder_stats(t->feed->responder, &stats);
     if (stats.reply_bytes > FEED_REPLIES_BYTES_MAX) {
         atomic_fetch_add_explicit(&t->feed->overloaded, 1, memory_order_relaxed);
         refuse(t, waiter, RESULT_OVERLOADED, NULL, FEED_OVERLOADED_RETRY_MS);
-    } else if (range.first == 0 || from < range.first) {
-        import_required(t, waiter, range.first == 0 ? range.commit + 1 : range.first);
-    } else if (from >= range.gap_first && from <= range.gap_last) {
-        import_required(t, waiter, range.gap_last + 1);
+    } else if (readable != 0) {
+        import_required(t, waiter, readable);
     } else {
         serve_entries(t, waiter, source, &range);
     }

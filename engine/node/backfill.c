@@ -13,6 +13,7 @@
 #include "engine/base/log.h"
 #include "engine/replica/feed_client.h"
 #include "engine/wire/protocol.h"
+#include "persistence/record.h"
 
 enum {
     BACKFILL_PIECE_BYTES = 1 << 20,
@@ -176,6 +177,14 @@ struct backfill_answer {
     char error[256];
 };
 
+/* Whether what came begins with record `index`; storage looks at all the rest. */
+static bool backfill_begins_with(const struct feed_reply *p, uint64_t index) {
+    struct record_header first;
+    if (p->records.size < sizeof first) return false;
+    memcpy(&first, p->records.data, sizeof first);
+    return first.index == index;
+}
+
 static void backfill_read(struct backfill_answer *a, uint32_t shard, uint64_t from) {
     struct feed_reply p;
     if (!feed_reply_decode(nng_msg_body(a->message), nng_msg_len(a->message), FEED_PULL,
@@ -187,7 +196,7 @@ static void backfill_read(struct backfill_answer *a, uint32_t shard, uint64_t fr
     } else if (p.code != RESULT_OK) {
         snprintf(a->error, sizeof a->error, "%.*s", (int)p.sentence.size,
                  (const char *)p.sentence.data);
-    } else if (p.shard != shard || p.from != from || p.records.size == 0) {
+    } else if (p.shard != shard || p.from != from || !backfill_begins_with(&p, from)) {
         snprintf(a->error, sizeof a->error, "it sent nothing of what it was asked for");
     } else {
         a->outcome = BACKFILL_FILLED;
@@ -269,7 +278,9 @@ static enum backfill_outcome backfill_put(struct backfill *b, uint32_t shard, co
     if (filled == STORAGE_FILLED || filled == STORAGE_FILL_MOOT) {
         uint64_t rate = backfill_rate(b);
         backfill_wait(b, begun_ns + (int64_t)((double)a->records.size * 1e9 / (double)rate));
-        return BACKFILL_FILLED;
+        if (filled == STORAGE_FILLED) return BACKFILL_FILLED;
+        log_debug("shard %u: the gap that was to be filled is another one by now", shard);
+        return BACKFILL_UNHEARD; /* looked at anew, but later: somebody may be wrong about it */
     }
     log_warn("shard %u: the gap in its history is not filled from %s now: %s", shard, peer,
              a->error);
@@ -313,11 +324,14 @@ static bool backfill_fill_from(struct backfill *b, const struct backfill_peers *
     backfill_ask(b, peer, s->shard, s->from, &a);
     switch (a.outcome) {
     case BACKFILL_FILLED:
-        filled = backfill_put(b, s->shard, peer, &a) == BACKFILL_FILLED;
-        s->refused |= !filled;
+        a.outcome = backfill_put(b, s->shard, peer, &a);
+        filled = a.outcome == BACKFILL_FILLED;
+        s->refused |= a.outcome == BACKFILL_REFUSED;
+        s->unheard |= a.outcome == BACKFILL_UNHEARD;
         break;
     case BACKFILL_ABSENT:
-        if (a.from >= s->oldest) break;
+        /* What begins no later than what was asked for is not what it has. */
+        if (a.from <= s->from || a.from >= s->oldest) break;
         s->oldest = a.from;
         s->oldest_at = at;
         break;
@@ -341,7 +355,7 @@ static enum backfill_outcome backfill_step(struct backfill *b, uint32_t shard,
     for (uint32_t i = 0; i < peers.count; i++)
         if (backfill_fill_from(b, &peers, i, &s)) return BACKFILL_FILLED;
     if (s.refused || s.unheard) return s.refused ? BACKFILL_REFUSED : BACKFILL_UNHEARD;
-    if (!gap->opens || s.oldest > gap->last || s.oldest <= gap->first) return BACKFILL_ABSENT;
+    if (!gap->opens || s.oldest > gap->last) return BACKFILL_ABSENT;
     log_info("shard %u: records %" PRIu64 " to %" PRIu64 " of its history are nowhere any more",
              shard, gap->first, s.oldest - 1);
     s.from = s.oldest;

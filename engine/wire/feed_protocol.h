@@ -44,7 +44,8 @@
  *   SNAPSHOT_END    []
  * reply = [version, code, "sentence", detail]             refused; enum result_code
  *   IMPORT_REQUIRED: retention has passed `from`, or a gap lies there; detail = the index from
- *   which the log can be followed again. SHARD_NOT_HERE: ask another node. OVERLOADED: detail = ms.
+ *   which the log goes on, up to the next gap if there are several. SHARD_NOT_HERE: ask another
+ *   node. OVERLOADED: detail = ms.
  *
  * payloads
  *   RECORDS  bin: records one behind the other as they lie in the log (docs/formats.md), each

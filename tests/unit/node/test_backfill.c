@@ -11,7 +11,9 @@
 #include "engine/base/clock.h"
 #include "engine/feed/feed.h"
 #include "engine/node/backfill.h"
-#include "engine/wire/msgpack_writer.h"
+#include "engine/wire/feed_protocol.h"
+#include "engine/wire/msgpack_pairs.h"
+#include "engine/wire/msgpack_reader.h"
 #include "engine/wire/protocol.h"
 #include "tests/unit/persistence/storage_install_fixture.h"
 
@@ -28,6 +30,11 @@ struct peer {
     pthread_t thread;
     bool up;
     atomic_uint asked;             /* where its feed is */
+    /* One that is wrong has no feed but what answers in the place of one. */
+    nng_socket wrong;
+    pthread_t wrong_thread;
+    uint64_t wrong_first;          /* whatever it is asked for; 0 = it is not wrong */
+    atomic_uint wrong_pulls;
 };
 
 struct world {
@@ -51,15 +58,22 @@ static void *peer_answers(void *arg) {
         msgpack_write_array(&w, 1);
         msgpack_write_array(&w, 6);
         for (int i = 0; i < 5; i++) msgpack_write_uint(&w, 0);
-        msgpack_write_map(&w, p->feed ? 1 : 0);
-        if (p->feed) msgpack_write_text(&w, "feed");
-        if (p->feed) msgpack_write_text(&w, feed_endpoint(p->feed));
+        msgpack_write_map(&w, 1);
+        msgpack_write_text(&w, "feed");
+        msgpack_write_text(&w, p->feed ? feed_endpoint(p->feed) : p->listen);
         nng_msg_clear(message);
         assert_int_equal(nng_msg_append(message, reply, msgpack_writer_size(&w)), 0);
         atomic_fetch_add(&p->asked, 1);
         if (nng_sendmsg(p->socket, message, 0) != 0) nng_msg_free(message);
     }
     return NULL;
+}
+
+static void peer_begin(struct peer *p) {
+    assert_int_equal(nng_rep0_open(&p->socket), 0);
+    assert_int_equal(nng_listen(p->socket, p->general, NULL, 0), 0);
+    assert_int_equal(pthread_create(&p->thread, NULL, peer_answers, p), 0);
+    p->up = true;
 }
 
 static void peer_up(struct peer *p, const char *cluster_id) {
@@ -71,10 +85,72 @@ static void peer_up(struct peer *p, const char *cluster_id) {
     if (!p->feed) fail_msg("%s", error);
     feed_add(p->feed, SHARD, &source);
     assert_true(feed_start(p->feed, error, sizeof error));
-    assert_int_equal(nng_rep0_open(&p->socket), 0);
-    assert_int_equal(nng_listen(p->socket, p->general, NULL, 0), 0);
-    assert_int_equal(pthread_create(&p->thread, NULL, peer_answers, p), 0);
-    p->up = true;
+    peer_begin(p);
+}
+
+/* Ten records from wrong_first on, as if they were what was asked for. */
+static void wrong_pull(struct peer *p, struct msgpack_writer *w, uint64_t from) {
+    size_t bytes;
+    uint8_t *records = packed(p->wrong_first, p->wrong_first + 9, 1, 64, 1500, &bytes);
+    msgpack_write_array(w, 9);
+    msgpack_write_uint(w, FEED_VERSION);
+    msgpack_write_uint(w, 0);
+    msgpack_write_uint(w, SHARD);
+    msgpack_write_uint(w, from);
+    msgpack_write_uint(w, from + 10);
+    msgpack_write_uint(w, 70);
+    msgpack_write_int(w, 0);
+    msgpack_write_bin(w, records, (uint32_t)bytes);
+    msgpack_write_array(w, 0);
+    free(records);
+    atomic_fetch_add(&p->wrong_pulls, 1);
+}
+
+static void wrong_hello(struct msgpack_writer *w) {
+    msgpack_write_array(w, 3);
+    msgpack_write_uint(w, FEED_VERSION);
+    msgpack_write_uint(w, 0);
+    msgpack_write_map(w, 6);
+    msgpack_pair_text(w, "cluster_id", cluster);
+    msgpack_pair_uint(w, "node_id", 2);
+    msgpack_pair_int(w, "now_ms", 0);
+    msgpack_pair_uint(w, "shards_count", 4);
+    msgpack_pair_text(w, "notify", "");
+    msgpack_write_text(w, "shards");
+    msgpack_write_array(w, 0);
+}
+
+static void *wrong_answers(void *arg) {
+    struct peer *p = arg;
+    nng_msg *message;
+    while (nng_recvmsg(p->wrong, &message, 0) == 0) {
+        uint8_t reply[4096];
+        struct msgpack_reader r;
+        struct msgpack_writer w;
+        uint64_t version = 0, kind = 0, shard = 0, from = 0;
+        uint32_t fields = 0;
+        msgpack_reader_init(&r, nng_msg_body(message), nng_msg_len(message));
+        msgpack_read_array(&r, &fields);
+        msgpack_read_uint(&r, &version);
+        msgpack_read_uint(&r, &kind);
+        if (kind == FEED_PULL) msgpack_read_uint(&r, &shard);
+        if (kind == FEED_PULL) msgpack_read_uint(&r, &from);
+        msgpack_writer_init(&w, reply, sizeof reply);
+        if (kind == FEED_PULL) wrong_pull(p, &w, from);
+        else wrong_hello(&w);
+        nng_msg_clear(message);
+        assert_int_equal(nng_msg_append(message, reply, msgpack_writer_size(&w)), 0);
+        if (nng_sendmsg(p->wrong, message, 0) != 0) nng_msg_free(message);
+    }
+    return NULL;
+}
+
+static void peer_up_wrong(struct peer *p, uint64_t first) {
+    p->wrong_first = first;
+    assert_int_equal(nng_rep0_open(&p->wrong), 0);
+    assert_int_equal(nng_listen(p->wrong, p->listen, NULL, 0), 0);
+    assert_int_equal(pthread_create(&p->wrong_thread, NULL, wrong_answers, p), 0);
+    peer_begin(p);
 }
 
 /* The log that all have: records 1..30 of term 1, to 60 of term 2, to 70 of term 8. */
@@ -115,8 +191,12 @@ static int tear_down(void **state) {
         if (p->up) {
             nng_close(p->socket);
             pthread_join(p->thread, NULL);
-            feed_stop(p->feed);
-            feed_close(p->feed);
+        }
+        if (p->feed) feed_stop(p->feed);
+        if (p->feed) feed_close(p->feed);
+        if (p->wrong_first != 0) {
+            nng_close(p->wrong);
+            pthread_join(p->wrong_thread, NULL);
         }
         void *peer = p->f;
         fixture_teardown(&peer);
@@ -133,6 +213,15 @@ static void gap_make(struct world *w) {
     fixture_append(w->f, 1, 30, 1, 9000, 1000);
     make_file(w->f, file_path(w->f, "in"), 60, 'n');
     assert_int_equal(install(w->f, file_path(w->f, "in"), 30), 0);
+    fixture_append(w->f, 61, 70, 8, 64, 500000);
+}
+
+/* A new disk: ten records behind an installed state. */
+static void opening_gap_make(struct world *w) {
+    fixture_open(w->f);
+    vote(w->f, 100);
+    make_file(w->f, file_path(w->f, "in"), 60, 'n');
+    assert_int_equal(install(w->f, file_path(w->f, "in"), 0), 0);
     fixture_append(w->f, 61, 70, 8, 64, 500000);
 }
 
@@ -185,13 +274,35 @@ static void expect_whole(struct world *w) {
     fixture_expect(w->f, 61, 70, 8);
 }
 
-/* Drops what stands in front of record 31 at a peer. */
-static void peer_forget_front(struct peer *p) {
+/* Drops the oldest records, up to 30 at most. */
+static void forget_front(struct fixture *f) {
     struct storage_stats stats;
-    p->f->storage->ops->retain(p->f->storage, 70, 1200);
+    int64_t until_ms = clock_mono_ms() + PATIENCE_MS;
+    f->storage->ops->retain(f->storage, 70, 1200);
     do { /* queued */
-        p->f->storage->ops->stats(p->f->storage, &stats);
-    } while (stats.log_first == 1);
+        usleep(2000);
+        f->storage->ops->stats(f->storage, &stats);
+    } while (stats.log_first == 1 && clock_mono_ms() < until_ms);
+    assert_true(stats.log_first > 1);
+}
+
+/* Another log at a peer: 1..10, 21..40, 51..70. */
+static void peer_with_two_gaps(struct peer *p) {
+    void *inner = p->f;
+    fixture_teardown(&inner);
+    assert_int_equal(fixture_setup(&inner), 0);
+    p->f = inner;
+    fixture_open(p->f);
+    vote(p->f, 100);
+    fixture_append(p->f, 1, 10, 1, 64, 1000);
+    make_file(p->f, file_path(p->f, "in"), 20, 'm');
+    assert_int_equal(install(p->f, file_path(p->f, "in"), 10), 0);
+    fixture_append(p->f, 21, 40, 3, 64, 400000);
+    make_file(p->f, file_path(p->f, "in"), 50, 'm');
+    assert_int_equal(install(p->f, file_path(p->f, "in"), 40), 0);
+    fixture_append(p->f, 51, 60, 6, 64, 450000);
+    fixture_append(p->f, 61, 70, 8, 64, 500000);
+    expect_gap(p->f, 2, 41, 50);
 }
 
 static void a_gap_is_filled(void **state) {
@@ -246,13 +357,9 @@ static void another_cluster_is_not_believed(void **state) {
  */
 static void the_oldest_that_anybody_has_is_taken(void **state) {
     struct world *w = *state;
-    fixture_open(w->f);
-    vote(w->f, 100);
-    make_file(w->f, file_path(w->f, "in"), 60, 'n');
-    assert_int_equal(install(w->f, file_path(w->f, "in"), 0), 0);
-    fixture_append(w->f, 61, 70, 8, 64, 500000);
-    peer_forget_front(&w->peers[0]);
-    peer_forget_front(&w->peers[1]);
+    opening_gap_make(w);
+    forget_front(w->peers[0].f);
+    forget_front(w->peers[1].f);
     peer_up(&w->peers[0], cluster);
     begin(w, 0);
     await_asked(&w->peers[0], 2);
@@ -265,6 +372,58 @@ static void the_oldest_that_anybody_has_is_taken(void **state) {
     expect_gap(w->f, 0, 0, 0);
     expect_log(w->f, peer.log_first, 70);
     fixture_expect(w->f, 31, 60, 2);
+}
+
+/* What lies between two gaps of others is not given up for what lies behind both. */
+static void what_lies_between_two_gaps_of_others_is_taken(void **state) {
+    struct world *w = *state;
+    fixture_open(w->f);
+    vote(w->f, 100);
+    fixture_append(w->f, 1, 10, 1, 64, 1000);
+    make_file(w->f, file_path(w->f, "in"), 60, 'n');
+    assert_int_equal(install(w->f, file_path(w->f, "in"), 10), 0);
+    fixture_append(w->f, 61, 70, 8, 64, 500000);
+    forget_front(w->f);
+    expect_gap(w->f, 1, 11, 60);
+    for (uint32_t i = 0; i < PEERS; i++) peer_with_two_gaps(&w->peers[i]);
+    for (uint32_t i = 0; i < PEERS; i++) peer_up(&w->peers[i], cluster);
+    begin(w, 0);
+    await_filled(w, 20);
+    await_asked(&w->peers[0], 1);
+    expect_gap(w->f, 1, 41, 60);
+    fixture_expect(w->f, 21, 40, 3);
+    assert_int_equal(stats_of(w).filled_records, 20);
+}
+
+static void await_wrong_pull(struct peer *p) {
+    int64_t until_ms = clock_mono_ms() + PATIENCE_MS;
+    while (atomic_load(&p->wrong_pulls) == 0 && clock_mono_ms() < until_ms) usleep(2000);
+    assert_true(atomic_load(&p->wrong_pulls) > 0);
+}
+
+/* The front of a gap that may be filled from anywhere on is not given up for one that sends
+ * something from inside. */
+static void what_was_not_asked_for_is_not_taken(void **state) {
+    struct world *w = *state;
+    opening_gap_make(w);
+    peer_up_wrong(&w->peers[0], 31);
+    begin(w, 0);
+    await_wrong_pull(&w->peers[0]);
+    peer_up(&w->peers[1], cluster);
+    await_filled(w, 60);
+    expect_whole(w);
+}
+
+/* And nobody else waits for one that sends it again and again. */
+static void who_sends_something_else_is_passed_over(void **state) {
+    struct world *w = *state;
+    gap_make(w);
+    peer_up_wrong(&w->peers[0], 41);
+    begin(w, 0);
+    await_wrong_pull(&w->peers[0]);
+    peer_up(&w->peers[1], cluster);
+    await_filled(w, 30);
+    expect_whole(w);
 }
 
 static void it_can_be_cut_short(void **state) {
@@ -280,7 +439,8 @@ static void it_can_be_cut_short(void **state) {
     expect_log(w->f, stats_of(w).gaps > 0 ? 61 : 1, 70);
     backfill_stop(w->backfill);
     begin(w, 0);
-    while (stats_of(w).gaps > 0) usleep(2000);
+    int64_t until_ms = clock_mono_ms() + PATIENCE_MS;
+    while (stats_of(w).gaps > 0 && clock_mono_ms() < until_ms) usleep(2000);
     expect_whole(w);
 }
 
@@ -293,6 +453,9 @@ int main(void) {
         TEST(what_does_not_fit_is_taken_from_another),
         TEST(another_cluster_is_not_believed),
         TEST(the_oldest_that_anybody_has_is_taken),
+        TEST(what_lies_between_two_gaps_of_others_is_taken),
+        TEST(what_was_not_asked_for_is_not_taken),
+        TEST(who_sends_something_else_is_passed_over),
         TEST(it_can_be_cut_short),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
