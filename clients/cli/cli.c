@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "clients/cli/output.h"
+#include "clients/cli/table.h"
 #include "clients/cli/text.h"
 #include "clients/cli/when.h"
 
@@ -120,6 +121,15 @@ int cli_print_json(json_t *json) {
     fputc('\n', stdout);
     json_decref(json);
     return CLI_DONE;
+}
+
+struct table *cli_load_table(const struct cli *cli) {
+    struct table *t = table_new("lrr", cli->color);
+    table_heading(t);
+    table_cell(t, NULL, "load");
+    table_cell(t, NULL, "per second");
+    table_cell(t, NULL, "since the start");
+    return t;
 }
 
 static json_t *cli_result_json(const jumun_result *r, const jumun_key *order) {

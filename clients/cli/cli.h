@@ -112,6 +112,10 @@ json_t *cli_order_json(const msgpack_object *value);
 /* The same for some fields of one, which are JSON already; `attributes`: NULL = not among them. */
 void cli_order_words(json_t *order, const msgpack_object *attributes);
 
+struct table;
+/* With the heading of what a server did: what, how often, and in all. table_delete() it. */
+struct table *cli_load_table(const struct cli *cli);
+
 /* The commands, by file. */
 int cli_place(struct cli *cli);
 int cli_place_files(struct cli *cli, const char *path, bool csv);

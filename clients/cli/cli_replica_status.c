@@ -134,11 +134,7 @@ static void print_load(const struct cli *cli, const struct asked *a) {
         {"refused messages", "queries.refused", true},
         {"not reached in time", "queries.not_reached", true},
         {"events applied", "applier.events", false}};
-    struct table *t = table_new("lrr", cli->color);
-    table_heading(t);
-    table_cell(t, NULL, "load");
-    table_cell(t, NULL, "per second");
-    table_cell(t, NULL, "since the start");
+    struct table *t = cli_load_table(cli);
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         char text[TEXT_BYTES];
         double per_second = rate(a, rows[i].path);

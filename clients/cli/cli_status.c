@@ -113,11 +113,7 @@ static void status_load(const struct status_view *v) {
         {"reads", "reads", true, false},            {"messages", "messages.received", false, false},
         {"commits", "commits", true, false},        {"refused", "refused", true, true},
         {"overloaded", "overloaded", true, true},   {"repeated", "repeated", true, false}};
-    struct table *t = table_new("lrr", v->cli->color);
-    table_heading(t);
-    table_cell(t, NULL, "load");
-    table_cell(t, NULL, "per second");
-    table_cell(t, NULL, "since the start");
+    struct table *t = cli_load_table(v->cli);
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         char text[TEXT_BYTES];
         uint64_t now = rows[i].shards ? status_sum(v->now, rows[i].field)
