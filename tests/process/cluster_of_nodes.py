@@ -69,6 +69,16 @@ class Cluster:
     def status(self):
         return json.loads(self.jumun('--json', 'cluster', 'status'))
 
+    def rows(self, place, shards):
+        """What a node's status says of the first shards; nothing while it does not answer."""
+        run = subprocess.run([JUMUN, '--endpoint', self.url(place), '--timeout', '5s', '--json',
+                              'status'], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+                             text=True, timeout=PATIENCE, check=False, env=self.env)
+        if run.returncode != 0:
+            return []
+        return sorted((r for r in json.loads(run.stdout)['shards'] if r['shard'] < shards),
+                      key=lambda r: r['shard'])
+
     def place_orders(self, count, store='store-1'):
         for _ in range(count):
             key = self.jumun('--quiet', 'place', '--store', store, '--currency', 'KRW', '--line',

@@ -16,10 +16,11 @@ import subprocess
 import sys
 import tempfile
 
-from cluster_of_nodes import JUMUN, PATIENCE, Cluster, check, form, print_logs
+from cluster_of_nodes import PATIENCE, Cluster, check, form, print_logs
 
 BENCH, REPLAY, CASE = sys.argv[3:6]
 SHARDS, AWAY = 2, 2
+KEPT_BYTES = 1 << 20        # --catch-up-log
 # Stored orders lag behind what is written by a second or two, and are on their way for longer.
 OPTIONS = {'log': (), 'state': ('--catch-up-log', '1M', '--catch-up-rate', '2M')}[CASE] + (
     '--checkpoint-age-ms', '200')
@@ -43,22 +44,29 @@ def ended(bench):
 
 
 def rows(c, place):
-    """A node's shards; nothing while it does not answer."""
-    run = subprocess.run([JUMUN, '--endpoint', c.url(place), '--timeout', '5s', '--json',
-                          'status'], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
-                         timeout=PATIENCE, check=False, env=c.env)
-    if run.returncode != 0:
-        return []
-    return [r for r in json.loads(run.stdout)['shards'] if r['shard'] < SHARDS]
+    return c.rows(place, SHARDS)
 
 
 def keeps_up(c):
-    """Whether the node that was away is about where the others are."""
-    own, others = rows(c, AWAY), rows(c, 0)
+    """Whether the node that was away is about where the others are; they were asked first."""
+    others, own = rows(c, 0), rows(c, AWAY)
     return len(own) == len(others) == SHARDS and all(
-        a['applied_index'] + 64 >= b['applied_index'] > 0
-        for a, b in zip(sorted(own, key=lambda r: r['shard']),
-                        sorted(others, key=lambda r: r['shard'])))
+        a['applied_index'] + 64 >= b['applied_index'] > 0 for a, b in zip(own, others))
+
+
+def load_while_it_is_away(c):
+    """More than the others would send it of their logs, in the case that is about that: half as
+    much again as what they keep for it, which is 1 MiB or what their stored orders weigh."""
+    left = {r['shard']: r['last_index'] for r in rows(c, 0)}
+    load(c, 6)
+    for _ in range(PATIENCE if CASE == 'state' else 0):
+        seen = rows(c, 0)
+        if len(seen) == len(left) == SHARDS and all(
+                r['log_bytes'] * (r['last_index'] - left[r['shard']]) >
+                1.5 * max(KEPT_BYTES, r['state_bytes']) * r['last_index'] for r in seen):
+            return
+        load(c, 2)
+    check(CASE == 'log', 'their logs grow: %s' % rows(c, 0))
 
 
 def states_that_came(c):
@@ -80,7 +88,7 @@ def test(c):
     form(c, range(3), '--shards', str(SHARDS))
     load(c, 2)
     c.end(AWAY, signal.SIGKILL)
-    load(c, 6)
+    load_while_it_is_away(c)
     if CASE == 'log':
         for place in (0, 1):
             check(c.end(place) == 0, 'it stops in order')

@@ -10,7 +10,6 @@ where CASE is one of
 filled  orders are placed while they fetch it.
 killed  one fetches slowly, and is killed (-9) twice meanwhile: it goes on where it was.
 """
-import json
 import os
 import shutil
 import signal
@@ -18,12 +17,12 @@ import subprocess
 import sys
 import tempfile
 
-from cluster_of_nodes import JUMUN, PATIENCE, Cluster, check, form, print_logs
+from cluster_of_nodes import PATIENCE, Cluster, check, form, print_logs
 
 BENCH, REPLAY, CASE = sys.argv[3:6]
 SHARDS, LATE = 2, 2                   # the node that is looked at and killed
 HISTORY_BYTES = 12 << 20              # of each shard, before the others come
-SLOW = ('--catch-up-rate', '1M')
+SLOW = ('--catch-up-rate', '256K')    # a minute and more, for two kills on its way
 
 
 def start(c, place, *options, alone=False):
@@ -41,13 +40,7 @@ def load(c, places, seconds):
 
 
 def rows(c, place):
-    """A node's shards; nothing while it does not answer."""
-    run = subprocess.run([JUMUN, '--endpoint', c.url(place), '--timeout', '5s', '--json',
-                          'status'], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
-                         timeout=PATIENCE, check=False, env=c.env)
-    if run.returncode != 0:
-        return []
-    return [r for r in json.loads(run.stdout)['shards'] if r['shard'] < SHARDS]
+    return c.rows(place, SHARDS)
 
 
 def settled(c, places):
@@ -150,11 +143,11 @@ def main():
         become_three(c)
         compare(c)
     except BaseException:
-        c.end_all()
         print_logs(folder)
         raise
-    c.end_all()
-    shutil.rmtree(folder)
+    finally:
+        c.end_all()
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 main()

@@ -14,23 +14,11 @@ import sys
 import tempfile
 import time
 
+from test_replica_cluster import PATIENCE, await_that, check
 from test_replica_kill import Program
 
-PATIENCE = 120
 ORDERS = 1700
 SNAPSHOTS_MAX = 4
-
-
-def check(good, what):
-    if not good:
-        sys.exit('FAILED: ' + what)
-
-
-def await_that(holds, what):
-    until = time.monotonic() + PATIENCE
-    while not holds():
-        check(time.monotonic() < until, what)
-        time.sleep(0.05)
 
 
 class Cluster:

@@ -17,10 +17,10 @@ import sys
 import tempfile
 import threading
 
-from test_import import Cluster, check
+from test_import import Cluster
+from test_replica_cluster import PATIENCE, check
 from test_replica_kill import Program, ask, pack
 
-PATIENCE = 120
 STATUS, REBUILD = 102, 208
 
 
