@@ -201,7 +201,9 @@ struct storage_ops {
     int (*install_state)(struct storage *s, const char *path, uint64_t committed_index,
                          char *error, size_t error_bytes);
 
-    /* The gap at `position`, from the newest (0) on; false = there is none. Any thread. */
+    /* The gap at `position`, from the newest (0) on; false = there is none that could be filled:
+     * where retention has dropped what lay behind a gap, that one and the older ones are past, and
+     * stats() alone counts them. Any thread. */
     bool (*gap)(struct storage *s, uint32_t position, struct storage_gap *gap);
 
     /* Puts committed records of another replica into a gap, from its front, durably: they lie one

@@ -37,12 +37,19 @@ static bool gap_opens(const struct segments *all, const struct log_gap *gap) {
     return all->count == 0 || all->list[0]->first > gap->first;
 }
 
+/* Whether retention has dropped what lies behind it: nothing joins what would fill it, then. All
+ * that are older are past, too. */
+static bool gap_is_past(const struct segments *all, const struct log_gap *gap) {
+    return all->count > 0 && all->list[0]->first > gap->last + 1;
+}
+
 bool fill_gap(struct storage *base, uint32_t position, struct storage_gap *gap) {
     struct segments *all = &((struct storage_lmdb *)base)->segments;
+    bool found = false;
     pthread_mutex_lock(&all->lock);
-    bool found = position < all->gaps_count;
-    if (found) {
+    if (position < all->gaps_count) {
         const struct log_gap *g = &all->gaps[all->gaps_count - 1 - position];
+        found = !gap_is_past(all, g);
         *gap = (struct storage_gap){g->first, g->last, gap_opens(all, g), g->installed_ms};
     }
     pthread_mutex_unlock(&all->lock);
@@ -52,20 +59,29 @@ bool fill_gap(struct storage *base, uint32_t position, struct storage_gap *gap) 
 /* -- what is to be filled with ---------------------------------------------------------------- */
 
 static enum storage_filled fill_moot(struct fill *p) {
-    lmdb_error(p->error, p->error_bytes, "%s: no gap begins with record %llu", p->s->directory,
-               (unsigned long long)p->first);
+    lmdb_error(p->error, p->error_bytes, "%s: no gap that can be filled begins with record %llu",
+               p->s->directory, (unsigned long long)p->first);
     return STORAGE_FILL_MOOT;
 }
 
-/* Which gap the piece begins. */
+/* Which gap the piece begins. Retention leaves what is beside that, until fill_end(). */
 static bool fill_find(struct fill *p) {
     struct segments *all = &p->s->segments;
     pthread_mutex_lock(&all->lock);
     const struct log_gap *gap = gaps_find(all, p->first);
+    if (gap && gap_is_past(all, gap)) gap = NULL;
     if (gap) p->gap = *gap;
     p->opens = gap && gap_opens(all, gap);
+    bool found = gap && (gap->first == p->first || p->opens);
+    if (found) all->filling = *gap;
     pthread_mutex_unlock(&all->lock);
-    return gap && (gap->first == p->first || p->opens);
+    return found;
+}
+
+static void fill_end(struct fill *p) {
+    pthread_mutex_lock(&p->s->segments.lock);
+    p->s->segments.filling = (struct log_gap){0};
+    pthread_mutex_unlock(&p->s->segments.lock);
 }
 
 static bool fill_visit_term(void *arg, const struct record_header *record, const void *payload) {
@@ -129,27 +145,33 @@ static bool fill_check(struct fill *p) {
 
 /* -- where it goes ---------------------------------------------------------------------------- */
 
-/* Takes the segment in front of the gap if it joins and has room. */
-static bool fill_take_front(struct fill *p) {
+/* Whether the segment in front of the gap joins and has room. */
+static bool fill_fits(struct fill *p, const struct segment *g) {
     struct segments *all = &p->s->segments;
-    if (p->opens) return false;
-    struct segment *g = segment_acquire(p->s, p->first - 1, NULL, 0);
-    if (!g) return false;
     pthread_mutex_lock(&all->lock);
     bool large = g->used_bytes + p->bytes > p->s->segment_bytes_max;
     bool old = g->first_ms != 0 && p->newest_ms - g->first_ms >= p->s->segment_ms_max;
-    bool fits = !g->dropped && g->last + 1 == p->first && !large && !old;
-    g->filling = fits;
+    bool joins = g->last + 1 == p->first;
     pthread_mutex_unlock(&all->lock);
-    if (fits) p->segment = g;
-    else segment_release(p->s, g);
-    return fits;
+    return joins && !large && !old;
 }
 
 /* 0 or a code. */
 static int fill_choose(struct fill *p) {
+    struct segment *g = p->opens ? NULL : segment_acquire(p->s, p->first - 1, NULL, 0);
     int rc = 0;
-    if (fill_take_front(p)) return 0;
+    if (!p->opens && !g) return ENOMEM; /* fill_bounds() has read it: later, then */
+    if (g && fill_fits(p, g)) {
+        p->segment = g;
+        return 0;
+    }
+    /* Its void rows, if there are any, have to go before the gap does: to the next open they would
+     * be its end, which nothing joins. */
+    if (g) {
+        rc = segment_delete_from(p->s, g, p->first);
+        segment_release(p->s, g);
+    }
+    if (rc != 0) return rc;
     p->fresh = true;
     p->segment = segment_make(p->s, p->first, &rc);
     return rc;
@@ -217,14 +239,8 @@ static void fill_apply(struct fill *p) {
 }
 
 static void fill_leave(struct fill *p, bool done) {
-    if (p->fresh) {
-        if (!done && p->segment) segment_abandon(p->s, p->segment);
-        return;
-    }
-    pthread_mutex_lock(&p->s->segments.lock);
-    p->segment->filling = false;
-    pthread_mutex_unlock(&p->s->segments.lock);
-    segment_release(p->s, p->segment);
+    if (!p->fresh) segment_release(p->s, p->segment);
+    else if (!done) segment_abandon(p->s, p->segment);
 }
 
 static int fill_write(struct fill *p) {
@@ -242,10 +258,9 @@ static int fill_write(struct fill *p) {
     return rc;
 }
 
-/* gaps_lock held. */
+/* Behind fill_find(). */
 static enum storage_filled fill_run(struct fill *p) {
     struct storage_lmdb *s = p->s;
-    if (!fill_find(p)) return fill_moot(p);
     if (!fill_bounds(p) || !fill_check(p)) return STORAGE_FILL_REFUSED;
     int rc = fill_write(p);
     if (rc != 0 && !lmdb_is_room(rc))
@@ -275,7 +290,9 @@ enum storage_filled fill_records(struct storage *base, const void *records, size
     struct fill p = {.s = s, .first = header.index, .next = header.index, .records = records,
                      .bytes = bytes, .error = error, .error_bytes = error_bytes};
     pthread_mutex_lock(&s->gaps_lock);
-    enum storage_filled outcome = fill_run(&p);
+    bool found = fill_find(&p);
+    enum storage_filled outcome = found ? fill_run(&p) : fill_moot(&p);
+    if (found) fill_end(&p);
     pthread_mutex_unlock(&s->gaps_lock);
     return outcome;
 }

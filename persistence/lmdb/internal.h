@@ -62,7 +62,6 @@ struct segment {
     uint32_t users;            /* readers and the writer; keeps env open */
     bool dropped;              /* out of the list; the last user hands it to the trash */
     bool damaged;              /* cannot be opened; reads of it fail by name */
-    bool filling;              /* [filler] appends to it now: retention waits */
     uint64_t let_go_bytes;     /* [writer] of the file: no longer kept in the page cache */
     struct lmdb_env env;       /* closed while nobody uses it, opened on demand */
 };
@@ -78,6 +77,8 @@ struct segments {
     struct log_gap gaps[STORAGE_GAPS_MAX];
     uint32_t gaps_count;
     uint32_t count, capacity;
+    struct log_gap filling;    /* [filler] a piece goes into it now: retention leaves the segments
+                                  beside it; `last` 0 = none */
     uint64_t tick;
     struct segment *active;    /* [writer] the newest, held by the writer; NULL = empty log */
 };
@@ -304,6 +305,9 @@ void segments_start_anew(struct storage_lmdb *s);
 void segments_grown(struct storage_lmdb *s, uint64_t last, int64_t oldest_ms, int64_t newest_ms);
 /* Drops whole old segments; see storage_ops.retain. [writer] */
 void segments_retain(struct storage_lmdb *s, uint64_t upto_index, int64_t before_ms);
+/* Deletes the open segment's rows from `first` on, which are void: nothing but the file changes. 0
+ * or a code. [shard] [filler] */
+int segment_delete_from(struct storage_lmdb *s, struct segment *segment, uint64_t first);
 /* A new segment, open, for what begins at `first`; it is in the list only after segments_insert().
  * NULL with a code; nothing is left then. [writer] [filler] */
 struct segment *segment_make(struct storage_lmdb *s, uint64_t first, int *code);

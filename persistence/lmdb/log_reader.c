@@ -79,11 +79,14 @@ static int log_read_slice(struct log_slice *slice) {
     return outcome;
 }
 
-/* What a segment holds of a tail that an install gave up is not to be read. */
-static uint64_t log_gapless_last(struct storage_lmdb *s, uint64_t first, uint64_t last) {
+/* What a segment's file holds behind its end, as of a tail that an install gave up, is not to be
+ * read. */
+static uint64_t log_gapless_last(struct storage_lmdb *s, const struct segment *g, uint64_t first,
+                                 uint64_t last) {
     pthread_mutex_lock(&s->segments.lock);
     const struct log_gap *gap = gaps_behind(&s->segments, first);
     if (gap && gap->first <= last) last = gap->first - 1;
+    if (g->last < last) last = g->last;
     pthread_mutex_unlock(&s->segments.lock);
     return last;
 }
@@ -105,7 +108,7 @@ static int log_read_held(struct log_slice *slice, struct record **held, uint32_t
 static int log_read_segment(struct storage_lmdb *s, struct log_slice *slice, uint64_t last) {
     slice->segment = segment_acquire(s, slice->next, slice->error, slice->error_bytes);
     if (!slice->segment) return -1;
-    slice->last = log_gapless_last(s, slice->next, last);
+    slice->last = log_gapless_last(s, slice->segment, slice->next, last);
     int rc = log_read_slice(slice);
     segment_release(s, slice->segment);
     return rc;

@@ -228,7 +228,8 @@ static const struct log_gap *segments_join(const struct segments *all, uint64_t 
     return gap && gap->first > all->list[all->count - 1]->first ? gap : NULL;
 }
 
-static int segment_delete_from(struct storage_lmdb *s, struct lmdb_env *env, uint64_t first) {
+int segment_delete_from(struct storage_lmdb *s, struct segment *g, uint64_t first) {
+    struct lmdb_env *env = &g->env;
     MDB_txn *txn;
     MDB_cursor *cursor;
     lmdb_env_reserve(env, 64ULL * env->page_bytes);
@@ -242,13 +243,16 @@ static int segment_delete_from(struct storage_lmdb *s, struct lmdb_env *env, uin
     if (rc == 0) rc = storage_fault(s, STORAGE_POINT_INSTALL_CUT);
     if (rc == 0) return mdb_txn_commit(txn);
     mdb_txn_abort(txn);
+    /* For the next try. */
+    if (rc == MDB_MAP_FULL)
+        lmdb_env_reserve(env, env->map_bytes - lmdb_env_used_bytes(env) + 64ULL * env->page_bytes);
     return rc;
 }
 
 /* What the open segment holds from `first` on is void. Its rows are deleted for the sake of who
  * reads the file without knowing of gaps; where that needs room that is not there, they stay. */
 static void segment_cut(struct storage_lmdb *s, struct segment *g, uint64_t first) {
-    int rc = segment_delete_from(s, &g->env, first);
+    int rc = segment_delete_from(s, g, first);
     if (rc != 0 && !lmdb_is_room(rc)) lmdb_fatal(rc, "%s cannot be cut", g->env.path);
     if (rc != 0) log_warn("%s: no room to delete the records from %llu on, which nobody reads",
                           g->env.path, (unsigned long long)first);
@@ -535,22 +539,33 @@ int segments_add(struct storage_lmdb *s, uint64_t first) {
     return 0;
 }
 
-/* Takes the segment out of the list and its directory away. [writer] */
-static void segments_drop(struct storage_lmdb *s, struct segment *g) {
-    struct segments *all = &s->segments;
-    pthread_mutex_lock(&all->lock);
+/* Takes the segment out of the list; nobody finds it any more. It is the caller's, to be thrown
+ * away. all->lock held. [writer] */
+static void segments_unlink(struct segments *all, struct segment *g) {
     uint32_t position = 0;
     while (all->list[position] != g) position++;
     all->count--;
     memmove(all->list + position, all->list + position + 1,
             (all->count - position) * sizeof *all->list);
-    uint64_t first = g->first, tick = ++all->tick;
     g->dropped = true;
-    bool unused = g->users == 0;
-    pthread_mutex_unlock(&all->lock);
-    segment_rename_away(s, first, tick);
-    if (unused) segment_free(g);
+    g->users++;
+}
+
+static void segments_throw_away(struct storage_lmdb *s, struct segment *g) {
+    pthread_mutex_lock(&s->segments.lock);
+    uint64_t tick = ++s->segments.tick;
+    pthread_mutex_unlock(&s->segments.lock);
+    segment_rename_away(s, g->first, tick);
+    segment_release(s, g);
     checkpoint_trash_waits(s);
+}
+
+/* Takes the segment out of the list and its directory away. [writer] */
+static void segments_drop(struct storage_lmdb *s, struct segment *g) {
+    pthread_mutex_lock(&s->segments.lock);
+    segments_unlink(&s->segments, g);
+    pthread_mutex_unlock(&s->segments.lock);
+    segments_throw_away(s, g);
 }
 
 /* The newest segment, if it goes with all from `index` on; else NULL and where the log ends then.
@@ -621,26 +636,36 @@ void segments_grown(struct storage_lmdb *s, uint64_t last, int64_t oldest_ms, in
     pthread_mutex_unlock(&all->lock);
 }
 
-/* The oldest segment, if it is past its retention; else NULL. */
-static struct segment *segments_oldest(struct segments *all, uint64_t upto_index,
-                                       int64_t before_ms) {
+/* Whether it lies beside a gap that is being filled: what goes in there has to join it. all->lock
+ * held. */
+static bool segment_is_needed(const struct segments *all, const struct segment *g) {
+    const struct log_gap *gap = &all->filling;
+    return gap->last != 0 && (g->last + 1 == gap->first || g->first == gap->last + 1);
+}
+
+/* The oldest segment, out of the list already, if it is past its retention and can go; else NULL.
+ */
+static struct segment *segments_take_oldest(struct segments *all, uint64_t upto_index,
+                                            int64_t before_ms) {
     struct segment *oldest = NULL;
     pthread_mutex_lock(&all->lock);
-    if (all->count > 1 && !all->list[0]->filling) {
-        const struct segment *g = all->list[0], *next = all->list[1];
+    struct segment *g = all->count > 1 ? all->list[0] : NULL;
+    if (g && !segment_is_needed(all, g)) {
         /* One that says no time is as old as the oldest of the next at most. */
-        int64_t newest_ms = g->newest_ms != 0 ? g->newest_ms : next->newest_ms;
-        if (g->last <= upto_index && newest_ms < before_ms) oldest = all->list[0];
+        int64_t newest_ms = g->newest_ms != 0 ? g->newest_ms : all->list[1]->newest_ms;
+        if (g->last <= upto_index && newest_ms < before_ms) oldest = g;
     }
+    if (oldest) segments_unlink(all, oldest);
     pthread_mutex_unlock(&all->lock);
     return oldest;
 }
 
 void segments_retain(struct storage_lmdb *s, uint64_t upto_index, int64_t before_ms) {
-    for (struct segment *oldest; (oldest = segments_oldest(&s->segments, upto_index, before_ms));) {
+    struct segments *all = &s->segments;
+    for (struct segment *g; (g = segments_take_oldest(all, upto_index, before_ms));) {
         log_info("shard %u: records %llu to %llu are past their retention and dropped", s->shard,
-                 (unsigned long long)oldest->first, (unsigned long long)oldest->last);
-        segments_drop(s, oldest);
+                 (unsigned long long)g->first, (unsigned long long)g->last);
+        segments_throw_away(s, g);
     }
 }
 

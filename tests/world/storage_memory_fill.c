@@ -6,19 +6,25 @@ static bool gap_opens(const struct storage_memory *d, const struct memory_gap *g
     return d->log_count == 0 || d->log_first > gap->first;
 }
 
+/* Whether retention has dropped what lies behind it: nothing joins what would fill it, then. */
+static bool gap_is_past(const struct storage_memory *d, const struct memory_gap *gap) {
+    if (d->pieces_count > 0) return d->pieces[0].first > gap->last + 1;
+    return d->log_count > 0 && d->log_first > gap->last + 1;
+}
+
 bool memory_gap_at(struct storage *s, uint32_t position, struct storage_gap *gap) {
     const struct storage_memory *d = disk_of(s);
     if (position >= d->gaps_count) return false;
     const struct memory_gap *g = &d->gaps[d->gaps_count - 1 - position];
     *gap = (struct storage_gap){g->first, g->last, gap_opens(d, g), g->installed_ms};
-    return true;
+    return !gap_is_past(d, g);
 }
 
 /* The gap that records from `first` on begin; NULL = none. */
 static struct memory_gap *gap_of(struct storage_memory *d, uint64_t first) {
     for (uint32_t i = 0; i < d->gaps_count; i++) {
         struct memory_gap *g = &d->gaps[i];
-        if (first < g->first || first > g->last) continue;
+        if (first < g->first || first > g->last || gap_is_past(d, g)) continue;
         return first == g->first || gap_opens(d, g) ? g : NULL;
     }
     return NULL;
@@ -147,7 +153,8 @@ enum storage_filled memory_fill(struct storage *s, const void *records, size_t b
     memcpy(&h, records, sizeof h);
     struct memory_gap *gap = gap_of(d, h.index);
     if (gap == NULL) {
-        snprintf(error, error_bytes, "no gap begins with record %lu", (unsigned long)h.index);
+        snprintf(error, error_bytes, "no gap that can be filled begins with record %lu",
+                 (unsigned long)h.index);
         return STORAGE_FILL_MOOT;
     }
     uint64_t count = fill_check(d, gap, records, bytes, error, error_bytes);

@@ -2,6 +2,9 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
+
+#include "engine/base/clock.h"
 
 const char *file_path(const struct fixture *f, const char *name) {
     static char path[256];
@@ -100,6 +103,18 @@ void expect_installed(struct fixture *f, uint64_t marker, uint8_t fill) {
     expect_actor(f, ACTOR_ORDER, fixture_key(8000, 2), 90000, fill);
     expect_actor(f, ACTOR_STORE, fixture_key(1, 1), 64, fill);
     expect_no_actor(f, ACTOR_ORDER, fixture_key(100, 1));
+}
+
+void wait_dropped(struct fixture *f, uint64_t first) {
+    int64_t until_ms = clock_mono_ms() + 60000;
+    struct storage_stats stats;
+    for (;;) { /* in LMDB it is queued */
+        f->storage->ops->stats(f->storage, &stats);
+        if (stats.log_first >= first) return;
+        if (clock_mono_ms() > until_ms)
+            fail_msg("after a minute it begins with %llu", (unsigned long long)stats.log_first);
+        usleep(100);
+    }
 }
 
 int install(struct fixture *f, const char *path, uint64_t committed) {

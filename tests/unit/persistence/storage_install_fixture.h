@@ -13,6 +13,9 @@ void expect_unread(struct fixture *f, uint64_t first, uint64_t last, const char 
 void expect_log(struct fixture *f, uint64_t first, uint64_t last); /* as load_meta() tells it */
 void expect_gap(struct fixture *f, uint64_t gaps, uint64_t first, uint64_t last);
 
+/* Waits until retention has dropped all in front of `first`, or of one that is newer. */
+void wait_dropped(struct fixture *f, uint64_t first);
+
 /* The state of another replica, exported to `path`: marker, orders and a store, a cursor. */
 void make_file(struct fixture *f, const char *path, uint64_t marker, uint8_t fill);
 void expect_installed(struct fixture *f, uint64_t marker, uint8_t fill);

@@ -215,6 +215,54 @@ static void a_void_tail_is_replaced(void **state) {
     for (int i = 0; i < 2; i++, fixture_reopen(f)) expect_whole(f, 70);
 }
 
+static bool visit_stored(void *arg, const struct record_header *h, const void *payload) {
+    uint64_t *next = arg;
+    assert_int_equal(h->index, (*next)++);
+    assert_int_equal(h->term, h->index <= 30 ? 1 : 2);
+    return fixture_is_sound(h, payload);
+}
+
+/* Rows of the segment in front of the gap stay void when the next piece begins another. */
+static void expect_no_void_rows(struct fixture *f) {
+    assert_int_equal(fill(f, 31, 33, 2, 100000), STORAGE_FILLED);
+    for (int i = 0; i < 2; i++, fixture_reopen(f)) {
+        uint64_t next = 20;
+        expect_gap(f, 1, 34, 60);
+        assert_true(f->storage->ops->read(f->storage, 20, 40, visit_stored, &next, f->error,
+                                          sizeof f->error) < 0);
+        assert_non_null(strstr(f->error, "record 34 is in a gap"));
+        assert_int_equal(next, 34);
+    }
+    assert_int_equal(fill(f, 34, 60, 2, 100000), STORAGE_FILLED);
+    for (int i = 0; i < 2; i++, fixture_reopen(f)) expect_whole(f, 70);
+}
+
+static void a_void_tail_goes_before_the_next_segment(void **state) {
+    struct fixture *f = *state;
+    struct fault_plan plan = {.point = STORAGE_POINT_INSTALL_CUT, .code = ENOSPC};
+    f->options.segment_bytes_max = 262144;
+    f->options.fault = plan_fault;
+    f->options.fault_arg = &plan;
+    gap_make(f, 10);
+    assert_int_equal(fill(f, 31, 33, 2, 100000), STORAGE_FILL_NO_ROOM);
+    assert_non_null(strstr(f->error, "No space"));
+    expect_gap(f, 1, 31, 60);
+    plan.point = 0;
+    expect_no_void_rows(f);
+}
+
+static void a_try_that_failed_goes_before_the_next_segment(void **state) {
+    struct fixture *f = *state;
+    struct fault_plan plan = {.point = STORAGE_POINT_FILL_SHRINK, .code = ENOSPC};
+    f->options.segment_bytes_max = 262144;
+    f->options.fault = plan_fault;
+    f->options.fault_arg = &plan;
+    gap_make(f, 10);
+    assert_int_equal(fill(f, 31, 40, 2, 64), STORAGE_FILL_NO_ROOM);
+    plan.point = 0;
+    expect_no_void_rows(f);
+}
+
 /* -- records that are not the right ones ------------------------------------------------------ */
 
 static void expect_refused(struct fixture *f, const void *records, size_t bytes, const char *part) {
@@ -331,14 +379,11 @@ static void several_gaps_are_filled_in_any_order(void **state) {
 /* Nothing lies in front of a gap any more, or never did: history may begin anywhere inside. */
 static void a_gap_at_the_beginning_is_opened(void **state) {
     struct fixture *f = *state;
-    struct storage_stats stats;
     gap_make(f, 0);
     fixture_append(f, 61, 70, 8, 64, 500000);
     assert_int_equal(fill(f, 45, 50, 2, 64), STORAGE_FILL_MOOT);
     f->storage->ops->retain(f->storage, 60, 400000);
-    do { /* queued */
-        f->storage->ops->stats(f->storage, &stats);
-    } while (stats.log_first != 61);
+    wait_dropped(f, 61);
     expect_next_gap(f, 0, 31, 60, true);
     assert_int_equal(fill(f, 30, 50, 2, 64), STORAGE_FILL_MOOT);
     assert_int_equal(fill(f, 45, 50, 2, 64), STORAGE_FILLED);
@@ -354,6 +399,56 @@ static void a_gap_at_the_beginning_is_opened(void **state) {
         expect_log(f, 45, 70);
         fixture_expect(f, 45, 60, 2);
         fixture_expect(f, 61, 70, 8);
+    }
+}
+
+/* Retention that comes in the middle of a piece. */
+struct retain_plan { struct fixture *f; uint64_t next; };
+
+static int plan_retain(void *arg, enum storage_lmdb_point point) {
+    struct retain_plan *plan = arg;
+    if (point != STORAGE_POINT_FILL_COMMITTED || plan->next == 0) return 0;
+    plan->f->storage->ops->retain(plan->f->storage, 200, 400000);
+    /* The writer has seen to it when the second is there. */
+    for (int i = 0; i < 2; i++, plan->next++)
+        fixture_append(plan->f, plan->next, plan->next, 8, 64, 500000);
+    return 0;
+}
+
+/* A piece joins what it was meant for, into the segment in front (small records) or a new one. */
+static void retention_waits_for_a_piece(void **state) {
+    static const uint32_t payloads[] = {64, 20000};
+    (void)state;
+    for (int i = 0; i < 2; i++) {
+        void *inner;
+        assert_int_equal(fixture_setup(&inner), 0);
+        struct fixture *f = inner;
+        struct retain_plan plan = {.f = f};
+        f->options.segment_bytes_max = 65536;
+        f->options.fault = plan_retain;
+        f->options.fault_arg = &plan;
+        gap_make(f, 0);
+        fixture_append(f, 61, 128, 8, 2000, 2000);
+        fixture_append(f, 129, 200, 8, 2000, 500000);
+        if (i == 1) { /* nothing in front */
+            f->storage->ops->retain(f->storage, 60, 400000);
+            wait_dropped(f, 61);
+        }
+        plan.next = 201;
+        assert_int_equal(fill(f, 31, 40, 2, payloads[i]), STORAGE_FILLED);
+        plan.next = 0;
+        for (int opens = 0; opens < 2; opens++, fixture_reopen(f)) {
+            expect_next_gap(f, 0, 41, 60, false);
+            fixture_expect(f, 31, 40, 2);
+            fixture_expect(f, 61, 202, 8);
+        }
+        assert_int_equal(fill(f, 41, 60, 2, payloads[i]), STORAGE_FILLED);
+        for (int opens = 0; opens < 2; opens++, fixture_reopen(f)) {
+            expect_no_gap(f);
+            expect_log(f, i == 1 ? 31 : 1, 202);
+            fixture_expect(f, 31, 60, 2);
+        }
+        fixture_teardown(&inner);
     }
 }
 
@@ -443,10 +538,13 @@ int main(void) {
         TEST(a_death_at_any_step_is_all_or_nothing),
         TEST(without_room_it_is_tried_again),
         TEST(a_void_tail_is_replaced),
+        TEST(a_void_tail_goes_before_the_next_segment),
+        TEST(a_try_that_failed_goes_before_the_next_segment),
         TEST(what_does_not_belong_there_is_refused),
         TEST(an_install_lengthens_the_gap),
         TEST(several_gaps_are_filled_in_any_order),
         TEST(a_gap_at_the_beginning_is_opened),
+        TEST(retention_waits_for_a_piece),
         TEST(a_new_disk_is_filled_from_the_first_record),
         TEST(the_log_goes_on_meanwhile),
         TEST(an_install_waits_for_a_piece),

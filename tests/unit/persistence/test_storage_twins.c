@@ -374,15 +374,50 @@ static void retention_reaches_over_a_gap(void **state) {
     assert_int_equal(install(f, file_path(f, "in"), 30), 0);
     fixture_append(f, 61, 70, 8, 64, 500000);
     f->storage->ops->retain(f->storage, 60, 400000);
-    struct storage_stats stats;
-    do { /* in LMDB it is queued */
-        f->storage->ops->stats(f->storage, &stats);
-    } while (stats.log_first != 61);
+    wait_dropped(f, 61);
     for (int i = 0; i < 2; i++, fixture_reopen(f)) {
         expect_log(f, 61, 70);
         expect_gap(f, 1, 31, 60);
         expect_unread(f, 30, 30, "30");
         fixture_expect(f, 61, 70, 8);
+    }
+}
+
+/* Nothing would join what fills a gap, when what was behind it is gone. */
+static void a_gap_that_retention_has_passed_stays(void **state) {
+    struct fixture *f = *state;
+    struct storage_gap gap;
+    struct storage_stats stats;
+    f->options.segment_bytes_max = 65536;
+    follower_open(f);
+    make_file(f, file_path(f, "in"), 60, 'n');
+    assert_int_equal(install(f, file_path(f, "in"), 30), 0);
+    fixture_append(f, 61, 128, 8, 2000, 2000);
+    fixture_append(f, 129, 200, 8, 2000, 500000);
+    draft_do(f, draft_new(200));
+    assert_true(f->storage->ops->gap(f->storage, 0, &gap));
+    f->storage->ops->retain(f->storage, 200, 400000);
+    wait_dropped(f, 62);
+    for (int i = 0; i < 2; i++, fixture_reopen(f)) {
+        assert_false(f->storage->ops->gap(f->storage, 0, &gap));
+        assert_int_equal(fill(f, 31, 60, 2, 64), STORAGE_FILL_MOOT);
+        assert_int_equal(fill(f, 45, 60, 2, 64), STORAGE_FILL_MOOT);
+    }
+    f->storage->ops->stats(f->storage, &stats);
+    assert_true(stats.log_first > 61 && stats.log_first <= 129);
+    fixture_expect(f, stats.log_first, 200, 8);
+    /* A newer one is filled. */
+    make_file(f, file_path(f, "in"), 220, 'm');
+    assert_int_equal(install(f, file_path(f, "in"), 200), 0);
+    assert_true(f->storage->ops->gap(f->storage, 0, &gap));
+    assert_true(gap.first == 201 && gap.last == 220 && !gap.opens);
+    assert_false(f->storage->ops->gap(f->storage, 1, &gap));
+    assert_int_equal(fill(f, 201, 220, 9, 64), STORAGE_FILLED);
+    for (int i = 0; i < 2; i++, fixture_reopen(f)) {
+        assert_false(f->storage->ops->gap(f->storage, 0, &gap));
+        expect_log(f, stats.log_first, 220);
+        fixture_expect(f, stats.log_first, 200, 8);
+        fixture_expect(f, 201, 220, 9);
     }
 }
 
@@ -405,6 +440,7 @@ int main(void) {
         TWINS(gaps_are_filled),
         TWINS(a_gap_at_the_beginning_opens),
         TWINS(retention_reaches_over_a_gap),
+        TWINS(a_gap_that_retention_has_passed_stays),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
