@@ -359,6 +359,18 @@ static uint64_t source_gap_end(const struct lmdb_source *s) {
     return end;
 }
 
+/* A gap that closes while the segments are looked for counts as it was: the list may lack its last
+ * ones. One that comes has the list made anew, for it may hold what that has ended. */
+static int source_scan_gap(struct lmdb_source *s, uint64_t *end, char *error, size_t error_bytes) {
+    uint64_t behind = source_gap_end(s);
+    do {
+        *end = behind;
+        if (source_scan(s, error, error_bytes) != 0) return -1;
+        behind = source_gap_end(s);
+    } while (behind > *end);
+    return 0;
+}
+
 /* What lies in front of a gap does not go on behind it. */
 static void source_drop_front(struct lmdb_source *s, uint64_t gap_end) {
     uint32_t front = 0;
@@ -393,8 +405,8 @@ static int source_refresh(struct log_source *source, char *error, size_t error_b
     }
     /* Before the segments: what a node that starts now takes out of it is in them. */
     source_read_tail(s);
-    if (source_scan(s, error, error_bytes) != 0) return -1;
-    uint64_t gap_end = source_gap_end(s);
+    uint64_t gap_end;
+    if (source_scan_gap(s, &gap_end, error, error_bytes) != 0) return -1;
     s->first = s->last = s->bytes = 0;
     if (gap_end != 0) {
         source_drop_front(s, gap_end);
