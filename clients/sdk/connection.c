@@ -14,20 +14,14 @@
 enum { CONNECTION_WHY_BYTES = 512, CONNECTION_RECONNECT_MS_MIN = 20,
        CONNECTION_RECONNECT_MS_MAX = 200, SETTLE_LOOK_NS = 500000 };
 
-/* Puts the pipe into the list, or takes it out. False: there is no place, or it was never in: one
- * whose other side speaks another protocol goes without having come. */
-static bool connection_list_pipe(struct connection *c, int id, bool up) {
-    for (int i = 0; i < CONNECTION_PIPES_MAX; i++) {
-        int place = up ? 0 : id;
-        if (atomic_compare_exchange_strong(&c->pipe_ids[i], &place, up ? id : 0)) return true;
-    }
-    return false;
-}
-
 static void connection_pipe_event(nng_pipe pipe, nng_pipe_ev event, void *arg) {
     struct connection *c = arg;
     bool up = event == NNG_PIPE_EV_ADD_POST;
-    if (!connection_list_pipe(c, nng_pipe_id(pipe), up)) return;
+    if (event == NNG_PIPE_EV_ADD_PRE) {
+        pipe_list_announce(&c->list, pipe.id, nng_pipe_dialer(pipe).id);
+        return;
+    }
+    if (!(up ? pipe_list_come(&c->list, pipe.id) : pipe_list_go(&c->list, pipe.id))) return;
     atomic_store(&c->dialled_ns, clock_coarse_ns());
     if (up) atomic_store(&c->redial_ns, CONNECTION_REDIAL_NS_MIN);
     atomic_fetch_add(&c->pipes, up ? 1 : -1);
@@ -45,29 +39,36 @@ static int connection_configure(struct connection *c) {
         (rc = nng_socket_set_ms(socket, NNG_OPT_RECONNMINT, CONNECTION_RECONNECT_MS_MIN)) != 0 ||
         (rc = nng_socket_set_ms(socket, NNG_OPT_RECONNMAXT, CONNECTION_RECONNECT_MS_MAX)) != 0 ||
         (rc = nng_socket_set_size(socket, NNG_OPT_RECVMAXSZ, MESSAGE_BYTES_MAX)) != 0 ||
+        (rc = nng_pipe_notify(socket, NNG_PIPE_EV_ADD_PRE, connection_pipe_event, c)) != 0 ||
         (rc = nng_pipe_notify(socket, NNG_PIPE_EV_ADD_POST, connection_pipe_event, c)) != 0)
         return rc;
     return nng_pipe_notify(socket, NNG_PIPE_EV_REM_POST, connection_pipe_event, c);
 }
 
+static int connection_dial_one(struct connection *c, const char *address, size_t size,
+                               const struct tls_options *tls, char *failed_at,
+                               size_t failed_at_bytes) {
+    char text[NNG_MAXADDRLEN], why[CONNECTION_WHY_BYTES];
+    nng_dialer dialer;
+    snprintf(text, sizeof text, "%.*s", (int)size, address);
+    snprintf(failed_at, failed_at_bytes, "%s", text);
+    if (size == 0 || size >= sizeof text) return NNG_EADDRINVAL;
+    if (c->dialers_count == CONNECTION_DIALERS_MAX) return NNG_EINVAL;
+    int rc = tls_dial(connection_socket(c), text, tls, &dialer, why, sizeof why);
+    if (rc == 0) c->dialers[c->dialers_count++] = dialer.id;
+    else if (tls_is_wanted(text)) snprintf(failed_at, failed_at_bytes, "%s", why);
+    return rc;
+}
+
+/* Up to the first one that fails, or all that can be dialled. */
 static int connection_dial(struct connection *c, const char *addresses,
-                           const struct tls_options *tls, char *failed_at,
+                           const struct tls_options *tls, bool all, char *failed_at,
                            size_t failed_at_bytes) {
     const char *at = addresses;
     for (;;) {
         size_t size = strcspn(at, ",");
-        char address[NNG_MAXADDRLEN];
-        snprintf(address, sizeof address, "%.*s", (int)size, at);
-        snprintf(failed_at, failed_at_bytes, "%s", address);
-        if (size == 0 || size >= sizeof address) return NNG_EADDRINVAL;
-        nng_dialer dialer;
-        char why[CONNECTION_WHY_BYTES];
-        int rc = tls_dial(connection_socket(c), address, tls, &dialer, why, sizeof why);
-        if (rc != 0 && tls_is_wanted(address)) snprintf(failed_at, failed_at_bytes, "%s", why);
-        if (rc != 0) return rc;
-        c->dialers[c->dialers_count++] = dialer.id;
-        if (at[size] == '\0') return 0;
-        if (c->dialers_count == CONNECTION_DIALERS_MAX) return NNG_EINVAL;
+        int rc = connection_dial_one(c, at, size, tls, failed_at, failed_at_bytes);
+        if ((rc != 0 && !all) || at[size] == '\0') return rc;
         at += size + 1;
     }
 }
@@ -76,7 +77,6 @@ int connection_open(struct connection *c, const char *addresses, const struct tl
                     void (*on_change)(void *arg, bool up), void *arg, char *failed_at,
                     size_t failed_at_bytes) {
     atomic_init(&c->pipes, 0);
-    for (int i = 0; i < CONNECTION_PIPES_MAX; i++) atomic_init(&c->pipe_ids[i], 0);
     atomic_init(&c->dialled_ns, clock_coarse_ns());
     atomic_init(&c->redial_ns, CONNECTION_REDIAL_NS_MIN);
     c->dialers_count = 0;
@@ -87,9 +87,10 @@ int connection_open(struct connection *c, const char *addresses, const struct tl
     int rc = nng_req0_open(&socket);
     if (rc != 0) return rc;
     c->socket = socket.id;
+    pipe_list_init(&c->list);
     if ((rc = connection_configure(c)) != 0 ||
-        (rc = connection_dial(c, addresses, tls, failed_at, failed_at_bytes)) != 0)
-        nng_close(socket);
+        (rc = connection_dial(c, addresses, tls, false, failed_at, failed_at_bytes)) != 0)
+        connection_close(c);
     return rc;
 }
 
@@ -106,15 +107,17 @@ void connection_redial(struct connection *c, const char *addresses, const struct
                  next_ns < CONNECTION_REDIAL_NS_MAX ? next_ns : CONNECTION_REDIAL_NS_MAX);
     atomic_store(&c->dialled_ns, now_ns);
     while (c->dialers_count > 0) nng_dialer_close((nng_dialer){c->dialers[--c->dialers_count]});
-    /* What cannot be dialled now is tried again the next time. */
-    connection_dial(c, addresses, tls, failed_at, sizeof failed_at);
+    (void)connection_dial(c, addresses, tls, true, failed_at, sizeof failed_at);
 }
 
 const char *connection_error_text(int error) { return nng_strerror(error); }
 
 int connection_error_no_memory(void) { return NNG_ENOMEM; }
 
-void connection_close(struct connection *c) { nng_close(connection_socket(c)); }
+void connection_close(struct connection *c) {
+    nng_close(connection_socket(c));
+    pipe_list_fini(&c->list);
+}
 
 /* -- one exchange ------------------------------------------------------------------------------ */
 

@@ -11,11 +11,13 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "clients/sdk/pipe_list.h"
+
 struct nng_aio;
 struct nng_msg;
 struct tls_options;
 
-enum { CONNECTION_DIALERS_MAX = 32, CONNECTION_PIPES_MAX = 64 };
+enum { CONNECTION_DIALERS_MAX = 32 };
 /* Without a connection for so long it is dialled anew, and again after twice that each time, up to
  * the longer one. */
 #define CONNECTION_REDIAL_NS_MIN 3000000000LL
@@ -25,7 +27,7 @@ struct connection {
     uint32_t socket;                     /* nng's number */
     uint32_t dialers[CONNECTION_DIALERS_MAX], dialers_count; /* nng's numbers */
     atomic_int pipes;                    /* connections that stand now */
-    atomic_int pipe_ids[CONNECTION_PIPES_MAX]; /* which; 0 = a free place */
+    struct pipe_list list;               /* which */
     _Atomic int64_t dialled_ns;          /* ... anew, or when the last connection went */
     _Atomic int64_t redial_ns;           /* so long after that it is dialled anew */
     void (*on_change)(void *arg, bool up); /* a pipe came or went; thread of nng; must not block */
@@ -47,8 +49,9 @@ void connection_close(struct connection *c);
 bool connection_is_overdue(struct connection *c, int64_t now_ns);
 /* Dials `addresses` with new dialers instead of those it has. nng 1.5.2 takes a connection that
  * breaks while it is being greeted (EPIPE) for the end of its dialer, which then dials no more:
- * nothing tells, so what stays down for long is dialled anew. Requests that wait for a connection
- * go on waiting. One thread at a time; not from a callback. */
+ * nothing tells, so what stays down for long is dialled anew; an address that cannot be dialled now
+ * keeps the others from nothing, and is tried again the next time. Requests that wait for a
+ * connection go on waiting. One thread at a time; not from a callback. */
 void connection_redial(struct connection *c, const char *addresses, const struct tls_options *tls,
                        int64_t now_ns);
 

@@ -71,6 +71,7 @@ static void queries_sleep(jumun_queries *q) {
 static void queries_look_at_endpoints(jumun_queries *q, int64_t now_ns) {
     for (uint32_t i = 0; i < q->replicas.count; i++)
         endpoint_look(q->replicas.replicas[i].endpoint, &q->replicas.breaker, now_ns);
+    watch_hub_look(q, now_ns);
 }
 
 static void *queries_clock(void *arg) {
@@ -86,6 +87,7 @@ static void *queries_clock(void *arg) {
             pthread_mutex_unlock(&q->lock);
             queries_look_at_endpoints(q, clock_coarse_ns());
             pthread_mutex_lock(&q->lock);
+            if (q->closing) break; /* whoever closes may have signalled meanwhile */
         }
         int64_t due_ns = queries_on_tick(q, now_ns, &over, &lost, &lost_code);
         if (over.head || lost.head) {

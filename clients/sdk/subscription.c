@@ -17,6 +17,8 @@ enum { SUBSCRIPTION_QUEUE_MESSAGES = 4096, SUBSCRIPTION_TOPIC_BYTES = 256 };
 struct publisher {
     nng_dialer dialer;
     char address[ENDPOINT_ADDRESSES_BYTES]; /* "" = none */
+    int64_t down_ns;           /* since when it was seen away, or was dialled anew; 0 = it is not */
+    int64_t redial_ns;         /* so long after that it is dialled anew */
 };
 
 struct subscription {
@@ -24,6 +26,7 @@ struct subscription {
     nng_aio *aio;
     pthread_mutex_t lock;      /* of the publishers */
     struct publisher publishers[SUBSCRIPTION_PUBLISHERS_MAX];
+    struct pipe_list list;
     void (*on_heard)(void *arg, const struct heard *heard);
     void *arg;
     struct tls_options tls;
@@ -67,9 +70,21 @@ static void subscription_received(void *arg) {
     nng_recv_aio(s->socket, s->aio);
 }
 
-static void subscription_pipe_came(nng_pipe pipe, nng_pipe_ev event, void *arg) {
+static void subscription_pipe_event(nng_pipe pipe, nng_pipe_ev event, void *arg) {
     struct subscription *s = arg;
-    s->on_heard(s->arg, NULL);
+    if (event == NNG_PIPE_EV_ADD_PRE)
+        pipe_list_announce(&s->list, pipe.id, nng_pipe_dialer(pipe).id);
+    else if (event == NNG_PIPE_EV_REM_POST) (void)pipe_list_go(&s->list, pipe.id);
+    else if (pipe_list_come(&s->list, pipe.id)) s->on_heard(s->arg, NULL);
+}
+
+static int subscription_notify(struct subscription *s) {
+    static const nng_pipe_ev events[] = {NNG_PIPE_EV_ADD_PRE, NNG_PIPE_EV_ADD_POST,
+                                         NNG_PIPE_EV_REM_POST};
+    int rc = 0;
+    for (size_t i = 0; rc == 0 && i < sizeof events / sizeof events[0]; i++)
+        rc = nng_pipe_notify(s->socket, events[i], subscription_pipe_event, s);
+    return rc;
 }
 
 struct subscription *subscription_open(void (*on_heard)(void *arg, const struct heard *heard),
@@ -80,7 +95,10 @@ struct subscription *subscription_open(void (*on_heard)(void *arg, const struct 
     s->on_heard = on_heard;
     s->arg = arg;
     pthread_mutex_init(&s->lock, NULL);
+    pipe_list_init(&s->list);
     if (nng_sub0_open(&s->socket) != 0) {
+        pipe_list_fini(&s->list);
+        pthread_mutex_destroy(&s->lock);
         free(s);
         return NULL;
     }
@@ -88,12 +106,21 @@ struct subscription *subscription_open(void (*on_heard)(void *arg, const struct 
         nng_socket_set_int(s->socket, NNG_OPT_RECVBUF, SUBSCRIPTION_QUEUE_MESSAGES) != 0 ||
         nng_socket_set_ms(s->socket, NNG_OPT_RECONNMINT, 20) != 0 ||
         nng_socket_set_ms(s->socket, NNG_OPT_RECONNMAXT, 200) != 0 ||
-        nng_pipe_notify(s->socket, NNG_PIPE_EV_ADD_POST, subscription_pipe_came, s) != 0) {
+        subscription_notify(s) != 0) {
         subscription_close(s);
         return NULL;
     }
     nng_recv_aio(s->socket, s->aio);
     return s;
+}
+
+/* With the lock. False: it cannot be dialled now. */
+static bool publisher_dial(struct subscription *s, struct publisher *p, const char *address) {
+    char why[256];
+    nng_dialer_close(p->dialer); /* none: says so, and nothing else */
+    bool ok = tls_dial(s->socket, address, &s->tls, &p->dialer, why, sizeof why) == 0;
+    if (!ok) p->dialer = (nng_dialer)NNG_DIALER_INITIALIZER;
+    return ok;
 }
 
 bool subscription_dial(struct subscription *s, uint32_t number, const char *address) {
@@ -102,14 +129,34 @@ bool subscription_dial(struct subscription *s, uint32_t number, const char *addr
     pthread_mutex_lock(&s->lock);
     bool ok = strcmp(p->address, address) == 0;
     if (!ok) {
-        if (p->address[0]) nng_dialer_close(p->dialer);
-        p->address[0] = '\0';
-        char why[256];
-        ok = tls_dial(s->socket, address, &s->tls, &p->dialer, why, sizeof why) == 0;
-        if (ok) snprintf(p->address, sizeof p->address, "%s", address);
+        ok = publisher_dial(s, p, address);
+        snprintf(p->address, sizeof p->address, "%s", ok ? address : "");
+        p->down_ns = 0;
     }
     pthread_mutex_unlock(&s->lock);
     return ok;
+}
+
+/* With the lock. */
+static void publisher_look(struct subscription *s, struct publisher *p, int64_t now_ns) {
+    if (pipe_list_has(&s->list, p->dialer.id)) {
+        p->down_ns = 0;
+    } else if (p->down_ns == 0) {
+        p->down_ns = now_ns;
+        p->redial_ns = CONNECTION_REDIAL_NS_MIN;
+    } else if (now_ns - p->down_ns >= p->redial_ns) {
+        p->down_ns = now_ns;
+        p->redial_ns *= 2;
+        if (p->redial_ns > CONNECTION_REDIAL_NS_MAX) p->redial_ns = CONNECTION_REDIAL_NS_MAX;
+        (void)publisher_dial(s, p, p->address); /* what cannot be dialled now: the next time */
+    }
+}
+
+void subscription_look(struct subscription *s, int64_t now_ns) {
+    pthread_mutex_lock(&s->lock);
+    for (int i = 0; i < SUBSCRIPTION_PUBLISHERS_MAX; i++)
+        if (s->publishers[i].address[0]) publisher_look(s, &s->publishers[i], now_ns);
+    pthread_mutex_unlock(&s->lock);
 }
 
 /* The topic as it stands in front of every message about it: its length in front keeps one topic
@@ -140,6 +187,7 @@ void subscription_close(struct subscription *s) {
         nng_aio_stop(s->aio);
         nng_aio_free(s->aio);
     }
+    pipe_list_fini(&s->list);
     pthread_mutex_destroy(&s->lock);
     free(s);
 }

@@ -32,6 +32,9 @@ struct subscription *subscription_open(void (*on_heard)(void *arg, const struct 
                                        void *arg, const jumun_options *options);
 /* Publisher `number` is at this address now. Any thread; false = it cannot be dialled. */
 bool subscription_dial(struct subscription *s, uint32_t number, const char *address);
+/* Dials publishers anew that have been away for long, as connection_redial() does. To be called now
+ * and then by one thread. */
+void subscription_look(struct subscription *s, int64_t now_ns);
 /* Topics are counted by the caller: one add, one remove each. */
 bool subscription_add(struct subscription *s, const char *topic);
 void subscription_remove(struct subscription *s, const char *topic);

@@ -63,6 +63,8 @@ struct watch_hub *watch_hub_of(jumun_queries *queries);
 /* A replica told where it notifies; `replica` is its own address. Any thread. */
 void watch_hub_listen(jumun_queries *queries, uint32_t number, const char *replica,
                       const char *notify);
+/* subscription_look(), where there is a hub. The clock's thread. */
+void watch_hub_look(jumun_queries *queries, int64_t now_ns);
 /* No callback runs or comes after it. From jumun_queries_close() only, as the next. */
 void watch_hub_stop(jumun_queries *queries);
 /* Every query has ended. */

@@ -82,6 +82,11 @@ void watch_hub_listen(jumun_queries *q, uint32_t number, const char *replica,
     subscription_dial(hub->subscription, number, address);
 }
 
+void watch_hub_look(jumun_queries *q, int64_t now_ns) {
+    struct watch_hub *hub = atomic_load(&q->hub);
+    if (hub) subscription_look(hub->subscription, now_ns);
+}
+
 /* -- workers ----------------------------------------------------------------------------------- */
 
 /* Watches that look by themselves now. */

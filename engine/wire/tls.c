@@ -145,6 +145,7 @@ int tls_dial_once(nng_socket socket, const char *url, const struct tls_options *
     static const struct tls_options none;
     nng_tls_config *config = NULL;
     int rc = nng_dialer_create(dialer, socket, url);
+    bool created = rc == 0;
     error[0] = 0;
     if (rc == 0 && tls_is_wanted(url)) {
         rc = tls_config(url, tls ? tls : &none, false, &config, error, error_bytes);
@@ -152,6 +153,7 @@ int tls_dial_once(nng_socket socket, const char *url, const struct tls_options *
         if (config && rc == 0) nng_tls_config_free(config);
     }
     if (rc == 0) rc = nng_dialer_start(*dialer, waits ? 0 : NNG_FLAG_NONBLOCK);
+    if (rc != 0 && created) nng_dialer_close(*dialer);
     if (rc != 0 && error[0] == 0)
         snprintf(error, error_bytes, "cannot use the address %s: %s", url, nng_strerror(rc));
     return rc;

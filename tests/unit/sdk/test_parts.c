@@ -201,6 +201,36 @@ static void test_a_replica_is_no_node(void **state) {
     node_list_fini(&list);
 }
 
+/* nng tells on two threads: in any order that can come about, none stands that is gone. */
+static void test_a_pipe_that_is_gone_does_not_come(void **state) {
+    static struct pipe_list list;
+    pipe_list_init(&list);
+    pipe_list_announce(&list, 7, 1);
+    assert_false(pipe_list_has(&list, 1));
+    assert_true(pipe_list_come(&list, 7));
+    assert_true(pipe_list_has(&list, 1));
+    assert_false(pipe_list_has(&list, 2));
+    assert_true(pipe_list_go(&list, 7));
+    assert_false(pipe_list_has(&list, 1));
+    pipe_list_announce(&list, 8, 1); /* of another protocol */
+    assert_false(pipe_list_go(&list, 8));
+    pipe_list_announce(&list, 9, 1); /* broke right behind the greeting */
+    assert_false(pipe_list_go(&list, 9));
+    assert_false(pipe_list_come(&list, 9));
+    assert_false(pipe_list_has(&list, 1));
+    assert_false(pipe_list_go(&list, 10)); /* its dialer was closed just then */
+    for (uint32_t i = 0; i < 3 * PIPE_LIST_MAX; i++) pipe_list_announce(&list, 100 + i, 1);
+    for (uint32_t i = 0; i < PIPE_LIST_MAX; i++) { /* there is room for as many as can stand */
+        pipe_list_announce(&list, 1000 + i, 2);
+        assert_true(pipe_list_come(&list, 1000 + i));
+    }
+    pipe_list_announce(&list, 2000, 1);
+    assert_false(pipe_list_come(&list, 2000));
+    for (uint32_t i = 0; i < PIPE_LIST_MAX; i++) assert_true(pipe_list_go(&list, 1000 + i));
+    assert_false(pipe_list_has(&list, 2));
+    pipe_list_fini(&list);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_keys_are_unique_and_born_now),
@@ -212,6 +242,7 @@ int main(void) {
         cmocka_unit_test(test_the_breaker),
         cmocka_unit_test(test_a_mute_node_is_passed_over),
         cmocka_unit_test(test_a_replica_is_no_node),
+        cmocka_unit_test(test_a_pipe_that_is_gone_does_not_come),
     };
     return cmocka_run_group_tests_name("sdk_parts", tests, NULL, NULL);
 }

@@ -7,9 +7,11 @@
 #include <cmocka.h>
 
 #include <arpa/inet.h>
+#include <dlfcn.h>
 #include <errno.h>
 #include <nng/nng.h>
 #include <nng/protocol/pipeline0/push.h>
+#include <nng/protocol/pubsub0/pub.h>
 #include <nng/protocol/reqrep0/rep.h>
 #include <pthread.h>
 #include <stdatomic.h>
@@ -17,14 +19,20 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
+#include "clients/sdk/connection.h"
 #include "clients/sdk/jumun.h"
 #include "clients/sdk/jumun_query.h"
+#include "clients/sdk/queries.h"
+#include "clients/sdk/sdk_clock.h"
+#include "engine/wire/tls.h"
 #include "tests/lib/ports.h"
 
 enum { PATIENCE_MS = 170000 };
 
+static int first_port;         /* and the one behind it is for a second server */
 static atomic_int port;        /* of the server, whenever one listens */
 static atomic_int broken;      /* greetings to it that break from now on */
 static atomic_int greeted;     /* that broke */
@@ -46,19 +54,54 @@ sendmsg(int fd, const struct msghdr *message, int flags) {
     return syscall(SYS_sendmsg, fd, message, flags);
 }
 
-/* Answers each message with the same bytes: as a node, or as a replica that has no shards. */
-struct server { nng_socket socket; pthread_t thread; bool node; };
+static _Atomic(jumun_queries *) closing_queries; /* that dial anew until they are being closed */
+static atomic_bool closing_waits;
+
+/* The library's calls of it come here. */
+int nng_dialer_close(nng_dialer dialer) {
+    jumun_queries *q = atomic_load(&closing_queries);
+    bool closing = false;
+    for (int i = 0; q && i < PATIENCE_MS && !closing; i++) {
+        atomic_store(&closing_waits, true);
+        pthread_mutex_lock(&q->lock);
+        closing = q->closing;
+        pthread_mutex_unlock(&q->lock);
+        if (!closing) usleep(1000);
+    }
+    int (*of_nng)(nng_dialer) = (int (*)(nng_dialer))dlsym(RTLD_NEXT, "nng_dialer_close");
+    return of_nng(dialer);
+}
+
+static void ignore_change(void *arg, bool up) {}
+
+static bool ignore_row(void *arg, const jumun_change *change) { return true; }
+
+/* Answers each message with the same bytes: as a node, or as a replica that has no shards and tells
+ * where it notifies. */
+struct server { nng_socket socket; pthread_t thread; uint8_t answer[128]; size_t bytes; };
+
+static void server_say(struct server *s, const void *data, size_t bytes) {
+    assert_true(s->bytes + bytes <= sizeof s->answer);
+    memcpy(s->answer + s->bytes, data, bytes);
+    s->bytes += bytes;
+}
+
+static void server_prepare(struct server *s, bool node, const char *notify) {
+    uint8_t text_head[] = {0xd9, (uint8_t)strlen(notify)};
+    s->bytes = 0;
+    server_say(s, node ? "\x93" : "\x95", 1);
+    server_say(s, "\x01\x00\x91\x96\x00\x00\x00\x00\x00\x81\xa6notify", 17);
+    server_say(s, text_head, sizeof text_head);
+    server_say(s, notify, strlen(notify));
+    if (!node) server_say(s, "\x90\x90", 2);
+}
 
 static void *server_main(void *arg) {
-    static const uint8_t of_node[] = {0x93, 1, 0, 0x91, 0x96, 0, 0, 0, 0, 0, 0xa1, 'p'};
-    static const uint8_t of_replica[] = {0x95, 1, 0, 0x91, 0x96, 0, 0, 0, 0, 0, 0xa1, 'p', 0x90,
-                                         0x90};
     struct server *s = arg;
     nng_msg *message;
     while (nng_recvmsg(s->socket, &message, 0) == 0) {
         nng_msg_clear(message);
-        if (s->node) assert_int_equal(nng_msg_append(message, of_node, sizeof of_node), 0);
-        else assert_int_equal(nng_msg_append(message, of_replica, sizeof of_replica), 0);
+        assert_int_equal(nng_msg_append(message, s->answer, s->bytes), 0);
         if (nng_sendmsg(s->socket, message, 0) != 0) nng_msg_free(message);
     }
     return NULL;
@@ -70,12 +113,14 @@ static void server_listen(nng_socket socket) {
     assert_int_equal(nng_listen(socket, url, NULL, 0), 0);
 }
 
-static void server_start(struct server *s, bool node) {
-    s->node = node;
+static void server_start_notifying(struct server *s, bool node, const char *notify) {
+    server_prepare(s, node, notify);
     assert_int_equal(nng_rep0_open(&s->socket), 0);
     server_listen(s->socket);
     assert_int_equal(pthread_create(&s->thread, NULL, server_main, s), 0);
 }
+
+static void server_start(struct server *s, bool node) { server_start_notifying(s, node, ""); }
 
 static void server_end(struct server *s) {
     nng_close(s->socket);
@@ -155,12 +200,87 @@ static void queries_outlive_a_stranger(void **state) {
     server_end(&s);
 }
 
+/* A dialer that cannot be made does not keep the others of a list from being dialled. */
+static void an_address_that_cannot_be_dialled_is_passed_over(void **state) {
+    struct server s;
+    struct connection c;
+    struct tls_options tls = {0};
+    char failed_at[128], addresses[128];
+    server_start(&s, true);
+    assert_int_equal(connection_open(&c, "inproc://redial-nobody", &tls, ignore_change, NULL,
+                                     failed_at, sizeof failed_at), 0);
+    snprintf(addresses, sizeof addresses, "nothing://at.all,,tcp://127.0.0.1:%d",
+             atomic_load(&port));
+    connection_redial(&c, addresses, &tls, clock_coarse_ns());
+    for (int i = 0; i < PATIENCE_MS && !connection_is_up(&c); i++) usleep(1000);
+    assert_true(connection_is_up(&c));
+    assert_int_equal(c.dialers_count, 1);
+    connection_close(&c);
+    server_end(&s);
+}
+
+/* The notifications' greeting breaks, and the questions' connection stands all the time. */
+static void a_watch_outlives_a_broken_greeting(void **state) {
+    static atomic_int came;
+    struct server s;
+    nng_socket publisher;
+    char notify[64], error[128] = "";
+    assert_int_equal(nng_pub0_open(&publisher), 0);
+    assert_int_equal(nng_pipe_notify(publisher, NNG_PIPE_EV_ADD_POST, count_pipe, &came), 0);
+    server_listen(publisher);
+    snprintf(notify, sizeof notify, "tcp://127.0.0.1:%d", first_port);
+    atomic_store(&port, first_port + 1);
+    server_start_notifying(&s, false, notify);
+    jumun_queries *q = open_queries();
+    atomic_store(&broken, 1);
+    atomic_store(&port, first_port);
+    jumun_watch *w = jumun_watch_open(q, "store/s1", NULL, ignore_row, NULL, error, sizeof error);
+    assert_non_null(w);
+    await(&greeted, 1);
+    await(&came, 1);
+    jumun_queries_close(q);
+    nng_close(publisher);
+    server_end(&s);
+}
+
+static void *close_queries(void *arg) {
+    jumun_queries_close(arg);
+    return NULL;
+}
+
+/* The clock is dialling anew, and would sleep for ever after that. */
+static void closing_wakes_a_clock_that_dials(void **state) {
+    jumun_queries *q = jumun_queries_open("inproc://redial-nobody", NULL, NULL, 0);
+    pthread_t closer;
+    assert_non_null(q);
+    atomic_store(&closing_queries, q);
+    for (int i = 0; i < PATIENCE_MS && !atomic_load(&closing_waits); i++) {
+        pthread_mutex_lock(&q->lock);
+        q->active_ns = clock_coarse_ns() - 2 * QUERIES_IDLE_NS;
+        atomic_store(&q->replicas.replicas[0].endpoint->connection.dialled_ns, INT64_MIN / 2);
+        queries_wake(q, 0);
+        pthread_mutex_unlock(&q->lock);
+        usleep(1000);
+    }
+    assert_true(atomic_load(&closing_waits));
+    assert_int_equal(pthread_create(&closer, NULL, close_queries, q), 0);
+    struct timespec until;
+    clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_sec += PATIENCE_MS / 1000;
+    assert_int_equal(pthread_timedjoin_np(closer, NULL, &until), 0);
+    atomic_store(&closing_queries, NULL);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(queries_outlive_a_broken_greeting),
         cmocka_unit_test(a_client_outlives_a_broken_greeting),
         cmocka_unit_test(queries_outlive_a_stranger),
+        cmocka_unit_test(an_address_that_cannot_be_dialled_is_passed_over),
+        cmocka_unit_test(a_watch_outlives_a_broken_greeting),
+        cmocka_unit_test(closing_wakes_a_clock_that_dials),
     };
-    atomic_store(&port, ports_pick(1));
+    first_port = ports_pick(2);
+    atomic_store(&port, first_port);
     return cmocka_run_group_tests_name("sdk_redial", tests, NULL, NULL);
 }
