@@ -93,6 +93,10 @@ static void ending_retry_call(struct slot_ending *e, uint32_t position) {
 static void ending_without_answer(struct slot_ending *e, uint32_t position, bool maybe_done) {
     struct call *call = e->slot->calls[position];
     call->maybe_done |= maybe_done && !command_only_reads(call->kind);
+    /* What may be a node was asked too, so that a replica refused it before tells nothing. */
+    if (call->refused_code == RESULT_READ_ONLY &&
+        atomic_load_explicit(&e->slot->endpoint->peer, memory_order_relaxed) != PEER_REPLICA)
+        call->refused_code = 0;
     if (atomic_load(&e->slot->lane->shared->closing)) {
         jumun_result closed = {.code = JUMUN_CLOSED};
         ending_finish_call(e, position, &closed, NULL, 0);
@@ -122,10 +126,14 @@ static void ending_with_answer(struct slot_ending *e, uint32_t position, jumun_r
     if (retry_leaves_doubt(code)) call->maybe_done |= !command_only_reads(call->kind);
     bool again = retry_is_worthwhile(code) || ending_clocks_differ(e, call, code) ||
                  (code == RESULT_READ_ONLY && node_list_may_have_node(&shared->nodes));
+    /* A replica was turned to because no node could be: how it refuses is not how this ends. */
+    bool no_refusal = code == RESULT_READ_ONLY && node_list_knows_node(&shared->nodes);
     int64_t asked_ns = result->retry_after_ms * 1000000LL;
     if (again && call->deadline_ns > e->now_ns + asked_ns && !atomic_load(&shared->closing)) {
-        call->refused_code = (uint16_t)code;
-        call->refused_retry_ms = result->retry_after_ms;
+        if (!no_refusal) {
+            call->refused_code = (uint16_t)code;
+            call->refused_retry_ms = result->retry_after_ms;
+        }
         if (result->retry_after_ms > e->asked_ms) e->asked_ms = result->retry_after_ms;
         e->between_leaders |= retry_needs_new_map(code);
         ending_retry_call(e, position);
@@ -135,6 +143,8 @@ static void ending_with_answer(struct slot_ending *e, uint32_t position, jumun_r
     if ((again || code == RESULT_DEADLINE_PASSED) && call->maybe_done) {
         *result = (jumun_result){.code = JUMUN_OUTCOME_UNKNOWN};
         reply_set_detail(result, NULL, 0);
+    } else if (no_refusal) {
+        *result = (jumun_result){.code = call_code_of_giving_up(call)};
     }
     ending_finish_call(e, position, result, value, value_bytes);
 }
@@ -193,6 +203,15 @@ static void ending_results(struct slot_ending *e, struct reply *reply) {
     endpoint_answered(e->slot->endpoint);
 }
 
+/* Only a node gives results, and only a replica is one that takes no commands: other refusals of a
+ * whole message come from both. */
+static void ending_note_peer(struct endpoint *endpoint, enum reply_kind kind, int code) {
+    int known = atomic_load_explicit(&endpoint->peer, memory_order_relaxed), peer = known;
+    if (kind == REPLY_RESULTS) peer = PEER_NODE;
+    else if (kind == REPLY_REFUSED && code == RESULT_READ_ONLY) peer = PEER_REPLICA;
+    if (peer != known) atomic_store(&endpoint->peer, peer);
+}
+
 static void ending_replied(struct slot_ending *e, const void *data, size_t bytes) {
     struct reply reply;
     enum reply_kind kind = reply_open(&reply, data, bytes);
@@ -201,9 +220,7 @@ static void ending_replied(struct slot_ending *e, const void *data, size_t bytes
         return;
     }
     atomic_fetch_add_explicit(&e->slot->lane->stat_replies, 1, memory_order_relaxed);
-    bool replica = kind == REPLY_REFUSED && reply.code == RESULT_READ_ONLY;
-    if (replica != atomic_load_explicit(&e->slot->endpoint->replica, memory_order_relaxed))
-        atomic_store(&e->slot->endpoint->replica, replica);
+    ending_note_peer(e->slot->endpoint, kind, reply.code);
     if (kind == REPLY_RESULTS) {
         ending_results(e, &reply);
         return;

@@ -8,11 +8,14 @@
 
 enum { ENDPOINT_ADDRESSES_BYTES = 256 };
 
+/* What answers at an address, as far as it is known. */
+enum endpoint_peer { PEER_UNKNOWN, PEER_REPLICA, PEER_NODE };
+
 struct endpoint {
     struct connection connection;
     struct circuit_breaker breaker;
     _Atomic int64_t mute_until_ns; /* it leaves requests without an answer; 0 = it does not */
-    atomic_bool replica;           /* a client asks for a node, and this is none */
+    atomic_int peer;               /* enum endpoint_peer: what answered to a client's commands */
     char addresses[ENDPOINT_ADDRESSES_BYTES];
 };
 /* How often endpoints are looked at. */

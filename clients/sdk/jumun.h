@@ -113,7 +113,10 @@ enum {
     JUMUN_OK = 0,
     JUMUN_HELD = 1,                 /* accepted; resolved once the order is placed */
     JUMUN_OVERLOADED = 2,
-    JUMUN_READ_ONLY = 23,           /* it is a query replica: ask a node, or use jumun_query.h */
+    JUMUN_READ_ONLY = 23,           /* it is a query replica: ask a node, or use jumun_query.h. At
+                                       once where replicas answer at all addresses; while one may
+                                       be a node's, tried again until the timeout; not where a node
+                                       has answered before: that is JUMUN_NOT_SENT */
     JUMUN_ORDER_NOT_FOUND = 100,
     JUMUN_VERSION_CONFLICT = 105,
     JUMUN_OUTCOME_UNKNOWN = 1000,   /* sent, but no answer in time: ask again with result.id */

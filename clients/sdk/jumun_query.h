@@ -51,7 +51,8 @@ typedef struct jumun_queries jumun_queries;
 /* A place in the logs: a state that reflects it contains all effects up to there. */
 typedef struct { uint32_t shard; uint64_t index; } jumun_token;
 
-/* Codes beside those of jumun.h. */
+/* Codes beside those of jumun.h. Of these JUMUN_NOT_A_REPLICA is for queries alone: nodes answer at
+ * all the addresses, which is told at once. A node among replicas is passed over. */
 enum {
     JUMUN_NOT_READY = 3,            /* the replicas there are have reached no node yet */
     JUMUN_TOKEN_NOT_REACHED = 22,   /* strict, and no replica got so far in time */

@@ -60,7 +60,7 @@ int node_list_add(struct node_list *list, const char *addresses, char *failed_at
 
 static bool is_good(const struct endpoint *e) {
     return connection_is_up(&e->connection) && circuit_breaker_is_closed(&e->breaker) &&
-           !atomic_load_explicit(&e->replica, memory_order_relaxed);
+           atomic_load_explicit(&e->peer, memory_order_relaxed) != PEER_REPLICA;
 }
 
 static bool is_mute(struct endpoint *e) {
@@ -131,7 +131,16 @@ bool node_list_has(struct node_list *list, const struct endpoint *endpoint) {
 bool node_list_may_have_node(struct node_list *list) {
     uint32_t count = atomic_load_explicit(&list->count, memory_order_acquire);
     for (uint32_t i = 0; i < count; i++)
-        if (!atomic_load_explicit(&list_at(list, i)->replica, memory_order_relaxed)) return true;
+        if (atomic_load_explicit(&list_at(list, i)->peer, memory_order_relaxed) != PEER_REPLICA)
+            return true;
+    return false;
+}
+
+bool node_list_knows_node(struct node_list *list) {
+    uint32_t count = atomic_load_explicit(&list->count, memory_order_acquire);
+    for (uint32_t i = 0; i < count; i++)
+        if (atomic_load_explicit(&list_at(list, i)->peer, memory_order_relaxed) == PEER_NODE)
+            return true;
     return false;
 }
 

@@ -54,9 +54,11 @@ void node_list_suspect(struct node_list *list, struct endpoint *endpoint, int64_
 /* Whether it is one of them. Any thread. */
 bool node_list_has(struct node_list *list, const struct endpoint *endpoint);
 
-/* Whether one of them is no replica, as far as is known: endpoint.replica. Those that are replicas
- * are passed over as if they were not connected. Any thread. */
+/* Whether one of them is no replica, as far as is known: endpoint.peer. Those that are replicas are
+ * passed over as if they were not connected. Any thread. */
 bool node_list_may_have_node(struct node_list *list);
+/* Whether one of them has answered as a node. Any thread. */
+bool node_list_knows_node(struct node_list *list);
 
 /* endpoint_look() at each of them. */
 void node_list_look(struct node_list *list, int64_t now_ns);

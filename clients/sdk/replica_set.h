@@ -14,9 +14,6 @@ enum { REPLICAS_KNOWN_MAX = 16 };
 
 struct queries;
 
-/* What answers at a replica's address, as far as its pings told since the connection came. */
-enum replica_peer { PEER_UNKNOWN, PEER_REPLICA, PEER_NODE };
-
 struct replica {
     jumun_queries *queries;
     struct endpoint *endpoint;
@@ -27,7 +24,8 @@ struct replica {
     int64_t ping_begun_ns, ping_due_ns;
     int64_t latency_ns;            /* smoothed; 0 = not measured yet */
     uint32_t number;               /* its bit in masks */
-    enum replica_peer peer;        /* a node is asked nothing but whether it is one still */
+    enum endpoint_peer peer;       /* as pings told since the connection came: a node is asked
+                                      nothing but whether it is one still */
     uint64_t messages, failures;
 };
 

@@ -188,14 +188,17 @@ static void test_a_replica_is_no_node(void **state) {
         atomic_store(&e[i]->connection.pipes, 1);
     }
     assert_ptr_equal(node_list_pick(&list), e[0]);
-    atomic_store(&e[0]->replica, true);
+    atomic_store(&e[0]->peer, PEER_REPLICA);
     assert_ptr_equal(node_list_pick(&list), e[1]);
     assert_true(node_list_may_have_node(&list));
     node_list_suspect(&list, e[1], later_ns); /* mute, but the only one that takes commands */
     node_list_failed(&list, e[1]);
     assert_ptr_equal(node_list_pick(&list), e[1]);
-    atomic_store(&e[1]->replica, true);
+    atomic_store(&e[1]->peer, PEER_REPLICA);
     assert_false(node_list_may_have_node(&list));
+    assert_false(node_list_knows_node(&list));
+    atomic_store(&e[0]->peer, PEER_NODE);
+    assert_true(node_list_knows_node(&list));
     assert_non_null(node_list_pick(&list));
     for (int i = 0; i < 2; i++) atomic_store(&e[i]->connection.pipes, 0);
     node_list_fini(&list);

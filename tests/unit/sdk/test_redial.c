@@ -1,5 +1,6 @@
 /* Connections that nng gives up for good, and that the library dials anew: the greeting broke just
- * when it was being sent, or somebody else answered at the address for a while. */
+ * when it was being sent, or somebody else answered at the address for a while. And what is asked
+ * while a node is away. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>
@@ -271,6 +272,34 @@ static void closing_wakes_a_clock_that_dials(void **state) {
     atomic_store(&closing_queries, NULL);
 }
 
+/* A node that is away, and a replica beside it: the replica's refusal is not the answer, and the
+ * node is asked when it is back. */
+static void a_replica_does_not_answer_for_a_node_that_is_away(void **state) {
+    struct server node, replica;
+    char addresses[128], error[128] = "";
+    jumun_key key = jumun_key_new();
+    jumun_result r;
+    jumun_command read = {.kind = JUMUN_GET, .order = key, .options = {.timeout_ms = PATIENCE_MS}};
+    server_start(&node, true);
+    atomic_store(&port, first_port + 1);
+    server_start(&replica, false);
+    atomic_store(&port, first_port);
+    snprintf(addresses, sizeof addresses, "tcp://127.0.0.1:%d,tcp://127.0.0.1:%d", first_port,
+             first_port + 1);
+    jumun_client *c = jumun_open(addresses, NULL, error, sizeof error);
+    assert_non_null(c);
+    assert_int_equal(jumun_call(c, &read, &r, NULL, NULL), JUMUN_OK);
+    server_end(&node);
+    read.options.timeout_ms = 1500;
+    assert_int_equal(jumun_call(c, &read, &r, NULL, NULL), JUMUN_NOT_SENT);
+    server_start(&node, true);
+    read.options.timeout_ms = PATIENCE_MS;
+    assert_int_equal(jumun_call(c, &read, &r, NULL, NULL), JUMUN_OK);
+    jumun_close(c);
+    server_end(&node);
+    server_end(&replica);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(queries_outlive_a_broken_greeting),
@@ -279,6 +308,7 @@ int main(void) {
         cmocka_unit_test(an_address_that_cannot_be_dialled_is_passed_over),
         cmocka_unit_test(a_watch_outlives_a_broken_greeting),
         cmocka_unit_test(closing_wakes_a_clock_that_dials),
+        cmocka_unit_test(a_replica_does_not_answer_for_a_node_that_is_away),
     };
     first_port = ports_pick(2);
     atomic_store(&port, first_port);
