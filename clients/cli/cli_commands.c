@@ -130,7 +130,8 @@ static const struct args_option watch_options[] = {
      NULL},
     {"tokens", 0, "FILE", "keep the tokens here, and go on from there; a file for each command",
      "@file"},
-    {"count", 'n', "N", "end after N changes", NULL},
+    {"count", 'n', "N", "end after N changes; with --tokens, once all of the last one's log entry "
+     "are told", NULL},
     {"fields", 'F', "NAMES", "only these fields, separated by commas", NULL},
     {NULL}};
 static const struct args_option import_options[] = {

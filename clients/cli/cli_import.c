@@ -23,6 +23,8 @@ enum {
     IMPORT_GIVE_BACK_MS = 2000
 };
 
+#define IMPORT_SAVE_NS 1000000000u
+
 struct import {
     struct cli *cli;
     struct rows rows;
@@ -30,6 +32,8 @@ struct import {
     struct cli_cluster_of cluster;
     const char *tokens_path;   /* NULL = none */
     bool kept;                 /* the tokens tell where the snapshot is to be gone on with */
+    bool unsaved;              /* whole pages came since the tokens were written */
+    uint64_t saved_ns;         /* when; 0 = never */
     jumun_queries *queries;
     struct progress progress;
 };
@@ -114,14 +118,23 @@ static void import_give_back(struct import *im) {
         free(reply);
 }
 
-static bool import_save(struct import *im) {
-    if (!im->tokens_path) return true;
-    im->state.bytes = im->rows.bytes;
-    im->state.rows = im->rows.written;
+/* To wait for the disk at each page would double what a copy lasts: whoever is killed in between
+ * copies a second's pages once more. */
+static bool import_save_is_due(const struct import *im) {
+    return im->state.done || im->saved_ns == 0 || cli_stop_asked() ||
+           text_mono_ns() - im->saved_ns >= IMPORT_SAVE_NS;
+}
+
+/* What the state tells of is on the disk first. */
+static int import_save(struct import *im) {
+    if (!im->tokens_path || !im->unsaved) return CLI_DONE;
+    if (!rows_sync(&im->rows)) return rows_failed(im->cli, &im->rows);
     im->kept = rows_state_save(im->tokens_path, &im->state);
-    if (im->kept) return true;
+    im->unsaved = !im->kept;
+    im->saved_ns = text_mono_ns();
+    if (im->kept) return CLI_DONE;
     cli_error(im->cli, "%s: cannot be written", im->tokens_path);
-    return false;
+    return CLI_BAD_FILE;
 }
 
 static uint32_t import_page_rows(const struct import *im) {
@@ -136,8 +149,11 @@ static int import_page(struct import *im, const jumun_answer *a, bool first) {
     im->state.cursor_bytes = a->cursor ? a->cursor_bytes : 0;
     if (a->cursor) memcpy(im->state.cursor, a->cursor, a->cursor_bytes);
     im->state.done = a->cursor == NULL;
+    im->state.bytes = im->rows.bytes;
+    im->state.rows = im->rows.written;
+    im->unsaved = true;
     progress_update(&im->progress, -1, im->rows.written, "");
-    return import_save(im) ? CLI_DONE : CLI_BAD_FILE;
+    return import_save_is_due(im) ? import_save(im) : CLI_DONE;
 }
 
 static int import_pages(struct import *im) {
@@ -160,6 +176,7 @@ static int import_pages(struct import *im) {
         }
         if (status == CLI_DONE && !im->state.done && cli_stop_asked()) status = CLI_NO_ANSWER;
     }
+    if (status != CLI_DONE && im->kept && !ferror(im->rows.out)) import_save(im);
     return status;
 }
 

@@ -218,9 +218,17 @@ static int since_output(struct since *s, const char *tokens_path) {
     const struct args *args = &s->cli->args;
     bool same = rows->path[0] && strcmp(s->state.output, rows->path) == 0;
     bool cut = same && s->state.writing && s->state.bytes <= rows->there; /* its run was killed */
+    bool restart = args_flag(args, "restart"), append = args_flag(args, "append");
+    if (same && rows->regular && rows->there && rows->there < s->state.bytes && !restart &&
+        !append) {
+        cli_error(s->cli, "%s has %" PRIu64 " bytes, fewer than the %" PRIu64 " that %s tells of: "
+                  "--append writes behind them, --restart empties it first", rows->path,
+                  rows->there, s->state.bytes, tokens_path);
+        return CLI_BAD_FILE;
+    }
     s->begin_bytes = cut ? s->state.bytes : rows->there;
-    if (args_flag(args, "restart")) s->begin_bytes = 0;
-    if (s->begin_bytes == 0 || args_flag(args, "append")) return CLI_DONE;
+    if (restart) s->begin_bytes = 0;
+    if (s->begin_bytes == 0 || append) return CLI_DONE;
     if (same) return rows_state_fits(s->cli, tokens_path, &s->state, rows) ? CLI_DONE
                                                                            : CLI_BAD_FILE;
     cli_error(s->cli, "%s has %" PRIu64 " bytes in it that %s%s: --append writes behind them, "
@@ -251,7 +259,7 @@ static int since_write(struct since *s, const char *tokens_path) {
     int status = !noted || since_note(s, tokens_path, true) ? CLI_DONE : CLI_BAD_FILE;
     if (status == CLI_DONE && !rows_begin(s->cli, s->rows, s->begin_bytes)) status = CLI_BAD_FILE;
     if (status == CLI_DONE) status = since_fetch(s);
-    if (status == CLI_DONE && !rows_flush(s->rows)) status = rows_failed(s->cli, s->rows);
+    if (status == CLI_DONE && !rows_sync(s->rows)) status = rows_failed(s->cli, s->rows);
     if (status != CLI_DONE) {
         rows_undo(s->rows, s->begin_bytes);
         if (noted && s->state_is_new) unlink(tokens_path);

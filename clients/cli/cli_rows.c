@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "clients/cli/cli_stop.h"
+#include "clients/cli/durable.h"
 #include "clients/cli/output.h"
 #include "clients/cli/text.h"
 #include "clients/sdk/query_reply.h"
@@ -184,6 +185,13 @@ int rows_failed(struct cli *cli, const struct rows *rows) {
 }
 
 bool rows_flush(struct rows *rows) { return fflush(rows->out) == 0 && !ferror(rows->out); }
+
+bool rows_sync(struct rows *rows) {
+    bool new_name = rows->regular && rows->path[0] && !rows->named;
+    if (!durable_sync(rows->out) || (new_name && !durable_name(rows->path))) return false;
+    rows->named = true;
+    return true;
+}
 
 bool rows_close(struct rows *rows) {
     if (!rows->out) return true;

@@ -16,6 +16,7 @@ struct rows {
     bool no_heading;
     char path[ROWS_PATH_BYTES];/* of the output, from the root; "" = standard output */
     bool regular;              /* a file that can be cut */
+    bool named;                /* its name is durable */
     uint64_t there;            /* what was in it when it was opened */
     uint64_t written, bytes;   /* bytes: where the file ends now */
     uint64_t written_before;   /* of `written`, by an earlier command: --rate does not count them */
@@ -39,6 +40,8 @@ bool rows_write(struct rows *rows, const jumun_answer *answer);
 int rows_failed(struct cli *cli, const struct rows *rows);
 /* All that was written is on its way to the disk. */
 bool rows_flush(struct rows *rows);
+/* All that was written is on the disk, where it is a file: before tokens tell of it. */
+bool rows_sync(struct rows *rows);
 /* Cuts a file to its first `at` bytes again: what was written since is not to stay. */
 void rows_undo(struct rows *rows, uint64_t at);
 bool rows_close(struct rows *rows);
@@ -84,6 +87,7 @@ void rows_state_describe(struct rows_state *state, const struct rows *rows);
  * was printed, which names both. */
 bool rows_state_fits(struct cli *cli, const char *path, const struct rows_state *state,
                      const struct rows *rows);
+/* False: it cannot be written. What it tells of is on the disk before, see rows_sync(). */
 bool rows_state_save(const char *path, const struct rows_state *state);
 
 /* jumun import --since, by cli_import_since.c. */

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "clients/cli/cli_rows.h"
+#include "clients/cli/durable.h"
 
 int rows_state_lock(const struct cli *cli, const char *path) {
     char name[4096];
@@ -112,7 +113,7 @@ bool rows_state_fits(struct cli *cli, const char *path, const struct rows_state 
 }
 
 bool rows_state_save(const char *path, const struct rows_state *s) {
-    char hex[CLI_CURSOR_TEXT_BYTES], next[4096];
+    char hex[CLI_CURSOR_TEXT_BYTES], error[1024];
     json_t *tokens = json_array();
     for (uint32_t i = 0; i < s->tokens_count; i++)
         json_array_append_new(tokens, json_pack("[I, I]", (json_int_t)s->tokens[i].shard,
@@ -124,8 +125,5 @@ bool rows_state_save(const char *path, const struct rows_state *s) {
                              (json_int_t)s->bytes, "rows", (json_int_t)s->rows, "cluster",
                              s->cluster, "output", s->output, "format", s->format, "fields",
                              s->fields, "writing", s->writing);
-    snprintf(next, sizeof next, "%s.next", path);
-    bool ok = json && json_dump_file(json, next, JSON_COMPACT) == 0 && rename(next, path) == 0;
-    json_decref(json);
-    return ok;
+    return durable_json(path, json, error, sizeof error) == 0;
 }

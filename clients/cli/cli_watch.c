@@ -9,11 +9,15 @@
 #include <unistd.h>
 
 #include "clients/cli/cli_rows.h"
+#include "clients/cli/durable.h"
 #include "clients/cli/output.h"
 #include "clients/cli/text.h"
+#include "clients/sdk/query_reply.h"
+#include "clients/sdk/watch.h"
 
 enum {
     WATCH_HEAR_MS = 3000,      /* within which a replica hears of what was just written */
+    WATCH_AGAIN_MS = 50,       /* between looks for a beginning */
     WATCH_FRESH_MS = 2000      /* a replica whose age is below it knows where the log ends */
 };
 
@@ -57,12 +61,15 @@ static void watch_print(struct watching *w, const jumun_change *change) {
     json_decref(row);
 }
 
-/* A thread of the library. What was printed is out before the tokens say so. */
+/* A thread of the library. What was printed is out, and on the disk where that is a file, before
+ * the tokens say so. With tokens the last change is one that has some, else what was told with it
+ * would be told again by each command that goes on, for ever. */
 static bool watch_change(void *arg, const jumun_change *change) {
     struct watching *w = arg;
+    bool kept = change->tokens && w->tokens_path;
     watch_print(w, change);
-    bool ok = fflush(stdout) == 0;
-    if (ok && change->tokens && w->tokens_path) {
+    bool ok = kept ? durable_sync(stdout) : fflush(stdout) == 0;
+    if (ok && kept) {
         memcpy(w->state.tokens, change->tokens, change->tokens_count * sizeof *change->tokens);
         w->state.tokens_count = change->tokens_count;
         ok = rows_state_save(w->tokens_path, &w->state);
@@ -70,7 +77,7 @@ static bool watch_change(void *arg, const jumun_change *change) {
     pthread_mutex_lock(&w->lock);
     w->told++;
     w->failed |= !ok;
-    w->over = w->failed || (w->count && w->told >= w->count);
+    w->over = w->failed || (w->count && w->told >= w->count && (kept || !w->tokens_path));
     bool goes_on = !w->over;
     pthread_cond_signal(&w->changed);
     pthread_mutex_unlock(&w->lock);
@@ -193,29 +200,59 @@ static int watch_place(struct watching *w) {
     return status;
 }
 
-/* The reason why there can be no watch; CLI_DONE: none is seen. Tells what the replica lacks. */
-static int watch_can_be(struct watching *w, jumun_queries *q) {
-    const jumun_query query = {.kind = JUMUN_CHANGES, .subject = cli_word(w->cli, 0)};
-    jumun_answer *a;
-    int code = jumun_query_run(q, &query, &a);
-    int status = code == JUMUN_OK ? CLI_DONE : cli_query_failed(w->cli, code, a);
-    if (code == JUMUN_OK) cli_query_caveats(w->cli, &query.demand, a);
-    jumun_answer_free(a);
-    return status;
+/* "From now on" begins with the tokens of this answer. A replica that still fetches a shard does
+ * not know where that one is. */
+static bool watch_from_now(struct watching *w, const jumun_answer *a) {
+    struct query_changes *changes = malloc(sizeof *changes);
+    bool ok = changes && a->missing_count == 0 &&
+              query_changes_read(a->value, a->value_bytes, changes) && changes->tokens_count > 0 &&
+              changes->tokens_count <= CLI_TOKENS_MAX;
+    if (ok) {
+        memcpy(w->state.tokens, changes->tokens, changes->tokens_count * sizeof *changes->tokens);
+        w->state.tokens_count = changes->tokens_count;
+    }
+    free(changes);
+    return ok;
 }
 
-static int watch_run(struct watching *w, jumun_queries *q, const jumun_watch_options *o) {
+/* Where it begins is kept before anything is told: who was stopped before the first change goes on
+ * there too. The reason why there can be no watch; CLI_DONE: none is seen. Tells what the replica
+ * lacks. */
+static int watch_can_be(struct watching *w, jumun_queries *q, jumun_watch_options *o) {
+    const jumun_query query = {.kind = JUMUN_CHANGES, .subject = cli_word(w->cli, 0),
+                               .demand = {.no_stale = !o->has_since}};
+    uint64_t until_ns = text_mono_ns() + (uint64_t)w->cli->timeout_ms * 1000000;
+    int status = CLI_DONE;
+    bool begins = o->has_since, told = false;
+    do {
+        jumun_answer *a;
+        int code = jumun_query_run(q, &query, &a);
+        if (code != JUMUN_OK) status = cli_query_failed(w->cli, code, a);
+        else if (!told) cli_query_caveats(w->cli, &query.demand, a);
+        told = true;
+        if (code == JUMUN_OK && !begins) begins = watch_from_now(w, a);
+        jumun_answer_free(a);
+        if (status != CLI_DONE || begins || watch_stopped) break;
+        usleep(WATCH_AGAIN_MS * 1000);
+    } while (text_mono_ns() < until_ns);
+    if (status == CLI_DONE && !begins && !watch_stopped)
+        status = cli_query_failed(w->cli, JUMUN_NOT_SENT, NULL);
+    if (status != CLI_DONE || !begins) return status;
+    o->has_since = true;
+    o->since_count = w->state.tokens_count; /* `since` is where they are */
+    if (!w->tokens_path || rows_state_save(w->tokens_path, &w->state)) return CLI_DONE;
+    cli_error(w->cli, "%s: cannot be written", w->tokens_path);
+    return CLI_BAD_FILE;
+}
+
+static int watch_run(struct watching *w, jumun_queries *q, jumun_watch_options *o) {
     char error[256] = "";
+    const char *fault = watch_topic_fault(cli_word(w->cli, 0));
+    int status = fault ? cli_usage(w->cli, "%s", fault) : watch_can_be(w, q, o);
+    if (status != CLI_DONE || watch_stopped) return status;
     jumun_watch *watch = jumun_watch_open(q, cli_word(w->cli, 0), o, watch_change, w, error,
                                           sizeof error);
     if (!watch) return cli_usage(w->cli, "%s", error);
-    int status = watch_can_be(w, q);
-    if (status == CLI_DONE && !jumun_watch_await(watch, w->cli->timeout_ms))
-        status = cli_query_failed(w->cli, JUMUN_NOT_SENT, NULL);
-    if (status != CLI_DONE) {
-        jumun_watch_close(watch);
-        return status;
-    }
     if (!w->cli->quiet && !w->cli->json)
         fprintf(stderr, "watching %s (Ctrl-C ends)\n", cli_word(w->cli, 0));
     watch_until_over(w);
@@ -248,6 +285,8 @@ static int watch_begin(struct watching *w) {
     if ((status = watch_place(w)) != CLI_DONE || watch_stopped) return status;
     o.fields = w->fields;
     o.fields_count = w->fields_count;
+    /* Each page ends with tokens: no row of it may be left untold. */
+    if (w->tokens_path && w->count) o.page_rows = 1;
     jumun_queries *q = cli_queries(w->cli, cli_replicas(w->cli));
     /* Not closed: notifications come in at any moment, and nng 1.5.2 may wait for ever in closing
      * a socket in the midst of one. The process is about to exit, and no callback is left with the

@@ -1,14 +1,12 @@
 #include "clients/replay/place.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "clients/cli/durable.h"
 #include "clients/replay/source.h"
-
-enum { PLACE_PATH_BYTES = 1200 };
 
 json_t *place_read(const char *path, char *error, size_t error_bytes) {
     json_error_t fault;
@@ -19,29 +17,8 @@ json_t *place_read(const char *path, char *error, size_t error_bytes) {
     return json;
 }
 
-/* The new name of a file in a directory is durable. */
-static bool place_sync_directory(const char *path) {
-    char directory[PLACE_PATH_BYTES];
-    snprintf(directory, sizeof directory, "%s", path);
-    char *slash = strrchr(directory, '/');
-    if (slash) slash[slash == directory ? 1 : 0] = 0;
-    int fd = open(slash ? directory : ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    bool ok = fd >= 0 && fsync(fd) == 0;
-    if (fd >= 0) close(fd);
-    return ok;
-}
-
 int place_write(const char *path, json_t *json, char *error, size_t error_bytes) {
-    char beside[PLACE_PATH_BYTES + 8];
-    snprintf(beside, sizeof beside, "%.1190s.new", path);
-    int fd = json ? open(beside, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0640) : -1;
-    bool ok = fd >= 0 && json_dumpfd(json, fd, JSON_COMPACT) == 0 && write(fd, "\n", 1) == 1 &&
-              fsync(fd) == 0;
-    if (fd >= 0) ok = close(fd) == 0 && ok;
-    ok = ok && rename(beside, path) == 0 && place_sync_directory(path);
-    if (!ok) snprintf(error, error_bytes, "%.900s: %s", path, strerror(errno));
-    json_decref(json);
-    return ok ? 0 : -1;
+    return durable_json(path, json, error, error_bytes);
 }
 
 bool place_is_writable(const char *path) {

@@ -182,7 +182,7 @@ void watch_free(jumun_watch *w) {
     free(w);
 }
 
-static const char *topic_fault(const char *topic) {
+const char *watch_topic_fault(const char *topic) {
     jumun_key key;
     if (strncmp(topic, "order/", 6) == 0)
         return jumun_key_parse(topic + 6, &key) ? NULL : "order/ is followed by an order's key";
@@ -236,7 +236,8 @@ jumun_watch *jumun_watch_open(jumun_queries *q, const char *topic,
                               void *arg, char *error, size_t error_bytes) {
     static const jumun_watch_options none;
     const jumun_watch_options *o = options ? options : &none;
-    const char *fault = !topic || !callback ? "topic or callback is missing" : topic_fault(topic);
+    const char *fault = !topic || !callback ? "topic or callback is missing"
+                                            : watch_topic_fault(topic);
     if (!fault && o->since_count > SHARDS_MAX) fault = "more than 256 tokens";
     if (!fault && o->page_rows > QUERY_ROWS_MAX) fault = "page_rows is over 1,000";
     if (!fault && o->fields_count > QUERY_FIELDS_MAX) fault = "more than 64 fields";

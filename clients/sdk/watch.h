@@ -80,6 +80,9 @@ bool replica_map_notify(const void *value, size_t bytes, char notify[ENDPOINT_AD
 /* A worker's part, with the lock, which is given up meanwhile. */
 void watch_work(struct watch_hub *hub, jumun_watch *watch);
 
+/* Why there is no such topic, a sentence; NULL = there is. */
+const char *watch_topic_fault(const char *topic);
+
 /* The address to dial for a notification endpoint that a replica told: a replica that listens on
  * all its addresses is reached by the one it was found at. */
 void watch_notify_address(const char *replica, const char *notify, char *address,

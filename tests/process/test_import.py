@@ -219,6 +219,18 @@ def changes_go_behind_what_is_there(jumun):
     jumun(*more, '--output', 'new.csv', '--restart', *csv)
     check(jumun.lines('new.csv') == ['key,state'], 'it was emptied')
     jumun('import', '--full', '--append', expect=2)
+    # What the tokens tell of is not there any more: behind a gap nothing is written. A file that
+    # was taken away begins anew.
+    jumun.place()
+    jumun(*more, '--output', 'short.jsonl')
+    os.truncate(jumun.path('short.jsonl'), 10)
+    key = jumun.place()
+    jumun(*more, '--output', 'short.jsonl', expect=4, says='has 10 bytes, fewer than the ')
+    check(os.path.getsize(jumun.path('short.jsonl')) == 10, 'and is left alone')
+    os.remove(jumun.path('short.jsonl'))
+    jumun(*more, '--output', 'short.jsonl', '--fields', 'key')
+    check(jumun.lines('short.jsonl') == [json.dumps({'key': key}, separators=(',', ':'))],
+          'what came since')
 
 
 def headings_stand_where_the_output_begins(jumun, cluster):
