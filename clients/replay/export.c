@@ -8,6 +8,7 @@
 #include "clients/cli/progress.h"
 #include "clients/cli/text.h"
 #include "clients/cli/when.h"
+#include "clients/replay/export_output.h"
 #include "clients/replay/export_write.h"
 #include "clients/replay/merge.h"
 #include "clients/replay/place.h"
@@ -18,7 +19,10 @@ enum { EXPORT_FILTERS_MAX = 64, EXPORT_PROGRESS_RECORDS = 64, EXPORT_FOLLOW_MS =
 struct export {
     struct replay *replay;
     struct export_writer *writer;
-    FILE *out;
+    struct export_output output;
+    FILE *out;                 /* its file, or what the subscriber is sent */
+    json_t *place;             /* what FILE of --continue holds; NULL = nothing */
+    bool placed[SHARDS_MAX];   /* `from` was read there */
     uint64_t from[SHARDS_MAX], upto[SHARDS_MAX]; /* to be written: behind from .. upto */
     uint64_t newest[SHARDS_MAX];                 /* written so far */
     uint32_t kinds[8];         /* bits; all zero = all but messages */
@@ -147,27 +151,25 @@ static bool export_record(struct export *x, const struct log_item *item) {
 
 /* -- where a run before this one came to -------------------------------------------------- */
 
+/* It goes before --from, which says where the first run began. */
 static bool position_read(struct export *x, const char *path) {
-    json_error_t fault;
-    size_t n;
+    char error[1200];
+    uint64_t index[SHARDS_MAX];
     if (!place_is_writable(path)) { /* before all is written and the place cannot be */
         replay_error(x->replay, "%s: %s", path, strerror(errno));
         return false;
     }
-    json_t *one, *json = access(path, F_OK) == 0 ? json_load_file(path, 0, &fault) : json_object();
-    if (!json) {
-        replay_error(x->replay, "%s: %s", path, fault.text);
+    x->place = place_read(path, error, sizeof error);
+    if (!x->place && *error) {
+        replay_error(x->replay, "%s", error);
         return false;
     }
-    json_array_foreach(json_object_get(json, "shards"), n, one) {
-        json_int_t shard = -1, index = 0;
-        if (json_unpack(one, "{s:I, s:I}", "shard", &shard, "index", &index) != 0) continue;
-        for (uint32_t i = 0; i < x->replay->source.count; i++) {
-            if (x->replay->source.shards[i].number != (uint32_t)shard) continue;
-            if ((uint64_t)index > x->from[i]) x->from[i] = (uint64_t)index;
-        }
+    memset(index, 0xff, sizeof index);
+    place_take_shards(json_object_get(x->place, "shards"), &x->replay->source, index);
+    for (uint32_t i = 0; i < x->replay->source.count; i++) {
+        x->placed[i] = index[i] != UINT64_MAX;
+        if (x->placed[i]) x->from[i] = index[i];
     }
-    json_decref(json);
     return true;
 }
 
@@ -183,15 +185,29 @@ static json_t *position_json(const struct export *x) {
     return shards;
 }
 
-/* Written beside and renamed: a crash leaves the old one, and the events come once more. */
-static bool position_write(struct export *x, const char *path) {
-    char beside[1024];
+/* Behind what it tells of: a crash leaves the old one, and the output is cut there. */
+static bool position_write(struct export *x, const char *path, bool writing) {
+    char error[1200];
     json_t *json = json_pack("{s:o}", "shards", position_json(x));
-    snprintf(beside, sizeof beside, "%s.new", path);
-    bool written = json_dump_file(json, beside, JSON_INDENT(2)) == 0 && rename(beside, path) == 0;
-    json_decref(json);
-    if (!written) replay_error(x->replay, "%s: %s", path, strerror(errno));
-    return written;
+    if (export_output_note(&x->output, json, writing) != 0) {
+        replay_error(x->replay, "the events cannot be written: %s", strerror(errno));
+        json_decref(json);
+        return false;
+    }
+    if (place_write(path, json, error, sizeof error) == 0) return true;
+    replay_error(x->replay, "%s", error);
+    return false;
+}
+
+/* Before the first event: whoever is killed has not written behind an end that nobody knows. */
+static bool position_go_on(struct export *x, const char *path) {
+    char error[1200];
+    if (export_output_go_on(&x->output, x->place, path, error, sizeof error) != 0) {
+        replay_error(x->replay, "%s", error);
+        return false;
+    }
+    if (export_output_is_begun(&x->output)) export_writer_omit_heading(x->writer);
+    return !x->output.regular || position_write(x, path, true);
 }
 
 /* -- the run ------------------------------------------------------------------------------ */
@@ -319,7 +335,7 @@ static int export_rounds(struct export *x, uint64_t start[], uint64_t total,
         if (status != REPLAY_STOPPED && status > worst) worst = status;
         if (replay_interrupted()) return worst; /* the way to end it */
         if (replay_source_failed(r, &r->source)) return REPLAY_FAILED;
-        if (position && !position_write(x, position)) return REPLAY_FAILED;
+        if (position && !position_write(x, position, true)) return REPLAY_FAILED;
         x->follows = true;
         for (uint32_t i = 0; i < r->source.count; i++) {
             if (x->upto[i] > start[i]) start[i] = x->upto[i];
@@ -339,7 +355,8 @@ static int export_begin(struct export *x, uint64_t start[SHARDS_MAX], uint64_t *
         log_source_range(shard->log, &first, &last);
         if (x->upto[i] > last) x->upto[i] = last;
         if (x->follow) x->upto[i] = follow_end(x, shard, last);
-        if (x->follow && x->from[i] > x->upto[i]) x->from[i] = x->upto[i]; /* from now on */
+        /* "--from now": from there on. A place behind what is committed by now stays. */
+        if (x->follow && !x->placed[i] && x->from[i] > x->upto[i]) x->from[i] = x->upto[i];
         if (x->from[i] > 0 && x->from[i] + 1 < first) export_gone(x, i, x->from[i] + 1, first - 1);
         start[i] = x->from[i] >= first ? x->from[i] : first ? first - 1 : 0;
         if (x->with_orders) {
@@ -369,12 +386,13 @@ static int export_run(struct export *x) {
                      export_writer_needs_orders(x->writer);
     int status = export_begin(x, start, &total);
     if (status == REPLAY_DONE && replay_source_failed(r, &r->source)) status = REPLAY_FAILED;
+    if (status == REPLAY_DONE && position && !position_go_on(x, position)) status = REPLAY_FAILED;
     bool begun = status == REPLAY_DONE;
     if (begun) status = export_rounds(x, start, total, position);
     if (status <= REPLAY_FOUND && replay_source_failed(r, &r->source)) status = REPLAY_FAILED;
     /* What a subscriber has acknowledged it has, however the run ended. */
     bool reached = status <= REPLAY_FOUND || status == REPLAY_NOT_THERE || (begun && x->subscriber);
-    if (position && reached && !position_write(x, position)) status = REPLAY_FAILED;
+    if (position && reached && !position_write(x, position, false)) status = REPLAY_FAILED;
     for (uint32_t i = 0; i < r->source.count; i++) fold_close(x->folds[i]);
     return status;
 }
@@ -478,20 +496,19 @@ static int export_open(struct export *x, enum export_format format) {
     const char *into = x->republished ? args_value(&r->args, "into") : NULL;
     char error[1200];
     if (into) return republish_into(x, into);
-    bool append = args_value(&r->args, "continue") != NULL;
-    x->out = path && strcmp(path, "-") != 0 ? fopen(path, append ? "ab" : "wb") : stdout;
-    if (!x->out) {
-        replay_error(r, "%s: %s", path, strerror(errno));
+    if (export_output_open(&x->output, path, args_value(&r->args, "continue") != NULL, error,
+                           sizeof error) != 0) {
+        replay_error(r, "%s", error);
         return REPLAY_FAILED;
     }
+    x->out = x->output.file;
     if (x->out == stdout && format != EXPORT_JSONL) r->json = false; /* it is no place for it */
-    setvbuf(x->out, NULL, _IOFBF, 1 << 18);
     x->writer = export_writer_open(x->out, format, args_value(&r->args, "fields"), error,
                                    sizeof error);
     if (!x->writer) return replay_usage(r, "--fields: %s", error);
     int status = export_run(x);
     export_writer_close(x->writer);
-    if (x->out != stdout && fclose(x->out) != 0 && status == REPLAY_DONE) {
+    if (export_output_close(&x->output) != 0 && status == REPLAY_DONE) {
         replay_error(r, "%s: %s", path, strerror(errno));
         status = REPLAY_FAILED;
     }
@@ -517,6 +534,7 @@ static int export_main(struct replay *r, bool republished) {
         }
         if (status == REPLAY_DONE) status = export_open(x, format);
     }
+    json_decref(x->place);
     free(x);
     return status;
 }

@@ -108,6 +108,8 @@ struct export_writer *export_writer_open(FILE *out, enum export_format format, c
     return w;
 }
 
+void export_writer_omit_heading(struct export_writer *w) { w->head_written = true; }
+
 void export_writer_close(struct export_writer *w) {
     if (!w) return;
     free(w->buffer);

@@ -27,6 +27,8 @@ struct export_writer *export_writer_open(FILE *out, enum export_format format, c
 /* False when it could not be written. */
 bool export_write(struct export_writer *writer, const struct export_context *context,
                   const struct event *event);
+/* The columns' names stand there already. */
+void export_writer_omit_heading(struct export_writer *writer);
 void export_writer_close(struct export_writer *writer);
 
 /* Whether a field is asked for that only the order's state knows. */

@@ -68,8 +68,8 @@ static const struct args_option diff_options[] = {
     {"fields", 0, "LIST", "only these fields: index,time_ms,action,info.total,...; store and "     \
      "customer tell the order's", NULL},                                                           \
     {"messages", 0, NULL, "messages between shards as well", NULL},                                \
-    {"continue", 0, "FILE", "go on where the run before stopped: FILE keeps the place, and "       \
-     "--output is appended to", "@file"}
+    {"continue", 0, "FILE", "go on where the run before stopped: FILE keeps the place, which "     \
+     "goes before --from, and the end of --output, which is gone on with", "@file"}
 
 static const struct args_option export_options[] = {
     EXPORT_OPTIONS,

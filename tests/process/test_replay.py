@@ -320,6 +320,27 @@ def test_continue(data, work, lines):
     got = [json.loads(line) for line in out.read_text().splitlines()]
     order = lambda e: (e['shard'], e['index'], e['subject'], e['version'])
     check(sorted(map(order, got)) == sorted(map(order, lines)), 'an export goes on where it was')
+    table = ('export', data, '-q', '-f', 'csv', '-o', work / 'part.csv', '--continue',
+             work / 'csv.json', '--fields', 'shard,index')
+    replay(*table, '--to', middle)
+    replay(*table)
+    rows = (work / 'part.csv').read_text().splitlines()
+    check(len(rows) == len(lines) + 1 and rows.index('shard,index') == 0 and
+          rows.count('shard,index') == 1, 'one heading, where the file begins')
+    # A place goes before --from; one that lies behind what is committed by now is not set back.
+    replay('export', data, '-q', '--continue', work / 'now.json', '-o', work / 'now.jsonl',
+           '--to', middle)
+    follow = ('export', data, '-q', '--follow', '--until', '1s', '--from', 'now', '--continue',
+              work / 'now.json', '-o', work / 'now.jsonl')
+    replay(*follow)
+    check(len((work / 'now.jsonl').read_text().splitlines()) == len(lines), 'behind the place')
+    kept = json.loads((work / 'now.json').read_text())
+    for shard in kept['shards']:
+        shard['index'] += 100
+    (work / 'now.json').write_text(json.dumps(kept))
+    replay(*follow)
+    check(json.loads((work / 'now.json').read_text())['shards'] == kept['shards'],
+          'a place is not set back')
 
 
 def msgpack_value(raw, at):

@@ -147,12 +147,48 @@ def test_build(command, source, work, *to):
     shutil.rmtree(whole)
 
 
+def test_export(data, work, form):
+    """Killed while it writes, behind a run that came to its end, and gone on with: the file is the
+    one of two runs that nobody killed."""
+    middle = ','.join(f'{s}:{i // 2}' for s, i, _ in hashes(data))
+    whole, out, place = work / 'whole', work / 'out', work / 'place.json'
+    for path, kept in ((whole, work / 'other.json'), (out, place)):
+        replay('export', data, '-q', '-f', form, '-o', path, '--continue', kept, '--to', middle)
+    replay('export', data, '-q', '-f', form, '-o', whole, '--continue', work / 'other.json')
+    onward = ('export', data, '-q', '-f', form, '--continue', place, '-o')
+    begun = out.stat().st_size
+    check(json.loads(place.read_text())['bytes'] == begun, f'{form}: the place knows its end')
+    killed, told = killed_when(lambda: out.stat().st_size > begun, *onward, out)
+    check(killed, f'{form}: it was never killed while it wrote: {told}')
+    with open(out, 'ab') as file:
+        file.write(whole.read_bytes()[out.stat().st_size:][:3])  # torn, wherever it was
+    refused = replay(*onward, work / 'elsewhere', expect=3)
+    check('did not come to its end' in refused.stderr, f'another output: {refused.stderr}')
+    replay(*onward, out)
+    check(out.read_bytes() == whole.read_bytes(), f'{form}: as of runs that nobody killed')
+    again = out.stat().st_size
+    replay(*onward, out)
+    check(out.stat().st_size == again, f'{form}: nothing is left')
+    with open(out, 'r+b') as file:
+        file.truncate(again - 1)
+    refused = replay(*onward, out, expect=3)
+    check('fewer than the ' in refused.stderr, f'a shorter output: {refused.stderr}')
+    refused = replay(*onward, whole, expect=3)
+    check('did not come with it' in refused.stderr, f'somebody\'s output: {refused.stderr}')
+    replay(*onward, work / 'new')  # what comes from now on
+    check((work / 'new').stat().st_size == 0, f'{form}: nothing has come')
+    for path in (whole, out, place, work / 'other.json', work / 'new', work / 'elsewhere'):
+        path.unlink(missing_ok=True)
+
+
 def tests(work):
     data = work / 'data'
     node = Node(data, '--shards', '2')
     load = node.bench(3, '--batch', '8')
     check(load.wait() == 0, 'the load went through')
     node.stop()
+    for form in ('jsonl', 'csv', 'msgpack'):
+        test_export(data, work, form)
     test_build('rebuild', data, work)
     replay('backup', data, work / 'backup', '-q')
     middle = {s: i // 2 for s, i, _ in hashes(data)}
