@@ -17,11 +17,11 @@ import sys
 from replay_process import BENCH, JUMUND, PATIENCE_S, REPLAY, Node, check, replay_json, verdict
 
 (DAMAGE, RULES) = sys.argv[5:7]
-ORDERS = 150000             # more than 60 MiB of them
-MEMORY_MIB = 8              # for the orders of a fold
+ORDERS = 75000              # more than 30 MiB of them
+MEMORY_MIB = 4              # for the orders of a fold
 # With what is not orders: threads, buffers; and where a directory is made, too, batches for two
 # environments of each shard, and the pages of their transactions.
-READ_MIB, MAKE_MIB = 64, 144
+READ_MIB, MAKE_MIB = 44, 112
 STACK_MIB = 1               # of a thread
 
 
@@ -62,7 +62,7 @@ def test_reading(data, wanted):
     bounded('stats', data)
     bounded('export', data, '-q')
     bounded('export', data, '-q', '--from', late)
-    bounded('state', data, '--all', '--json', '-q')
+    bounded('state', data, '--all', '--json', '-q', '--at', middle)
     bounded('state', data, '--all', '-q', '--at', late)
     bounded('diff', data, '-q', '--limit', '1', '--from', middle, expect=1)
     bounded('diff', data, data, '-q')
@@ -73,6 +73,7 @@ def test_reading(data, wanted):
 
 def test_making(data, work, wanted):
     """The same orders, in directories that nodes start from."""
+    bounded('rebuild', data, work / 'unbounded', '-q', own=MAKE_MIB, memory=1024, expect=3)
     for command in ('rebuild', 'restore'):
         source, target = data, work / command
         if command == 'restore':
@@ -101,7 +102,7 @@ def test_faults(data, work):
         subprocess.run([DAMAGE, what[0], str(copy / 'shard-0'), *what[1:]], check=True,
                        stdout=subprocess.DEVNULL)
     counts = []
-    for memory in ('1024', '1'):
+    for memory in ('1024', '8'):
         for sources in ((copy, data), (data, copy), (copy, '--from', '0:1,1:1')):
             done = subprocess.run([REPLAY, 'diff', *map(str, sources), '--limit', '0', '--memory',
                                    memory], capture_output=True, text=True, check=False,
