@@ -5,6 +5,7 @@
 
 #include "actors/result_codes.h"
 #include "clients/cli/cli_query.h"
+#include "clients/cli/cli_wait.h"
 #include "clients/cli/table.h"
 #include "clients/cli/text.h"
 
@@ -16,6 +17,7 @@ struct lag {
     json_t *list;
     int64_t max_age_ms;        /* -1 = any */
     bool too_old;
+    struct cli_wait wait;
 };
 
 static void lag_shard(struct lag *l, const char *replica, const msgpack_object *shard) {
@@ -81,7 +83,9 @@ static int lag_replica(struct lag *l, const char *replica) {
     struct cli_look look;
     jumun_queries *q = cli_queries(l->cli, replica);
     if (!q) return CLI_USAGE;
+    cli_wait_begin(&l->wait, l->cli, "for %.500s to answer", replica);
     int code = cli_look(q, &look), status = CLI_DONE;
+    cli_wait_end(&l->wait);
     const msgpack_object *shards = value_at(look.map, "shards");
     for (uint32_t i = 0; i < value_count(shards); i++)
         lag_shard(l, replica, value_item(shards, i));

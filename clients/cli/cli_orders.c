@@ -2,7 +2,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "actors/order/order_states.h"
 #include "clients/cli/cli_query.h"
+#include "clients/cli/cli_wait.h"
 #include "clients/cli/table.h"
 #include "clients/cli/text.h"
 
@@ -28,6 +30,7 @@ struct orders {
     json_t *missing;           /* keys without an order */
     json_t *list;              /* with --json */
     struct table *table;       /* else */
+    struct cli_wait wait;
 };
 
 static bool orders_states(struct orders *o) {
@@ -59,6 +62,27 @@ static bool orders_keys(struct orders *o) {
     return true;
 }
 
+/* What a list would pass over in silence. False after the error was printed. */
+static bool orders_fit(struct orders *o) {
+    const jumun_query *q = &o->query;
+    for (uint32_t i = 0; q->kind == JUMUN_STORE_BOARD && i < q->states_count; i++) {
+        if (!order_state_is_end(q->states[i])) continue;
+        cli_usage(o->cli, "--store lists open orders, and %s is an end: --state %s alone lists "
+                  "those of all stores", jumun_state_name(q->states[i]),
+                  jumun_state_name(q->states[i]));
+        return false;
+    }
+    if ((q->has_from || q->has_to) && q->kind != JUMUN_STATE_ORDERS) {
+        cli_usage(o->cli, "--from and --to go with --state alone");
+        return false;
+    }
+    if (q->has_from && q->has_to && q->from_ms > q->to_ms) {
+        cli_usage(o->cli, "--from is later than --to: nothing lies between");
+        return false;
+    }
+    return true;
+}
+
 /* What is asked for. False after the error was printed. */
 static bool orders_kind(struct orders *o) {
     const struct args *args = &o->cli->args;
@@ -81,7 +105,7 @@ static bool orders_kind(struct orders *o) {
               : by_state ? JUMUN_STATE_ORDERS : JUMUN_MULTI_GET;
     q->subject = store ? store : customer ? customer : ref;
     return cli_time_option(o->cli, "from", &q->has_from, &q->from_ms) &&
-           cli_time_option(o->cli, "to", &q->has_to, &q->to_ms);
+           cli_time_option(o->cli, "to", &q->has_to, &q->to_ms) && orders_fit(o);
 }
 
 /* --cursor: where an earlier answer ended. */
@@ -125,7 +149,7 @@ static void orders_cell(struct orders *o, const char *column, const json_t *valu
 }
 
 static void orders_row(struct orders *o, const void *row, size_t bytes) {
-    json_t *json = cli_row_json(row, bytes, o->fields, o->fields_count);
+    json_t *json = cli_row_json(row, bytes, o->fields, o->query.fields_count);
     o->rows++;
     if (o->list) {
         json_array_append_new(o->list, json);
@@ -158,6 +182,19 @@ static void orders_page(struct orders *o, const jumun_answer *a) {
         if (row && *row != 0xc0 && (o->limit == 0 || o->rows < (uint64_t)o->limit))
             orders_row(o, row, bytes);
     }
+}
+
+/* Money is shown in its currency, whether or not that is a column of its own. */
+static void orders_ask(struct orders *o) {
+    bool money = false, currency = false;
+    o->query.fields = o->fields;
+    o->query.fields_count = o->fields_count;
+    for (uint32_t i = 0; i < o->fields_count; i++) {
+        money |= strcmp(o->fields[i], "total") == 0;
+        currency |= strcmp(o->fields[i], "currency") == 0;
+    }
+    if (money && !currency && !o->cli->json && o->fields_count < CLI_FIELDS_MAX)
+        o->fields[o->query.fields_count++] = "currency";
 }
 
 static json_t *orders_tokens(const jumun_answer *a) {
@@ -196,7 +233,9 @@ static int orders_run(struct orders *o) {
         int64_t left = o->limit ? o->limit - (int64_t)o->rows : ORDERS_PAGE;
         o->query.limit = o->query.kind == JUMUN_MULTI_GET ? 0
                          : left < ORDERS_PAGE ? (uint32_t)left : ORDERS_PAGE;
+        cli_wait_begin(&o->wait, o->cli, "for %.500s to answer", cli_replicas(o->cli));
         code = jumun_query_run(o->queries, &o->query, &a);
+        cli_wait_end(&o->wait);
         if (code != JUMUN_OK) {
             int status = cli_query_failed(o->cli, code, a);
             jumun_answer_free(a);
@@ -248,8 +287,7 @@ int cli_orders(struct cli *cli) {
     if (cli_fields(cli, o->fields, &o->fields_count) && orders_kind(o) &&
         orders_cursor(o) &&
         cli_demand(cli, &o->query.demand, o->tokens) && cli_int_option(cli, "limit", &o->limit)) {
-        o->query.fields = o->fields;
-        o->query.fields_count = o->fields_count;
+        orders_ask(o);
         if (o->limit < 0) {
             cli_usage(cli, "--limit: must not be negative");
         } else if ((o->queries = cli_queries(cli, cli_replicas(cli)))) {

@@ -204,7 +204,12 @@ static void print_one(const struct cli *cli, const struct asked *a) {
     print_sources(cli, s);
     print_shards(cli, s);
     putchar('\n');
-    cli_replica_views_print(cli, s, 2);
+    if (value_count(value_at(s, "shards")) == 0) {
+        label(cli, "views");
+        puts("empty, no node yet");
+    } else {
+        cli_replica_views_print(cli, s, 2);
+    }
     print_load(cli, a);
     print_latency(cli, s);
     print_machine(cli, s);

@@ -4,6 +4,7 @@
 #include <time.h>
 
 #include "clients/cli/cli_query.h"
+#include "clients/cli/cli_wait.h"
 #include "clients/cli/table.h"
 #include "clients/cli/text.h"
 
@@ -18,6 +19,7 @@ struct stats {
     struct table *table;
     json_t *list;
     uint64_t rows;
+    struct cli_wait wait;
 };
 
 static bool stats_options(struct stats *s) {
@@ -86,7 +88,9 @@ static int stats_run(struct stats *s) {
     for (;;) {
         jumun_answer *a;
         jumun_counter counter;
+        cli_wait_begin(&s->wait, s->cli, "for %.500s to answer", cli_replicas(s->cli));
         int code = jumun_query_run(s->queries, &s->query, &a);
+        cli_wait_end(&s->wait);
         if (code != JUMUN_OK) {
             int status = cli_query_failed(s->cli, code, a);
             jumun_answer_free(a);

@@ -77,7 +77,8 @@ j 1 --timeout 1m --json lag --replica "ipc://$work/c.ipc" --max-age 1h
 json 'd[0]["name"] == "not_ready" and d[0]["replica"].startswith("ipc:")'
 j 0 --timeout 1m orders --replica "ipc://$work/c.ipc,$one" --store s1
 j 1 --timeout 1m replica status --interval 0 --replica "ipc://$work/c.ipc"
-says "no node yet" && says "not reached" && complains "has reached no node yet"
+says "empty, no node yet" && omits ready && says "not reached"
+complains "has reached no node yet"
 j 1 --timeout 1m replica rebuild board --replica "ipc://$work/c.ipc"
 complains "not_ready" && complains "reached no node"
 j 1 --timeout 1s watch store/s1 --replica "ipc://$work/c.ipc" && complains "reached no node"
@@ -131,6 +132,20 @@ json 'd["lagging"] and d["partial"]'
 complains "does not reflect all"
 j 1 orders --store s1 --at-least 1:999999 --strict --timeout 4s && complains token_not_reached
 j 2 orders && complains "one of --store"
+for with in "--store s1" "--customer c1" "--key $key" "--ref r-77" "--store s1 --state placed"; do
+    j 2 orders $with --from 1h && complains "--from and --to go with --state alone"
+    j 2 orders $with --to 1h && complains "--from and --to go with --state alone"
+done
+j 2 orders --state accepted --from now --to 1h && complains "--from is later than --to"
+j 2 orders --store s1 --state placed --state completed && complains "--state completed alone"
+j 0 orders --store s1 --fields key,total && says "19,000 KRW" && omits currency
+j 0 orders --store s1 --fields total,currency && says "19,000 KRW" && says currency
+j 3 orders --store s1 --replica tcp://127.0.0.1:1 --timeout 3s
+complains "waiting for tcp://127.0.0.1:1 to answer"
+j 3 stats --replica tcp://127.0.0.1:1 --timeout 3s && complains "waiting for tcp://127.0.0.1:1"
+j 3 lag --replica tcp://127.0.0.1:1 --timeout 3s && complains "waiting for tcp://127.0.0.1:1"
+j 3 -q stats --replica tcp://127.0.0.1:1 --timeout 3s
+checks=$((checks + 1)); ! grep -q "waiting for" "$work/err" || fail "told in spite of --quiet"
 j 2 orders --store s1 --state cooked && complains "not a state"
 j 2 orders --store s1 --at-least 1-2
 j 1 orders --store s1 --fields key,colour && complains field_unknown
