@@ -306,7 +306,8 @@ int cli_import(struct cli *cli) {
     im->tokens_path = args_value(&cli->args, "tokens");
     int lock = -1;
     if (full == (since != NULL)) {
-        cli_usage(cli, "one of --full and --since is needed");
+        cli_usage(cli, full ? "only one of --full and --since may be given"
+                            : "one of --full and --since is needed");
     } else if (full && args_flag(&cli->args, "append")) {
         cli_usage(cli, "--append is for --since: a full copy replaces what is in the output");
     } else if (!rows_options(cli, &im->rows)) {

@@ -15,6 +15,7 @@ struct backup {
     struct replay *replay;
     const char *target;
     uint64_t upto[SHARDS_MAX]; /* ends of the logs when they were looked at */
+    uint64_t stored[SHARDS_MAX]; /* what the stored states reflected before; 0 = not known */
     uint64_t added[SHARDS_MAX], bytes[SHARDS_MAX];
     bool bases;                /* --base: a stored state as well, even where it is not needed */
 };
@@ -68,6 +69,18 @@ static bool backup_has_base(const struct backup *b, uint32_t shard) {
     return found;
 }
 
+/* Where shard i's archive ends so far; `begin` is its first record. 0 = it is empty. */
+static uint64_t backup_archived(const struct backup *b, uint32_t i, uint64_t *begin) {
+    char path[1100], error[1200];
+    uint64_t last = 0;
+    *begin = 0;
+    snprintf(path, sizeof path, "%.900s/shard-%u", b->target, b->replay->source.shards[i].number);
+    struct log_source *archive = log_source_open(path, error, sizeof error);
+    if (archive) log_source_range(archive, begin, &last);
+    log_source_close(archive);
+    return last;
+}
+
 /* Does the archive end with a record of this very log? */
 static bool backup_joins(struct backup *b, const struct source_shard *shard,
                          const char *directory, uint64_t last, char *error, size_t error_bytes) {
@@ -100,6 +113,39 @@ static bool backup_joins(struct backup *b, const struct source_shard *shard,
                  "log that was backed up", last);
     }
     return same;
+}
+
+/* What the stored state covers is in the log, and what the archive has, too: else the log has lost
+ * its end, and the others would be cut to what is left of it. To be asked before anything is
+ * written. */
+static bool backup_is_whole(struct backup *b, uint32_t i) {
+    struct replay *r = b->replay;
+    const struct source_shard *shard = &r->source.shards[i];
+    const struct log_source_segment *list;
+    char directory[1100], error[1200] = "";
+    uint64_t first, last, begin, archived = backup_archived(b, i, &begin);
+    b->stored[i] = source_stored(shard);
+    /* Behind the state: what is stored is in the log by then. */
+    if (log_source_refresh(shard->log, error, sizeof error) != 0) {
+        replay_error(r, "shard %u: %s", shard->number, error);
+        return false;
+    }
+    log_source_range(shard->log, &first, &last);
+    uint32_t count = log_source_segments(shard->log, &list);
+    for (uint32_t n = 0; n < count; n++) {
+        if (!list[n].fault || list[n].unborn || list[n].last <= archived) continue;
+        replay_error(r, "shard %u: %s: %s", shard->number, list[n].name, list[n].what);
+        return false;
+    }
+    if (b->stored[i] > last) {
+        replay_error(r, "shard %u: the state reflects record %" PRIu64 ", but the log ends with %"
+                     PRIu64 ": the log has lost records", shard->number, b->stored[i], last);
+        return false;
+    }
+    snprintf(directory, sizeof directory, "%.900s/shard-%u", b->target, shard->number);
+    if (backup_joins(b, shard, directory, archived, error, sizeof error)) return true;
+    replay_error(r, "shard %u: %s", shard->number, error);
+    return false;
 }
 
 static int backup_copy(struct replay_work *work, struct backup *b, uint32_t i,
@@ -152,7 +198,20 @@ static int backup_shard(struct replay_work *work, uint32_t i) {
     return status;
 }
 
-/* backup.json: whose it is, and what each run brought. */
+/* Numbers of the shards that are in the archive: also of those that an earlier run found and this
+ * one did not, as the node of a cluster has let them go. */
+static json_t *backup_holds(const struct backup *b) {
+    struct source archive;
+    json_t *holds = json_array();
+    if (source_open(&archive, b->target, -1, NULL, 0) != 0) return holds;
+    for (uint32_t i = 0; i < archive.count; i++) {
+        json_array_append_new(holds, json_integer(archive.shards[i].number));
+    }
+    source_close(&archive);
+    return holds;
+}
+
+/* backup.json: whose it is, what it holds, and what each run brought. */
 static int backup_tell(struct backup *b, int64_t began_ms) {
     struct replay *r = b->replay;
     char path[1100], error[1200];
@@ -176,11 +235,12 @@ static int backup_tell(struct backup *b, int64_t began_ms) {
         .shards = r->source.shards_told, .created_ms = r->source.created_ms,
         .epochs = r->source.epochs, .epochs_count = r->source.epochs_count,
         .stores_shards = r->source.stores_shards, .generation = r->source.generation,
-        .runs = runs};
+        .runs = runs, .holds = backup_holds(b)};
     bool ok = writer_identity(b->target, "backup.json", &identity, error, sizeof error);
     if (!ok) replay_error(r, "%s", error);
     else if (r->json) replay_print_json(json_incref(run), REPLAY_DONE);
     json_decref(run);
+    json_decref(identity.holds);
     json_decref(runs);
     json_decref(before);
     return ok ? REPLAY_DONE : REPLAY_FAILED;
@@ -219,18 +279,6 @@ static int backup_target(struct backup *b) {
     return REPLAY_FAILED;
 }
 
-/* Where shard i's archive ends so far; `begin` is its first record. 0 = it is empty. */
-static uint64_t backup_archived(const struct backup *b, uint32_t i, uint64_t *begin) {
-    char path[1100], error[1200];
-    uint64_t last = 0;
-    *begin = 0;
-    snprintf(path, sizeof path, "%.900s/shard-%u", b->target, b->replay->source.shards[i].number);
-    struct log_source *archive = log_source_open(path, error, sizeof error);
-    if (archive) log_source_range(archive, begin, &last);
-    log_source_close(archive);
-    return last;
-}
-
 /* The ends were looked at one after another, while messages were on their way: they are lowered
  * until no shard's archive has seen what the archive of another one does not hold as sent. */
 static int backup_settle(struct backup *b) {
@@ -250,8 +298,17 @@ static int backup_settle(struct backup *b) {
         }
     }
     if (status == REPLAY_DONE) status = cut_settle(r, &cut);
+    /* What a state reflects had been sent to it by then: no cut is before it, unless the log of one
+     * that sent has lost its end. (Of a cluster's node others have the rest.) */
+    bool alone = !r->source.clustered && !r->source.in_cluster && r->source.generation == 0;
     for (uint32_t i = 0; status == REPLAY_DONE && i < cut.count; i++) {
         b->upto[i] = cut.shards[i].index;
+        if (!alone || b->upto[i] >= b->stored[i]) continue;
+        replay_error(r, "shard %u: its stored state reflects record %" PRIu64 ", but the logs of "
+                     "the other shards fit it only up to record %" PRIu64 ": one of them has lost "
+                     "records (verify tells which)", r->source.shards[i].number, b->stored[i],
+                     b->upto[i]);
+        status = REPLAY_FAILED;
     }
     free(cut.shards);
     return status;
@@ -263,6 +320,9 @@ static int backup_all(struct backup *b) {
     uint64_t first, total = 0;
     int64_t began_ms = text_now_ms();
     int status = backup_target(b);
+    for (uint32_t i = 0; status == REPLAY_DONE && i < r->source.count; i++) {
+        if (!backup_is_whole(b, i)) status = REPLAY_FAILED;
+    }
     for (uint32_t i = 0; status == REPLAY_DONE && i < r->source.count; i++) {
         const struct source_shard *shard = &r->source.shards[i];
         snprintf(path, sizeof path, "%.900s/shard-%u", b->target, shard->number);

@@ -279,6 +279,7 @@ static int diff_sources(struct diff *d, const struct moment *at) {
     }
     int status = replay_other_cluster(r, &d->other) ? REPLAY_OTHER_CLUSTER
                                                     : replay_moment_reached(r, &d->other, "at", at);
+    if (status == REPLAY_DONE && replay_lacks_shard(r, &d->other)) status = REPLAY_FAILED;
     if (status == REPLAY_DONE) status = replay_fetch_states(r, &d->other);
     if (status != REPLAY_DONE) {
         source_close(&d->other);

@@ -449,11 +449,14 @@ static bool play_open(struct play *p, const char *endpoint) {
         p->client = jumun_open(endpoint, &options, error, sizeof error);
     }
     if (!p->client) replay_error(p->replay, "%s: %s", endpoint, error);
-    else if (jumun_ping(p->client, PLAY_PING_MS) != JUMUN_OK) {
+    int answer = p->client ? jumun_ping(p->client, PLAY_PING_MS) : JUMUN_OK;
+    if (answer == JUMUN_OK) return p->client != NULL;
+    if (answer == JUMUN_READ_ONLY)
+        replay_error(p->replay, "%s: a replica answers there, not a node; nodes take commands "
+                     "(port 7400 by default), replicas answer questions", endpoint);
+    else
         replay_error(p->replay, "%s does not answer", endpoint);
-        return false;
-    }
-    return p->client != NULL;
+    return false;
 }
 
 static void play_close(struct play *p) {

@@ -64,19 +64,33 @@ static int replay_check_moments(struct replay *r) {
     return REPLAY_DONE;
 }
 
-/* A part of the orders is not taken for all of them. verify names the shard that is lost, backup
- * saves what is left, rebuild has its own words, and an order lies in one shard. */
-static bool replay_lacks_shard(struct replay *r) {
-    static int (*const parts[])(struct replay *) = {replay_verify, replay_backup, replay_build,
-                                                    replay_show, replay_history};
-    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
-        if (r->command->run == parts[i]) return false;
+bool replay_lacks_shard(const struct replay *r, struct source *source) {
+    bool backup = r->command->run == replay_backup;
+    uint32_t number;
+    uint64_t told;
+    int64_t lost = args_value(&r->args, "shard") ? -1 : source_lost_shard(source, 0);
+    if (lost < 0 && source_lost_log(source, &number, &told)) {
+        replay_error(r, "%s, shard %u: its log has no record, although there were %" PRIu64
+                     ": records are lost (verify tells more)", source->path, number, told);
+        return true;
     }
-    int64_t lost = source_lost_shard(&r->source, 0);
     if (lost < 0) return false;
-    replay_error(r, "%s has no log of shard %d: --shard N looks at one that is there",
-                 r->source.path, (int)lost);
+    replay_error(r, "%s has no log of shard %d: %s", source->path, (int)lost,
+                 backup ? "a backup of the rest would pass for the whole; cp copies what is left"
+                 : source == &r->source ? "--shard N looks at one that is there"
+                                        : "what is left of it is not compared");
     return true;
+}
+
+/* A part of the orders is not taken for all of them. verify names the shard that is lost, what is
+ * made of a directory has its own words, and an order lies in one shard. */
+static bool replay_takes_part(const struct replay *r) {
+    static int (*const parts[])(struct replay *) = {replay_verify, replay_build, replay_show,
+                                                    replay_history};
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
+        if (r->command->run == parts[i]) return true;
+    }
+    return false;
 }
 
 int replay_open_source(struct replay *r) {
@@ -84,7 +98,9 @@ int replay_open_source(struct replay *r) {
     int64_t only = -1;
     if (!replay_int(r, "shard", &only)) return REPLAY_USAGE;
     int rc = source_open(&r->source, replay_word(r, 0), only, error, sizeof error);
-    if (rc == 0 && only < 0 && replay_lacks_shard(r)) return REPLAY_FAILED;
+    if (rc == 0 && !replay_takes_part(r) && replay_lacks_shard(r, &r->source)) {
+        return REPLAY_FAILED;
+    }
     if (rc == 0) return replay_check_moments(r);
     replay_error(r, "%s", error);
     return rc == SOURCE_NO_SHARD ? REPLAY_NOT_THERE : REPLAY_FAILED;

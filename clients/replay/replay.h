@@ -66,6 +66,9 @@ const char *replay_word(const struct replay *r, int i);
 /* Opens positional 0, and sees that the records which --from, --to and --at name are there.
  * REPLAY_DONE, or the status to leave with. */
 int replay_open_source(struct replay *r);
+/* Whether a source has lost a shard (source_lost_shard(), source_lost_log()), and --shard names
+ * none that is left; told. */
+bool replay_lacks_shard(const struct replay *r, struct source *source);
 /* The same with what a fold of logs that were cut begins with (source_fetch_states()). */
 int replay_open_folded(struct replay *r);
 /* Whether a feed that is read has failed; told, once for each source. */

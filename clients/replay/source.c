@@ -95,6 +95,26 @@ static void source_read_cluster(struct source *s) {
     if (f) fclose(f);
 }
 
+/* "runs": [{"shards": [{"shard": n, "index": n}, ...]}, ...], and "holds": [n, ...]: what a backup
+ * has got, which of a cluster's node need not be all shards. Older ones have no "holds". */
+static void source_read_holds(struct source *s, const json_t *json) {
+    json_t *run, *one;
+    size_t i, n;
+    json_array_foreach(json_object_get(json, "runs"), i, run) {
+        json_array_foreach(json_object_get(run, "shards"), n, one) {
+            json_int_t shard = -1, index = 0;
+            if (json_unpack(one, "{s:I, s:I}", "shard", &shard, "index", &index) != 0) continue;
+            if (shard < 0 || shard >= SHARDS_MAX || index < 0) continue;
+            s->holds[shard] = true;
+            if ((uint64_t)index > s->holds_upto[shard]) s->holds_upto[shard] = (uint64_t)index;
+        }
+    }
+    json_array_foreach(json_object_get(json, "holds"), i, one) {
+        json_int_t shard = json_is_integer(one) ? json_integer_value(one) : -1;
+        if (shard >= 0 && shard < SHARDS_MAX) s->holds[shard] = true;
+    }
+}
+
 /* node.json of a directory, backup.json of a backup. */
 static int source_read_identity(struct source *s, const char *name, char *error,
                                 size_t error_bytes) {
@@ -119,6 +139,7 @@ static int source_read_identity(struct source *s, const char *name, char *error,
         json_int_t generation = json_integer_value(json_object_get(json, "generation"));
         if (generation > 0 && generation <= UINT8_MAX) s->generation = (uint8_t)generation;
         source_read_epochs(s, json);
+        source_read_holds(s, json);
         source_read_cluster(s);
     }
     json_decref(json);
@@ -374,6 +395,13 @@ const char *source_failure(const struct source *s) {
 
 /* -- opening ------------------------------------------------------------------------------ */
 
+/* "host:7400": an address whose beginning was forgotten. */
+static bool source_is_bare_address(const char *text) {
+    const char *colon = strrchr(text, ':');
+    if (!colon || colon == text || strchr(text, '/') || !colon[1]) return false;
+    return colon[1 + strspn(colon + 1, "0123456789")] == 0;
+}
+
 int source_open(struct source *s, const char *path, int64_t only, char *error,
                 size_t error_bytes) {
     *s = (struct source){.kind = SOURCE_DATA};
@@ -390,8 +418,14 @@ int source_open(struct source *s, const char *path, int64_t only, char *error,
     }
     for (size_t n = strlen(s->path); n > 1 && s->path[n - 1] == '/';) s->path[--n] = 0;
     if (stat(path, &st) != 0 || !S_ISDIR(st.st_mode)) {
-        snprintf(error, error_bytes, "%s: %s", path,
-                 errno && stat(path, &st) != 0 ? strerror(errno) : "is not a directory");
+        bool none = stat(path, &st) != 0;
+        const char *why = none ? strerror(errno) : "is not a directory";
+        if (none && source_is_bare_address(path)) {
+            snprintf(error, error_bytes, "%s: %s; an address begins with tcp://: tcp://%s", path,
+                     why, path);
+        } else {
+            snprintf(error, error_bytes, "%s: %s", path, why);
+        }
         return -1;
     }
     int rc = 0;
@@ -452,12 +486,41 @@ struct source_shard *source_shard_of(struct source *s, uint32_t number) {
 
 int64_t source_lost_shard(struct source *s, uint32_t number) {
     bool alone = s->kind == SOURCE_DATA && !s->clustered && !s->in_cluster && s->generation == 0;
-    for (; alone && number < s->shards_told; number++) {
+    for (; number < SHARDS_MAX; number++) {
         const struct source_shard *shard = source_shard_of(s, number);
         const struct log_source_segment *list;
-        if (!shard || log_source_segments(shard->log, &list) == 0) return number;
+        bool empty = !shard || log_source_segments(shard->log, &list) == 0;
+        if (alone && number < s->shards_told && empty) return number;
+        if (s->kind != SOURCE_BACKUP || !s->holds[number]) continue;
+        if (!shard || (empty && s->holds_upto[number] > 0)) return number;
     }
     return -1;
+}
+
+uint64_t source_stored(const struct source_shard *shard) {
+    struct state_source_marker marker = {.found = false};
+    char error[256];
+    struct state_source *state =
+        shard->state[0] ? state_source_open(shard->state, error, sizeof error) : NULL;
+    int rc = state ? state_source_read_marker(state, &marker, error, sizeof error) : -1;
+    state_source_close(state);
+    return rc == 0 && marker.found ? marker.applied_index : 0;
+}
+
+bool source_lost_log(struct source *s, uint32_t *shard, uint64_t *told) {
+    for (uint32_t i = 0; i < s->count; i++) {
+        const struct source_shard *one = &s->shards[i];
+        uint64_t first, last;
+        log_source_range(one->log, &first, &last);
+        if (one->link || last > 0) continue;
+        *shard = one->number;
+        *told = s->kind == SOURCE_BACKUP ? s->holds_upto[one->number] : source_stored(one);
+        /* Behind the state: what is stored is in the log by then. */
+        if (*told == 0 || log_source_refresh(one->log, NULL, 0) != 0) continue;
+        log_source_range(one->log, &first, &last);
+        if (last == 0) return true;
+    }
+    return false;
 }
 
 struct source_shard *source_shard_of_key(struct source *s, const struct id128 *key) {

@@ -34,6 +34,8 @@ struct source {
     char cluster_id[33];       /* "" = not told */
     uint64_t node_id;          /* 0 = not told */
     uint32_t shards_told;      /* by node.json; 0 = not told */
+    bool holds[SHARDS_MAX];    /* shards that backup.json tells of, up to these records */
+    uint64_t holds_upto[SHARDS_MAX];
     int64_t created_ms;
     struct routing_epoch epochs[EPOCHS_MAX]; /* of a cluster; sorted, the first from 0 */
     uint32_t epochs_count;     /* 0 = not told: one, of shards_told */
@@ -62,9 +64,14 @@ int source_fetch_states(struct source *source, const char *scratch, char *error,
 /* What a feed could not do any more (log_source_failure()); NULL = nothing. */
 const char *source_failure(const struct source *source);
 
-/* The first shard from `number` on that the directory of a node which stands alone should have and
- * has no log of; -1 = none. */
+/* The first shard from `number` on that should be there and has no log; -1 = none. The directory of
+ * a node which stands alone should have all, a backup those that backup.json tells of. */
 int64_t source_lost_shard(struct source *source, uint32_t number);
+/* The record that a shard's stored state reflects; 0 = none, or it cannot be read. */
+uint64_t source_stored(const struct source_shard *shard);
+/* Whether a shard has no record left, although its stored state or backup.json tells of some, up to
+ * record *told. */
+bool source_lost_log(struct source *source, uint32_t *shard, uint64_t *told);
 
 /* The place of a shard in source->shards; NULL = it is not there. */
 struct source_shard *source_shard_of(struct source *source, uint32_t number);

@@ -180,13 +180,26 @@ static int verify_begin(struct verify *v, const struct moment *at) {
     return v->count ? REPLAY_DONE : REPLAY_FAILED;
 }
 
-/* A node that stands alone has all shards that it began with. */
+/* A node that stands alone has all shards that it began with, a backup those of its backup.json. */
 static void verify_shards_there(struct verify *v) {
     struct source *s = &v->replay->source;
     if (args_value(&v->replay->args, "shard")) return;
     for (int64_t n = -1; (n = source_lost_shard(s, (uint32_t)(n + 1))) >= 0;) {
         struct fold_fault fault = {.kind = LOG_FAULT_SEGMENT, .shard = (uint32_t)n, .segment = ""};
         snprintf(fault.what, sizeof fault.what, "%.180s has no log of shard %d", s->path, (int)n);
+        verify_tell(v, &fault);
+    }
+    for (uint32_t i = 0; s->kind == SOURCE_BACKUP && i < s->count; i++) {
+        struct fold_fault fault = {.kind = LOG_FAULT_MISSING, .shard = s->shards[i].number,
+                                   .segment = ""};
+        const struct log_source_segment *list;
+        uint64_t first, last, told = s->holds_upto[fault.shard];
+        log_source_range(s->shards[i].log, &first, &last);
+        if (last >= told || log_source_segments(s->shards[i].log, &list) == 0) continue;
+        snprintf(fault.what, sizeof fault.what, "backup.json tells of records up to %" PRIu64
+                 ", the log ends with %" PRIu64, told, last);
+        fault.index = last + 1;
+        fault.upto = told;
         verify_tell(v, &fault);
     }
 }
@@ -323,9 +336,10 @@ static int against_open_source(struct replay *r, const char *other, struct sourc
         replay_error(r, "%s", error);
         return REPLAY_FAILED;
     }
-    if (!replay_other_cluster(r, source)) return REPLAY_DONE;
-    source_close(source);
-    return REPLAY_OTHER_CLUSTER;
+    int status = replay_other_cluster(r, source) ? REPLAY_OTHER_CLUSTER : REPLAY_DONE;
+    if (status == REPLAY_DONE && replay_lacks_shard(r, source)) status = REPLAY_FAILED;
+    if (status != REPLAY_DONE) source_close(source);
+    return status;
 }
 
 /* Before any work: what cannot be compared with, or makes no sense. */

@@ -360,7 +360,10 @@ bool writer_identity(const char *directory, const char *name, const struct write
                              "node_id", (json_int_t)(told->node_id ? told->node_id : 1), "shards",
                              (json_int_t)told->shards, "created_ms", (json_int_t)told->created_ms);
     identity_epochs(json, told);
-    if (told->runs) json_object_set(json, "runs", told->runs);
+    if (told->runs) {
+        json_object_set(json, "holds", told->holds);
+        json_object_set(json, "runs", told->runs);
+    }
     int fd = open(beside, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0640);
     bool ok = fd >= 0 && json_dumpfd(json, fd, told->runs ? JSON_INDENT(2) : 0) == 0 &&
               write(fd, "\n", 1) == 1 && fsync(fd) == 0;

@@ -59,6 +59,7 @@ struct writer_identity {
     uint32_t stores_shards;    /* with them: stores are spread over */
     uint8_t generation;        /* with them: of the cluster document to come; 0 = not told */
     json_t *runs;              /* of a backup; NULL = none; borrowed */
+    json_t *holds;             /* with them: the numbers of its shards */
 };
 
 /* node.json or backup.json of a directory, written beside and renamed. False with a sentence. */

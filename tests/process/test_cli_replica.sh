@@ -2,10 +2,10 @@
 # The commands of jumun that ask replicas, against a real node and two real replicas: what they
 # print, their JSON, their exit status; a watch and a copy that are stopped and go on.
 #
-#   test_cli_replica.sh JUMUND JUMUN-REPLICA JUMUN
+#   test_cli_replica.sh JUMUND JUMUN-REPLICA JUMUN JUMUN-REPLAY
 set -uo pipefail
 
-jumund=$1 replica=$2 jumun=$3
+jumund=$1 replica=$2 jumun=$3 jumun_replay=$4
 work=$(mktemp -d "${TMPDIR:-/var/tmp}/jumun-test-cli-replica.XXXXXX")
 pids=() checks=0 failures=0
 export TZ=UTC
@@ -278,7 +278,16 @@ j 0 --timeout 1m --json watch store/s3 --tokens "$work/w3.tokens" --count 3
 lines "$work/out" 3 && told "$work/out" "after a watch that told nothing"
 j 2 watch rider/1
 
+# -- orders are not played into a replica
+replay=("$jumun_replay" play "$work/data" --into "$one")
+checks=$((checks + 1))
+"${replay[@]}" >"$work/out" 2>"$work/err" </dev/null
+[ $? -eq 3 ] || fail "${replay[*]} does not end with 3"
+complains "a replica answers there, not a node"
+
 # -- import: whole, since tokens, and one that was stopped
+j 2 import --full --since 10m && complains "only one of --full and --since may be given"
+j 2 import && complains "one of --full and --since is needed"
 j 0 import --full --output "$work/all.jsonl" --tokens "$work/all.tokens"
 lines "$work/all.jsonl" 9
 "$jumun" -q ready "$key"

@@ -74,6 +74,7 @@ def test_bad_sources(data, work):
     cases = [(places['nowhere'], 'No such file'), (places['empty'], 'holds no log'),
              (places['file'], 'is not a directory'), (places['torn'], 'node.json: '),
              (places['hollow'], 'holds no log'), ('/etc', 'holds no log'),
+             ('localhost:28400', 'an address begins with tcp://'),
              (NOBODY, 'refused'), ('http://x', 'an address is needed')]
     for source, words in cases:
         for command in (('verify',), ('hash',), ('stats',), ('export',), ('state', '--all'),
@@ -97,6 +98,61 @@ def test_bad_sources(data, work):
         sentence(3, 'has no log of shard 1', command[0], places['tail'], *command[1:])
     check(replay_lines('state', places['tail'], '--all', '--shard', '0', '--json', '-q'),
           'what is left can be looked at')
+
+
+def test_lost_backups(data, work, backup):
+    """A backup that lacks what it had, and a node that lost what a backup would pass for whole."""
+    check(json.loads((backup / 'backup.json').read_text())['holds'] == [0, 1], 'which it has')
+    for name, unlisted in (('part', False), ('older', True)):
+        part = work / name
+        shutil.copytree(backup, part)
+        shutil.rmtree(part / 'shard-1')
+        if unlisted:  # as older versions wrote it: what the runs brought tells
+            told = json.loads((part / 'backup.json').read_text())
+            del told['holds']
+            (part / 'backup.json').write_text(json.dumps(told))
+        faults = replay_json('verify', part, expect=1)['faults']
+        check(('segment_unreadable', 1) in [(f['kind'], f['shard']) for f in faults], f'{faults}')
+        for command in (('export',), ('stats',), ('hash',), ('state', '--all'), ('diff', data),
+                        ('what-if', '--rules', RULES), ('play', '--into', NOBODY)):
+            sentence(3, 'has no log of shard 1', command[0], part, *command[1:])
+        sentence(3, 'has no log of shard 1', 'diff', data, part)
+        sentence(3, 'has no log of shard 1', 'verify', data, '--against', part)
+        sentence(3, 'has no shard 1', 'restore', part, work / 'target')
+        check(replay_lines('state', part, '--all', '--shard', '0', '--json', '-q'), 'what is left')
+    # A cluster's node need not have all shards: its backup is whole without them.
+    for path in (part / 'backup.json',):
+        told = json.loads(path.read_text())
+        told['runs'] = [{'shards': [s for s in run['shards'] if s['shard'] == 0]}
+                        for run in told['runs']]
+        path.write_text(json.dumps(told))
+    replay('stats', part)
+    before, damaged = times(backup), work / 'damaged'
+    for lost, words in (('shard-1', 'has no log of shard 1'),
+                        ('shard-1/log-*', 'has no log of shard 1'),
+                        ('shard-1/log-*/data.mdb', 'shard 1'),
+                        ('shard-?/log-*/data.mdb', 'shard 0')):
+        shutil.copytree(data, damaged)
+        for path in list(damaged.glob(lost)):
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
+        sentence(3, words, 'backup', damaged, work / 'new')
+        sentence(3, words, 'backup', damaged, backup)
+        for command in ('stats', 'hash', 'export'):
+            sentence(3, words, command, damaged)
+        check(not list((work / 'new').glob('*')), f'{lost}: nothing is made of it')
+        check(times(backup) == before, f'{lost}: the backup that is there stays as it is: '
+              f'{set(times(backup).items()) ^ set(before.items())}')
+        shutil.rmtree(damaged)
+    # An archive that ends before what its runs brought.
+    shutil.copytree(backup, damaged)
+    told = json.loads((damaged / 'backup.json').read_text())
+    told['runs'][0]['shards'][0]['index'] += 7
+    (damaged / 'backup.json').write_text(json.dumps(told))
+    faults = replay_json('verify', damaged, expect=1)['faults']
+    check([(f['kind'], f['shard']) for f in faults] == [('record_missing', 0)], f'{faults}')
 
 
 def test_rights(data, work):
@@ -258,7 +314,8 @@ def test_finished(data, backup, work):
         check('is finished already' in told.stdout, f'{command}: {told.stdout}')
         check(replay_json(command, source, target, '--continue') ==
               {'target': str(target), 'finished': True}, f'{command} --json')
-        check(times(target) == before, f'{command} --continue touches nothing')
+        check(times(target) == before, f'{command} --continue touches nothing: '
+              f'{set(times(target).items()) ^ set(before.items())}')
         replay(command, source, target, expect=3)
 
 
@@ -339,6 +396,7 @@ def tests(work):
     test_completion(work)
     test_not_there(data, key)
     test_bad_sources(data, work)
+    test_lost_backups(data, work, backup)
     test_rights(data, work)
     test_bad_targets(data, work, backup)
     test_finished(data, backup, work)
