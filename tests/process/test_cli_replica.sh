@@ -69,7 +69,7 @@ export JUMUN_REPLICA=$one,$two
     --notify-listen none >"$work/c.ready" 2>"$work/c.log" </dev/null &
 lonely=$! pids+=($!)
 for _ in $(seq 300); do [ -S "$work/c.ipc" ] && break; sleep 0.1; done
-j 1 --timeout 1s orders --replica "ipc://$work/c.ipc" --store s1
+j 1 --timeout 4s orders --replica "ipc://$work/c.ipc" --store s1
 complains "not_ready" && complains "reached no node"
 j 1 --timeout 1m lag --replica "ipc://$work/c.ipc" && says "no node yet"
 complains "has reached no node yet"
