@@ -81,7 +81,7 @@ says "empty, no node yet" && omits ready && says "not reached"
 complains "has reached no node yet"
 j 1 --timeout 1m replica rebuild board --replica "ipc://$work/c.ipc"
 complains "not_ready" && complains "reached no node"
-j 1 --timeout 1s watch store/s1 --replica "ipc://$work/c.ipc" && complains "reached no node"
+j 1 --timeout 4s watch store/s1 --replica "ipc://$work/c.ipc" && complains "reached no node"
 kill -TERM "$lonely"; wait "$lonely"
 
 key=$(place --customer c1 --external-ref r-77)
