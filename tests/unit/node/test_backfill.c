@@ -401,29 +401,26 @@ static void await_wrong_pull(struct peer *p) {
     assert_true(atomic_load(&p->wrong_pulls) > 0);
 }
 
-/* The front of a gap that may be filled from anywhere on is not given up for one that sends
- * something from inside. */
-static void what_was_not_asked_for_is_not_taken(void **state) {
-    struct world *w = *state;
-    opening_gap_make(w);
-    peer_up_wrong(&w->peers[0], 31);
+/* One peer sends records from `wrong` on, again and again; nobody waits for it: the other fills. */
+static void expect_passed_over(struct world *w, uint64_t wrong, uint64_t filled) {
+    peer_up_wrong(&w->peers[0], wrong);
     begin(w, 0);
     await_wrong_pull(&w->peers[0]);
     peer_up(&w->peers[1], cluster);
-    await_filled(w, 60);
+    await_filled(w, filled);
     expect_whole(w);
 }
 
-/* And nobody else waits for one that sends it again and again. */
+/* The front of a gap that may be filled from anywhere on is not given up for one that sends
+ * something from inside. */
+static void what_was_not_asked_for_is_not_taken(void **state) {
+    opening_gap_make(*state);
+    expect_passed_over(*state, 31, 60);
+}
+
 static void who_sends_something_else_is_passed_over(void **state) {
-    struct world *w = *state;
-    gap_make(w);
-    peer_up_wrong(&w->peers[0], 41);
-    begin(w, 0);
-    await_wrong_pull(&w->peers[0]);
-    peer_up(&w->peers[1], cluster);
-    await_filled(w, 30);
-    expect_whole(w);
+    gap_make(*state);
+    expect_passed_over(*state, 41, 30);
 }
 
 static void it_can_be_cut_short(void **state) {

@@ -237,30 +237,27 @@ static void expect_no_void_rows(struct fixture *f) {
     for (int i = 0; i < 2; i++, fixture_reopen(f)) expect_whole(f, 70);
 }
 
-static void a_void_tail_goes_before_the_next_segment(void **state) {
-    struct fixture *f = *state;
-    struct fault_plan plan = {.point = STORAGE_POINT_INSTALL_CUT, .code = ENOSPC};
+/* A fill of 31..last fails at that point, and the rest is filled as if it had never been tried. */
+static void expect_failed_try(struct fixture *f, enum storage_lmdb_point point, uint64_t last,
+                              size_t payload_bytes) {
+    struct fault_plan plan = {.point = point, .code = ENOSPC};
     f->options.segment_bytes_max = 262144;
     f->options.fault = plan_fault;
     f->options.fault_arg = &plan;
     gap_make(f, 10);
-    assert_int_equal(fill(f, 31, 33, 2, 100000), STORAGE_FILL_NO_ROOM);
+    assert_int_equal(fill(f, 31, last, 2, payload_bytes), STORAGE_FILL_NO_ROOM);
     assert_non_null(strstr(f->error, "No space"));
     expect_gap(f, 1, 31, 60);
     plan.point = 0;
     expect_no_void_rows(f);
 }
 
+static void a_void_tail_goes_before_the_next_segment(void **state) {
+    expect_failed_try(*state, STORAGE_POINT_INSTALL_CUT, 33, 100000);
+}
+
 static void a_try_that_failed_goes_before_the_next_segment(void **state) {
-    struct fixture *f = *state;
-    struct fault_plan plan = {.point = STORAGE_POINT_FILL_SHRINK, .code = ENOSPC};
-    f->options.segment_bytes_max = 262144;
-    f->options.fault = plan_fault;
-    f->options.fault_arg = &plan;
-    gap_make(f, 10);
-    assert_int_equal(fill(f, 31, 40, 2, 64), STORAGE_FILL_NO_ROOM);
-    plan.point = 0;
-    expect_no_void_rows(f);
+    expect_failed_try(*state, STORAGE_POINT_FILL_SHRINK, 40, 64);
 }
 
 /* -- records that are not the right ones ------------------------------------------------------ */
