@@ -7,35 +7,15 @@ clusters are not mixed up, and times are what they say.
 """
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 
-from test_replica_cluster import PATIENCE, await_that, check
-from test_replica_kill import Program
+from replica_process import PATIENCE, Lone, await_that, check, folder
 
 ORDERS = 1700
 SNAPSHOTS_MAX = 4
-
-
-class Cluster:
-    """A node alone and a replica of it."""
-
-    def __init__(self, work, name, jumund, replica, shards=2):
-        self.data = f'{work}/{name}-replica'
-        self.node = Program([jumund, '--data', f'{work}/{name}-node', '--listen',
-                             'tcp://127.0.0.1:0', '--shards', str(shards), '--no-pin'],
-                            f'{work}/{name}-node.log')
-        self.endpoint = self.node.start()
-        self.replica = Program([replica, '--nodes', self.endpoint, '--data', self.data, '--listen',
-                                'tcp://127.0.0.1:0'], f'{work}/{name}-replica.log')
-        self.url = self.replica.start()
-
-    def snapshots(self):
-        return len(os.listdir(self.data + '/snapshots'))
 
 
 class Jumun:
@@ -309,11 +289,10 @@ def two_clusters_are_told_apart(jumun, one, other):
 
 
 def main(*programs):
-    work = tempfile.mkdtemp(prefix='jumun-test-import.', dir=os.environ.get('TMPDIR', '/var/tmp'))
-    try:
-        jumund, replica, program = map(os.path.abspath, programs)
-        one = Cluster(work, 'one', jumund, replica)
-        other = Cluster(work, 'other', jumund, replica)
+    jumund, replica, program = map(os.path.abspath, programs)
+    with folder('import') as work:
+        one = Lone(work, 'one', jumund, replica)
+        other = Lone(work, 'other', jumund, replica)
         jumun = Jumun(program, one, work)
         with open(f'{work}/orders.csv', 'w', encoding='utf-8') as f:
             f.write('store,currency,lines\n' + 's2,KRW,a:1:100\n' * ORDERS)
@@ -329,10 +308,6 @@ def main(*programs):
         shards_are_named(jumun)
         two_clusters_are_told_apart(jumun, one, other)
         print('each copy went on as it was begun, and none was lost')
-    finally:
-        for process in Program.started:
-            process.kill()
-        shutil.rmtree(work, ignore_errors=True)
 
 
 if __name__ == '__main__':

@@ -6,14 +6,11 @@ also of such that --endpoint does not name, and every order comes.
 """
 import os
 import random
-import shutil
 import subprocess
 import sys
-import tempfile
 import time
 
-from test_replica_cluster import NODES, World, await_that, check
-from test_replica_kill import Program
+from replica_process import NODES, World, await_that, check, folder
 
 ROUNDS = 9
 ORDERS = 3000
@@ -34,9 +31,8 @@ def whole(run, what):
 
 
 def main(*programs):
-    work = tempfile.mkdtemp(prefix='jumun-test-import.', dir=os.environ.get('TMPDIR', '/var/tmp'))
     jumund, jumun_replica, jumun, jumun_bench = map(os.path.abspath, programs)
-    try:
+    with folder('import') as work:
         world = World(work, jumund, jumun_replica, jumun_bench)
         world.start_nodes()
         url = world.replica('replica', f'{work}/replica').start()
@@ -59,10 +55,6 @@ def main(*programs):
             whole(import_all(jumun, order, url), f'node {victim + 1} is gone')
             world.nodes[victim].start()
         print(f'{ROUNDS} nodes were killed, and every order came')
-    finally:
-        for process in Program.started + [node.process for node in world.nodes]:
-            process.kill()
-        shutil.rmtree(work, ignore_errors=True)
 
 
 if __name__ == '__main__':

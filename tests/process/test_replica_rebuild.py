@@ -9,33 +9,16 @@ answered before: for the replica there is none, as behind a restart.
 """
 import os
 import re
-import shutil
 import socket
 import struct
 import subprocess
 import sys
-import tempfile
 import threading
 
-from test_import import Cluster
-from test_replica_cluster import PATIENCE, check
-from test_replica_kill import Program, ask, pack
+from replica_process import (HELLO, PATIENCE, Lone, ask, check, exactly, exchange, folder, message,
+                             pack)
 
 STATUS, REBUILD = 102, 208
-
-
-def exactly(s, n):
-    data = b''
-    while len(data) < n:
-        part = s.recv(n - len(data))
-        if not part:
-            raise ConnectionError('closed')
-        data += part
-    return data
-
-
-def message(s):
-    return exactly(s, struct.unpack('>Q', exactly(s, 8))[0])
 
 
 def number_behind(name, body):
@@ -49,20 +32,12 @@ class Between:
     """Listens for the command. `full`: so many statuses say that the disk is."""
 
     def __init__(self, replica):
-        self.host, self.port = replica.split('//')[1].rsplit(':', 1)
-        self.rebuilt = self.exchange(pack([1, None, [[REBUILD, 'board']]]))
+        self.replica = replica
+        self.rebuilt = exchange(replica, pack([1, None, [[REBUILD, 'board']]]))
         self.full = self.asked = 0
         self.listener = socket.create_server(('127.0.0.1', 0))
         self.url = 'tcp://127.0.0.1:%d' % self.listener.getsockname()[1]
         threading.Thread(target=self.listen, daemon=True).start()
-
-    def exchange(self, body, header=struct.pack('>I', 0x80000001)):
-        """-> the replica's reply, without the header."""
-        with socket.create_connection((self.host, int(self.port)), timeout=PATIENCE) as s:
-            s.sendall(bytes.fromhex('0053500000300000'))
-            exactly(s, 8)
-            s.sendall(struct.pack('>Q', len(header + body)) + header + body)
-            return message(s)[4:]
 
     def listen(self):
         while True:
@@ -72,7 +47,7 @@ class Between:
     def serve(self, s):
         try:
             s.sendall(bytes.fromhex('0053500000310000'))
-            exactly(s, 8)
+            exactly(s, len(HELLO))
             while True:
                 request = message(s)
                 ids = 4
@@ -87,7 +62,7 @@ class Between:
         if b'\xcc\xd0' in body and b'board' in body:
             self.asked += 1
             return self.rebuilt
-        reply = self.exchange(body)
+        reply = exchange(self.replica, body)
         if b'no_room' in reply and self.asked and self.full:
             self.full -= 1
             return as_full(reply)
@@ -105,7 +80,7 @@ def as_full(status):
 
 
 def test(work, jumund, replica, jumun):
-    cluster = Cluster(work, 'one', jumund, replica)
+    cluster = Lone(work, 'one', jumund, replica)
     between = Between(cluster.url)
 
     def generation():
@@ -138,14 +113,9 @@ def test(work, jumund, replica, jumun):
 
 
 def main(*programs):
-    work = tempfile.mkdtemp(prefix='jumun-test-rebuild.', dir=os.environ.get('TMPDIR', '/var/tmp'))
-    try:
+    with folder('rebuild') as work:
         test(work, *map(os.path.abspath, programs))
         print('a lost rebuild is not waited for')
-    finally:
-        for process in Program.started:
-            process.kill()
-        shutil.rmtree(work, ignore_errors=True)
 
 
 if __name__ == '__main__':
