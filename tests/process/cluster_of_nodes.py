@@ -1,9 +1,11 @@
 """A cluster of real nodes for tests in Python. JUMUND and JUMUN are a script's first arguments."""
+import contextlib
 import json
 import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', 'lib'))
@@ -120,8 +122,23 @@ def form(c, places, *options):
     return c.jumun('cluster', 'form', *words, *options)
 
 
+@contextlib.contextmanager
+def cluster(name, env=None, timeout='20s'):
+    """A Cluster in a folder of its own, which goes with it. What its nodes said is told when the
+    test fails."""
+    with tempfile.TemporaryDirectory(prefix=f'jumun-{name}-', ignore_cleanup_errors=True) as folder:
+        c = Cluster(folder, env, timeout)
+        good = False
+        try:
+            yield c
+            good = True
+        finally:
+            c.end_all()
+            if not good:
+                print_logs(folder)
+
+
 def print_logs(folder):
-    """What the nodes said, for a test that failed."""
     for name in sorted(os.listdir(folder)):
         if name.endswith('.log'):
             print('==', name)

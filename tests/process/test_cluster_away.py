@@ -9,14 +9,11 @@ state  it lacks more than the others would send of their logs: it begins with th
        of which there are newer ones before they have arrived.
 """
 import json
-import os
-import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 
-from cluster_of_nodes import PATIENCE, Cluster, check, form, print_logs
+from cluster_of_nodes import PATIENCE, check, cluster, form
 
 BENCH, REPLAY, CASE = sys.argv[3:6]
 SHARDS, AWAY = 2, 2
@@ -106,17 +103,9 @@ def test(c):
 
 
 def main():
-    folder = tempfile.mkdtemp(prefix='jumun-away.')
-    cluster = Cluster(folder, timeout='60s')
-    try:
-        test(cluster)
-        print('1 passed, 0 failed')
-    except BaseException:
-        print_logs(folder)
-        raise
-    finally:
-        cluster.end_all()
-        shutil.rmtree(folder, ignore_errors=True)
+    with cluster('away', timeout='60s') as c:
+        test(c)
+    print('1 passed, 0 failed')
 
 
 if __name__ == '__main__':

@@ -10,14 +10,11 @@ where CASE is one of
 filled  orders are placed while they fetch it.
 killed  one fetches slowly, and is killed (-9) twice meanwhile: it goes on where it was.
 """
-import os
-import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 
-from cluster_of_nodes import PATIENCE, Cluster, check, form, print_logs
+from cluster_of_nodes import PATIENCE, check, cluster, form
 
 BENCH, REPLAY, CASE = sys.argv[3:6]
 SHARDS, LATE = 2, 2                   # the node that is looked at and killed
@@ -136,18 +133,10 @@ def compare(c):
 
 
 def main():
-    folder = tempfile.mkdtemp(prefix='jumun-backfill-')
-    c = Cluster(folder)
-    try:
+    with cluster('backfill') as c:
         grow_up_alone(c)
         become_three(c)
         compare(c)
-    except BaseException:
-        print_logs(folder)
-        raise
-    finally:
-        c.end_all()
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 main()

@@ -25,11 +25,10 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections import Counter
 
-from cluster_of_nodes import JUMUN, JUMUND, PATIENCE, Cluster, check, form, print_logs
+from cluster_of_nodes import JUMUN, JUMUND, PATIENCE, check, cluster, form
 
 BENCH, REPLAY, FAST_CLOCK, CASE = sys.argv[3:7]
 FACTOR = 1 if CASE == 'long' else 10
@@ -277,21 +276,13 @@ def lose(c):
 def main():
     env = {} if FACTOR == 1 else {'LD_PRELOAD': FAST_CLOCK,
                                   'JUMUN_TEST_CLOCK': '%d:%d' % (time.time(), FACTOR)}
-    with tempfile.TemporaryDirectory(prefix='jumun-growth-') as folder:
-        c = Cluster(folder, env, '%ds' % (20 * FACTOR))
-        good = False
-        try:
-            if CASE in ('lost', 'rebuilt'):
-                lose(c)
-                verify(c, shards=6, of=2, others=())
-            else:
-                grow(c)
-                verify(c)
-            good = True
-        finally:
-            c.end_all()
-            if not good:
-                print_logs(folder)
+    with cluster('growth', env, '%ds' % (20 * FACTOR)) as c:
+        if CASE in ('lost', 'rebuilt'):
+            lose(c)
+            verify(c, shards=6, of=2, others=())
+        else:
+            grow(c)
+            verify(c)
 
 
 main()

@@ -16,10 +16,9 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 
-from cluster_of_nodes import JUMUN, JUMUND, Cluster, check, form, print_logs
+from cluster_of_nodes import JUMUN, JUMUND, check, cluster, form
 
 
 def empty(c):
@@ -154,16 +153,8 @@ def moving(c):
 
 
 def main():
-    with tempfile.TemporaryDirectory(prefix='jumun-cluster-') as folder:
-        c = Cluster(folder)
-        good = False
-        try:
-            {'empty': empty, 'orders': orders, 'moving': moving}[sys.argv[3]](c)
-            good = True
-        finally:
-            c.end_all()
-            if not good:
-                print_logs(folder)
+    with cluster('operation') as c:
+        {'empty': empty, 'orders': orders, 'moving': moving}[sys.argv[3]](c)
 
 
 main()

@@ -9,11 +9,10 @@ older one is refused after that.
 """
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 
-from cluster_of_nodes import JUMUN, JUMUND, PATIENCE, Cluster, check, form, print_logs
+from cluster_of_nodes import JUMUN, JUMUND, PATIENCE, check, cluster, form
 
 
 class Load(threading.Thread):
@@ -107,16 +106,8 @@ def upgrade(c):
 
 
 def main():
-    with tempfile.TemporaryDirectory(prefix='jumun-upgrade-') as folder:
-        c = Cluster(folder)
-        good = False
-        try:
-            upgrade(c)
-            good = True
-        finally:
-            c.end_all()
-            if not good:
-                print_logs(folder)
+    with cluster('upgrade') as c:
+        upgrade(c)
 
 
 main()
