@@ -73,19 +73,21 @@ void *node_cluster_document(void *arg, uint32_t *bytes) {
     return cluster_keeper_encode(n->keeper, bytes);
 }
 
-/* A replica that has run here and whose directory is gone would vote as if it had promised
- * nothing. */
+/* A replica that has run here and whose directory is gone, or empty, would vote as if it had
+ * promised nothing. */
 static bool cluster_has_lost(const struct node *n, char *error, size_t error_bytes) {
     const struct cluster_cache *c = n->cluster_cache;
     for (uint32_t i = 0; i < c->replicas_count; i++) {
-        char directory[sizeof n->config.data + 48];
+        char directory[sizeof n->config.data + 48], vote[sizeof directory + 16];
         struct stat st;
         replicas_directory(n, c->replicas[i].shard, c->replicas[i].server, directory,
                            sizeof directory);
-        if (stat(directory, &st) == 0) continue;
-        snprintf(error, error_bytes, "%s is gone: the replica in it has made promises that it "
+        snprintf(vote, sizeof vote, "%s/vote", directory);
+        if (stat(vote, &st) == 0) continue;
+        snprintf(error, error_bytes, "%s is gone: the replica there has made promises that it "
                  "cannot keep any more. Replace this node: start one with --cluster-wait on an "
-                 "empty directory, then jumun cluster replace %u URL", directory, c->node);
+                 "empty directory, then jumun cluster replace %u URL",
+                 stat(directory, &st) == 0 ? vote : directory, c->node);
         return true;
     }
     return false;

@@ -5,6 +5,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "engine/base/clock.h"
@@ -184,12 +185,14 @@ static struct record *configuration_of(const uint64_t *servers, uint32_t count) 
     return consensus_bootstrap_record(servers, addresses, count);
 }
 
-/* Puts the received state in. Nothing to do when an earlier run has got as far. */
+/* Puts the received state in. Nothing to do when an earlier run has got as far: the file is taken
+ * by the install, and nothing else puts a state into the directory of a node that waits. */
 static int install(struct storage *s, const char *directory, uint32_t shard,
                    struct storage_meta *m, char *error, size_t error_bytes) {
     char file[4200];
-    struct storage_meta *seed = malloc(sizeof *seed);
     seed_path(directory, shard, file, sizeof file);
+    if (m->applied_index != 0 && access(file, F_OK) != 0 && errno == ENOENT) return 0;
+    struct storage_meta *seed = malloc(sizeof *seed);
     int rc = seed ? s->ops->check_state(s, file, seed, error, error_bytes) : -1;
     bool there = rc == 0 && m->applied_index == seed->applied_index;
     if (rc == 0 && !there && (m->applied_index != 0 || m->log_last != 0)) {
@@ -202,33 +205,74 @@ static int install(struct storage *s, const char *directory, uint32_t shard,
     return rc;
 }
 
-static int reconfigure(struct storage *s, struct storage_meta *m, const uint64_t *servers,
-                       uint32_t count, char *error, size_t error_bytes) {
-    struct record *record = configuration_of(servers, count);
-    if (!record || record->header.payload_bytes > sizeof m->configuration) {
-        snprintf(error, error_bytes, "no memory for the configuration");
-        if (record) record_release(record);
-        return -1;
+/* Whether an earlier run has got as far as the record that names `wanted`'s voters. */
+static bool is_formed(struct storage *s, const struct storage_meta *m,
+                      const struct record *wanted) {
+    struct tail t = {.meta = NULL};
+    struct storage_meta *newest = malloc(sizeof *newest);
+    bool formed = false;
+    if (newest && m->applied_index > 0 && m->log_last == m->applied_index + 1) {
+        *newest = *m;
+        newest->configuration_index = 0;
+        formed = read_tail(s, newest, &t, NULL, 0) == 0 && !t.events &&
+                 newest->configuration_index == m->log_last &&
+                 newest->configuration_bytes == wanted->header.payload_bytes &&
+                 memcmp(newest->configuration, wanted->payload, wanted->header.payload_bytes) == 0;
     }
+    free(newest);
+    return formed;
+}
+
+/* The same at each of them: term and vote, the record behind the stored state (for whoever has to
+ * rebuild that from the log: no log of a cluster ends with the configuration of a node alone), and
+ * the marker. Takes the record over. */
+static int reconfigure(struct storage *s, struct storage_meta *m, struct record *record,
+                       char *error, size_t error_bytes) {
+    struct storage_event event;
+    uint64_t term = m->term > m->applied_term ? m->term : m->applied_term;
     memcpy(m->configuration, record->payload, record->header.payload_bytes);
     m->configuration_bytes = record->header.payload_bytes;
     m->configuration_index = m->applied_index;
-    record_release(record);
-    uint64_t term = m->term > m->applied_term ? m->term : m->applied_term;
     s->ops->save_vote(s, term + 1, 0);
+    record->header.index = m->applied_index + 1;
+    record->header.term = m->applied_term + 1;
+    s->ops->append(s, record);
+    if (!await(s, STORAGE_APPENDED, &event)) {
+        snprintf(error, error_bytes, "the disk does not take its configuration");
+        return -1;
+    }
     return put_marker(s, m, error, error_bytes);
+}
+
+static int adopt(struct storage *s, const char *directory, uint32_t shard,
+                 struct storage_meta *m, struct record *record, bool here, char *error,
+                 size_t error_bytes) {
+    int rc = 0;
+    if (!here) rc = install(s, directory, shard, m, error, error_bytes);
+    bool formed = rc == 0 && is_formed(s, m, record);
+    if (rc == 0 && here && !formed) rc = settle(s, m, error, error_bytes);
+    if (rc == 0 && !formed && m->log_last > m->applied_index) {
+        snprintf(error, error_bytes, "its log goes on behind the state that it was given");
+        rc = -1;
+    }
+    if (rc == 0 && !formed) return reconfigure(s, m, record, error, error_bytes);
+    record_release(record);
+    return rc;
 }
 
 int seed_adopt(const char *directory, uint32_t shard, const uint64_t *servers, uint32_t count,
                bool here, char *error, size_t error_bytes) {
     char path[4200];
     struct storage_meta *meta = malloc(sizeof *meta);
+    struct record *record = configuration_of(servers, count);
+    struct storage *s = NULL;
+    int rc = -1;
     shard_path(directory, shard, path, sizeof path);
-    struct storage *s = meta ? open_storage(path, shard, meta, error, error_bytes) : NULL;
-    int rc = s ? 0 : -1;
-    if (rc == 0 && here) rc = settle(s, meta, error, error_bytes);
-    if (rc == 0 && !here) rc = install(s, directory, shard, meta, error, error_bytes);
-    if (rc == 0) rc = reconfigure(s, meta, servers, count, error, error_bytes);
+    if (!meta || !record || record->header.payload_bytes > sizeof meta->configuration)
+        snprintf(error, error_bytes, "no memory for the configuration");
+    else s = open_storage(path, shard, meta, error, error_bytes);
+    if (s) rc = adopt(s, directory, shard, meta, record, here, error, error_bytes);
+    else if (record) record_release(record);
     if (s) s->ops->close(s);
     free(meta);
     return rc == 0 ? 0 : fail(directory, shard, error, error_bytes);

@@ -7,7 +7,9 @@
  *   seed_adopt()    makes the shard's directory that of a first replica among several: the received
  *                   state is put in its place (or it is there already), its configuration names all
  *                   of them, its term is one higher (rule M3 of consensus: a group never has one
- *                   voter and others beside it, so this cannot be done while it runs)
+ *                   voter and others beside it, so this cannot be done while it runs). The same
+ *                   record behind the state says so in each log: one that began when the node was
+ *                   alone would make it that again where the state is rebuilt from it
  *   seed_alone()    makes it that of a group of one: all that its log has counts as committed */
 #ifndef JUMUN_NODE_SEED_H
 #define JUMUN_NODE_SEED_H

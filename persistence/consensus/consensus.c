@@ -191,7 +191,14 @@ int consensus_start(struct consensus *c, const struct consensus_start *s,
     struct raft_configuration newest, stored;
     if (consensus_newest_configuration(s, &newest, error, error_bytes) != 0) return -1;
     bool lone = consensus_rule_m3_lone_voter(c, &newest);
+    bool forgot = consensus_rule_m3_forgot(c, s, &newest);
     raft_configuration_close(&newest);
+    if (forgot) {
+        return consensus_refuse(error, error_bytes,
+                                "its newest configuration has one voter, but its group has more: "
+                                "what they agreed on is lost here, and it could lead alone (M3). "
+                                "Put back what its directory lacks, or replace the node");
+    }
     if (s->marker_index != 0) {
         if (!consensus_decode(s->configuration, s->configuration_bytes, &stored)) {
             return consensus_refuse(error, error_bytes, "the marker's configuration is malformed");

@@ -183,6 +183,8 @@ void consensus_rule_e5_new_term_no_leader(struct consensus *c, const struct raft
 bool consensus_rule_l1_barrier_due(const struct consensus *c);
 bool consensus_rule_m3_lone_voter(const struct consensus *c,
                                   const struct raft_configuration *configuration);
+bool consensus_rule_m3_forgot(const struct consensus *c, const struct consensus_start *start,
+                              const struct raft_configuration *configuration);
 uint64_t consensus_rule_4_durable(struct consensus *c, uint64_t batch);
 void consensus_rule_4_truncated(struct consensus *c, uint64_t first);
 void consensus_rule_4_truncated_all(struct consensus *c);

@@ -84,6 +84,10 @@ def empty(c):
     os.rename(gone, gone + '-away')
     check(c.start(1) == '', 'a replica without its directory does not start anew')
     check(c.end(1) == 3, 'and says so')
+    os.mkdir(gone)
+    check(c.start(1) == '', 'nor does one whose directory is empty')
+    check(c.end(1) == 3, 'and says so')
+    os.rmdir(gone)
     os.rename(gone + '-away', gone)
     check('ready' in c.start(1), 'with it the node serves')
     c.all_orders_are_there()
@@ -102,7 +106,20 @@ def orders(c):
     c.place_orders(10)
     c.end(0, signal.SIGKILL)
     c.place_orders(3)
-    check('ready' in c.start(0), 'the first one comes back')
+    # Its log begins with record 1, as that of a node alone.
+    for shard in (0, 1):
+        shutil.rmtree(os.path.join(c.data(0), f'shard-{shard}', 'state'))
+    c.end(1, signal.SIGKILL)
+    c.end(2, signal.SIGKILL)
+    c.start(0, wait=False)                  # it rebuilds its state from its log
+    c.await_that(lambda: len(c.rows(0, 2)) == 2, 'it answers')
+    patience, c.timeout = c.timeout, '2s'
+    check(c.try_jumun('place', '--store', 'store-1', '--currency', 'KRW', '--line', 'a:1:100') != 0,
+          'alone it takes nothing')
+    c.timeout = patience
+    for place in (1, 2):
+        check('ready' in c.start(place), 'the others come back')
+    c.place_orders(3)
     c.jumun('cluster', 'balance', expect=1)  # nothing to do
     # All have everything before two are lost.
     for _ in range(100):

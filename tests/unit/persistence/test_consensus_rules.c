@@ -29,6 +29,37 @@ static void m3_lone_voter_gets_a_new_term(void **state) {
     world_free(&without);
 }
 
+/* The log of a node that was alone, which has lost what its group made of it since. */
+static void m3_a_group_of_several_does_not_start_with_one_voter(void **state) {
+    static const char *const address = "1";
+    const struct consensus_options options = {
+        .id = 1, .address = "1", .election_timeout_ms = 500, .heartbeat_ms = 50, .seed = 3};
+    struct record *first = consensus_bootstrap_record(three, &address, 1);
+    const struct consensus_entry entries[] = {
+        {1, RECORD_CONFIGURATION, first->payload, first->header.payload_bytes},
+        {2, RECORD_BARRIER, NULL, 0}};
+    struct consensus_start start = {.term = 2, .voted_for = 1, .first_index = 1,
+                                    .entries = entries, .entries_count = 2};
+    for (int i = 0; i < 4; i++) {
+        struct consensus *c = consensus_new(&options);
+        struct consensus_update update = {0};
+        char error[256] = "";
+        start.of_cluster = i % 2;
+        if (i >= 2) consensus_rules_off(c, CONSENSUS_RULE_M3);
+        int rc = consensus_start(c, &start, &update, error, sizeof error);
+        assert_int_equal(rc, i == 1 ? -1 : 0);
+        if (i == 1) assert_non_null(strstr(error, "(M3)"));
+        else assert_int_equal(consensus_role(c), CONSENSUS_LEADER); /* that is the danger */
+        while (update.records) {
+            struct record *r = update.records;
+            update.records = r->next;
+            record_release(r);
+        }
+        consensus_free(c);
+    }
+    record_release(first);
+}
+
 static void l1_every_leader_writes_a_barrier(void **state) {
     struct world_server with, without;
     elect(&with, 0);
@@ -696,6 +727,7 @@ static void malformed_messages_are_dropped(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(m3_lone_voter_gets_a_new_term),
+        cmocka_unit_test(m3_a_group_of_several_does_not_start_with_one_voter),
         cmocka_unit_test(l1_every_leader_writes_a_barrier),
         cmocka_unit_test(l1_clients_wait_for_the_barrier),
         cmocka_unit_test(l1_one_barrier_when_the_library_writes_it),
