@@ -397,6 +397,9 @@ void shard_news_add_order(struct shard *s, const struct actor *order, bool opene
 void shard_news_add_status(struct shard *s, struct bytes store, bool paused, uint32_t version);
 bool shard_news_has_room(const struct shard *s);
 uint16_t shard_news_reserve(struct shard *s, struct bytes store, bool board); /* a result code */
+/* The same for what the next events of an order that is there may say of its store; false = no
+ * memory. */
+bool shard_news_reserve_order(struct shard *s, const struct actor *order);
 void shard_news_finish(struct shard *s); /* at the end of a turn: writes the messages */
 bool shard_apply_message(struct shard *s, const struct event *e,
                          const struct apply_context *context);

@@ -138,6 +138,7 @@ struct news_visit {
     struct shard *s;
     uint8_t message_kind;
     bool apply;              /* else only make room */
+    bool unlimited;          /* whatever the number of stores */
     bool failed, at_limit;   /* at_limit: failed, and not for lack of memory */
     const struct apply_context *context;
 };
@@ -155,7 +156,8 @@ static bool news_visit_item(void *arg, const struct store_news *item) {
     uint32_t n = actor_table_find(&s->table, kind, &key);
     if (n == SLOT_NONE) {
         /* What is logged was within the limit when it was taken, and is applied whatever it is. */
-        v->at_limit = !v->apply && !moved && s->table.count[kind] >= STORES_PER_SHARD_MAX;
+        v->at_limit = !v->apply && !v->unlimited && !moved &&
+                      s->table.count[kind] >= STORES_PER_SHARD_MAX;
         if (!v->at_limit)
             n = actor_table_add(&s->table, kind, &key, store_news_bytes(NULL, item));
         if (n == SLOT_NONE) v->failed = true;
@@ -227,6 +229,16 @@ uint16_t shard_news_reserve(struct shard *s, struct bytes store, bool board) {
         .s = s, .message_kind = board ? STORE_MESSAGE_STATUS : STORE_MESSAGE_COUNTS};
     if (news_visit_item(&v, &item)) return RESULT_OK;
     return v.at_limit ? RESULT_STORES_LIMIT_REACHED : RESULT_OUT_OF_MEMORY;
+}
+
+/* Only growth brings orders whose store has its home here and no block yet: it lived elsewhere when
+ * they were placed, and has not come. */
+bool shard_news_reserve_order(struct shard *s, const struct actor *order) {
+    if (s->growth.spread.version == 0 || order->version == 0) return true;
+    struct store_news item = {.store = order_store(order)};
+    /* As what comes from elsewhere: the order was taken, whatever the limit of stores is. */
+    struct news_visit v = {.s = s, .message_kind = STORE_MESSAGE_COUNTS, .unlimited = true};
+    return news_visit_item(&v, &item);
 }
 
 bool shard_apply_message(struct shard *s, const struct event *e,

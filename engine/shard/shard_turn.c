@@ -111,6 +111,7 @@ static bool turn_apply(struct shard *s, enum actor_kind kind, uint32_t *slot, ui
     uint32_t bytes = sink->size - mark;
     if (!shard_make_room(s, kind, slot, sink->data + mark, bytes)) return false;
     struct slot *sl = actor_table_slot(&s->table, *slot);
+    if (kind == ACTOR_ORDER && !shard_news_reserve_order(s, sl->block)) return false;
     struct apply_context context = {s->turn.index, s->turn.time_ms};
     uint32_t offset = 0;
     const struct event *e;
