@@ -5,6 +5,7 @@
 #include <time.h>
 
 #include "clients/bench/bench.h"
+#include "engine/base/prefetch.h"
 
 enum { STORE_TEXTS = 256, UNIT_PRICE = 1250, LINES_MAX = 64 };
 
@@ -62,7 +63,7 @@ static void lane_command_id(struct bench_lane *lane, jumun_key *id) {
 void bench_pick_order(struct bench_lane *lane) {
     /* Any order of the lane, so that orders at all stages of life are interleaved. */
     lane->current = (uint32_t)((lane_random(lane) >> 32) * lane->orders_count >> 32);
-    __builtin_prefetch(&lane->orders[lane->current], 1);
+    prefetch_write(&lane->orders[lane->current]);
 }
 
 bool bench_workload_init(struct bench *b, uint32_t lanes_count) {

@@ -8,6 +8,7 @@
 
 #include "engine/base/check.h"
 #include "engine/base/memory.h"
+#include "engine/base/prefetch.h"
 #include "engine/limits.h"
 
 enum { TABLE_PARTS_BITS = 14, TABLE_PARTS = 1 << TABLE_PARTS_BITS, PART_ENTRIES_MIN = 4,
@@ -466,12 +467,12 @@ void fold_table_foresee(const struct fold_table *t, const struct id128 *key,
                         struct fold_hint *hint) {
     hint->hash = table_hash(key);
     hint->entry = 0;
-    __builtin_prefetch(hash_part(t, hint->hash));
+    prefetch_read(hash_part(t, hint->hash));
 }
 
 void fold_table_foresee_entry(const struct fold_table *t, const struct fold_hint *hint) {
     const struct fold_part *p = hash_part(t, hint->hash);
-    __builtin_prefetch(p->entries + part_home(p, hash_tag(hint->hash)));
+    prefetch_read(p->entries + part_home(p, hash_tag(hint->hash)));
 }
 
 void fold_table_foresee_block(const struct fold_table *t, struct fold_hint *hint) {
@@ -484,7 +485,7 @@ void fold_table_foresee_block(const struct fold_table *t, struct fold_hint *hint
         hint->entry = p->entries[i];
         hint->slot = i;
         const char *block = (const char *)entry_block(hint->entry);
-        for (uint32_t k = 0; k < BLOCK_LINES; k++) __builtin_prefetch(block + k * LINE_BYTES, 1);
+        for (uint32_t k = 0; k < BLOCK_LINES; k++) prefetch_write(block + k * LINE_BYTES);
         return;
     }
 }

@@ -8,6 +8,7 @@
 #include "clients/sdk/sdk_clock.h"
 #include "engine/base/check.h"
 #include "engine/base/clock.h"
+#include "engine/base/prefetch.h"
 #include "engine/limits.h"
 
 /* A lane without an endpoint of its own goes to whichever node serves. */
@@ -196,7 +197,7 @@ static void lane_take_incoming(struct lane *lane) {
     while (newest) {
         struct call *next = newest->next;
         if (newest->order != CALL_NO_ORDER)
-            __builtin_prefetch(&lane->buckets[newest->order], 1);
+            prefetch_write(&lane->buckets[newest->order]);
         newest->next = oldest;
         oldest = newest;
         newest = next;
@@ -237,7 +238,7 @@ static void lane_take_finished(struct lane *lane) {
         struct slot *next = slot->next;
         for (uint32_t i = 0; i < slot->count; i++)
             if (slot->orders[i] != CALL_NO_ORDER)
-                __builtin_prefetch(&lane->buckets[slot->orders[i]], 1);
+                prefetch_write(&lane->buckets[slot->orders[i]]);
         for (uint32_t i = 0; i < slot->count; i++) {
             if (slot->orders[i] == CALL_NO_ORDER) continue;
             struct lane_bucket *b = &lane->buckets[slot->orders[i]];

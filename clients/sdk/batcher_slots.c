@@ -8,6 +8,7 @@
 #include "clients/sdk/retry.h"
 #include "clients/sdk/sdk_clock.h"
 #include "engine/base/check.h"
+#include "engine/base/prefetch.h"
 #include "engine/limits.h"
 
 void slots_endpoint_failed(struct lane *lane, struct endpoint *endpoint, int64_t now_ns) {
@@ -164,7 +165,7 @@ static void ending_garbage(struct slot_ending *e, uint32_t from) {
 static void ending_prefetch_call(const struct slot *slot, uint32_t position) {
     if (position >= slot->count || !slot->calls[position]) return;
     const char *call = (const char *)slot->calls[position];
-    for (size_t at = 0; at < sizeof(struct call) + 64; at += 64) __builtin_prefetch(call + at, 1);
+    for (size_t at = 0; at < sizeof(struct call) + 64; at += 64) prefetch_write(call + at);
 }
 
 static void ending_prefetch(const struct slot *slot, uint32_t position) {
@@ -173,8 +174,8 @@ static void ending_prefetch(const struct slot *slot, uint32_t position) {
     ending_prefetch_call(slot, position + ENDING_CALLS_AHEAD);
     uint32_t arg = position + ENDING_ARGS_AHEAD;
     if (arg >= slot->count || !slot->calls[arg]) return;
-    __builtin_prefetch(slot->calls[arg]->arg, 1);
-    __builtin_prefetch((const char *)slot->calls[arg]->arg + 64, 1);
+    prefetch_write(slot->calls[arg]->arg);
+    prefetch_write((const char *)slot->calls[arg]->arg + 64);
 }
 
 static void ending_results(struct slot_ending *e, struct reply *reply) {

@@ -9,6 +9,7 @@
 
 #include "actors/result_codes.h"
 #include "engine/base/check.h"
+#include "engine/base/prefetch.h"
 
 /* -- the pool ---------------------------------------------------------------------------------- */
 
@@ -59,7 +60,7 @@ struct call *call_pool_take(struct call_pool *pool) {
     pool->stripes[s].free = call ? call->next : NULL;
     if (call && call->next) { /* the next take finds it in the cache */
         const char *next = (const char *)call->next;
-        for (size_t at = 0; at < sizeof *call; at += 64) __builtin_prefetch(next + at, 1);
+        for (size_t at = 0; at < sizeof *call; at += 64) prefetch_write(next + at);
     }
     atomic_flag_clear_explicit(&pool->stripes[s].busy, memory_order_release);
 

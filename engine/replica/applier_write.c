@@ -5,6 +5,7 @@
 
 #include "engine/base/check.h"
 #include "engine/base/clock.h"
+#include "engine/base/prefetch.h"
 #include "engine/replica/applier_internal.h"
 
 enum { WRITE_AHEAD = 8 }; /* orders whose memory is asked for before they are written */
@@ -151,11 +152,11 @@ static bool collect_ops(struct applier *a, const struct overlay_order *o) {
 }
 
 static void ask_memory(const struct applier_disk *d, uint32_t i, uint32_t count) {
-    if (i + WRITE_AHEAD < count) __builtin_prefetch(d->sorted[i + WRITE_AHEAD].order);
+    if (i + WRITE_AHEAD < count) prefetch_read(d->sorted[i + WRITE_AHEAD].order);
     if (i + WRITE_AHEAD / 2 >= count) return;
     const uint8_t *block = (const void *)atomic_load_explicit(
         &d->sorted[i + WRITE_AHEAD / 2].order->newest, memory_order_relaxed);
-    for (int line = 0; line < 6; line++) __builtin_prefetch(block + 64 * line);
+    for (int line = 0; line < 6; line++) prefetch_read(block + 64 * line);
 }
 
 /* Writes the orders, and collects what becomes of their rows: a block is looked at once. */

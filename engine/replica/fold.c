@@ -4,6 +4,7 @@
 
 #include "actors/order/order_layout.h"
 #include "engine/base/check.h"
+#include "engine/base/prefetch.h"
 
 enum { FOLD_SLOTS_MIN = 1024, FOLD_BLOCK_SLACK = 128, FOLD_FREE_SLOTS = 1024 };
 
@@ -124,22 +125,22 @@ void fold_free(struct fold *f) {
 }
 
 void fold_prefetch_slot(const struct fold *f, const struct id128 *key) {
-    __builtin_prefetch(&f->young.slots[slot_of(key, f->young.capacity)]);
+    prefetch_read(&f->young.slots[slot_of(key, f->young.capacity)]);
 }
 
 /* The first place of its run is the right one nearly always. */
 void fold_prefetch_order(const struct fold *f, const struct id128 *key) {
     const struct fold_order *o = f->young.slots[slot_of(key, f->young.capacity)];
     if (!o) return;
-    __builtin_prefetch(o);
-    __builtin_prefetch((const uint8_t *)o + 64);
+    prefetch_read(o);
+    prefetch_read((const uint8_t *)o + 64);
 }
 
 void fold_prefetch_block(const struct fold *f, const struct id128 *key) {
     const struct fold_order *o = f->young.slots[slot_of(key, f->young.capacity)];
     if (!o || !o->block) return;
     for (int line = 0; line < 7; line++)
-        __builtin_prefetch((const uint8_t *)o->block + 64 * line, 1);
+        prefetch_write((const uint8_t *)o->block + 64 * line);
 }
 
 struct fold_order *fold_find(struct fold *f, const struct id128 *key) {

@@ -5,6 +5,7 @@
 
 #include "engine/base/check.h"
 #include "engine/base/clock.h"
+#include "engine/base/prefetch.h"
 
 enum { OVERLAY_CHUNK_BYTES = 1 << 20, OVERLAY_SLOTS_MIN = 1024, OVERLAY_STEP_BYTES = 64 };
 
@@ -275,11 +276,11 @@ static struct overlay_version *version_new(struct overlay *t, uint32_t steps) {
 void overlay_prefetch(const struct overlay *t, const struct fold_order *first,
                       const struct fold_order *later) {
     if (first->recent_id == t->id) {
-        __builtin_prefetch(first->recent, 1);
-        __builtin_prefetch((const uint8_t *)first->recent + 64, 1);
+        prefetch_write(first->recent);
+        prefetch_write((const uint8_t *)first->recent + 64);
     }
     for (int line = 0; line < 9; line++)
-        __builtin_prefetch((const uint8_t *)later->block + 64 * line);
+        prefetch_read((const uint8_t *)later->block + 64 * line);
 }
 
 void overlay_put(struct overlay *t, struct fold_order *from, uint64_t number) {

@@ -1,5 +1,6 @@
 #include "engine/shard/actor_table.h"
 
+#include "engine/base/prefetch.h"
 #include "engine/limits.h"
 
 enum { INDEX_ENTRIES_MIN = 1024, MOVE_PER_INSERT = 8 };
@@ -115,20 +116,20 @@ void actor_table_prefetch(const struct actor_table *t, const struct id128 *const
     require(count <= ACTOR_TABLE_PREFETCH_MAX);
     for (uint32_t i = 0; i < count; i++) {
         tags[i] = hash_tag(key_hash(keys[i]));
-        __builtin_prefetch(&t->index.entries[index_home(&t->index, tags[i])]);
-        if (t->old.entries) __builtin_prefetch(&t->old.entries[index_home(&t->old, tags[i])]);
+        prefetch_read(&t->index.entries[index_home(&t->index, tags[i])]);
+        if (t->old.entries) prefetch_read(&t->old.entries[index_home(&t->old, tags[i])]);
     }
     for (uint32_t i = 0; i < count; i++) {
         uint32_t n = index_guess(&t->index, tags[i]);
         if (n == SLOT_NONE && t->old.entries) n = index_guess(&t->old, tags[i]);
         slots[i] = n == SLOT_NONE ? NULL : actor_table_slot(t, n);
-        if (slots[i]) __builtin_prefetch(slots[i]);
+        if (slots[i]) prefetch_read(slots[i]);
     }
     for (uint32_t i = 0; i < count; i++) {
         if (!slots[i] || !slots[i]->block) continue;
         const uint8_t *block = (const uint8_t *)slots[i]->block;
         uint32_t bytes = slots[i]->capacity < 512 ? slots[i]->capacity : 512;
-        for (uint32_t at = 0; at < bytes; at += 64) __builtin_prefetch(block + at, 1);
+        for (uint32_t at = 0; at < bytes; at += 64) prefetch_write(block + at);
     }
 }
 

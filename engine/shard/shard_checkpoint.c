@@ -7,6 +7,7 @@
  * therefore a checkpoint is handed over only when everything that it may reflect is committed. */
 #include <stdio.h>
 
+#include "engine/base/prefetch.h"
 #include "engine/shard/shard_internal.h"
 
 enum {
@@ -141,7 +142,7 @@ static uint32_t checkpoint_fill(struct shard *s, int64_t *next_ms) {
         if (r->count > 8) {
             uint32_t ahead = r->items[(r->head + 8) & (r->capacity - 1)].slot;
             const char *block = (const char *)actor_table_slot(&s->table, ahead)->block;
-            for (uint32_t at = 0; at < 512; at += 64) __builtin_prefetch(block + at);
+            for (uint32_t at = 0; at < 512; at += 64) prefetch_read(block + at);
         }
         if (!checkpoint_copy(s, d->slot)) break;
         if (s->timers_lag || s->timers_stale > 0) checkpoint_set_timer(s, d->slot);
@@ -268,8 +269,8 @@ static void checkpoint_release(struct shard *s) {
         const struct actor *copy = (const struct actor *)(w->data.blocks + item->offset);
         if (i + RELEASE_AHEAD < w->data.items_count) {
             uint32_t ahead = i + RELEASE_AHEAD, slot = w->slots[ahead];
-            __builtin_prefetch(w->data.blocks + w->data.items[ahead].offset);
-            if (slot != SLOT_NONE) __builtin_prefetch(actor_table_slot(&s->table, slot), 1);
+            prefetch_read(w->data.blocks + w->data.items[ahead].offset);
+            if (slot != SLOT_NONE) prefetch_write(actor_table_slot(&s->table, slot));
         }
         if (w->slots[i] == SLOT_NONE) continue;
         struct slot *slot = actor_table_slot(&s->table, w->slots[i]);

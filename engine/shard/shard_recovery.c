@@ -4,6 +4,7 @@
 
 #include "actors/message_event.h"
 #include "engine/base/log.h"
+#include "engine/base/prefetch.h"
 #include "engine/shard/shard_internal.h"
 
 enum {
@@ -220,7 +221,7 @@ uint32_t shard_set_stale_timers(struct shard *s) {
         if (s->timers_stale >= STALE_TIMERS_AHEAD) {
             uint32_t at = r->head + s->timers_stale - STALE_TIMERS_AHEAD;
             uint32_t ahead = r->items[at & (r->capacity - 1)].slot;
-            __builtin_prefetch(actor_table_slot(&s->table, ahead)->block);
+            prefetch_read(actor_table_slot(&s->table, ahead)->block);
         }
         const struct actor *a = actor_table_slot(&s->table, slot)->block;
         timer_heap_set(&s->timers, slot, a->next_deadline_ms);

@@ -1,5 +1,7 @@
 #include "engine/shard/timer_heap.h"
 
+#include "engine/base/prefetch.h"
+
 enum { HEAP_WAYS = 4, HEAP_BUILD_AHEAD = 16 };
 
 void timer_heap_init(struct timer_heap *h, struct actor_table *table) {
@@ -67,7 +69,7 @@ bool timer_heap_build(struct timer_heap *h) {
     for (uint32_t n = 1; n < t->slots_used; n++) {
         if (n + HEAP_BUILD_AHEAD < t->slots_used) {
             const struct slot *ahead = actor_table_slot(t, n + HEAP_BUILD_AHEAD);
-            if (ahead->block) __builtin_prefetch(ahead->block);
+            if (ahead->block) prefetch_read(ahead->block);
         }
         const struct actor *a = actor_table_slot(t, n)->block;
         if (!a || a->kind != ACTOR_ORDER || a->next_deadline_ms == 0) continue;

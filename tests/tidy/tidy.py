@@ -97,6 +97,7 @@ BANNED_CALLS = [
     ('asctime', (), 'strftime with gmtime_r'),
     ('alloca', (), 'an array of bounded size'),
     ('system', PRODUCT, 'posix_spawn'),
+    ('__builtin_prefetch', (), 'engine/base/prefetch.h'),
     ('assert', PRODUCT,
      'require() of engine/base/check.h, which stays in every build'),
     ('malloc', ('actors/',), 'the room that the caller gives'),
@@ -110,6 +111,7 @@ BANNED_CALLS = [
 ]
 # One place each that is allowed what the table refuses.
 BANNED_EXCEPTIONS = {
+    ('__builtin_prefetch', 'engine/base/prefetch.h'),
     ('clock_gettime', 'engine/shard/shard_thread.c'),  # the thread that hands the time to the shard
 }
 # Spelled in two halves, so that this file does not find itself.
