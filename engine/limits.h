@@ -137,7 +137,7 @@
 #define JOURNAL_FRAME_BYTES_MAX (4u << 20) /* ... one commit in it */
 #define LOG_APPLY_BYTES (2u << 20)     /* journalled records go into the log when so many wait */
 #define LOG_APPLY_MS 100                   /* ... or the first of them has waited so long */
-#define LOG_CACHED_BYTES (128ULL << 20) /* newest part of a log's file that stays in memory; ... */
+#define LOG_CACHED_BYTES (32ULL << 20) /* newest part of a log's file that stays in memory; ... */
 #define LOG_LET_GO_BYTES (4ULL << 20)  /* ... what lies before it leaves so much at a time */
 #define STATE_LET_GO_BYTES (16ULL << 20) /* so much more of a state, and a tool lets it go */
 #define SEGMENT_BYTES_MAX (4ULL << 30)     /* a log segment is closed at this size ... */
