@@ -110,9 +110,8 @@ static uint32_t index_guess(const struct actor_index *index, uint32_t tag) {
 }
 
 void actor_table_prefetch(const struct actor_table *t, const struct id128 *const *keys,
-                          uint32_t count) {
+                          uint32_t count, const struct slot **slots) {
     uint32_t tags[ACTOR_TABLE_PREFETCH_MAX];
-    const struct slot *slots[ACTOR_TABLE_PREFETCH_MAX];
     require(count <= ACTOR_TABLE_PREFETCH_MAX);
     for (uint32_t i = 0; i < count; i++) {
         tags[i] = hash_tag(key_hash(keys[i]));

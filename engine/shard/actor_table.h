@@ -59,10 +59,11 @@ uint32_t actor_table_find(const struct actor_table *t, uint8_t kind, const struc
 
 /* Brings what a later find of these keys will touch towards the cache, one level after the other
  * for all of them: with a million orders each find is otherwise three waits for memory in a row.
- * At most ACTOR_TABLE_PREFETCH_MAX keys. */
+ * At most ACTOR_TABLE_PREFETCH_MAX keys. `slots` gets what each find will most likely give, in the
+ * order of the keys; NULL = nothing. */
 enum { ACTOR_TABLE_PREFETCH_MAX = 64 };
 void actor_table_prefetch(const struct actor_table *t, const struct id128 *const *keys,
-                          uint32_t count);
+                          uint32_t count, const struct slot **slots);
 
 /* A new slot with a zeroed block of at least `bytes` that holds kind and key (bytes = head only).
  * The key must not be there. SLOT_NONE without memory. */

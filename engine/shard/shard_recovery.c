@@ -118,13 +118,14 @@ static const char *replay_event(struct shard *s, const struct event *e,
 static uint32_t replay_gather(struct shard *s, const void *events, uint32_t size, uint32_t *offset,
                               const struct event *gathered[ACTOR_TABLE_PREFETCH_MAX]) {
     const struct id128 *keys[ACTOR_TABLE_PREFETCH_MAX];
+    const struct slot *slots[ACTOR_TABLE_PREFETCH_MAX];
     uint32_t count = 0;
     const struct event *e;
     while (count < ACTOR_TABLE_PREFETCH_MAX && (e = event_next(events, size, offset))) {
         gathered[count] = e;
         keys[count++] = &e->subject;
     }
-    actor_table_prefetch(&s->table, keys, count);
+    actor_table_prefetch(&s->table, keys, count, slots);
     return count;
 }
 

@@ -341,10 +341,12 @@ static uint32_t turn_timers(struct shard *s) {
 
 static void prefetch_orders(struct shard *s, const struct request_part *part, uint32_t from) {
     const struct id128 *keys[ACTOR_TABLE_PREFETCH_MAX];
+    const struct slot *slots[ACTOR_TABLE_PREFETCH_MAX];
     uint32_t count = 0;
     for (uint32_t i = from; i < part->count && count < ACTOR_TABLE_PREFETCH_MAX; i++)
         keys[count++] = &part->request->commands[request_part_position(part, i)].subject;
-    actor_table_prefetch(&s->table, keys, count);
+    actor_table_prefetch(&s->table, keys, count, slots);
+    timer_heap_prefetch(&s->timers, slots, count);
 }
 
 static uint32_t turn_mailbox(struct shard *s) {

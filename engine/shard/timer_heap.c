@@ -81,6 +81,16 @@ bool timer_heap_build(struct timer_heap *h) {
     return true;
 }
 
+void timer_heap_prefetch(const struct timer_heap *h, const struct slot *const *slots,
+                         uint32_t count) {
+    for (uint32_t i = 0; i < count; i++) {
+        uint32_t position = slots[i] ? slots[i]->timer_position : 0;
+        if (position == 0) continue;
+        prefetch_write(&h->entries[position]);
+        prefetch_read(&h->entries[heap_parent(position)]);
+    }
+}
+
 void timer_heap_set(struct timer_heap *h, uint32_t slot, int64_t deadline_ms) {
     struct slot *s = actor_table_slot(h->table, slot);
     uint32_t position = s->timer_position;

@@ -22,6 +22,11 @@ bool timer_heap_reserve(struct timer_heap *h);
  * to set each one, and to move it with every event. False without memory (nothing changed). */
 bool timer_heap_build(struct timer_heap *h);
 
+/* Brings the entries of these slots (NULL = none) towards the cache: nearly every command moves its
+ * order's deadline, and the entry is looked at first. */
+void timer_heap_prefetch(const struct timer_heap *h, const struct slot *const *slots,
+                         uint32_t count);
+
 /* Sets, moves or (deadline 0) removes the deadline of a slot. */
 void timer_heap_set(struct timer_heap *h, uint32_t slot, int64_t deadline_ms);
 
