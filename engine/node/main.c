@@ -6,11 +6,18 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "engine/base/clock.h"
 #include "engine/base/log.h"
 #include "engine/node/node.h"
 #include "engine/node/node_waiting.h"
 
-enum { MAIN_TICK_MS = 1000, MAIN_READY_LOOK_MS = 2, MAIN_STOP_PATIENCE_MS = 30000 };
+enum {
+    MAIN_TICK_MS = 1000,
+    MAIN_READY_LOOK_MS = 2,
+    MAIN_FIRST_TOLD_MS = 5000,  /* into its start it says what it lacks ... */
+    MAIN_TOLD_EVERY_MS = 30000, /* ... and again */
+    MAIN_STOP_PATIENCE_MS = 30000
+};
 
 static void main_exit_now(int signal_number) { _exit(128 + signal_number); }
 
@@ -26,12 +33,18 @@ static void main_say_ready(const struct node *n) {
             n->shards_count, (int)getpid());
 }
 
-/* Until the node is ready, damaged, or one of the signals comes. */
+/* Until the node is ready, damaged, has to stop, or one of the signals comes. */
 static enum node_state main_recover(struct node *n, const sigset_t *signals, int *got) {
     enum node_state state;
     uint32_t damaged = 0;
-    while ((state = node_state(n, &damaged)) == NODE_RECOVERING && *got == 0)
+    int64_t tell_ms = clock_mono_ms() + MAIN_FIRST_TOLD_MS;
+    while ((state = node_state(n, &damaged)) == NODE_RECOVERING && *got == 0 &&
+           !atomic_load(&n->must_stop)) {
         *got = main_await_signal(signals, MAIN_READY_LOOK_MS);
+        if (clock_mono_ms() < tell_ms) continue;
+        node_tell_lacking(n);
+        tell_ms = clock_mono_ms() + MAIN_TOLD_EVERY_MS;
+    }
     if (state == NODE_DAMAGED)
         fprintf(stderr, "jumund: shard %u of %s is damaged, see the lines above\n", damaged,
                 n->config.data);
@@ -41,16 +54,18 @@ static enum node_state main_recover(struct node *n, const sigset_t *signals, int
 /* Runs until one of the signals comes. Returns the exit code. */
 static int main_serve(struct node *n, const sigset_t *signals) {
     int got = 0;
-    if (main_recover(n, signals, &got) == NODE_DAMAGED) return EXIT_DATA;
-    if (got == 0) {
+    enum node_state state = main_recover(n, signals, &got);
+    if (state == NODE_DAMAGED) return EXIT_DATA;
+    if (state == NODE_READY) {
         log_info("serving at %s, %u shards, data in %s", n->map.endpoint, n->shards_count,
                  n->config.data);
         main_say_ready(n);
     }
-    while (got == 0) {
+    while (got == 0 && !atomic_load(&n->must_stop)) {
         got = main_await_signal(signals, MAIN_TICK_MS);
         node_tick(n);
-        if (!atomic_load(&n->must_stop)) continue;
+    }
+    if (atomic_load(&n->must_stop)) {
         fprintf(stderr, "jumund: %s\n", n->must_stop_because);
         return EXIT_DATA;
     }

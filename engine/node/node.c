@@ -13,7 +13,8 @@ enum {
     NODE_WINDOW_MS = 10000,
     NODE_DRAINED_LOOKS = 10,        /* in a row */
     NODE_DRAINED_LOOK_US = 2000,
-    NODE_REPLIES_PATIENCE_MS = 2000
+    NODE_REPLIES_PATIENCE_MS = 2000,
+    NODE_HEARD_MS = 5000            /* a node not heard for so long is not there */
 };
 
 /* A node alone: what its logs say of a cluster that is lost is replaced. All shards run, whatever
@@ -207,6 +208,45 @@ enum node_state node_state(struct node *n, uint32_t *shard) {
     }
     pthread_mutex_unlock(&n->status_mutex);
     return state;
+}
+
+/* "0, 3, meta"; as many as there is room for, and how many there are. The status_mutex is held. */
+static uint32_t node_lacking(struct node *n, char *out, size_t bytes) {
+    uint32_t count = 0;
+    size_t used = 0;
+    for (uint32_t i = 0; i < LOCAL_SHARDS_SLOTS; i++) {
+        uint32_t number = local_shards_number(i);
+        struct shard *s = local_shards_enter(&n->local, number);
+        if (!s) continue;
+        shard_stats(s, &n->status_scratch);
+        local_shards_leave(&n->local, number);
+        if (node_shard_is_ready(n, &n->status_scratch) || atomic_load(&n->unplaced[i])) continue;
+        const char *comma = count++ > 0 ? ", " : "";
+        if (bytes - used < 16) continue;
+        int more = number == SHARD_META ? snprintf(out + used, bytes - used, "%smeta", comma)
+                                        : snprintf(out + used, bytes - used, "%s%u", comma, number);
+        used += (size_t)more;
+    }
+    return count;
+}
+
+void node_tell_lacking(struct node *n) {
+    char shards[200] = "";
+    pthread_mutex_lock(&n->status_mutex);
+    uint32_t count = node_lacking(n, shards, sizeof shards);
+    pthread_mutex_unlock(&n->status_mutex);
+    if (count == 0) return;
+    if (!n->peers) {
+        log_info("not ready yet: %u shards recover (%s)", count, shards);
+        return;
+    }
+    struct node_peers_seen seen[NODES_MAX];
+    uint32_t heard = 0, nodes = node_peers_seen(n->peers, seen, NODES_MAX);
+    for (uint32_t i = 0; i < nodes; i++)
+        heard += seen[i].silent_ms >= 0 && seen[i].silent_ms < NODE_HEARD_MS;
+    log_warn("not ready yet: %u shards have no leader that this node hears (%s); it hears %u of %u "
+             "other nodes. A group needs most of its replicas: jumun cluster status shows who "
+             "answers", count, shards, heard, nodes);
 }
 
 void node_tick(struct node *n) {

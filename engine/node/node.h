@@ -122,6 +122,9 @@ enum node_state { NODE_RECOVERING, NODE_READY, NODE_DAMAGED };
  * damaged (*shard says which, and the log what); its commands are refused. */
 enum node_state node_state(struct node *node, uint32_t *shard);
 
+/* Logs which shards keep node_state() at NODE_RECOVERING, and how many other nodes are heard. */
+void node_tell_lacking(struct node *node);
+
 /* Answers SHUTTING_DOWN from now on, lets the shards finish and store what they have, closes
  * everything and frees. Waits at most `patience_ms` for the shards: what is not stored by then is
  * in the log, and the next start takes longer. `exiting`: the process ends right after this; the

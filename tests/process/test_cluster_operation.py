@@ -129,6 +129,11 @@ def orders(c):
     c.end(0, signal.SIGKILL)
     c.end(1, signal.SIGKILL)
     c.end(2, signal.SIGKILL)
+    # The one that is left cannot serve, says why, and loses nothing by trying.
+    c.start(2, wait=False)
+    c.await_that(lambda: 'it hears 0 of 2 other nodes' in open(c.data(2) + '.log').read(),
+                 'a node says what it lacks')
+    check(c.end(2) == 0, 'and stops in order')
     told = subprocess.run([JUMUN, 'cluster', 'recover', '--program', JUMUND, '--data', c.data(2)],
                           stdout=subprocess.PIPE, text=True, check=True).stdout
     check('shard 1: log up to' in told and 'Nothing was changed' in told, 'what it has is told')

@@ -260,7 +260,7 @@ static void a_snapshot_is_asked_for_with_the_configuration_of_its_index(void **s
 
 /* -- M3, M6, T1 -------------------------------------------------------------------------------- */
 
-/* A stored group of one voter with another server beside it: whoever wrote that, it does not run. */
+/* A stored group of one voter with another server beside it does not run, whoever wrote it. */
 static void m3_one_voter_with_others_does_not_start(void **state) {
     (void)state;
     enum { ROLE_OF_THE_SECOND = 1 + 8 + (8 + 3 + 1) + (8 + 3), STANDBY = 0 };
