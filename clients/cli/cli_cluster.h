@@ -100,6 +100,7 @@ struct cluster_waiting {
     bool knows_generations;    /* a version that does: else the document would lose what stands
                                   above at this node */
     uint8_t level_min, level_max; /* of a cluster that it can work at */
+    uint64_t process;          /* the same at another address: it is the same node; 0 = not told */
     bool waits;                /* else it belongs to a cluster already */
 };
 int cluster_look_at(struct cli *cli, const char *address, struct cluster_waiting *waiting);

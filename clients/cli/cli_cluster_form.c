@@ -65,6 +65,7 @@ int cluster_look_at(struct cli *cli, const char *address, struct cluster_waiting
     value_text(status.map, "peer_listen", peer, sizeof peer);
     value_text(status.map, "cluster_id", w->cluster_id, sizeof w->cluster_id);
     w->shards = (uint32_t)value_int(status.map, "shards", 0);
+    w->process = whole_number(value_at(status.map, "process"));
     look_at_epochs(status.map, w);
     cluster_status_levels(&status, &w->level_min, &w->level_max);
     w->node = (uint32_t)value_int(status.map, "node", 0);
@@ -188,6 +189,21 @@ struct form {
 };
 
 /* All nodes of the command line; whoever has orders comes first. */
+/* Two names of one host, say. It would be taken in under the first one, and the cluster lack a
+ * node for good. */
+static int refuse_one_node_twice(struct cli *cli, const struct form *f,
+                                 const struct cluster_waiting *w) {
+    for (uint32_t i = 0; i < f->count; i++) {
+        const struct cluster_waiting *other = &f->nodes[i];
+        bool same = strcmp(other->client, w->client) == 0;
+        if (!same && (w->process == 0 || other->process != w->process)) continue;
+        if (same) cli_error(cli, "%s is named twice", w->client);
+        else cli_error(cli, "%s and %s are the same node", other->client, w->client);
+        return CLI_REFUSED;
+    }
+    return CLI_DONE;
+}
+
 static int look_at_all(struct cli *cli, struct form *f) {
     size_t cursor = 0;
     const char *address;
@@ -196,6 +212,7 @@ static int look_at_all(struct cli *cli, struct form *f) {
         if (f->count == NODES_MAX) return cli_usage(cli, "at most %d nodes", NODES_MAX);
         struct cluster_waiting *w = &f->nodes[f->count];
         int status = cluster_look_at(cli, address, w);
+        if (status == CLI_DONE) status = refuse_one_node_twice(cli, f, w);
         if (status != CLI_DONE) return status;
         f->count++;
         if (!w->waits) f->member = f->count;

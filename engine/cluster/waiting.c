@@ -4,6 +4,7 @@
 #include <nng/protocol/reqrep0/rep.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/random.h>
 #include <unistd.h>
 
 #include "actors/result_codes.h"
@@ -23,6 +24,7 @@ struct waiting {
     uint8_t *data;              /* of a seed that is read */
     struct cluster_cache cache; /* of an adoption */
     bool adopted;
+    uint64_t process;           /* by chance; the same at whatever address it is asked */
 };
 
 static void waiting_refuse(struct waiting *w, uint32_t code, const char *sentence) {
@@ -32,7 +34,7 @@ static void waiting_refuse(struct waiting *w, uint32_t code, const char *sentenc
 static void waiting_status(struct waiting *w) {
     const struct waiting_options *o = w->options;
     waiting_reply_done(&w->reply);
-    msgpack_write_map(&w->reply, o->epochs_count > 0 ? 12 : 10);
+    msgpack_write_map(&w->reply, o->epochs_count > 0 ? 13 : 11);
     msgpack_pair_text(&w->reply, "state", "waiting");
     msgpack_pair_text(&w->reply, "version", program.version);
     msgpack_pair_uint(&w->reply, "level_min", program.level_min);
@@ -43,6 +45,7 @@ static void waiting_status(struct waiting *w) {
     msgpack_pair_text(&w->reply, "cluster_id", o->cluster_id);
     msgpack_pair_uint(&w->reply, "shards", o->shards);
     msgpack_pair_uint(&w->reply, "generation", o->generation);
+    msgpack_pair_uint(&w->reply, "process", w->process);
     if (o->epochs_count == 0) return;
     msgpack_pair_uint(&w->reply, "stores_shards", o->stores_shards);
     msgpack_write_text(&w->reply, "epochs");
@@ -181,6 +184,8 @@ int waiting_run(const struct waiting_options *options, void (*ready)(void *arg),
                                       : nng_strerror(rc));
     } else if (rc == 0) {
         *w = (struct waiting){.options = options, .data = data};
+        if (getrandom(&w->process, sizeof w->process, 0) != (ssize_t)sizeof w->process)
+            w->process = 0; /* nobody compares that */
         ready(options->arg);
         bool good = true;
         while (good && !w->adopted && !options->stopped(options->arg))

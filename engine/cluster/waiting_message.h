@@ -7,10 +7,12 @@
  *
  *   100 ping        ->  "pong"
  *   102 status      ->  {"state": "waiting", "version", "listen", "peer_listen", "node",
- *                        "cluster_id", "shards", "generation", "level_min", "level_max"}: who it
- *                        was before (shards 0 = an empty directory), and the levels of a cluster
- *                        that it can work at. Where its logs come from a cluster, also "epochs" and
- *                        "stores_shards": what the document has to have, and its generation
+ *                        "cluster_id", "shards", "generation", "process", "level_min",
+ *                        "level_max"}: who it was before (shards 0 = an empty directory), and the
+ *                        levels of a cluster that it can work at. "process" is a number by chance:
+ *                        two addresses with the same one are of one node. Where its logs come from
+ *                        a cluster, also "epochs" and "stores_shards": what the document has to
+ *                        have, and its generation
  *   104 adopt       [document (bin, cluster_encode.h), node]: it belongs to this cluster under this
  *                   number from now on, and begins to serve
  *   105 seed read   [shard, offset]  ->  {"total", "data" (bin)}: of the stored state of a shard.

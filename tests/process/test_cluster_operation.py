@@ -26,6 +26,10 @@ def empty(c):
         check('waiting' in c.start(place), 'a node waits')
     check('refused' in c.jumun('cluster', 'status', at=0, expect=1), 'there is no cluster yet')
     c.jumun('cluster', 'form', '--node', c.url(0), '--node', c.url(1), expect=2)
+    other_name = c.url(0).replace('127.0.0.1', 'localhost')
+    for again, why in ((c.url(0), 'is named twice'), (other_name, 'are the same node')):
+        check(why in c.jumun('cluster', 'form', '--node', c.url(0), '--node', again, '--node',
+                             c.url(1), expect=1), 'a node is named twice')
     form(c, range(3), '--shards', '4')
     s = c.status()
     check(len(s['shards']) == 5 and s['replicas'] == 3, 'all shards are there')
@@ -63,7 +67,7 @@ def empty(c):
 
     c.jumun('store', 'pause', 'store-9')
     c.jumun('cluster', 'grow', '--shards', '6', '--in', '10s', expect=1)
-    c.jumun('cluster', 'grow', '--shards', '6', '--in', '75s')
+    c.jumun('cluster', 'grow', '--shards', '6', '--in', '10m')
     s = c.status()
     check(len(s['shards']) == 7 and len(s['epochs']) == 2, 'two shards are added')
     c.jumun('cluster', 'retire', '4', expect=1)
@@ -73,7 +77,7 @@ def empty(c):
     check(c.status()['shards'][5]['state'] == 'retired', 'an empty shard that nobody needs stops')
     c.await_that(lambda: c.replicas_of(5) == 0, 'its replicas are closed')
     check(c.replicas_of(4) == 3, 'those of an active one run on')
-    c.jumun('cluster', 'grow', '--shards', '6', '--in', '75s')
+    c.jumun('cluster', 'grow', '--shards', '6', '--in', '10m')
     check(c.replicas_of(5) == 3, 'needed again, it goes on')
     c.jumun('cluster', 'cancel-grow')
     check(len(c.status()['epochs']) == 1, 'and not used')
