@@ -9,10 +9,12 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "clients/cli/cli_query.h"
 #include "clients/cli/output.h"
 #include "clients/cli/table.h"
 #include "clients/cli/text.h"
 #include "clients/cli/when.h"
+#include "engine/wire/address.h"
 
 void cli_error(const struct cli *cli, const char *format, ...) {
     va_list args;
@@ -83,8 +85,27 @@ bool cli_write_values(const struct cli *cli, jumun_options_command *options) {
     return true;
 }
 
+bool cli_addresses(struct cli *cli, const char *option, const char *addresses) {
+    struct address_bad bad;
+    if (!address_list_is_bad(addresses, NULL, &bad)) return true;
+    cli_usage(cli, "--%s: \"%.*s\" %s: " ADDRESS_FORM, option,
+              (int)(bad.size < 256 ? bad.size : 256), bad.at, bad.fault);
+    return false;
+}
+
+/* Before anything is asked or printed. */
+static bool cli_servers(struct cli *cli) {
+    const struct args_option *o = cli->command->options;
+    for (; o && o->name; o++)
+        if (strcmp(o->name, "replica") == 0)
+            return cli_addresses(cli, "replica", cli_replicas(cli));
+    return strncmp(cli->command->name, "cluster ", 8) != 0 ||
+           cli_addresses(cli, "endpoint", cli->endpoint);
+}
+
 jumun_client *cli_client(struct cli *cli) {
     if (cli->client) return cli->client;
+    if (!cli_addresses(cli, "endpoint", cli->endpoint)) return NULL;
     char error[256] = "";
     jumun_options options = {.timeout_ms = cli->timeout_ms};
     cli->client = jumun_open(cli->endpoint, &options, error, sizeof error);
@@ -213,7 +234,15 @@ int cli_send(struct cli *cli, const jumun_command *command) {
     jumun_result r = {0};
     jumun_call(client, command, &r, NULL, NULL);
     int status = cli_exit_of(r.code);
+    /* The first thing that ever happened to it. */
+    bool unknown_store = command->kind == JUMUN_STORE_PAUSE && r.code == JUMUN_OK && r.version == 1;
     if (cli->json) cli_print_json(cli_result_json(&r, &command->order));
+    if (unknown_store && !cli->quiet) {
+        char store[128];
+        text_printable(store, sizeof store, command->store_id, strlen(command->store_id));
+        cli_error(cli, "no order has named the store %s yet: it is paused for when its first one "
+                  "comes", store);
+    }
     const jumun_key *placed = command->kind == JUMUN_PLACE ? &command->order : NULL;
     if (status != CLI_DONE) return cli_failed(cli, &r, placed);
     if (cli->json) return status;
@@ -354,7 +383,7 @@ static int cli_run_command(struct cli *cli, int argc, char **argv) {
         return cli_usage(cli, "\"%.60s\" is one word too many",
                          cli->args.positionals[c->positionals_max]);
     }
-    return c->run(cli);
+    return cli_servers(cli) ? c->run(cli) : CLI_USAGE;
 }
 
 int cli_encode(struct cli *cli) {

@@ -75,6 +75,9 @@ bool cli_write_values(const struct cli *cli, jumun_options_command *options);
 
 /* The client, opened; NULL after a usage error was printed: opening itself connects to nothing. */
 jumun_client *cli_client(struct cli *cli);
+/* Whether all of the comma-separated addresses that --`option` gives, or the environment in its
+ * place, have the form of one. False after a usage error was printed. */
+bool cli_addresses(struct cli *cli, const char *option, const char *addresses);
 
 /* Sends a command that changes something (or encodes it), prints the outcome. */
 int cli_send(struct cli *cli, const jumun_command *command);

@@ -244,7 +244,9 @@ const struct cli_command cli_commands[] = {
     {"history", "KEY", "show what happened to an order", "Times are local.",
      "jumun history $KEY\njumun history $KEY --limit 5 --json", history_options, 1, 1, false,
      cli_history},
-    {"store pause", "STORE", "take no new orders; placed ones go on", NULL,
+    {"store pause", "STORE", "take no new orders; placed ones go on",
+     "A store that no order has named yet is paused for when its first one comes; that is told on\n"
+     "stderr.",
      "jumun store pause s1 --reason 'kitchen closed'", reason_options, 1, 1, true, cli_store_pause},
     {"store resume", "STORE", "take orders again", NULL, "jumun store resume s1", NULL, 1, 1, true,
      cli_store_resume},
@@ -363,7 +365,9 @@ const struct cli_command cli_commands[] = {
      "minutes; 30 s when\nanother one needs the place); a finished one is what the next --since "
      "@FILE begins at.\n"
      "--full replaces what is in the output. --since writes behind what the file of --tokens tells "
-     "of,\nand refuses another file that is not empty (--append, --restart).\n"
+     "of,\nand refuses another file that is not empty (--append, --restart), and another output "
+     "than the\nlast time's (--append). A file of tokens is for copies or for one watch, not for "
+     "both.\n"
      "--since needs a node as well (--endpoint): its log tells which orders changed; when one is "
      "gone,\nanother one of its cluster is asked. When a node or a replica is waited for, that is "
      "told on\nstderr. Nodes, replicas and tokens of two clusters are refused.",

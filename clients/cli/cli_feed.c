@@ -222,6 +222,10 @@ int cli_feed_open(struct cli_feed *f, struct cli *cli, struct cli_cluster_of *cl
     bool heard = false;
     f->cli = cli;
     f->cluster = cluster;
+    if (!cli_addresses(cli, "endpoint", cli->endpoint)) {
+        free(all);
+        return CLI_USAGE;
+    }
     for (char *url = all ? strtok_r(all, ",", &rest) : NULL; url; url = strtok_r(NULL, ",", &rest))
         feed_add_node(f, url);
     free(all);

@@ -73,37 +73,54 @@ static bool import_tokens(struct import *im, struct bytes list) {
     return true;
 }
 
-/* The first replica that makes a snapshot. */
+/* Asks the replica of the state for a snapshot. Else the reason is in `error`; *status says of what
+ * kind it is, *answered whether anybody is there. */
+static bool import_begin_at(struct import *im, int *status, bool *answered, char *error,
+                            size_t error_bytes) {
+    void *reply = NULL;
+    size_t bytes = 0;
+    struct feed_reply r;
+    *status = CLI_NO_ANSWER;
+    *answered = import_ask(im, FEED_SNAPSHOT_BEGIN, 0, IMPORT_BEGIN_MS, &reply, &bytes, error,
+                           error_bytes);
+    if (!*answered) return false;
+    bool ok = feed_reply_decode(reply, bytes, FEED_SNAPSHOT_BEGIN, FEED_RECORDS, &r);
+    bool begun = ok && r.code == 0 && import_tokens(im, r.rest);
+    if (begun) im->state.snapshot = r.snapshot;
+    else if (ok && r.code)
+        text_printable(error, error_bytes, r.sentence.data, r.sentence.size);
+    else
+        snprintf(error, error_bytes, "it does not speak this protocol");
+    if (ok && r.code) *status = CLI_REFUSED;
+    free(reply);
+    return begun;
+}
+
+/* The first replica that makes a snapshot; when none does, each is told of with its reason. One
+ * that refused is more than one that is away. */
 static int import_begin(struct import *im) {
+    struct { char replica[ENDPOINT_BYTES_MAX], error[256]; bool node; } why[CLI_REPLICAS_MAX];
     const char *at = cli_replicas(im->cli);
-    char error[256] = "no replica is named";
+    uint32_t count = 0, nodes = 0;
     int status = CLI_NO_ANSWER;
-    for (;; at += strcspn(at, ",") + 1) {
-        void *reply = NULL;
-        size_t bytes = 0, size = strcspn(at, ",");
-        struct feed_reply r;
+    for (; count < CLI_REPLICAS_MAX; at += strcspn(at, ",") + 1) {
+        size_t size = strcspn(at, ",");
+        int one;
+        bool answered;
+        char *error = why[count].error;
         snprintf(im->state.replica, sizeof im->state.replica, "%.*s", (int)size, at);
-        if (import_ask(im, FEED_SNAPSHOT_BEGIN, 0, IMPORT_BEGIN_MS, &reply, &bytes, error,
-                       sizeof error)) {
-            bool ok = feed_reply_decode(reply, bytes, FEED_SNAPSHOT_BEGIN, FEED_RECORDS, &r);
-            if (ok && r.code == 0 && import_tokens(im, r.rest)) {
-                im->state.snapshot = r.snapshot;
-                free(reply);
-                return CLI_DONE;
-            }
-            status = ok && r.code ? CLI_REFUSED : CLI_NO_ANSWER;
-            if (ok && r.code)
-                text_printable(error, sizeof error, r.sentence.data, r.sentence.size);
-            else
-                snprintf(error, sizeof error, "it does not speak this protocol");
-            free(reply);
-        }
+        if (import_begin_at(im, &one, &answered, error, sizeof why->error)) return CLI_DONE;
+        if (one == CLI_REFUSED) status = one;
+        memcpy(why[count].replica, im->state.replica, sizeof im->state.replica);
+        why[count].node = answered && cli_is_node(im->cli, im->state.replica);
+        nodes += why[count++].node;
         if (at[size] == '\0' || cli_stop_asked()) break;
     }
-    if (cli_is_node(im->cli, im->state.replica))
-        return cli_wrong_server(im->cli, CLI_NODE, im->state.replica);
-    cli_error(im->cli, "%s: no snapshot: %s", im->state.replica, error);
-    return status;
+    for (uint32_t i = 0; i < count; i++) {
+        if (why[i].node) cli_wrong_server(im->cli, CLI_NODE, why[i].replica);
+        else cli_error(im->cli, "%s: no snapshot: %s", why[i].replica, why[i].error);
+    }
+    return nodes == count ? CLI_USAGE : status;
 }
 
 /* The replica need not keep it until it notices that nobody asks. */
@@ -199,6 +216,7 @@ static int import_look_back(struct import *im, bool *resumed) {
     *resumed = false;
     if (!im->tokens_path) return CLI_DONE;
     rows_state_load(im->tokens_path, &im->state, &exists);
+    if (!rows_state_is_ours(cli, im->tokens_path, &im->state, "import ")) return CLI_BAD_FILE;
     if (!rows_state_is_stopped(&im->state)) {
         memset(&im->state, 0, sizeof im->state);
         return CLI_DONE;
@@ -252,7 +270,7 @@ static int import_copy(struct import *im, bool resumed) {
         fprintf(stderr, "going on behind %" PRIu64 " order%s, at %s\n", before,
                 before == 1 ? "" : "s", im->state.replica);
     im->rows.written_before = before;
-    rows_state_describe(&im->state, &im->rows);
+    rows_state_describe(&im->state, &im->rows, "import --full");
     if (!(im->queries = cli_queries(im->cli, im->state.replica))) return CLI_USAGE;
     progress_start(&im->progress, im->cli->quiet ? NULL : stderr, "copying", "orders",
                    im->cli->color_errors);

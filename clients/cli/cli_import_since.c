@@ -14,6 +14,7 @@
 #include "engine/wire/msgpack_reader.h"
 
 enum { SINCE_KEYS_PER_QUERY = 256 };
+#define SINCE_COMMAND "import --since"
 
 struct since {
     struct cli *cli;
@@ -206,6 +207,7 @@ static int since_look_back(struct since *s, const char *tokens_path) {
     if (!tokens_path) return CLI_DONE;
     rows_state_load(tokens_path, &s->state, &exists);
     s->state_is_new = !exists;
+    if (!rows_state_is_ours(s->cli, tokens_path, &s->state, "import ")) return CLI_BAD_FILE;
     if (args_flag(&s->cli->args, "restart")) return CLI_DONE;
     if (rows_state_is_unfinished(s->cli, tokens_path, &s->state)) return CLI_BAD_FILE;
     return cli_cluster_agrees(s->cli, &s->cluster, s->state.cluster, "%.300s", tokens_path)
@@ -224,6 +226,14 @@ static int since_output(struct since *s, const char *tokens_path) {
         cli_error(s->cli, "%s has %" PRIu64 " bytes, fewer than the %" PRIu64 " that %s tells of: "
                   "--append writes behind them, --restart empties it first", rows->path,
                   rows->there, s->state.bytes, tokens_path);
+        return CLI_BAD_FILE;
+    }
+    /* Whoever reads the one file would miss what went to another. */
+    if (!same && s->state.output[0] && !restart && !append &&
+        strcmp(s->state.command, SINCE_COMMAND) == 0) {
+        cli_error(s->cli, "%s is of changes that went to %s, and this is to %s: --append writes "
+                  "there from now on", tokens_path, s->state.output,
+                  rows->path[0] ? rows->path : "standard output");
         return CLI_BAD_FILE;
     }
     s->begin_bytes = cut ? s->state.bytes : rows->there;
@@ -250,7 +260,7 @@ static int since_write(struct since *s, const char *tokens_path) {
     struct rows_state *before = malloc(sizeof *before);
     if (!before) return CLI_NO_ANSWER;
     *before = s->state;
-    rows_state_describe(&s->state, s->rows);
+    rows_state_describe(&s->state, s->rows, SINCE_COMMAND);
     s->state.bytes = s->begin_bytes;
     s->state.done = true;
     s->state.snapshot = 0;

@@ -79,30 +79,36 @@ static int lag_not_ready(struct lag *l, const char *replica) {
     return CLI_REFUSED;
 }
 
-static int lag_replica(struct lag *l, const char *replica) {
-    struct cli_look look;
-    jumun_queries *q = cli_queries(l->cli, replica);
-    if (!q) return CLI_USAGE;
-    cli_wait_begin(&l->wait, l->cli, "for %.500s to answer", replica);
-    int code = cli_look(q, &look), status = CLI_DONE;
-    cli_wait_end(&l->wait);
-    const msgpack_object *shards = value_at(look.map, "shards");
+static int lag_replica(struct lag *l, const struct cli_asked *a) {
+    const msgpack_object *shards = value_at(a->look.map, "shards");
     for (uint32_t i = 0; i < value_count(shards); i++)
-        lag_shard(l, replica, value_item(shards, i));
-    if (code != JUMUN_OK) status = lag_no_answer(l, replica, code);
-    else if (value_count(shards) == 0) status = lag_not_ready(l, replica);
-    cli_look_end(&look);
-    jumun_queries_close(q);
+        lag_shard(l, a->address, value_item(shards, i));
+    if (a->code != JUMUN_OK) return lag_no_answer(l, a->address, a->code);
+    return value_count(shards) == 0 ? lag_not_ready(l, a->address) : CLI_DONE;
+}
+
+/* All at once: those that are away cost one timeout together. Told in the order given. */
+static int lag_all(struct lag *l, struct cli_asked *all, uint32_t count) {
+    int status = CLI_DONE;
+    cli_wait_begin(&l->wait, l->cli, "for %.500s to answer", cli_replicas(l->cli));
+    cli_look_all(all, count);
+    cli_wait_end(&l->wait);
+    for (uint32_t i = 0; i < count; i++) {
+        int one = lag_replica(l, &all[i]);
+        if (one != CLI_DONE) status = one;
+        cli_look_end(&all[i].look);
+    }
     return status;
 }
 
 int cli_lag(struct cli *cli) {
     static const char *const heads[] = {"replica", "shard", "index", "behind", "age", ""};
     struct lag l = {.cli = cli, .max_age_ms = -1};
-    int status = CLI_DONE;
     if (!cli_span_option(cli, "max-age", &l.max_age_ms)) return CLI_USAGE;
-    char *all = strdup(cli_replicas(cli)), *rest = NULL;
-    if (!all) return CLI_NO_ANSWER;
+    struct cli_asked *all;
+    uint32_t count;
+    int status = cli_asked_open(cli, &all, &count);
+    if (status != CLI_DONE) return status;
     bool json = cli->json;
     if (json) {
         l.list = json_array();
@@ -112,16 +118,13 @@ int cli_lag(struct cli *cli) {
         if (!cli->quiet) table_heading(l.table);
         for (int i = 0; i < 6 && !cli->quiet; i++) table_cell(l.table, NULL, "%s", heads[i]);
     }
-    for (char *r = strtok_r(all, ",", &rest); r; r = strtok_r(NULL, ",", &rest)) {
-        int one = lag_replica(&l, r);
-        if (one != CLI_DONE) status = one;
-    }
+    status = lag_all(&l, all, count);
     if (json) {
         cli_print_json(l.list);
     } else {
         table_print(l.table, stdout, 0);
         table_delete(l.table);
     }
-    free(all);
+    cli_asked_close(all, count);
     return status == CLI_DONE && l.too_old ? CLI_REFUSED : status;
 }

@@ -2,12 +2,14 @@
 
 #include <ctype.h>
 #include <inttypes.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "clients/cli/text.h"
 
 enum {
+    QUERY_REPLICAS_MAX = 64,
     QUERY_OLD_MS = 2000,       /* older answers are remarked on */
     QUERY_NODE_MS = 1000       /* how long it is asked whether something is a node */
 };
@@ -139,6 +141,50 @@ int cli_look(jumun_queries *q, struct cli_look *look) {
 void cli_look_end(struct cli_look *look) {
     msgpack_unpacked_destroy(&look->unpacked);
     jumun_answer_free(look->answer);
+}
+
+int cli_asked_open(struct cli *cli, struct cli_asked **all, uint32_t *count) {
+    const char *at = cli_replicas(cli);
+    *count = 0;
+    *all = calloc(QUERY_REPLICAS_MAX, sizeof **all);
+    if (!*all) return CLI_NO_ANSWER;
+    for (;; at++) {
+        int size = (int)strcspn(at, ",");
+        struct cli_asked *a = *all + *count;
+        if (*count == QUERY_REPLICAS_MAX) {
+            cli_usage(cli, "--replica: more than %d", QUERY_REPLICAS_MAX);
+            break;
+        }
+        snprintf(a->address, sizeof a->address, "%.*s", size, at);
+        if (!(a->queries = cli_queries(cli, a->address))) break;
+        (*count)++;
+        at += size;
+        if (*at == '\0') return CLI_DONE;
+    }
+    cli_asked_close(*all, *count);
+    return CLI_USAGE;
+}
+
+void cli_asked_close(struct cli_asked *all, uint32_t count) {
+    for (uint32_t i = 0; i < count; i++) jumun_queries_close(all[i].queries);
+    free(all);
+}
+
+static void *asked_main(void *arg) {
+    struct cli_asked *a = arg;
+    a->code = cli_look(a->queries, &a->look);
+    return NULL;
+}
+
+void cli_look_all(struct cli_asked *all, uint32_t count) {
+    pthread_t threads[QUERY_REPLICAS_MAX];
+    bool threaded[QUERY_REPLICAS_MAX];
+    for (uint32_t i = 0; i < count; i++)
+        threaded[i] = i + 1 < count && pthread_create(&threads[i], NULL, asked_main, &all[i]) == 0;
+    for (uint32_t i = 0; i < count; i++)
+        if (!threaded[i]) asked_main(&all[i]);
+    for (uint32_t i = 0; i < count; i++)
+        if (threaded[i]) pthread_join(threads[i], NULL);
 }
 
 int cli_look_failed(const struct cli *cli, const char *replica, int code) {

@@ -43,6 +43,19 @@ struct cli_look {
 /* JUMUN_OK, or why there is none; in either case end it. */
 int cli_look(jumun_queries *q, struct cli_look *look);
 void cli_look_end(struct cli_look *look);
+/* The replicas that a command looks at, one by one and all at once. */
+struct cli_asked {
+    char address[256];
+    jumun_queries *queries;
+    int code;                      /* of the newest look */
+    struct cli_look look;
+};
+/* One for each that is named, in that order. CLI_DONE: for cli_asked_close(); else the status after
+ * the error was printed. */
+int cli_asked_open(struct cli *cli, struct cli_asked **all, uint32_t *count);
+void cli_asked_close(struct cli_asked *all, uint32_t count);
+/* cli_look() at all of them, which takes as long as the slowest one. Each look is to be ended. */
+void cli_look_all(struct cli_asked *all, uint32_t count);
 /* Says on stderr why one of several replicas gave no answer (not as JSON: the caller has a document
  * of its own); returns the exit status. */
 int cli_look_failed(const struct cli *cli, const char *replica, int code);

@@ -10,14 +10,12 @@
 #include "clients/cli/text.h"
 #include "engine/limits.h"
 
-enum { STATUS_REPLICAS_MAX = 64, STATUS_AGE_UNKNOWN = 0x7fffffff, STATUS_OLD_MS = 2000 };
+enum { STATUS_AGE_UNKNOWN = 0x7fffffff, STATUS_OLD_MS = 2000 };
 
 /* One replica, asked twice: rates are over the time between. */
 struct asked {
     const char *address;
-    jumun_queries *queries;
     struct cli_look before, now;
-    bool asked_before, asked_now; /* those looks are to be ended */
     bool known_before;         /* the first one brought something */
     int code;                  /* of the last question */
 };
@@ -217,31 +215,34 @@ static void print_one(const struct cli *cli, const struct asked *a) {
 
 /* -- asking ------------------------------------------------------------------------------------ */
 
-static bool ask(struct asked *a, struct cli_look *look) {
-    a->code = cli_look(a->queries, look);
-    return a->code == JUMUN_OK;
-}
-
 static bool is_lost(const struct asked *a) {
     return a->code == JUMUN_OK && value_count(value_at(a->now.map, "shards")) == 0;
 }
 
-/* All of them, twice with `interval_ms` between (0 = once). */
-static void ask_all(struct asked *all, uint32_t count, int64_t interval_ms) {
-    if (interval_ms > 0) {
-        bool any = false;
-        for (uint32_t i = 0; i < count; i++) {
-            all[i].asked_before = true;
-            any |= all[i].known_before = ask(&all[i], &all[i].before);
-        }
-        if (any) usleep((useconds_t)(interval_ms > 3600000 ? 3600000 : interval_ms) * 1000);
-    }
+/* All of them, twice with `interval_ms` between (0 = once). One that did not answer in all its time
+ * is not waited for again. */
+static void ask_all(struct cli_asked *replicas, struct asked *all, uint32_t count,
+                    int64_t interval_ms) {
+    struct cli_asked *again = calloc(count, sizeof *again);
+    uint32_t again_count = 0;
+    cli_look_all(replicas, count);
     for (uint32_t i = 0; i < count; i++) {
-        /* One that did not answer in all its time will not be waited for again. */
-        if (all[i].asked_before && !all[i].known_before) continue;
-        all[i].asked_now = true;
-        ask(&all[i], &all[i].now);
+        all[i] = (struct asked){.address = replicas[i].address, .code = replicas[i].code,
+                                .now = replicas[i].look};
+        if (again && interval_ms > 0 && all[i].code == JUMUN_OK) again[again_count++] = replicas[i];
     }
+    if (again_count > 0) {
+        usleep((useconds_t)(interval_ms > 3600000 ? 3600000 : interval_ms) * 1000);
+        cli_look_all(again, again_count);
+    }
+    for (uint32_t i = 0, n = 0; i < count && n < again_count; i++) {
+        if (all[i].code != JUMUN_OK) continue;
+        all[i].before = all[i].now;
+        all[i].known_before = true;
+        all[i].now = again[n].look;
+        all[i].code = again[n++].code;
+    }
+    free(again);
 }
 
 static int tell_all(struct cli *cli, const struct asked *all, uint32_t count) {
@@ -267,41 +268,25 @@ static int tell_all(struct cli *cli, const struct asked *all, uint32_t count) {
     return status;
 }
 
-static void forget_all(struct asked *all, uint32_t count) {
-    for (uint32_t i = 0; i < count; i++) {
-        if (all[i].asked_before) cli_look_end(&all[i].before);
-        if (all[i].asked_now) cli_look_end(&all[i].now);
-        if (all[i].queries) jumun_queries_close(all[i].queries);
-    }
-    free(all);
-}
-
 int cli_replica_status(struct cli *cli) {
     int64_t interval = 1000;
-    uint32_t count = 0;
-    int status = CLI_DONE;
+    uint32_t count;
+    struct cli_asked *replicas;
     if (!cli_span_option(cli, "interval", &interval)) return CLI_USAGE;
-    struct asked *all = calloc(STATUS_REPLICAS_MAX, sizeof *all);
-    char *addresses = strdup(cli_replicas(cli)), *rest = NULL;
-    if (!all || !addresses) {
-        free(all);
-        free(addresses);
-        return CLI_NO_ANSWER;
-    }
-    char *r = strtok_r(addresses, ",", &rest);
-    for (; r && status == CLI_DONE; r = strtok_r(NULL, ",", &rest)) {
-        if (count == STATUS_REPLICAS_MAX) {
-            status = cli_usage(cli, "--replica: more than %d", STATUS_REPLICAS_MAX);
-            break;
-        }
-        all[count] = (struct asked){.address = r, .queries = cli_queries(cli, r)};
-        if (!all[count++].queries) status = CLI_USAGE;
-    }
-    if (status == CLI_DONE) {
-        ask_all(all, count, cli->json ? 0 : interval);
+    int status = cli_asked_open(cli, &replicas, &count);
+    if (status != CLI_DONE) return status;
+    struct asked *all = calloc(count, sizeof *all);
+    if (all) {
+        ask_all(replicas, all, count, cli->json ? 0 : interval);
         status = tell_all(cli, all, count);
+    } else {
+        status = CLI_NO_ANSWER;
     }
-    forget_all(all, count);
-    free(addresses);
+    for (uint32_t i = 0; all && i < count; i++) {
+        if (all[i].known_before) cli_look_end(&all[i].before);
+        cli_look_end(&all[i].now);
+    }
+    free(all);
+    cli_asked_close(replicas, count);
     return status;
 }

@@ -5,7 +5,7 @@
 #include "clients/cli/cli_cluster_of.h"
 
 enum rows_format { ROWS_JSONL, ROWS_CSV, ROWS_MSGPACK };
-enum { ROWS_PATH_BYTES = 4096, ROWS_FIELDS_BYTES = 2048 };
+enum { ROWS_PATH_BYTES = 4096, ROWS_FIELDS_BYTES = 2048, ROWS_COMMAND_BYTES = 128 };
 
 struct rows {
     FILE *out;
@@ -53,7 +53,7 @@ const char *rows_format_name(enum rows_format format);
 /* In a file that is replaced as a whole:
  *   {"tokens": [[shard, index], ...], "done": bool, "replica": str, "snapshot": n, "cursor": hex,
  *    "bytes": n, "rows": n, "cluster": hex, "output": path, "format": str, "fields": str,
- *    "writing": bool}
+ *    "writing": bool, "command": str}
  * Those from "cluster" on are missing in older files, and "" then. */
 struct rows_state {
     jumun_token tokens[CLI_TOKENS_MAX];
@@ -67,7 +67,13 @@ struct rows_state {
     char cluster[CLI_CLUSTER_BYTES];
     char output[ROWS_PATH_BYTES], format[8], fields[ROWS_FIELDS_BYTES];
     bool writing;              /* changes are being written: `bytes` is where they began */
+    char command[ROWS_COMMAND_BYTES];  /* whose place it is: "import --full", "import --since",
+                                          "watch store/s1" */
 };
+/* Whether the file that holds `state` may be moved by a command whose place begins with `command`
+ * ("import ", "watch store/s1"): an older file is anybody's. False after the error was printed. */
+bool rows_state_is_ours(struct cli *cli, const char *path, const struct rows_state *state,
+                        const char *command);
 /* One command at a time keeps its tokens in a file: `path`.lock is held while it runs, also over
  * the death of the process. -1 after the error was printed; else for rows_state_unlock(). */
 int rows_state_lock(const struct cli *cli, const char *path);
@@ -81,8 +87,8 @@ bool rows_state_load(const char *path, struct rows_state *state, bool *exists);
 bool rows_state_is_stopped(const struct rows_state *state);
 /* The same, and then a sentence is printed. */
 bool rows_state_is_unfinished(struct cli *cli, const char *path, const struct rows_state *state);
-/* Notes what is written and where to. */
-void rows_state_describe(struct rows_state *state, const struct rows *rows);
+/* Notes by which command what is written and where to. */
+void rows_state_describe(struct rows_state *state, const struct rows *rows, const char *command);
 /* Whether what was begun is gone on with: the same output, form and fields. False after the error
  * was printed, which names both. */
 bool rows_state_fits(struct cli *cli, const char *path, const struct rows_state *state,

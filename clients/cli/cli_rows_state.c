@@ -70,6 +70,7 @@ bool rows_state_load(const char *path, struct rows_state *s, bool *exists) {
     snprintf(s->output, sizeof s->output, "%s", state_text(json, "output"));
     snprintf(s->format, sizeof s->format, "%s", state_text(json, "format"));
     snprintf(s->fields, sizeof s->fields, "%s", state_text(json, "fields"));
+    snprintf(s->command, sizeof s->command, "%s", state_text(json, "command"));
     bool ok = cli_cursor_parse(cursor, s->cursor, &s->cursor_bytes) && s->tokens_count > 0;
     json_decref(json);
     return ok;
@@ -84,7 +85,19 @@ bool rows_state_is_unfinished(struct cli *cli, const char *path, const struct ro
     return true;
 }
 
-void rows_state_describe(struct rows_state *s, const struct rows *rows) {
+bool rows_state_is_ours(struct cli *cli, const char *path, const struct rows_state *s,
+                        const char *command) {
+    size_t size = strlen(command);
+    bool whole = size > 0 && command[size - 1] != ' ';
+    bool same = strncmp(s->command, command, size) == 0 && (!whole || s->command[size] == 0);
+    if (same || s->command[0] == 0) return true;
+    cli_error(cli, "%s keeps the place of jumun %s: give this command a file of its own", path,
+              s->command);
+    return false;
+}
+
+void rows_state_describe(struct rows_state *s, const struct rows *rows, const char *command) {
+    snprintf(s->command, sizeof s->command, "%s", command);
     memcpy(s->output, rows->path, sizeof s->output);
     memcpy(s->fields, rows->fields_given, sizeof s->fields);
     snprintf(s->format, sizeof s->format, "%s", rows_format_name(rows->format));
@@ -102,7 +115,7 @@ bool rows_state_fits(struct cli *cli, const char *path, const struct rows_state 
     char then[ROWS_PATH_BYTES + ROWS_FIELDS_BYTES + 64], now[sizeof then];
     struct rows_state *wanted = malloc(sizeof *wanted);
     if (!wanted) return false;
-    rows_state_describe(wanted, rows);
+    rows_state_describe(wanted, rows, "");
     state_words(s, then, sizeof then);
     state_words(wanted, now, sizeof now);
     free(wanted);
@@ -119,11 +132,11 @@ bool rows_state_save(const char *path, const struct rows_state *s) {
         json_array_append_new(tokens, json_pack("[I, I]", (json_int_t)s->tokens[i].shard,
                                                 (json_int_t)s->tokens[i].index));
     cli_cursor_text(s->cursor, s->cursor_bytes, hex);
-    json_t *json = json_pack("{s:o, s:b, s:s, s:I, s:s, s:I, s:I, s:s, s:s, s:s, s:s, s:b}",
+    json_t *json = json_pack("{s:o, s:b, s:s, s:I, s:s, s:I, s:I, s:s, s:s, s:s, s:s, s:b, s:s}",
                              "tokens", tokens, "done", s->done, "replica", s->replica, "snapshot",
                              (json_int_t)s->snapshot, "cursor", hex, "bytes",
                              (json_int_t)s->bytes, "rows", (json_int_t)s->rows, "cluster",
                              s->cluster, "output", s->output, "format", s->format, "fields",
-                             s->fields, "writing", s->writing);
+                             s->fields, "writing", s->writing, "command", s->command);
     return durable_json(path, json, error, sizeof error) == 0;
 }

@@ -98,9 +98,17 @@ static void watch_until_over(struct watching *w) {
 
 /* False after the error was printed, with the status in *status. */
 static bool watch_since(struct watching *w, jumun_watch_options *o, int *status) {
+    char command[ROWS_COMMAND_BYTES];
     const char *since = args_value(&w->cli->args, "since");
     bool exists = false;
+    snprintf(command, sizeof command, "watch %s", cli_word(w->cli, 0));
+    if (w->tokens_path) {
+        *status = CLI_BAD_FILE;
+        o->has_since = rows_state_load(w->tokens_path, &w->state, &exists);
+        if (!rows_state_is_ours(w->cli, w->tokens_path, &w->state, command)) return false;
+    }
     if (since) {
+        memset(&w->state, 0, sizeof w->state);
         o->has_since = w->written_down =
             cli_tokens_parse(since, w->state.tokens, &w->state.tokens_count);
         if (!o->has_since) {
@@ -108,8 +116,6 @@ static bool watch_since(struct watching *w, jumun_watch_options *o, int *status)
             return false;
         }
     } else if (w->tokens_path) {
-        *status = CLI_BAD_FILE;
-        o->has_since = rows_state_load(w->tokens_path, &w->state, &exists);
         if (!o->has_since && exists) {
             cli_error(w->cli, "%s: it does not hold tokens", w->tokens_path);
             return false;
@@ -118,6 +124,7 @@ static bool watch_since(struct watching *w, jumun_watch_options *o, int *status)
         if (!cli_cluster_agrees(w->cli, &w->cluster, w->state.cluster, "%.300s", w->tokens_path))
             return false;
     }
+    memcpy(w->state.command, command, sizeof command);
     o->since = w->state.tokens;
     o->since_count = w->state.tokens_count;
     return true;

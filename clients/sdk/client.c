@@ -402,6 +402,7 @@ jumun_client *jumun_open(const char *endpoints, const jumun_options *options, ch
     for (const char *at = endpoints; *at; at += strcspn(at, ",") + (strchr(at, ',') != NULL))
         if (strcspn(at, ",") >= ENDPOINT_ADDRESSES_BYTES)
             return open_failed(error, error_bytes, "an endpoint is over 255 bytes");
+    if (endpoint_addresses_are_bad(endpoints, error, error_bytes)) return NULL;
     jumun_client *client = aligned_alloc(64, (sizeof *client + 63) / 64 * 64);
     if (!client) return open_failed(error, error_bytes, "no memory for a client");
     memset(client, 0, sizeof *client);

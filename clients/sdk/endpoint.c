@@ -3,7 +3,17 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "engine/wire/address.h"
 #include "engine/wire/tls.h"
+
+bool endpoint_addresses_are_bad(const char *addresses, char *error, size_t error_bytes) {
+    struct address_bad bad;
+    if (!address_list_is_bad(addresses, NULL, &bad)) return false;
+    if (error && error_bytes)
+        snprintf(error, error_bytes, "\"%.*s\" %s: " ADDRESS_FORM,
+                 (int)(bad.size < 60 ? bad.size : 60), bad.at, bad.fault);
+    return true;
+}
 
 int endpoint_new(struct endpoint **endpoint, const char *address, const jumun_options *options,
                  void (*on_change)(void *arg, bool up), void *arg, char *failed_at,

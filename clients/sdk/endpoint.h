@@ -6,7 +6,7 @@
 #include "clients/sdk/connection.h"
 #include "clients/sdk/jumun.h"
 
-enum { ENDPOINT_ADDRESSES_BYTES = 256 };
+enum { ENDPOINT_ADDRESSES_BYTES = 256, CLUSTER_ID_BYTES = 33 };
 
 /* What answers at an address, as far as it is known. */
 enum endpoint_peer { PEER_UNKNOWN, PEER_REPLICA, PEER_NODE };
@@ -20,6 +20,10 @@ struct endpoint {
 };
 /* How often endpoints are looked at. */
 #define ENDPOINT_LOOK_NS 250000000LL
+
+/* Whether one of the comma-separated addresses has not the form of one: then a sentence is in
+ * `error`, which names it and tells the form. */
+bool endpoint_addresses_are_bad(const char *addresses, char *error, size_t error_bytes);
 
 /* Starts dialling `address` and returns at once; on_change as for connection_open(). 0, or an nng
  * error number, for which *failed_at names the address. `options` has its defaults filled in. */

@@ -129,8 +129,10 @@ enum {
                                        been done: ask again with result.id */
     JUMUN_BAD_REPLY = 1006,         /* the peer does not speak this protocol */
     JUMUN_NO_MEMORY = 1007,
-    JUMUN_NOT_A_REPLICA = 1008      /* of queries: nodes answer at all the addresses that were given
+    JUMUN_NOT_A_REPLICA = 1008,     /* of queries: nodes answer at all the addresses that were given
                                        for replicas: those are for jumun_open() */
+    JUMUN_OTHER_CLUSTER = 1009      /* of queries: all replicas follow another cluster than the one
+                                       that the session writes to */
 };
 
 typedef struct {

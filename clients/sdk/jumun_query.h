@@ -10,6 +10,9 @@
  *     commands that the session has had an answer for.
  *   - No going back: a query demands at least the state that an earlier answer of the same
  *     jumun_queries reflected, whichever replica gave it.
+ *   A shard that the session has written to and that a replica does not know yet (the cluster has
+ *   just grown) is one of those that the answer names as `missing`. One that `at_least` names and
+ *   nobody knows when the wait is over is no answer: JUMUN_TOKEN_NOT_REACHED, which names it.
  *   Both are on by default and cost nothing while replicas keep up. A replica that has not got so
  *   far waits for `wait_ms`; then the answer comes with what is there and says so (`lagging`), or,
  *   if the query is `strict`, JUMUN_TOKEN_NOT_REACHED. Other sessions' effects may be newer or
@@ -52,10 +55,13 @@ typedef struct jumun_queries jumun_queries;
 typedef struct { uint32_t shard; uint64_t index; } jumun_token;
 
 /* Codes beside those of jumun.h. Of these JUMUN_NOT_A_REPLICA is for queries alone: nodes answer at
- * all the addresses, which is told at once. A node among replicas is passed over. */
+ * all the addresses, which is told at once. A node among replicas is passed over. So is a replica
+ * of another cluster than the session's (without a session: than that of the one that told first),
+ * as soon as it has told; where there are only such, JUMUN_OTHER_CLUSTER is the answer. */
 enum {
     JUMUN_NOT_READY = 3,            /* the replicas there are have reached no node yet */
-    JUMUN_TOKEN_NOT_REACHED = 22,   /* strict, and no replica got so far in time */
+    JUMUN_TOKEN_NOT_REACHED = 22,   /* strict, and no replica got so far in time; or at_least names
+                                       a shard that nobody there knows */
     JUMUN_VIEW_NOT_READY = 24,      /* the replica is building what it takes to answer */
     JUMUN_CURSOR_INVALID = 72
 };
@@ -255,7 +261,8 @@ bool jumun_watch_await(jumun_watch *watch, uint32_t timeout_ms);
 
 typedef struct {
     char address[256];
-    bool connected, circuit_open;
+    bool connected;
+    bool circuit_open;          /* it failed just now, or is of another cluster: it is not asked */
     uint32_t latency_us;        /* smoothed, of a ping; 0 = not measured yet */
     uint64_t messages, failures;
 } jumun_replica_stats;

@@ -26,7 +26,7 @@ static void queries_on_connection(void *arg, bool up) {
             struct replica *r = &q->replicas.replicas[i];
             circuit_breaker_allow_probe(&r->endpoint->breaker);
             r->ping_due_ns = 0;
-            r->map_known = false;
+            r->map_known = r->cluster_known = false; /* until then it is of the cluster it was */
             r->peer = PEER_UNKNOWN;
         }
     }
@@ -281,6 +281,7 @@ jumun_queries *jumun_queries_open(const char *replicas, const jumun_query_option
     const char *fault = options_fault(&filled);
     if (fault) return open_failed(error, error_bytes, "%s", fault);
     if (!replicas) return open_failed(error, error_bytes, "the replica's address is missing");
+    if (endpoint_addresses_are_bad(replicas, error, error_bytes)) return NULL;
     jumun_queries *q = calloc(1, sizeof *q);
     if (!q) return open_failed(error, error_bytes, "no memory for queries");
     queries_init(q, &filled);
@@ -340,7 +341,7 @@ void jumun_queries_close(jumun_queries *q) {
 static void look_at_replica(const struct replica *r, jumun_replica_stats *s) {
     snprintf(s->address, sizeof s->address, "%s", r->endpoint->addresses);
     s->connected = connection_is_up(&r->endpoint->connection);
-    s->circuit_open = !circuit_breaker_is_closed(&r->endpoint->breaker);
+    s->circuit_open = r->foreign || !circuit_breaker_is_closed(&r->endpoint->breaker);
     s->latency_us = (uint32_t)(r->latency_ns / 1000);
     s->messages = r->messages;
     s->failures = r->failures;

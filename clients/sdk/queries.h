@@ -159,6 +159,8 @@ void volleys_pump(jumun_queries *q, bool tick, int64_t now_ns, struct query_list
 void queries_enqueue(jumun_queries *q, struct query_call *call, int64_t now_ns);
 /* Second requests, ends of attempts, and calls whose time is over (into `over`). */
 void volleys_on_tick(jumun_queries *q, int64_t now_ns, struct query_list *over);
+/* Gives up what is on its way to replicas of the mask: it is asked elsewhere. */
+void volleys_leave(jumun_queries *q, uint32_t mask);
 /* When something is due next; INT64_MAX = nothing. */
 int64_t volleys_due_ns(const jumun_queries *q);
 /* Somebody changed what is due. */

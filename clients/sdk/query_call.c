@@ -149,10 +149,21 @@ bool query_call_end_stale(jumun_queries *q, struct query_call *call, int64_t now
     return true;
 }
 
+/* Why one of the replicas was not asked. */
+static void tell_of_other_cluster(jumun_queries *q, jumun_answer *none) {
+    pthread_mutex_lock(&q->lock);
+    const struct replica *r = replica_set_foreign(&q->replicas);
+    if (r)
+        snprintf(none->detail, sizeof none->detail, "%.40s follows cluster %.8s..., not %.8s...",
+                 r->endpoint->addresses, r->cluster, q->replicas.cluster);
+    pthread_mutex_unlock(&q->lock);
+}
+
 void query_call_end_without(jumun_queries *q, struct query_call *call, int code, int64_t now_ns) {
     bool refused = code < 1000 && code != RESULT_OVERLOADED && code != RESULT_NOT_READY;
     if (code != JUMUN_CLOSED && !refused && query_call_end_stale(q, call, now_ns)) return;
     jumun_answer none = {.code = code, .age_ms = UINT32_MAX, .replica = ""};
+    if (code >= 1000 && code != JUMUN_CLOSED) tell_of_other_cluster(q, &none);
     query_call_end(call, &none);
 }
 

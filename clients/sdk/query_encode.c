@@ -67,6 +67,9 @@ const char *query_encode_fault(const jumun_query *q) {
     if (q->cursor_bytes > QUERY_CURSOR_BYTES_MAX) return "the cursor is too long";
     if (q->since_count > SHARDS_MAX || q->demand.at_least_count > SHARDS_MAX)
         return "more than 256 tokens";
+    for (uint32_t i = 0; i < q->demand.at_least_count; i++)
+        if (q->demand.at_least[i].shard >= SHARDS_MAX && q->demand.at_least[i].shard != SHARD_META)
+            return "at_least: no shard has a number over 255";
     for (uint32_t i = 0; i < q->states_count; i++)
         if (q->states[i] > 15) return "a state's number is over 15";
     for (uint32_t i = 0; i < q->fields_count; i++)

@@ -1,4 +1,7 @@
 /* Pings: how fast each replica answers now, and whether one that failed is back. */
+#include <string.h>
+
+#include "clients/sdk/client.h"
 #include "clients/sdk/latency.h"
 #include "clients/sdk/queries.h"
 #include "clients/sdk/query_reply.h"
@@ -11,7 +14,9 @@ static const uint8_t ping_message[] = {0x93, 0x01, 0xc0, 0x91, 0x91, JUMUN_REPLI
 /* The same size of work, and it tells where the replica notifies. */
 static const uint8_t map_message[] = {0x93, 0x01, 0xc0, 0x91, 0x91, JUMUN_REPLICA_MAP};
 
-bool replica_map_notify(const void *value, size_t bytes, char notify[ENDPOINT_ADDRESSES_BYTES]) {
+/* The text of a key of a map, terminated; false: there is none that fits. */
+static bool map_text(const void *value, size_t bytes, const char *key, char *out,
+                     size_t out_bytes) {
     struct msgpack_reader r;
     const void *text;
     uint32_t pairs, size;
@@ -19,29 +24,51 @@ bool replica_map_notify(const void *value, size_t bytes, char notify[ENDPOINT_AD
     if (msgpack_read_map(&r, &pairs) != MSGPACK_OK) return false;
     for (uint32_t i = 0; i < pairs; i++) {
         if (msgpack_read_str(&r, &text, &size) != MSGPACK_OK) return false;
-        bool found = size == 6 && memcmp(text, "notify", 6) == 0;
+        bool found = size == strlen(key) && memcmp(text, key, size) == 0;
         if (!found || msgpack_peek(&r) != MSGPACK_TYPE_STR) {
             if (msgpack_skip(&r) != MSGPACK_OK) return false;
             continue;
         }
         if (msgpack_read_str(&r, &text, &size) != MSGPACK_OK) return false;
-        if (size == 0 || size >= ENDPOINT_ADDRESSES_BYTES || memchr(text, 0, size)) return false;
-        memcpy(notify, text, size);
-        notify[size] = '\0';
+        if (size == 0 || size >= out_bytes || memchr(text, 0, size)) return false;
+        memcpy(out, text, size);
+        out[size] = '\0';
         return true;
     }
     return false;
 }
 
-static void ping_told_map(struct replica *r, const void *data, size_t bytes) {
+bool replica_map_notify(const void *value, size_t bytes, char notify[ENDPOINT_ADDRESSES_BYTES]) {
+    return map_text(value, bytes, "notify", notify, ENDPOINT_ADDRESSES_BYTES);
+}
+
+/* What a replica's map tells; false: it is none. */
+struct told {
+    char cluster[CLUSTER_ID_BYTES];        /* "" = it does not tell */
+    char notify[ENDPOINT_ADDRESSES_BYTES]; /* the same */
+};
+static bool ping_told_map(const void *data, size_t bytes, struct told *told) {
     struct query_reply reply;
     struct query_result result;
-    char notify[ENDPOINT_ADDRESSES_BYTES];
+    *told = (struct told){0};
     if (query_reply_open(&reply, data, bytes) != QUERY_REPLY_RESULTS || reply.count != 1 ||
-        !query_reply_next(&reply, &result) || result.code != JUMUN_OK ||
-        !replica_map_notify(result.value, result.value_bytes, notify))
-        return;
-    watch_hub_listen(r->queries, r->number, r->endpoint->addresses, notify);
+        !query_reply_next(&reply, &result) || result.code != JUMUN_OK)
+        return false;
+    map_text(result.value, result.value_bytes, "cluster_id", told->cluster, CLUSTER_ID_BYTES);
+    replica_map_notify(result.value, result.value_bytes, told->notify);
+    return true;
+}
+
+/* With the lock. What is on its way to a replica that turns out to be of another cluster is asked
+ * elsewhere, and what its answers left here is forgotten. */
+static void replicas_judge(jumun_queries *q) {
+    char session[CLUSTER_ID_BYTES] = "";
+    if (q->options.session) client_cluster(q->options.session, session);
+    uint32_t mask = replica_set_judge(&q->replicas, session);
+    if (mask == 0) return;
+    token_set_clear(&q->seen);
+    if (q->stale) stale_cache_clear(q->stale);
+    volleys_leave(q, mask);
 }
 
 /* Whether the answer to a ping is that of a node: [1, 0, results], without tokens. */
@@ -57,10 +84,13 @@ static void ping_on_end(void *arg, enum exchange_end end, const void *data, size
     int64_t now_ns = clock_mono_ns();
     bool ok = end == EXCHANGE_REPLIED && bytes >= 3 && *(const uint8_t *)data == 0x95;
     bool node = end == EXCHANGE_REPLIED && is_of_node(data, bytes);
+    struct told told;
     pthread_mutex_lock(&q->lock);
     bool asked = r->map_asked;
     pthread_mutex_unlock(&q->lock);
-    if (ok && asked) ping_told_map(r, data, bytes);
+    bool map = ok && asked && ping_told_map(data, bytes, &told);
+    bool listens = map && told.notify[0] && atomic_load(&q->hub);
+    if (listens) watch_hub_listen(q, r->number, r->endpoint->addresses, told.notify);
     pthread_mutex_lock(&q->lock);
     r->pinging = r->map_asked = false;
     if (node) {
@@ -68,7 +98,12 @@ static void ping_on_end(void *arg, enum exchange_end end, const void *data, size
         circuit_breaker_success(&r->endpoint->breaker); /* it is well, and not what is wanted */
     } else if (ok) {
         r->peer = PEER_REPLICA;
-        r->map_known |= asked;
+        r->map_known |= listens;
+        if (map) {
+            memcpy(r->cluster, told.cluster, sizeof r->cluster);
+            r->cluster_known = r->cluster[0] != '\0'; /* else it will, once it reaches a node */
+            replicas_judge(q);
+        }
         circuit_breaker_success(&r->endpoint->breaker);
         r->latency_ns = latency_smooth(r->latency_ns, now_ns - r->ping_begun_ns);
     } else if (!q->closing) {
@@ -89,7 +124,7 @@ void replica_ping_fini(struct replica *r) { exchange_fini(&r->ping); }
 static void ping_begin(struct replica *r, int64_t now_ns) {
     void *request = exchange_request(&r->ping, sizeof ping_message);
     if (!request) return;
-    r->map_asked = !r->map_known && atomic_load(&r->queries->hub);
+    r->map_asked = !r->cluster_known || (!r->map_known && atomic_load(&r->queries->hub));
     memcpy(request, r->map_asked ? map_message : ping_message, sizeof ping_message);
     r->pinging = true;
     r->ping_begun_ns = now_ns;
@@ -98,6 +133,7 @@ static void ping_begin(struct replica *r, int64_t now_ns) {
 
 int64_t replicas_ping(jumun_queries *q, int64_t now_ns) {
     int64_t due_ns = INT64_MAX;
+    replicas_judge(q); /* the session may have come to know its cluster */
     for (uint32_t i = 0; i < q->replicas.count; i++) {
         struct replica *r = &q->replicas.replicas[i];
         if (r->pinging) {

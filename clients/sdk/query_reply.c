@@ -130,6 +130,12 @@ bool query_reply_has(const struct query_reply *reply, const jumun_token *token) 
     return token->index == 0;
 }
 
+bool query_reply_knows(const struct query_reply *reply, uint32_t shard) {
+    for (uint32_t i = 0; i < reply->tokens_count; i++)
+        if (reply->tokens[i].shard == shard) return true;
+    return false;
+}
+
 bool query_reply_lacks(const struct query_reply *reply, uint32_t shard) {
     for (uint32_t i = 0; i < reply->missing_count; i++)
         if (reply->missing[i] == shard) return true;

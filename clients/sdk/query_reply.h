@@ -46,6 +46,8 @@ uint32_t query_reply_age(const struct query_reply *reply, uint32_t shard);
 
 /* Whether it reflects the token. */
 bool query_reply_has(const struct query_reply *reply, const jumun_token *token);
+/* Whether it reflects any of the shard. */
+bool query_reply_knows(const struct query_reply *reply, uint32_t shard);
 bool query_reply_lacks(const struct query_reply *reply, uint32_t shard); /* named in `missing` */
 
 /* What a JUMUN_CHANGES says beside its rows. */

@@ -1,5 +1,8 @@
 #include "clients/sdk/replica_set.h"
 
+#include <stdio.h>
+#include <string.h>
+
 int64_t replica_latency_ns(const struct replica *r, int64_t now_ns) {
     int64_t away_ns = r->pinging ? now_ns - r->ping_begun_ns : 0;
     return away_ns > r->latency_ns ? away_ns : r->latency_ns;
@@ -25,14 +28,17 @@ bool replica_set_any_good(const struct replica_set *set) {
 
 bool replica_set_any_up(const struct replica_set *set) {
     for (uint32_t i = 0; i < set->count; i++)
-        if (connection_is_up(&set->replicas[i].endpoint->connection)) return true;
+        if (!set->replicas[i].foreign &&
+            connection_is_up(&set->replicas[i].endpoint->connection))
+            return true;
     return false;
 }
 
 bool replica_set_all_open(const struct replica_set *set) {
     for (uint32_t i = 0; i < set->count; i++) {
         const struct replica *r = &set->replicas[i];
-        if (r->peer != PEER_NODE && circuit_breaker_is_closed(&r->endpoint->breaker)) return false;
+        bool eligible = r->peer != PEER_NODE && !r->foreign;
+        if (eligible && circuit_breaker_is_closed(&r->endpoint->breaker)) return false;
     }
     return true;
 }
@@ -41,4 +47,42 @@ bool replica_set_all_nodes(const struct replica_set *set) {
     for (uint32_t i = 0; i < set->count; i++)
         if (set->replicas[i].peer != PEER_NODE) return false;
     return true;
+}
+
+bool replica_set_all_foreign(const struct replica_set *set) {
+    for (uint32_t i = 0; i < set->count; i++)
+        if (!set->replicas[i].foreign && set->replicas[i].peer != PEER_NODE) return false;
+    return replica_set_foreign(set) != NULL;
+}
+
+const struct replica *replica_set_foreign(const struct replica_set *set) {
+    for (uint32_t i = 0; i < set->count; i++)
+        if (set->replicas[i].foreign) return &set->replicas[i];
+    return NULL;
+}
+
+/* The one settled on, unless all have become others. */
+static const char *replica_set_first_cluster(const struct replica_set *set) {
+    const char *first = NULL;
+    for (uint32_t i = 0; i < set->count; i++) {
+        const struct replica *r = &set->replicas[i];
+        if (r->cluster[0] == 0) continue;
+        if (strcmp(r->cluster, set->cluster) == 0) return set->cluster;
+        if (!first) first = r->cluster;
+    }
+    return first ? first : set->cluster;
+}
+
+uint32_t replica_set_judge(struct replica_set *set, const char *session) {
+    const char *cluster = session[0] ? session : replica_set_first_cluster(set);
+    uint32_t mask = 0;
+    if (strcmp(cluster, set->cluster) != 0)
+        snprintf(set->cluster, sizeof set->cluster, "%s", cluster);
+    for (uint32_t i = 0; i < set->count; i++) {
+        struct replica *r = &set->replicas[i];
+        bool foreign = r->cluster[0] && set->cluster[0] && strcmp(r->cluster, set->cluster) != 0;
+        if (foreign && !r->foreign) mask |= 1u << i;
+        r->foreign = foreign;
+    }
+    return mask;
 }

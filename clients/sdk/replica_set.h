@@ -26,17 +26,22 @@ struct replica {
     uint32_t number;               /* its bit in masks */
     enum endpoint_peer peer;       /* as pings told since the connection came: a node is asked
                                       nothing but whether it is one still */
+    char cluster[CLUSTER_ID_BYTES];/* that it follows, as it told last; "" = it has not */
+    bool cluster_known;            /* told since its connection stands */
+    bool foreign;                  /* of another cluster than the set: it is asked nothing but
+                                      whether it still is */
     uint64_t messages, failures;
 };
 
 struct replica_set {
+    char cluster[CLUSTER_ID_BYTES];/* whose orders are asked for; "" = not known yet */
     struct replica replicas[REPLICAS_KNOWN_MAX];
     uint32_t count;
     jumun_options breaker;         /* what endpoints take from it: circuit_*, tls_* */
 };
 
 static inline bool replica_is_good(const struct replica *r) {
-    return r->peer != PEER_NODE && connection_is_up(&r->endpoint->connection) &&
+    return r->peer != PEER_NODE && !r->foreign && connection_is_up(&r->endpoint->connection) &&
            circuit_breaker_is_closed(&r->endpoint->breaker);
 }
 
@@ -48,10 +53,20 @@ struct replica *replica_set_pick(struct replica_set *set, jumun_choice choice, u
                                  int64_t now_ns);
 
 bool replica_set_any_good(const struct replica_set *set);
-bool replica_set_any_up(const struct replica_set *set);
-/* Whether nobody is to be asked now: the circuits of all are open, but of those that are nodes. */
+bool replica_set_any_up(const struct replica_set *set); /* but those of another cluster */
+/* Whether nobody is to be asked now: the circuits of all are open, but of those that are nodes or
+ * of another cluster. */
 bool replica_set_all_open(const struct replica_set *set);
 /* Whether nodes answer at all their addresses. */
 bool replica_set_all_nodes(const struct replica_set *set);
+/* Whether all of them are of another cluster, or nodes. */
+bool replica_set_all_foreign(const struct replica_set *set);
+/* One that is of another cluster; NULL = none is known to be. */
+const struct replica *replica_set_foreign(const struct replica_set *set);
+
+/* Looks at what the replicas have told. `session` is the cluster that the session writes to; "" =
+ * there is none, or it does not know yet: then it is that of the replica that told first, as long
+ * as one is of it. Returns the mask of those that turned out to be of another one just now. */
+uint32_t replica_set_judge(struct replica_set *set, const char *session);
 
 #endif

@@ -11,7 +11,8 @@
     X(CLOSED, "closed", "the client was closed")                                                   \
     X(BAD_REPLY, "bad_reply", "the peer does not speak this protocol")                             \
     X(NO_MEMORY, "no_memory", "not done: no memory")                                               \
-    X(NOT_A_REPLICA, "not_a_replica", "a node answers there, not a replica")
+    X(NOT_A_REPLICA, "not_a_replica", "a node answers there, not a replica")                       \
+    X(OTHER_CLUSTER, "other_cluster", "the replicas there follow another cluster than the session")
 
 _Static_assert((int)RESULT_OK == JUMUN_OK && (int)RESULT_HELD == JUMUN_HELD, "frozen numbers");
 _Static_assert((int)RESULT_OVERLOADED == JUMUN_OVERLOADED, "frozen numbers");

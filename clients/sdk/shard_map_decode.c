@@ -89,6 +89,16 @@ static const char *map_read_nodes(struct msgpack_reader *r, const char *asked,
     return NULL;
 }
 
+static const char *map_read_cluster(struct msgpack_reader *r, struct shard_map *map) {
+    const void *text;
+    uint32_t size;
+    if (msgpack_read_str(r, &text, &size) != MSGPACK_OK || size >= sizeof map->cluster_id)
+        return "cluster_id is no id of a cluster";
+    memcpy(map->cluster_id, text, size);
+    map->cluster_id[size] = '\0';
+    return NULL;
+}
+
 static const char *map_read_stores(struct msgpack_reader *r, struct shard_map *map) {
     uint64_t shards;
     if (msgpack_read_uint_upto(r, SHARDS_MAX, &shards) != MSGPACK_OK || shards == 0)
@@ -113,6 +123,7 @@ const char *shard_map_decode(const void *value, size_t bytes, const char *asked,
         else if (text_is(name, size, "shards")) fault = map_read_shards(&r, asked, map);
         else if (text_is(name, size, "nodes")) fault = map_read_nodes(&r, asked, map);
         else if (text_is(name, size, "stores_shards")) fault = map_read_stores(&r, map);
+        else if (text_is(name, size, "cluster_id")) fault = map_read_cluster(&r, map);
         else if (msgpack_skip(&r) != MSGPACK_OK) fault = "the shard map is cut off";
     }
     if (fault) return fault;

@@ -20,6 +20,7 @@ struct shard_map {
     uint32_t epochs_count, shards_count, stores_shards;
     struct routing_epoch epochs[SHARD_MAP_EPOCHS_MAX];
     char addresses[SHARDS_MAX][SHARD_MAP_ADDRESS_BYTES]; /* "" = not told, or no leader */
+    char cluster_id[CLUSTER_ID_BYTES];                   /* "" = not told */
     uint32_t nodes_count;
     char nodes[NODES_MAX][SHARD_MAP_ADDRESS_BYTES];      /* general endpoints */
 };

@@ -67,10 +67,16 @@ static void forget(struct stale_cache *c, struct stale_entry **at) {
     free(e);
 }
 
-void stale_cache_delete(struct stale_cache *c) {
-    if (!c) return;
+void stale_cache_clear(struct stale_cache *c) {
+    pthread_mutex_lock(&c->lock);
     for (int i = 0; i < STALE_BUCKETS; i++)
         while (c->buckets[i]) forget(c, &c->buckets[i]);
+    pthread_mutex_unlock(&c->lock);
+}
+
+void stale_cache_delete(struct stale_cache *c) {
+    if (!c) return;
+    stale_cache_clear(c);
     pthread_mutex_destroy(&c->lock);
     free(c);
 }

@@ -16,6 +16,8 @@ void stale_cache_delete(struct stale_cache *cache);
  * take more than an eighth of the whole is not kept. */
 void stale_cache_put(struct stale_cache *cache, const void *query, uint32_t query_bytes,
                      const jumun_answer *answer, int64_t now_ns);
+/* Forgets all. */
+void stale_cache_clear(struct stale_cache *cache);
 /* Forgets it: the order is not there any more. */
 void stale_cache_drop(struct stale_cache *cache, const void *query, uint32_t query_bytes);
 

@@ -29,6 +29,12 @@ static inline void token_set_raise(struct token_set *set, uint32_t shard, uint64
     }
 }
 
+/* Forgets all. */
+static inline void token_set_clear(struct token_set *set) {
+    for (uint32_t shard = 0; shard < SHARDS_MAX; shard++) atomic_store(&set->index[shard], 0);
+    atomic_store(&set->shards_end, 0);
+}
+
 static inline uint64_t token_set_at(const struct token_set *set, uint32_t shard) {
     return shard < SHARDS_MAX ? atomic_load_explicit(&set->index[shard], memory_order_acquire) : 0;
 }

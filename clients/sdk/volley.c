@@ -169,8 +169,9 @@ static void pump_without_replicas(jumun_queries *q, int64_t now_ns, struct query
     struct query_call *call;
     q->ready = (struct query_list){0};
     *over_code = !open                                   ? JUMUN_NOT_SENT
-                 : replica_set_all_nodes(&q->replicas) ? JUMUN_NOT_A_REPLICA
-                                                       : JUMUN_CIRCUIT_OPEN;
+                 : replica_set_all_nodes(&q->replicas)   ? JUMUN_NOT_A_REPLICA
+                 : replica_set_all_foreign(&q->replicas) ? JUMUN_OTHER_CLUSTER
+                                                         : JUMUN_CIRCUIT_OPEN;
     while ((call = query_list_pop(&all)))
         query_list_append(open || query_call_has_stale(q, call, now_ns) ? over : &q->ready, call);
 }
@@ -275,6 +276,17 @@ void volleys_on_tick(jumun_queries *q, int64_t now_ns, struct query_list *over) 
         if (q->volleys[i].in_flight) volley_on_tick(q, &q->volleys[i], now_ns, over);
     for (struct query_call *c = over->head; c; c = c->next)
         atomic_fetch_add_explicit(&q->stat_timeouts, 1, memory_order_relaxed);
+}
+
+void volleys_leave(jumun_queries *q, uint32_t mask) {
+    for (uint32_t i = 0; i < q->volleys_count; i++) {
+        for (int n = 0; n < VOLLEY_ATTEMPTS; n++) {
+            struct attempt *a = &q->volleys[i].attempts[n];
+            if (a->state != ATTEMPT_OPEN || !(mask >> a->replica->number & 1)) continue;
+            a->deadline_ns = INT64_MAX;
+            exchange_abort(&a->exchange);
+        }
+    }
 }
 
 static int64_t earlier(int64_t a, int64_t b) { return a < b ? a : b; }

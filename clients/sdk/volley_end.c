@@ -1,5 +1,6 @@
 /* How a message ends: each of its queries gets its answer, goes to another replica, or waits a
  * little and is asked again. */
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "actors/result_codes.h"
@@ -19,6 +20,7 @@ struct ending {
     struct query_reply *reply;
     int64_t now_ns;
     uint32_t count;                /* of queries */
+    bool foreign;                  /* its replica is of another cluster: it counts for nothing */
     struct query_list again;       /* back to the queue, now or when due */
     bool lags;                     /* the reply does not reflect what was demanded */
 };
@@ -80,6 +82,37 @@ static void end_refused(struct ending *e, struct query_call *call, int code, con
     query_call_end(call, &a);
 }
 
+/* -- demands that no state there can meet ------------------------------------------------------ */
+
+/* The shard of the first token that the caller gave and the replica has nothing of; -1 = none. */
+static int64_t unknown_shard(const struct query_reply *reply, const struct query_call *call) {
+    for (uint32_t i = 0; i < call->at_least_count; i++) {
+        const jumun_token *t = &call->at_least[i];
+        if (t->shard < SHARDS_MAX && t->index > 0 && !query_reply_knows(reply, t->shard))
+            return t->shard;
+    }
+    return -1;
+}
+
+/* Whether there is no such shard, as far as the replica has heard: only without a demand it names
+ * as missing what it knows of itself. */
+static bool is_unheard_of(const struct ending *e, const struct query_call *call,
+                          const struct query_result *result) {
+    int64_t shard = unknown_shard(e->reply, call);
+    bool here = call->kind == JUMUN_GET_ORDER && result->code == RESULT_OK;
+    return call->relaxed && shard >= 0 && !here && !query_reply_lacks(e->reply, (uint32_t)shard) &&
+           (result->code == RESULT_OK || result->code == RESULT_ORDER_NOT_FOUND);
+}
+
+static void end_unknown(struct ending *e, struct query_call *call, int64_t shard) {
+    char sentence[96];
+    int n = snprintf(sentence, sizeof sentence,
+                     "shard %d is not known there: a wrong number, or made a moment ago",
+                     (int)shard);
+    atomic_fetch_add_explicit(&e->q->stat_lagging, 1, memory_order_relaxed);
+    end_refused(e, call, JUMUN_TOKEN_NOT_REACHED, sentence, (uint32_t)n);
+}
+
 /* Not far enough in time. */
 static void end_lagging(struct ending *e, struct query_call *call,
                         const struct query_result *result) {
@@ -96,6 +129,11 @@ static void end_lagging(struct ending *e, struct query_call *call,
         return;
     }
     if (!call->strict && query_call_end_stale(e->q, call, e->now_ns)) return;
+    int64_t unknown = unknown_shard(e->reply, call);
+    if (unknown >= 0) {
+        end_unknown(e, call, unknown);
+        return;
+    }
     atomic_fetch_add_explicit(&e->q->stat_lagging, 1, memory_order_relaxed);
     end_refused(e, call, JUMUN_TOKEN_NOT_REACHED, result->sentence, result->sentence_bytes);
 }
@@ -154,8 +192,11 @@ static void end_result(struct ending *e, struct query_call *call,
     bool lags = e->lags && call->kind != JUMUN_GET_ORDER && !reflects_nothing(call);
     if (result->code == JUMUN_TOKEN_NOT_REACHED ||
         (result->code == JUMUN_OK && lags &&
-         (e->now_ns < call->wait_until_ns || call->strict))) {
+         (e->now_ns < call->wait_until_ns || call->strict ||
+          (!call->relaxed && unknown_shard(e->reply, call) >= 0)))) {
         end_lagging(e, call, result);
+    } else if (!reflects_nothing(call) && is_unheard_of(e, call, result)) {
+        end_unknown(e, call, unknown_shard(e->reply, call));
     } else if (is_partial(e, call, result) && !call->passed_partial && is_elsewhere(e, call)) {
         call->passed_partial = true;
         again(e, call, e->now_ns); /* it may have the rows that are missing here */
@@ -291,6 +332,7 @@ static struct ending ending_of(struct attempt *a, struct query_reply *reply) {
     jumun_queries *q = a->volley->queries;
     struct ending e = {.q = q, .v = a->volley, .reply = reply, .now_ns = clock_mono_ns()};
     pthread_mutex_lock(&q->lock);
+    e.foreign = a->replica->foreign;
     e.replica = a->replica;
     e.count = a->volley->count;
     pthread_mutex_unlock(&q->lock);
@@ -306,6 +348,7 @@ void attempt_on_end(void *arg, enum exchange_end end, const void *data, size_t b
     jumun_queries *q = e.q;
     reply.tokens_count = 0;
     enum query_reply_kind kind = QUERY_REPLY_GARBAGE;
+    if (end == EXCHANGE_REPLIED && e.foreign) end = EXCHANGE_NO_REPLY;
     if (end == EXCHANGE_REPLIED) kind = query_reply_open(&reply, data, bytes);
     if (kind == QUERY_REPLY_RESULTS && reply.count != e.count) kind = QUERY_REPLY_GARBAGE;
     pthread_mutex_lock(&q->lock);

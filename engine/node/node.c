@@ -158,6 +158,7 @@ static int node_open_all(struct node *n, struct cluster_topology *topology, char
     if (n->lock_fd < 0) return EXIT_DATA;
     n->shards_count = topology ? default_shards : n->identity.shards;
     shard_map_init(&n->map, n->shards_count);
+    memcpy(n->map.cluster_id, n->identity.cluster_id, sizeof n->map.cluster_id);
     if (!topology && n->identity.epochs_count > 0) {
         memcpy(n->map.epochs, n->identity.epochs, sizeof n->map.epochs);
         n->map.epochs_count = n->identity.epochs_count;

@@ -103,9 +103,8 @@ static void addresses(const char *option, const char *prefix, const char *text, 
     struct address_bad bad;
     text_of(option, text, out, out_bytes);
     if (!address_list_is_bad(text, prefix, &bad)) return;
-    fprintf(stderr, "jumun-replica: --%s: \"%.*s\" %s: an address is tcp://HOST:PORT or "
-            "tls+tcp://HOST:PORT, several are separated by commas\n", option, (int)bad.size, bad.at,
-            bad.fault);
+    fprintf(stderr, "jumun-replica: --%s: \"%.*s\" %s: " ADDRESS_FORM "\n", option,
+            (int)bad.size, bad.at, bad.fault);
     exit(REPLICA_EXIT_USAGE);
 }
 

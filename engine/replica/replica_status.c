@@ -275,8 +275,13 @@ void replica_status(void *arg, struct msgpack_writer *w) {
 void replica_shard_map(void *arg, struct msgpack_writer *w) {
     struct replica *r = arg;
     uint32_t shards[SHARDS_MAX], count = followed(r, shards);
-    msgpack_write_map(w, 3);
+    char cluster_id[sizeof r->cluster_id];
+    pthread_mutex_lock(&r->lock);
+    memcpy(cluster_id, r->cluster_id, sizeof cluster_id);
+    pthread_mutex_unlock(&r->lock);
+    msgpack_write_map(w, 4);
     msgpack_pair_bool(w, "replica", true);
+    msgpack_pair_text(w, "cluster_id", cluster_id);
     msgpack_pair_text(w, "notify", replica_notify_endpoint(r));
     msgpack_write_text(w, "shards");
     msgpack_write_array(w, count);

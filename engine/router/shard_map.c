@@ -98,7 +98,8 @@ void *shard_map_encode(const struct shard_map *map, const struct leaders *leader
     if (!buffer) return NULL;
     msgpack_writer_init(&w, buffer, STATUS_BYTES_MAX);
     bool stores = map->stores_shards != map->epochs[map->epochs_count - 1].shards_count;
-    msgpack_write_map(&w, (map->nodes_count ? 6 : 4) + stores);
+    bool named = map->cluster_id[0] != 0;
+    msgpack_write_map(&w, (map->nodes_count ? 6u : 4u) + stores + named);
     shard_map_encode_epochs(&w, map);
     shard_map_encode_shards(&w, map, leaders);
     msgpack_write_text(&w, "feed");
@@ -109,6 +110,10 @@ void *shard_map_encode(const struct shard_map *map, const struct leaders *leader
     if (stores) {
         msgpack_write_text(&w, "stores_shards");
         msgpack_write_uint(&w, map->stores_shards);
+    }
+    if (named) {
+        msgpack_write_text(&w, "cluster_id");
+        msgpack_write_text(&w, map->cluster_id);
     }
     require(msgpack_writer_ok(&w)); /* see the relations in engine/limits.h */
     *bytes = (uint32_t)msgpack_writer_size(&w);

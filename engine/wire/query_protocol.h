@@ -70,7 +70,8 @@
  *                    under way already and goes on (true); it is done when the view's generation
  *                    in STATUS is higher than that
  *   STATUS           map: docs/replicas.md
- *   SHARD_MAP        {"replica": true, "notify": str, "shards": [shard, ...]}
+ *   SHARD_MAP        {"replica": true, "cluster_id": str, "notify": str, "shards": [shard, ...]};
+ *                    cluster_id: "" = it has reached no node yet
  *
  * Commands that change something are answered READ_ONLY. */
 #ifndef JUMUN_WIRE_QUERY_PROTOCOL_H

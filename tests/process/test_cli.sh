@@ -231,7 +231,7 @@ test_mistakes() {
     j 2 -t soon ping; complains 'is not a duration'
     j 1 get "$("$jumun" key new)"; complains '[100 order_not_found]'
     j 1 place --store s1 --currency krw --line a:1:1; complains '[117 currency_invalid]'
-    j 2 -e nonsense ping; complains 'nonsense: '
+    j 2 -e nonsense ping; complains '"nonsense" does not begin with tcp://'
     checks=$((checks + 1))
     "$jumun" version >/dev/full 2>"$work/err"
     [ $? -eq 4 ] || fail "a full disk is not told"; complains "No space left"

@@ -131,6 +131,10 @@ j 0 --json orders --store s1 --at-least 1:999999 --timeout 4s
 json 'd["lagging"] and d["partial"]'
 complains "does not reflect all"
 j 1 orders --store s1 --at-least 1:999999 --strict --timeout 4s && complains token_not_reached
+for with in "orders --store s1" "orders --key $nobody" "orders --store s1 --strict" stats; do
+    j 1 $with --at-least 0:1,7:1 --timeout 4s && complains "shard 7 is not known there"
+done
+j 2 orders --store s1 --at-least 700:1 && complains "no shard has a number over 255"
 j 2 orders && complains "one of --store"
 for with in "--store s1" "--customer c1" "--key $key" "--ref r-77" "--store s1 --state placed"; do
     j 2 orders $with --from 1h && complains "--from and --to go with --state alone"
@@ -146,6 +150,40 @@ j 3 stats --replica tcp://127.0.0.1:1 --timeout 3s && complains "waiting for tcp
 j 3 lag --replica tcp://127.0.0.1:1 --timeout 3s && complains "waiting for tcp://127.0.0.1:1"
 j 3 -q stats --replica tcp://127.0.0.1:1 --timeout 3s
 checks=$((checks + 1)); ! grep -q "waiting for" "$work/err" || fail "told in spite of --quiet"
+# -- addresses without a scheme: told before anything is printed or asked
+for with in "orders --store s1" stats lag "watch store/s1" "import --full" "import --since 1h" \
+    "replica status" "replica views" "replica rebuild board"; do
+    j 2 $with --replica "$one,localhost:7500"
+    complains '--replica: "localhost:7500" does not begin with tcp://'
+    [ ! -s "$work/out" ] || fail "it began to print"
+done
+for with in "get $key" "import --since 1h" "cluster status"; do
+    j 2 $with --endpoint localhost && complains '--endpoint: "localhost" does not begin with tcp://'
+done
+JUMUN_REPLICA=localhost j 2 lag && complains "an address is tcp://HOST:PORT"
+
+# -- several that are away: asked at once, told of in the order given
+j 3 lag --replica "tcp://127.0.0.1:1,$one,tcp://127.0.0.1:2" --timeout 3s
+python3 - "$work/out" "$one" >>"$work/err" <<'END' || fail "not in the order given"
+import sys
+told = [line.split()[0] for line in open(sys.argv[1])][1:]
+sys.exit(told != ['tcp://127.0.0.1:1', sys.argv[2], sys.argv[2], 'tcp://127.0.0.1:2'])
+END
+j 3 --json lag --replica "tcp://127.0.0.1:1,tcp://127.0.0.1:2,$one" --timeout 3s
+json '[r["replica"] for r in d][:2] == ["tcp://127.0.0.1:1", "tcp://127.0.0.1:2"]'
+json 'len(d) == 4 and d[2]["replica"] == "'"$one"'"'
+j 3 --json replica status --replica "tcp://127.0.0.1:1,$one,tcp://127.0.0.1:2" --timeout 3s
+json 'len(d) == 3 and d[0]["name"] == d[2]["name"] == "not_sent" and d[1]["status"]["replica"]'
+j 3 import --full --replica tcp://127.0.0.1:1,tcp://127.0.0.1:2
+complains "tcp://127.0.0.1:1: no snapshot" && complains "tcp://127.0.0.1:2: no snapshot"
+
+# -- a store that nobody has heard of
+j 0 store pause unheard --reason test && says done
+complains "no order has named the store unheard"
+j 0 -q store resume unheard
+j 0 store pause unheard
+checks=$((checks + 1)); ! grep -q "no order" "$work/err" || fail "it has been heard of by now"
+
 j 2 orders --store s1 --state cooked && complains "not a state"
 j 2 orders --store s1 --at-least 1-2
 j 1 orders --store s1 --fields key,colour && complains field_unknown
@@ -315,7 +353,8 @@ kill -KILL "$copy"; wait "$copy" 2>/dev/null
 j 1 import --since 0:99999,1:99999 && complains "has come to"
 # what it has not copied yet is not "changed since"
 j 4 import --since "@$work/two.tokens" --tokens "$work/two.tokens" && complains "was stopped"
-j 4 watch store/s1 --tokens "$work/two.tokens" --count 1 && complains "was stopped"
+j 4 watch store/s1 --tokens "$work/two.tokens" --count 1
+complains "keeps the place of jumun import --full"
 printf 'torn' >>"$work/two.jsonl"
 j 0 import --full --output "$work/two.jsonl" --tokens "$work/two.tokens" && complains "going on"
 complains "00 orders" # it had written some

@@ -184,12 +184,16 @@ def changes_go_behind_what_is_there(jumun):
     jumun(*failing, '--restart', expect=1)
     check(jumun.tokens('first.tokens') == before, 'older tokens stay')
     # A file of its own for changes; then one that these tokens know nothing of.
+    before = jumun.tokens('c.tokens')
     jumun.place()
-    jumun(*more, '--output', 'new.csv', *csv)
+    jumun(*more, '--output', 'new.csv', *csv, expect=4, says='c.csv, and this is to ')
+    jumun(*more, *csv, expect=4, says='is to standard output: --append')
+    check(jumun.tokens('c.tokens') == before, 'its tokens have not moved')
+    jumun(*more, '--output', 'new.csv', '--append', *csv)
     jumun.place()
     jumun(*more, '--output', 'new.csv', *csv)
     check(len(jumun.lines('new.csv')) == 3, 'a heading and two orders')
-    jumun(*more, '--output', 'c.csv', *csv, expect=4, says='--append writes behind them')
+    jumun(*more, '--output', 'c.csv', *csv, expect=4, says='--append writes there from now on')
     jumun('import', '--since', '1h', '--output', 'new.csv', expect=4, says='--restart empties it')
     check(len(jumun.lines('new.csv')) == 3, 'nothing was lost')
     key = jumun.place()
@@ -202,7 +206,7 @@ def changes_go_behind_what_is_there(jumun):
     # What the tokens tell of is not there any more: behind a gap nothing is written. A file that
     # was taken away begins anew.
     jumun.place()
-    jumun(*more, '--output', 'short.jsonl')
+    jumun(*more, '--output', 'short.jsonl', '--append')
     os.truncate(jumun.path('short.jsonl'), 10)
     key = jumun.place()
     jumun(*more, '--output', 'short.jsonl', expect=4, says='has 10 bytes, fewer than the ')
@@ -263,6 +267,26 @@ def shards_are_named(jumun):
     jumun('watch', 'store/s1', '--tokens', 'far.tokens', expect=1, says='the token says 99999')
 
 
+def tokens_belong_to_their_command(jumun):
+    jumun('import', '--full', '--tokens', 'own.tokens', '--output', 'own.jsonl')
+    key = jumun.place()
+    jumun('watch', f'order/{key}', '--since', '0:0,1:0', '--count', '1', '--tokens', 'seen.tokens')
+    imported, seen = jumun.tokens('own.tokens'), jumun.tokens('seen.tokens')
+    jumun('watch', f'order/{key}', '--tokens', 'own.tokens', expect=4,
+          says='own.tokens keeps the place of jumun import --full: give this command a file')
+    for wrong in (f'order/{key[:-1]}', 'store/s1'):
+        jumun('watch', wrong, '--tokens', 'seen.tokens', expect=4,
+              says=f'seen.tokens keeps the place of jumun watch order/{key}: ')
+    for words in (['--full'], ['--full', '--restart'], ['--since', '@seen.tokens']):
+        jumun('import', *words, '--tokens', 'seen.tokens', '--output', 'seen.jsonl', expect=4,
+              says=f'seen.tokens keeps the place of jumun watch order/{key}: ')
+    check(jumun.tokens('own.tokens') == imported and jumun.tokens('seen.tokens') == seen,
+          'none has moved')
+    # Whoever only reads them may: a position is a position.
+    jumun('import', '--since', '@seen.tokens', '--tokens', 'own.tokens', '--output', 'own.jsonl')
+    check(jumun.tokens('own.tokens')['command'] == 'import --since', 'a copy goes on by changes')
+
+
 def two_clusters_are_told_apart(jumun, one, other):
     jumun('import', '--full', '--tokens', 'one.tokens', '--output', 'one.jsonl')
     mine = jumun.tokens('one.tokens')
@@ -273,8 +297,10 @@ def two_clusters_are_told_apart(jumun, one, other):
     jumun(*since, '--replica', f'{one.url},{other.url}', expect=1, says='of one cluster')
     jumun(*since, '--endpoint', other.endpoint, '--replica', other.url, expect=1,
           says=f'one.tokens is of cluster {mine["cluster"]}, but the node at {other.endpoint}')
-    jumun('watch', 'store/s1', '--tokens', 'one.tokens', '--replica', other.url, expect=1,
-          says='one.tokens is of cluster')
+    with open(jumun.path('watch.tokens'), 'w', encoding='utf-8') as f:
+        json.dump({'tokens': mine['tokens'], 'cluster': mine['cluster']}, f)
+    jumun('watch', 'store/s1', '--tokens', 'watch.tokens', '--replica', other.url, expect=1,
+          says='watch.tokens is of cluster')
     jumun('import', '--since', '1h', '--endpoint', one.url, expect=2,
           says='a replica answers there, not a node')
     jumun('import', '--since', '0s', '--replica', one.endpoint, expect=2,
@@ -306,6 +332,7 @@ def main(*programs):
         headings_stand_where_the_output_begins(jumun, one)
         times_are_what_they_say(jumun)
         shards_are_named(jumun)
+        tokens_belong_to_their_command(jumun)
         two_clusters_are_told_apart(jumun, one, other)
         print('each copy went on as it was begun, and none was lost')
 

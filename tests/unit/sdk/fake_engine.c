@@ -40,6 +40,7 @@ struct fake_engine {
     atomic_uint messages;
     atomic_bool frozen, released;
     const char *_Atomic moved_to[FAKE_SHARDS_MAX]; /* NULL = here */
+    const char *_Atomic cluster;
     struct fake_endpoint endpoints[1 + FAKE_SHARDS_MAX]; /* the first is the general one */
 };
 
@@ -88,7 +89,11 @@ static void pack_text(msgpack_packer *p, const char *text) {
 }
 
 static void pack_map(struct fake_engine *e, msgpack_packer *p) {
-    msgpack_pack_map(p, 3);
+    msgpack_pack_map(p, e->cluster ? 4 : 3);
+    if (e->cluster) {
+        pack_text(p, "cluster_id");
+        pack_text(p, e->cluster);
+    }
     pack_text(p, "a key of a later version");
     msgpack_pack_nil(p);
     pack_text(p, "epochs");
@@ -291,6 +296,10 @@ uint32_t fake_engine_shard_of(struct fake_engine *e, const jumun_key *key) {
 void fake_engine_move_shard(struct fake_engine *e, uint32_t shard, const char *address) {
     require(shard < FAKE_SHARDS_MAX);
     atomic_store(&e->moved_to[shard], address);
+}
+
+void fake_engine_be_of(struct fake_engine *e, const char *cluster) {
+    atomic_store(&e->cluster, cluster);
 }
 
 void fake_engine_freeze(struct fake_engine *e) { atomic_store(&e->frozen, true); }

@@ -51,6 +51,8 @@ void fake_engine_close_shard(struct fake_engine *engine, uint32_t shard);
 /* From now on its map says that the shard is led from this address ("" = from nowhere). Kept by
  * reference. */
 void fake_engine_move_shard(struct fake_engine *engine, uint32_t shard, const char *address);
+/* From now on its map tells this id of a cluster. Kept by reference. */
+void fake_engine_be_of(struct fake_engine *engine, const char *cluster);
 /* Connections stand, and nothing is answered any more, not even pings. */
 void fake_engine_freeze(struct fake_engine *engine);
 /* Answers that are held go, and no more are held. */

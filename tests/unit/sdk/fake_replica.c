@@ -47,6 +47,7 @@ struct fake_replica {
     uint32_t taken;                    /* changes looked at */
     uint32_t delay_ms, lost, garbage, muted;
     int refusal, lacks, node;
+    const char *cluster;
     struct prng prng;
     atomic_uint queries, messages;
     nng_socket rep, pub;
@@ -276,8 +277,9 @@ static void write_result(struct msgpack_writer *w, struct fake_replica *r, const
     case QUERY_WATCH: write_watch(w, r, q); break;
     case NODE_COMMAND_SHARD_MAP:
         write_head(w, 6, 0, 0, false);
-        msgpack_write_map(w, 3);
+        msgpack_write_map(w, r->cluster ? 4 : 3);
         msgpack_pair_bool(w, "replica", true);
+        if (r->cluster) msgpack_pair_text(w, "cluster_id", r->cluster);
         msgpack_pair_text(w, "notify", r->notify);
         msgpack_pair_text(w, "shards", map);
         break;
@@ -287,11 +289,13 @@ static void write_result(struct msgpack_writer *w, struct fake_replica *r, const
     }
 }
 
+static bool is_missing(const struct fake_replica *r, const struct query_token *t) {
+    return t->index && (t->shard >= FAKE_SHARDS || r->position[t->shard] < t->index);
+}
+
 static bool has_reached(struct fake_replica *r, const struct query_request *q) {
-    for (uint32_t i = 0; i < q->at_least_count; i++) {
-        const struct query_token *t = &q->at_least[i];
-        if (t->index && (t->shard >= FAKE_SHARDS || r->position[t->shard] < t->index)) return false;
-    }
+    for (uint32_t i = 0; i < q->at_least_count; i++)
+        if (is_missing(r, &q->at_least[i])) return false;
     return true;
 }
 
@@ -313,13 +317,11 @@ static nng_msg *answer(struct fake_replica *r, const struct query_request *q) {
         msgpack_write_uint(&w, r->position[shard]);
         msgpack_write_uint(&w, 7 * shard);
     }
+    for (uint32_t i = 0; i < q->at_least_count; i++) missing += is_missing(r, &q->at_least[i]);
+    msgpack_write_array(&w, missing + (r->lacks != 0));
+    if (r->lacks) msgpack_write_uint(&w, (uint32_t)r->lacks - 1);
     for (uint32_t i = 0; i < q->at_least_count; i++)
-        missing += r->position[q->at_least[i].shard] < q->at_least[i].index;
-    msgpack_write_array(&w, missing + (uint32_t)r->lacks);
-    if (r->lacks) msgpack_write_uint(&w, 0);
-    for (uint32_t i = 0; i < q->at_least_count; i++)
-        if (r->position[q->at_least[i].shard] < q->at_least[i].index)
-            msgpack_write_uint(&w, q->at_least[i].shard);
+        if (is_missing(r, &q->at_least[i])) msgpack_write_uint(&w, q->at_least[i].shard);
     require(msgpack_writer_ok(&w));
     nng_msg *reply;
     int rc = nng_msg_alloc(&reply, msgpack_writer_size(&w));
@@ -483,6 +485,7 @@ SETTER(fake_replica_refuse, refusal, int)
 SETTER(fake_replica_lack, lacks, int)
 SETTER(fake_replica_mute, muted, uint32_t)
 SETTER(fake_replica_be_node, node, int)
+SETTER(fake_replica_be_of, cluster, const char *)
 
 void fake_replica_fail(struct fake_replica *r, uint32_t lost, uint32_t garbage, uint64_t seed) {
     pthread_mutex_lock(&r->history->lock);

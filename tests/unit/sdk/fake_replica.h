@@ -37,11 +37,15 @@ void fake_replica_fail(struct fake_replica *replica, uint32_t lost, uint32_t gar
                        uint64_t seed);
 /* Every query is refused with this code; 0 = no more. */
 void fake_replica_refuse(struct fake_replica *replica, int code);
-/* Lists say that rows of shard 0 may be missing, 1; or not, 0. */
+/* Lists say that rows of shard n - 1 may be missing; 0 = of none. Of a shard that it has nothing
+ * of, it has only heard then. */
 void fake_replica_lack(struct fake_replica *replica, int lacks);
 /* Answers as a node does from now on, 1: questions are no messages of its protocol, a ping has a
  * reply without tokens; or as a replica again, 0. */
 void fake_replica_be_node(struct fake_replica *replica, int node);
+/* Follows the cluster of this id, as its map tells; NULL: it does not tell. Kept by reference; for
+ * connections that come. */
+void fake_replica_be_of(struct fake_replica *replica, const char *cluster);
 /* Notifications are lost with this chance in a thousand. */
 void fake_replica_mute(struct fake_replica *replica, uint32_t lost);
 uint32_t fake_replica_queries(struct fake_replica *replica);  /* but for pings and maps */

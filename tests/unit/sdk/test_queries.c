@@ -536,6 +536,67 @@ static void test_a_node_is_not_taken_for_a_replica(void **state) {
     fake_history_free(h);
 }
 
+/* A token of a shard that nobody knows: an error that names it, whether the demand is strict or
+ * not, once the wait is over. When the replica has heard of the shard (the cluster has just grown)
+ * it is an answer that names what is missing; and what a session has written to is never an
+ * error. */
+static void test_a_shard_that_nobody_knows_is_told(void **state) {
+    struct fake_history *h = fake_history_new();
+    struct fake_replica *r = fake_replica_start(h, "q20", false);
+    char error[128];
+    jumun_client *session = jumun_open("inproc://q20-no-node", NULL, error, sizeof error);
+    jumun_query_options o = {PATIENT, .wait_ms = 1};
+    jumun_queries *q = open_queries("inproc://q20", &o);
+    o.session = session;
+    jumun_queries *own = open_queries("inproc://q20", &o);
+    jumun_key key = jumun_key_new(), other = jumun_key_new();
+    jumun_token wrong = {7, 1}, impossible = {700, 1};
+    jumun_answer *a;
+    fake_history_change(h, 0, &key, "s1");
+    jumun_query board = {.kind = JUMUN_STORE_BOARD, .subject = "s1",
+                         .demand = {.at_least = &wrong, .at_least_count = 1}};
+    jumun_query absent = get_of(&other);
+    absent.demand = board.demand;
+    for (int strict = 0; strict < 2; strict++) {
+        board.demand.strict = absent.demand.strict = strict;
+        for (int i = 0; i < 2; i++) {
+            assert_int_equal(jumun_query_run(q, i ? &board : &absent, &a),
+                             JUMUN_TOKEN_NOT_REACHED);
+            assert_non_null(strstr(a->detail, "shard 7 is not known"));
+            jumun_answer_free(a);
+        }
+    }
+    board.demand.strict = false;
+    fake_replica_lack(r, 8);
+    assert_int_equal(jumun_query_run(q, &board, &a), JUMUN_OK);
+    assert_true(a->partial && a->lagging && jumun_answer_rows(a) == 1);
+    assert_true(a->missing_count > 0 && a->missing[0] == 7);
+    jumun_answer_free(a);
+    fake_replica_lack(r, 0);
+    board.demand.at_least = &impossible;
+    assert_int_equal(jumun_query_run(q, &board, &a), JUMUN_BAD_ARGUMENT);
+    jumun_answer_free(a);
+    board.demand.at_least_count = 0;
+    jumun_session_demand(session, &wrong, 1);
+    assert_int_equal(jumun_query_run(own, &board, &a), JUMUN_OK);
+    assert_true(a->lagging && jumun_answer_rows(a) == 1 && a->missing_count == 1);
+    assert_int_equal(a->missing[0], 7);
+    jumun_answer_free(a);
+    jumun_queries_close(q);
+    jumun_queries_close(own);
+    jumun_close(session);
+    fake_replica_stop(r);
+    fake_history_free(h);
+}
+
+static void test_a_word_is_no_address(void **state) {
+    char error[256] = "";
+    assert_null(jumun_queries_open("inproc://q21,localhost:7500", NULL, error, sizeof error));
+    assert_non_null(strstr(error, "\"localhost:7500\" does not begin with tcp://"));
+    assert_null(jumun_open("localhost", NULL, error, sizeof error));
+    assert_non_null(strstr(error, "an address is tcp://HOST:PORT"));
+}
+
 static void test_closing_ends_what_is_open(void **state) {
     int closed = JUMUN_CLOSED;
     struct fake_history *h = fake_history_new();
@@ -646,6 +707,8 @@ int main(void) {
         cmocka_unit_test(test_a_replica_that_lacks_something_is_left_for_another),
         cmocka_unit_test(test_the_last_good_answer_outlives_the_knowledge),
         cmocka_unit_test(test_a_node_is_not_taken_for_a_replica),
+        cmocka_unit_test(test_a_shard_that_nobody_knows_is_told),
+        cmocka_unit_test(test_a_word_is_no_address),
         cmocka_unit_test(test_closing_ends_what_is_open),
         cmocka_unit_test(test_nothing_goes_back_in_a_rough_world),
     };

@@ -1,0 +1,164 @@
+/* Queries where replicas of another cluster are among those that were given. */
+#include <stdarg.h>
+#include <stddef.h>
+#include <setjmp.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <string.h>
+#include <unistd.h>
+
+#include "tests/unit/sdk/fake_engine.h"
+#include "tests/unit/sdk/fake_replica.h"
+
+#define OURS "11111111111111111111111111111111"
+#define THEIRS "22222222222222222222222222222222"
+#define PATIENT .timeout_ms = 120000, .attempt_timeout_ms = 120000, .choice = JUMUN_IN_ORDER
+
+/* Two histories, each with a replica of its own. */
+struct world {
+    struct fake_history *ours, *theirs;
+    struct fake_replica *right, *wrong;
+    jumun_key key;             /* in ours alone */
+};
+
+static void world_begin(struct world *w, const char *right, const char *wrong) {
+    w->ours = fake_history_new();
+    w->theirs = fake_history_new();
+    w->right = fake_replica_start(w->ours, right, false);
+    w->wrong = fake_replica_start(w->theirs, wrong, false);
+    fake_replica_be_of(w->right, OURS);
+    fake_replica_be_of(w->wrong, THEIRS);
+    w->key = jumun_key_new();
+    fake_history_change(w->ours, 0, &w->key, "s1");
+}
+
+static void world_end(struct world *w) {
+    fake_replica_stop(w->right);
+    fake_replica_stop(w->wrong);
+    fake_history_free(w->ours);
+    fake_history_free(w->theirs);
+}
+
+static jumun_queries *open_queries(const char *replicas, jumun_client *session) {
+    char error[128] = "";
+    jumun_query_options o = {PATIENT, .session = session};
+    jumun_queries *q = jumun_queries_open(replicas, &o, error, sizeof error);
+    assert_string_equal(error, "");
+    return q;
+}
+
+static int get(jumun_queries *q, const jumun_key *key, jumun_answer **a) {
+    jumun_query query = {.kind = JUMUN_GET_ORDER, .order = *key};
+    return jumun_query_run(q, &query, a);
+}
+
+/* Waits until that many of the replicas are not asked any more; returns the mask of them. */
+static uint32_t await_left_out(jumun_queries *q, uint32_t wanted) {
+    for (int i = 0; i < 60000; i++) {
+        jumun_queries_stats s;
+        uint32_t mask = 0;
+        jumun_queries_look(q, &s);
+        for (uint32_t r = 0; r < s.replicas_count; r++)
+            mask |= (uint32_t)s.replicas[r].circuit_open << r;
+        if ((uint32_t)__builtin_popcount(mask) == wanted) return mask;
+        usleep(1000);
+    }
+    fail_msg("the replica of another cluster is still asked");
+    return 0;
+}
+
+/* The first in order is of another cluster, where positions mean nothing: a session's demand would
+ * wait there for nothing, each time. */
+static void test_a_replica_of_another_cluster_is_passed_over(void **state) {
+    struct world w;
+    world_begin(&w, "c1", "c1-wrong");
+    struct fake_engine *engine = fake_engine_start("c1-node", 1, NULL, NULL);
+    fake_engine_be_of(engine, OURS);
+    char error[128];
+    jumun_client *session = jumun_open("inproc://c1-node", NULL, error, sizeof error);
+    jumun_queries *q = open_queries("inproc://c1-wrong,inproc://c1", session);
+    jumun_answer *a;
+    assert_int_equal(await_left_out(q, 1), 1);
+    uint32_t before = fake_replica_messages(w.wrong);
+    for (int i = 0; i < 50; i++) {
+        assert_int_equal(get(q, &w.key, &a), JUMUN_OK);
+        assert_string_equal(a->replica, "inproc://c1");
+        assert_false(a->lagging || a->stale);
+        jumun_answer_free(a);
+    }
+    assert_int_equal(fake_replica_messages(w.wrong), before);
+    jumun_queries_close(q);
+    jumun_close(session);
+    fake_engine_stop(engine);
+    world_end(&w);
+}
+
+/* None is left: told at once, though there are two minutes, and with whose orders it has. */
+static void test_only_replicas_of_another_cluster(void **state) {
+    struct world w;
+    world_begin(&w, "c2", "c2-wrong");
+    struct fake_engine *engine = fake_engine_start("c2-node", 1, NULL, NULL);
+    fake_engine_be_of(engine, OURS);
+    char error[128];
+    jumun_client *session = jumun_open("inproc://c2-node", NULL, error, sizeof error);
+    jumun_queries *q = open_queries("inproc://c2-wrong", session);
+    jumun_answer *a;
+    await_left_out(q, 1);
+    assert_int_equal(get(q, &w.key, &a), JUMUN_OTHER_CLUSTER);
+    assert_string_equal(a->detail, "inproc://c2-wrong follows cluster 22222222..., not "
+                                   "11111111...");
+    jumun_answer_free(a);
+    assert_string_equal(jumun_result_name(JUMUN_OTHER_CLUSTER), "other_cluster");
+    jumun_queries_close(q);
+    jumun_close(session);
+    fake_engine_stop(engine);
+    world_end(&w);
+}
+
+/* Without a session nobody knows whose orders are meant, but they are of one cluster. */
+static void test_without_a_session_answers_are_of_one_cluster(void **state) {
+    struct world w;
+    world_begin(&w, "c3", "c3-wrong");
+    jumun_queries *q = open_queries("inproc://c3-wrong,inproc://c3", NULL);
+    jumun_answer *a;
+    bool right = await_left_out(q, 1) == 1;
+    uint32_t before = fake_replica_messages(right ? w.wrong : w.right);
+    for (int i = 0; i < 20; i++) {
+        assert_int_equal(get(q, &w.key, &a), right ? JUMUN_OK : JUMUN_ORDER_NOT_FOUND);
+        jumun_answer_free(a);
+    }
+    assert_int_equal(fake_replica_messages(right ? w.wrong : w.right), before);
+    jumun_queries_close(q);
+    world_end(&w);
+}
+
+/* One that does not tell, as older ones do not, or that has reached no node yet, may be right. */
+static void test_who_does_not_tell_is_asked(void **state) {
+    struct world w;
+    world_begin(&w, "c4", "c4-wrong");
+    fake_replica_be_of(w.right, NULL);
+    struct fake_engine *engine = fake_engine_start("c4-node", 1, NULL, NULL);
+    fake_engine_be_of(engine, OURS);
+    char error[128];
+    jumun_client *session = jumun_open("inproc://c4-node", NULL, error, sizeof error);
+    jumun_queries *q = open_queries("inproc://c4-wrong,inproc://c4", session);
+    jumun_answer *a;
+    assert_int_equal(await_left_out(q, 1), 1);
+    assert_int_equal(get(q, &w.key, &a), JUMUN_OK);
+    jumun_answer_free(a);
+    jumun_queries_close(q);
+    jumun_close(session);
+    fake_engine_stop(engine);
+    world_end(&w);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_a_replica_of_another_cluster_is_passed_over),
+        cmocka_unit_test(test_only_replicas_of_another_cluster),
+        cmocka_unit_test(test_without_a_session_answers_are_of_one_cluster),
+        cmocka_unit_test(test_who_does_not_tell_is_asked),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
