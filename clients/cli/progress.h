@@ -15,7 +15,6 @@ struct progress {
     double rate;             /* smoothed, per second */
     uint64_t rate_done, rate_ns;
     uint64_t interval_ns;
-    int drawn_width;
 };
 
 void progress_start(struct progress *progress, FILE *out, const char *label, const char *unit,

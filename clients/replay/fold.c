@@ -98,12 +98,11 @@ static void fold_count(struct fold *f, const struct event *e) {
 }
 
 static bool fold_observe(struct fold *f, const struct event *e, const struct actor *actor,
-                         int64_t entered_ms, bool sound) {
+                         int64_t entered_ms) {
     if (!f->options.observe) return true;
     const struct entry_header *entry = f->item->payload;
-    const struct fold_event seen = {.event = e, .record = f->item->header,
-                                    .context = {f->item->index, entry->time_ms},
-                                    .actor = actor, .entered_ms = entered_ms, .sound = sound};
+    const struct fold_event seen = {.event = e, .context = {f->item->index, entry->time_ms},
+                                    .actor = actor, .entered_ms = entered_ms};
     if (f->options.observe(f->options.arg, &seen)) return true;
     f->stopped = true;
     return false;
@@ -203,12 +202,11 @@ static bool fold_order(struct fold *f, const struct event *e, const struct fold_
     /* The state that the fold began with may have it already. */
     if (b && f->base_index != 0 && e->version <= b->actor.version) {
         if (context->index > f->base_stores_index) fold_count(f, e);
-        return fold_observe(f, e, NULL, 0, true);
+        return fold_observe(f, e, NULL, 0);
     }
     if (context->index > f->base_stores_index) fold_count(f, e);
     if (f->options.before) f->options.before(f->options.arg, e, b);
     int64_t entered_ms = b ? b->entered_ms : 0;
-    uint64_t faults = f->faults;
     bool born_before = !b && e->version > 1 && f->options.unknown_allowed &&
                        e->prev_index < f->first_index;
     if (born_before) b = fold_add_head(f, f->orders, e, FOLD_UNKNOWN);
@@ -222,17 +220,16 @@ static bool fold_order(struct fold *f, const struct event *e, const struct fold_
         whole = false;
     }
     if (b && !whole) fold_follow(f->orders, b, e, context->index);
-    bool go_on = fold_observe(f, e, whole ? &b->actor : NULL, entered_ms, f->faults == faults);
+    bool go_on = fold_observe(f, e, whole ? &b->actor : NULL, entered_ms);
     if (e->kind == EVENT_ORDER_RETIRED && b) fold_table_remove(f->orders, &e->subject);
     return go_on;
 }
 
 static bool fold_store(struct fold *f, const struct event *e, const struct apply_context *context) {
-    if (context->index <= f->base_stores_index) return fold_observe(f, e, NULL, 0, true);
+    if (context->index <= f->base_stores_index) return fold_observe(f, e, NULL, 0);
     struct fold_block *b = fold_table_get(f->stores, &e->subject);
     bool born_before = f->options.unknown_allowed && f->base_index == 0 &&
                        (!b || b->flags & FOLD_UNKNOWN);
-    uint64_t faults = f->faults;
     if (!born_before && !fold_follows(f, b, e)) {
         if (!b) b = fold_add_head(f, f->stores, e, FOLD_BROKEN);
         if (b) fold_break(f, b);
@@ -240,7 +237,7 @@ static bool fold_store(struct fold *f, const struct event *e, const struct apply
     if (!b && born_before && e->version > 1) b = fold_add_head(f, f->stores, e, FOLD_UNKNOWN);
     if (b && b->flags & (FOLD_BROKEN | FOLD_UNKNOWN)) {
         fold_follow(f->stores, b, e, context->index);
-        return fold_observe(f, e, NULL, 0, f->faults == faults);
+        return fold_observe(f, e, NULL, 0);
     }
     uint32_t bytes = store_bytes_after(b ? &b->actor : NULL, e);
     b = b ? fold_table_reserve(f->stores, b, bytes) : fold_table_add(f->stores, &e->subject, bytes);
@@ -253,7 +250,7 @@ static bool fold_store(struct fold *f, const struct event *e, const struct apply
         return true;
     }
     store_apply(&b->actor, e, context);
-    return fold_observe(f, e, &b->actor, 0, f->faults == faults);
+    return fold_observe(f, e, &b->actor, 0);
 }
 
 /* -- messages ----------------------------------------------------------------------------- */
@@ -360,7 +357,6 @@ static void fold_apply_news(struct fold *f, const struct event *e,
 static bool fold_message(struct fold *f, const struct event *e,
                          const struct apply_context *context) {
     const struct message_event *m = event_payload(e);
-    uint64_t faults = f->faults;
     bool sent = e->kind == EVENT_MESSAGE_SENT;
     bool own = !sent && m->sequence == 0;
     if (m->peer >= SHARDS_MAX ||
@@ -370,14 +366,14 @@ static bool fold_message(struct fold *f, const struct event *e,
         return true;
     }
     /* The state that the fold began with has it already. */
-    if (context->index <= f->base_stores_index) return fold_observe(f, e, NULL, 0, true);
+    if (context->index <= f->base_stores_index) return fold_observe(f, e, NULL, 0);
     if (e->kind == EVENT_MESSAGE_ACKNOWLEDGED) {
         if (m->sequence > f->sent[m->peer].last && f->sent[m->peer].first != 0) {
             fold_tell(f, FOLD_FAULT_MESSAGE, NULL, 0,
                       "message %" PRIu64 " to shard %u is acknowledged, %" PRIu64 " is the newest "
                       "that was sent", m->sequence, m->peer, f->sent[m->peer].last);
         }
-        return fold_observe(f, e, NULL, 0, f->faults == faults);
+        return fold_observe(f, e, NULL, 0);
     }
     if (own && m->peer != f->options.shard) {
         fold_tell(f, FOLD_FAULT_EVENT, NULL, 0, "a message without number came from shard %u",
@@ -392,7 +388,7 @@ static bool fold_message(struct fold *f, const struct event *e,
                       event_kind_name(e->kind), sent ? "to" : "from", m->peer, m->sequence,
                       t->last);
         }
-        if (m->sequence <= t->last) return fold_observe(f, e, NULL, 0, false);
+        if (m->sequence <= t->last) return fold_observe(f, e, NULL, 0);
         if (m->sequence - t->last < 1u << 24 || t->last == 0) {
             if (!track_add(t, m->sequence, context->index, message_event_payload(e))) {
                 fold_tell(f, FOLD_FAULT_SCRATCH, NULL, 0, "no memory for a message");
@@ -401,7 +397,7 @@ static bool fold_message(struct fold *f, const struct event *e,
     }
     if (sent) fold_apply_sent(f, e, context);
     else fold_apply_news(f, e, context);
-    return fold_observe(f, e, NULL, 0, f->faults == faults);
+    return fold_observe(f, e, NULL, 0);
 }
 
 /* -- entries ------------------------------------------------------------------------------ */
@@ -432,7 +428,7 @@ static bool fold_event(struct fold *f, const struct event *e, const struct fold_
     if (order) return fold_order(f, e, hint, context);
     if (store) return fold_store(f, e, context);
     if (known) fold_apply_known(f, e, context);
-    return message ? fold_message(f, e, context) : fold_observe(f, e, NULL, 0, true);
+    return message ? fold_message(f, e, context) : fold_observe(f, e, NULL, 0);
 }
 
 enum { FOLD_AHEAD = 32 };

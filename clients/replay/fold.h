@@ -79,11 +79,9 @@ uint64_t message_digest(uint64_t sequence, struct bytes payload);
 /* An event that was applied, shown to whoever watches the fold. */
 struct fold_event {
     const struct event *event;
-    const struct record_header *record;
     struct apply_context context;
     const struct actor *actor; /* after it; NULL for messages, and where it could not be applied */
     int64_t entered_ms;        /* when it came into the state that the event found; 0 = new */
-    bool sound;                /* no fault was found with it */
 };
 
 struct fold_options {

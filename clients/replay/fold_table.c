@@ -534,7 +534,6 @@ void fold_table_trim(struct fold_table *t) {
 }
 
 uint64_t fold_table_count(const struct fold_table *t) { return t->used; }
-uint64_t fold_table_bytes(const struct fold_table *t) { return t->block_bytes + table_bytes(t); }
 uint64_t fold_table_spilled(const struct fold_table *t) { return t->spilled; }
 uint64_t fold_table_scratch(const struct fold_table *t) {
     return t->fd >= 0 ? t->buffer_at + t->buffer_bytes : 0;

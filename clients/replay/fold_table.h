@@ -69,7 +69,6 @@ struct fold_block *fold_table_get_foreseen(struct fold_table *table, const struc
 void fold_table_trim(struct fold_table *table);
 
 uint64_t fold_table_count(const struct fold_table *table);
-uint64_t fold_table_bytes(const struct fold_table *table);   /* in memory */
 uint64_t fold_table_spilled(const struct fold_table *table); /* blocks written to the file */
 uint64_t fold_table_scratch(const struct fold_table *table); /* bytes of the file */
 /* "" or the sentence of the first failure of the scratch file. */

@@ -11,8 +11,8 @@ struct state_all {
     struct replay *replay;
     struct moment at;
     uint64_t upto[SHARDS_MAX];
-    pthread_mutex_t lock;      /* guards stdout and the counts */
-    uint64_t orders, by_state[FOLD_STATES_MAX];
+    pthread_mutex_t lock;      /* guards stdout and the count */
+    uint64_t orders;
     uint32_t states_wanted;    /* bits; 0 = all */
     bool stores;
 };
@@ -39,7 +39,6 @@ static bool state_visit(void *arg, const struct fold_block *b) {
     json_decref(json);
     pthread_mutex_lock(&all->lock);
     all->orders++;
-    all->by_state[a->state & 15]++;
     if (text) puts(text);
     else if (!all->replay->json) state_line(a);
     pthread_mutex_unlock(&all->lock);

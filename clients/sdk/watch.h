@@ -54,7 +54,6 @@ struct watch_hub {
     uint32_t workers_count;
     bool closing;
     jumun_watch *all, *due_head, *due_tail, *buckets[WATCH_BUCKETS];
-    uint32_t fetching;             /* answers that will still come */
     int64_t scanned_ns;            /* when the watches' own times were looked at */
 };
 

@@ -291,8 +291,6 @@ bool replica_is_caught_up(const struct replica *r) {
     return shards != 0 && fresh >= shards;
 }
 
-const struct histogram *replica_lag(const struct replica *r) { return &r->lag; }
-
 void replica_stop(struct replica *r, bool exiting) {
     atomic_store(&r->stopping, true);
     if (r->queries) query_server_stop(r->queries);

@@ -42,10 +42,6 @@ const char *replica_notify_endpoint(const struct replica *replica); /* "" = none
  * since the start. Any thread. */
 bool replica_is_caught_up(const struct replica *replica);
 
-/* Time from an event's decision at its shard to its visibility here, while up to date: by the
- * clocks of both machines, so an upper bound of the lag where they agree. */
-const struct histogram *replica_lag(const struct replica *replica);
-
 /* Stops following, finishes the transaction at hand, closes. `exiting`: the process ends right
  * after this; the sockets are left to the kernel and the replica is not freed. */
 void replica_stop(struct replica *replica, bool exiting);

@@ -68,7 +68,9 @@ struct replica {
     atomic_uint shards_count;      /* that the cluster spreads new orders over; 0 = not met yet */
     atomic_bool no_room;
     int64_t started_ms, started_mono_ms;
-    struct histogram lag;      /* from the decision of an entry to its visibility here */
+    /* From the decision of an entry at its shard to its visibility here, while up to date: by the
+     * clocks of both machines, so an upper bound of the lag where they agree. */
+    struct histogram lag;
     struct histogram commit_lag; /* from its commit */
     struct replica_shard shards[SHARDS_MAX];
 };

@@ -82,7 +82,7 @@ struct shard_stats {                 /* a consistent enough copy; counters only 
     uint64_t table_bytes;            /* slots, timers, dirty list */
     uint64_t mailbox_commands, limbo_entries, parked_commands, dirty_actors, timers_pending;
     uint64_t commit_index, applied_index, checkpoint_index, last_index, term;
-    uint64_t loads, evictions, checkpoint_lag_entries;
+    uint64_t loads, evictions;
     uint8_t role; bool ready; bool disk_full;
     uint8_t phase;                   /* as in shard_internal.h: for people */
     uint64_t leader;                 /* server id; 0 = not known, or no peers */

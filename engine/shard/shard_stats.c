@@ -68,7 +68,6 @@ static void gather(struct shard *s) {
     t->checkpoint_index = s->checkpoint_index;
     t->last_index = s->phase == SHARD_BOOTSTRAPPING ? 0 : consensus_last_index(s->consensus);
     t->term = s->phase == SHARD_BOOTSTRAPPING ? 0 : consensus_term(s->consensus);
-    t->checkpoint_lag_entries = s->applied_index - s->checkpoint_index;
     t->ready = s->phase == SHARD_SERVING && !s->failed;
     t->failed = s->failed;
     gather_growth(s);

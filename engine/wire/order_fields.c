@@ -8,8 +8,6 @@ static const char *const order_field_names[] = {
 #undef X
 };
 
-const char *order_field_name(uint32_t field) { return order_field_names[field]; }
-
 int order_field_of(struct bytes name) {
     for (int i = 0; i < ORDER_FIELDS_COUNT; i++) {
         if (bytes_equal(name, bytes_of_text(order_field_names[i]))) return i;

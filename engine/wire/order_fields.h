@@ -25,9 +25,6 @@ enum order_field {
 /* The field of this name; -1 = an order has none. */
 int order_field_of(struct bytes name);
 
-/* "key", "version", ...; `field` is below ORDER_FIELDS_COUNT. */
-const char *order_field_name(uint32_t field);
-
 /* Writes an array of these fields' values, in this order. What does not fit sets
  * writer->overflow. Its size is bounded by order_encode_bytes_max() when no field comes twice. */
 void order_fields_encode(struct msgpack_writer *writer, const struct actor *order,

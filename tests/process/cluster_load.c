@@ -9,8 +9,7 @@
 #include "actors/result_codes.h"
 
 enum {
-    PATIENT_MS = 20000, HASTY_MS = 100, CALLS_OF_AN_ORDER = 90, DAY_MS = 86400000,
-    CALLER_STACK_BYTES = 1 << 18
+    PATIENT_MS = 20000, HASTY_MS = 100, CALLS_OF_AN_ORDER = 90, DAY_MS = 86400000
 };
 
 enum load_step {

@@ -38,7 +38,6 @@ enum {
     SIM_NODES_MAX = 8,
     SIM_CLIENT = SIM_NODES_MAX, /* endpoint of the network */
     SIM_SHARDS_MAX = 4,
-    SIM_REPLICAS_MAX = 64, /* of one group, over a whole run */
     SIM_STORES = 6,
     SIM_BATCH_MAX = 8,
     SIM_LINES_MAX = 4,
@@ -268,7 +267,6 @@ struct sim_order {
     uint8_t fulfilment, timing;
     int64_t quantity, price, total, born_ms;
     bool place_sent;
-    uint64_t place_command;        /* number of the first place */
     uint32_t acknowledged_version; /* highest that a client was told */
     /* the log */
     uint32_t version;
@@ -352,7 +350,7 @@ struct sim_replica {
     struct shard *shard;         /* NULL = not running */
     struct storage *storage;     /* its handle of the disk, while it runs */
     bool woken;
-    int64_t due_ms, open_ms;     /* next round; when to try to open it again */
+    int64_t due_ms;              /* next round */
     int64_t full_until_ms, slow_until_ms;
     int64_t fill_ms;             /* when to look for gaps next */
     uint64_t placed_version;     /* newest placement that it was told */

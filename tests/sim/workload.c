@@ -180,7 +180,6 @@ struct sim_command *workload_command(struct sim *sim, uint8_t kind, uint32_t ord
     fill_order_command(sim, m, o);
     if (kind == COMMAND_PLACE && !o->place_sent) {
         o->place_sent = true;
-        o->place_command = m->number;
     } else if (!command_is_read(kind) && kind != COMMAND_PLACE && prng_chance(&sim->prng, 1, 12)) {
         m->c.expected_version = o->acknowledged_version + (uint32_t)prng_below(&sim->prng, 2);
     }

@@ -129,7 +129,6 @@ static void memory_save_vote(struct storage *s, uint64_t term, uint64_t voted_fo
     if (term < d->term) disk_fault(d, "the term goes back");
     d->term = term;
     d->voted_for = d->options.forgets_votes ? 0 : voted_for;
-    d->counters.votes++;
 }
 
 static uint32_t memory_poll(struct storage *s, struct storage_event *events, uint32_t max) {

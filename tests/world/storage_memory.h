@@ -62,9 +62,9 @@ struct storage_memory_options {
 };
 
 struct storage_memory_counters {
-    uint64_t operations, appends, records, transactions, checkpoints, checkpoints_refused, loads,
-        votes, crashes, lost_appends, survived_appends, torn_records, full_times, exports,
-        installs, filled, frames, rounds, torn_frames, late_transactions, replayed;
+    uint64_t operations, appends, records, transactions, checkpoints, loads, crashes,
+        lost_appends, survived_appends, torn_records, exports, installs, filled, frames, rounds,
+        torn_frames, replayed;
 };
 
 struct storage_memory *storage_memory_new(const struct storage_memory_options *options);

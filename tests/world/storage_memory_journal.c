@@ -106,7 +106,6 @@ static void late_make_durable(struct storage_memory *d, uint32_t count) {
     }
     j->late_count -= count;
     memmove(j->late, j->late + count, j->late_count * sizeof *j->late);
-    d->counters.late_transactions++;
 }
 
 /* True: it took effect; the process may have died behind it. */

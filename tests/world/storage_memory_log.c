@@ -126,7 +126,6 @@ void log_start(struct storage_memory *d) {
     if (d->writing > 0 || d->appends_count == 0 || d->told_full) return;
     if (d->full) {
         d->told_full = true;
-        d->counters.full_times++;
         disk_tell(d, (struct storage_event){.kind = STORAGE_LOG_FULL, .ok = true});
         return;
     }

@@ -112,11 +112,7 @@ void checkpoint_finish(struct storage_memory *d) {
     bool ok = !d->full;
     if (!disk_operation(d)) return;
     d->checkpoint = NULL;
-    if (ok) {
-        checkpoint_make_durable(d, c);
-    } else {
-        d->counters.checkpoints_refused++;
-    }
+    if (ok) checkpoint_make_durable(d, c);
     disk_tell(d, (struct storage_event){.kind = STORAGE_CHECKPOINTED, .ok = ok, .checkpoint = c});
 }
 

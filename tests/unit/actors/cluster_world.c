@@ -78,7 +78,6 @@ struct decision cluster_world_run(struct cluster_world *w, const struct command 
     assert_true(id128_equal(&event->cause, &command->id));
     w->index++;
     w->event_kind = event->kind;
-    w->event_bytes = event->bytes;
     w->cluster = applied(w->cluster, event, w->index);
     w->replayed = applied(w->replayed, event, w->index);
     assert_int_equal(d.version, version + 1);

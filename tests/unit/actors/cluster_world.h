@@ -14,7 +14,6 @@ struct cluster_world {
     uint64_t index;
     uint32_t id_last;
     uint8_t event_kind;          /* of the last command; 0 = none */
-    uint32_t event_bytes;
 };
 
 void cluster_world_init(struct cluster_world *w);

@@ -101,7 +101,6 @@ struct decision world_decide(struct world *w, const struct command *command) {
         w->newest_kind = event->kind;
     }
     assert_int_equal(offset, sink.size);
-    w->turn_bytes = sink.size;
     w->turn_events = sink.events_count;
     assert_true(decision.repeated || decision.code == RESULT_ORDER_NOT_FOUND ||
                 decision.version == (w->order ? w->order->version : 0));

@@ -21,7 +21,7 @@ struct world {
     bool store_paused;
     struct id128 key;
     uint8_t *turn;            /* the sink's memory */
-    uint32_t turn_bytes, turn_events; /* what the last decide wrote */
+    uint32_t turn_events;     /* what the last decide wrote */
     uint8_t newest_kind;      /* of event */
     uint64_t ids;             /* command ids given out */
 };

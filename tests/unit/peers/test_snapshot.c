@@ -36,7 +36,7 @@ struct line_frame {
 /* A storage whose state is so many bytes; what is needed of one. */
 struct fake_storage {
     struct storage base;
-    uint64_t bytes, index, exports, checks;
+    uint64_t bytes, index, exports;
     bool no_room, unfit;
 };
 
@@ -50,7 +50,6 @@ struct world {
     uint32_t reorder_ms_max;       /* what comes later by up to so much is overtaken */
     bool cut;                      /* nothing gets through */
     struct fake_storage leader, follower;
-    struct storage *leader_storage, *follower_storage; /* the fake ones, or real */
     struct snapshot_sender *sender;
     struct snapshot_receiver *receiver;
     struct snapshot_sender_options sender_options;
@@ -86,7 +85,6 @@ static int fake_export(struct storage *base, const char *path, const atomic_bool
 static int fake_check(struct storage *base, const char *path, struct storage_meta *meta,
                       char *error, size_t error_bytes) {
     struct fake_storage *s = (struct fake_storage *)base;
-    s->checks++;
     memset(meta, 0, sizeof *meta);
     meta->applied_index = s->index;
     snprintf(error, error_bytes, "unfit");
