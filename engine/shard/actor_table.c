@@ -132,6 +132,12 @@ void actor_table_prefetch(const struct actor_table *t, const struct id128 *const
     }
 }
 
+void actor_table_prefetch_index(const struct actor_table *t, const struct id128 *key) {
+    uint32_t tag = hash_tag(key_hash(key));
+    prefetch_write(&t->index.entries[index_home(&t->index, tag)]);
+    if (t->old.entries) prefetch_write(&t->old.entries[index_home(&t->old, tag)]);
+}
+
 /* Moves whole clusters only: what is left of `old` must stay reachable from its home, and a cluster
  * that is cut in the middle is not. */
 static void index_move_some(struct actor_table *t) {

@@ -65,6 +65,9 @@ enum { ACTOR_TABLE_PREFETCH_MAX = 64 };
 void actor_table_prefetch(const struct actor_table *t, const struct id128 *const *keys,
                           uint32_t count, const struct slot **slots);
 
+/* The first of these levels alone, for a key whose slot is known and is about to be removed. */
+void actor_table_prefetch_index(const struct actor_table *t, const struct id128 *key);
+
 /* A new slot with a zeroed block of at least `bytes` that holds kind and key (bytes = head only).
  * The key must not be there. SLOT_NONE without memory. */
 uint32_t actor_table_add(struct actor_table *t, uint8_t kind, const struct id128 *key,

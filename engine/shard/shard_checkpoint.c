@@ -259,19 +259,35 @@ uint32_t shard_checkpoint(struct shard *s, int64_t *next_ms) {
     return done;
 }
 
-/* Nobody has touched these orders for seconds. Of most of them nothing is to be done but to note in
- * the slot that the copy is on the disk: whether there is more says the copy, as long as the order
- * has not changed since; what has changed comes again. */
+/* Nobody has touched these orders for seconds: asks for what is looked at of the one at `ahead`,
+ * and, once that is here, of one before it for what its leaving will touch. */
+static void release_prefetch(const struct shard *s, uint32_t ahead) {
+    const struct checkpoint_work *w = &s->checkpoint;
+    if (ahead < w->data.items_count) {
+        prefetch_read(w->data.blocks + w->data.items[ahead].offset);
+        if (w->slots[ahead] != SLOT_NONE)
+            prefetch_write(actor_table_slot(&s->table, w->slots[ahead]));
+    }
+    uint32_t near = ahead - RELEASE_AHEAD / 2;
+    if (near >= w->data.items_count || w->slots[near] == SLOT_NONE) return;
+    const struct checkpoint_item *item = &w->data.items[near];
+    const struct actor *copy = (const struct actor *)(w->data.blocks + item->offset);
+    const struct slot *slot = actor_table_slot(&s->table, w->slots[near]);
+    if (!item->remove && !(copy->flags & ACTOR_CLOSED)) return;
+    prefetch_read(slot->block);
+    actor_table_prefetch_index(&s->table, &copy->key);
+    timer_heap_prefetch(&s->timers, &slot, 1);
+}
+
+/* Of most of them nothing is to be done but to note in the slot that the copy is on the disk:
+ * whether there is more says the copy, as long as the order has not changed since; what has changed
+ * comes again. */
 static void checkpoint_release(struct shard *s) {
     struct checkpoint_work *w = &s->checkpoint;
     for (uint32_t i = 0; i < w->data.items_count; i++) {
         const struct checkpoint_item *item = &w->data.items[i];
         const struct actor *copy = (const struct actor *)(w->data.blocks + item->offset);
-        if (i + RELEASE_AHEAD < w->data.items_count) {
-            uint32_t ahead = i + RELEASE_AHEAD, slot = w->slots[ahead];
-            prefetch_read(w->data.blocks + w->data.items[ahead].offset);
-            if (slot != SLOT_NONE) prefetch_write(actor_table_slot(&s->table, slot));
-        }
+        release_prefetch(s, i + RELEASE_AHEAD);
         if (w->slots[i] == SLOT_NONE) continue;
         struct slot *slot = actor_table_slot(&s->table, w->slots[i]);
         slot->flags &= ~(uint32_t)SLOT_FLUSHING;

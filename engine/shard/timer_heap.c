@@ -40,6 +40,8 @@ static void heap_place(struct timer_heap *h, uint32_t position, struct timer_ent
 
 static uint32_t heap_parent(uint32_t position) { return (position + HEAP_WAYS - 2) / HEAP_WAYS; }
 
+static uint32_t heap_first_child(uint32_t position) { return (position - 1) * HEAP_WAYS + 2; }
+
 static void heap_up(struct timer_heap *h, uint32_t position, struct timer_entry entry) {
     while (position > 1) {
         uint32_t parent = heap_parent(position);
@@ -52,7 +54,7 @@ static void heap_up(struct timer_heap *h, uint32_t position, struct timer_entry 
 
 static void heap_down(struct timer_heap *h, uint32_t position, struct timer_entry entry) {
     for (;;) {
-        uint32_t child = (position - 1) * HEAP_WAYS + 2, best = 0;
+        uint32_t child = heap_first_child(position), best = 0;
         for (uint32_t c = child; c < child + HEAP_WAYS && c <= h->count; c++)
             if (!best || h->entries[c].deadline_ms < h->entries[best].deadline_ms) best = c;
         if (!best || h->entries[best].deadline_ms >= entry.deadline_ms) break;
@@ -88,6 +90,10 @@ void timer_heap_prefetch(const struct timer_heap *h, const struct slot *const *s
         if (position == 0) continue;
         prefetch_write(&h->entries[position]);
         prefetch_read(&h->entries[heap_parent(position)]);
+        uint32_t child = heap_first_child(position);
+        if (child > h->count) continue;
+        prefetch_read(&h->entries[child]);
+        prefetch_read(&h->entries[child + HEAP_WAYS - 1]);
     }
 }
 
