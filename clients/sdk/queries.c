@@ -112,6 +112,7 @@ static void queries_push(jumun_queries *q, struct query_call *call, int64_t now_
     pthread_mutex_lock(&q->lock);
     bool was_idle = now_ns - q->active_ns >= QUERIES_IDLE_NS;
     q->active_ns = now_ns;
+    replicas_judge(q, false);
     queries_enqueue(q, call, now_ns);
     atomic_fetch_add_explicit(&q->stat_queries, 1, memory_order_relaxed);
     volleys_pump(q, false, now_ns, &over, &over_code);

@@ -178,5 +178,9 @@ void replica_ping_fini(struct replica *replica);
 /* Begins pings that are due and gives up those that are late. With the lock. Returns when the next
  * one is due. */
 int64_t replicas_ping(jumun_queries *q, int64_t now_ns);
+/* Finds out which replicas are of another cluster, when one has `told`, or the session has come to
+ * know its own. What is on its way to such a one is asked elsewhere, and what its answers left here
+ * is forgotten. With the lock. */
+void replicas_judge(jumun_queries *q, bool told);
 
 #endif

@@ -59,11 +59,13 @@ static bool ping_told_map(const void *data, size_t bytes, struct told *told) {
     return true;
 }
 
-/* With the lock. What is on its way to a replica that turns out to be of another cluster is asked
- * elsewhere, and what its answers left here is forgotten. */
-static void replicas_judge(jumun_queries *q) {
+void replicas_judge(jumun_queries *q, bool told) {
     char session[CLUSTER_ID_BYTES] = "";
-    if (q->options.session) client_cluster(q->options.session, session);
+    if (q->options.session) {
+        client_cluster(q->options.session, session);
+        if (session[0] == '\0') return; /* it will know; others' words are no measure */
+    }
+    if (!told && (session[0] == '\0' || strcmp(session, q->replicas.cluster) == 0)) return;
     uint32_t mask = replica_set_judge(&q->replicas, session);
     if (mask == 0) return;
     token_set_clear(&q->seen);
@@ -102,7 +104,7 @@ static void ping_on_end(void *arg, enum exchange_end end, const void *data, size
         if (map) {
             memcpy(r->cluster, told.cluster, sizeof r->cluster);
             r->cluster_known = r->cluster[0] != '\0'; /* else it will, once it reaches a node */
-            replicas_judge(q);
+            replicas_judge(q, true);
         }
         circuit_breaker_success(&r->endpoint->breaker);
         r->latency_ns = latency_smooth(r->latency_ns, now_ns - r->ping_begun_ns);
@@ -133,7 +135,7 @@ static void ping_begin(struct replica *r, int64_t now_ns) {
 
 int64_t replicas_ping(jumun_queries *q, int64_t now_ns) {
     int64_t due_ns = INT64_MAX;
-    replicas_judge(q); /* the session may have come to know its cluster */
+    replicas_judge(q, false);
     for (uint32_t i = 0; i < q->replicas.count; i++) {
         struct replica *r = &q->replicas.replicas[i];
         if (r->pinging) {

@@ -65,8 +65,8 @@ bool replica_set_all_foreign(const struct replica_set *set);
 const struct replica *replica_set_foreign(const struct replica_set *set);
 
 /* Looks at what the replicas have told. `session` is the cluster that the session writes to; "" =
- * there is none, or it does not know yet: then it is that of the replica that told first, as long
- * as one is of it. Returns the mask of those that turned out to be of another one just now. */
+ * there is none: then it is that of the replica that told first, as long as one is of it. Returns
+ * the mask of those that turned out to be of another one just now. */
 uint32_t replica_set_judge(struct replica_set *set, const char *session);
 
 #endif
