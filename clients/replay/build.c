@@ -494,6 +494,7 @@ int replay_build(struct replay *r) {
     struct build *b = calloc(1, sizeof *b);
     struct moment to;
     int64_t node_id = 0;
+    char doubt[256];
     if (!b || !replay_moment(r, "to", &to) || !replay_int(r, "node-id", &node_id)) {
         free(b);
         return REPLAY_USAGE;
@@ -509,6 +510,8 @@ int replay_build(struct replay *r) {
         b->target = b->begun.target = replay_word(r, 1);
         b->begun.to = args_value(&r->args, "to");
         if (node_id) r->source.node_id = (uint64_t)node_id;
+        source_backup_doubt(&r->source, doubt, sizeof doubt);
+        if (doubt[0] && !r->quiet) fprintf(stderr, "%s: %s\n", r->source.path, doubt);
         status = build_check_shards(b);
     }
     if (status == REPLAY_DONE && args_flag(&r->args, "continue") && begun_is_finished(&b->begun)) {

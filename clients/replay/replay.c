@@ -60,6 +60,7 @@ static int replay_check_moments(struct replay *r) {
         if (!replay_moment(r, names[i], &m)) return REPLAY_USAGE;
         int status = replay_moment_reached(r, &r->source, names[i], &m);
         if (status != REPLAY_DONE) return status;
+        replay_tell_unnamed(r, &r->source, names[i], &m);
     }
     return REPLAY_DONE;
 }
@@ -175,6 +176,32 @@ int replay_moment_reached(const struct replay *r, struct source *source, const c
     replay_error(r, "--%s: no shard of %s has a record %" PRIu64 ": the longest log ends with "
                  "%" PRIu64, name, source->path, moment->index, newest);
     return REPLAY_NOT_THERE;
+}
+
+void replay_tell_unnamed(const struct replay *r, const struct source *source, const char *name,
+                         const struct moment *moment) {
+    enum { SHOWN_MAX = 8 };
+    bool from = strcmp(name, "from") == 0;
+    char list[SHOWN_MAX * 48] = "";
+    uint32_t unnamed = 0;
+    size_t at = 0;
+    if (r->quiet || moment->kind != MOMENT_INDEX || moment->indexed) return;
+    for (uint32_t i = 0; i < source->count; i++) {
+        uint64_t first, last;
+        bool named = moment_names(moment, source->shards[i].number);
+        if (named || ++unnamed > SHOWN_MAX) continue;
+        log_source_range(source->shards[i].log, &first, &last);
+        at += (size_t)snprintf(list + at, sizeof list - at, "%s%u (record %" PRIu64 ")",
+                               at ? ", " : "", source->shards[i].number, from ? first : last);
+    }
+    if (unnamed == 0) return;
+    char more[32] = "";
+    if (unnamed > SHOWN_MAX) snprintf(more, sizeof more, " and %u more", unnamed - SHOWN_MAX);
+    fprintf(stderr, "--%s %s does not name shard%s %s%s: %s at the %s of %s log%s\n", name,
+            args_value(&r->args, name), unnamed == 1 ? "" : "s", list, more,
+            from ? unnamed == 1 ? "it begins" : "they begin"
+                 : unnamed == 1 ? "it stands" : "they stand",
+            from ? "beginning" : "end", unnamed == 1 ? "its" : "their", unnamed == 1 ? "" : "s");
 }
 
 /* Up to the first events that both have they are the same: all else may be so by chance. */

@@ -84,6 +84,9 @@ bool replay_moment(const struct replay *r, const char *name, struct moment *mome
  * after it was told. */
 int replay_moment_reached(const struct replay *r, struct source *source, const char *name,
                           const struct moment *moment);
+/* Tells on stderr where a moment that names records of some shards leaves the others. */
+void replay_tell_unnamed(const struct replay *r, const struct source *source, const char *name,
+                         const struct moment *moment);
 /* Whether a source is of another cluster than r->source, as far as both tell; told. Two logs that
  * begin with the same record are of one, whatever a rebuilt directory calls itself. */
 bool replay_other_cluster(const struct replay *r, const struct source *other);

@@ -128,6 +128,8 @@ const struct replay_command replay_commands[] = {
      "gap, that every order keeps its invariants after every event, that what is stored is the\n"
      "fold of the events, and that every message between shards was seen once and as it was sent.\n"
      "Each fault is a line: what, shard, segment, record, offset in its data.mdb, order.\n"
+     "What is no fault but worth knowing is a note: a shard without stored state, a backup that\n"
+     "cannot tell what its node had lost.\n"
      "Works beside a running node, which is never made to wait.",
      "jumun-replay verify jumun-data\n"
      "jumun-replay verify jumun-data --against other-node/jumun-data\n"
@@ -150,7 +152,8 @@ const struct replay_command replay_commands[] = {
      "jumun-replay history jumun-data 01M7YE3TV54T2E6M385315KQAF --timeline",
      history_options, 2, 2, replay_history},
     {"state", "SOURCE [ORDER]...", "Shows orders as they were at a moment",
-     "Keys of orders, or --all: then every order is a line.",
+     "Keys of orders, or --all: then every order is a line.\n"
+     "With --json each has \"as_of\": the record of its shard that it reflects.",
      "jumun-replay state jumun-data 01M7YE3TV54T2E6M385315KQAF --at 06:30\n"
      "jumun-replay state jumun-data --all --at -1h --state paid\n"
      "jumun-replay state backup --all --json > orders.jsonl",

@@ -109,6 +109,7 @@ static void source_read_holds(struct source *s, const json_t *json) {
             if ((uint64_t)index > s->holds_upto[shard]) s->holds_upto[shard] = (uint64_t)index;
         }
     }
+    s->holds_listed = json_is_array(json_object_get(json, "holds"));
     json_array_foreach(json_object_get(json, "holds"), i, one) {
         json_int_t shard = json_is_integer(one) ? json_integer_value(one) : -1;
         if (shard >= 0 && shard < SHARDS_MAX) s->holds[shard] = true;
@@ -523,6 +524,13 @@ bool source_lost_log(struct source *s, uint32_t *shard, uint64_t *told) {
     return false;
 }
 
+void source_backup_doubt(const struct source *s, char *sentence, size_t sentence_bytes) {
+    bool older = s->kind == SOURCE_BACKUP && !s->holds_listed;
+    snprintf(sentence, sentence_bytes, "%s", older ? "every run of this backup was made by an "
+             "older version, which did not look whether the node had lost shards or records: what "
+             "was lost by then is not missed here" : "");
+}
+
 struct source_shard *source_shard_of_key(struct source *s, const struct id128 *key) {
     const struct routing_epoch first = {0, s->shards_told};
     if (s->count == 1) return &s->shards[0];
@@ -572,6 +580,13 @@ bool moment_parse(const char *text, int64_t now_ms, struct moment *m, char *erro
     else
         snprintf(error, error_bytes, "\"%.60s\" is neither an index (1234, or 0:1234,1:999 by "
                  "shard) nor a time (2026-11-21T06:00:00Z, 06:30, 1774353600000, -10m)", text);
+    return false;
+}
+
+bool moment_names(const struct moment *m, uint32_t shard) {
+    for (uint32_t i = 0; i < m->named_count; i++) {
+        if (m->named[i].shard == shard) return true;
+    }
     return false;
 }
 

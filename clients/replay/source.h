@@ -34,6 +34,7 @@ struct source {
     char cluster_id[33];       /* "" = not told */
     uint64_t node_id;          /* 0 = not told */
     uint32_t shards_told;      /* by node.json; 0 = not told */
+    bool holds_listed;         /* backup.json lists its shards: older ones do not */
     bool holds[SHARDS_MAX];    /* shards that backup.json tells of, up to these records */
     uint64_t holds_upto[SHARDS_MAX];
     int64_t created_ms;
@@ -82,6 +83,10 @@ uint64_t source_committed(const struct source_shard *shard, uint64_t last);
 /* The shard that an order's key routes to, as far as the source tells; NULL = not known. */
 struct source_shard *source_shard_of_key(struct source *source, const struct id128 *key);
 
+/* Of a backup whose first runs were made by a version that listed no shards: a sentence about what
+ * it cannot tell; "" = it is none, or tells. */
+void source_backup_doubt(const struct source *source, char *sentence, size_t sentence_bytes);
+
 /* Takes the newest base at or before record `upto` in the place of the one in shard->base. */
 void source_base_before(struct source_shard *shard, uint64_t upto);
 
@@ -101,6 +106,8 @@ struct moment {
  * such an index. False with a sentence. */
 bool moment_parse(const char *text, int64_t now_ms, struct moment *moment, char *error,
                   size_t error_bytes);
+/* Whether a moment of indices has one of its own for this shard. */
+bool moment_names(const struct moment *moment, uint32_t shard);
 /* The last record that belongs to it; `none` for MOMENT_NONE. */
 uint64_t moment_index(const struct moment *moment, const struct source_shard *shard, uint64_t none);
 

@@ -17,6 +17,15 @@ struct state_all {
     bool stores;
 };
 
+/* Where the order's shard stands, as JSON beside the order: of which record this is the state, and
+ * whether --at named it (else it stands at the end of its log). */
+static json_t *state_as_of(const struct moment *at, uint32_t shard, uint64_t index) {
+    json_t *json = json_pack("{s:i, s:I}", "shard", (int)shard, "index", (json_int_t)index);
+    bool unnamed = at->kind == MOMENT_INDEX && !at->indexed && !moment_names(at, shard);
+    if (unnamed) json_object_set_new(json, "named", json_false());
+    return json;
+}
+
 /* One line an order. */
 static void state_line(const struct actor *a) {
     struct order_view v;
@@ -29,12 +38,17 @@ static void state_line(const struct actor *a) {
            text_time(time, v.updated_ms), store);
 }
 
+/* One shard on its way out. */
+struct state_one { struct state_all *all; uint32_t shard; uint64_t index; };
+
 static bool state_visit(void *arg, const struct fold_block *b) {
-    struct state_all *all = arg;
+    const struct state_one *one = arg;
+    struct state_all *all = one->all;
     const struct actor *a = &b->actor;
     if (b->flags & (FOLD_BROKEN | FOLD_UNKNOWN)) return true;
     if (all->states_wanted && !(all->states_wanted & 1u << (a->state & 15))) return true;
     json_t *json = all->replay->json ? encode_order_json(a) : NULL;
+    if (json) json_object_set_new(json, "as_of", state_as_of(&all->at, one->shard, one->index));
     char *text = json ? json_dumps(json, JSON_COMPACT) : NULL;
     json_decref(json);
     pthread_mutex_lock(&all->lock);
@@ -47,7 +61,8 @@ static bool state_visit(void *arg, const struct fold_block *b) {
 }
 
 static bool state_store_visit(void *arg, const struct fold_block *b) {
-    struct state_all *all = arg;
+    const struct state_one *one = arg;
+    struct state_all *all = one->all;
     struct encoded e;
     struct store_view v;
     if (b->flags & (FOLD_BROKEN | FOLD_UNKNOWN)) return true;
@@ -55,6 +70,7 @@ static bool state_store_visit(void *arg, const struct fold_block *b) {
     pthread_mutex_lock(&all->lock);
     if (all->replay->json && encode_store(&b->actor, &e)) {
         json_t *json = value_to_json(&e.unpacked.data);
+        json_object_set_new(json, "as_of", state_as_of(&all->at, one->shard, one->index));
         json_dumpf(json, stdout, JSON_COMPACT);
         fputc('\n', stdout);
         json_decref(json);
@@ -76,8 +92,9 @@ static int state_shard(struct replay_work *work, uint32_t i) {
     int status;
     struct fold *f = replay_fold_begin(work->replay, shard, &options, all->upto[i], &status);
     if (status == REPLAY_DONE) status = replay_fold(work, shard, f, all->upto[i]);
-    if (status == REPLAY_DONE && all->stores) fold_table_each(f->stores, state_store_visit, all);
-    else if (status == REPLAY_DONE) fold_table_each(f->orders, state_visit, all);
+    struct state_one one = {all, shard->number, all->upto[i]};
+    if (status == REPLAY_DONE && all->stores) fold_table_each(f->stores, state_store_visit, &one);
+    else if (status == REPLAY_DONE) fold_table_each(f->orders, state_visit, &one);
     if (status == REPLAY_DONE && f->faults > 0) {
         replay_error(work->replay, "shard %u: %" PRIu64 " faults in the log: see jumun-replay "
                      "verify", shard->number, f->faults);
@@ -102,6 +119,13 @@ static bool state_words(struct replay *r, uint32_t *wanted) {
     return true;
 }
 
+static uint64_t state_upto(const struct moment *at, const struct source_shard *shard) {
+    uint64_t first, last;
+    log_source_range(shard->log, &first, &last);
+    uint64_t wanted = moment_index(at, shard, last);
+    return wanted < last ? wanted : last;
+}
+
 static int state_of_all(struct replay *r, const struct moment *at) {
     struct state_all all = {.replay = r, .at = *at, .stores = args_flag(&r->args, "stores")};
     uint64_t first, last, total = 0;
@@ -110,8 +134,7 @@ static int state_of_all(struct replay *r, const struct moment *at) {
     pthread_mutex_init(&all.lock, NULL);
     for (uint32_t i = 0; i < r->source.count; i++) {
         log_source_range(r->source.shards[i].log, &first, &last);
-        all.upto[i] = moment_index(at, &r->source.shards[i], last);
-        if (all.upto[i] > last) all.upto[i] = last;
+        all.upto[i] = state_upto(at, &r->source.shards[i]);
         if (all.upto[i] >= first) total += all.upto[i] - first + 1;
     }
     int status = replay_run(r, r->source.count, "folding", "records", total, state_shard, &all);
@@ -139,7 +162,10 @@ static int state_of_orders(struct replay *r, const struct moment *at) {
                 replay_error(r, "%s: %s", replay_key_text(&key, text), fault);
                 status = REPLAY_FAILED;
             } else if (r->json) {
-                replay_print_one(encode_order_json(order));
+                json_t *json = encode_order_json(order);
+                json_object_set_new(json, "as_of", state_as_of(at, shard->number,
+                                                               state_upto(at, shard)));
+                replay_print_one(json);
             } else {
                 draw_order(r, order, replay_moment_ms(at, &h));
             }

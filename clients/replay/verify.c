@@ -549,6 +549,11 @@ static void verify_print(const struct verify *v, const json_t *against, uint64_t
            text_count(text, v->messages), text_count(count, events), seconds,
            text_count(rate, seconds > 0 ? (uint64_t)((double)events / seconds) : 0));
     verify_print_against(r, against);
+    size_t i;
+    json_t *note;
+    json_array_foreach(v->notes, i, note) {
+        printf("Note: %s.\n", json_string_value(json_object_get(note, "what")));
+    }
     if (v->faults == 0) {
         printf("%sNo fault found.%s\n", REPLAY_STYLE(r, "32"), REPLAY_PLAIN(r));
     } else {
@@ -567,9 +572,10 @@ static int verify_report(struct verify *v, json_t *against, uint64_t took_ns) {
     for (uint32_t i = 0; i < v->count; i++) {
         json_array_append_new(shards, verify_shard_json(&v->shards[i], v->with_hash));
     }
-    json_t *json = json_pack("{s:b, s:I, s:O, s:o, s:o, s:I, s:f}", "sound", v->faults == 0,
-                             "faults_count", (json_int_t)v->faults, "faults", v->json,
-                             "faults_by_kind", verify_counts_json(v), "shards", shards,
+    json_t *json = json_pack("{s:b, s:I, s:O, s:o, s:O, s:o, s:I, s:f}", "sound",
+                             v->faults == 0, "faults_count", (json_int_t)v->faults, "faults",
+                             v->json, "faults_by_kind", verify_counts_json(v), "notes", v->notes,
+                             "shards", shards,
                              "messages", (json_int_t)v->messages, "seconds",
                              (double)(took_ns / 1000) / 1e6);
     if (json_array_size(against)) json_object_set(json, "against", against);
@@ -600,6 +606,7 @@ int replay_verify(struct replay *r) {
     if (r->source.kind == SOURCE_BACKUP) v.with_state = false; /* its bases are judged by restore */
     pthread_mutex_init(&v.lock, NULL);
     v.json = r->json ? json_array() : NULL;
+    v.notes = json_array();
     json_t *against = json_array();
     uint64_t began_ns = text_mono_ns();
     status = verify_begin(&v, &at);
@@ -608,6 +615,7 @@ int replay_verify(struct replay *r) {
                             &v);
     }
     if (status == REPLAY_DONE) verify_shards_there(&v);
+    if (status == REPLAY_DONE) verify_note_all(&v);
     if (status == REPLAY_DONE) verify_messages(&v);
     if (status == REPLAY_DONE && replay_source_failed(r, &r->source)) status = REPLAY_FAILED;
     const char *other;
@@ -618,6 +626,7 @@ int replay_verify(struct replay *r) {
     if (status == REPLAY_DONE) status = verify_report(&v, against, text_mono_ns() - began_ns);
     verify_end(&v);
     json_decref(v.json);
+    json_decref(v.notes);
     json_decref(against);
     return status;
 }

@@ -55,7 +55,12 @@ struct verify {
     struct verify_count *counts;       /* by kind and shard, as they came */
     uint32_t counts_count, counts_capacity;
     json_t *json;                      /* array of faults; NULL = printed as they come */
+    json_t *notes;                     /* what is no fault, and may not be what one thinks */
 };
+
+/* Behind the folds: of a state that is not there, and of what a backup cannot tell. A fault
+ * where the log cannot make up for it. */
+void verify_note_all(struct verify *v);
 
 /* Tells a fault: printed or put into the list. Any thread. */
 void verify_tell(struct verify *v, const struct fold_fault *fault);

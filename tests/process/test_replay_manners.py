@@ -129,6 +129,32 @@ def test_lost_backups(data, work, backup):
                         for run in told['runs']]
         path.write_text(json.dumps(told))
     replay('stats', part)
+    # As far as it can be known: an older version did not look, and this node may have had more.
+    notes = {n['kind']: n['what'] for n in replay_json('verify', part)['notes']}
+    check(notes.keys() == {'backup_unproved', 'backup_partial'} and
+          'has 1 of the 2 shards, and does not tell' in notes['backup_partial'], f'{notes}')
+    told['holds'] = [0]
+    (part / 'backup.json').write_text(json.dumps(told))
+    notes = {n['kind']: n['what'] for n in replay_json('verify', part)['notes']}
+    check(notes.keys() == {'backup_partial'} and 'is all that the node' in
+          notes['backup_partial'], f'{notes}')
+    base = part / 'shard-0' / f'base-{10 ** 6:020}'
+    shutil.copytree(data / 'shard-0' / 'state', base)
+    notes = {n['kind']: n['what'] for n in replay_json('verify', part)['notes']}
+    check('reflects record 1000000' in notes.get('backup_behind', ''), f'{notes}')
+    check(replay_json('verify', backup)['notes'] == [], 'of a whole one there is nothing to note')
+    unlisted = work / 'unlisted'
+    shutil.copytree(backup, unlisted)
+    told = json.loads((unlisted / 'backup.json').read_text())
+    del told['holds']
+    (unlisted / 'backup.json').write_text(json.dumps(told))
+    check([n['kind'] for n in replay_json('verify', unlisted)['notes']] == ['backup_unproved'],
+          'a doubt')
+    check('did not look whether the node had lost' in
+          replay('restore', unlisted, work / 'doubted').stderr, 'which restore tells, too')
+    check('did not look' not in replay('restore', backup, work / 'sure').stderr, 'only then')
+    replay('backup', data, unlisted, '-q')
+    check(replay_json('verify', unlisted)['notes'] == [], 'the next run looks')
     before, damaged = times(backup), work / 'damaged'
     for lost, words in (('shard-1', 'has no log of shard 1'),
                         ('shard-1/log-*', 'has no log of shard 1'),
