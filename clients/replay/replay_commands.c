@@ -87,7 +87,8 @@ static const struct args_option republish_options[] = {
 static const struct args_option stats_options[] = {
     {"from", 0, "TIME", "count what came at or behind this time", NULL},
     {"to", 0, "MOMENT", "up to here", NULL},
-    {"bucket", 0, "TIME", "width of the series (default 1s for up to ten minutes, else 1m)", NULL},
+    {"bucket", 0, "TIME", "width of the series (default 50ms for up to 5 s, 1s for up to ten "
+     "minutes, else 1m)", NULL},
     {"stores", 0, "N", "tell of so many stores (default 10)", NULL},
     {"plot", 'p', "FILE", "draw rates and durations into a .png or .svg file (gnuplot)", "@file"},
     {NULL, 0, NULL, NULL, NULL}};

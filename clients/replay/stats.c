@@ -324,6 +324,11 @@ static int stats_report(struct replay *r, struct stats *all, int64_t shown) {
     return replay_print_json(stats_json(all, (uint32_t)shown), status);
 }
 
+/* Wide enough to be read, narrow enough to show a shape. */
+static int64_t stats_bucket_ms(int64_t span_ms) {
+    return span_ms <= 5000 ? 50 : span_ms <= 600000 ? 1000 : 60000;
+}
+
 int replay_stats(struct replay *r) {
     struct stats_run *run = calloc(1, sizeof *run);
     struct moment from, to;
@@ -360,7 +365,7 @@ int replay_stats(struct replay *r) {
         free(run);
         return status;
     }
-    if (bucket_ms == 0) bucket_ms = end_ms - begin_ms <= 600000 ? 1000 : 60000;
+    if (bucket_ms == 0) bucket_ms = stats_bucket_ms(end_ms - begin_ms);
     while ((end_ms - begin_ms) / bucket_ms > 4000000) bucket_ms *= 10;
     for (uint32_t i = 0; i < r->source.count; i++) {
         if (!stats_open(&run->shards[i], begin_ms, end_ms, bucket_ms)) status = REPLAY_FAILED;

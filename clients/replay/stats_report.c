@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "clients/cli/table.h"
@@ -327,30 +328,50 @@ int stats_plot_check(const struct replay *r, const char *path) {
     return replay_usage(r, "--plot: \"%.100s\" ends neither with .png nor with .svg", path);
 }
 
+/* As fine as the span needs: no two ticks look alike. The days stand in the title where all is of
+ * one. */
+static void plot_time_axis(FILE *gnuplot, const struct stats *s) {
+    enum { SHORT_MS = 10000, DAY_MS = 86400000 };
+    int64_t width_ms = (int64_t)s->buckets_count * s->bucket_ms;
+    if (width_ms < 2000 && s->buckets_count == 1) width_ms = 2000;
+    bool one_day = s->begin_ms / DAY_MS == s->end_ms / DAY_MS;
+    time_t begin_s = (time_t)(s->begin_ms / 1000);
+    struct tm begin;
+    char day[32] = "", count[TEXT_BYTES], placed[TEXT_BYTES];
+    gmtime_r(&begin_s, &begin);
+    if (one_day) strftime(day, sizeof day, "%Y-%m-%d, ", &begin);
+    fprintf(gnuplot, "set multiplot layout 2,1 title '%s events, %s orders placed' noenhanced\n",
+            text_count(count, s->events), text_count(placed, s->by_kind[EVENT_ORDER_PLACED]));
+    fprintf(gnuplot, "set xdata time\nset timefmt '%%s'\nset format x \"%s\"\nset xtics autofreq\n"
+            "set xrange ['%.3f':'%.3f']\nset title 'rates over time (%sUTC)'\n",
+            width_ms <= SHORT_MS ? "%H:%M:%.1S"
+            : one_day ? "%H:%M:%S" : "%Y-%m-%d\\n%H:%M",
+            (double)s->begin_ms / 1000, (double)(s->begin_ms + width_ms) / 1000, day);
+}
+
 int stats_plot(const struct replay *r, const struct stats *s, const char *path) {
     bool svg = plot_ends_with(path, ".svg");
     /* A line needs two points, and an axis some length. */
     const char *with = s->buckets_count > 1 ? "lines lw 2" : "points pt 7";
-    int64_t begin_s = s->begin_ms / 1000;
-    int64_t width_s = (int64_t)s->buckets_count * s->bucket_ms / 1000;
     FILE *gnuplot = popen("gnuplot", "w");
     if (!gnuplot) {
         replay_error(r, "gnuplot cannot be started: %s", strerror(errno));
         return REPLAY_FAILED;
     }
-    fprintf(gnuplot, "set terminal %s\nset output '%s'\nset multiplot layout 2,1\nset grid\n"
-            "set key outside right top noenhanced\nset border 3\nset tics nomirror\n"
-            "set xdata time\nset timefmt '%%s'\nset format x \"%%H:%%M:%%S\\n%%d.%%m.\"\n"
-            "set xtics autofreq\nset xrange ['%" PRId64 "':'%" PRId64 "']\n"
-            "set ylabel 'a second'\nset yrange [0:*]\nset title 'rates over time (UTC)'\n"
+    fprintf(gnuplot, "set terminal %s\nset output '%s'\n",
+            svg ? "svg size 1200,900 dynamic" : "pngcairo size 1200,900", path);
+    plot_time_axis(gnuplot, s);
+    fprintf(gnuplot, "set grid\nset key outside right top noenhanced\nset border 3\n"
+            "set tics nomirror\nset ylabel 'a second'\nset yrange [0:*]\n"
             "plot '-' using 1:2 with %s title 'events', '-' using 1:2 with %s "
             "title 'orders placed', '-' using 1:2 with %s title 'orders ended'\n",
-            svg ? "svg size 1200,900 dynamic" : "pngcairo size 1200,900", path, begin_s,
-            begin_s + (width_s > 1 ? width_s : 2), with, with, with);
+            with, with, with);
     for (int column = 0; column < 3; column++) plot_series(gnuplot, s, column);
     fputs("set xdata\nset format x '%g %%'\nset format y '%g'\n"
           "set xrange [0:100]\nset yrange [*:*]\nset logscale y\n"
-          "set ylabel 'seconds'\nset title 'time in a state: share of orders that left it'\n",
+          "set ylabel 'seconds in the state'\n"
+          "set xlabel 'share of orders that had left it by then'\n"
+          "set title 'time in each state'\n",
           gnuplot);
     plot_durations(gnuplot, s);
     fputs("unset multiplot\n", gnuplot);

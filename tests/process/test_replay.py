@@ -520,61 +520,6 @@ def test_rebuild(data, work, hashes):
     shutil.rmtree(target)
 
 
-def test_state_is_not_there(data, work):
-    """A shard without stored state: told, and a fault where the log cannot make up for it."""
-    copy = work / 'stateless'
-    check(replay_json('verify', data)['notes'] == [], 'nothing to be noted')
-    shutil.copytree(data, copy)
-    shutil.rmtree(copy / 'shard-1' / 'state')
-    for source in (copy, copy / 'shard-1'):
-        report = replay_json('verify', source)
-        check([(n['kind'], n['shard']) for n in report['notes']] == [('state_missing', 1)] and
-              report['sound'], f'a note, and no fault: {report["notes"]} {report["faults"]}')
-        check('Note: shard 1 has no stored state' in replay('verify', source).stdout, 'for people')
-    for unasked in (('--log-only',), ('--at', '1'), ('--shard', '0')):
-        check(replay_json('verify', copy, *unasked)['notes'] == [], f'verify {unasked}')
-    # Lost together with the log's beginning.
-    log = copy / 'shard-1' / 'log-00000000000000000001'
-    subprocess.run([DAMAGE, 'front', str(copy / 'shard-1'), '40'], check=True,
-                   stdout=subprocess.DEVNULL)
-    log.rename(log.with_name(f'log-{40:020}'))
-    (copy / 'shard-1' / 'journal').unlink(missing_ok=True)
-    report = replay_json('verify', copy, expect=1)
-    told = [f for f in report['faults'] if f['kind'] == 'state_unreadable']
-    check([f['shard'] for f in told] == [1] and 'begins with record 40' in told[0]['what'],
-          f'a fault: {report["faults"]}')
-    check(not report['notes'], f'and no note: {report["notes"]}')
-    # As much, where an empty one was begun anew.
-    shutil.copytree(data / 'shard-1' / 'vote', copy / 'shard-1' / 'state')
-    check('state_unreadable' in {f['kind'] for f in
-                                 replay_json('verify', copy, expect=1)['faults']}, 'another fault')
-    shutil.rmtree(copy)
-
-
-def test_unnamed(data):
-    """A moment that names one shard: where the other one stands is told."""
-    last = {s['shard']: s['index'] for s in replay_json('hash', data)['shards']}
-    words = f'--at 0:9 does not name shard 1 (record {last[1]}): it stands at the end of its log'
-    for ask in (('state', data, '--all'), ('verify', data), ('hash', data)):
-        check(words in replay(*ask, '--at', '0:9').stderr.splitlines(), f'{ask[0]}: {words}')
-        check(not replay(*ask, '--at', '0:9', '-q').stderr, f'{ask[0]}, quiet')
-        check('does not name' not in replay(*ask, '--at', '0:9,1:9').stderr, 'both are named')
-        check('does not name' not in replay(*ask, '--at', '9').stderr, 'all are meant')
-    check('--from 0:9 does not name shard 1 (record 1): it begins at the beginning of its log'
-          in replay('export', data, '--from', '0:9').stderr, 'where it begins')
-    for kind in ('--all', '--stores'):
-        told = {json.dumps(o['as_of']) for o in
-                replay_lines('state', data, kind, '--json', '--at', '0:99', '-q')}
-        check(told <= {'{"shard": 0, "index": 99}',
-                       f'{{"shard": 1, "index": {last[1]}, "named": false}}'} and len(told) == 2,
-              f'state {kind}: {told}')
-    key = next(o['key'] for o in replay_lines('state', data, '--all', '--json', '-q')
-               if o['as_of']['shard'] == 1)
-    for at, named in ((('--at', '0:9'), {'named': False}), ((), {}), (('--at', 'now'), {})):
-        check(replay_json('state', data, key, *at)['as_of'] ==
-              {'shard': 1, 'index': last[1], **named}, f'state of one order {at}')
-
-
 def test_live_and_restore(work):
     """Beside a loaded node: no false alarm; backups that grow; 20 moments restored."""
     rng = random.Random(SEED)
@@ -788,8 +733,6 @@ def tests(work):
     test_damage(data, work)
     test_random_bits(data, work)
     test_rebuild(data, work, hashes)
-    test_state_is_not_there(data, work)
-    test_unnamed(data)
     test_what_if(data, lines)
     test_play(data, work, lines)
     test_fixtures(work)
