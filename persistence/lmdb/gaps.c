@@ -9,6 +9,9 @@
 #include "engine/base/check.h"
 #include "engine/base/clock.h"
 #include "persistence/lmdb/internal.h"
+#include "persistence/lmdb/page_tree.h"
+
+enum { GAPS_LOOKS_MAX = 64 };      /* at rows that a node changes while they are read */
 
 struct gap_key { uint8_t name[3], first_be[8]; };
 static_assert(sizeof(struct gap_key) == 11, "frozen");
@@ -25,6 +28,36 @@ static uint64_t gap_checksum(const struct gap_row *row) {
 
 uint64_t gaps_floor(const struct segments *all) {
     return all->gaps_count > 0 ? all->gaps[all->gaps_count - 1].last : 0;
+}
+
+static uint64_t gaps_end_of(struct page_tree *tree) {
+    struct page_cursor c;
+    struct page_row row;
+    struct gap_row gap;
+    uint64_t end = 0;
+    page_cursor_seek(&c, tree, tree->root, "gap", 3);
+    while (page_cursor_next(&c, &row) == 1 && row.key_bytes == sizeof(struct gap_key) &&
+           memcmp(row.key, "gap", 3) == 0) {
+        if (row.value_bytes != sizeof gap) continue;
+        memcpy(&gap, row.value, sizeof gap);
+        if (gap.checksum == gap_checksum(&gap) && gap.last > end) end = gap.last;
+    }
+    return end;
+}
+
+uint64_t gaps_end_in(const char *directory) {
+    char path[PAGE_TREE_PATH_BYTES_MAX];
+    struct page_tree tree;
+    uint64_t end = 0;
+    snprintf(path, sizeof path, "%.980s/vote", directory);
+    if (page_tree_open(&tree, path, NULL, false, NULL, 0) != 0) return 0;
+    for (int i = 0; i < GAPS_LOOKS_MAX; i++) {
+        end = gaps_end_of(&tree);
+        /* What was committed meanwhile may have used these pages anew. */
+        if (!page_tree_is_overtaken(&tree) || page_tree_pin(&tree, NULL, 0) != 0) break;
+    }
+    page_tree_close(&tree);
+    return end;
 }
 
 const struct log_gap *gaps_find(const struct segments *all, uint64_t index) {

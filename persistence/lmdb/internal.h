@@ -329,6 +329,8 @@ int gaps_commit(struct storage_lmdb *s, uint64_t kept, uint64_t marker);
  * the caller's to change. 0 or a code; nothing changed then. gaps_lock held. [filler] */
 int gaps_shrink(struct storage_lmdb *s, const struct log_gap *gap, uint64_t next);
 uint64_t gaps_floor(const struct segments *all); /* end of the newest; 0 = none */
+/* The same for whoever only reads a shard's directory, beside the node that writes it. Any thread. */
+uint64_t gaps_end_in(const char *directory);
 /* The gap that holds `index`; NULL = none. */
 const struct log_gap *gaps_find(const struct segments *all, uint64_t index);
 /* The oldest gap that begins behind `index`; NULL = none. */

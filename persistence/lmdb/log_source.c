@@ -12,7 +12,6 @@
 #include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
-#include <xxhash.h>
 
 #include "engine/base/log.h"
 #include "engine/limits.h"
@@ -336,37 +335,14 @@ static void source_look_into(struct lmdb_source *s, struct log_source_segment *g
     page_tree_close(&tree);
 }
 
-/* The end of the newest gap in the history (docs/formats.md), 0 = there is none: its rows lie in
- * the vote's environment. */
-static uint64_t source_gap_end(const struct lmdb_source *s) {
-    char path[PAGE_TREE_PATH_BYTES_MAX];
-    struct page_tree tree;
-    struct page_cursor c;
-    struct page_row row;
-    struct gap_row gap;
-    uint64_t end = 0;
-    snprintf(path, sizeof path, "%.980s/vote", s->directory);
-    if (s->single || page_tree_open(&tree, path, NULL, false, NULL, 0) != 0) return 0;
-    page_cursor_seek(&c, &tree, tree.root, "gap", 3);
-    while (page_cursor_next(&c, &row) == 1 && row.key_bytes == 11 &&
-           memcmp(row.key, "gap", 3) == 0) {
-        if (row.value_bytes != sizeof gap) continue;
-        memcpy(&gap, row.value, sizeof gap);
-        if (gap.checksum != XXH3_64bits(row.value + 8, sizeof gap - 8)) continue;
-        if (gap.last > end) end = gap.last;
-    }
-    page_tree_close(&tree);
-    return end;
-}
-
 /* A gap that closes while the segments are looked for counts as it was: the list may lack its last
  * ones. One that comes has the list made anew, for it may hold what that has ended. */
 static int source_scan_gap(struct lmdb_source *s, uint64_t *end, char *error, size_t error_bytes) {
-    uint64_t behind = source_gap_end(s);
+    uint64_t behind = s->single ? 0 : gaps_end_in(s->directory);
     do {
         *end = behind;
         if (source_scan(s, error, error_bytes) != 0) return -1;
-        behind = source_gap_end(s);
+        behind = s->single ? 0 : gaps_end_in(s->directory);
     } while (behind > *end);
     return 0;
 }
@@ -654,8 +630,19 @@ static enum log_step cursor_gap(struct lmdb_cursor *c, const struct page_row *ro
     return cursor_fault(c, item, LOG_FAULT_MISSING, from, index - 1, what);
 }
 
+/* A closed segment is written after all when an install has made it the one in front of a gap that
+ * is filled: pages that were read without a view may be used anew. True when that may be why
+ * something is not as it should be: then the cursor goes on in what is there now. */
+static bool cursor_is_overtaken(struct lmdb_cursor *c) {
+    if (c->tree.env || !page_tree_is_overtaken(&c->tree)) return false;
+    if (page_tree_pin(&c->tree, NULL, 0) != 0) cursor_leave(c);
+    else cursor_place(c);
+    return true;
+}
+
 static enum log_step cursor_step(struct lmdb_cursor *c, struct log_item *item) {
     struct page_row row;
+    uint64_t index = c->next;
     if (c->view_records >= SOURCE_VIEW_RECORDS_MAX ||
         c->tree.touched_bytes >= source_touched_bytes_max) {
         page_tree_forget(&c->tree);
@@ -665,14 +652,19 @@ static enum log_step cursor_step(struct lmdb_cursor *c, struct log_item *item) {
         if (!c->open) return LOG_RECORD;
     }
     int step = page_cursor_next(&c->cursor, &row);
+    bool joins = step == 1 && row.key_bytes == 8 && storage_from_be64(row.key) == index;
+    if (!joins && cursor_is_overtaken(c)) return LOG_RECORD;
     if (step == 0) return cursor_segment_end(c, item);
     if (step < 0) return cursor_page_fault(c, item);
     c->view_records++;
     c->tree.touched_bytes += row.value_bytes;
-    if (row.key_bytes != 8 || storage_from_be64(row.key) != c->next) {
-        return cursor_gap(c, &row, item);
-    }
-    return cursor_record(c, &row, item);
+    if (!joins) return cursor_gap(c, &row, item);
+    enum log_step met = cursor_record(c, &row, item);
+    if (met != LOG_FAULT) return met;
+    c->next = index;
+    if (cursor_is_overtaken(c)) return LOG_RECORD;
+    c->next = index + 1;
+    return met;
 }
 
 /* True when the record that comes next is in the tail: it was checked when that was read. */

@@ -170,6 +170,15 @@ int page_tree_pin(struct page_tree *t, char *error, size_t error_bytes) {
                       t->path);
 }
 
+bool page_tree_is_overtaken(const struct page_tree *t) {
+    for (uint32_t which = 0; which < 2; which++) {
+        const uint8_t *meta = t->map + (uint64_t)which * t->page_bytes;
+        if (meta_is_sound(t, which, t->page_bytes) && get64(meta + META_TXN_AT) > t->txn_id)
+            return true;
+    }
+    return false;
+}
+
 /* -- pages ---------------------------------------------------------------------------------- */
 
 static const uint8_t *cursor_fault(struct page_cursor *c, uint64_t page, const char *what) {

@@ -43,6 +43,9 @@ void page_tree_close(struct page_tree *t);
 int page_tree_pin(struct page_tree *t, char *error, size_t error_bytes);
 void page_tree_unpin(struct page_tree *t);
 
+/* Whether something was committed since the view was taken: one that is not held may be gone. */
+bool page_tree_is_overtaken(const struct page_tree *t);
+
 /* How many pages that the view uses lie behind the end of the file: it was cut. (A page at the very
  * end that was never written and is free is no loss.) */
 uint64_t page_tree_lost(struct page_tree *t);

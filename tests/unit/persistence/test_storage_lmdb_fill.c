@@ -400,11 +400,11 @@ static void a_gap_at_the_beginning_is_opened(void **state) {
 }
 
 /* Retention that comes in the middle of a piece. */
-struct retain_plan { struct fixture *f; uint64_t next; };
+struct retain_plan { struct fixture *f; uint64_t next; enum storage_lmdb_point point; };
 
 static int plan_retain(void *arg, enum storage_lmdb_point point) {
     struct retain_plan *plan = arg;
-    if (point != STORAGE_POINT_FILL_COMMITTED || plan->next == 0) return 0;
+    if (point != plan->point || plan->next == 0) return 0;
     plan->f->storage->ops->retain(plan->f->storage, 200, 400000);
     /* The writer has seen to it when the second is there. */
     for (int i = 0; i < 2; i++, plan->next++)
@@ -413,39 +413,48 @@ static int plan_retain(void *arg, enum storage_lmdb_point point) {
 }
 
 /* A piece joins what it was meant for, into the segment in front (small records) or a new one. */
+static void expect_retention_waits(enum storage_lmdb_point point, uint32_t payload, bool opens) {
+    void *inner;
+    assert_int_equal(fixture_setup(&inner), 0);
+    struct fixture *f = inner;
+    struct retain_plan plan = {.f = f, .point = point};
+    f->options.segment_bytes_max = 65536;
+    f->options.fault = plan_retain;
+    f->options.fault_arg = &plan;
+    gap_make(f, 0);
+    fixture_append(f, 61, 128, 8, 2000, 2000);
+    fixture_append(f, 129, 200, 8, 2000, 500000);
+    if (opens) { /* nothing in front */
+        f->storage->ops->retain(f->storage, 60, 400000);
+        wait_dropped(f, 61);
+    }
+    plan.next = 201;
+    assert_int_equal(fill(f, 31, 40, 2, payload), STORAGE_FILLED);
+    assert_int_equal(plan.next, 203); /* it came */
+    plan.next = 0;
+    for (int i = 0; i < 2; i++, fixture_reopen(f)) {
+        expect_next_gap(f, 0, 41, 60, false);
+        fixture_expect(f, 31, 40, 2);
+        fixture_expect(f, 61, 202, 8);
+    }
+    assert_int_equal(fill(f, 41, 60, 2, payload), STORAGE_FILLED);
+    for (int i = 0; i < 2; i++, fixture_reopen(f)) {
+        expect_no_gap(f);
+        expect_log(f, opens ? 31 : 1, 202);
+        fixture_expect(f, 31, 60, 2);
+    }
+    fixture_teardown(&inner);
+}
+
+/* At each step between the locks that it takes. */
 static void retention_waits_for_a_piece(void **state) {
-    static const uint32_t payloads[] = {64, 20000};
+    static const enum storage_lmdb_point points[] = {
+        STORAGE_POINT_FILL_COMMIT, STORAGE_POINT_FILL_COMMITTED, STORAGE_POINT_FILL_SHRINK,
+        STORAGE_POINT_FILL_DONE};
     (void)state;
-    for (int i = 0; i < 2; i++) {
-        void *inner;
-        assert_int_equal(fixture_setup(&inner), 0);
-        struct fixture *f = inner;
-        struct retain_plan plan = {.f = f};
-        f->options.segment_bytes_max = 65536;
-        f->options.fault = plan_retain;
-        f->options.fault_arg = &plan;
-        gap_make(f, 0);
-        fixture_append(f, 61, 128, 8, 2000, 2000);
-        fixture_append(f, 129, 200, 8, 2000, 500000);
-        if (i == 1) { /* nothing in front */
-            f->storage->ops->retain(f->storage, 60, 400000);
-            wait_dropped(f, 61);
-        }
-        plan.next = 201;
-        assert_int_equal(fill(f, 31, 40, 2, payloads[i]), STORAGE_FILLED);
-        plan.next = 0;
-        for (int opens = 0; opens < 2; opens++, fixture_reopen(f)) {
-            expect_next_gap(f, 0, 41, 60, false);
-            fixture_expect(f, 31, 40, 2);
-            fixture_expect(f, 61, 202, 8);
-        }
-        assert_int_equal(fill(f, 41, 60, 2, payloads[i]), STORAGE_FILLED);
-        for (int opens = 0; opens < 2; opens++, fixture_reopen(f)) {
-            expect_no_gap(f);
-            expect_log(f, i == 1 ? 31 : 1, 202);
-            fixture_expect(f, 31, 60, 2);
-        }
-        fixture_teardown(&inner);
+    for (size_t i = 0; i < sizeof points / sizeof *points; i++) {
+        expect_retention_waits(points[i], 64, false);
+        expect_retention_waits(points[i], 20000, true);
     }
 }
 
