@@ -142,20 +142,56 @@ static bool cache_sync_directory(const char *directory) {
     return good;
 }
 
-int cluster_cache_save(const char *directory, const struct cluster_cache *cache, char *error,
-                       size_t error_bytes) {
-    char path[4200], beside[4200];
-    cache_path(directory, "", path, sizeof path);
-    cache_path(directory, ".new", beside, sizeof beside);
+/* Under this name beside its place, synced. */
+static bool cache_write(const char *directory, const char *suffix,
+                        const struct cluster_cache *cache) {
+    char beside[4200];
+    cache_path(directory, suffix, beside, sizeof beside);
     uint8_t *data = malloc(CACHE_BYTES_MAX), *scratch = malloc(CLUSTER_ENCODED_BYTES_MAX);
     bool good = data && scratch;
     errno = good ? 0 : ENOMEM;
     if (good) good = cache_write_file(beside, data, cache_encode(cache, data, scratch));
     free(data);
     free(scratch);
-    if (good && rename(beside, path) == 0 && cache_sync_directory(directory)) return 0;
-    snprintf(error, error_bytes, "cannot write %s: %s", path, strerror(errno));
+    return good;
+}
+
+static bool cache_put(const char *directory, const char *suffix) {
+    char path[4200], beside[4200];
+    cache_path(directory, "", path, sizeof path);
+    cache_path(directory, suffix, beside, sizeof beside);
+    return rename(beside, path) == 0 && cache_sync_directory(directory);
+}
+
+static int cache_outcome(bool good, const char *directory, char *error, size_t error_bytes) {
+    if (good) return 0;
+    snprintf(error, error_bytes, "cannot write %s/cluster.msgpack: %s", directory,
+             strerror(errno));
     return -1;
+}
+
+int cluster_cache_save(const char *directory, const struct cluster_cache *cache, char *error,
+                       size_t error_bytes) {
+    bool good = cache_write(directory, ".new", cache) && cache_put(directory, ".new");
+    return cache_outcome(good, directory, error, error_bytes);
+}
+
+static const char cache_promised[] = ".adopted";
+
+int cluster_cache_promise(const char *directory, const struct cluster_cache *cache, char *error,
+                          size_t error_bytes) {
+    bool good = cache_write(directory, cache_promised, cache) && cache_sync_directory(directory);
+    return cache_outcome(good, directory, error, error_bytes);
+}
+
+bool cluster_cache_is_promised(const char *directory) {
+    char path[4200];
+    cache_path(directory, cache_promised, path, sizeof path);
+    return access(path, F_OK) == 0;
+}
+
+int cluster_cache_fulfil(const char *directory, char *error, size_t error_bytes) {
+    return cache_outcome(cache_put(directory, cache_promised), directory, error, error_bytes);
 }
 
 /* -- what it says ------------------------------------------------------------------------------ */

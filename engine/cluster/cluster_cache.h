@@ -36,6 +36,14 @@ int cluster_cache_load(const char *directory, struct cluster_cache *cache, char 
 int cluster_cache_save(const char *directory, const struct cluster_cache *cache, char *error,
                        size_t error_bytes);
 
+/* The same in two steps, when something else has to change in between that is not to be found
+ * without it: durable, but not counting yet; and from there in its place. 0, or -1 with a
+ * sentence. */
+int cluster_cache_promise(const char *directory, const struct cluster_cache *cache, char *error,
+                          size_t error_bytes);
+bool cluster_cache_is_promised(const char *directory);
+int cluster_cache_fulfil(const char *directory, char *error, size_t error_bytes);
+
 /* Takes a newer document over. Replicas that it has not here any more are dropped from the list. To
  * be saved before anything is started. */
 void cluster_cache_take(struct cluster_cache *cache, uint64_t version,

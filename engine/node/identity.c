@@ -134,7 +134,7 @@ int identity_peek(const char *directory, struct identity *identity, char *error,
     return identity_read(path, identity, error, error_bytes);
 }
 
-static int identity_sync_directory(const char *directory) {
+int identity_sync_directory(const char *directory) {
     int fd = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (fd < 0) return -1;
     int rc = fsync(fd);

@@ -76,6 +76,14 @@ void letting_go_find(const char *data, const char *cluster_id, uint32_t node,
         if (!runs[slot]) servers[slot] = 0;
 }
 
+/* Names are durable once their directory is. */
+static bool letting_go_sync(const char *directory) {
+    int fd = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0) return false;
+    bool good = fsync(fd) == 0;
+    return close(fd) == 0 && good;
+}
+
 static bool letting_go_put(const char *directory, const char *note) {
     char path[LETTING_GO_PATH_BYTES + 64];
     letting_go_path(directory, note, path, sizeof path);
@@ -83,7 +91,7 @@ static bool letting_go_put(const char *directory, const char *note) {
     int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0666);
     if (fd < 0) return false;
     bool good = fsync(fd) == 0;
-    return close(fd) == 0 && good;
+    return close(fd) == 0 && good && letting_go_sync(directory);
 }
 
 bool letting_go_bind(const char *directory, const char *cluster_id) {
@@ -97,5 +105,6 @@ bool letting_go_note(const char *directory) { return letting_go_put(directory, "
 bool letting_go_take_back(const char *directory) {
     char path[LETTING_GO_PATH_BYTES + 64];
     letting_go_path(directory, "let-go", path, sizeof path);
-    return unlink(path) == 0 || errno == ENOENT;
+    if (unlink(path) == 0) return letting_go_sync(directory);
+    return errno == ENOENT;
 }

@@ -105,9 +105,18 @@ static int wait_adopt(void *arg, const struct cluster_cache *c, char *error, siz
         return -1;
     }
     if (wait_take_seeds(w, c, error, error_bytes) != 0) return -1;
+    /* The identity counts only with the document, and nobody would give a node that has taken that
+     * identity the document again: whoever starts behind a crash between both finds it. */
+    if (cluster_cache_promise(w->config->data, c, error, error_bytes) != 0) return -1;
     if (identity_become(w->config->data, &identity, error, error_bytes) != 0) return -1;
-    /* Last: with this it is done. */
-    return cluster_cache_save(w->config->data, c, error, error_bytes);
+    return cluster_cache_fulfil(w->config->data, error, error_bytes);
+}
+
+/* An adoption that was cut short by a crash is finished: 1; 0 = there is none, -1 with a sentence.
+ */
+static int wait_finish_adoption(const struct wait_work *w, char *error, size_t error_bytes) {
+    if (!w->identity.clustered || !cluster_cache_is_promised(w->config->data)) return 0;
+    return cluster_cache_fulfil(w->config->data, error, error_bytes) == 0 ? 1 : -1;
 }
 
 static void wait_ready(void *arg) {
@@ -126,7 +135,10 @@ int node_wait(const struct config *config, bool (*stopped)(void *arg), void *arg
     if (lock < 0) return EXIT_DATA;
     int found = identity_peek(config->data, &w.identity, error, error_bytes);
     int code = found < 0 ? EXIT_DATA : EXIT_DONE;
-    if (found == 1 && w.identity.clustered) {
+    int finished = found == 1 ? wait_finish_adoption(&w, error, error_bytes) : 0;
+    *adopted = finished == 1;
+    if (finished < 0) code = EXIT_DATA;
+    if (finished == 0 && found == 1 && w.identity.clustered) {
         snprintf(error, error_bytes, "the data directory %s is that of node %" PRIu64 " of the "
                  "cluster %s, but its cluster document is gone: replace the node (jumun cluster "
                  "replace), on an empty directory", config->data, w.identity.node_id,
@@ -138,6 +150,10 @@ int node_wait(const struct config *config, bool (*stopped)(void *arg), void *arg
                  "alone, no cluster can be formed from it (start it without --cluster-wait)",
                  config->data);
         code = EXIT_DATA;
+    }
+    if (finished == 1) {
+        close(lock);
+        return code;
     }
     if (code == EXIT_DONE && !node_port_peers(config, peer_listen, sizeof peer_listen)) {
         snprintf(error, error_bytes, "--cluster-wait needs --peer-listen, as other nodes must find "
@@ -262,7 +278,9 @@ static int recover_all(const struct config *c, const struct cluster_cache *cache
     snprintf(path, sizeof path, "%s/meta", c->data);
     snprintf(aside, sizeof aside, "%s.before", path);
     (void)rename(path, aside); /* it may not be here */
-    return EXIT_DONE;
+    if (identity_sync_directory(c->data) == 0) return EXIT_DONE;
+    snprintf(error, error_bytes, "cannot sync %s", c->data);
+    return EXIT_DATA;
 }
 
 int node_recover_alone(const struct config *config, bool dry, char *error, size_t error_bytes) {

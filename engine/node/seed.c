@@ -10,6 +10,7 @@
 
 #include "engine/base/clock.h"
 #include "engine/limits.h"
+#include "engine/node/identity.h"
 #include "persistence/consensus.h"
 #include "persistence/lmdb/storage_lmdb.h"
 #include "persistence/record.h"
@@ -160,7 +161,8 @@ int seed_write(const char *directory, uint32_t shard, uint64_t offset, uint64_t 
     bool good = fd >= 0 && lseek(fd, 0, SEEK_END) == (off_t)offset;
     if (fd >= 0 && !good) errno = EINVAL; /* a piece is missing */
     if (good) good = pwrite(fd, data.data, data.size, (off_t)offset) == (ssize_t)data.size;
-    if (good && offset + data.size == total) good = fsync(fd) == 0;
+    if (good && offset + data.size == total)
+        good = fsync(fd) == 0 && identity_sync_directory(directory) == 0;
     if (!good) snprintf(error, error_bytes, "cannot write %s: %s", file, strerror(errno));
     if (fd >= 0) close(fd);
     return good ? 0 : -1;

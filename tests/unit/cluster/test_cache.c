@@ -46,6 +46,20 @@ static void what_is_saved_is_loaded(void **unused) {
     assert_int_equal(loaded.replicas_count, 3);
 }
 
+static void what_is_promised_does_not_count_yet(void **unused) {
+    assert_false(cluster_cache_is_promised(directory));
+    assert_int_equal(cluster_cache_fulfil(directory, error, sizeof error), -1);
+    assert_int_equal(cluster_cache_promise(directory, &cache, error, sizeof error), 0);
+    assert_true(cluster_cache_is_promised(directory));
+    assert_int_equal(cluster_cache_load(directory, &loaded, error, sizeof error), 0);
+    cache.version = 2; /* another one in its place */
+    assert_int_equal(cluster_cache_promise(directory, &cache, error, sizeof error), 0);
+    assert_int_equal(cluster_cache_fulfil(directory, error, sizeof error), 0);
+    assert_false(cluster_cache_is_promised(directory));
+    assert_int_equal(cluster_cache_load(directory, &loaded, error, sizeof error), 1);
+    assert_memory_equal(&cache, &loaded, sizeof cache);
+}
+
 static void what_is_damaged_is_refused(void **unused) {
     assert_int_equal(cluster_cache_save(directory, &cache, error, sizeof error), 0);
     struct stat st;
@@ -86,6 +100,7 @@ static void replicas_that_moved_away_are_dropped(void **unused) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(what_is_saved_is_loaded, setup, teardown),
+        cmocka_unit_test_setup_teardown(what_is_promised_does_not_count_yet, setup, teardown),
         cmocka_unit_test_setup_teardown(what_is_damaged_is_refused, setup, teardown),
         cmocka_unit_test_setup_teardown(a_directory_that_is_gone_is_told, setup, teardown),
         cmocka_unit_test_setup_teardown(replicas_that_moved_away_are_dropped, setup, teardown),
