@@ -94,7 +94,8 @@ struct storage_stats {
     uint64_t log_bytes, state_bytes;        /* on disk */
     uint64_t log_first, log_last, segments; /* all that is stored, older than a gap too */
     uint64_t gaps, gap_first, gap_last;     /* how many; the newest: records that are not stored,
-                                               because an installed state stands for them */
+                                               because an installed state stands for them. Those
+                                               that retention has passed are not among them */
     uint64_t gap_records;                   /* not stored in all of them together */
     uint64_t filled_records;                /* of gaps, by fill(), since the open */
     uint64_t commits, commit_bytes, commit_ns, commit_ns_max;  /* log writer transactions, summed */

@@ -37,19 +37,13 @@ static bool gap_opens(const struct segments *all, const struct log_gap *gap) {
     return all->count == 0 || all->list[0]->first > gap->first;
 }
 
-/* Whether retention has dropped what lies behind it: nothing joins what would fill it, then. All
- * that are older are past, too. */
-static bool gap_is_past(const struct segments *all, const struct log_gap *gap) {
-    return all->count > 0 && all->list[0]->first > gap->last + 1;
-}
-
 bool fill_gap(struct storage *base, uint32_t position, struct storage_gap *gap) {
     struct segments *all = &((struct storage_lmdb *)base)->segments;
     bool found = false;
     pthread_mutex_lock(&all->lock);
     if (position < all->gaps_count) {
         const struct log_gap *g = &all->gaps[all->gaps_count - 1 - position];
-        found = !gap_is_past(all, g);
+        found = !gaps_is_past(all, g);
         *gap = (struct storage_gap){g->first, g->last, gap_opens(all, g), g->installed_ms};
     }
     pthread_mutex_unlock(&all->lock);
@@ -69,7 +63,7 @@ static bool fill_find(struct fill *p) {
     struct segments *all = &p->s->segments;
     pthread_mutex_lock(&all->lock);
     const struct log_gap *gap = gaps_find(all, p->first);
-    if (gap && gap_is_past(all, gap)) gap = NULL;
+    if (gap && gaps_is_past(all, gap)) gap = NULL;
     if (gap) p->gap = *gap;
     p->opens = gap && gap_opens(all, gap);
     bool found = gap && (gap->first == p->first || p->opens);

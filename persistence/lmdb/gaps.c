@@ -60,6 +60,10 @@ uint64_t gaps_end_in(const char *directory) {
     return end;
 }
 
+bool gaps_is_past(const struct segments *all, const struct log_gap *gap) {
+    return all->count > 0 && all->list[0]->first > gap->last + 1;
+}
+
 const struct log_gap *gaps_find(const struct segments *all, uint64_t index) {
     for (uint32_t i = 0; i < all->gaps_count; i++) {
         const struct log_gap *gap = &all->gaps[i];

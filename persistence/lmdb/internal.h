@@ -329,7 +329,11 @@ int gaps_commit(struct storage_lmdb *s, uint64_t kept, uint64_t marker);
  * the caller's to change. 0 or a code; nothing changed then. gaps_lock held. [filler] */
 int gaps_shrink(struct storage_lmdb *s, const struct log_gap *gap, uint64_t next);
 uint64_t gaps_floor(const struct segments *all); /* end of the newest; 0 = none */
-/* The same for whoever only reads a shard's directory, beside the node that writes it. Any thread. */
+/* Whether retention has dropped what lies behind it: nothing joins what would fill it, then, and it
+ * lacks nowhere. All that are older are past, too. Its row goes with the next install. */
+bool gaps_is_past(const struct segments *all, const struct log_gap *gap);
+/* As gaps_floor() for whoever only reads a shard's directory, beside the node that writes it. Any
+ * thread. */
 uint64_t gaps_end_in(const char *directory);
 /* The gap that holds `index`; NULL = none. */
 const struct log_gap *gaps_find(const struct segments *all, uint64_t index);

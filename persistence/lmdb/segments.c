@@ -469,13 +469,13 @@ void segments_measure(struct storage_lmdb *s, struct storage_stats *stats) {
     for (uint32_t i = 0; i < all->count; i++) stats->log_bytes += all->list[i]->used_bytes;
     segments_usable(all, &stats->log_first, &stats->log_last);
     if (stats->log_last > 0 && all->count > 0) stats->log_first = all->list[0]->first;
-    stats->gaps = all->gaps_count;
-    stats->gap_records = 0;
-    for (uint32_t i = 0; i < all->gaps_count; i++)
-        stats->gap_records += all->gaps[i].last - all->gaps[i].first + 1;
-    if (all->gaps_count > 0) {
-        stats->gap_first = all->gaps[all->gaps_count - 1].first;
-        stats->gap_last = all->gaps[all->gaps_count - 1].last;
+    for (uint32_t i = 0; i < all->gaps_count; i++) {
+        const struct log_gap *gap = &all->gaps[i];
+        if (gaps_is_past(all, gap)) continue;
+        stats->gaps++;
+        stats->gap_records += gap->last - gap->first + 1;
+        stats->gap_first = gap->first;
+        stats->gap_last = gap->last;
     }
     pthread_mutex_unlock(&all->lock);
     segments_add_tail(&tail, &stats->log_first, &stats->log_last);

@@ -146,10 +146,14 @@ static void memory_stats(struct storage *s, struct storage_stats *stats) {
     const struct storage_memory *d = disk_of(s);
     memset(stats, 0, sizeof *stats);
     stats->log_first = d->pieces_count > 0 ? d->pieces[0].first : log_first(d);
-    stats->gaps = d->gaps_count;
-    for (uint32_t i = 0; i < d->gaps_count; i++)
-        stats->gap_records += d->gaps[i].last - d->gaps[i].first + 1;
-    storage_memory_gap(d, &stats->gap_first, &stats->gap_last);
+    for (uint32_t i = 0; i < d->gaps_count; i++) {
+        const struct memory_gap *gap = &d->gaps[i];
+        if (memory_gap_is_past(d, gap)) continue;
+        stats->gaps++;
+        stats->gap_records += gap->last - gap->first + 1;
+        stats->gap_first = gap->first;
+        stats->gap_last = gap->last;
+    }
     stats->log_last = log_last(d);
     stats->filled_records = d->counters.filled;
     for (uint64_t i = 0; i < d->log_count; i++) stats->log_bytes += d->log[i].bytes;

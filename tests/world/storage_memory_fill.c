@@ -7,7 +7,7 @@ static bool gap_opens(const struct storage_memory *d, const struct memory_gap *g
 }
 
 /* Whether retention has dropped what lies behind it: nothing joins what would fill it, then. */
-static bool gap_is_past(const struct storage_memory *d, const struct memory_gap *gap) {
+bool memory_gap_is_past(const struct storage_memory *d, const struct memory_gap *gap) {
     if (d->pieces_count > 0) return d->pieces[0].first > gap->last + 1;
     return d->log_count > 0 && d->log_first > gap->last + 1;
 }
@@ -17,14 +17,14 @@ bool memory_gap_at(struct storage *s, uint32_t position, struct storage_gap *gap
     if (position >= d->gaps_count) return false;
     const struct memory_gap *g = &d->gaps[d->gaps_count - 1 - position];
     *gap = (struct storage_gap){g->first, g->last, gap_opens(d, g), g->installed_ms};
-    return !gap_is_past(d, g);
+    return !memory_gap_is_past(d, g);
 }
 
 /* The gap that records from `first` on begin; NULL = none. */
 static struct memory_gap *gap_of(struct storage_memory *d, uint64_t first) {
     for (uint32_t i = 0; i < d->gaps_count; i++) {
         struct memory_gap *g = &d->gaps[i];
-        if (first < g->first || first > g->last || gap_is_past(d, g)) continue;
+        if (first < g->first || first > g->last || memory_gap_is_past(d, g)) continue;
         return first == g->first || gap_opens(d, g) ? g : NULL;
     }
     return NULL;

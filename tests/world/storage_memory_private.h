@@ -203,6 +203,7 @@ void load_finish(struct storage_memory *d, const struct memory_load *load);
 void memory_load_timers(struct storage *s, int64_t from_ms, int64_t to_ms, uint32_t max);
 
 /* -- storage_memory_fill.c */
+bool memory_gap_is_past(const struct storage_memory *d, const struct memory_gap *gap);
 bool memory_gap_at(struct storage *s, uint32_t position, struct storage_gap *gap);
 enum storage_filled memory_fill(struct storage *s, const void *records, size_t bytes, char *error,
                                 size_t error_bytes);

@@ -399,6 +399,22 @@ static void a_gap_at_the_beginning_is_opened(void **state) {
     }
 }
 
+/* What it lacked is past its retention as well: nothing is to be fetched, and nobody is told. */
+static void a_gap_that_retention_has_passed_is_none(void **state) {
+    struct fixture *f = *state;
+    f->options.segment_bytes_max = 65536;
+    gap_make(f, 0);
+    fixture_append(f, 61, 128, 8, 2000, 2000);
+    fixture_append(f, 129, 200, 8, 2000, 500000);
+    expect_gap(f, 1, 31, 60);
+    f->storage->ops->retain(f->storage, 128, 400000);
+    wait_dropped(f, 62);
+    for (int i = 0; i < 2; i++, fixture_reopen(f)) expect_no_gap(f);
+    make_file(f, file_path(f, "newer"), 240, 'm');
+    assert_int_equal(install(f, file_path(f, "newer"), 200), 0);
+    for (int i = 0; i < 2; i++, fixture_reopen(f)) expect_gap(f, 1, 201, 240);
+}
+
 /* Retention that comes in the middle of a piece. */
 struct retain_plan { struct fixture *f; uint64_t next; enum storage_lmdb_point point; };
 
@@ -550,6 +566,7 @@ int main(void) {
         TEST(an_install_lengthens_the_gap),
         TEST(several_gaps_are_filled_in_any_order),
         TEST(a_gap_at_the_beginning_is_opened),
+        TEST(a_gap_that_retention_has_passed_is_none),
         TEST(retention_waits_for_a_piece),
         TEST(a_new_disk_is_filled_from_the_first_record),
         TEST(the_log_goes_on_meanwhile),
