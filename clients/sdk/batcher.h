@@ -91,9 +91,10 @@ struct lane_shared {
     jumun_options options;     /* with all defaults filled in */
     struct call_pool pool;
     struct node_list nodes;    /* any routes any command; the way round a broken endpoint */
-    /* An answer said where the lane's shard is led from. Any thread; from the call on the lane
-     * sends there. */
-    void (*redirect)(void *arg, struct lane *lane, const void *address, uint32_t bytes);
+    /* The answer of `from` said where the lane's shard is led from. Any thread; from the call on
+     * the lane sends there. */
+    void (*redirect)(void *arg, struct lane *lane, const struct endpoint *from,
+                     const void *address, uint32_t bytes);
     void *redirect_arg;
     struct token_set written;  /* what commands have reached: for reading one's own writes */
     atomic_bool closing;
@@ -107,6 +108,9 @@ struct lane_shared {
         _Alignas(64) atomic_uint count;
     } inside[CALL_POOL_STRIPES];
 };
+
+/* Within the callback of a call that was answered: by whom. NULL = it ended without an answer. */
+const struct endpoint *lane_answered_by(void);
 
 /* Marks the calling thread as inside; false: the client is being closed. Any thread. */
 bool lane_shared_enter(struct lane_shared *shared);

@@ -195,8 +195,8 @@ static void ending_results(struct slot_ending *e, struct reply *reply) {
          * one is led is not where this lane's commands go. A newer map is asked for, and the node
          * passes the command on meanwhile. */
         if (reply->leader_bytes > 0 && !e->redirected && result.shard == lane->shard) {
-            lane->shared->redirect(lane->shared->redirect_arg, lane, reply->leader,
-                                   reply->leader_bytes);
+            lane->shared->redirect(lane->shared->redirect_arg, lane, e->slot->endpoint,
+                                   reply->leader, reply->leader_bytes);
             e->redirected = true;
         }
         if (e->slot->calls[i]) ending_with_answer(e, i, &result, value, value_bytes);
@@ -212,6 +212,11 @@ static void ending_note_peer(struct endpoint *endpoint, enum reply_kind kind, in
     else if (kind == REPLY_REFUSED && code == RESULT_READ_ONLY) peer = PEER_REPLICA;
     if (peer != known) atomic_store(&endpoint->peer, peer);
 }
+
+/* Of the answer that this thread is going through. */
+static _Thread_local const struct endpoint *ending_answered_by;
+
+const struct endpoint *lane_answered_by(void) { return ending_answered_by; }
 
 static void ending_replied(struct slot_ending *e, const void *data, size_t bytes) {
     struct reply reply;
@@ -265,7 +270,9 @@ static void slot_on_end(void *arg, enum exchange_end end, const void *data, size
     slot->woken = 0;
     slot->retries = (struct call_list){0};
     if (end == EXCHANGE_REPLIED) {
+        ending_answered_by = slot->endpoint;
         ending_replied(&e, data, bytes);
+        ending_answered_by = NULL;
     } else {
         for (uint32_t i = 0; i < slot->count; i++)
             if (slot->calls[i]) ending_without_answer(&e, i, end == EXCHANGE_NO_REPLY);

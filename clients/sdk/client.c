@@ -248,14 +248,17 @@ static void client_on_map(void *arg, const jumun_result *result, const void *val
     jumun_client *client = arg;
     struct shard_router *router = &client->router;
     bool first = atomic_load(&router->map) == NULL;
-    if (result->code == JUMUN_OK && value && shard_router_install(router, value, value_bytes)) {
+    /* Which node serves may have changed since it was asked. */
+    const struct endpoint *from = lane_answered_by();
+    if (result->code == JUMUN_OK && value && from &&
+        shard_router_install(router, from->addresses, value, value_bytes)) {
         first = false;
     } else if (first && (result->code == JUMUN_OK || (result->code >= 50 && result->code < 100) ||
                          (result->code == JUMUN_READ_ONLY &&
                           !node_list_may_have_node(&client->shared.nodes)))) {
         /* A node that has no map, or one of another shape, still routes what it is sent. Where all
          * addresses are replicas', these say to each command what they are. */
-        shard_router_install(router, NULL, 0);
+        shard_router_install(router, NULL, NULL, 0);
     } else if (result->code != JUMUN_CLOSED) {
         node_list_failed(&client->shared.nodes, atomic_load(&client->map_asked));
         atomic_store(&client->shared.map_wanted, true);

@@ -39,11 +39,12 @@ static bool router_set_lanes(struct shard_router *r, const struct shard_map *map
     return true;
 }
 
-static void router_redirect(void *arg, struct lane *lane, const void *address, uint32_t bytes) {
+static void router_redirect(void *arg, struct lane *lane, const struct endpoint *from,
+                            const void *address, uint32_t bytes) {
     struct shard_router *r = arg;
     char text[SHARD_MAP_ADDRESS_BYTES];
     if (bytes == 0 || bytes >= sizeof text) return;
-    shard_map_set_address(text, address, bytes, node_list_pick(&r->shared->nodes)->addresses);
+    shard_map_set_address(text, address, bytes, from->addresses);
     pthread_mutex_lock(&r->mutex);
     struct endpoint *e = router_endpoint(r, text);
     if (e) atomic_store(&lane->endpoint, e);
@@ -90,10 +91,10 @@ static bool router_replace_map(struct shard_router *r, struct shard_map *map) {
     return true;
 }
 
-bool shard_router_install(struct shard_router *r, const void *value, size_t bytes) {
+bool shard_router_install(struct shard_router *r, const char *asked, const void *value,
+                          size_t bytes) {
     struct shard_map *map = calloc(1, sizeof *map);
     if (!map) return false;
-    const char *asked = node_list_pick(&r->shared->nodes)->addresses;
     if (value && shard_map_decode(value, bytes, asked, map) != NULL) {
         free(map);
         return false;

@@ -53,9 +53,10 @@ void shard_router_init(struct shard_router *r, struct lane_shared *shared,
 /* Ends what waits with JUMUN_CLOSED; deletes lanes, then connections. See lane_delete(). */
 void shard_router_fini(struct shard_router *r);
 
-/* Takes the answer to SHARD_MAP in; `value` NULL stands for "this node has no map": then all goes
- * to the general endpoint. False: the answer cannot be used. A thread of nng. */
-bool shard_router_install(struct shard_router *r, const void *value, size_t bytes);
+/* Takes the answer of `asked` to SHARD_MAP in; `value` NULL stands for "this node has no map": then
+ * all goes to the general endpoint. False: the answer cannot be used. A thread of nng. */
+bool shard_router_install(struct shard_router *r, const char *asked, const void *value,
+                          size_t bytes);
 
 /* lane_has_room() and lane_retry_after_ms() of the lane that such a call goes to. Any thread. */
 bool shard_router_has_room(struct shard_router *r, const struct call_route *route,

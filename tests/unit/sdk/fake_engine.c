@@ -50,6 +50,18 @@ const char *fake_engine_address(const char *name) {
     return address;
 }
 
+static void fake_place(const struct fake_engine *e, int endpoint, char *out, size_t bytes) {
+    const char *port = strncmp(e->name, "tcp://", 6) == 0 ? strrchr(e->name, ':') : NULL;
+    if (port) {
+        snprintf(out, bytes, "%.*s:%ld", (int)(port - e->name), e->name,
+                 strtol(port + 1, NULL, 10) + 1 + endpoint);
+    } else if (endpoint == FAKE_GENERAL) {
+        snprintf(out, bytes, "inproc://%s", e->name);
+    } else {
+        snprintf(out, bytes, "inproc://%s-%d", e->name, endpoint);
+    }
+}
+
 /* -- reading and writing, with msgpack-c: an opinion apart from the library's own
  * --------------- */
 
@@ -105,7 +117,7 @@ static void pack_map(struct fake_engine *e, msgpack_packer *p) {
     msgpack_pack_array(p, e->shards);
     for (uint32_t i = 0; i < e->shards; i++) {
         char address[128];
-        snprintf(address, sizeof address, "inproc://%s-%u", e->name, i);
+        fake_place(e, (int)i, address, sizeof address);
         const char *moved_to = atomic_load(&e->moved_to[i]);
         msgpack_pack_array(p, 2);
         msgpack_pack_uint32(p, i);
@@ -233,8 +245,7 @@ static void fake_work(void *arg) {
 static void fake_listen(struct fake_engine *e, int endpoint) {
     struct fake_endpoint *ep = &e->endpoints[endpoint + 1];
     char address[128];
-    if (endpoint == FAKE_GENERAL) snprintf(address, sizeof address, "inproc://%s", e->name);
-    else snprintf(address, sizeof address, "inproc://%s-%d", e->name, endpoint);
+    fake_place(e, endpoint, address, sizeof address);
     int rc = nng_rep0_open(&ep->socket);
     require(rc == 0);
     for (int i = 0; i < FAKE_CONTEXTS; i++) {

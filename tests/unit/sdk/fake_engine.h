@@ -41,8 +41,9 @@ typedef void (*fake_script)(void *arg, struct fake_message *message);
 
 struct fake_engine;
 
-/* `name` tells engines of one process apart; a second start with the same name and a stop between
- * is a restart. `script` may be NULL: all is done. */
+/* `name` tells engines of one process apart, or is "tcp://host:port" (its shards: the ports behind
+ * that); a second start with the same name and a stop between is a restart.
+ * `script` may be NULL: all is done. */
 struct fake_engine *fake_engine_start(const char *name, uint32_t shards, fake_script script,
                                       void *arg);
 void fake_engine_stop(struct fake_engine *engine);

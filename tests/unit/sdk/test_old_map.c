@@ -7,9 +7,11 @@
 #include <cmocka.h>
 
 #include <stdatomic.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "actors/result_codes.h"
+#include "tests/lib/ports.h"
 #include "tests/unit/sdk/fake_engine.h"
 
 enum { ANOTHER = 1 };
@@ -76,10 +78,40 @@ static void test_a_hint_about_its_own_is(void **state) {
     assert_int_equal(atomic_load(&b.seen), 1);
 }
 
+/* "0.0.0.0" is the host of whoever says it, which need not be the node that serves otherwise. */
+static void test_a_hint_without_a_host_means_the_one_who_gave_it(void **state) {
+    static const char *const hosts[] = {"127.0.0.2", "127.0.0.1", "127.0.0.1", "127.0.0.2"};
+    enum { GENERAL, REFUSING, LEADER, WRONG, NODES };
+    struct node nodes[NODES] = {0};
+    char names[NODES][64], shard[64], hint[64];
+    int base = ports_pick(6);
+    (void)state;
+    for (int i = 0; i < NODES; i++)
+        snprintf(names[i], sizeof names[i], "tcp://%s:%d", hosts[i],
+                 base + 2 * (i < WRONG ? i : LEADER));
+    snprintf(shard, sizeof shard, "tcp://127.0.0.1:%d", base + 2 * REFUSING + 1);
+    snprintf(hint, sizeof hint, "tcp://0.0.0.0:%d", base + 2 * LEADER + 1);
+    nodes[REFUSING].leader = hint;
+    /* So does the way round, which is taken until the other ones are connected. */
+    atomic_store(&nodes[GENERAL].refusals, UINT32_MAX);
+    atomic_store(&nodes[REFUSING].refusals, UINT32_MAX);
+    for (int i = 0; i < NODES; i++)
+        nodes[i].engine = fake_engine_start(names[i], 1, scripted, &nodes[i]);
+    fake_engine_move_shard(nodes[GENERAL].engine, 0, shard);
+    jumun_client *c = open_client(names[GENERAL]);
+    assert_int_equal(ready(c), JUMUN_OK);
+    jumun_close(c);
+    for (int i = 0; i < NODES; i++) fake_engine_stop(nodes[i].engine);
+    assert_true(atomic_load(&nodes[REFUSING].seen) > 0);
+    assert_int_equal(atomic_load(&nodes[LEADER].seen), 1);
+    assert_int_equal(atomic_load(&nodes[WRONG].seen), 0);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_a_hint_about_another_shard_is_not_followed),
         cmocka_unit_test(test_a_hint_about_its_own_is),
+        cmocka_unit_test(test_a_hint_without_a_host_means_the_one_who_gave_it),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
