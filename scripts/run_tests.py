@@ -329,6 +329,11 @@ def parse(arguments):
 
 def main():
     options, stages = parse(sys.argv[1:])
+    for place in (ROOT, *(ROOT / build for build in BUILDS)):
+        if place.exists() and not os.access(place, os.W_OK):
+            print(f'test: this user may not write to {place}, and ./test builds there: '
+                  f'run it as {place.owner()}, or in a clone of your own', file=sys.stderr)
+            return 1
     deadline = time.monotonic() + TOTAL_SECONDS_MAX
     totals, prepared = Totals(), {}
     begun = time.monotonic()

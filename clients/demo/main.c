@@ -190,6 +190,8 @@ static int demo_play(const struct demo_options *o, const struct retail *retail,
         play->half_file = o->half;
         play_run(play, &demo_stop, o->quiet ? NULL : stderr, o->color_errors);
         demo_settle(client, before + play->answered - play->unanswered);
+        /* Who stops it stops the node too: there is nothing to try next. */
+        report.no_hints = report.no_hints || demo_stop;
         bool failed = play->unanswered || play->stopped;
         if (o->states && !failed) {
             failed = !demo_verify(o, play, &verify);

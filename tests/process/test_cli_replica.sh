@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
 # The commands of jumun that ask replicas, against a real node and two real replicas: what they
-# print, their JSON, their exit status; a watch and a copy that are stopped and go on.
+# print, their JSON, their exit status; a watch and a copy that are stopped and go on; and what the
+# README tells to try first.
 #
-#   test_cli_replica.sh JUMUND JUMUN-REPLICA JUMUN JUMUN-REPLAY
+#   test_cli_replica.sh JUMUND JUMUN-REPLICA JUMUN JUMUN-REPLAY README
 set -uo pipefail
 
-jumund=$1 replica=$2 jumun=$3 jumun_replay=$4
+jumund=$1 replica=$2 jumun=$3 jumun_replay=$4 readme=$5
 work=$(mktemp -d "${TMPDIR:-/var/tmp}/jumun-test-cli-replica.XXXXXX")
 pids=() checks=0 failures=0
 export TZ=UTC
@@ -387,6 +388,15 @@ done
 lines "$work/w5" 40
 checks=$((checks + 1))
 [ "$(grep -o '"key":"[^"]*"' "$work/w5" | sort -u | wc -l)" -eq 40 ] || fail "a change came twice"
+
+# -- the README's first five minutes, word for word but for the live view
+mkdir "$work/bin" && ln -s "$(realpath "$jumun")" "$work/bin/jumun"
+sed -n '/^## The first five minutes/,/^## The\|^## Doc/p' "$readme" |
+    sed -n '/^export PATH/,/^```/{/^export\|^```\|^jumun top/d;s/ && /\n/;p}' >"$work/minutes"
+lines "$work/minutes" 10
+PATH=$work/bin:$PATH bash -eux -o pipefail "$work/minutes" >"$work/out" 2>"$work/err" </dev/null ||
+    fail "the README's first five minutes do not work"
+says order_accepted
 
 # -- an answer that is old says so: the replicas hear nothing of their node
 kill -STOP "${pids[0]}"
