@@ -1,14 +1,17 @@
 /* Every state x every command x every fulfilment x payment timing. What is expected is written down
- * here from the rules (docs/order-states.md), not from the table that the code uses. */
+ * here from the rules, not from the table that the code uses; the page of the rules, the argument
+ * (docs/order-states.md), is held to it too. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdlib.h>
 
 #include <setjmp.h>
 
 #include <cmocka.h>
 
 #include "actors/order/order_states.h"
+#include "tests/lib/page.h"
 #include "tests/unit/actors/order_world.h"
 
 /* One letter per command, in the order of their numbers:
@@ -232,12 +235,78 @@ static void reads_change_nothing(void **unused) {
     world_fini(&w);
 }
 
-int main(void) {
+/* -- the page ------------------------------------------------------------------------------ */
+
+static const char *states_page;
+
+/* Takes the text up to the next '|' off *at, without blanks around it and a footnote's "(1)". */
+static struct bytes next_cell(const char **at) {
+    const char *from = *at + strspn(*at, "| "), *end = from + strcspn(from, "|\n");
+    *at = end;
+    const char *note = memchr(from, '(', (size_t)(end - from));
+    if (note) end = note;
+    while (end > from && end[-1] == ' ') end--;
+    return bytes_of(from, (uint32_t)(end - from));
+}
+
+/* Whether a cell of the page says what `letter` says. The footnotes' own conditions ("prepaid:
+ * PAYMENT_REQUIRED") are refinements of "ok". */
+static bool cell_says(struct bytes cell, char letter, bool pickup, bool parcel) {
+    bool refused = letter == 'N', done = strchr(".pUr$", letter) != NULL;
+    if (bytes_equal(cell, bytes_of_text("ok"))) return done;
+    if (bytes_equal(cell, bytes_of_text("ok F"))) return pickup ? letter == 'F' : done;
+    if (bytes_equal(cell, bytes_of_text("pickup only"))) return pickup ? done : refused;
+    if (bytes_equal(cell, bytes_of_text("parcel only"))) return parcel ? done : refused;
+    if (bytes_equal(cell, bytes_of_text("-"))) return refused;
+    return cell.size == 1 && letter == *(const char *)cell.data && strchr("EX0H", letter);
+}
+
+static void check_page_cell(uint8_t kind, uint8_t state, struct bytes cell) {
+    for (uint8_t fulfilment = 1; fulfilment <= FULFILMENT_PARCEL; fulfilment++) {
+        const char *row = expected[fulfilment][state];
+        if (row && !cell_says(cell, row[kind - 1], fulfilment == FULFILMENT_PICKUP,
+                              fulfilment == FULFILMENT_PARCEL)) {
+            fail_msg("the page says \"%.*s\" of %s, %s, fulfilment %u; expected is '%c'",
+                     (int)cell.size, (const char *)cell.data, command_kind_name(kind),
+                     state ? order_state_name(state) : "none", fulfilment, row[kind - 1]);
+        }
+    }
+}
+
+static void the_page_shows_this_table(void **unused) {
+    static const char heading[] = "| command | none | AWAITED | PLACED | PAID | ACCEPTED | READY |"
+                                  " PICKED_UP | DELIVERED | ended |\n";
+    char *page = page_read(states_page);
+    assert_non_null(page);
+    const char *at = strstr(page, heading);
+    assert_non_null(at);
+    at = strchr(at + strlen(heading), '\n') + 1; /* behind the rule below the heading */
+    for (uint8_t kind = COMMAND_PLACE; kind <= COMMAND_ANNOTATE; kind++) {
+        struct bytes name = next_cell(&at);
+        const char *word = command_kind_name(kind);
+        assert_true(name.size >= strlen(word) && memcmp(name.data, word, strlen(word)) == 0);
+        for (uint8_t state = 0; state <= ORDER_DELIVERED; state++) {
+            check_page_cell(kind, state, next_cell(&at));
+        }
+        struct bytes ended = next_cell(&at);
+        for (uint8_t state = ORDER_COMPLETED; state <= ORDER_EXPIRED; state++) {
+            check_page_cell(kind, state, ended);
+        }
+        at = strchr(at, '\n') + 1;
+    }
+    assert_int_equal(*at, '\n'); /* no row more */
+    free(page);
+}
+
+int main(int argc, char **argv) {
+    if (argc != 2) return EXIT_FAILURE;
+    states_page = argv[1];
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_state_meets_every_command),
         cmocka_unit_test(never_placed_and_expired),
         cmocka_unit_test(platform_delivery_needs_a_rider),
         cmocka_unit_test(reads_change_nothing),
+        cmocka_unit_test(the_page_shows_this_table),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -10,6 +10,7 @@
 
 #include <cmocka.h>
 
+#include "actors/order/order_layout.h"
 #include "tests/unit/actors/order_world.h"
 
 static jmp_buf broken;
@@ -156,6 +157,58 @@ static void cut_blocks_are_refused(void **unused) {
     world_fini(&w);
 }
 
+/* Each invariant by itself: one number of a whole order is changed, and exactly what no longer
+ * holds is named. */
+static void each_broken_invariant_is_named(void **unused) {
+    struct world w;
+    world_init(&w);
+    fill_world(&w, false);
+    struct order *o = (struct order *)(void *)w.order, whole = *o;
+    assert_null(order_invariant_fault(w.order));
+    assert_true(o->refunded > 0 && o->refund_owed > 0 && o->held_count == 0);
+#define names(change, words)                                                                       \
+    do {                                                                                           \
+        change;                                                                                    \
+        const char *fault = order_invariant_fault(w.order);                                        \
+        *o = whole;                                                                                \
+        assert_non_null(fault);                                                                    \
+        if (!strstr(fault, words)) fail_msg("%s: %s", #change, fault);                             \
+    } while (0)
+    names(o->actor.bytes += 20, "order_bytes_of_sections");
+    names(o->actor.state = ORDER_EXPIRED + 1, "actor->state <=");
+    names(o->actor.state = 0, "actor->state >=");
+    names((o->fees -= o->fees + 1, o->total -= whole.fees + 1), "fees >= 0");
+    names((o->discounts -= 1, o->total += 1), "discounts >= 0");
+    names((o->lines_total = -1, o->total = o->fees - o->discounts - 1), "lines_total >= 0");
+    names(o->total += 1, "== order->total");
+    names((o->discounts += o->total + 1, o->total = -1), "order->total >= 0");
+    names((o->refund_owed = 0, o->refunded = o->captured + 1), "refunded <= order->captured");
+    names((o->refund_owed = 0, o->refunded = -1), "refunded >= 0");
+    names(o->refund_owed = o->captured - o->refunded + 1, "refund_owed <=");
+    names(o->refund_owed = -1, "refund_owed >= 0");
+    names(o->end_deadline_ms = 0, "end_deadline_ms != 0");
+    names(o->fulfilment = 0, "order_was_placed");
+    names(o->held_count = 1, "held_count");
+#undef names
+    assert_null(order_lines_fault(w.order));
+    o->lines_total++;
+    assert_non_null(order_lines_fault(w.order));
+    *o = whole;
+    uint8_t *line = (uint8_t *)o + order_lines_at(o);
+    struct order_line_read read = order_line_get(line);
+    order_number_put(line + read.cancelled_at, read.quantity_width, (uint64_t)read.quantity + 1);
+    o->lines_total -= (read.quantity - read.cancelled + 1) * read.unit_price;
+    assert_non_null(order_lines_fault(w.order)); /* less than nothing is left of it */
+    *o = whole;
+    order_number_put(line + read.cancelled_at, read.quantity_width, (uint64_t)read.cancelled);
+    assert_null(order_lines_fault(w.order));
+    assert_null(order_parts_fault(w.order));
+    o->captured++;
+    assert_non_null(order_parts_fault(w.order));
+    *o = whole;
+    world_fini(&w);
+}
+
 /* Applies the world's first `count` events, then a damaged copy of the next one. */
 static void apply_damaged(const struct world *w, uint32_t count, const struct event *damaged) {
     struct actor *volatile block = NULL;
@@ -233,6 +286,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(damaged_blocks_do_no_harm),
         cmocka_unit_test(cut_blocks_are_refused),
+        cmocka_unit_test(each_broken_invariant_is_named),
         cmocka_unit_test(damaged_events_do_no_harm),
         cmocka_unit_test(events_are_walked_to_the_first_fault),
     };
