@@ -98,6 +98,33 @@ static void test_a_group_moves_to_other_nodes(void **state) {
     orders_assert_stores(w, &done);
 }
 
+/* As its leader sees it; UINT32_MAX = there is none. */
+static uint32_t voters_of(uint32_t shard) {
+    int leader = group_leader(&world, shard);
+    if (leader < 0) return UINT32_MAX;
+    struct consensus_group g;
+    consensus_group(group_shard(&world, (uint32_t)leader, shard)->consensus, world.mono_ms, &g);
+    uint32_t voters = 0;
+    for (uint32_t i = 0; i < g.count; i++) voters += g.servers[i].role == CONSENSUS_VOTER;
+    return voters;
+}
+
+/* M9: who lives keeps its vote until another one has got it. */
+static void test_what_lives_is_replaced_by_adding_first(void **state) {
+    (void)state;
+    struct group_world *w = &world;
+    orders_place_some(w, &done, 20);
+    group_start_node(w, 3);
+    group_start_node(w, 4);
+    place(0, 3, 4);
+    for (int i = 0; !is_as_placed(0) || !is_as_placed(1); i++) {
+        if (i == 30000) fail_msg("the group does not become what it shall be");
+        for (uint32_t shard = 0; shard < GROUP_SHARDS; shard++) assert_true(voters_of(shard) >= 3);
+        group_run(w, 1);
+    }
+    orders_assert(w, &done);
+}
+
 static void test_a_dead_replica_is_replaced(void **state) {
     (void)state;
     struct group_world *w = &world;
@@ -331,6 +358,8 @@ static void test_a_state_waits_for_room(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_a_group_moves_to_other_nodes, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_what_lives_is_replaced_by_adding_first, setup,
+                                        teardown),
         cmocka_unit_test_setup_teardown(test_a_dead_replica_is_replaced, setup, teardown),
         cmocka_unit_test_setup_teardown(test_a_leader_that_shall_not_belong_goes, setup, teardown),
         cmocka_unit_test_setup_teardown(test_the_preferred_node_leads, setup, teardown),
