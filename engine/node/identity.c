@@ -15,6 +15,14 @@
 #include "engine/base/clock.h"
 #include "engine/limits.h"
 
+/* One that is made is durable: its parent is synced, where that may be read. */
+static int identity_make_one(const char *path) {
+    char parent[4100];
+    if (mkdir(path, 0777) != 0) return errno == EEXIST ? 0 : -1;
+    snprintf(parent, sizeof parent, "%s/..", path);
+    return identity_sync_directory(parent) == 0 || errno == EACCES ? 0 : -1;
+}
+
 /* mkdir -p; the last error tells. */
 static int identity_make_directory(const char *path) {
     char part[4096];
@@ -27,10 +35,10 @@ static int identity_make_directory(const char *path) {
     for (char *p = part + 1; *p; p++) {
         if (*p != '/') continue;
         *p = 0;
-        if (mkdir(part, 0777) != 0 && errno != EEXIST) return -1;
+        if (identity_make_one(part) != 0) return -1;
         *p = '/';
     }
-    return mkdir(part, 0777) == 0 || errno == EEXIST ? 0 : -1;
+    return identity_make_one(part);
 }
 
 static int identity_lock(const char *directory, char *error, size_t error_bytes) {
