@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "clients/cli/cli.h"
+#include "clients/cli/completion.h"
 
 /* The first words of all commands, each once. */
 static void completion_first_words(FILE *out) {
@@ -12,14 +13,6 @@ static void completion_first_words(FILE *out) {
         snprintf(before, sizeof before, "%.*s", size, c->name);
         fprintf(out, "%s ", before);
     }
-}
-
-static void completion_option_words(const struct args_option *options, FILE *out) {
-    for (const struct args_option *o = options; o && o->name; o++) fprintf(out, "--%s ", o->name);
-}
-
-static void completion_words(const char *words, FILE *out) {
-    for (; *words; words++) fputc(*words == '|' ? ' ' : *words, out);
 }
 
 /* One case branch: what may follow "COMMAND --option"; a NULL command is any. */
@@ -69,26 +62,15 @@ static void completion_group_words(const char *group, int size, FILE *out) {
     fputs("';;\n", out);
 }
 
-/* Options that take the next word with them. */
-static void completion_takers(FILE *out) {
-    const char *before = "";
-    for (const struct args_option *o = cli_global_options; o->name; o++) {
-        if (!o->argument) continue;
-        fprintf(out, "%s--%s", before, o->name);
-        before = "|";
-        if (o->letter) fprintf(out, "|-%c", o->letter);
-    }
-}
-
 static void completion_bash(FILE *out) {
     fputs("# bash completion of jumun\n_jumun() {\n"
           "    local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD-1]}\n"
           "    local i command= words= global='", out);
-    completion_option_words(cli_global_options, out);
+    completion_options(cli_global_options, out);
     fputs("'\n"
           "    for ((i = 1; i < COMP_CWORD; i++)); do\n"
           "        case ${COMP_WORDS[i]} in\n            ", out);
-    completion_takers(out);
+    completion_takers(cli_global_options, out);
     fputs(") ((i++));;\n            -*) ;;\n            help|", out);
     completion_groups("|", completion_group_name, out);
     fputs(") command=\"${COMP_WORDS[i]}\"\n"
@@ -111,8 +93,8 @@ static void completion_bash(FILE *out) {
         if (!c->options && !c->writes) continue;
         if (c->run == cli_encode) continue;
         fprintf(out, "        '%s') words='", c->name);
-        completion_option_words(c->options, out);
-        if (c->writes) completion_option_words(cli_write_options, out);
+        completion_options(c->options, out);
+        if (c->writes) completion_options(cli_write_options, out);
         fputs("'; words+=$global;;\n", out);
     }
     fputs("        decode) COMPREPLY=($(compgen -f -- \"$cur\")); return;;\n"
@@ -127,36 +109,9 @@ static void completion_zsh(FILE *out) {
     completion_bash(out);
 }
 
-/* Quotes for fish: only \ and ' are special between single quotes. */
-static void completion_fish_text(const char *text, FILE *out) {
-    fputc('\'', out);
-    for (; *text; text++) {
-        if (*text == '\\' || *text == '\'') fputc('\\', out);
-        fputc(*text, out);
-    }
-    fputc('\'', out);
-}
-
-static void completion_fish_options(const char *condition, const struct args_option *options,
-                                    FILE *out) {
-    for (const struct args_option *o = options; o && o->name; o++) {
-        fprintf(out, "complete -c jumun%s -l %s", condition, o->name);
-        if (o->letter) fprintf(out, " -s %c", o->letter);
-        if (o->argument) fputs(o->words && *o->words == '@' ? " -r -F" : " -x", out);
-        if (o->words && *o->words != '@') {
-            fputs(" -a '", out);
-            completion_words(o->words, out);
-            fputc('\'', out);
-        }
-        fputs(" -d ", out);
-        completion_fish_text(o->help, out);
-        fputc('\n', out);
-    }
-}
-
 static void completion_fish(FILE *out) {
     fputs("# fish completion of jumun\ncomplete -c jumun -f\n", out);
-    completion_fish_options("", cli_global_options, out);
+    completion_fish_options("jumun", "", cli_global_options, out);
     for (const struct cli_command *c = cli_commands; c->name; c++) {
         char condition[160];
         const char *second = strchr(c->name, ' ');
@@ -171,8 +126,8 @@ static void completion_fish(FILE *out) {
         fputc('\n', out);
         snprintf(condition, sizeof condition, " -n '__fish_seen_subcommand_from %.*s'", size,
                  c->name);
-        completion_fish_options(condition, c->options, out);
-        if (c->writes) completion_fish_options(condition, cli_write_options, out);
+        completion_fish_options("jumun", condition, c->options, out);
+        if (c->writes) completion_fish_options("jumun", condition, cli_write_options, out);
     }
     fputs("complete -c jumun -n __fish_use_subcommand -a store -d 'pause, resume or show a store'\n"
           "complete -c jumun -n __fish_use_subcommand -a replica -d 'look after replicas'\n"

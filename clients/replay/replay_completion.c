@@ -1,15 +1,8 @@
 /* Completions for bash, zsh and fish, made from the command table. */
 #include <string.h>
 
+#include "clients/cli/completion.h"
 #include "clients/replay/replay.h"
-
-static void put_words(const char *words, FILE *out) {
-    for (; *words; words++) fputc(*words == '|' ? ' ' : *words, out);
-}
-
-static void put_options(const struct args_option *options, FILE *out) {
-    for (const struct args_option *o = options; o && o->name; o++) fprintf(out, "--%s ", o->name);
-}
 
 /* What may follow an option, by its command (NULL = any): words, or the names of files. */
 static void put_values(const char *command, const struct args_option *options, FILE *out) {
@@ -22,20 +15,9 @@ static void put_values(const char *command, const struct args_option *options, F
             fputs(") COMPREPLY=($(compgen -f -- \"$cur\")); return;;\n", out);
         } else {
             fputs(") COMPREPLY=($(compgen -W '", out);
-            put_words(o->words ? o->words : "", out);
+            completion_words(o->words ? o->words : "", out);
             fputs("' -- \"$cur\")); return;;\n", out);
         }
-    }
-}
-
-/* Words that take the next one with them. */
-static void put_takers(const struct args_option *options, FILE *out) {
-    const char *before = "";
-    for (const struct args_option *o = options; o->name; o++) {
-        if (!o->argument) continue;
-        fprintf(out, "%s--%s", before, o->name);
-        before = "|";
-        if (o->letter) fprintf(out, "|-%c", o->letter);
     }
 }
 
@@ -49,10 +31,10 @@ static void completion_bash(FILE *out) {
     fputs("# bash completion of jumun-replay\n_jumun_replay() {\n"
           "    local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD-1]}\n"
           "    local i command= words= global='", out);
-    put_options(replay_global_options, out);
+    completion_options(replay_global_options, out);
     fputs("'\n    for ((i = 1; i < COMP_CWORD; i++)); do\n"
           "        case ${COMP_WORDS[i]} in\n            ", out);
-    put_takers(replay_global_options, out);
+    completion_takers(replay_global_options, out);
     fputs(") ((i++));;\n            -*) ;;\n"
           "            *) command=${COMP_WORDS[i]}; break;;\n        esac\n    done\n"
           "    case \"$command $prev\" in\n", out);
@@ -69,7 +51,7 @@ static void completion_bash(FILE *out) {
     for (const struct replay_command *c = replay_commands; c->name; c++) {
         if (!c->options) continue;
         fprintf(out, "        %s) words='", c->name);
-        put_options(c->options, out);
+        completion_options(c->options, out);
         fputs("'; words+=$global;;\n", out);
     }
     fputs("        *) words=$global;;\n    esac\n"
@@ -85,41 +67,16 @@ static void completion_zsh(FILE *out) {
     completion_bash(out);
 }
 
-static void fish_text(const char *text, FILE *out) {
-    fputc('\'', out);
-    for (; *text; text++) {
-        if (*text == '\\' || *text == '\'') fputc('\\', out);
-        fputc(*text, out);
-    }
-    fputc('\'', out);
-}
-
-static void fish_options(const char *condition, const struct args_option *options, FILE *out) {
-    for (const struct args_option *o = options; o && o->name; o++) {
-        fprintf(out, "complete -c jumun-replay%s -l %s", condition, o->name);
-        if (o->letter) fprintf(out, " -s %c", o->letter);
-        if (o->argument) fputs(o->words && *o->words == '@' ? " -r -F" : " -x", out);
-        if (o->words && *o->words != '@') {
-            fputs(" -a '", out);
-            put_words(o->words, out);
-            fputc('\'', out);
-        }
-        fputs(" -d ", out);
-        fish_text(o->help, out);
-        fputc('\n', out);
-    }
-}
-
 static void completion_fish(FILE *out) {
     char condition[128];
     fputs("# fish completion of jumun-replay\n", out);
-    fish_options("", replay_global_options, out);
+    completion_fish_options("jumun-replay", "", replay_global_options, out);
     for (const struct replay_command *c = replay_commands; c->name; c++) {
         fprintf(out, "complete -c jumun-replay -f -n __fish_use_subcommand -a %s -d ", c->name);
-        fish_text(c->summary, out);
+        completion_fish_text(c->summary, out);
         fputc('\n', out);
         snprintf(condition, sizeof condition, " -n '__fish_seen_subcommand_from %s'", c->name);
-        fish_options(condition, c->options, out);
+        completion_fish_options("jumun-replay", condition, c->options, out);
         fprintf(out, "complete -c jumun-replay -f -n '__fish_seen_subcommand_from help' -a %s\n",
                 c->name);
     }
