@@ -236,6 +236,7 @@ uint16_t shard_news_reserve(struct shard *s, struct bytes store, bool board) {
 bool shard_news_reserve_order(struct shard *s, const struct actor *order) {
     if (s->growth.spread.version == 0 || order->version == 0) return true;
     struct store_news item = {.store = order_store(order)};
+    if (item.store.size == 0) return true; /* not placed yet: commands overtook that */
     /* As what comes from elsewhere: the order was taken, whatever the limit of stores is. */
     struct news_visit v = {.s = s, .message_kind = STORE_MESSAGE_COUNTS, .unlimited = true};
     return news_visit_item(&v, &item);

@@ -210,6 +210,31 @@ static void test_stores_move_with_all_they_have(void **state) {
     group_close(&world);
 }
 
+/* An order that is not placed yet has no store. One without a name would be made room for, and the
+ * shard never be empty again. */
+static void test_what_overtakes_a_place_makes_no_store(void **state) {
+    (void)state;
+    struct group_world *w = &world;
+    open_world(&calm, 9);
+    struct shard *leader = group_shard(w, group_await_leader(w, 0), 0);
+    struct id128 key = make_key(w->now_ms);
+    for (int i = 0; i < 2; i++) {
+        struct command c = world_command(&w->names, COMMAND_CANCEL, key);
+        c.cancel = (struct command_cancel){.by = PARTY_CUSTOMER, .reason = bytes_of_text("no")};
+        group_ask(w, &c);
+    }
+    assert_true(leader->growth.spread.version != 0);
+    const struct actor *a =
+        shard_actor(leader, actor_table_find(&leader->table, ACTOR_ORDER, &key));
+    assert_non_null(a);
+    assert_int_equal(a->state, ORDER_AWAITED);
+    assert_int_equal(leader->table.count[ACTOR_STORE], 0);
+    struct command c = world_place(&w->names, key, stores[0].id);
+    assert_int_equal(group_ask(w, &c).code, RESULT_OK);
+    assert_int_equal(leader->table.count[ACTOR_STORE], 1);
+    group_close(w);
+}
+
 /* What is left of a cluster is formed into another one: its document begins at version 1, and the
  * shards' logs have gone by higher ones. */
 static void test_a_cluster_formed_anew_grows(void **state) {
@@ -498,6 +523,7 @@ static void test_growth_in_a_rough_world(void **state) {
 int main(int argc, char **argv) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_stores_move_with_all_they_have),
+        cmocka_unit_test(test_what_overtakes_a_place_makes_no_store),
         cmocka_unit_test(test_a_cluster_formed_anew_grows),
         cmocka_unit_test(test_a_new_shard_knows_the_paused_stores),
         cmocka_unit_test(test_who_has_asked_hears_of_pauses),
