@@ -266,7 +266,8 @@ static uint32_t cluster_missing(struct node *n, const struct cluster_topology *t
         uint32_t slot = local_shards_slot(g->shard);
         if (own == 0 || n->server_ids[slot] == own) continue;
         struct replica_wanted *w = &wanted[count++];
-        *w = (struct replica_wanted){.shard = g->shard, .server_id = own};
+        *w = (struct replica_wanted){.shard = g->shard, .server_id = own,
+                                     .placed_alone = g->placement.count == 1};
         for (uint32_t k = 0; k < g->first_servers_count; k++) {
             if (g->first_servers[k] != own) continue;
             w->first_servers = g->first_servers;

@@ -19,6 +19,7 @@ struct replica_wanted {
     uint64_t server_id;
     const uint64_t *first_servers;    /* see shard_options; NULL and 0 = a group of one, or joins */
     uint32_t first_servers_count;
+    bool placed_alone;                /* see shard_options */
 };
 
 /* Starts replicas side by side and puts them where they are found. EXIT_DONE, or an exit code with

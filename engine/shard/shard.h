@@ -51,6 +51,8 @@ struct shard_options {
      * servers; a replica that joins a group later is given none, and learns all from the leader.
      * NULL with a count of 0 and no peers: a group of one. */
     const uint64_t *first_servers; uint32_t first_servers_count;
+    bool placed_alone;               /* with peers: this replica is all that its group shall have;
+                                        else one that is a group's only voter is refused */
     struct storage *storage;         /* owned by the caller */
     struct courier *courier;
     uint32_t mailbox_commands_max;   /* 0 = MAILBOX_COMMANDS_MAX */

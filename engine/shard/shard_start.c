@@ -117,7 +117,7 @@ static bool start_consensus(struct shard *s, const struct storage_meta *meta, ch
         .configuration_index = meta->configuration_index,
         .configuration = meta->configuration, .configuration_bytes = meta->configuration_bytes,
         .first_index = first, .entries = c.entries, .entries_count = c.count,
-        .of_cluster = s->options.peers != NULL,
+        .of_cluster = s->options.peers && !s->options.placed_alone,
         .now_ms = s->mono_ms};
     struct consensus_update update = {0};
     if (consensus_start(s->consensus, &start, &update, error, error_bytes) == 0) {

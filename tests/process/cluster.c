@@ -4,6 +4,7 @@
  *                                node; the killed one comes back; afterwards all logs are equal
  *   cluster JUMUND restarts      each node is stopped in order and started again under load
  *   cluster JUMUND refusals      a copied directory, another cluster, a file that makes no sense
+ *   cluster JUMUND alone         groups of one replica each
  *
  * Exit codes: 0 as it must be, 1 not, 2 usage. */
 #include <errno.h>
@@ -347,12 +348,25 @@ static void case_refusals(const char *program) {
     expect_equal_logs();
 }
 
+static void case_alone(void) {
+    write_file(files[0], "0123456789abcdef0123456789abcdef", ", \"replicas\": 1");
+    for (int i = 0; i < 2; i++) {
+        cluster_start();
+        jumun_client *client = cluster_client();
+        expect_orders(client);
+        place_some(client, 20);
+        jumun_close(client);
+        cluster_stop();
+    }
+}
+
 int main(int argc, char **argv) {
     if (argc != 3) return 2;
     cluster_init(argv[1]);
     if (strcmp(argv[2], "failover") == 0) case_failover();
     else if (strcmp(argv[2], "restarts") == 0) case_restarts();
     else if (strcmp(argv[2], "refusals") == 0) case_refusals(argv[1]);
+    else if (strcmp(argv[2], "alone") == 0) case_alone();
     else return 2;
     directory_remove(directory);
     printf("as it must be\n");
