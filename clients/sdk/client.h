@@ -2,8 +2,6 @@
 #ifndef JUMUN_SDK_CLIENT_H
 #define JUMUN_SDK_CLIENT_H
 
-#include <string.h>
-
 #include "clients/sdk/shard_router.h"
 
 struct jumun_client {
@@ -24,11 +22,5 @@ struct jumun_client {
 /* Marks the calling thread as inside; false: the client is being closed. */
 bool client_enter(jumun_client *client);
 void client_leave(jumun_client *client);
-
-/* The id of the cluster whose nodes it talks to, into `id`; "" = not known yet. Any thread. */
-static inline void client_cluster(jumun_client *client, char id[CLUSTER_ID_BYTES]) {
-    const struct shard_map *map = atomic_load_explicit(&client->router.map, memory_order_acquire);
-    memcpy(id, map ? map->cluster_id : "", map ? CLUSTER_ID_BYTES : 1);
-}
 
 #endif

@@ -62,7 +62,7 @@ static bool ping_told_map(const void *data, size_t bytes, struct told *told) {
 void replicas_judge(jumun_queries *q, bool told) {
     char session[CLUSTER_ID_BYTES] = "";
     if (q->options.session) {
-        client_cluster(q->options.session, session);
+        shard_router_cluster(&q->options.session->router, session);
         if (session[0] == '\0') return; /* it will know; others' words are no measure */
     }
     if (!told && (session[0] == '\0' || strcmp(session, q->replicas.cluster) == 0)) return;

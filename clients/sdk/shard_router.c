@@ -70,11 +70,28 @@ static void router_push_to_lane(struct shard_router *r, const struct shard_map *
     lane_push(router_lane(r, map, &call->route), call, route_order(&call->route));
 }
 
+/* Positions in the logs of the cluster that it was say nothing of those of another one. */
+static void router_note_cluster(struct shard_router *r, const char *id) {
+    if (id[0] == '\0') return;
+    pthread_mutex_lock(&r->cluster_mutex);
+    bool another = r->cluster[0] && strcmp(r->cluster, id) != 0;
+    memcpy(r->cluster, id, CLUSTER_ID_BYTES);
+    pthread_mutex_unlock(&r->cluster_mutex);
+    if (another) token_set_clear(&r->shared->written);
+}
+
+void shard_router_cluster(struct shard_router *r, char id[CLUSTER_ID_BYTES]) {
+    pthread_mutex_lock(&r->cluster_mutex);
+    memcpy(id, r->cluster, CLUSTER_ID_BYTES);
+    pthread_mutex_unlock(&r->cluster_mutex);
+}
+
 static bool router_replace_map(struct shard_router *r, struct shard_map *map) {
     char failed_at[SHARD_MAP_ADDRESS_BYTES];
     for (uint32_t i = 0; i < map->nodes_count; i++) /* one that cannot be used is not turned to */
         (void)node_list_add(&r->shared->nodes, map->nodes[i], failed_at, sizeof failed_at);
     if (!router_set_lanes(r, map)) return false;
+    router_note_cluster(r, map->cluster_id);
     map->older = atomic_load(&r->map);
     if (map->older && map->older->epochs_count == map->epochs_count &&
         map->older->stores_shards == map->stores_shards &&
@@ -221,6 +238,7 @@ void shard_router_init(struct shard_router *r, struct lane_shared *shared,
     pthread_mutexattr_init(&recursive);
     pthread_mutexattr_settype(&recursive, PTHREAD_MUTEX_RECURSIVE);
     pthread_mutex_init(&r->mutex, &recursive);
+    pthread_mutex_init(&r->cluster_mutex, NULL);
     pthread_mutexattr_destroy(&recursive);
 }
 
@@ -241,4 +259,5 @@ void shard_router_fini(struct shard_router *r) {
         map = older;
     }
     pthread_mutex_destroy(&r->mutex);
+    pthread_mutex_destroy(&r->cluster_mutex);
 }

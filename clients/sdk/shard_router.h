@@ -44,6 +44,8 @@ struct shard_router {
     struct call_list unrouted;
     struct endpoint *endpoints[2 * SHARDS_MAX];
     uint32_t endpoints_count;
+    pthread_mutex_t cluster_mutex;   /* held for a copy only; the next one */
+    char cluster[CLUSTER_ID_BYTES];  /* of the newest map that told it; "" = none has */
     void (*on_change)(void *arg, bool up); /* for the connections that it opens */
     void *arg;
 };
@@ -57,6 +59,10 @@ void shard_router_fini(struct shard_router *r);
  * all goes to the general endpoint. False: the answer cannot be used. A thread of nng. */
 bool shard_router_install(struct shard_router *r, const char *asked, const void *value,
                           size_t bytes);
+
+/* The id of the cluster whose nodes answer; "" = not known yet. It changes when another cluster's
+ * node serves at their address: one of a restored backup, say. Any thread. */
+void shard_router_cluster(struct shard_router *r, char id[CLUSTER_ID_BYTES]);
 
 /* lane_has_room() and lane_retry_after_ms() of the lane that such a call goes to. Any thread. */
 bool shard_router_has_room(struct shard_router *r, const struct call_route *route,

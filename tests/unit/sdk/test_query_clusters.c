@@ -5,9 +5,11 @@
 #include <stdint.h>
 #include <cmocka.h>
 
+#include <stdatomic.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "actors/result_codes.h"
 #include "tests/unit/sdk/fake_engine.h"
 #include "tests/unit/sdk/fake_replica.h"
 
@@ -153,12 +155,52 @@ static void test_who_does_not_tell_is_asked(void **state) {
     world_end(&w);
 }
 
+/* Its answers make a client fetch the map again, so often. */
+static void of_another_map(void *arg, struct fake_message *m) {
+    atomic_uint *refusals = arg;
+    if (atomic_load(refusals) == 0) return;
+    atomic_fetch_sub(refusals, 1);
+    for (uint32_t i = 0; i < m->count; i++) m->codes[i] = RESULT_WRONG_SHARD;
+}
+
+/* A backup was restored into a new directory, say: the shards are what they were, the cluster is
+ * not, and positions of before mean nothing. */
+static void test_a_session_follows_its_node_into_another_cluster(void **state) {
+    struct world w;
+    world_begin(&w, "c5", "c5-wrong");
+    atomic_uint refusals = 0;
+    struct fake_engine *engine = fake_engine_start("c5-node", 1, of_another_map, &refusals);
+    fake_engine_be_of(engine, THEIRS);
+    char error[128];
+    jumun_client *session = jumun_open("inproc://c5-node", NULL, error, sizeof error);
+    jumun_queries *q = open_queries("inproc://c5-wrong,inproc://c5", session);
+    jumun_answer *a;
+    assert_int_equal(await_left_out(q, 1), 2);
+    jumun_session_demand(session, &(jumun_token){0, 1000000}, 1);
+    fake_engine_be_of(engine, OURS);
+    atomic_store(&refusals, 1);
+    assert_int_equal(jumun_mark_ready(session, &w.key, NULL, NULL), JUMUN_OK);
+    for (int i = 0; await_left_out(q, 1) != 1; i++) { /* both are for a moment, or none */
+        if (i == 60000) fail_msg("it is measured by the cluster that was");
+        usleep(1000);
+    }
+    assert_int_equal(get(q, &w.key, &a), JUMUN_OK);
+    assert_string_equal(a->replica, "inproc://c5");
+    assert_false(a->lagging || a->stale);
+    jumun_answer_free(a);
+    jumun_queries_close(q);
+    jumun_close(session);
+    fake_engine_stop(engine);
+    world_end(&w);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_a_replica_of_another_cluster_is_passed_over),
         cmocka_unit_test(test_only_replicas_of_another_cluster),
         cmocka_unit_test(test_without_a_session_answers_are_of_one_cluster),
         cmocka_unit_test(test_who_does_not_tell_is_asked),
+        cmocka_unit_test(test_a_session_follows_its_node_into_another_cluster),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
