@@ -182,5 +182,7 @@ int64_t replicas_ping(jumun_queries *q, int64_t now_ns);
  * know its own. What is on its way to such a one is asked elsewhere, and what its answers left here
  * is forgotten. With the lock. */
 void replicas_judge(jumun_queries *q, bool told);
+/* Forgets what answers left here: some were of another cluster. With the lock. */
+void replicas_forget(jumun_queries *q);
 
 #endif

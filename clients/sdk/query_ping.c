@@ -59,6 +59,11 @@ static bool ping_told_map(const void *data, size_t bytes, struct told *told) {
     return true;
 }
 
+void replicas_forget(jumun_queries *q) {
+    token_set_clear(&q->seen);
+    if (q->stale) stale_cache_clear(q->stale);
+}
+
 void replicas_judge(jumun_queries *q, bool told) {
     char session[CLUSTER_ID_BYTES] = "";
     if (q->options.session) {
@@ -68,8 +73,7 @@ void replicas_judge(jumun_queries *q, bool told) {
     if (!told && (session[0] == '\0' || strcmp(session, q->replicas.cluster) == 0)) return;
     uint32_t mask = replica_set_judge(&q->replicas, session);
     if (mask == 0) return;
-    token_set_clear(&q->seen);
-    if (q->stale) stale_cache_clear(q->stale);
+    replicas_forget(q);
     volleys_leave(q, mask);
 }
 

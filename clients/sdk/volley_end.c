@@ -318,6 +318,8 @@ static void attempt_finish(struct attempt *a, struct ending *e) {
     struct volley *v = a->volley;
     struct query_call *call;
     while ((call = query_list_pop(&e->again))) queries_enqueue(q, call, e->now_ns);
+    /* It became known while the answers were given out. */
+    if (a->replica->foreign && !e->foreign) replicas_forget(q);
     a->state = ATTEMPT_NONE;
     for (int i = 0; i < VOLLEY_ATTEMPTS; i++)
         if (v->attempts[i].state != ATTEMPT_NONE) return;

@@ -194,6 +194,61 @@ static void test_a_session_follows_its_node_into_another_cluster(void **state) {
     world_end(&w);
 }
 
+/* A message of two queries, whose first one's callback lasts until the replica is left. */
+struct lasting {
+    jumun_queries *q;
+    struct fake_replica *replica;
+    atomic_int answered;
+};
+
+static void on_lasting(void *arg, const jumun_answer *a) {
+    struct lasting *l = arg;
+    if (a->code == JUMUN_OK && atomic_load(&l->answered) == 1) {
+        fake_replica_be_of(l->replica, THEIRS);
+        await_left_out(l->q, 1);
+    }
+    atomic_fetch_add(&l->answered, 1);
+}
+
+/* Nothing of it is given again, though it came before it was known. */
+static void test_answers_of_another_cluster_are_not_kept(void **state) {
+    struct world w;
+    world_begin(&w, "c6", "c6-wrong");
+    fake_replica_be_of(w.wrong, NULL);
+    struct fake_engine *engine = fake_engine_start("c6-node", 1, NULL, NULL);
+    fake_engine_be_of(engine, OURS);
+    char error[128];
+    jumun_client *session = jumun_open("inproc://c6-node", NULL, error, sizeof error);
+    jumun_query_options o = {PATIENT, .session = session, .messages_in_flight_max = 1};
+    jumun_queries *q = jumun_queries_open("inproc://c6-wrong", &o, error, sizeof error);
+    struct lasting l = {.q = q, .replica = w.wrong};
+    jumun_key keys[3];
+    jumun_answer *a;
+    for (int i = 0; i < 3; i++) {
+        keys[i] = jumun_key_new();
+        fake_history_change(w.theirs, 0, &keys[i], "s1");
+    }
+    assert_int_equal(get(q, &keys[0], &a), JUMUN_OK);
+    jumun_answer_free(a);
+    fake_replica_delay(w.wrong, 50); /* the first one is away while the others gather behind it */
+    for (int i = 0; i < 3; i++) {
+        jumun_query query = {.kind = JUMUN_GET_ORDER, .order = keys[i]};
+        assert_int_equal(jumun_query_submit(q, &query, on_lasting, &l), JUMUN_OK);
+    }
+    for (int i = 0; atomic_load(&l.answered) < 3; i++) {
+        if (i == 60000) fail_msg("they were not answered");
+        usleep(1000);
+    }
+    for (int i = 0; i < 3; i++) {
+        assert_int_equal(get(q, &keys[i], &a), JUMUN_OTHER_CLUSTER);
+        jumun_answer_free(a);
+    }
+    jumun_queries_close(q);
+    jumun_close(session);
+    fake_engine_stop(engine);
+    world_end(&w);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_a_replica_of_another_cluster_is_passed_over),
@@ -201,6 +256,7 @@ int main(void) {
         cmocka_unit_test(test_without_a_session_answers_are_of_one_cluster),
         cmocka_unit_test(test_who_does_not_tell_is_asked),
         cmocka_unit_test(test_a_session_follows_its_node_into_another_cluster),
+        cmocka_unit_test(test_answers_of_another_cluster_are_not_kept),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
