@@ -1,6 +1,5 @@
 /* key, decode, version, help: what needs no node. */
 #include <errno.h>
-#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 

@@ -1,5 +1,4 @@
 /* The commands of one order but place: each builds a jumun_command and sends it. */
-#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 

@@ -1,5 +1,4 @@
 /* jumun watch: changes as they happen. */
-#include <errno.h>
 #include <inttypes.h>
 #include <pthread.h>
 #include <signal.h>

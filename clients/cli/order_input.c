@@ -1,6 +1,5 @@
 #include "clients/cli/order_input.h"
 
-#include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>

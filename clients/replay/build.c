@@ -1,5 +1,4 @@
 /* rebuild, restore: a data directory that jumund starts from, made from a log. */
-#include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <unistd.h>

@@ -3,7 +3,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "clients/cli/text.h"
 #include "clients/replay/replay.h"
 
 void replay_history_free(struct replay_history *h) {

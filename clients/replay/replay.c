@@ -1,6 +1,5 @@
 #include "clients/replay/replay.h"
 
-#include <errno.h>
 #include <inttypes.h>
 #include <locale.h>
 #include <pthread.h>

@@ -1,7 +1,6 @@
 #include "clients/replay/republish.h"
 
 #include <errno.h>
-#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>

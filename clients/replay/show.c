@@ -4,7 +4,6 @@
 
 #include "clients/cli/text.h"
 #include "clients/replay/encode.h"
-#include "engine/base/ulid.h"
 #include "engine/wire/routing.h"
 
 enum { SHOW_BAR_COLUMNS = 64, SHOW_NEWS_RECORDS_MAX = 200000, SHOW_ASKED_MS_MAX = 86400000 };

@@ -1,6 +1,5 @@
 /* The report of `jumun-replay stats`: text, JSON, and a drawing. */
 #include <errno.h>
-#include <inttypes.h>
 #include <stdlib.h>
 #include <time.h>
 #include <unistd.h>

@@ -1,6 +1,5 @@
 /* Does what is stored agree with the fold of the log? */
 #include <inttypes.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <xxhash.h>

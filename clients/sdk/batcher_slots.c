@@ -9,7 +9,6 @@
 #include "clients/sdk/sdk_clock.h"
 #include "engine/base/check.h"
 #include "engine/base/prefetch.h"
-#include "engine/limits.h"
 
 void slots_endpoint_failed(struct lane *lane, struct endpoint *endpoint, int64_t now_ns) {
     if (circuit_breaker_failure(&endpoint->breaker, now_ns))

@@ -3,7 +3,6 @@
 #include <stdlib.h>
 
 #include "actors/result_codes.h"
-#include "clients/sdk/order_decode.h"
 #include "engine/wire/query_protocol.h"
 
 enum { REPLY_CODE_MAX = 999, REPLY_AGE_UNKNOWN = 0x7fffffff };

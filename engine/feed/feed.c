@@ -1,7 +1,6 @@
 /* Life of the feed: its shards, its threads, the way of a request to its thread. */
 #include "engine/feed/feed.h"
 
-#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

@@ -6,7 +6,6 @@
 #include "actors/message_event.h"
 #include "actors/order/order.h"
 #include "actors/store/store.h"
-#include "engine/limits.h"
 #include "engine/wire/event_encode.h"
 
 enum { BATCH_HEAD_BYTES = 5 }; /* of the bin or the array: its size is known at the end */

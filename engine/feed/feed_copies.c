@@ -14,7 +14,6 @@
 #include "engine/base/check.h"
 #include "engine/base/clock.h"
 #include "engine/base/log.h"
-#include "engine/feed/feed_internal.h"
 #include "engine/wire/msgpack_writer.h"
 
 static const uint64_t default_bytes_per_second = 256ull << 20;

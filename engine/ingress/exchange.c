@@ -3,7 +3,6 @@
 #include <stdlib.h>
 
 #include "actors/store/store.h"
-#include "engine/limits.h"
 #include "engine/wire/request_decode.h"
 
 enum { EXCHANGE_POOL_MAX = 1024 };

@@ -1,5 +1,4 @@
 /* jumund: the engine node. */
-#include <errno.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,6 +1,5 @@
 #include "engine/peers/catch_up.h"
 
-#include <errno.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>

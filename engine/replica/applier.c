@@ -1,6 +1,5 @@
 #include "engine/replica/applier.h"
 
-#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 

@@ -3,7 +3,6 @@
 #include <stdlib.h>
 
 #include "actors/order/order_layout.h"
-#include "engine/base/check.h"
 #include "engine/base/prefetch.h"
 
 enum { FOLD_SLOTS_MIN = 1024, FOLD_BLOCK_SLACK = 128, FOLD_FREE_SLOTS = 1024 };

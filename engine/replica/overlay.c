@@ -4,7 +4,6 @@
 #include <xxhash.h>
 
 #include "engine/base/check.h"
-#include "engine/base/clock.h"
 #include "engine/base/prefetch.h"
 
 enum { OVERLAY_CHUNK_BYTES = 1 << 20, OVERLAY_SLOTS_MIN = 1024, OVERLAY_STEP_BYTES = 64 };

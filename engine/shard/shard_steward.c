@@ -1,7 +1,6 @@
 /* The steward: brings the group to where it shall be, and the lead to where it is best. It works in
  * the leader's shard, one safe step at a time; consensus refuses what would not be safe (rules M1
  * to M9 and T1), and then it asks again. What the next leader finds, it goes on with. */
-#include <inttypes.h>
 
 #include "engine/base/log.h"
 #include "engine/shard/shard_internal.h"

@@ -1,7 +1,6 @@
 /* The gaps in the history: where an installed state stands for records that were never stored here.
  * Their rows lie in the vote's environment, which outlives log and state; the transaction that
  * writes a row is the one moment in which an install happens (install.c). */
-#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 #include <xxhash.h>

@@ -1,5 +1,4 @@
 /* One batch of records becomes one LMDB transaction: truncation, append, sync. */
-#include <errno.h>
 #include <fcntl.h>
 
 #include "engine/base/check.h"

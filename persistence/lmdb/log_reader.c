@@ -2,7 +2,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "engine/base/check.h"
 #include "persistence/lmdb/internal.h"
 
 /* Where LMDB keeps a small value is only 2-byte aligned; visitors read events in place. No small

@@ -5,7 +5,6 @@
  * state's: how many rows there are and a digest of all of them, so that one that is missing is
  * found as well as one that is damaged. */
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

@@ -1,7 +1,6 @@
 /* See persistence/state_source.h. */
 #include "persistence/state_source.h"
 
-#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

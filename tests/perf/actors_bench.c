@@ -10,7 +10,6 @@
 #include <time.h>
 
 #include "actors/order/order.h"
-#include "engine/limits.h"
 
 enum { BLOCK_BYTES = 512, STEPS = 6, TURN_BYTES = 2u << 20 };
 

@@ -6,7 +6,6 @@
  * table; a committer thread writes all waiting messages in one synced LMDB transaction, then they
  * are answered), one the client (REQ contexts, messages made once and only their keys changed). */
 #include <argp.h>
-#include <errno.h>
 #include <lmdb.h>
 #include <msgpack.h>
 #include <nng/nng.h>

@@ -1,6 +1,5 @@
 #include "tests/process/cluster_load.h"
 
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

@@ -3,7 +3,6 @@
  *
  *   replay_damage KIND SHARD_DIRECTORY ARGUMENT...   prints what it did; exit 0 */
 #include <errno.h>
-#include <inttypes.h>
 #include <lmdb.h>
 #include <stdio.h>
 #include <stdlib.h>

@@ -6,7 +6,6 @@
 
 #include "actors/order/order.h"
 #include "actors/store/store.h"
-#include "engine/limits.h"
 #include "engine/shard/shard_internal.h"
 #include "tests/sim/sim.h"
 

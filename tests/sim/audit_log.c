@@ -1,5 +1,4 @@
 /* Judges each log record when it is committed, and builds the model of all orders from it. */
-#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 

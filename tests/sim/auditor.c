@@ -4,7 +4,6 @@
 
 #include "actors/order/order.h"
 #include "actors/store/store.h"
-#include "engine/shard/history.h"
 #include "engine/wire/protocol.h"
 #include "tests/sim/sim.h"
 

@@ -13,7 +13,6 @@
 #include <stdlib.h>
 
 #include "actors/cluster/cluster_layout.h"
-#include "actors/order/order.h"
 #include "engine/base/log.h"
 #include "engine/base/prng.h"
 #include "tests/unit/shard/group_world.h"

@@ -5,7 +5,6 @@
 
 #include "actors/order/order.h"
 #include "actors/store/store.h"
-#include "engine/limits.h"
 #include "engine/wire/routing.h"
 #include "tests/sim/sim.h"
 

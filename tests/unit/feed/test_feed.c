@@ -15,10 +15,8 @@
 #include <unistd.h>
 
 #include "engine/base/clock.h"
-#include "engine/base/ulid.h"
 #include "engine/feed/feed.h"
 #include "engine/feed/feed_batch.h"
-#include "engine/feed/notify.h"
 #include "engine/replica/feed_client.h"
 #include "engine/wire/msgpack_reader.h"
 #include "tests/unit/replica/history_world.h"

@@ -9,7 +9,6 @@
 
 #include "actors/event.h"
 #include "tests/lib/page.h"
-#include "tests/unit/formats/formats_dump.h"
 #include "tests/unit/formats/formats_examples.h"
 #include "tests/unit/formats/formats_fields.h"
 

@@ -16,7 +16,6 @@
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
-#include <xxhash.h>
 
 #include "engine/base/prng.h"
 #include "engine/peers/snapshot_receiver.h"

@@ -7,7 +7,6 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "engine/limits.h"
 #include "storage_install_fixture.h"
 
 enum { DIED = 41 };

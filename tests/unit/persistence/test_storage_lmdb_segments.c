@@ -1,11 +1,9 @@
 /* Rollover, truncation over segments, retention, and crashes in the middle of each. */
-#include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "storage_fixture.h"

@@ -14,7 +14,6 @@
 #include <unistd.h>
 
 #include "engine/base/clock.h"
-#include "engine/base/ulid.h"
 #include "engine/node/node.h"
 #include "engine/replica/bootstrap.h"
 #include "engine/replica/feed_client.h"

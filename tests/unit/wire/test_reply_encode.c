@@ -10,11 +10,8 @@
 #include <stdlib.h>
 
 #include "engine/limits.h"
-#include "engine/wire/event_encode.h"
-#include "engine/wire/order_encode.h"
 #include "engine/wire/protocol.h"
 #include "engine/wire/reply_encode.h"
-#include "engine/wire/store_encode.h"
 #include "tests/unit/wire/wire_examples.h"
 #include "tests/unit/wire/wire_story.h"
 

@@ -1,7 +1,6 @@
 #include <stdio.h>
 
 #include "actors/cluster/cluster_layout.h"
-#include "engine/shard/history.h"
 #include "engine/wire/event_encode.h"
 #include "engine/wire/msgpack_pairs.h"
 #include "engine/wire/reply_encode.h"
