@@ -23,7 +23,7 @@
     X(HELD, 1, "held until its order is placed")                                                   \
     X(OVERLOADED, 2, "overloaded: retry after the time given")                                     \
     X(NOT_READY, 3, "the shard is recovering: retry after the time given")                         \
-    X(NOT_LEADER, 4, "another node leads this shard")                                              \
+    X(NOT_LEADER, 4, "this node does not lead the shard")                                          \
     X(DISK_FULL, 5, "no room on disk: writes are refused until there is")                          \
     X(SHUTTING_DOWN, 6, "the node is shutting down")                                               \
     X(DEADLINE_PASSED, 7, "the request's deadline had passed before it was decided")               \
@@ -93,7 +93,8 @@
     X(STORES_LIMIT_REACHED, 303, "the shard holds as many stores as it can")                       \
     X(CLUSTER_NOT_FORMED, 350, "this node belongs to no cluster yet: form one, or join")           \
     X(CLUSTER_FORMED_ALREADY, 351, "the cluster is formed already")                                \
-    X(CLUSTER_NODES_TOO_FEW, 352, "too few nodes: each replica of a shard needs its own")          \
+    X(CLUSTER_NODES_TOO_FEW, 352,                                                                  \
+      "too few nodes: each replica of a shard needs one of its own that is not drained")           \
     X(CLUSTER_NODES_TOO_MANY, 353, "the cluster has as many nodes as it can")                      \
     X(CLUSTER_NODE_TWICE, 354, "a node or an address is named twice")                              \
     X(CLUSTER_NODE_UNKNOWN, 355, "the cluster has no such node")                                   \

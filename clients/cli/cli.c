@@ -85,6 +85,12 @@ bool cli_write_values(const struct cli *cli, jumun_options_command *options) {
     return true;
 }
 
+bool cli_address(struct cli *cli, const char *address) {
+    const char *fault = address_fault(address, strlen(address));
+    if (fault) cli_usage(cli, "\"%.256s\" %s: " ADDRESS_FORM_ONE, address, fault);
+    return fault == NULL;
+}
+
 bool cli_addresses(struct cli *cli, const char *option, const char *addresses) {
     struct address_bad bad;
     if (!address_list_is_bad(addresses, NULL, &bad)) return true;
@@ -345,9 +351,21 @@ bool cli_is_group(const char *word) {
     return false;
 }
 
-int cli_unknown(struct cli *cli, const char *word) {
+int cli_unknown(struct cli *cli, char *const *words, int count) {
+    const char *word = words[0];
+    char known[512] = "";
+    size_t size = strlen(word), used = 0;
     if (!cli_is_group(word)) return cli_usage(cli, "\"%.60s\" is not a command", word);
-    cli_error(cli, "\"%.60s\" is half a command: see jumun help %.60s", word, word);
+    if (count < 2 || words[1][0] == '-') {
+        cli_error(cli, "\"%.60s\" is half a command: see jumun help %.60s", word, word);
+        return CLI_USAGE;
+    }
+    for (const struct cli_command *c = cli_commands; c->name && used < sizeof known; c++)
+        if (strncmp(c->name, word, size) == 0 && c->name[size] == ' ')
+            used += (size_t)snprintf(known + used, sizeof known - used, "%s%s", used ? ", " : "",
+                                     c->name + size + 1);
+    cli_error(cli, "\"%.60s %.60s\" is not a command: there are %s (see jumun help %.60s)", word,
+              words[1], known, word);
     return CLI_USAGE;
 }
 
@@ -360,7 +378,7 @@ static int cli_run_command(struct cli *cli, int argc, char **argv) {
         cli_print_group(cli, argv[0], stdout);
         return CLI_DONE;
     }
-    if (!cli->command) return cli_unknown(cli, argv[0]);
+    if (!cli->command) return cli_unknown(cli, argv, argc);
     const struct cli_command *c = cli->command;
     const struct args_option *tables[3] = {c->options, c->writes ? cli_write_options : NULL,
                                            cli_global_options};

@@ -79,13 +79,16 @@ jumun_client *cli_client(struct cli *cli);
  * place, have the form of one. False after a usage error was printed. */
 bool cli_addresses(struct cli *cli, const char *option, const char *addresses);
 
+/* The same for one that stands on the command line without an option. */
+bool cli_address(struct cli *cli, const char *address);
+
 /* Sends a command that changes something (or encodes it), prints the outcome. */
 int cli_send(struct cli *cli, const jumun_command *command);
 /* Whether commands of two words begin with it, as "cluster". */
 bool cli_is_group(const char *word);
-/* A usage error for a word that begins no command, or more than one: then it tells where they are
- * listed. */
-int cli_unknown(struct cli *cli, const char *word);
+/* A usage error for words that are no command; or the first of two: then it tells where they are
+ * listed, or, when the second one is wrong, which there are. */
+int cli_unknown(struct cli *cli, char *const *words, int count);
 /* An exit status for a result code. */
 int cli_exit_of(int code);
 

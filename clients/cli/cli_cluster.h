@@ -84,6 +84,8 @@ bool cluster_node_word(struct cli *cli, const char *text, uint32_t *node);
 /* cli_cluster_wait.c: waits until all groups are where the document has them, and says what goes
  * on; at once with --no-wait. CLI_DONE, or CLI_NO_ANSWER after a sentence when --wait is over. */
 int cluster_wait(struct cli *cli);
+/* The same; without `leads`, a node that does not answer need not lead what it shall lead. */
+int cluster_wait_for(struct cli *cli, bool leads);
 
 /* cli_cluster_form.c: has a waiting node taken into the cluster of the known document. */
 int cluster_adopt(struct cli *cli, const char *address, uint32_t node);

@@ -21,9 +21,10 @@ static void await_spread(struct cli *cli) {
     }
 }
 
-/* Sends a command whose body is these numbers, and waits for its effect. */
-static int change(struct cli *cli, uint32_t kind, const uint64_t *numbers, uint32_t count,
-                  bool waits) {
+/* Sends a command whose body is these numbers, and waits for its effect. *decided, unless NULL:
+ * whether it stands in the document, whatever became of the waiting. */
+static int change_and_tell(struct cli *cli, uint32_t kind, const uint64_t *numbers, uint32_t count,
+                           bool waits, bool *decided) {
     struct cluster_call call;
     struct cluster_answer a;
     if (!cluster_begin(&call, kind, true, count)) return CLI_NO_ANSWER;
@@ -33,6 +34,7 @@ static int change(struct cli *cli, uint32_t kind, const uint64_t *numbers, uint3
     cluster_answer_free(&a);
     cluster_end(&call);
     if (status != CLI_DONE) return status;
+    if (decided) *decided = true;
     if (!waits) await_spread(cli);
     if (cli->json && (!waits || args_flag(&cli->args, "no-wait"))) {
         json_t *out = json_pack("{s:i, s:s, s:I}", "code", 0, "name", "ok", "version",
@@ -40,7 +42,15 @@ static int change(struct cli *cli, uint32_t kind, const uint64_t *numbers, uint3
         return cli_print_json(out);
     }
     if (!cli->quiet && !cli->json) printf("done: the cluster document is at version %u\n", version);
-    return waits ? cluster_wait(cli) : CLI_DONE;
+    /* A node that is away leads nothing, and hears of the document when it is back: growth does not
+     * wait for it. */
+    bool grows = kind == COMMAND_CLUSTER_GROW || kind == COMMAND_CLUSTER_CANCEL_GROW;
+    return waits ? cluster_wait_for(cli, !grows) : CLI_DONE;
+}
+
+static int change(struct cli *cli, uint32_t kind, const uint64_t *numbers, uint32_t count,
+                  bool waits) {
+    return change_and_tell(cli, kind, numbers, count, waits, NULL);
 }
 
 static int change_node(struct cli *cli, uint32_t kind, bool waits) {
@@ -83,7 +93,9 @@ int cli_cluster_readdress(struct cli *cli) {
     struct cluster_call call;
     struct cluster_answer a;
     uint32_t node;
-    if (!cluster_node_word(cli, cli_word(cli, 0), &node)) return CLI_USAGE;
+    if (!cluster_node_word(cli, cli_word(cli, 0), &node) || !cli_address(cli, cli_word(cli, 1)) ||
+        !cli_address(cli, cli_word(cli, 2)))
+        return CLI_USAGE;
     if (!cluster_begin(&call, COMMAND_CLUSTER_READDRESS_NODE, true, 3)) return CLI_NO_ANSWER;
     msgpack_write_uint(&call.w, node);
     msgpack_write_text(&call.w, cli_word(cli, 1));
@@ -106,12 +118,16 @@ int cli_cluster_grow(struct cli *cli) {
     if (from_ms == 0) from_ms = text_now_ms() + in_ms;
     if (from_ms < 0) return cli_usage(cli, "--from-ms: a time in Unix milliseconds");
     uint64_t numbers[] = {(uint64_t)shards, (uint64_t)from_ms};
-    int status = change(cli, COMMAND_CLUSTER_GROW, numbers, 2, true);
-    char when[TEXT_BYTES];
-    if (status == CLI_DONE && !cli->quiet && !cli->json)
-        printf("orders born from %s on are spread over %" PRId64 " shards; until %d s before that, "
-               "jumun cluster cancel-grow calls it off\n",
-               text_time(when, from_ms), shards, (int)(CLUSTER_EPOCH_AHEAD_MS_MIN / 1000));
+    bool decided = false;
+    int status = change_and_tell(cli, COMMAND_CLUSTER_GROW, numbers, 2, true, &decided);
+    char when[TEXT_BYTES], sentence[256];
+    snprintf(sentence, sizeof sentence,
+             "orders born from %s on are spread over %" PRId64 " shards; until %d s before that, "
+             "jumun cluster cancel-grow calls it off",
+             text_time(when, from_ms), shards, (int)(CLUSTER_EPOCH_AHEAD_MS_MIN / 1000));
+    if (status == CLI_DONE && !cli->quiet && !cli->json) puts(sentence);
+    if (status != CLI_DONE && decided) cli_error(cli, "the growth is planned all the same: %s",
+                                                 sentence);
     return status;
 }
 

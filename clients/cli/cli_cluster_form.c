@@ -207,6 +207,10 @@ static int look_at_all(struct cli *cli, struct form *f) {
     size_t cursor = 0;
     const char *address;
     uint32_t seeded = 0;
+    /* Before any of them is asked. */
+    while ((address = args_next(&cli->args, "node", &cursor)))
+        if (!cli_address(cli, address)) return CLI_USAGE;
+    cursor = 0;
     while ((address = args_next(&cli->args, "node", &cursor))) {
         if (f->count == NODES_MAX) return cli_usage(cli, "at most %d nodes", NODES_MAX);
         struct cluster_waiting *w = &f->nodes[f->count];
@@ -423,6 +427,7 @@ static int write_addresses(struct cli *cli, uint32_t kind, uint32_t node,
 /* Makes the waiting node at `address` a member (in the place of `node`, unless 0). */
 static int take_in(struct cli *cli, const char *address, uint32_t replaced, uint32_t *number) {
     struct cluster_waiting w;
+    if (!cli_address(cli, address)) return CLI_USAGE;
     int status = cluster_look_at(cli, address, &w);
     if (status != CLI_DONE) return status;
     if (!w.waits || w.shards > 0) {

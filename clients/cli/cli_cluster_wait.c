@@ -17,6 +17,7 @@ struct wait_shard { char line[WAIT_LINE_BYTES], before[WAIT_LINE_BYTES]; };
 
 struct wait {
     struct cli *cli;
+    bool leads;                            /* also for those that a silent node shall have */
     struct cluster_status *statuses;       /* by position in the document */
     bool *reached;
     struct { int64_t since_ms; bool told; } silent[NODES_MAX]; /* since_ms: 0 = it answers */
@@ -98,12 +99,14 @@ static void describe(const struct wait *w, const struct cluster_shard *s, char l
     const struct cluster_member *leads = cluster_member_find(d, leader);
     bool preferred = wanted && wanted->state == CLUSTER_MEMBER_ACTIVE;
     bool drained = leads && leads->state != CLUSTER_MEMBER_ACTIVE;
-    if (preferred && leader != s->preferred && !drained && is_silent(w, s->preferred))
-        snprintf(line, WAIT_LINE_BYTES, "shard %s: node %u leads until node %u answers", shard,
-                 leader, s->preferred);
-    else if ((preferred && leader != s->preferred) || drained)
+    if (preferred && leader != s->preferred && !drained && is_silent(w, s->preferred)) {
+        if (w->leads)
+            snprintf(line, WAIT_LINE_BYTES, "shard %s: node %u leads until node %u answers", shard,
+                     leader, s->preferred);
+    } else if ((preferred && leader != s->preferred) || drained) {
         snprintf(line, WAIT_LINE_BYTES, "shard %s: node %u hands over%s", shard, leader,
                  preferred ? "" : " to another");
+    }
 }
 
 /* Names a node that stopped answering, and one that answers again. */
@@ -171,6 +174,10 @@ static int report(struct cli *cli, const struct wait *w, int64_t took_ms) {
         if (!cli->quiet && !cli->json)
             printf("all %u groups are where they shall be (%s)\n", k->document.shards_count,
                    text_span(span, took_ms));
+        for (uint32_t i = 0; i < k->document.nodes_count && !cli->quiet && !cli->json; i++)
+            if (k->document.nodes[i].state != CLUSTER_MEMBER_REMOVED && !w->reached[i])
+                printf("node %u does not answer, and is not waited for: it takes part once it is "
+                       "back\n", k->document.nodes[i].node);
         return CLI_DONE;
     }
     for (uint32_t i = 0; i < k->document.nodes_count; i++)
@@ -182,13 +189,16 @@ static int report(struct cli *cli, const struct wait *w, int64_t took_ms) {
     return CLI_NO_ANSWER;
 }
 
-int cluster_wait(struct cli *cli) {
+int cluster_wait(struct cli *cli) { return cluster_wait_for(cli, true); }
+
+int cluster_wait_for(struct cli *cli, bool leads) {
     int64_t patience_ms = WAIT_DEFAULT_MS, began_ms = text_now_ms();
     if (!cli_span_option(cli, "wait", &patience_ms)) return CLI_USAGE;
     if (args_flag(&cli->args, "no-wait")) return CLI_DONE;
     struct wait *w = calloc(1, sizeof *w);
     if (!w) return CLI_NO_ANSWER;
     w->cli = cli;
+    w->leads = leads;
     w->statuses = calloc(NODES_MAX, sizeof *w->statuses);
     w->reached = calloc(NODES_MAX, sizeof *w->reached);
     /* A group that has just begun to change may look settled for a moment: seen twice, it is. */

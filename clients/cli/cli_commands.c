@@ -305,6 +305,7 @@ const struct cli_command cli_commands[] = {
      "is stopped, and makes it a node alone again; jumun cluster form then makes a cluster of it.\n"
      "Whatever was acknowledged and had not reached this node is lost. See docs/cluster.md.",
      "jumun cluster recover --data /var/lib/jumun\n"
+     "jumun cluster recover --data /var/lib/jumun --json | jq -c '.shards[] | [.term, .index]'\n"
      "jumun cluster recover --data /var/lib/jumun --force",
      recover_options, 0, 0, false, cli_cluster_recover},
     {"status", "", "show how the node is", NULL,

@@ -164,7 +164,7 @@ int cli_help(struct cli *cli) {
         cli_print_group(cli, cli->args.positionals[0], stdout);
         return CLI_DONE;
     }
-    if (!c) return cli_unknown(cli, cli->args.positionals[0]);
+    if (!c) return cli_unknown(cli, cli->args.positionals, count);
     cli_print_help(cli, c, stdout);
     return CLI_DONE;
 }

@@ -30,7 +30,8 @@ enum {
     OPTION_FEED, OPTION_NOTIFY, OPTION_CLUSTER, OPTION_PEER_LISTEN, OPTION_TLS_CERT,
     OPTION_TLS_KEY, OPTION_TLS_CA, OPTION_CATCH_UP, OPTION_CATCH_UP_LOG, OPTION_RETENTION,
     OPTION_SEGMENT, OPTION_LOG_LEVEL, OPTION_READY_FD, OPTION_FEED_NICE,
-    OPTION_CLUSTER_WAIT, OPTION_RECOVER, OPTION_RECOVER_DRY
+    OPTION_CLUSTER_WAIT, OPTION_RECOVER, OPTION_RECOVER_DRY,
+    OPTION_RECOVER_JSON
 };
 
 static const struct argp_option config_options[] = {
@@ -55,6 +56,7 @@ static const struct argp_option config_options[] = {
     {"recover-alone", OPTION_RECOVER, NULL, 0, "Make a node alone of what this directory of a lost "
      "cluster has, and exit: see jumun cluster recover", 0},
     {"recover-alone-dry", OPTION_RECOVER_DRY, NULL, 0, "Only tell what it has", 0},
+    {"recover-json", OPTION_RECOVER_JSON, NULL, 0, "Tell it as JSON", 0},
     {"peer-listen", OPTION_PEER_LISTEN, "URL", 0, "Address for other nodes, which takes this port "
      "and the next one (default: as the cluster has it; with --cluster-wait 4 ports below "
      "--listen)", 0},
@@ -214,6 +216,7 @@ static error_t config_option_cluster(struct config_state *s, int key, const char
     case OPTION_CLUSTER_WAIT: c->cluster_wait = true; return 0;
     case OPTION_RECOVER_DRY: c->recover_dry = true; /* fall through */
     case OPTION_RECOVER: c->recover_alone = true; return 0;
+    case OPTION_RECOVER_JSON: c->recover_json = true; return 0;
     case OPTION_PEER_LISTEN:
         return config_text(s, "peer-listen", arg, c->peer_listen, sizeof c->peer_listen);
     case OPTION_TLS_CERT:

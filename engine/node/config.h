@@ -23,6 +23,7 @@ struct config {
     char cluster[4096];               /* describes the cluster; "" = as the directory is */
     bool cluster_wait;                /* an unformed directory waits for its cluster */
     bool recover_alone, recover_dry;  /* make (or only look at) a node alone, and exit */
+    bool recover_json;                /* tell it as JSON */
     char peer_listen[ENDPOINT_BYTES_MAX]; /* for other nodes; "" = as the file has it */
     char tls_certificate[4096], tls_key[4096], tls_authority[4096]; /* PEM files; "" = none */
     uint64_t catch_up_log_bytes;          /* of a shard: who lacks more is sent its state */

@@ -1,6 +1,7 @@
 #include "engine/node/node_waiting.h"
 
 #include <inttypes.h>
+#include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -193,11 +194,20 @@ static void recover_path(const struct config *c, uint32_t shard, uint64_t server
     else snprintf(out, bytes, "%s/shard-%u.%u", c->data, shard, incarnation);
 }
 
-/* Tells what is here of each shard. False with a sentence when it cannot be read. */
-static bool recover_tell(const struct config *c, const struct cluster_cache *cache, char *error,
-                         size_t error_bytes) {
+/* Tells what is here of each shard, or puts it into `told` unless that is NULL. False with a
+ * sentence when it cannot be read. */
+static bool recover_tell(const struct config *c, const struct cluster_cache *cache, json_t *told,
+                         char *error, size_t error_bytes) {
     const struct cluster_document *d = &cache->document;
-    printf("node %u of the cluster, document version %" PRIu64 "\n", cache->node, cache->version);
+    json_t *shards = told ? json_array() : NULL;
+    if (told) {
+        json_object_set_new(told, "node", json_integer(cache->node));
+        json_object_set_new(told, "version", json_integer((json_int_t)cache->version));
+        json_object_set_new(told, "shards", shards);
+    } else {
+        printf("node %u of the cluster, document version %" PRIu64 "\n", cache->node,
+               cache->version);
+    }
     for (uint32_t i = 0; i + 1u < d->shards_count; i++) {
         char path[sizeof c->data + 48];
         struct seed_log log;
@@ -205,13 +215,20 @@ static bool recover_tell(const struct config *c, const struct cluster_cache *cac
         struct stat st;
         if (server != 0) recover_path(c, i, server, path, sizeof path);
         if (server == 0 || stat(path, &st) != 0) {
-            printf("shard %u: no replica here: ALL its orders would be lost\n", i);
+            if (!told) printf("shard %u: no replica here: ALL its orders would be lost\n", i);
+            else json_array_append_new(shards, json_pack("{s:i, s:b}", "shard", i, "here", 0));
             continue;
         }
         if (seed_look(path, i, &log, error, error_bytes) != 0) return false;
-        printf("shard %u: log up to index %" PRIu64 ", term %" PRIu64 "\n", i, log.last_index,
-               log.last_term);
+        if (told)
+            json_array_append_new(shards, json_pack("{s:i, s:b, s:I, s:I}", "shard", i, "here", 1,
+                                                    "index", (json_int_t)log.last_index, "term",
+                                                    (json_int_t)log.last_term));
+        else
+            printf("shard %u: log up to index %" PRIu64 ", term %" PRIu64 "\n", i, log.last_index,
+                   log.last_term);
     }
+    if (told) return true;
     printf("What was acknowledged and lies behind the end of these logs would be lost. Compare "
            "with the other nodes that are left: the higher term, then the higher index, has "
            "more.\n");
@@ -283,8 +300,24 @@ static int recover_all(const struct config *c, const struct cluster_cache *cache
     return EXIT_DATA;
 }
 
+/* The last of what is told: whether it was done. */
+static void recover_end(json_t *told, int code, bool dry, const char *error) {
+    if (told) {
+        json_object_set_new(told, "done", json_boolean(code == EXIT_DONE && !dry));
+        if (code != EXIT_DONE) json_object_set_new(told, "error", json_string(error));
+        json_dumpf(told, stdout, JSON_COMPACT);
+        putchar('\n');
+        json_decref(told);
+    } else if (code == EXIT_DONE) {
+        printf(dry ? "Nothing was changed: --force does it.\n"
+                   : "Done: this is a node alone now, of a cluster of its own. Start it with "
+                     "jumund, or make a cluster of it with jumun cluster form.\n");
+    }
+}
+
 int node_recover_alone(const struct config *config, bool dry, char *error, size_t error_bytes) {
     struct cluster_cache *cache = malloc(sizeof *cache);
+    json_t *told = config->recover_json ? json_object() : NULL;
     int lock = cache ? identity_hold(config->data, error, error_bytes) : -1;
     int code = lock < 0 ? EXIT_DATA : EXIT_DONE;
     if (code == EXIT_DONE) {
@@ -296,14 +329,11 @@ int node_recover_alone(const struct config *config, bool dry, char *error, size_
         if (worn)
             snprintf(error, error_bytes, "these logs have been recovered %d times: no more than "
                      "that can be counted", UINT8_MAX);
-        if (found != 1 || worn || !recover_tell(config, cache, error, error_bytes))
+        if (found != 1 || worn || !recover_tell(config, cache, told, error, error_bytes))
             code = EXIT_DATA;
     }
     if (code == EXIT_DONE && !dry) code = recover_all(config, cache, error, error_bytes);
-    if (code == EXIT_DONE)
-        printf(dry ? "Nothing was changed: --force does it.\n"
-                   : "Done: this is a node alone now, of a cluster of its own. Start it with "
-                     "jumund, or make a cluster of it with jumun cluster form.\n");
+    recover_end(told, code, dry, error);
     if (lock >= 0) close(lock);
     free(cache);
     return code;

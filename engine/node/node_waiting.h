@@ -18,7 +18,8 @@ bool node_is_adopted(const struct config *config);
 int node_wait(const struct config *config, bool (*stopped)(void *arg), void *arg, bool *adopted,
               char *error, size_t error_bytes);
 
-/* Tells on stdout what the directory of a cluster's node has and what it lacks; and unless `dry`
+/* Tells on stdout (as one JSON object with config->recover_json, also of a failure) what the
+ * directory of a cluster's node has and what it lacks; and unless `dry`
  * makes it the directory of a node alone, of a cluster of its own. An exit code, with a sentence in
  * error when it is not EXIT_DONE. */
 int node_recover_alone(const struct config *config, bool dry, char *error, size_t error_bytes);

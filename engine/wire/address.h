@@ -6,8 +6,8 @@
 #include <stddef.h>
 
 /* Behind a colon, after what is wrong. */
-#define ADDRESS_FORM                                                                               \
-    "an address is tcp://HOST:PORT or tls+tcp://HOST:PORT, several are separated by commas"
+#define ADDRESS_FORM_ONE "an address is tcp://HOST:PORT or tls+tcp://HOST:PORT"
+#define ADDRESS_FORM ADDRESS_FORM_ONE ", several are separated by commas"
 
 /* What is wrong with the form of an address that is to be dialled, of `size` bytes: words that go
  * behind it, such as "has no port"; NULL = nothing. Good are tcp://HOST:PORT, tls+tcp://HOST:PORT

@@ -24,6 +24,11 @@ static_assert(REPLY_HEAD_BYTES_MAX + BATCH_COMMANDS_MAX * RESULT_HINTED_BYTES_MA
 RESULT_CODES(X)
 #undef X
 
+/* Of NOT_LEADER, where nobody is known to lead. */
+static const char reply_no_leader[] =
+    "no node is known to lead the shard now: that takes a majority of its replicas";
+static_assert(sizeof reply_no_leader <= 96, "as long as a sentence of a code may be");
+
 static bool reply_is_done(const struct result *r) {
     return r->code == RESULT_OK || r->code == RESULT_HELD;
 }
@@ -97,9 +102,9 @@ static inline void reply_encode_head(struct msgpack_writer *w, uint32_t fields, 
 }
 
 static void reply_encode_refusal(struct msgpack_writer *w, uint32_t code, const struct result *r,
-                                 const char *leader) {
+                                 const char *leader, const char *sentence) {
     reply_encode_head(w, leader ? 8 : 7, code, r);
-    msgpack_write_text(w, result_code_text(code));
+    msgpack_write_text(w, sentence ? sentence : result_code_text(code));
     msgpack_write_uint(w, r->retry_after_ms);
     if (leader) msgpack_write_text(w, leader);
 }
@@ -108,7 +113,8 @@ static void reply_encode_not_leader(struct msgpack_writer *w, const struct resul
                                     const struct reply_hints *hints) {
     char endpoint[ENDPOINT_BYTES_MAX];
     bool known = hints && hints->leader(hints->arg, r->shard, r->leader_node, endpoint);
-    reply_encode_refusal(w, r->code, r, known ? endpoint : NULL);
+    reply_encode_refusal(w, r->code, r, known ? endpoint : NULL,
+                         known || r->leader_node != 0 ? NULL : reply_no_leader);
 }
 
 /* What a result needs at least; a value comes on top, if there is room. */
@@ -130,7 +136,7 @@ static void reply_encode_with_value(struct msgpack_writer *w, const struct resul
     w->end = end;
     if (fits) return;
     msgpack_writer_rewind(w, before);
-    reply_encode_refusal(w, RESULT_MESSAGE_TOO_LARGE, r, NULL);
+    reply_encode_refusal(w, RESULT_MESSAGE_TOO_LARGE, r, NULL, NULL);
 }
 
 size_t reply_bytes_max(const struct result *results, uint32_t count) {
@@ -157,7 +163,7 @@ size_t reply_encode(const struct result *results, uint32_t count, const struct r
         const struct result *r = &results[i];
         reserve -= reply_bytes_least(r);
         if (r->code == RESULT_NOT_LEADER) reply_encode_not_leader(&w, r, hints);
-        else if (!reply_is_done(r)) reply_encode_refusal(&w, r->code, r, NULL);
+        else if (!reply_is_done(r)) reply_encode_refusal(&w, r->code, r, NULL, NULL);
         else if (reply_has_value(r)) reply_encode_with_value(&w, r, reserve);
         else reply_encode_head(&w, r->flags & RESULT_FLAG_REPEATED ? 5 : 4, r->code, r);
     }

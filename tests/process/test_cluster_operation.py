@@ -51,6 +51,9 @@ def empty(c):
 
     c.end(1, signal.SIGKILL)
     c.place_orders(4)                       # two of three go on
+    told = c.jumun('cluster', 'grow', '--shards', '5', '--in', '10m')
+    check('node 2 does not answer, and is not waited for' in told, 'nor does growth wait for it')
+    c.jumun('cluster', 'cancel-grow')
     shutil.rmtree(c.data(1))
     check('waiting' in c.start(1), 'it comes back without its disk')
     c.jumun('cluster', 'replace', '2', c.url(1))
@@ -61,6 +64,8 @@ def empty(c):
     check(all(x['leader'] != 3 for x in c.status()['shards']), 'node 3 leads nothing')
     c.end(2)
     c.place_orders(2)
+    check('that is not drained' in c.jumun('cluster', 'grow', '--shards', '6', '--in', '10m',
+                                           expect=1), 'a drained node gets no new replica')
     check('ready' in c.start(2), 'it serves again')
     c.jumun('cluster', 'undrain', '3')
     check(any(x['leader'] == 3 for x in c.status()['shards']), 'its leads come back')
@@ -97,6 +102,23 @@ def empty(c):
     c.all_orders_are_there()
 
 
+def place_in_vain(c):
+    """What is said of an order that nobody can take, within two seconds or once there is more."""
+    run = subprocess.run([JUMUN, '--endpoint', c.url(0), '--timeout', '2s', 'place', '--store',
+                          'store-1', '--currency', 'KRW', '--line', 'a:1:100'],
+                         stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, check=False)
+    check(run.returncode != 0, 'alone it takes nothing')
+    return run.stderr
+
+
+def recover(c, place, *options, expect=0):
+    run = subprocess.run([JUMUN, 'cluster', 'recover', '--program', JUMUND, '--data', c.data(place),
+                          *options], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                         check=False)
+    check(run.returncode == expect, f'recover {options}: {run.returncode}: {run.stderr}')
+    return run.stdout
+
+
 def orders(c):
     check('ready' in c.start(0, '--shards', '2', alone=True), 'a node alone serves')
     c.place_orders(20)
@@ -117,10 +139,8 @@ def orders(c):
     c.end(2, signal.SIGKILL)
     c.start(0, wait=False)                  # it rebuilds its state from its log
     c.await_that(lambda: len(c.rows(0, 2)) == 2, 'it answers')
-    patience, c.timeout = c.timeout, '2s'
-    check(c.try_jumun('place', '--store', 'store-1', '--currency', 'KRW', '--line', 'a:1:100') != 0,
-          'alone it takes nothing')
-    c.timeout = patience
+    c.await_that(lambda: 'no node is known to lead the shard now' in place_in_vain(c),
+                 'alone it takes nothing, and does not tell of another one')
     # As a crash leaves it in the midst of its adoption.
     document = os.path.join(c.data(1), 'cluster.msgpack')
     os.rename(document, document + '.adopted')
@@ -140,12 +160,19 @@ def orders(c):
     c.start(2, wait=False)
     c.await_that(lambda: 'it hears 0 of 2 other nodes' in open(c.data(2) + '.log').read(),
                  'a node says what it lacks')
+    refused = json.loads(recover(c, 2, '--json', expect=1))
+    check(not refused['done'] and 'in use' in refused['error'], f'a node that runs: {refused}')
+    check(recover(c, 2, expect=1) == '', 'which is no text, either')
     check(c.end(2) == 0, 'and stops in order')
-    told = subprocess.run([JUMUN, 'cluster', 'recover', '--program', JUMUND, '--data', c.data(2)],
-                          stdout=subprocess.PIPE, text=True, check=True).stdout
+    told = recover(c, 2)
     check('shard 1: log up to' in told and 'Nothing was changed' in told, 'what it has is told')
-    subprocess.run([JUMUN, 'cluster', 'recover', '--program', JUMUND, '--data', c.data(2),
-                    '--force'], stdout=subprocess.DEVNULL, check=True)
+    found = json.loads(recover(c, 2, '--json'))
+    check(found['node'] == 3 and not found['done'], 'as JSON, too')
+    check(all(s['here'] and s['index'] > 0 and s['term'] > 0 for s in found['shards']) and
+          [s['shard'] for s in found['shards']] == [0, 1], f'each shard: {found}')
+    check(json.loads(recover(c, 2, '--json', '--force'))['done'], 'it is done')
+    refused = json.loads(recover(c, 2, '--json', expect=1))
+    check('not the directory of a cluster' in refused['error'], 'it belongs to none any more')
     check('ready' in c.start(2, alone=True), 'it goes on alone')
     c.all_orders_are_there()
     c.place_orders(3)

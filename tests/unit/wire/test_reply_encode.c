@@ -118,6 +118,32 @@ static void results_without_value_have_their_shape(void **state) {
     assert_int_equal(number(item(item(all, 4), 6)), 0);
 }
 
+static bool leads_nowhere(void *arg, uint32_t shard, uint32_t node, char *endpoint) {
+    return false;
+}
+
+static bool leads_somewhere(void *arg, uint32_t shard, uint32_t node, char *endpoint) {
+    memcpy(endpoint, "tcp://a:1", sizeof "tcp://a:1");
+    return true;
+}
+
+/* Another node may only be told of where there is one. */
+static void a_shard_without_a_leader_is_told(void **state) {
+    const struct result result = {.code = RESULT_NOT_LEADER, .shard = 1, .retry_after_ms = 20};
+    struct reply_hints hints = {.leader = leads_nowhere};
+    const msgpack_object *r = item(
+        item(unpack(reply_encode(&result, 1, &hints, buffer, sizeof buffer)), 2), 0);
+    assert_int_equal(r->via.array.size, 7);
+    assert_int_equal(number(item(r, 0)), RESULT_NOT_LEADER);
+    assert_str(item(r, 5),
+               "no node is known to lead the shard now: that takes a majority of its replicas");
+    hints.leader = leads_somewhere;
+    r = item(item(unpack(reply_encode(&result, 1, &hints, buffer, sizeof buffer)), 2), 0);
+    assert_int_equal(r->via.array.size, 8);
+    assert_str(item(r, 5), "this node does not lead the shard");
+    assert_str(item(r, 7), "tcp://a:1");
+}
+
 static void every_code_fits_its_bound(void **state) {
     static const uint16_t codes[] = {
 #define X(name, number, text) number,
@@ -469,6 +495,7 @@ static void a_node_value_is_copied_as_it_is(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(results_without_value_have_their_shape),
+        cmocka_unit_test(a_shard_without_a_leader_is_told),
         cmocka_unit_test(every_code_fits_its_bound),
         cmocka_unit_test(a_largest_batch_of_refusals_fits),
         cmocka_unit_test(an_order_is_shown_whole),
