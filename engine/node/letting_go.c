@@ -27,8 +27,7 @@ bool letting_go_is_over(const struct letting_go_retired *look, int64_t now_ms,
     return *leaderless_ms != 0 && now_ms - *leaderless_ms > LETTING_GO_RETIRED_MS;
 }
 
-/* shard-<n>, shard-<n>.<incarnation>, meta, meta.<incarnation>, see replicas_directory(). */
-static bool letting_go_parse(const char *name, uint32_t *shard, uint32_t *incarnation) {
+bool letting_go_is_replica(const char *name, uint32_t *shard, uint32_t *incarnation) {
     char again[64];
     int end = 0;
     *shard = SHARD_META;
@@ -61,7 +60,7 @@ void letting_go_find(const char *data, const char *cluster_id, uint32_t node,
     if (!d) return;
     for (struct dirent *entry; (entry = readdir(d));) {
         uint32_t shard, incarnation;
-        if (!letting_go_parse(entry->d_name, &shard, &incarnation)) continue;
+        if (!letting_go_is_replica(entry->d_name, &shard, &incarnation)) continue;
         uint32_t slot = local_shards_slot(shard);
         uint64_t server = consensus_server_id(node, incarnation);
         snprintf(directory, sizeof directory, "%s/%s", data, entry->d_name);

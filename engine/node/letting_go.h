@@ -31,6 +31,10 @@ struct letting_go_retired {
 bool letting_go_is_over(const struct letting_go_retired *look, int64_t now_ms,
                         int64_t *leaderless_ms);
 
+/* Whether the directory of this name in a data directory is a replica's: shard-<n>,
+ * shard-<n>.<incarnation>, meta or meta.<incarnation>, see replicas_directory(). */
+bool letting_go_is_replica(const char *name, uint32_t *shard, uint32_t *incarnation);
+
 /* Notes in a replica's directory that it belongs to this cluster (32 hex digits). One of another
  * cluster that lay in the same data directory must never speak in a group of this one: server ids
  * are the same in all of them. False as below. */

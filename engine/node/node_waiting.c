@@ -1,5 +1,8 @@
 #include "engine/node/node_waiting.h"
 
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <jansson.h>
 #include <stdio.h>
@@ -14,9 +17,12 @@
 #include "engine/cluster/cluster_cache.h"
 #include "engine/cluster/waiting.h"
 #include "engine/node/identity.h"
+#include "engine/node/letting_go.h"
 #include "engine/node/ports.h"
 #include "engine/node/seed.h"
 #include "engine/wire/tls.h"
+
+enum { RECOVER_PATH_BYTES = 4400, RECOVER_ASIDE_MAX = 1000 };
 
 struct wait_work {
     const struct config *config;
@@ -194,6 +200,37 @@ static void recover_path(const struct config *c, uint32_t shard, uint64_t server
     else snprintf(out, bytes, "%s/shard-%u.%u", c->data, shard, incarnation);
 }
 
+/* In a replica's directory that gets the name of that of a node alone: a recovery that was cut
+ * short knows it again by this. */
+static void recover_note_path(const struct cluster_cache *cache, const char *replica, char *out,
+                              size_t bytes) {
+    const uint8_t *id = cache->document.cluster_id.bytes;
+    int used = snprintf(out, bytes, "%s/recovered-", replica);
+    for (int i = 0; i < 16; i++, used += 2)
+        snprintf(out + used, bytes - (size_t)used, "%02x", id[i]);
+}
+
+static bool recover_note(const struct cluster_cache *cache, const char *replica) {
+    char note[RECOVER_PATH_BYTES];
+    recover_note_path(cache, replica, note, sizeof note);
+    int fd = open(note, O_WRONLY | O_CREAT | O_CLOEXEC, 0666);
+    return fd >= 0 && close(fd) == 0 && identity_sync_directory(replica) == 0;
+}
+
+/* Where the replica of a shard is. False = there is none here. */
+static bool recover_find(const struct config *c, const struct cluster_cache *cache, uint32_t shard,
+                         char *out, size_t bytes) {
+    char note[RECOVER_PATH_BYTES];
+    struct stat st;
+    uint64_t server = cluster_server_on(&cache->document.shards[shard], cache->node);
+    if (server == 0) return false;
+    recover_path(c, shard, server, out, bytes);
+    if (stat(out, &st) == 0) return true;
+    recover_path(c, shard, 0, out, bytes);
+    recover_note_path(cache, out, note, sizeof note);
+    return stat(note, &st) == 0;
+}
+
 /* Tells what is here of each shard, or puts it into `told` unless that is NULL. False with a
  * sentence when it cannot be read. */
 static bool recover_tell(const struct config *c, const struct cluster_cache *cache, json_t *told,
@@ -211,10 +248,7 @@ static bool recover_tell(const struct config *c, const struct cluster_cache *cac
     for (uint32_t i = 0; i + 1u < d->shards_count; i++) {
         char path[sizeof c->data + 48];
         struct seed_log log;
-        uint64_t server = cluster_server_on(&d->shards[i], cache->node);
-        struct stat st;
-        if (server != 0) recover_path(c, i, server, path, sizeof path);
-        if (server == 0 || stat(path, &st) != 0) {
+        if (!recover_find(c, cache, i, path, sizeof path)) {
             if (!told) printf("shard %u: no replica here: ALL its orders would be lost\n", i);
             else json_array_append_new(shards, json_pack("{s:i, s:b}", "shard", i, "here", 0));
             continue;
@@ -235,28 +269,65 @@ static bool recover_tell(const struct config *c, const struct cluster_cache *cac
     return true;
 }
 
+/* Under a name that is not there: earlier recoveries may have left some. */
+static int recover_put_aside(const char *path, char *error, size_t error_bytes) {
+    char aside[RECOVER_PATH_BYTES];
+    struct stat st;
+    if (stat(path, &st) != 0 && errno == ENOENT) return 0;
+    for (uint32_t i = 1; i <= RECOVER_ASIDE_MAX; i++) {
+        if (i == 1) snprintf(aside, sizeof aside, "%s.before", path);
+        else snprintf(aside, sizeof aside, "%s.before-%u", path, i);
+        if (stat(aside, &st) == 0) continue;
+        if (rename(path, aside) == 0) return 0;
+        break;
+    }
+    snprintf(error, error_bytes, "cannot put %s aside: %s", path, strerror(errno));
+    return -1;
+}
+
 static int recover_shard(const struct config *c, const struct cluster_cache *cache, uint32_t shard,
                          uint64_t node_id, char *error, size_t error_bytes) {
-    char path[sizeof c->data + 48], alone[sizeof c->data + 48], aside[sizeof c->data + 64];
-    struct stat st;
-    uint64_t server = cluster_server_on(&cache->document.shards[shard], cache->node);
-    snprintf(alone, sizeof alone, "%s/shard-%u", c->data, shard);
-    recover_path(c, shard, server, path, sizeof path);
-    bool here = server != 0 && stat(path, &st) == 0;
+    char path[sizeof c->data + 48], alone[sizeof c->data + 48];
+    recover_path(c, shard, 0, alone, sizeof alone);
+    bool here = recover_find(c, cache, shard, path, sizeof path);
     if (!here || strcmp(path, alone) != 0) {
         /* An earlier replica of the same group may be in the way. */
-        snprintf(aside, sizeof aside, "%s.old", alone);
-        if (stat(alone, &st) == 0 && rename(alone, aside) != 0) {
-            snprintf(error, error_bytes, "cannot put %s aside", alone);
-            return -1;
-        }
+        if (recover_put_aside(alone, error, error_bytes) != 0) return -1;
         if (!here) return 0; /* it begins anew, empty */
-        if (rename(path, alone) != 0) {
-            snprintf(error, error_bytes, "cannot rename %s", path);
+        if (!recover_note(cache, path) || rename(path, alone) != 0) {
+            snprintf(error, error_bytes, "cannot rename %s: %s", path, strerror(errno));
             return -1;
         }
     }
     return seed_alone(alone, shard, node_id, error, error_bytes);
+}
+
+/* A replica of the cluster that is lost, other than those that go on: 1, 0 = there is none, or -1
+ * with errno. */
+static int recover_find_other(const struct config *c, char *out, size_t bytes) {
+    uint32_t shard, incarnation;
+    DIR *d = opendir(c->data);
+    if (!d) return -1;
+    int found = 0;
+    for (struct dirent *entry; found == 0 && (entry = readdir(d));) {
+        if (!letting_go_is_replica(entry->d_name, &shard, &incarnation)) continue;
+        if (shard != SHARD_META && incarnation == 0) continue;
+        snprintf(out, bytes, "%s/%.40s", c->data, entry->d_name);
+        found = 1;
+    }
+    closedir(d);
+    return found;
+}
+
+/* The next cluster's replicas have the same names and numbers, and would begin with what is in
+ * these. */
+static int recover_put_others_aside(const struct config *c, char *error, size_t error_bytes) {
+    char path[sizeof c->data + 48];
+    int found;
+    while ((found = recover_find_other(c, path, sizeof path)) == 1)
+        if (recover_put_aside(path, error, error_bytes) != 0) return -1;
+    if (found < 0) snprintf(error, error_bytes, "cannot read %s: %s", c->data, strerror(errno));
+    return found;
 }
 
 /* Who it is from then on: what a node alone, and a cluster that is formed from it, goes by. */
@@ -283,20 +354,15 @@ static int recover_all(const struct config *c, const struct cluster_cache *cache
     if (!recover_identity(cache, &identity)) return EXIT_RUNTIME;
     for (uint32_t i = 0; i < identity.shards; i++)
         if (recover_shard(c, cache, i, cache->node, error, error_bytes) != 0) return EXIT_DATA;
+    if (recover_put_others_aside(c, error, error_bytes) != 0) return EXIT_DATA;
     /* A new cluster id: nodes that come back after all are strangers. */
-    char path[sizeof c->data + 32], aside[sizeof c->data + 48];
+    char path[sizeof c->data + 32];
     snprintf(path, sizeof path, "%s/cluster.msgpack", c->data);
-    snprintf(aside, sizeof aside, "%s.before", path);
-    if (identity_become(c->data, &identity, error, error_bytes) != 0) return EXIT_DATA;
-    if (rename(path, aside) != 0) {
-        snprintf(error, error_bytes, "cannot put %s aside", path);
+    if (identity_become(c->data, &identity, error, error_bytes) != 0 ||
+        recover_put_aside(path, error, error_bytes) != 0)
         return EXIT_DATA;
-    }
-    snprintf(path, sizeof path, "%s/meta", c->data);
-    snprintf(aside, sizeof aside, "%s.before", path);
-    (void)rename(path, aside); /* it may not be here */
     if (identity_sync_directory(c->data) == 0) return EXIT_DONE;
-    snprintf(error, error_bytes, "cannot sync %s", c->data);
+    snprintf(error, error_bytes, "cannot sync %s: %s", c->data, strerror(errno));
     return EXIT_DATA;
 }
 
