@@ -94,19 +94,25 @@ bool cli_address(struct cli *cli, const char *address) {
 bool cli_addresses(struct cli *cli, const char *option, const char *addresses) {
     struct address_bad bad;
     if (!address_list_is_bad(addresses, NULL, &bad)) return true;
-    cli_usage(cli, "--%s: \"%.*s\" %s: " ADDRESS_FORM, option,
-              (int)(bad.size < 256 ? bad.size : 256), bad.at, bad.fault);
+    const char *variable = strcmp(option, "replica") == 0 ? "JUMUN_REPLICA" : "JUMUN_ENDPOINT";
+    bool given = args_value(&cli->args, option) != NULL;
+    cli_usage(cli, "%s%s: \"%.*s\" %s: " ADDRESS_FORM, given ? "--" : "",
+              given ? option : variable, (int)(bad.size < 256 ? bad.size : 256), bad.at,
+              bad.fault);
     return false;
 }
 
-/* Before anything is asked or printed. */
+/* Before anything is asked or printed. `cluster form` has its own list of nodes, and `cluster
+ * recover` asks none. */
 static bool cli_servers(struct cli *cli) {
     const struct args_option *o = cli->command->options;
+    const char *name = cli->command->name;
+    bool cluster = strncmp(name, "cluster ", 8) == 0 && strcmp(name, "cluster form") != 0 &&
+                   strcmp(name, "cluster recover") != 0;
     for (; o && o->name; o++)
         if (strcmp(o->name, "replica") == 0)
             return cli_addresses(cli, "replica", cli_replicas(cli));
-    return strncmp(cli->command->name, "cluster ", 8) != 0 ||
-           cli_addresses(cli, "endpoint", cli->endpoint);
+    return !cluster || cli_addresses(cli, "endpoint", cli->endpoint);
 }
 
 jumun_client *cli_client(struct cli *cli) {

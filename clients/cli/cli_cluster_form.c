@@ -187,7 +187,6 @@ struct form {
     uint32_t member;           /* position + 1 of a node that belongs to a cluster already */
 };
 
-/* All nodes of the command line; whoever has orders comes first. */
 /* Two names of one host, say. It would be taken in under the first one, and the cluster lack a
  * node for good. */
 static int refuse_one_node_twice(struct cli *cli, const struct form *f,
@@ -203,6 +202,7 @@ static int refuse_one_node_twice(struct cli *cli, const struct form *f,
     return CLI_DONE;
 }
 
+/* All nodes of the command line; whoever has orders comes first. */
 static int look_at_all(struct cli *cli, struct form *f) {
     size_t cursor = 0;
     const char *address;

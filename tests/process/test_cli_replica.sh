@@ -161,7 +161,15 @@ done
 for with in "get $key" "import --since 1h" "cluster status"; do
     j 2 $with --endpoint localhost && complains '--endpoint: "localhost" does not begin with tcp://'
 done
-JUMUN_REPLICA=localhost j 2 lag && complains "an address is tcp://HOST:PORT"
+JUMUN_REPLICA=localhost j 2 lag && complains 'JUMUN_REPLICA: "localhost" does not begin'
+complains "an address is tcp://HOST:PORT"
+JUMUN_ENDPOINT=localhost j 2 get "$key" && complains 'JUMUN_ENDPOINT: "localhost" does not begin'
+# ... but where none is asked
+JUMUN_ENDPOINT=localhost j 3 cluster recover --program "$work/none" --data "$work/none"
+complains "cannot run $work/none"
+for with in "add localhost" "form --node localhost --node tcp://127.0.0.1:1 --node x"; do
+    j 2 cluster $with && complains '"localhost" does not begin with tcp://'
+done
 
 # -- several that are away: asked at once, told of in the order given
 j 3 lag --replica "tcp://127.0.0.1:1,$one,tcp://127.0.0.1:2" --timeout 3s
