@@ -219,6 +219,12 @@ static bool is_lost(const struct asked *a) {
     return a->code == JUMUN_OK && value_count(value_at(a->now.map, "shards")) == 0;
 }
 
+/* A look that is copied tells of itself, not of the one that it was copied from. */
+static void move_look(struct cli_look *to, const struct cli_look *from) {
+    *to = *from;
+    if (from->map) to->map = &to->unpacked.data;
+}
+
 /* All of them, twice with `interval_ms` between (0 = once). One that did not answer in all its time
  * is not waited for again. */
 static void ask_all(struct cli_asked *replicas, struct asked *all, uint32_t count,
@@ -227,8 +233,8 @@ static void ask_all(struct cli_asked *replicas, struct asked *all, uint32_t coun
     uint32_t again_count = 0;
     cli_look_all(replicas, count);
     for (uint32_t i = 0; i < count; i++) {
-        all[i] = (struct asked){.address = replicas[i].address, .code = replicas[i].code,
-                                .now = replicas[i].look};
+        all[i] = (struct asked){.address = replicas[i].address, .code = replicas[i].code};
+        move_look(&all[i].now, &replicas[i].look);
         if (again && interval_ms > 0 && all[i].code == JUMUN_OK) again[again_count++] = replicas[i];
     }
     if (again_count > 0) {
@@ -237,9 +243,9 @@ static void ask_all(struct cli_asked *replicas, struct asked *all, uint32_t coun
     }
     for (uint32_t i = 0, n = 0; i < count && n < again_count; i++) {
         if (all[i].code != JUMUN_OK) continue;
-        all[i].before = all[i].now;
+        move_look(&all[i].before, &all[i].now);
         all[i].known_before = true;
-        all[i].now = again[n].look;
+        move_look(&all[i].now, &again[n].look);
         all[i].code = again[n++].code;
     }
     free(again);
