@@ -78,11 +78,11 @@ void *node_cluster_document(void *arg, uint32_t *bytes) {
 static bool cluster_has_lost(const struct node *n, char *error, size_t error_bytes) {
     const struct cluster_cache *c = n->cluster_cache;
     for (uint32_t i = 0; i < c->replicas_count; i++) {
-        char directory[sizeof n->config.data + 48], vote[sizeof directory + 16];
+        char directory[sizeof n->config.data + 48], vote[sizeof directory + 24];
         struct stat st;
         replicas_directory(n, c->replicas[i].shard, c->replicas[i].server, directory,
                            sizeof directory);
-        snprintf(vote, sizeof vote, "%s/vote", directory);
+        snprintf(vote, sizeof vote, "%s/vote/data.mdb", directory);
         if (stat(vote, &st) == 0) continue;
         snprintf(error, error_bytes, "%s is gone: the replica there has made promises that it "
                  "cannot keep any more. Replace this node: start one with --cluster-wait on an "

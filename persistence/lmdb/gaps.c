@@ -156,12 +156,13 @@ static uint32_t gaps_next(const struct storage_lmdb *s, struct log_gap *next, ui
 int gaps_shrink(struct storage_lmdb *s, const struct log_gap *gap, uint64_t next) {
     MDB_txn *txn;
     require(next > gap->first);
-    int rc = mdb_txn_begin(s->vote.mdb, NULL, 0, &txn);
+    int rc = storage_fault(s, STORAGE_POINT_FILL_SHRINK);
+    if (rc == 0) rc = mdb_txn_begin(s->vote.mdb, NULL, 0, &txn);
     if (rc != 0) return rc;
     rc = gap_delete(s, txn, *gap);
     if (rc == 0 && next <= gap->last)
         rc = gap_put(s, txn, (struct log_gap){next, gap->last, gap->installed_ms});
-    if (rc == 0) rc = storage_fault(s, STORAGE_POINT_FILL_SHRINK);
+    if (rc == 0) rc = reached_restamp(s, txn);
     if (rc == 0) return mdb_txn_commit(txn);
     mdb_txn_abort(txn);
     return rc;
@@ -181,6 +182,7 @@ int gaps_commit(struct storage_lmdb *s, uint64_t kept, uint64_t marker) {
         rc = gap_delete(s, txn, all->gaps[i]);
     }
     for (uint32_t i = 0; rc == 0 && i < count; i++) rc = gap_put(s, txn, next[i]);
+    if (rc == 0) rc = reached_restamp(s, txn);
     if (rc == 0) rc = storage_fault(s, STORAGE_POINT_INSTALL_COMMIT);
     if (rc != 0) {
         mdb_txn_abort(txn);

@@ -182,6 +182,8 @@ static int install_run(struct storage_lmdb *s, const char *path, uint64_t commit
     }
     storage_fault(s, STORAGE_POINT_INSTALL_COMMITTED);
     install_stop_threads(s);
+    /* What goes now may have been the newest. */
+    reached_index(s, marker);
     segments_start_anew(s);
     lmdb_env_close(&s->state);
     install_finish(s);

@@ -42,6 +42,12 @@ struct export_row {               /* in `meta` of an exported state */
     int64_t exported_ms;
 };
 struct gap_row { uint64_t checksum, first, last; int64_t installed_ms; };
+struct reached_row {              /* see reached.c */
+    uint64_t checksum;
+    uint64_t transaction;         /* of the vote's environment, that wrote it */
+    uint64_t index;               /* the log has reached it: the newest segment's first record */
+    uint64_t journal;             /* identity of the one that is in use; 0 = none */
+};
 struct timer_row { uint8_t deadline_be[8]; struct id128 key; }; /* the key; value = actor kind */
 static_assert(sizeof(struct identity_row) == 16, "frozen");
 static_assert(sizeof(struct vote_row) == 24, "frozen");
@@ -50,6 +56,7 @@ static_assert(sizeof(struct snapshot_header) == 16, "frozen: blocks behind it st
 static_assert(sizeof(struct timer_row) == 24, "frozen");
 static_assert(sizeof(struct export_row) == 32, "frozen");
 static_assert(sizeof(struct gap_row) == 32, "frozen");
+static_assert(sizeof(struct reached_row) == 32, "frozen");
 
 /* -- log segments (segments.c) ------------------------------------------------------------- */
 
@@ -245,6 +252,7 @@ struct storage_lmdb {
     uint32_t vote_format;      /* what the vote's identity says: 1 or 2 */
     MDB_dbi vote_table, state_tables[STATE_TABLES];
     uint64_t journal_bytes;    /* 0 = none */
+    uint64_t reached;          /* [writer] the index that reached_index() has saved last */
     bool let_go;               /* what is written is not kept in memory */
     struct segments segments;
     struct log_tail tail;
@@ -339,6 +347,19 @@ uint64_t gaps_end_in(const char *directory);
 const struct log_gap *gaps_find(const struct segments *all, uint64_t index);
 /* The oldest gap that begins behind `index`; NULL = none. */
 const struct log_gap *gaps_behind(const struct segments *all, uint64_t index);
+
+/* -- how far the log has come (reached.c) */
+/* At open, behind the journal: refuses with a sentence (-1) when the log does not reach as far any
+ * more, or the journal is not there that it needs, and brings the row up to date. `unfinished`: an
+ * install is, which takes the end of the log with it. */
+int reached_open(struct storage_lmdb *s, bool unfinished, char *error, size_t error_bytes);
+/* Durable on return; ends the process on failure. [writer], or [shard] while that is stopped */
+void reached_index(struct storage_lmdb *s, uint64_t index);
+/* The same, of the journal that is in use from now on; 0 = none any more. [journal], or before the
+ * threads start */
+void reached_journal(struct storage_lmdb *s, uint64_t identity);
+/* In each other transaction that writes to the vote's environment. 0 or a code. */
+int reached_restamp(struct storage_lmdb *s, MDB_txn *txn);
 
 int log_writer_start(struct storage_lmdb *s);
 void log_writer_stop(struct storage_lmdb *s);

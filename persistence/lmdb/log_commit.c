@@ -98,6 +98,8 @@ int log_commit(struct storage_lmdb *s, const struct log_batch *batch) {
     if (rc != 0) return rc;
     segments_grown(s, batch->first->header.index + batch->count - 1, batch->oldest_ms,
                    batch->newest_ms);
+    /* Before anybody hears of the first records of a segment. */
+    reached_index(s, s->segments.active->first);
     log_let_go(s, s->segments.active);
     return 0;
 }

@@ -109,6 +109,7 @@ static void journal_adopt(struct storage_lmdb *s) {
         return;
     }
     require(!records);
+    reached_journal(s, j->file.identity);
     pthread_mutex_lock(&s->log.lock);
     j->handed_before = s->log.records_handed;
     s->log.journalled = true;
@@ -119,6 +120,7 @@ static void journal_adopt(struct storage_lmdb *s) {
 static void journal_remove(struct storage_lmdb *s) {
     char path[LMDB_PATH_BYTES_MAX];
     journal_path(s, path);
+    reached_journal(s, 0);
     journal_close(&s->journal.file);
     int rc = unlink(path) == 0 ? lmdb_sync_directory(s->directory) : errno;
     if (rc != 0) lmdb_fatal(rc, "%s cannot be removed", path);

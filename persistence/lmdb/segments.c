@@ -591,6 +591,7 @@ int segments_truncate(struct storage_lmdb *s, uint64_t index) {
         if (!newest) break;
         if (all->active) segment_release(s, all->active);
         all->active = NULL;
+        if (s->reached >= index) reached_index(s, index - 1);
         segments_drop(s, newest);
         storage_fault(s, STORAGE_POINT_SEGMENT_DROPPED);
     }

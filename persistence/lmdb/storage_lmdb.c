@@ -241,6 +241,7 @@ static int storage_open_parts(struct storage_lmdb *s, char *error, size_t error_
                           "vote twice in one term; put the directory back", s->directory);
     }
     if (fresh && vote_create(s, error, error_bytes) != 0) return -1;
+    if (reached_open(s, unfinished, error, error_bytes) != 0) return -1;
     /* Said before the first frame is written, and taken back when the journal is empty. */
     bool journal = s->journal_bytes > 0 || s->journal.file.open;
     rc = vote_set_format(s, journal ? STORAGE_FORMAT_JOURNAL : STORAGE_FORMAT);

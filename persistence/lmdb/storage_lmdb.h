@@ -1,7 +1,9 @@
 /* The real storage: one directory per shard, LMDB environments inside, threads of its own.
  *
  *   LOCK                       held (flock) by the process that has the directory open
- *   vote/                      term and vote; written by save_vote() on the shard's own thread
+ *   vote/                      term and vote; written by save_vote() on the shard's own thread;
+ *                              and, seldom, gaps (install.c, fill.c) and how far the log has come
+ *                              (reached.c) by who changes that
  *   state/                     actor snapshots, timers, cursors, marker; written by the
  *                              checkpoint thread, read by the loader thread
  *   journal                    the newest records on their way into the log; see journal.h
@@ -46,7 +48,8 @@ enum storage_lmdb_point {
     STORAGE_POINT_FILL_COMMIT,         /* before records for a gap commit; may fail it */
     STORAGE_POINT_FILL_COMMITTED,      /* they are there, and the gap's row says they are not */
     STORAGE_POINT_FILL_SHRINK,         /* before the gap's new row commits; may fail it */
-    STORAGE_POINT_FILL_DONE            /* it is committed */
+    STORAGE_POINT_FILL_DONE,           /* it is committed */
+    STORAGE_POINT_REACHED_COMMIT       /* before it is saved how far the log has come */
 };
 
 struct storage_lmdb_options {
@@ -73,7 +76,8 @@ struct storage_lmdb_options {
 
 /* Opens (and makes) a shard's directory and starts its threads. NULL with a sentence in error that
  * names the directory and what is wrong: another process has it open, it is a newer format's or
- * another shard's, the log has a hole, the state is lost and the log does not reach back to 1. */
+ * another shard's, the log has a hole or lacks its end, the journal is gone, the state is lost and
+ * the log does not reach back to 1. */
 struct storage *storage_lmdb_open(const struct storage_lmdb_options *options, char *error,
                                   size_t error_bytes);
 

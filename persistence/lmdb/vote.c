@@ -66,6 +66,7 @@ static int vote_put(struct storage_lmdb *s, const struct vote_row *row) {
     MDB_val key = storage_val(vote_key, sizeof vote_key - 1);
     MDB_val value = storage_val(row, sizeof *row);
     if (rc == 0) rc = mdb_put(txn, s->vote_table, &key, &value, 0);
+    if (rc == 0) rc = reached_restamp(s, txn);
     if (rc == 0) rc = storage_fault(s, STORAGE_POINT_VOTE_COMMIT);
     if (rc == 0) return mdb_txn_commit(txn);
     mdb_txn_abort(txn);
@@ -158,6 +159,7 @@ int vote_set_format(struct storage_lmdb *s, uint32_t format) {
     int rc = mdb_txn_begin(s->vote.mdb, NULL, 0, &txn);
     if (rc != 0) return rc;
     rc = identity_put(s, txn, s->vote_table, format);
+    if (rc == 0) rc = reached_restamp(s, txn);
     if (rc == 0) rc = mdb_txn_commit(txn);
     else mdb_txn_abort(txn);
     if (rc == 0) s->vote_format = format;

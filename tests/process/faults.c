@@ -4,6 +4,7 @@
  *   faults JUMUND other-shards   a directory made for other shards is refused
  *   faults JUMUND corrupt-log    a flipped bit in the log: found, named, never served
  *   faults JUMUND corrupt-state  a flipped bit in the stored orders: found, named, never served
+ *   faults JUMUND lost-files     without its journal, then without log and state, it does not start
  *   faults JUMUND full-disk      writes are refused, reads go on, and it recovers (needs root)
  *
  * Exit codes: 0 as it must be, 1 not, 2 usage, 77 cannot be tried here. */
@@ -194,6 +195,53 @@ static int case_corrupt(struct fault_world *w, bool state) {
     return 0;
 }
 
+/* -- files that are gone ----------------------------------------------------------------------- */
+
+/* Moves shard-0/NAME out of the directory, or back into it. */
+static void put_away(struct fault_world *w, const char *name, bool back) {
+    char there[1024], away[1024];
+    snprintf(there, sizeof there, "%s/shard-0/%s", w->node.data, name);
+    snprintf(away, sizeof away, "%s/%s", w->directory, name);
+    if (rename(back ? away : there, back ? there : away) != 0)
+        test_fail(&w->node, "%s: %s", name, strerror(errno));
+}
+
+/* The next start has a journal. */
+static void await_journal(struct fault_world *w) {
+    char path[1024];
+    struct stat st;
+    snprintf(path, sizeof path, "%s/shard-0/journal", w->node.data);
+    for (int i = 0; stat(path, &st) != 0; i++) {
+        if (i == 6000) test_fail(&w->node, "no journal was made");
+        sleep_ms(10);
+    }
+}
+
+static int case_lost_files(struct fault_world *w) {
+    enum { COUNT = 10 };
+    static const char *const parts[] = {"journal", "log-00000000000000000001", "state"};
+    jumun_key keys[COUNT];
+    w->node.arguments[0] = "--shards";
+    w->node.arguments[1] = "1";
+    node_start(&w->node);
+    await_journal(w);
+    node_stop(&w->node);
+    node_start(&w->node);
+    w->client = fault_client(&w->node);
+    fault_place_some(w, keys, COUNT, UINT32_MAX);
+    node_kill(&w->node);
+    put_away(w, parts[0], false);
+    expect_refusal(&w->node, "shard-0/journal is missing");
+    for (unsigned i = 1; i < 3; i++) put_away(w, parts[i], false);
+    expect_refusal(&w->node, "no log is left");
+    for (unsigned i = 0; i < 3; i++) put_away(w, parts[i], true);
+    node_start(&w->node);
+    for (int i = 0; i < COUNT; i++) {
+        if (fault_get(w, &keys[i], "tea") != JUMUN_OK) test_fail(&w->node, "order %d is lost", i);
+    }
+    return 0;
+}
+
 /* -- full disk --------------------------------------------------------------------------------- */
 
 static void ballast_write(const char *path, size_t bytes) {
@@ -322,6 +370,7 @@ static int case_run(struct fault_world *w, const char *name) {
     if (strcmp(name, "other-shards") == 0) return case_other_shards(w);
     if (strcmp(name, "corrupt-log") == 0) return case_corrupt(w, false);
     if (strcmp(name, "corrupt-state") == 0) return case_corrupt(w, true);
+    if (strcmp(name, "lost-files") == 0) return case_lost_files(w);
     if (strcmp(name, "full-disk") == 0) return case_full_disk(w);
     fprintf(stderr, "unknown case: %s\n", name);
     return 2;
@@ -331,7 +380,8 @@ int main(int argc, char **argv) {
     struct fault_world w = {0};
     if (argc != 3) {
         fputs("usage: faults JUMUND CASE\n"
-              "cases: opened-twice other-shards corrupt-log corrupt-state full-disk\n", stderr);
+              "cases: opened-twice other-shards corrupt-log corrupt-state lost-files full-disk\n",
+              stderr);
         return 2;
     }
     w.directory = directory_make();

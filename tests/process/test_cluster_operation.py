@@ -21,6 +21,20 @@ import time
 from cluster_of_nodes import JUMUN, JUMUND, check, cluster, form
 
 
+def forgets_what_it_acknowledged(c, place, directory):
+    """Nothing but the vote is left, or not even what was in it: it would be an empty follower."""
+    shutil.copytree(os.path.join(directory + '-away', 'vote'), os.path.join(directory, 'vote'))
+    check(c.start(place) == '', 'a replica that has lost its log and its state does not start')
+    check(c.end(place) == 3, 'and says so')
+    told = open(c.data(place) + '.log').read()
+    check('no log is left' in told and 'jumun cluster replace' in told, 'with what to do: ' + told)
+    for name in os.listdir(os.path.join(directory, 'vote')):
+        os.remove(os.path.join(directory, 'vote', name))
+    check(c.start(place) == '', 'nor does one whose vote is gone too')
+    check(c.end(place) == 3, 'and says so')
+    shutil.rmtree(directory)
+
+
 def empty(c):
     for place in range(3):
         check('waiting' in c.start(place), 'a node waits')
@@ -97,6 +111,7 @@ def empty(c):
     check(c.start(1) == '', 'nor does one whose directory is empty')
     check(c.end(1) == 3, 'and says so')
     os.rmdir(gone)
+    forgets_what_it_acknowledged(c, 1, gone)
     os.rename(gone + '-away', gone)
     check('ready' in c.start(1), 'with it the node serves')
     c.all_orders_are_there()

@@ -141,6 +141,11 @@ static void example_vote(FILE *out) {
     dump_table(&d, "vote_row", "");
 }
 
+static void example_reached(FILE *out) {
+    struct dump d = example_row(out, "vote", NULL, "reached", 7);
+    dump_table(&d, "reached_row", "");
+}
+
 const struct formats_example formats_examples[] = {
     {"record", example_events},         {"barrier", example_barrier},
     {"configuration", example_configuration}, {"message: counts", example_counts},
@@ -151,7 +156,7 @@ const struct formats_example formats_examples[] = {
     {"timer", example_timer},            {"cursor: stores", example_stores},
     {"cursor: totals.0", example_totals}, {"cursor: peer.1", example_peer},
     {"marker", example_marker},          {"identity", example_identity},
-    {"vote", example_vote},
+    {"vote", example_vote},             {"reached", example_reached},
 };
 const unsigned formats_examples_count = sizeof formats_examples / sizeof *formats_examples;
 

@@ -264,6 +264,13 @@ static const struct format_field gap_fields[] = {
     F(last, "index that is not stored: the marker of the installed state"),
     F(installed_ms, "Unix ms")};
 #undef S
+#define S reached_row
+static const struct format_field reached_fields[] = {
+    F(checksum, "of the 24 bytes behind it"),
+    F(transaction, "number of the transaction of `vote/` that wrote it"),
+    F(index, "the log has reached it: first record of its newest segment, or end of a gap"),
+    F(journal, "identity of the journal that is in use; 0 = none")};
+#undef S
 
 #define T(name, fields) {#name, sizeof(struct name), fields, sizeof fields / sizeof *fields}
 const struct format_table format_tables[] = {
@@ -285,6 +292,7 @@ const struct format_table format_tables[] = {
     T(identity_row, identity_fields), T(vote_row, vote_fields),
     T(snapshot_header, snapshot_fields), T(timer_row, timer_fields), T(marker_row, marker_fields),
     T(export_row, export_fields), T(gap_row, gap_fields),
+    T(reached_row, reached_fields),
 };
 const unsigned format_tables_count = sizeof format_tables / sizeof *format_tables;
 

@@ -422,18 +422,6 @@ static void lost_state_without_a_whole_log_is_refused(void **state) {
 }
 
 /* Without the check the node would forget what it acknowledged and go on. */
-static void lost_log_is_refused(void **state) {
-    struct fixture *f = *state;
-    char path[300];
-    struct storage_meta meta;
-    fill_and_close(f);
-    snprintf(path, sizeof path, "%s/log-%020d", f->directory, 1);
-    fixture_remove_tree(path);
-    fixture_open(f);
-    assert_int_equal(f->storage->ops->load_meta(f->storage, &meta, f->error, sizeof f->error), -1);
-    assert_non_null(strstr(f->error, "the state reflects record 20, but the log ends with 0"));
-}
-
 static int fail_allocations(void *arg, enum storage_lmdb_point point) {
     int *left = arg;
     if (point != STORAGE_POINT_ALLOCATE || __atomic_load_n(left, __ATOMIC_SEQ_CST) == 0) return 0;
@@ -537,7 +525,6 @@ int main(void) {
         TEST(lost_state_is_rebuilt_from_a_whole_log),
         TEST(damaged_state_is_set_aside),
         TEST(lost_state_without_a_whole_log_is_refused),
-        TEST(lost_log_is_refused),
         TEST(load_waits_for_memory),
         TEST(all_stores_fit_one_checkpoint),
         TEST(the_later_copy_stands),
