@@ -110,9 +110,9 @@ static int import_begin(struct import *im) {
         char *error = why[count].error;
         snprintf(im->state.replica, sizeof im->state.replica, "%.*s", (int)size, at);
         if (import_begin_at(im, &one, &answered, error, sizeof why->error)) return CLI_DONE;
-        if (one == CLI_REFUSED) status = one;
         memcpy(why[count].replica, im->state.replica, sizeof im->state.replica);
         why[count].node = answered && cli_is_node(im->cli, im->state.replica);
+        if (one == CLI_REFUSED && !why[count].node) status = one;
         nodes += why[count++].node;
         if (at[size] == '\0' || cli_stop_asked()) break;
     }

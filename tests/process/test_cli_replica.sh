@@ -185,6 +185,9 @@ j 3 --json replica status --replica "tcp://127.0.0.1:1,$one,tcp://127.0.0.1:2" -
 json 'len(d) == 3 and d[0]["name"] == d[2]["name"] == "not_sent" and d[1]["status"]["replica"]'
 j 3 import --full --replica tcp://127.0.0.1:1,tcp://127.0.0.1:2
 complains "tcp://127.0.0.1:1: no snapshot" && complains "tcp://127.0.0.1:2: no snapshot"
+# A node that refuses is no replica that does.
+j 3 import --full --replica "tcp://127.0.0.1:1,$JUMUN_ENDPOINT" && complains "a node answers there"
+j 2 import --full --replica "$JUMUN_ENDPOINT" && complains "a node answers there"
 
 # -- a store that nobody has heard of
 j 0 store pause unheard --reason test && says done
