@@ -37,7 +37,9 @@ bool replica_set_any_up(const struct replica_set *set) {
 bool replica_set_all_open(const struct replica_set *set) {
     for (uint32_t i = 0; i < set->count; i++) {
         const struct replica *r = &set->replicas[i];
-        bool eligible = r->peer != PEER_NODE && !r->foreign;
+        /* One whose connection came anew may be of ours by now: it will tell. */
+        bool foreign = r->foreign && r->cluster_known;
+        bool eligible = r->peer != PEER_NODE && !foreign;
         if (eligible && circuit_breaker_is_closed(&r->endpoint->breaker)) return false;
     }
     return true;

@@ -249,6 +249,44 @@ static void test_answers_of_another_cluster_are_not_kept(void **state) {
     world_end(&w);
 }
 
+static bool is_connected(jumun_queries *q) {
+    jumun_queries_stats s;
+    jumun_queries_look(q, &s);
+    return s.replicas[0].connected;
+}
+
+static void await_connected(jumun_queries *q, bool wanted) {
+    for (int i = 0; is_connected(q) != wanted; i++) {
+        if (i == 60000) fail_msg("the connection does not come, or go");
+        usleep(1000);
+    }
+}
+
+/* One that was of another cluster and comes anew may be of ours by now: it is heard first. */
+static void test_a_replica_that_comes_anew_is_heard_first(void **state) {
+    struct world w;
+    world_begin(&w, "c7", "c7-wrong");
+    struct fake_engine *engine = fake_engine_start("c7-node", 1, NULL, NULL);
+    fake_engine_be_of(engine, OURS);
+    char error[128];
+    jumun_client *session = jumun_open("inproc://c7-node", NULL, error, sizeof error);
+    jumun_queries *q = open_queries("inproc://c7-wrong", session);
+    jumun_answer *a;
+    await_left_out(q, 1);
+    fake_replica_stop(w.wrong);
+    await_connected(q, false);
+    w.wrong = fake_replica_start(w.ours, "c7-wrong", false);
+    fake_replica_be_of(w.wrong, OURS);
+    fake_replica_delay(w.wrong, 200);
+    await_connected(q, true);
+    assert_int_equal(get(q, &w.key, &a), JUMUN_OK);
+    jumun_answer_free(a);
+    jumun_queries_close(q);
+    jumun_close(session);
+    fake_engine_stop(engine);
+    world_end(&w);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_a_replica_of_another_cluster_is_passed_over),
@@ -257,6 +295,7 @@ int main(void) {
         cmocka_unit_test(test_who_does_not_tell_is_asked),
         cmocka_unit_test(test_a_session_follows_its_node_into_another_cluster),
         cmocka_unit_test(test_answers_of_another_cluster_are_not_kept),
+        cmocka_unit_test(test_a_replica_that_comes_anew_is_heard_first),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
