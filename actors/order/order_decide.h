@@ -81,7 +81,6 @@ void order_decide_timer_due(struct order_turn *turn);
 void order_decide_resolve_held(struct order_turn *turn);
 
 /* Parts of order_decide_timer_due(). */
-void order_expire(struct order_turn *turn, const char *reason);
 void order_refund_owed(struct order_turn *turn);
 void order_complete(struct order_turn *turn, uint8_t by);
 void order_expire_held(struct order_turn *turn);

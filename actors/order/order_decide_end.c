@@ -23,7 +23,7 @@ uint16_t order_decide_reject(struct order_turn *turn) {
     return RESULT_OK;
 }
 
-void order_expire(struct order_turn *turn, const char *reason) {
+static void order_expire(struct order_turn *turn, const char *reason) {
     order_end(turn, EVENT_ORDER_EXPIRED, ORDER_EXPIRED, PARTY_SYSTEM, bytes_of_text(reason));
 }
 

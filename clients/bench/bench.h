@@ -94,7 +94,6 @@ void bench_workload_fini(struct bench *b);
 static inline struct bench_lane *bench_lane_at(const struct bench *b, uint32_t number) {
     return (struct bench_lane *)(void *)(b->lanes + number * b->lane_bytes);
 }
-void bench_pick_order(struct bench_lane *lane);
 /* Fills the lane's next command; its texts live as long as the process. The order stays where it
  * is, and so does the lane: keys follow from the address. */
 void bench_next_command(struct bench_lane *lane, jumun_command *command);
@@ -111,8 +110,6 @@ int bench_run_callers(struct bench *b);
 int bench_run_open(struct bench *b);
 int bench_run_queries(struct bench *b); /* or 3: no replica answered */
 bool bench_query_is_known(const char *name);
-void bench_sample(struct bench *b); /* one point of the series */
-void bench_wait(struct bench *b, double seconds);
 /* Warms up, measures, and tells the load to stop. */
 void bench_measure(struct bench *b);
 /* Calls `send` at the asked rate with the moment at which each command should leave, late ones in

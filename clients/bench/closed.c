@@ -6,7 +6,8 @@
 
 #include "clients/bench/bench.h"
 
-void bench_sample(struct bench *b) {
+/* One point of the series. */
+static void bench_sample(struct bench *b) {
     if (b->series_count == b->series_capacity) {
         uint32_t wanted = b->series_capacity ? b->series_capacity * 2 : 1024;
         void *series = realloc(b->series, wanted * sizeof *b->series);
@@ -26,7 +27,7 @@ static void progress(const struct bench *b, double passed, double of, uint64_t r
     fflush(stderr);
 }
 
-void bench_wait(struct bench *b, double seconds) {
+static void bench_wait(struct bench *b, double seconds) {
     int64_t begin = bench_now_ns(), last = begin;
     uint64_t last_done = bench_done(b);
     bool measuring = atomic_load(&b->measuring);

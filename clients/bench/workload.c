@@ -60,7 +60,7 @@ static void lane_command_id(struct bench_lane *lane, jumun_key *id) {
     memcpy(id->bytes + 8, &b, 8);
 }
 
-void bench_pick_order(struct bench_lane *lane) {
+static void bench_pick_order(struct bench_lane *lane) {
     /* Any order of the lane, so that orders at all stages of life are interleaved. */
     lane->current = (uint32_t)((lane_random(lane) >> 32) * lane->orders_count >> 32);
     prefetch_write(&lane->orders[lane->current]);

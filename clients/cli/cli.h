@@ -124,7 +124,6 @@ struct table *cli_load_table(const struct cli *cli);
 
 /* The commands, by file. */
 int cli_place(struct cli *cli);
-int cli_place_files(struct cli *cli, const char *path, bool csv);
 int cli_pay(struct cli *cli);
 int cli_accept(struct cli *cli);
 int cli_reject(struct cli *cli);

@@ -137,7 +137,8 @@ bool cluster_ask(struct cli *cli, const char *address, const struct cluster_call
 
 /* -- any node ---------------------------------------------------------------------------------- */
 
-const char *cluster_address(struct cli *cli, uint32_t i) {
+/* Nodes of the list --endpoint, and those of the last document. Address i; NULL behind the last. */
+static const char *cluster_address(struct cli *cli, uint32_t i) {
     static char address[ENDPOINT_BYTES_MAX];
     const char *at = cli->endpoint;
     for (; *at; i--) {

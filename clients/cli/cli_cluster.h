@@ -40,9 +40,6 @@ bool cluster_ask(struct cli *cli, const char *address, const struct cluster_call
  * command's time is up. CLI_DONE with the answer to be freed; else the error was printed. */
 int cluster_send(struct cli *cli, const struct cluster_call *call, struct cluster_answer *answer);
 
-/* Nodes of the list --endpoint, and those of the last document. Address i; NULL behind the last. */
-const char *cluster_address(struct cli *cli, uint32_t i);
-
 struct cluster_known {
     uint64_t version;          /* 0 = none yet */
     struct cluster_document document;
@@ -87,10 +84,8 @@ int cluster_wait(struct cli *cli);
 /* The same; without `leads`, a node that does not answer need not lead what it shall lead. */
 int cluster_wait_for(struct cli *cli, bool leads);
 
-/* cli_cluster_form.c: has a waiting node taken into the cluster of the known document. */
-int cluster_adopt(struct cli *cli, const char *address, uint32_t node);
-/* The addresses of a waiting node: `client` as given, `peer` as it says, at the same host.
- * CLI_DONE, or the error was printed. */
+/* What a waiting node says. Its addresses: `client` as given, `peer` as it says, at the same
+ * host. */
 struct cluster_waiting {
     char client[ENDPOINT_BYTES_MAX], peer[ENDPOINT_BYTES_MAX];
     char cluster_id[33];
@@ -105,6 +100,5 @@ struct cluster_waiting {
     uint64_t process;          /* the same at another address: it is the same node; 0 = not told */
     bool waits;                /* else it belongs to a cluster already */
 };
-int cluster_look_at(struct cli *cli, const char *address, struct cluster_waiting *waiting);
 
 #endif

@@ -48,7 +48,8 @@ static void look_at_epochs(const msgpack_object *map, struct cluster_waiting *w)
     }
 }
 
-int cluster_look_at(struct cli *cli, const char *address, struct cluster_waiting *w) {
+/* CLI_DONE, or the error was printed. */
+static int cluster_look_at(struct cli *cli, const char *address, struct cluster_waiting *w) {
     struct cluster_status status;
     char state[32], peer[ENDPOINT_BYTES_MAX];
     memset(w, 0, sizeof *w);
@@ -84,7 +85,8 @@ static int ask_waiting(struct cli *cli, const char *address, const struct cluste
     return status;
 }
 
-int cluster_adopt(struct cli *cli, const char *address, uint32_t node) {
+/* Has a waiting node taken into the cluster of the known document. */
+static int cluster_adopt(struct cli *cli, const char *address, uint32_t node) {
     struct cluster_call call;
     struct cluster_answer a;
     const struct cluster_known *k = cluster_known();

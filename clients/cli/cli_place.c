@@ -103,6 +103,8 @@ static int cli_place_json(struct cli *cli, struct order_input *order, const char
     return status;
 }
 
+static int cli_place_files(struct cli *cli, const char *path, bool csv);
+
 int cli_place(struct cli *cli) {
     const char *json = args_value(&cli->args, "json"), *csv = args_value(&cli->args, "csv");
     const char *jsonl = args_value(&cli->args, "jsonl");
@@ -313,7 +315,7 @@ static int place_report(struct place_run *run) {
     return status;
 }
 
-int cli_place_files(struct cli *cli, const char *path, bool csv) {
+static int cli_place_files(struct cli *cli, const char *path, bool csv) {
     struct input in;
     char error[512];
     bool dry = args_flag(&cli->args, "dry-run");

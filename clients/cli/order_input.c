@@ -58,6 +58,15 @@ static bool order_bad(char *error, size_t bytes, const char *format, ...) {
     return false;
 }
 
+/* Forgets the order and keeps the memory. */
+static void order_input_reset(struct order_input *o) {
+    json_decref(o->json);
+    o->json = NULL;
+    o->attributes.size = 0;
+    o->has_key = o->has_total = false;
+    o->place = (jumun_place){.fulfilment = JUMUN_PICKUP};
+}
+
 void order_input_init(struct order_input *o) {
     memset(o, 0, sizeof *o);
     msgpack_sbuffer_init(&o->attributes);
@@ -69,14 +78,6 @@ void order_input_fini(struct order_input *o) {
     msgpack_sbuffer_destroy(&o->attributes);
     free(o->lines);
     memset(o, 0, sizeof *o);
-}
-
-void order_input_reset(struct order_input *o) {
-    json_decref(o->json);
-    o->json = NULL;
-    o->attributes.size = 0;
-    o->has_key = o->has_total = false;
-    o->place = (jumun_place){.fulfilment = JUMUN_PICKUP};
 }
 
 static jumun_line *order_new_line(struct order_input *o) {

@@ -31,8 +31,6 @@ struct order_input {
 
 void order_input_init(struct order_input *order);
 void order_input_fini(struct order_input *order);
-/* Forgets the order and keeps the memory. */
-void order_input_reset(struct order_input *order);
 
 /* Resets, then reads. `text` may go away afterwards. */
 bool order_input_json(struct order_input *order, const char *text, size_t bytes, char *error,

@@ -63,7 +63,7 @@ void retail_free(struct retail *r) {
     memset(r, 0, sizeof *r);
 }
 
-const char *retail_kind_name(enum retail_kind kind) {
+static const char *retail_kind_name(enum retail_kind kind) {
     static const char *const names[] = {"sale", "cancel", "stockfix", "adjust"};
     return kind < RETAIL_KINDS ? names[kind] : "?";
 }

@@ -33,6 +33,4 @@ bool retail_read(struct retail *retail, const char *path, uint32_t invoices_max,
                  size_t error_bytes);
 void retail_free(struct retail *retail);
 
-const char *retail_kind_name(enum retail_kind kind);
-
 #endif

@@ -34,7 +34,8 @@ void encoded_free(struct encoded *e) {
     e->bytes = NULL;
 }
 
-bool encode_order(const struct actor *order, struct encoded *out) {
+/* False without memory. Free with encoded_free(). */
+static bool encode_order(const struct actor *order, struct encoded *out) {
     struct msgpack_writer w;
     if (!encoded_begin(out, &w, order_encode_bytes_max(order))) return false;
     order_encode(&w, order);
@@ -48,7 +49,8 @@ bool encode_store(const struct actor *store, struct encoded *out) {
     return encoded_unpack(out, &w);
 }
 
-bool encode_history(const struct replay_history *h, struct encoded *out) {
+/* {"events": [...]} of a history. False without memory. */
+static bool encode_history(const struct replay_history *h, struct encoded *out) {
     struct msgpack_writer w;
     size_t bytes_max = 64;
     for (uint32_t i = 0; i < h->count; i++) bytes_max += event_encode_bytes_max(h->events[i].event);

@@ -15,10 +15,7 @@ struct encoded {
 };
 
 /* False without memory. Free with encoded_free(). */
-bool encode_order(const struct actor *order, struct encoded *out);
 bool encode_store(const struct actor *store, struct encoded *out);
-/* {"events": [...]} of a history. */
-bool encode_history(const struct replay_history *history, struct encoded *out);
 void encoded_free(struct encoded *encoded);
 
 /* The same as JSON: lists with names, as `jumun --json get` has them. NULL without memory. */

@@ -382,7 +382,9 @@ static bool call_settle(struct feed_call *c) {
     return done;
 }
 
-nng_msg *feed_call_wait(struct feed_call *c, char *error, size_t error_bytes) {
+/* Waits for the answer to what was sent. NULL with a sentence when the patience is over or the user
+ * had enough. */
+static nng_msg *feed_call_wait(struct feed_call *c, char *error, size_t error_bytes) {
     struct feed_link *l = c->link;
     uint64_t end_ns = text_mono_ns() + (uint64_t)feed_link_settings.patience_ms * 1000000;
     require(c->busy);

@@ -61,9 +61,6 @@ void feed_call_close(struct feed_call *call);
 enum { FEED_CALL_BYTES_MAX = 64 }; /* room that the questions to a feed need */
 bool feed_call_send(struct feed_call *call, const void *question, size_t bytes,
                     uint32_t answer_ms);
-/* Waits for the answer to what was sent. NULL with a sentence when the patience is over or the user
- * had enough. */
-nng_msg *feed_call_wait(struct feed_call *call, char *error, size_t error_bytes);
 
 /* One question and its answer, read: refusals that pass by themselves (overloaded, not ready) are
  * asked again within the patience. NULL with a sentence; a refusal that lasts is an answer, with

@@ -66,8 +66,10 @@ static bool fold_tells(const struct fold *f, uint32_t kind, const struct id128 *
     return subject && !id128_is_zero(subject) ? fold_takes(f, subject) : f->options.part == 0;
 }
 
-void fold_tell(struct fold *f, uint32_t kind, const struct id128 *subject, uint32_t version,
-               const char *format, ...) {
+/* Tells a fault: of an event, or found beside them. */
+__attribute__((format(printf, 5, 6)))
+static void fold_tell(struct fold *f, uint32_t kind, const struct id128 *subject, uint32_t version,
+                      const char *format, ...) {
     struct fold_fault fault = {.kind = kind, .shard = f->options.shard, .segment = "",
                                .version = version};
     if (subject) fault.subject = *subject;
@@ -618,7 +620,7 @@ int fold_begin_with(struct fold *f, struct state_source *state, struct state_sou
 
 /* -- the hash ----------------------------------------------------------------------------- */
 
-void fold_hash_add(struct fold_hash *h, const struct actor *a) {
+static void fold_hash_add(struct fold_hash *h, const struct actor *a) {
     XXH128_hash_t one = XXH3_128bits(a, a->bytes);
     unsigned __int128 sum = (unsigned __int128)h->high << 64 | h->low;
     sum += (unsigned __int128)one.high64 << 64 | one.low64;

@@ -139,10 +139,5 @@ bool fold_take(struct fold *fold, enum log_step step, const struct log_item *ite
 /* The sum of a 128-bit hash of every actor that is stored: equal wherever the state is. */
 struct fold_hash { uint64_t low, high; uint64_t actors; };
 struct fold_hash fold_hash(struct fold *fold);
-void fold_hash_add(struct fold_hash *hash, const struct actor *actor);
-
-/* Tells a fault that was found beside the events. */
-void fold_tell(struct fold *fold, uint32_t kind, const struct id128 *subject, uint32_t version,
-               const char *format, ...) __attribute__((format(printf, 5, 6)));
 
 #endif

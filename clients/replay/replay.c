@@ -51,6 +51,10 @@ const char *replay_word(const struct replay *r, int i) {
     return i < r->args.positionals_count ? r->args.positionals[i] : NULL;
 }
 
+/* Tells on stderr where a moment that names records of some shards leaves the others. */
+static void replay_tell_unnamed(const struct replay *r, const struct source *source,
+                                const char *name, const struct moment *moment);
+
 /* A moment names shards and records that are there: else a slip of the hand would mean "all". */
 static int replay_check_moments(struct replay *r) {
     static const char *const names[] = {"from", "to", "at"};
@@ -106,7 +110,8 @@ int replay_open_source(struct replay *r) {
     return rc == SOURCE_NO_SHARD ? REPLAY_NOT_THERE : REPLAY_FAILED;
 }
 
-bool replay_log_failed(const struct replay *r, const struct source_shard *shard) {
+/* Whether the feed that it is read from has failed; told, once for each source. */
+static bool replay_log_failed(const struct replay *r, const struct source_shard *shard) {
     static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
     static const char *told; /* shards of a node that is away fail together: one sentence will do */
     const char *failure = log_source_failure(shard->log);
@@ -177,8 +182,8 @@ int replay_moment_reached(const struct replay *r, struct source *source, const c
     return REPLAY_NOT_THERE;
 }
 
-void replay_tell_unnamed(const struct replay *r, const struct source *source, const char *name,
-                         const struct moment *moment) {
+static void replay_tell_unnamed(const struct replay *r, const struct source *source,
+                                const char *name, const struct moment *moment) {
     enum { SHOWN_MAX = 8 };
     bool from = strcmp(name, "from") == 0;
     char list[SHOWN_MAX * 48] = "";

@@ -73,7 +73,6 @@ bool replay_lacks_shard(const struct replay *r, struct source *source);
 int replay_open_folded(struct replay *r);
 /* Whether a feed that is read has failed; told, once for each source. */
 bool replay_source_failed(const struct replay *r, const struct source *source);
-bool replay_log_failed(const struct replay *r, const struct source_shard *shard);
 /* Fetches what a fold of `source` begins with. REPLAY_DONE, or told. */
 int replay_fetch_states(const struct replay *r, struct source *source);
 /* Reads --name as a moment (kind MOMENT_NONE when it is absent). False after the error was
@@ -84,9 +83,6 @@ bool replay_moment(const struct replay *r, const char *name, struct moment *mome
  * after it was told. */
 int replay_moment_reached(const struct replay *r, struct source *source, const char *name,
                           const struct moment *moment);
-/* Tells on stderr where a moment that names records of some shards leaves the others. */
-void replay_tell_unnamed(const struct replay *r, const struct source *source, const char *name,
-                         const struct moment *moment);
 /* Whether a source is of another cluster than r->source, as far as both tell; told. Two logs that
  * begin with the same record are of one, whatever a rebuilt directory calls itself. */
 bool replay_other_cluster(const struct replay *r, const struct source *other);

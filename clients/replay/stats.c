@@ -27,14 +27,14 @@ static int64_t span_edge(uint32_t bucket) {
     return (int64_t)(((uint64_t)(STEPS + step + 1) << (power - SPAN_STEP_BITS)) - 1);
 }
 
-void spans_add(struct spans *s, int64_t ms) {
+static void spans_add(struct spans *s, int64_t ms) {
     uint64_t span = ms < 0 ? 0 : (uint64_t)ms;
     s->count++;
     if (span > s->max_ms) s->max_ms = span;
     s->buckets[span_bucket(span)]++;
 }
 
-void spans_merge(struct spans *s, const struct spans *other) {
+static void spans_merge(struct spans *s, const struct spans *other) {
     s->count += other->count;
     if (other->max_ms > s->max_ms) s->max_ms = other->max_ms;
     for (uint32_t i = 0; i < SPAN_BUCKETS; i++) s->buckets[i] += other->buckets[i];
@@ -106,14 +106,14 @@ static struct stats_store *stats_store(struct stats *s, struct bytes id) {
 
 /* -- counting ----------------------------------------------------------------------------- */
 
-bool stats_open(struct stats *s, int64_t begin_ms, int64_t end_ms, int64_t bucket_ms) {
+static bool stats_open(struct stats *s, int64_t begin_ms, int64_t end_ms, int64_t bucket_ms) {
     *s = (struct stats){.begin_ms = begin_ms, .end_ms = end_ms, .bucket_ms = bucket_ms};
     s->buckets_count = (uint32_t)((end_ms - begin_ms) / bucket_ms + 1);
     s->buckets = calloc(s->buckets_count, sizeof *s->buckets);
     return s->buckets != NULL;
 }
 
-void stats_close(struct stats *s) {
+static void stats_close(struct stats *s) {
     for (uint32_t i = 0; i < s->stores_count; i++) {
         for (uint32_t j = 0; j < STATS_STATES; j++) free(s->stores[i].in_state[j]);
     }
@@ -168,7 +168,8 @@ static void stats_count_order(struct stats *s, const struct fold_event *seen) {
     if (store) spans_count(&store->in_state[e->state_before], stayed_ms);
 }
 
-bool stats_observe(void *arg, const struct fold_event *seen) {
+/* For fold_options.observe; `arg` is the struct stats. */
+static bool stats_observe(void *arg, const struct fold_event *seen) {
     struct stats *s = arg;
     const struct event *e = seen->event;
     bool order = e->kind >= 1 && e->kind < STATS_KINDS;
@@ -190,7 +191,7 @@ bool stats_observe(void *arg, const struct fold_event *seen) {
     return true;
 }
 
-void stats_merge(struct stats *s, const struct stats *o) {
+static void stats_merge(struct stats *s, const struct stats *o) {
     for (uint32_t i = 0; i < s->buckets_count && i < o->buckets_count; i++) {
         s->buckets[i].events += o->buckets[i].events;
         s->buckets[i].placed += o->buckets[i].placed;

@@ -9,8 +9,6 @@ enum { STATS_KINDS = 32, STATS_STATES = 12, STATS_CURRENCIES_MAX = 16, STATS_STO
 
 /* Spans in ms, eight steps a power of two: within 1/8 of what they were. */
 struct spans { uint64_t count, max_ms; uint32_t buckets[SPAN_BUCKETS]; };
-void spans_add(struct spans *spans, int64_t ms);
-void spans_merge(struct spans *spans, const struct spans *other);
 /* Upper edge of the bucket that `of_1000` of 1,000 do not exceed; 0 when empty. */
 int64_t spans_percentile(const struct spans *spans, uint32_t of_1000);
 
@@ -41,12 +39,6 @@ struct stats {
     uint32_t index_mask;
     uint64_t stores_left_out;          /* events of stores beyond STATS_STORES_MAX */
 };
-
-bool stats_open(struct stats *s, int64_t begin_ms, int64_t end_ms, int64_t bucket_ms);
-void stats_close(struct stats *s);
-/* For fold_options.observe; `arg` is the struct stats. */
-bool stats_observe(void *arg, const struct fold_event *seen);
-void stats_merge(struct stats *s, const struct stats *other);
 
 /* The report, and the drawing into a PNG or SVG file by gnuplot. */
 void stats_print(const struct replay *r, const struct stats *s, uint32_t stores_shown);

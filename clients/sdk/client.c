@@ -27,9 +27,10 @@ enum {
 
 /* -- inside ------------------------------------------------------------------------------------ */
 
-bool client_enter(jumun_client *client) { return lane_shared_enter(&client->shared); }
+/* Marks the calling thread as inside; false: the client is being closed. */
+static bool client_enter(jumun_client *client) { return lane_shared_enter(&client->shared); }
 
-void client_leave(jumun_client *client) { lane_shared_leave(&client->shared); }
+static void client_leave(jumun_client *client) { lane_shared_leave(&client->shared); }
 
 /* A thread of nng: a connection came or went. */
 static void client_on_connection(void *arg, bool up) {

@@ -19,8 +19,4 @@ struct jumun_client {
     struct endpoint *_Atomic map_asked; /* the node that it went to */
 };
 
-/* Marks the calling thread as inside; false: the client is being closed. */
-bool client_enter(jumun_client *client);
-void client_leave(jumun_client *client);
-
 #endif

@@ -3,7 +3,8 @@
 #include <stdio.h>
 #include <string.h>
 
-int64_t replica_latency_ns(const struct replica *r, int64_t now_ns) {
+/* Its latency as far as it is known now. */
+static int64_t replica_latency_ns(const struct replica *r, int64_t now_ns) {
     int64_t away_ns = r->pinging ? now_ns - r->ping_begun_ns : 0;
     return away_ns > r->latency_ns ? away_ns : r->latency_ns;
 }

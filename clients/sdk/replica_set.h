@@ -45,9 +45,6 @@ static inline bool replica_is_good(const struct replica *r) {
            circuit_breaker_is_closed(&r->endpoint->breaker);
 }
 
-/* Its latency as far as it is known now. */
-int64_t replica_latency_ns(const struct replica *replica, int64_t now_ns);
-
 /* The one to ask among the good ones that are not in the mask `without`; NULL = none is left. */
 struct replica *replica_set_pick(struct replica_set *set, jumun_choice choice, uint32_t without,
                                  int64_t now_ns);

@@ -17,6 +17,12 @@ static void watch_rest(jumun_watch *w, int64_t due_ns) {
     else pthread_cond_signal(&w->hub->work); /* who sleeps may sleep too long */
 }
 
+static void watch_free(jumun_watch *w) {
+    jumun_answer_free(w->answer);
+    free(w->fields);
+    free(w);
+}
+
 /* A thread of nng, or the one that submitted. */
 static void watch_on_answer(void *arg, const jumun_answer *answer) {
     jumun_watch *w = arg;
@@ -174,12 +180,6 @@ __attribute__((format(printf, 3, 4))) static void *open_failed(char *error, size
     if (error && error_bytes) vsnprintf(error, error_bytes, format, args);
     va_end(args);
     return NULL;
-}
-
-void watch_free(jumun_watch *w) {
-    jumun_answer_free(w->answer);
-    free(w->fields);
-    free(w);
 }
 
 const char *watch_topic_fault(const char *topic) {

@@ -72,7 +72,6 @@ void watch_hub_delete(jumun_queries *queries);
 /* With the lock: it is to be worked on. */
 void watch_hub_queue(struct watch_hub *hub, jumun_watch *watch);
 uint64_t watch_bucket(const void *topic, size_t bytes);
-void watch_free(jumun_watch *watch);
 /* The value of "notify" in a SHARD_MAP. False: it is none, or the replica does not notify. */
 bool replica_map_notify(const void *value, size_t bytes, char notify[ENDPOINT_ADDRESSES_BYTES]);
 

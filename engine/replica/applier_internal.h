@@ -65,9 +65,6 @@ struct applier {
     char cluster_id[33];       /* "" = not known, or the disk knows it */
 };
 
-/* 0 or a code: the table goes into the open transaction. (applier_write.c) */
-int applier_write_table(struct applier *applier, const struct overlay *table);
-
 /* The shard's position, a new one if there was none; the order of a key, from memory or disk, NULL
  * without memory. (applier.c) */
 struct view_position *applier_position_of(struct applier *applier, uint32_t shard);

@@ -238,7 +238,8 @@ static int write_sums(struct applier *a, enum view_number v, const struct overla
 
 /* -- the transaction --------------------------------------------------------------------------- */
 
-int applier_write_table(struct applier *a, const struct overlay *t) {
+/* 0 or a code: the table goes into the open transaction. */
+static int applier_write_table(struct applier *a, const struct overlay *t) {
     if (!sort_orders(&a->disk, t)) return ENOMEM;
     int rc = write_orders(a, t->orders_count);
     for (int v = 0; v < VIEWS_COUNT && rc == 0; v++) {

@@ -347,7 +347,8 @@ void overlay_add(struct overlay *t, enum view_number view, const struct sums *su
 
 /* -- readers ----------------------------------------------------------------------------------- */
 
-const struct overlay_version *overlay_version_at(const struct overlay_order *o, uint64_t number) {
+static const struct overlay_version *overlay_version_at(const struct overlay_order *o,
+                                                        uint64_t number) {
     const struct overlay_version *v = atomic_load_explicit(&o->newest, memory_order_acquire);
     while (v && v->number > number) v = v->older;
     return v;

@@ -139,8 +139,6 @@ void *overlay_take(struct overlay *overlay, size_t bytes);
 /* The order as of a publication; NULL = it had not changed since the disk. */
 const struct overlay_version *overlay_find(const struct overlay *overlay, const struct id128 *key,
                                            uint64_t number);
-const struct overlay_version *overlay_version_at(const struct overlay_order *order,
-                                                 uint64_t number);
 const struct overlay_number *overlay_number_at(const struct overlay_sum *sum, uint64_t number);
 
 static inline const struct actor *overlay_block(const struct overlay_version *version) {

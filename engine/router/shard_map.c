@@ -45,8 +45,10 @@ bool shard_map_endpoint_at(const struct shard_map *map, uint32_t node, uint32_t 
            shard_map_endpoint_of(general, shard, out, ENDPOINT_BYTES_MAX, error, sizeof error);
 }
 
-bool shard_map_leader_endpoint(const struct shard_map *map, const struct leaders *leaders,
-                               uint32_t shard, char out[ENDPOINT_BYTES_MAX]) {
+/* The endpoint of a shard at the node that leads it, as clients reach it. False when no leader is
+ * known. `leaders` NULL: this node leads all. */
+static bool shard_map_leader_endpoint(const struct shard_map *map, const struct leaders *leaders,
+                                      uint32_t shard, char out[ENDPOINT_BYTES_MAX]) {
     if (leaders && map->nodes_count > 0)
         return shard_map_endpoint_at(map, leaders_route(leaders, shard).node, shard, out);
     if (shard >= map->shards_count) return false;

@@ -43,11 +43,6 @@ static inline bool shard_map_is_retired(const struct shard_map *map, uint32_t sh
  * for those of the cluster. Not for malformed commands and those of the node. */
 uint32_t shard_map_route(const struct shard_map *map, const struct command *command);
 
-/* The endpoint of a shard at the node that leads it, as clients reach it. False when no leader is
- * known. `leaders` NULL: this node leads all. */
-bool shard_map_leader_endpoint(const struct shard_map *map, const struct leaders *leaders,
-                               uint32_t shard, char out[ENDPOINT_BYTES_MAX]);
-
 /* The endpoint of a shard at a node of the cluster. False when the map does not know the node. */
 bool shard_map_endpoint_at(const struct shard_map *map, uint32_t node, uint32_t shard,
                            char out[ENDPOINT_BYTES_MAX]);

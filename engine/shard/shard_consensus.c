@@ -16,7 +16,8 @@ static bool part_has_history(const struct request_part *part) {
     return false;
 }
 
-void shard_release_part(struct shard *s, struct request_part *part) {
+/* Gives the answer. */
+static void shard_release_part(struct shard *s, struct request_part *part) {
     struct request *request = part->request;
     bool history = part_has_history(part);
     /* The others may have committed what this disk has not got yet. */

@@ -342,7 +342,6 @@ void shard_take_update(struct shard *s, const struct consensus_update *u);
 /* Everything in `part` is decided. It is answered once its newest effect is committed and, where it
  * shows state, this replica is known to have led when it was decided. */
 void shard_gate_part(struct shard *s, struct request_part *part);
-void shard_release_part(struct shard *s, struct request_part *part); /* gives the answer */
 void shard_release_undurable(struct shard *s);
 struct limbo_entry *shard_limbo(struct shard *s, uint64_t index);
 
@@ -372,12 +371,7 @@ uint32_t shard_refuse_mailbox(struct shard *s, uint16_t code,
 /* -- shard_turn.c */
 uint32_t shard_turns(struct shard *s);   /* decides what waits, as far as the limbo has room */
 void shard_turn_begin(struct shard *s);
-void shard_turn_end(struct shard *s);
 bool shard_turn_has_room(const struct shard *s);
-void shard_result_done(struct shard *s, struct request_part *part);
-/* Decides `command` for its order's slot (SLOT_NONE = there is none); applies and logs. */
-struct decision shard_decide(struct shard *s, const struct command *command, uint32_t slot,
-                             uint32_t *slot_after);
 
 /* -- shard_apply.c */
 enum actor_kind shard_actor_kind(uint8_t event_kind); /* 0 = belongs to no actor */
@@ -403,7 +397,6 @@ bool shard_news_reserve_order(struct shard *s, const struct actor *order);
 void shard_news_finish(struct shard *s); /* at the end of a turn: writes the messages */
 bool shard_apply_message(struct shard *s, const struct event *e,
                          const struct apply_context *context);
-void shard_news_add(struct shard *s, struct bytes store, int32_t open_change, uint32_t placed);
 /* Logs a message; to itself: and applies it. `sequence` is given. */
 void shard_message_add(struct shard *s, uint32_t to, struct bytes payload);
 bool shard_store_is_paused(const struct shard *s, struct bytes store);
@@ -430,7 +423,6 @@ bool shard_may_be_stored(const struct shard *s, const struct id128 *key);
 bool shard_park(struct shard *s, uint32_t slot, struct request_part *part, uint32_t position);
 struct parked shard_unpark(struct shard *s, struct slot *slot);
 void shard_on_loaded(struct shard *s, const struct storage_event *event);
-uint32_t shard_run_loaded(struct shard *s);
 void shard_evict_if_idle(struct shard *s, uint32_t slot);
 void shard_evict_under_pressure(struct shard *s);
 void shard_timers_load(struct shard *s);

@@ -12,7 +12,8 @@ bool shard_news_has_room(const struct shard *s) {
            statuses * s->outbox.peers_count * STATUS_BYTES <= TURN_STATUS_BYTES_MAX;
 }
 
-void shard_news_add(struct shard *s, struct bytes store, int32_t open_change, uint32_t placed) {
+static void shard_news_add(struct shard *s, struct bytes store, int32_t open_change,
+                           uint32_t placed) {
     struct turn_news *n = &s->turn.news;
     uint32_t mask = TURN_NEWS_BUCKETS - 1;
     uint32_t b = (uint32_t)(routing_hash(store.data, store.size) >> 20) & mask;

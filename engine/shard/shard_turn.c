@@ -75,7 +75,7 @@ static void turn_submit(struct shard *s) {
     shard_take_update(s, &update);
 }
 
-void shard_turn_end(struct shard *s) {
+static void shard_turn_end(struct shard *s) {
     struct turn *t = &s->turn;
     if (!t->open) return;
     shard_news_finish(s);
@@ -97,7 +97,7 @@ void shard_turn_end(struct shard *s) {
     t->submitted = t->read_round = 0;
 }
 
-void shard_result_done(struct shard *s, struct request_part *part) {
+static void shard_result_done(struct shard *s, struct request_part *part) {
     require(part->left > 0);
     if (--part->left > 0) return;
     part->next = s->turn.parts;
@@ -170,8 +170,9 @@ static void resolve_held(struct shard *s, uint32_t *slot) {
     }
 }
 
-struct decision shard_decide(struct shard *s, const struct command *command, uint32_t slot,
-                             uint32_t *slot_after) {
+/* Decides `command` for its order's slot (SLOT_NONE = there is none); applies and logs. */
+static struct decision shard_decide(struct shard *s, const struct command *command, uint32_t slot,
+                                    uint32_t *slot_after) {
     enum actor_kind kind = shard_command_kind(command->kind);
     if (kind == ACTOR_ORDER) resolve_held(s, &slot);
     struct decision d = decide_once(s, command, kind, &slot);
@@ -294,7 +295,7 @@ static void turn_command(struct shard *s, struct request_part *part, uint32_t po
 /* Runs the commands that waited for their order, oldest first, before anything newer of the same
  * orders can come from the mailbox: while one is left, the slot stays "loading" and later ones
  * queue up behind it. */
-uint32_t shard_run_loaded(struct shard *s) {
+static uint32_t shard_run_loaded(struct shard *s) {
     uint32_t done = 0, taken = 0;
     while (taken < s->loaded_count && shard_turn_has_room(s)) {
         uint32_t number = s->loaded[taken];

@@ -384,7 +384,6 @@ int log_rows_delete(MDB_cursor *cursor, uint64_t first);
 /* The longest run of consecutive records, `first` and on, that comes to at most `bytes_max` (one
  * record may be larger). An index that goes back ends it. */
 void log_cut_batch(struct record *first, uint64_t bytes_max, struct log_batch *batch);
-uint64_t log_record_bytes(const struct record *r); /* as it lies in the environment */
 void log_count_commit(struct log_writer *w, uint64_t bytes, int64_t took_ns);
 /* They are durable: to the completions. [journal] or [writer], never both at a time */
 void log_tell(struct storage_lmdb *s, const struct log_batch *batch);

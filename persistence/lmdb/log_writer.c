@@ -9,7 +9,8 @@
 #include "engine/base/clock.h"
 #include "engine/base/log.h"
 
-uint64_t log_record_bytes(const struct record *r) {
+/* As it lies in the environment. */
+static uint64_t log_record_bytes(const struct record *r) {
     return sizeof r->header + r->header.payload_bytes;
 }
 

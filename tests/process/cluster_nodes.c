@@ -146,7 +146,8 @@ void cluster_ask(struct cluster *c, int node, struct cluster_replica *replicas) 
     raw_close(&client);
 }
 
-int cluster_leader(struct cluster *c, int shard, int but) {
+/* The node that leads a shard and serves; 0 = none now. `but` is not looked at (0 = all are). */
+static int cluster_leader(struct cluster *c, int shard, int but) {
     int leader = 0;
     uint64_t term = 0;
     for (int n = 1; n <= c->nodes_count; n++) {
@@ -169,14 +170,6 @@ int cluster_await_leader(struct cluster *c, int shard, int but) {
         sleep_ms(LOOK_AGAIN_MS);
     }
     return leader;
-}
-
-uint32_t cluster_led_by(struct cluster *c, int node) {
-    struct cluster_replica replicas[CLUSTER_SHARDS_MAX];
-    uint32_t led = 0;
-    cluster_ask(c, node, replicas);
-    for (int s = 0; s < c->shards; s++) led |= (uint32_t)replicas[s].leads << s;
-    return led;
 }
 
 void cluster_await_caught_up(struct cluster *c, int node) {

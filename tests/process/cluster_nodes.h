@@ -43,9 +43,7 @@ struct cluster_replica {
 /* Asks a running node that is not frozen; `answered` is false for others. */
 void cluster_ask(struct cluster *c, int node, struct cluster_replica *replicas);
 
-/* The node that leads a shard and serves; 0 = none now. `but` is not looked at (0 = all are). */
-int cluster_leader(struct cluster *c, int shard, int but);
-/* Waits for one. */
+/* Waits for the node that leads a shard and serves. `but` is not looked at (0 = all are). */
 int cluster_await_leader(struct cluster *c, int shard, int but);
 
 /* Waits until the node has applied all that is committed now in each shard. */
@@ -53,9 +51,6 @@ void cluster_await_caught_up(struct cluster *c, int node);
 
 void cluster_freeze(struct cluster *c, int node);
 void cluster_thaw(struct cluster *c, int node);
-
-/* The shards that a node leads now, as bits. */
-uint32_t cluster_led_by(struct cluster *c, int node);
 
 _Noreturn void cluster_fail(struct cluster *c, const char *format, ...)
     __attribute__((format(printf, 2, 3)));

@@ -15,7 +15,7 @@ static uint64_t get_number(const uint8_t *at, uint32_t bytes) {
     return value;
 }
 
-struct sim_command *audit_command(struct sim *sim, const struct id128 *id) {
+static struct sim_command *audit_command(struct sim *sim, const struct id128 *id) {
     uint64_t number = get_number(id->bytes + 8, 8);
     if (number >= sim->commands_count) return NULL;
     struct sim_command *m = sim->commands[number];

@@ -8,7 +8,7 @@
 #include "tests/sim/sim.h"
 
 /* Refusals by the machine: they say nothing about the command, and a retry may help. */
-bool auditor_is_no_answer(uint16_t code) {
+static bool auditor_is_no_answer(uint16_t code) {
     return (code >= RESULT_OVERLOADED && code <= RESULT_OUT_OF_MEMORY) ||
            code == RESULT_LEADERSHIP_LOST;
 }

@@ -35,6 +35,8 @@ static void learn(struct sim *sim, const struct sim_request *r) {
     }
 }
 
+static void client_send_to(struct sim *sim, struct sim_command *command, uint32_t node);
+
 /* Somebody who still knows the former leader asks for what the new one has just acknowledged. */
 static void read_fresh(struct sim *sim) {
     uint32_t order = sim->fresh_order;
@@ -215,7 +217,7 @@ void client_send(struct sim *sim, struct sim_command *const *commands, uint32_t 
     }
 }
 
-void client_send_to(struct sim *sim, struct sim_command *command, uint32_t node) {
+static void client_send_to(struct sim *sim, struct sim_command *command, uint32_t node) {
     struct sim_request *r = request_new(sim, node);
     request_add(sim, r, command);
     request_send(sim, r);

@@ -555,7 +555,6 @@ bool sim_is_home(const struct sim *sim, const struct sim_store *store, uint32_t 
 /* -- client.c */
 void client_send(struct sim *sim, struct sim_command *const *commands, uint32_t count,
                  void (*seen)(struct sim *sim, struct sim_request *request, uint32_t i));
-void client_send_to(struct sim *sim, struct sim_command *command, uint32_t node);
 void client_request_arrived(struct sim_request *request); /* at its node */
 void client_request_lost(struct sim_request *request);    /* on the way: nothing was done */
 void client_node_died(struct sim_node *node);             /* what it had is of unknown fate */
@@ -565,7 +564,6 @@ void client_patience(struct sim *sim);
 void auditor_reply(struct sim *sim, struct sim_request *request, bool lost);
 void auditor_unknown(struct sim *sim, struct sim_request *request);
 void auditor_crashed(struct sim *sim); /* a node alone: all that it had is committed now */
-bool auditor_is_no_answer(uint16_t code); /* by the machine: it says nothing about the command */
 
 /* -- audit_group.c */
 void audit_replica(struct sim_replica *replica);       /* after each round of its work */
@@ -578,7 +576,6 @@ void hashes_add(struct audit_hashes *hashes, uint64_t hash);
 void audit_record(struct sim *sim, uint32_t shard, const struct record_header *record,
                   const void *payload); /* it is committed, and the next */
 const struct audit_step *audit_step_of(const struct sim_order *order, uint32_t version);
-struct sim_command *audit_command(struct sim *sim, const struct id128 *id);
 
 /* -- audit_end.c */
 void audit_end(struct sim *sim);

@@ -497,4 +497,3 @@ void fake_replica_fail(struct fake_replica *r, uint32_t lost, uint32_t garbage, 
 
 uint32_t fake_replica_queries(struct fake_replica *r) { return atomic_load(&r->queries); }
 uint32_t fake_replica_messages(struct fake_replica *r) { return atomic_load(&r->messages); }
-const char *fake_replica_address(struct fake_replica *r) { return r->address; }

@@ -50,6 +50,5 @@ void fake_replica_be_of(struct fake_replica *replica, const char *cluster);
 void fake_replica_mute(struct fake_replica *replica, uint32_t lost);
 uint32_t fake_replica_queries(struct fake_replica *replica);  /* but for pings and maps */
 uint32_t fake_replica_messages(struct fake_replica *replica); /* with such queries */
-const char *fake_replica_address(struct fake_replica *replica);
 
 #endif
