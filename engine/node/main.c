@@ -80,7 +80,8 @@ static bool main_prepare(const struct config *config, sigset_t *signals, int *co
     bool adopted = true;
     if (config->recover_alone) {
         *code = node_recover_alone(config, config->recover_dry, error, sizeof error);
-    } else if (config->cluster_wait && !node_is_adopted(config)) {
+    } else if ((config->cluster_wait && !node_is_adopted(config)) ||
+               node_is_nearly_adopted(config)) {
         *code = node_wait(config, main_is_stopped, signals, &adopted, error, sizeof error);
     } else {
         return false;

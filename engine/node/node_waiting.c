@@ -37,6 +37,13 @@ bool node_is_adopted(const struct config *config) {
     return access(path, F_OK) == 0;
 }
 
+bool node_is_nearly_adopted(const struct config *config) {
+    char error[512];
+    struct identity identity;
+    return !node_is_adopted(config) && cluster_cache_is_promised(config->data) &&
+           identity_peek(config->data, &identity, error, sizeof error) == 1 && identity.clustered;
+}
+
 /* -- waiting ----------------------------------------------------------------------------------- */
 
 static bool wait_stopped(void *arg) {

@@ -12,6 +12,10 @@
  * wait for. */
 bool node_is_adopted(const struct config *config);
 
+/* Whether a crash has cut its adoption short behind the step that makes it one of the cluster's
+ * nodes: node_wait() finishes it at once. */
+bool node_is_nearly_adopted(const struct config *config);
+
 /* Listens until the node is taken into a cluster: EXIT_DONE with *adopted, and node_start() makes
  * it serve; EXIT_DONE without, when `stopped` said so; or another exit code with a sentence in
  * error. */

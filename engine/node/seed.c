@@ -207,6 +207,11 @@ static int install(struct storage *s, const char *directory, uint32_t shard,
     return rc;
 }
 
+static bool names_voters(const struct storage_meta *m, const struct record *record) {
+    return m->configuration_bytes == record->header.payload_bytes &&
+           memcmp(m->configuration, record->payload, record->header.payload_bytes) == 0;
+}
+
 /* Whether an earlier run has got as far as the record that names `wanted`'s voters. */
 static bool is_formed(struct storage *s, const struct storage_meta *m,
                       const struct record *wanted) {
@@ -217,35 +222,39 @@ static bool is_formed(struct storage *s, const struct storage_meta *m,
         *newest = *m;
         newest->configuration_index = 0;
         formed = read_tail(s, newest, &t, NULL, 0) == 0 && !t.events &&
-                 newest->configuration_index == m->log_last &&
-                 newest->configuration_bytes == wanted->header.payload_bytes &&
-                 memcmp(newest->configuration, wanted->payload, wanted->header.payload_bytes) == 0;
+                 newest->configuration_index == m->log_last && names_voters(newest, wanted);
     }
     free(newest);
     return formed;
 }
 
-/* The same at each of them: term and vote, the record behind the stored state (for whoever has to
- * rebuild that from the log: no log of a cluster ends with the configuration of a node alone), and
- * the marker. Takes the record over. */
-static int reconfigure(struct storage *s, struct storage_meta *m, struct record *record,
-                       char *error, size_t error_bytes) {
-    struct storage_event event;
-    uint64_t term = m->term > m->applied_term ? m->term : m->applied_term;
+/* Into the marker. */
+static int put_configuration(struct storage *s, struct storage_meta *m,
+                             const struct record *record, char *error, size_t error_bytes) {
     memcpy(m->configuration, record->payload, record->header.payload_bytes);
     m->configuration_bytes = record->header.payload_bytes;
     m->configuration_index = m->applied_index;
-    s->ops->save_vote(s, term + 1, 0);
-    record->header.index = m->applied_index + 1;
-    record->header.term = m->applied_term + 1;
-    s->ops->append(s, record);
-    if (!await(s, STORAGE_APPENDED, &event)) {
-        snprintf(error, error_bytes, "the disk does not take its configuration");
-        return -1;
-    }
     return put_marker(s, m, error, error_bytes);
 }
 
+/* The same at each of them: term and vote, and the record behind the stored state: for whoever has
+ * to rebuild that from the log. No log of a cluster ends with the configuration of a node alone. */
+static int append_configuration(struct storage *s, const struct storage_meta *m,
+                                struct record *record, char *error, size_t error_bytes) {
+    struct storage_event event;
+    uint64_t term = m->term > m->applied_term ? m->term : m->applied_term;
+    s->ops->save_vote(s, term + 1, 0);
+    record->header.index = m->applied_index + 1;
+    record->header.term = m->applied_term + 1;
+    record_hold(record);
+    s->ops->append(s, record);
+    if (await(s, STORAGE_APPENDED, &event)) return 0;
+    snprintf(error, error_bytes, "the disk does not take its configuration");
+    return -1;
+}
+
+/* Takes the record over. The marker names the voters last, and whatever an earlier run left: as
+ * long as it does not, a leader that lacked the record could take their names back. */
 static int adopt(struct storage *s, const char *directory, uint32_t shard,
                  struct storage_meta *m, struct record *record, bool here, char *error,
                  size_t error_bytes) {
@@ -257,7 +266,9 @@ static int adopt(struct storage *s, const char *directory, uint32_t shard,
         snprintf(error, error_bytes, "its log goes on behind the state that it was given");
         rc = -1;
     }
-    if (rc == 0 && !formed) return reconfigure(s, m, record, error, error_bytes);
+    if (rc == 0 && !formed) rc = append_configuration(s, m, record, error, error_bytes);
+    if (rc == 0 && !names_voters(m, record))
+        rc = put_configuration(s, m, record, error, error_bytes);
     record_release(record);
     return rc;
 }

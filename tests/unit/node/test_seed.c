@@ -259,6 +259,22 @@ static void test_an_installed_state_is_gone_on_with(void **state) {
     for (int i = 0; i < NODES; i++) expect_formed(w, i, RECORDS, 5);
 }
 
+/* A kill between the record and the marker that names the voters as well. */
+static void test_a_record_without_its_marker_is_gone_on_with(void **state) {
+    const struct world *w = *state;
+    be_alone(w, 4);
+    for (int i = 1; i < NODES; i++) carry(w, i);
+    struct fixture *f = replica(w, 0);
+    struct record *record = consensus_bootstrap_record(servers, addresses, NODES);
+    record->header.index = RECORDS + 1;
+    record->header.term = 5;
+    f->storage->ops->save_vote(f->storage, 5, 0);
+    append(f, record);
+    replica_end(f);
+    for (int i = 0; i < NODES; i++) adopt(w, i);
+    for (int i = 0; i < NODES; i++) expect_formed(w, i, RECORDS, 5);
+}
+
 /* The first node got as far as this and no further: all begin anew with what it has now. */
 static void test_it_may_be_begun_anew(void **state) {
     const struct world *w = *state;
@@ -291,6 +307,8 @@ int main(void) {
                                         teardown),
         cmocka_unit_test_setup_teardown(test_it_may_be_repeated, setup, teardown),
         cmocka_unit_test_setup_teardown(test_an_installed_state_is_gone_on_with, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_a_record_without_its_marker_is_gone_on_with, setup,
+                                        teardown),
         cmocka_unit_test_setup_teardown(test_it_may_be_begun_anew, setup, teardown),
         cmocka_unit_test_setup_teardown(test_a_term_without_a_record_does_not_tell_them_apart,
                                         setup, teardown)};
