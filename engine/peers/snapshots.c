@@ -38,6 +38,7 @@ struct snapshots_replica {
     struct snapshot_receiver *receiver;
     struct snapshot_sender *senders[CONSENSUS_SERVERS_MAX];
     uint64_t senders_to[CONSENSUS_SERVERS_MAX]; /* server ids; 0 = none */
+    struct snapshots_stats ended;               /* what those did that have given way */
     char directory[4200];
 };
 
@@ -85,15 +86,43 @@ static bool snapshots_complete(void *arg, const struct shard_snapshot *snapshot)
     return taken;
 }
 
+static void snapshots_count_sender(const struct snapshot_sender *sender,
+                                   struct snapshots_stats *stats) {
+    struct snapshot_sender_progress progress;
+    snapshot_sender_progress(sender, &progress);
+    stats->sending += progress.phase != SENDER_IDLE && progress.phase != SENDER_RESTING;
+    stats->sent += progress.completed;
+    stats->failed += progress.failed;
+    stats->chunks_again += progress.chunks_again;
+}
+
+/* A place for one more, CONSENSUS_SERVERS_MAX = there is none. A server that was replaced does not
+ * come back: its place, where nothing goes on any more, is given to the next. */
+static uint32_t snapshots_place(struct snapshots_replica *r) {
+    struct snapshot_sender_progress progress;
+    for (uint32_t i = 0; i < CONSENSUS_SERVERS_MAX; i++) {
+        if (r->senders_to[i] == 0) return i;
+    }
+    for (uint32_t i = 0; i < CONSENSUS_SERVERS_MAX; i++) {
+        snapshot_sender_progress(r->senders[i], &progress);
+        if (progress.phase != SENDER_IDLE && progress.phase != SENDER_RESTING) continue;
+        snapshots_count_sender(r->senders[i], &r->ended);
+        snapshot_sender_free(r->senders[i]);
+        r->senders[i] = NULL;
+        r->senders_to[i] = 0;
+        return i;
+    }
+    return CONSENSUS_SERVERS_MAX;
+}
+
 /* The sender to a server; a new one if `make`. NULL = none. */
 static struct snapshot_sender *snapshots_sender(struct snapshots_replica *r, uint64_t to,
                                                 bool make) {
-    uint32_t unused = CONSENSUS_SERVERS_MAX;
     for (uint32_t i = 0; i < CONSENSUS_SERVERS_MAX; i++) {
         if (r->senders_to[i] == to) return r->senders[i];
-        if (r->senders_to[i] == 0) unused = i;
     }
-    if (!make || unused == CONSENSUS_SERVERS_MAX) return NULL;
+    uint32_t unused = make ? snapshots_place(r) : CONSENSUS_SERVERS_MAX;
+    if (unused == CONSENSUS_SERVERS_MAX) return NULL;
     char directory[sizeof r->directory + 16];
     snprintf(directory, sizeof directory, "%s/outgoing", r->directory);
     const struct snapshot_sender_options options = {
@@ -348,16 +377,6 @@ void snapshots_stop(struct snapshots *s) {
     free(s);
 }
 
-static void snapshots_add_sender(const struct snapshot_sender *sender,
-                                 struct snapshots_stats *stats) {
-    struct snapshot_sender_progress progress;
-    snapshot_sender_progress(sender, &progress);
-    stats->sending += progress.phase != SENDER_IDLE && progress.phase != SENDER_RESTING;
-    stats->sent += progress.completed;
-    stats->failed += progress.failed;
-    stats->chunks_again += progress.chunks_again;
-}
-
 void snapshots_stats(struct snapshots *s, struct snapshots_stats *stats) {
     *stats = (struct snapshots_stats){.dropped = atomic_load(&s->dropped)};
     pthread_mutex_lock(&s->mutex);
@@ -370,8 +389,11 @@ void snapshots_stats(struct snapshots *s, struct snapshots_stats *stats) {
         stats->received += progress.completed;
         stats->damaged += progress.damaged;
         for (uint32_t i = 0; i < CONSENSUS_SERVERS_MAX; i++) {
-            if (r->senders[i]) snapshots_add_sender(r->senders[i], stats);
+            if (r->senders[i]) snapshots_count_sender(r->senders[i], stats);
         }
+        stats->sent += r->ended.sent;
+        stats->failed += r->ended.failed;
+        stats->chunks_again += r->ended.chunks_again;
     }
     pthread_mutex_unlock(&s->mutex);
 }
