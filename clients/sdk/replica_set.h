@@ -52,7 +52,7 @@ struct replica *replica_set_pick(struct replica_set *set, jumun_choice choice, u
 bool replica_set_any_good(const struct replica_set *set);
 bool replica_set_any_up(const struct replica_set *set); /* but those of another cluster */
 /* Whether nobody is to be asked now: the circuits of all are open, but of those that are nodes or
- * of another cluster. */
+ * of another cluster, as they told on the connection that stands. */
 bool replica_set_all_open(const struct replica_set *set);
 /* Whether nodes answer at all their addresses. */
 bool replica_set_all_nodes(const struct replica_set *set);
