@@ -11,6 +11,7 @@
 #include "clients/cli/text.h"
 #include "clients/sdk/raw_call.h"
 #include "engine/base/check.h"
+#include "engine/wire/address.h"
 #include "engine/wire/msgpack_writer.h"
 #include "engine/wire/protocol.h"
 #include "engine/wire/tls.h"
@@ -172,8 +173,11 @@ static struct feed_link *link_new(const char *node, char *error, size_t error_by
     snprintf(l->node, sizeof l->node, "%s", node);
     bool known = strncmp(node, "tcp://", 6) == 0 || strncmp(node, "ipc://", 6) == 0 ||
                  strncmp(node, "inproc://", 9) == 0 || tls_is_wanted(node);
-    if (strlen(node) < sizeof l->node && known) return l;
-    if (known) snprintf(error, error_bytes, "%.100s...: the address is too long", node);
+    const char *fault = address_fault(node, strlen(node));
+    if (strlen(node) < sizeof l->node && known && !fault) return l;
+    if (known && fault)
+        snprintf(error, error_bytes, "\"%.200s\" %s: " ADDRESS_FORM_ONE, node, fault);
+    else if (known) snprintf(error, error_bytes, "%.100s...: the address is too long", node);
     else link_fail(l, error, error_bytes, "an address is needed such as tcp://host:7400 or "
                        "tls+tcp://host:7400");
     feed_link_close(l);

@@ -77,7 +77,8 @@ def test_bad_sources(data, work):
              (places['file'], 'is not a directory'), (places['torn'], 'node.json: '),
              (places['hollow'], 'holds no log'), ('/etc', 'holds no log'),
              ('localhost:28400', 'an address begins with tcp://'),
-             (NOBODY, 'refused'), ('http://x', 'an address is needed')]
+             (NOBODY, 'refused'), ('http://x', 'an address is needed'),
+             ('tcp://127.0.0.1', '"tcp://127.0.0.1" has no port: an address is tcp://HOST:PORT')]
     for source, words in cases:
         for command in (('verify',), ('hash',), ('stats',), ('export',), ('state', '--all'),
                         ('what-if', '--rules', RULES), ('play', '--into', NOBODY)):
