@@ -6,6 +6,7 @@
  *   faults JUMUND corrupt-state  a flipped bit in the stored orders: found, named, never served
  *   faults JUMUND lost-files     without its journal, then without log and state, it does not start
  *   faults JUMUND full-disk      writes are refused, reads go on, and it recovers (needs root)
+ *   faults JUMUND no-memory      the machine has none left: what was acknowledged stays
  *
  * Exit codes: 0 as it must be, 1 not, 2 usage, 77 cannot be tried here. */
 #include <errno.h>
@@ -15,6 +16,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mount.h>
+#include <sys/resource.h>
 #include <sys/statvfs.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -365,6 +367,62 @@ static int case_full_disk(struct fault_world *w) {
     return 0;
 }
 
+/* From now on it gets no more than this much address space on top of what it has. */
+static void memory_bound(const struct node_process *node, uint64_t bytes) {
+    char path[64], line[128];
+    unsigned long long kilobytes = 0;
+    snprintf(path, sizeof path, "/proc/%d/status", (int)node->pid);
+    FILE *file = fopen(path, "r");
+    while (file && kilobytes == 0 && fgets(line, sizeof line, file))
+        (void)sscanf(line, "VmSize: %llu", &kilobytes);
+    if (file) fclose(file);
+    struct rlimit limit = {.rlim_cur = kilobytes * 1024 + bytes};
+    limit.rlim_max = limit.rlim_cur;
+    if (kilobytes == 0 || prlimit(node->pid, RLIMIT_AS, &limit, NULL) != 0)
+        test_fail(NULL, "no bound of memory: %s", strerror(errno));
+}
+
+/* Where malloc() fails in the middle of a turn the process ends, at an invariant that it names;
+ * where that can be an answer, it is. Nothing that was acknowledged depends on which comes first. */
+static int case_no_memory(struct fault_world *w) {
+    enum { MORE_BYTES = 8 << 20, REFUSALS_MAX = 5 };
+    static jumun_key keys[ORDERS_MAX];
+    static uint8_t attributes[4000] = {0xc5, (sizeof attributes - 3) >> 8,
+                                       (sizeof attributes - 3) & 0xff}; /* msgpack: bin 16 */
+    uint32_t count = 0, refusals = 0;
+    int status = 0, code = JUMUN_OK;
+    w->node.arguments[0] = "--shards";
+    w->node.arguments[1] = "1";
+    setenv("MALLOC_ARENA_MAX", "1", 1); /* glibc reserves 64 MiB for each more */
+    node_start(&w->node);
+    memory_bound(&w->node, MORE_BYTES);
+    char error[256];
+    jumun_options options = {.timeout_ms = 2000};
+    w->client = jumun_open(w->node.endpoint, &options, error, sizeof error);
+    if (!w->client) test_fail(&w->node, "jumun_open: %s", error);
+    pid_t ended = 0;
+    while (ended == 0 && refusals < REFUSALS_MAX && count < ORDERS_MAX) {
+        keys[count] = jumun_key_new();
+        code = fault_place(w->client, &keys[count], "tea", attributes, sizeof attributes, NULL);
+        if (code == JUMUN_OK) count++;
+        else refusals++;
+        ended = waitpid(w->node.pid, &status, WNOHANG);
+    }
+    if (count == ORDERS_MAX) test_fail(&w->node, "%u large orders, and there is memory", count);
+    printf("no memory after %u orders: it %s, %s\n", count, ended ? "ended" : "goes on",
+           jumun_result_name(code));
+    if (!ended) node_kill(&w->node);
+    else if (!WIFSIGNALED(status) || !node_log_has(&w->node, "invariant broken: "))
+        test_fail(NULL, "it ended with 0x%x and names no invariant", (unsigned)status);
+    w->node.pid = 0;
+    jumun_close(w->client);
+    node_start(&w->node);
+    w->client = fault_client(&w->node);
+    expect_all(w, keys, count, 1);
+    expect_room(w);
+    return 0;
+}
+
 static int case_run(struct fault_world *w, const char *name) {
     if (strcmp(name, "opened-twice") == 0) return case_opened_twice(w);
     if (strcmp(name, "other-shards") == 0) return case_other_shards(w);
@@ -372,6 +430,7 @@ static int case_run(struct fault_world *w, const char *name) {
     if (strcmp(name, "corrupt-state") == 0) return case_corrupt(w, true);
     if (strcmp(name, "lost-files") == 0) return case_lost_files(w);
     if (strcmp(name, "full-disk") == 0) return case_full_disk(w);
+    if (strcmp(name, "no-memory") == 0) return case_no_memory(w);
     fprintf(stderr, "unknown case: %s\n", name);
     return 2;
 }
@@ -380,8 +439,8 @@ int main(int argc, char **argv) {
     struct fault_world w = {0};
     if (argc != 3) {
         fputs("usage: faults JUMUND CASE\n"
-              "cases: opened-twice other-shards corrupt-log corrupt-state lost-files full-disk\n",
-              stderr);
+              "cases: opened-twice other-shards corrupt-log corrupt-state lost-files full-disk "
+              "no-memory\n", stderr);
         return 2;
     }
     w.directory = directory_make();

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # ./run tells of options that make no sense before it builds anything, and so do ./run and ./test of
-# rights that are missing; what ./run tells people to try is there.
+# rights that are missing; what ./run tells people to try is there; a replica that dies is started
+# anew.
 #
 #   test_run_options.sh SOURCE
 set -u
@@ -91,6 +92,53 @@ for place in "$root/run" "$root/scripts/run_cluster.py" "$root/README.md" "$root
     grep -q 'MANPATH=.*docs/man' "$place" || fail "$place does not tell where the manuals are"
     grep -q 'PATH=.*/bin:' "$place" || fail "$place does not tell where the programs are"
 done
+
+# -- a replica that ends is started anew, unless it ends again and again; a node and a replica that
+# only stand there
+mkdir -p "$work/tree/scripts" "$work/shims-2" "$work"/tree/build-release/engine/{node,replica}
+cp "$root/run" "$work/tree/"
+touch "$work/tree/build-release/build.ninja"
+printf '#!/bin/sh\nexit 0\n' | tee "$work/tree/scripts/setup" >"$work/shims-2/ninja"
+cat >"$work/tree/build-release/engine/node/jumund" <<'END'
+#!/bin/sh
+echo 'jumund ready: tcp://127.0.0.1:7400 shards=1'
+trap 'exit 0' TERM
+while :; do sleep 0.1; done
+END
+cat >"$work/tree/build-release/engine/replica/jumun-replica" <<END
+#!/bin/sh
+echo "\$0 \$*" >>'$work/starts'
+echo 'jumun-replica ready: tcp://127.0.0.1:7500'
+while [ ! -e '$work/end' ]; do sleep 0.1; done
+echo 'it has had enough' >&2
+exit 7
+END
+chmod 755 "$work/tree/scripts/setup" "$work/shims-2/ninja" "$work"/tree/build-release/*/*/*
+
+await() { # words in a file
+    local file=$1 tries=0
+    shift
+    checks=$((checks + 1))
+    until grep -qF -- "$*" "$file"; do
+        if [ $tries -ge 1200 ]; then fail "not told: $*: $(cat "$work/out" "$work/err")"; return; fi
+        sleep 0.1
+        tries=$((tries + 1))
+    done
+}
+: >"$work/out" && : >"$work/err"
+PATH=$work/shims-2:$PATH "$work/tree/run" --serve >"$work/out" 2>"$work/err" </dev/null &
+served=$!
+await "$work/out" 'The node serves at tcp://127.0.0.1:7400'
+touch "$work/end"
+await "$work/err" '(exit code 7): started anew at tcp://127.0.0.1:7500'
+await "$work/err" '(exit code 7) again; the node goes on without one. Its last lines:'
+await "$work/err" 'it has had enough'
+kill -TERM $served
+code=0 checks=$((checks + 1))
+wait $served || code=$?
+[ $code -eq 0 ] && grep -q 'stopping the node' "$work/out" || fail "./run --serve ends with $code"
+[ "$(wc -l <"$work/starts")" -eq 4 ] || fail "other starts than one and three: $(cat "$work/starts")"
+[ "$(grep -c 'started anew' "$work/err")" -eq 3 ] || fail "other words: $(cat "$work/err")"
 
 printf '%s checks, %s failures\n' $checks $failures
 [ $failures -eq 0 ]
