@@ -383,7 +383,8 @@ static void memory_bound(const struct node_process *node, uint64_t bytes) {
 }
 
 /* Where malloc() fails in the middle of a turn the process ends, at an invariant that it names;
- * where that can be an answer, it is. Nothing that was acknowledged depends on which comes first. */
+ * where that can be an answer, it is. Nothing that was acknowledged depends on which comes first.
+ */
 static int case_no_memory(struct fault_world *w) {
     enum { MORE_BYTES = 8 << 20, REFUSALS_MAX = 5 };
     static jumun_key keys[ORDERS_MAX];

@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Peers that leave in the middle of a greeting: they connect, end their side and reset; or, with
 encryption, leave after their second flight of the handshake. They come to every port that a node, a
-replica and a waiting node listen at, and all of these must go on as if nobody had come.
+replica and a waiting node listen at, and all of these must go on as if nobody had come. One asks
+and does not read: its replies are given up, and counted.
 
   test_rude_peers.py JUMUND JUMUN JUMUN_REPLICA JUMUN_REPLAY
 """
@@ -22,6 +23,7 @@ import ports  # noqa: E402
 
 PATIENCE = 120
 RESETS, HANDSHAKES = 60, 12
+STATUS, ASKED = 102, 6000
 
 
 def check(good, what):
@@ -76,6 +78,24 @@ def leave_handshake(port, context):
                 return
             come.write(data)
         s.shutdown(socket.SHUT_RDWR)
+
+
+def ask_and_not_read(port):
+    """Asks for more than what a connection holds. Returns the connection."""
+    s = socket.socket()
+    s.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    s.settimeout(PATIENCE)
+    s.connect(('127.0.0.1', port))
+    s.sendall(b'\0SP\0\0\x30\0\0')
+    check(len(s.recv(8)) == 8, 'a greeting')
+    body = b'\x93\x01\xc0\x91\x95' + bytes([STATUS]) + b'\xc0\xc0\xc0\x90'
+    for number in range(ASKED):
+        message = struct.pack('>I', 0x80000000 | number) + body
+        try:
+            s.sendall(struct.pack('>Q', len(message)) + message)
+        except ConnectionError:     # given up already
+            break
+    return s
 
 
 class World:
@@ -137,12 +157,24 @@ def node_and_replica(w, scheme, context, jumund, jumun_replica, jumun_replay):
             check(time.monotonic() < until, f'{url} has the order')
             time.sleep(0.1)
     w.run(jumun_replay, '--quiet', 'verify', node)
+    if context is None:
+        deaf_client(w, node, base + 5)
 
     waiting_url = f'{scheme}://localhost:{base + 35}'
     w.start('waiting', jumund, '--data', f'{w.folder}/waiting', '--listen', waiting_url,
                       '--no-pin', '--cluster-wait')
     w.attack([base + 35], context)     # those of its peers it only holds
     w.cli('--endpoint', waiting_url, 'ping')
+
+
+def deaf_client(w, node, port):
+    deaf = ask_and_not_read(port)
+    until = time.monotonic() + PATIENCE
+    while not json.loads(w.cli('--endpoint', node, '--json', 'status'))['messages'][
+            'replies_dropped']:
+        check(time.monotonic() < until, 'replies that nobody reads are given up, and counted')
+        time.sleep(0.2)
+    deaf.close()
 
 
 def main(jumund, jumun, jumun_replica, jumun_replay):
