@@ -215,14 +215,15 @@ class Show:
     def report(self):
         one, three = self.path('states-of-one'), self.path('states-of-three')
         with open(three, encoding='utf-8') as f:
-            orders = sum(1 for _ in f)
+            keys = sum(1 for _ in f)
         if not filecmp.cmp(one, three, shallow=False):
             raise Failed(f'orders differ from the play on one node: diff {one} {three}')
         say('\nThe cluster')
         say(f'  node {self.killed}, which led shard 0, was killed (kill -9) in the middle of the '
             f'year and started again {AWAY_S} s later')
         say('  nothing is lost: every order stands at the version that was acknowledged last')
-        say(f'  {orders:,} orders: each as after the play on one node without a fault')
+        say(f'  {keys:,} keys, placed or refused: each as after the play on one node without a '
+            'fault')
         say('  the pause is told above (Read back): that of shard 0 is its failover\n')
         say(self.jumun('cluster', 'status').rstrip())
 

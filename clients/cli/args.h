@@ -31,8 +31,8 @@ struct args {
 bool args_parse(struct args *args, int argc, char **argv, const struct args_option *const tables[3],
                 bool stop_at_first, char *error, size_t error_bytes);
 
-/* A flag and an option with a value may have the same name (--json as a place's FILE hides the
- * global flag, which keeps its letter): each is asked for by its own function. */
+/* A flag and an option with a value may have the same name (a command's own one hides a global
+ * flag, which keeps its letter): each is asked for by its own function. */
 bool args_flag(const struct args *args, const char *name);
 /* The value given last; NULL if absent. */
 char *args_value(const struct args *args, const char *name);

@@ -215,6 +215,11 @@ static int cli_failed(struct cli *cli, const jumun_result *r, const jumun_key *o
     return status;
 }
 
+int cli_refused(struct cli *cli, const jumun_result *result, const jumun_key *order) {
+    if (cli->json) cli_print_json(cli_result_json(result, order));
+    return cli_failed(cli, result, NULL);
+}
+
 /* Writes the request message of a command where `jumun encode` wants it. */
 static int cli_encode_command(struct cli *cli, const jumun_command *command) {
     void *message = NULL;
@@ -239,6 +244,47 @@ static int cli_encode_command(struct cli *cli, const jumun_command *command) {
     return CLI_DONE;
 }
 
+/* The order after a command that moves money or takes something off what it costs, to tell what
+ * that came to; NULL for others, and where that cannot be had: the command itself was done. */
+static jumun_order *cli_money_after(struct cli *cli, const jumun_command *command, int code) {
+    jumun_kind kind = command->kind;
+    jumun_options_command options = {.timeout_ms = cli->timeout_ms < 1000 ? cli->timeout_ms : 1000};
+    jumun_order *order = NULL;
+    bool moves = kind == JUMUN_PAY || kind == JUMUN_REFUND || kind == JUMUN_CANCEL;
+    if (!moves || code != JUMUN_OK || (cli->quiet && !cli->json)) return NULL;
+    jumun_get(cli->client, &command->order, &options, &order, NULL);
+    return order;
+}
+
+static void cli_print_money(const struct cli *cli, const jumun_order *order) {
+    char money[TEXT_BYTES];
+    const struct { const char *name; int64_t amount; const char *style; } amounts[] = {
+        {"authorised", order->authorised, "33"}, {"captured", order->captured, "32"},
+        {"refunded", order->refunded, "33"},     {"owed back", order->refund_owed, "31"}};
+    if (!order->currency[0]) return; /* not placed: what the amounts are in is not known yet */
+    printf("now: total %s", text_money(money, order->total, order->currency));
+    for (size_t i = 0; i < sizeof amounts / sizeof *amounts; i++) {
+        if (amounts[i].amount == 0) continue;
+        text_money(money, amounts[i].amount, order->currency);
+        if (cli->color) printf(", \x1b[%sm%s %s\x1b[0m", amounts[i].style, amounts[i].name, money);
+        else printf(", %s %s", amounts[i].name, money);
+    }
+    putchar('\n');
+}
+
+static json_t *cli_sent_json(const jumun_result *r, const jumun_key *key,
+                             const jumun_order *order) {
+    json_t *json = cli_result_json(r, key);
+    if (!order) return json;
+    json_object_set_new(json, "currency", json_string(order->currency));
+    json_object_set_new(json, "total", json_integer(order->total));
+    json_object_set_new(json, "authorised", json_integer(order->authorised));
+    json_object_set_new(json, "captured", json_integer(order->captured));
+    json_object_set_new(json, "refunded", json_integer(order->refunded));
+    json_object_set_new(json, "refund_owed", json_integer(order->refund_owed));
+    return json;
+}
+
 int cli_send(struct cli *cli, const jumun_command *command) {
     if (cli->encode) return cli_encode_command(cli, command);
     jumun_client *client = cli_client(cli);
@@ -248,7 +294,8 @@ int cli_send(struct cli *cli, const jumun_command *command) {
     int status = cli_exit_of(r.code);
     /* The first thing that ever happened to it. */
     bool unknown_store = command->kind == JUMUN_STORE_PAUSE && r.code == JUMUN_OK && r.version == 1;
-    if (cli->json) cli_print_json(cli_result_json(&r, &command->order));
+    jumun_order *money = cli_money_after(cli, command, r.code);
+    if (cli->json) cli_print_json(cli_sent_json(&r, &command->order, money));
     if (unknown_store && !cli->quiet) {
         char store[128];
         text_printable(store, sizeof store, command->store_id, strlen(command->store_id));
@@ -257,7 +304,10 @@ int cli_send(struct cli *cli, const jumun_command *command) {
     }
     const jumun_key *placed = command->kind == JUMUN_PLACE ? &command->order : NULL;
     if (status != CLI_DONE) return cli_failed(cli, &r, placed);
-    if (cli->json) return status;
+    if (cli->json) {
+        jumun_order_free(money);
+        return status;
+    }
     char key[128] = ""; /* longer than any store's id */
     if (command->store_id) {
         text_printable(key, sizeof key, command->store_id, strlen(command->store_id));
@@ -273,6 +323,8 @@ int cli_send(struct cli *cli, const jumun_command *command) {
            r.code == JUMUN_HELD ? CLI_STYLE(cli, "33") : CLI_STYLE(cli, "32"),
            jumun_result_text(r.code), CLI_PLAIN(cli), r.version, CLI_STYLE(cli, "2"), r.shard,
            r.index, CLI_PLAIN(cli), r.repeated ? "  (done before: its first answer)" : "");
+    if (money) cli_print_money(cli, money);
+    jumun_order_free(money);
     return status;
 }
 

@@ -84,6 +84,8 @@ bool cli_address(struct cli *cli, const char *address);
 
 /* Sends a command that changes something (or encodes it), prints the outcome. */
 int cli_send(struct cli *cli, const jumun_command *command);
+/* Tells of a command that was not done, as cli_send() does; returns the exit status. */
+int cli_refused(struct cli *cli, const jumun_result *result, const jumun_key *order);
 /* Whether commands of two words begin with it, as "cluster". */
 bool cli_is_group(const char *word);
 /* A usage error for words that are no command; or the first of two: then it tells where they are

@@ -39,10 +39,10 @@ static const struct args_option place_options[] = {
     {"external-ref", 'r', "TEXT", "your own order number", NULL},
     {"attributes", 'a', "JSON", "anything else, kept as it is", NULL},
     {"payment-timeout", 0, "TIME", "expires when unpaid after this (default 15m)", NULL},
-    {"acceptance-timeout", 0, "TIME", "rejected when not accepted after this (default 10m)", NULL},
+    {"acceptance-timeout", 0, "TIME", "expires when not accepted after this (default 10m)", NULL},
     {"auto-complete", 0, "TIME", "delivered to completed after this", NULL},
     {"key", 'k', "KEY", "the order's key (default: a new one)", NULL},
-    {"json", 0, "FILE", "one order as JSON, - for standard input", "@file"},
+    {"from-json", 0, "FILE", "one order as JSON, - for standard input", "@file"},
     {"csv", 0, "FILE", "many orders, one a row, heading first; may be gzip'd", "@file"},
     {"jsonl", 0, "FILE", "many orders, one JSON object a line; may be gzip'd", "@file"},
     {"dry-run", 'n', NULL, "read and check, send nothing", NULL},
@@ -199,14 +199,15 @@ const struct cli_command cli_commands[] = {
      "sku:quantity:price[:name]\n"
      "joined by ';'.",
      "jumun place --store s1 --currency KRW --line bibimbap:1:9500 --line cola:2:1500\n"
-     "jumun place --json order.json\n"
+     "jumun place --from-json order.json\n"
      "echo '{\"store\":\"s1\",\"currency\":\"KRW\",\"lines\":[{\"sku\":\"a\",\"quantity\":1,"
-     "\"unit_price\":9500}]}' | jumun place --json -\n"
+     "\"unit_price\":9500}]}' | jumun place --from-json -\n"
      "jumun place --csv orders.csv.gz --dry-run",
      place_options, 0, 0, true, cli_place},
     {"pay", "KEY AMOUNT", "record the result of a payment",
      "AMOUNT is in minor units. One reference names one payment: authorised first, captured later\n"
-     "is one payment with two results.",
+     "is one payment with two results. A key that is not placed yet is no fault: the payment is\n"
+     "held until the place comes, 10 minutes at most (then captured money is owed back).",
      "jumun pay $KEY 12500 --reference pg-1\n"
      "jumun pay $KEY 12500 --reference pg-1 --state authorised",
      pay_options, 2, 2, true, cli_pay},
@@ -232,9 +233,11 @@ const struct cli_command cli_commands[] = {
                   "jumun cancel $KEY --by store --line 0:1 --line 2:3",
                   cancel_options, cli_cancel),
     {"refund", "KEY [AMOUNT|all]", "give captured money back",
-     "AMOUNT is in minor units; without it all that is left is refunded.",
-     "jumun refund $KEY 3000 --reason 'cold soup'\njumun refund $KEY all", reason_options, 1, 2,
-     true, cli_refund},
+     "AMOUNT is in minor units. Without it what is owed is given back: captured, less what was\n"
+     "refunded and what the order costs now; nothing when it changes meanwhile. \"all\" gives\n"
+     "back all that was captured and not refunded, also what the order costs still.",
+     "jumun refund $KEY 3000 --reason 'cold soup'\njumun refund $KEY\njumun refund $KEY all",
+     reason_options, 1, 2, true, cli_refund},
     ONE_KEY_WRITE("amend", "replace the lines before acceptance", NULL,
                   "jumun amend $KEY --line bibimbap:2:9500 --fees 3000", amend_options, cli_amend),
     {"annotate", "KEY NOTE", "add a note", NULL, "jumun annotate $KEY 'leave at the door'", NULL, 2,
@@ -312,7 +315,9 @@ const struct cli_command cli_commands[] = {
      "jumun status\njumun status --interval 10s\n"
      "jumun status --json",
      status_options, 0, 0, false, cli_status},
-    {"top", "", "watch the node live", "q or Ctrl-C quits. Not on a terminal: a line per look.",
+    {"top", "", "watch the node live",
+     "q or Ctrl-C quits. Not on a terminal: a line per look. Of several addresses it stays with\n"
+     "the node that answers first, which is named, and goes to another one when that is gone.",
      "jumun top\njumun top --interval 5s --count 12 | tee load.txt", top_options, 0, 0, false,
      cli_top},
     {"orders", "", "list orders, from a replica",
@@ -326,7 +331,8 @@ const struct cli_command cli_commands[] = {
      orders_options, 0, 0, false, cli_orders},
     {"stats", "", "count orders and money, from a replica",
      "Orders that came into each state in each minute or day, and their money. Into placed each\n"
-     "order comes once, also one with nothing to pay, which is paid from the beginning.",
+     "order comes once, also one with nothing to pay, which is paid from the beginning. Captured\n"
+     "and refunded: the money that moved in that time, under the state that its order was in then.",
      "jumun stats --last 15m\njumun stats --by day --store s1 --state completed",
      stats_options, 0, 0, false, cli_stats},
     {"lag", "", "show how far replicas are behind",

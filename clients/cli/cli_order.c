@@ -1,4 +1,6 @@
 /* The commands of one order but place: each builds a jumun_command and sends it. */
+#include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -6,6 +8,8 @@
 #include "clients/cli/names.h"
 #include "clients/cli/order_input.h"
 #include "clients/cli/text.h"
+
+enum { CLI_NOTHING_TO_REFUND = 136 }; /* docs/protocol.md */
 
 /* Begins a command of the order that positional 0 names. */
 static bool cli_begin(struct cli *cli, jumun_kind kind, jumun_command *command) {
@@ -109,18 +113,59 @@ int cli_cancel(struct cli *cli) {
     return status;
 }
 
+/* What is owed now becomes the amount, and the version that it was read at a condition. CLI_DONE,
+ * or an exit status after the error was printed. */
+static int cli_refund_owed(struct cli *cli, jumun_command *c) {
+    char captured[TEXT_BYTES], refunded[TEXT_BYTES], total[TEXT_BYTES];
+    jumun_order *order = NULL;
+    if (cli->encode || args_value(&cli->args, "id")) {
+        return cli_usage(cli, "an AMOUNT is needed, or \"all\", with %s: what is owed is another "
+                              "amount later", cli->encode ? "encode" : "--id");
+    }
+    jumun_client *client = cli_client(cli);
+    if (!client) return CLI_USAGE;
+    jumun_result r = {0};
+    if (jumun_get(client, &c->order, NULL, &order, &r) != JUMUN_OK) {
+        return cli_refused(cli, &r, &c->order);
+    }
+    c->refund.amount = order->refund_owed;
+    if (c->options.expected_version == 0) c->options.expected_version = order->version;
+    if (order->refund_owed == 0) {
+        snprintf(r.detail, sizeof r.detail, "captured %.21s, refunded %.21s, total %.21s",
+                 text_money(captured, order->captured, order->currency),
+                 text_money(refunded, order->refunded, order->currency),
+                 text_money(total, order->total, order->currency));
+        r.code = CLI_NOTHING_TO_REFUND;
+    }
+    jumun_order_free(order);
+    if (r.code == JUMUN_OK) return CLI_DONE;
+    int status = cli_refused(cli, &r, &c->order);
+    if (!cli->json) {
+        fputs("Nothing is owed. To give back what the order costs: an AMOUNT, or all.\n", stderr);
+    }
+    return status;
+}
+
 int cli_refund(struct cli *cli) {
     jumun_command c;
     if (!cli_begin(cli, JUMUN_REFUND, &c)) return CLI_USAGE;
     const char *amount = cli_word(cli, 1);
-    if (amount && strcmp(amount, "all") != 0) {
+    if (!amount) {
+        int status = cli_refund_owed(cli, &c);
+        if (status != CLI_DONE) return status;
+    } else if (strcmp(amount, "all") != 0) {
         if (!text_parse_int64(amount, &c.refund.amount) || c.refund.amount == 0) {
             return cli_usage(cli, "\"%.40s\" is neither \"all\" nor a number of minor units",
                              amount);
         }
     }
     c.refund.reason = args_value(&cli->args, "reason");
-    return cli_send(cli, &c);
+    int status = cli_send(cli, &c);
+    if (status == CLI_NO_ANSWER && !amount) {
+        fprintf(stderr, "What was owed: %" PRId64 ". A repeat needs it as the AMOUNT.\n",
+                c.refund.amount);
+    }
+    return status;
 }
 
 int cli_amend(struct cli *cli) {

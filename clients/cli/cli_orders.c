@@ -272,9 +272,12 @@ static void orders_heading(struct orders *o) {
     o->table = table_new(alignment, o->cli->color);
     if (o->cli->quiet) return;
     table_heading(o->table);
-    for (uint32_t i = 0; i < count && i < TABLE_COLUMNS_MAX; i++)
+    for (uint32_t i = 0; i < count && i < TABLE_COLUMNS_MAX; i++) {
+        size_t size = strlen(columns[i]);
+        if (size > 3 && strcmp(columns[i] + size - 3, "_ms") == 0) size -= 3; /* shown as a date */
         if (!skip || strcmp(columns[i], "currency") != 0)
-            table_cell(o->table, NULL, "%.40s", columns[i]);
+            table_cell(o->table, NULL, "%.*s", (int)size, columns[i]);
+    }
 }
 
 int cli_orders(struct cli *cli) {

@@ -27,7 +27,11 @@ static int cli_place_send(struct cli *cli, struct order_input *order) {
     }
     if (args_flag(&cli->args, "dry-run")) {
         char money[TEXT_BYTES];
-        if (!cli->quiet) {
+        if (cli->json) {
+            cli_print_json(json_pack("{s:i, s:i, s:s, s:s, s:I}", "would_place", 1, "lines",
+                                     (int)c.place.lines_count, "store", c.place.store, "currency",
+                                     c.place.currency, "total", (json_int_t)c.place.total));
+        } else if (!cli->quiet) {
             printf("would place %u %s at %s for %s\n", c.place.lines_count,
                    c.place.lines_count == 1 ? "line" : "lines", c.place.store,
                    text_money(money, c.place.total, c.place.currency));
@@ -106,10 +110,10 @@ static int cli_place_json(struct cli *cli, struct order_input *order, const char
 static int cli_place_files(struct cli *cli, const char *path, bool csv);
 
 int cli_place(struct cli *cli) {
-    const char *json = args_value(&cli->args, "json"), *csv = args_value(&cli->args, "csv");
+    const char *json = args_value(&cli->args, "from-json"), *csv = args_value(&cli->args, "csv");
     const char *jsonl = args_value(&cli->args, "jsonl");
     if (!!json + !!csv + !!jsonl > 1) {
-        return cli_usage(cli, "only one of --json, --csv and --jsonl can be given");
+        return cli_usage(cli, "only one of --from-json, --csv and --jsonl can be given");
     }
     if (csv || jsonl) {
         if (cli->encode) return cli_usage(cli, "only single orders can be encoded");
@@ -335,7 +339,10 @@ static int cli_place_files(struct cli *cli, const char *path, bool csv) {
             status = CLI_BAD_FILE;
         } else if (dry) {
             char count[TEXT_BYTES];
-            if (!cli->quiet) {
+            if (cli->json) {
+                cli_print_json(json_pack("{s:I, s:I}", "would_place", (json_int_t)run->sent,
+                                         "bad_rows", (json_int_t)run->bad));
+            } else if (!cli->quiet) {
                 printf("%s order%s would be placed, %" PRIu64 " bad row%s\n",
                        text_count(count, run->sent), text_plural(run->sent), run->bad,
                        text_plural(run->bad));

@@ -13,6 +13,8 @@
 #include "clients/cli/output.h"
 #include "clients/cli/text.h"
 
+enum { TOP_ENDPOINT_BYTES = 256 };
+
 static volatile sig_atomic_t top_stopped;
 static struct termios top_terminal_before;
 static bool top_terminal_changed;
@@ -120,6 +122,25 @@ static bool top_show(struct cli *cli, bool terminal, const struct cli_answer *no
     return true;
 }
 
+/* Of several nodes the first that answers is asked again for as long as it answers. When it is
+ * another one than the last time, that is told and *before forgotten: its counters are others. */
+static void top_name_node(const struct cli *cli, bool terminal, const msgpack_object *status,
+                          struct cli_answer *before) {
+    int64_t node = value_int(status, "node_id", 0);
+    bool first = !before->value;
+    if (!first && value_int(before->value, "node_id", 0) == node) return;
+    char endpoint[TOP_ENDPOINT_BYTES];
+    if (!first) {
+        cli_answer_free(before);
+        before->value = NULL;
+    }
+    /* The picture's heading has it; with one address only a change is news. */
+    if (terminal || cli->json || (first && !strchr(cli->endpoint, ','))) return;
+    printf("node %" PRId64 ", %s%s\n", node,
+           value_text(status, "endpoint", endpoint, sizeof endpoint),
+           first ? ", answers first" : ": the one before does not answer any more");
+}
+
 int cli_top(struct cli *cli) {
     jumun_command c = {.kind = JUMUN_NODE_STATUS};
     int64_t interval = 1000, count = INT64_MAX, looks = 0;
@@ -134,6 +155,7 @@ int cli_top(struct cli *cli) {
     struct cli_answer now, before = {0};
     int status;
     while ((status = cli_read(cli, &c, &now, &encoded)) == CLI_DONE) {
+        top_name_node(cli, terminal, now.value, &before);
         if (terminal && !opened) top_terminal_open(), opened = true;
         if (top_show(cli, terminal, &now, &before, interval)) looks++;
         if (before.value) cli_answer_free(&before);

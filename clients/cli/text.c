@@ -71,8 +71,11 @@ char *text_span(char buffer[TEXT_BYTES], int64_t ms) {
     while (ms < units[u].ms) u++;
     int64_t whole = ms / units[u].ms;
     int64_t rest = u < 3 ? ms % units[u].ms / units[u + 1].ms : 0;
-    /* "4 min 37 s" says more than anybody wants to know; below ten it is worth saying. */
-    if (rest > 0 && whole < 10) {
+    if (whole >= 10) { /* "14 min 37 s" says more than anybody wants to know: "15 min" */
+        whole = (ms + units[u].ms / 2) / units[u].ms;
+        if (u > 0 && whole * units[u].ms >= units[u - 1].ms) whole = 1, u--;
+    }
+    if (rest > 0 && whole < 10 && ms / units[u].ms == whole) {
         snprintf(buffer, TEXT_BYTES, "%" PRId64 " %s %" PRId64 " %s", whole, units[u].name, rest,
                  units[u + 1].name);
     } else {

@@ -127,7 +127,8 @@ static void report_verify(const struct report *r) {
     char text[TEXT_BYTES];
     if (!v) return;
     report_title(r, "Read back");
-    printf("  %s orders read", text_count(text, v->orders));
+    printf("  %s keys read, ", text_count(text, v->keys));
+    printf("%s orders behind them (the other places were refused)", text_count(text, v->orders));
     if (v->behind + v->ahead + v->unread == 0) {
         puts(": each at the version that was acknowledged last");
     } else {
@@ -199,7 +200,17 @@ static void report_refusals(const struct report *r) {
 static void report_machine(const struct report *r) {
     char a[TEXT_BYTES], b[TEXT_BYTES], c[TEXT_BYTES];
     uint64_t orders = report_sum(r, "orders_in_memory"), actors = report_sum(r, "actor_bytes");
-    report_title(r, "Memory and disk of the node");
+    char title[320], endpoint_text[256];
+    const char *endpoint = r->options->endpoint;
+    if (strchr(endpoint, ',')) {
+        int64_t node = value_int(r->status, "node_id", 0);
+        value_text(r->status, "endpoint", endpoint_text, sizeof endpoint_text);
+        snprintf(title, sizeof title, "Memory and disk of node %" PRId64 ", %s", node,
+                 endpoint_text);
+    } else {
+        snprintf(title, sizeof title, "Memory and disk of the node");
+    }
+    report_title(r, title);
     printf("  memory  process %s; %s orders in memory take %s",
            text_size(a, report_status_uint(r, "memory.process_bytes")), text_count(b, orders),
            text_size(c, actors));

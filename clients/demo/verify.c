@@ -12,6 +12,7 @@ struct verify_order {
     struct verify_run *run;
     uint32_t version;
     int code;
+    bool placed;
     char line[VERIFY_LINE_BYTES];
 };
 
@@ -30,6 +31,7 @@ static void verify_note(struct verify_order *o, const void *value, size_t bytes)
     msgpack_unpacked_init(&unpacked);
     if (msgpack_unpack_next(&unpacked, value, bytes, &offset) == MSGPACK_UNPACK_SUCCESS) {
         const msgpack_object *m = &unpacked.data;
+        o->placed = value_int(m, "placed_ms", 0) > 0;
         static const char *const amounts[] = {"total", "captured", "refunded", "refund_owed"};
         int used = snprintf(o->line, sizeof o->line, "%s version %u",
                             value_text(m, "state", state, sizeof state), o->version);
@@ -74,7 +76,8 @@ static void verify_read(const struct play *p, struct verify_run *run, uint32_t i
 
 static void verify_count(const struct play *p, const struct verify_order *o, uint32_t i,
                          struct verify *v) {
-    v->orders++;
+    v->keys++;
+    v->orders += o->placed;
     if (o->code != JUMUN_OK && o->code != JUMUN_ORDER_NOT_FOUND) v->unread++;
     else if (o->version < p->orders[i].version) v->behind++;
     /* What waits for a place that never comes has no version that an answer told. */

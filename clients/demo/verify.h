@@ -7,7 +7,8 @@
 #include "clients/demo/play.h"
 
 struct verify {
-    uint64_t orders;           /* that were read */
+    uint64_t keys;             /* that were read: of all orders of the play */
+    uint64_t orders;           /* of them, those that were placed */
     uint64_t behind;           /* at an older version than the last one acknowledged: lost */
     uint64_t ahead;            /* at a newer one: done twice, or by somebody else */
     uint64_t unread;           /* no answer */

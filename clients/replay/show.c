@@ -154,6 +154,14 @@ static void draw_step(const struct replay *r, const struct replay_event *one, ui
                 d->sequence, d->seen_index);
 }
 
+/* What the part of the bar that belongs to a state is drawn with: blocks in the state's colour;
+ * without colours a letter of it, which the legend repeats, so that the parts can be told apart. */
+static void draw_part(const struct replay *r, uint8_t state) {
+    static const char letters[] = "?wp$arudcxne"; /* by state, as ORDER_STATES has them */
+    if (r->color) put_styled(r, state_style(state), "█");
+    else putchar(state < sizeof letters - 1 ? letters[state] : '?');
+}
+
 /* The states on one line, as long as they lasted. */
 static void draw_bar(const struct replay *r, const struct replay_history *h) {
     int64_t begin = h->events[0].time_ms, end = h->events[h->count - 1].time_ms;
@@ -163,8 +171,7 @@ static void draw_bar(const struct replay *r, const struct replay_history *h) {
     for (uint32_t i = 0; i < h->count; i++) {
         int64_t until = i + 1 < h->count ? h->events[i + 1].time_ms : end;
         int upto = (int)((double)(until - begin) / (double)(end - begin) * SHOW_BAR_COLUMNS + 0.5);
-        const char *style = state_style(h->events[i].event->state_after);
-        for (; used < upto; used++) put_styled(r, style, "█");
+        for (; used < upto; used++) draw_part(r, h->events[i].event->state_after);
     }
     printf("  %s\n", text_span(span, end - begin));
     for (uint32_t i = 0; i < h->count; i++) { /* the legend: each state once, with its time */
@@ -177,8 +184,8 @@ static void draw_bar(const struct replay *r, const struct replay_history *h) {
             if (j + 1 < h->count) lasted += h->events[j + 1].time_ms - h->events[j].time_ms;
         }
         if (!first || lasted == 0) continue;
-        put_styled(r, state_style(e->state_after), "█ ");
-        printf("%s %s  ", order_state_name(e->state_after), text_span(span, lasted));
+        draw_part(r, e->state_after);
+        printf(" %s %s  ", order_state_name(e->state_after), text_span(span, lasted));
     }
     fputc('\n', stdout);
 }

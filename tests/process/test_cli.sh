@@ -106,6 +106,20 @@ test_cancels() {
     j 0 get "$key" --json; json 'd["state"] == "cancelled" and d["ended_by"] == "customer"'
     j 0 refund "$key"
     j 1 refund "$key" all; complains 'nothing_to_refund'
+    j 1 refund "$key"; complains 'nothing_to_refund'
+    key=$(place)
+    j 0 pay "$key" 20500 --reference pg-1; says 'now: total 20,500 KRW, captured 20,500 KRW'
+    j 0 accept "$key"
+    j 1 refund "$key"; complains 'captured 20,500 KRW, refunded 0 KRW, total 20,500 KRW'
+    complains 'Nothing is owed.'
+    j 1 refund "$key" --json; json 'd["name"] == "nothing_to_refund" and d["key"] == "'"$key"'"'
+    j 0 cancel "$key" --line 1:1
+    says 'now: total 19,000 KRW, captured 20,500 KRW, owed back 1,500 KRW'
+    j 2 refund "$key" --id "$("$jumun" key new)"; complains 'with --id'
+    j 2 encode refund "$key"; complains 'with encode'
+    j 0 refund "$key"; says 'now: total 19,000 KRW, captured 20,500 KRW, refunded 1,500 KRW'
+    j 0 refund "$key" all --json
+    json 'd["refunded"] == d["captured"] == 20500 and d["total"] == 19000'
     key=$(place)
     j 0 pay "$key" 20500 --reference pg-1
     j 0 reject "$key" --reason 'closed'
@@ -167,9 +181,14 @@ test_files() {
 
     echo '{"store":"s2","currency":"GBP","lines":[{"sku":"a","quantity":1,"unit_price":1}]}' \
         >"$work/order.json"
-    j 0 place --json "$work/order.json"; says done
-    j 0 place --json "$work/order.json" --dry-run; says 'at s2 for 0.01 GBP'
-    "$jumun" -j place --json - <"$work/order.json" >"$work/out" 2>"$work/err"; json 'd["code"] == 0'
+    j 0 place --from-json "$work/order.json"; says done
+    j 0 place --from-json "$work/order.json" --json; json 'd["code"] == 0 and len(d["key"]) == 26'
+    j 2 place --json order.json; complains 'one word too many'
+    j 0 place --from-json "$work/order.json" --dry-run; says 'at s2 for 0.01 GBP'
+    j 0 place --from-json "$work/order.json" --dry-run --json
+    json 'd == {"would_place": 1, "lines": 1, "store": "s2", "currency": "GBP", "total": 1}'
+    "$jumun" -j place --from-json - <"$work/order.json" >"$work/out" 2>"$work/err"
+    json 'd["code"] == 0'
     cat "$work/order.json" "$work/order.json" >"$work/orders.jsonl"
     j 0 place --jsonl "$work/orders.jsonl"; says '2 orders placed'
     j 0 -q place --jsonl "$work/orders.jsonl"; silent err
@@ -177,7 +196,7 @@ test_files() {
     j 0 get "$(tail -n 1 "$work/out")"; says placed
     echo '{"store": }' >>"$work/orders.jsonl"
     j 4 place --jsonl "$work/orders.jsonl"; complains 'line 3: line 1, column 11: '
-    j 4 place --json "$work/nowhere.json"; complains 'No such file'
+    j 4 place --from-json "$work/nowhere.json"; complains 'No such file'
     echo 'store,currency,price' >"$work/heading.csv"
     j 4 place --csv "$work/heading.csv"; complains 'column 3: "price" is not a field of an order'
 }
@@ -190,6 +209,9 @@ test_looking() {
     says ready; says 'orders: '; says 'refused since the start'; says total_mismatch
     j 0 status --json; json 'd["ready"] is True and len(d["shards"]) == 2'
     j 0 top --count 2 --interval 100ms; says commands/s
+    omits 'answers first'
+    j 0 top --endpoint "$JUMUN_ENDPOINT,tcp://127.0.0.1:1" --count 1 --interval 100ms
+    says "node 1, $JUMUN_ENDPOINT, answers first"
     j 0 top --count 1 --interval 100ms --json; json 'd["shards_count"] == 2'
     j 0 status --color always --interval 0; says $'\e[1;32mready'
     j 0 status --interval 0; checks=$((checks + 1))

@@ -50,7 +50,7 @@ static void test_options_stand_anywhere(void **state) {
     assert_string_equal(args_value(&args, "line"), "c:3:4");
 }
 
-/* place --json FILE reads, -j prints: one name, two options. */
+/* One name, two options: the global flag keeps its letter. */
 static void test_an_own_option_hides_a_global_one(void **state) {
     (void)state;
     assert_true(PARSE(false, "x", "--json", "order.json"));

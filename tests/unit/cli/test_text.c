@@ -51,6 +51,10 @@ static void test_spans_and_moments(void **state) {
     assert_string_equal(text_span(b, 4 * 60000), "4 min");
     assert_string_equal(text_span(b, 125 * 60000), "2 h 5 min");
     assert_string_equal(text_span(b, 30LL * 86400000), "30 d");
+    assert_string_equal(text_span(b, 31LL * 86400000 - 1), "31 d");
+    assert_string_equal(text_span(b, 14 * 60000 + 29999), "14 min");
+    assert_string_equal(text_span(b, 60 * 60000 - 1), "1 h");
+    assert_string_equal(text_span(b, 10 * 86400000LL - 1), "9 d 23 h");
     assert_string_equal(text_relative(b, 5000, 1000), "in 4 s");
     assert_string_equal(text_relative(b, 1000, 241000), "4 min ago");
     assert_string_equal(text_relative(b, 7, 7), "now");
