@@ -83,6 +83,14 @@ bool cluster_node_word(struct cli *cli, const char *text, uint32_t *node);
 int cluster_wait(struct cli *cli);
 /* The same; without `leads`, a node that does not answer need not lead what it shall lead. */
 int cluster_wait_for(struct cli *cli, bool leads);
+/* The same after a drain (until the node leads nothing) or an undrain (until it leads what it
+ * shall): what else is not where it shall be is told at the end, and so is what cannot come to pass
+ * while other nodes do not answer. */
+int cluster_wait_for_node(struct cli *cli, uint32_t node, bool drained);
+/* Asks the nodes of the known document whether each shard of the node has another replica that
+ * answers, on a node that is not drained. False with a list of those that have none. True of a
+ * node that does not answer, or is no active one of the cluster. */
+bool cluster_has_successors(struct cli *cli, uint32_t node, char *shards, size_t bytes);
 
 /* What a waiting node says. Its addresses: `client` as given, `peer` as it says, at the same
  * host. */

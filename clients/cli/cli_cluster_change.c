@@ -45,6 +45,8 @@ static int change_and_tell(struct cli *cli, uint32_t kind, const uint64_t *numbe
     /* A node that is away leads nothing, and hears of the document when it is back: growth does not
      * wait for it. */
     bool grows = kind == COMMAND_CLUSTER_GROW || kind == COMMAND_CLUSTER_CANCEL_GROW;
+    if (waits && (kind == COMMAND_CLUSTER_DRAIN || kind == COMMAND_CLUSTER_UNDRAIN))
+        return cluster_wait_for_node(cli, (uint32_t)numbers[0], kind == COMMAND_CLUSTER_DRAIN);
     return waits ? cluster_wait_for(cli, !grows) : CLI_DONE;
 }
 
@@ -63,7 +65,26 @@ static int change_node(struct cli *cli, uint32_t kind, bool waits) {
 int cli_cluster_remove(struct cli *cli) {
     return change_node(cli, COMMAND_CLUSTER_REMOVE_NODE, true);
 }
-int cli_cluster_drain(struct cli *cli) { return change_node(cli, COMMAND_CLUSTER_DRAIN, true); }
+
+/* The document does not know who lives: drained although nobody answers that could take its leads
+ * over, the node would lead on. */
+int cli_cluster_drain(struct cli *cli) {
+    const struct cluster_known *k;
+    uint32_t node;
+    char shards[128];
+    if (!cluster_node_word(cli, cli_word(cli, 0), &node)) return CLI_USAGE;
+    int status = args_flag(&cli->args, "force") ? CLI_DONE : cluster_fetch(cli, false, &k);
+    if (status != CLI_DONE) return status;
+    if (!args_flag(&cli->args, "force") &&
+        !cluster_has_successors(cli, node, shards, sizeof shards)) {
+        cli_error(cli, "refused: nobody could take over from node %u: of the shards %s no other "
+                  "node answers that is not drained (--force drains it all the same)", node,
+                  shards);
+        return CLI_REFUSED;
+    }
+    return change_node(cli, COMMAND_CLUSTER_DRAIN, true);
+}
+
 int cli_cluster_undrain(struct cli *cli) { return change_node(cli, COMMAND_CLUSTER_UNDRAIN, true); }
 
 int cli_cluster_move(struct cli *cli) {

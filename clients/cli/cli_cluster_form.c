@@ -68,7 +68,7 @@ static int cluster_look_at(struct cli *cli, const char *address, struct cluster_
     w->process = whole_number(value_at(status.map, "process"));
     look_at_epochs(status.map, w);
     cluster_status_levels(&status, &w->level_min, &w->level_max);
-    w->node = (uint32_t)value_int(status.map, "node", 0);
+    w->node = (uint32_t)value_int(status.map, w->waits ? "node" : "node_id", 0);
     cluster_status_free(&status);
     if (!w->waits || peer_address(address, peer, w->peer, sizeof w->peer)) return CLI_DONE;
     cli_error(cli, "%s does not say where other nodes find it", address);
@@ -426,17 +426,30 @@ static int write_addresses(struct cli *cli, uint32_t kind, uint32_t node,
     return status;
 }
 
+/* A node that does not wait: an earlier run may have taken it in. */
+static int refuse_busy(struct cli *cli, const char *address, const struct cluster_waiting *w) {
+    const struct cluster_known *k;
+    struct id128 id;
+    if (strlen(w->cluster_id) == 32 && hex_id(w->cluster_id, &id) &&
+        cluster_fetch(cli, false, &k) == CLI_DONE &&
+        memcmp(&id, &k->document.cluster_id, sizeof id) == 0)
+        cli_error(cli, "refused: %s is node %u of this cluster already (jumun cluster balance "
+                  "gives it replicas)", address, w->node);
+    else
+        cli_error(cli, "%s does not wait for a cluster: start it on an empty directory with "
+                  "--cluster-wait", address);
+    return CLI_REFUSED;
+}
+
 /* Makes the waiting node at `address` a member (in the place of `node`, unless 0). */
 static int take_in(struct cli *cli, const char *address, uint32_t replaced, uint32_t *number) {
     struct cluster_waiting w;
     if (!cli_address(cli, address)) return CLI_USAGE;
     int status = cluster_look_at(cli, address, &w);
     if (status != CLI_DONE) return status;
-    if (!w.waits || w.shards > 0) {
-        cli_error(cli, w.waits ? "%s has orders of its own: only an empty node can join"
-                               : "%s does not wait for a cluster: start it on an empty directory "
-                                 "with --cluster-wait",
-                  address);
+    if (!w.waits) return refuse_busy(cli, address, &w);
+    if (w.shards > 0) {
+        cli_error(cli, "%s has orders of its own: only an empty node can join", address);
         return CLI_REFUSED;
     }
     /* An earlier run may have come as far as this. */

@@ -9,6 +9,7 @@
 #include "engine/base/program.h"
 
 enum { STATUS_VOTER = 2, STATUS_REPLICAS_BYTES = 256 };
+#define STATUS_LAG_UNKNOWN UINT64_MAX
 
 struct view {
     struct cli *cli;
@@ -104,7 +105,8 @@ static uint64_t group_uint(const msgpack_object *item, uint32_t i) {
 }
 
 /* "1 2 3", a voter that lags with how far, a standby with a plus, what is on its way out with a
- * minus. Returns the largest lag. */
+ * minus. Returns the largest lag, or STATUS_LAG_UNKNOWN: a new leader has not heard yet how far a
+ * replica is, and one that is away does not tell. */
 static uint64_t list_replicas(const struct cluster_shard *s, const msgpack_object *row,
                               uint32_t leader, char *out, size_t bytes, bool *moves) {
     const msgpack_object *group = value_at(row, "group");
@@ -119,6 +121,7 @@ static uint64_t list_replicas(const struct cluster_shard *s, const msgpack_objec
         bool wanted = cluster_server_on(s, node) == server;
         bool voter = group_uint(item, 1) == STATUS_VOTER;
         uint64_t lag = node != leader && last > match ? last - match : 0;
+        if (voter && lag > 0 && match == 0) lag = STATUS_LAG_UNKNOWN;
         if (lag > lag_max) lag_max = lag;
         *moves = *moves || !wanted || !voter;
         used += (size_t)snprintf(out + used, bytes - used, "%s%s%u%s", used ? " " : "",
@@ -156,7 +159,9 @@ static void show_shards(const struct view *v) {
         else table_cell(t, active ? "31" : NULL, "%s", active ? "none" : "-");
         table_cell(t, NULL, "%" PRId64, value_int(row, "term", 0));
         table_cell(t, NULL, "%s", replicas);
-        table_cell(t, NULL, "%s", row ? text_count(count, lag) : "-");
+        table_cell(t, NULL, "%s", !row                        ? "-"
+                                  : lag == STATUS_LAG_UNKNOWN ? "?"
+                                                              : text_count(count, lag));
         table_cell(t, NULL, "%" PRId64, value_int(row, "last_index", 0));
         table_cell(t, "33", "%s",
                    !active                               ? "retired"
@@ -257,11 +262,13 @@ static json_t *shard_json(const struct view *v, const struct cluster_shard *s) {
     const msgpack_object *row = leader_of(v, s->shard, &leader);
     uint64_t lag = list_replicas(s, row, leader, replicas, sizeof replicas, &moves);
     json_t *out = json_pack(
-        "{s:I, s:b, s:s, s:I, s:I, s:I, s:I, s:I, s:b, s:o}", "shard", (json_int_t)s->shard, "meta",
+        "{s:I, s:b, s:s, s:I, s:I, s:I, s:I, s:o, s:b, s:o}", "shard", (json_int_t)s->shard, "meta",
         s->shard == SHARD_META, "state", cluster_shard_state_name(s->state), "leader",
         (json_int_t)leader, "preferred", (json_int_t)s->preferred, "term",
         (json_int_t)value_int(row, "term", 0), "last_index",
-        (json_int_t)value_int(row, "last_index", 0), "lag", (json_int_t)lag, "moving", moves,
+        (json_int_t)value_int(row, "last_index", 0), "lag",
+        row && lag == STATUS_LAG_UNKNOWN ? json_null() : json_integer((json_int_t)lag), "moving",
+        moves,
         "nodes", json_array());
     for (uint32_t i = 0; i < s->servers_count; i++)
         json_array_append_new(json_object_get(out, "nodes"),

@@ -13,11 +13,16 @@ enum { WAIT_LOOK_MS = 400, WAIT_LINE_BYTES = 160, WAIT_DEFAULT_MS = 600000, WAIT
        STANDBY = 1, VOTER = 2 };
 
 /* The newest two: between leaders a group says one thing and the other in turn. */
-struct wait_shard { char line[WAIT_LINE_BYTES], before[WAIT_LINE_BYTES]; };
+struct wait_shard {
+    char line[WAIT_LINE_BYTES], before[WAIT_LINE_BYTES];
+    char left[WAIT_LINE_BYTES];    /* what is not where it shall be and is not waited for; or "" */
+};
 
 struct wait {
     struct cli *cli;
     bool leads;                            /* also for those that a silent node shall have */
+    uint32_t node;                         /* only what concerns this one is waited for; 0 = all */
+    bool drained;                          /* it shall lead nothing; else what it is to lead */
     struct cluster_status *statuses;       /* by position in the document */
     bool *reached;
     struct { int64_t since_ms; bool told; } silent[NODES_MAX]; /* since_ms: 0 = it answers */
@@ -65,6 +70,20 @@ static bool is_silent(const struct wait *w, uint32_t node) {
     return false;
 }
 
+static bool is_active(const struct wait *w, uint32_t node) {
+    const struct cluster_member *m = cluster_member_find(&cluster_known()->document, node);
+    return m && m->state == CLUSTER_MEMBER_ACTIVE && !is_silent(w, node);
+}
+
+/* Whether a replica elsewhere can take the lead over from the node. */
+static bool has_successor(const struct wait *w, const struct cluster_shard *s, uint32_t node) {
+    for (uint32_t i = 0; i < s->servers_count; i++) {
+        uint32_t other = cluster_server_node(s->servers[i]);
+        if (other != node && is_active(w, other)) return true;
+    }
+    return false;
+}
+
 /* What a group still has to do; "" = it is where it shall be. */
 static void describe(const struct wait *w, const struct cluster_shard *s, char line[]) {
     const struct cluster_document *d = &cluster_known()->document;
@@ -103,11 +122,53 @@ static void describe(const struct wait *w, const struct cluster_shard *s, char l
         if (w->leads)
             snprintf(line, WAIT_LINE_BYTES, "shard %s: node %u leads until node %u answers", shard,
                      leader, s->preferred);
+    } else if (drained && !preferred && !has_successor(w, s, leader)) {
+        snprintf(line, WAIT_LINE_BYTES, "shard %s: node %u leads on: no other node answers that "
+                 "is not drained", shard, leader);
     } else if ((preferred && leader != s->preferred) || drained) {
         snprintf(line, WAIT_LINE_BYTES, "shard %s: node %u hands over%s", shard, leader,
                  preferred ? "" : " to another");
     }
 }
+
+/* -- what is waited for when one node is drained or undrained ---------------------------------- */
+
+static bool can_elect(const struct wait *w, const struct cluster_shard *s) {
+    uint32_t answer = 0;
+    for (uint32_t i = 0; i < s->servers_count; i++)
+        answer += !is_silent(w, cluster_server_node(s->servers[i]));
+    return 2 * answer > s->servers_count;
+}
+
+/* Who leads a shard by the newest that anybody says; 0 = nobody. A node that does not answer may
+ * still lead. */
+static uint32_t leader_told(const struct wait *w, uint32_t shard) {
+    const struct cluster_document *d = &cluster_known()->document;
+    int64_t newest = -1;
+    uint32_t leader = 0;
+    for (uint32_t i = 0; i < d->nodes_count; i++) {
+        if (!w->reached[i]) continue;
+        const msgpack_object *row = cluster_status_shard(&w->statuses[i], shard);
+        int64_t term = value_int(row, "term", 0);
+        uint32_t told = (uint32_t)value_int(row, "leader_node", 0);
+        if (!row || term < newest || (term == newest && told == 0)) continue;
+        newest = term;
+        leader = told;
+    }
+    return leader;
+}
+
+/* Whether what is not where it shall be with this shard is what the command is about, and can
+ * come to pass. */
+static bool is_waited_for(const struct wait *w, const struct cluster_shard *s) {
+    if (w->node == 0) return true;
+    uint32_t leader = leader_told(w, s->shard);
+    if (leader == 0) return can_elect(w, s);
+    if (w->drained) return leader == w->node && has_successor(w, s, w->node);
+    return s->preferred == w->node && leader != w->node && is_active(w, w->node);
+}
+
+/* -- looking ----------------------------------------------------------------------------------- */
 
 /* Names a node that stopped answering, and one that answers again. */
 static void look_for_silent(struct wait *w) {
@@ -132,11 +193,21 @@ static void look_for_silent(struct wait *w) {
     fflush(stdout);
 }
 
-static void look(struct wait *w) {
+static void ask_all(struct wait *w) {
     const struct cluster_document *d = &cluster_known()->document;
     for (uint32_t i = 0; i < d->nodes_count; i++)
         w->reached[i] = d->nodes[i].state != CLUSTER_MEMBER_REMOVED &&
                         cluster_status_of(w->cli, d->nodes[i].client, &w->statuses[i]);
+}
+
+static void forget_all(struct wait *w) {
+    for (uint32_t i = 0; i < cluster_known()->document.nodes_count; i++)
+        if (w->reached[i]) cluster_status_free(&w->statuses[i]);
+}
+
+static void look(struct wait *w) {
+    const struct cluster_document *d = &cluster_known()->document;
+    ask_all(w);
     look_for_silent(w);
     /* One that is being removed may lead until the last moment. */
     for (uint32_t i = 0; i < d->nodes_count; i++)
@@ -147,6 +218,11 @@ static void look(struct wait *w) {
         char line[WAIT_LINE_BYTES];
         if (d->shards[i].state != CLUSTER_SHARD_ACTIVE) continue;
         describe(w, &d->shards[i], line);
+        w->last[i].left[0] = 0;
+        if (line[0] && !is_waited_for(w, &d->shards[i])) {
+            memcpy(w->last[i].left, line, sizeof line);
+            continue;
+        }
         if (line[0]) w->open++;
         if (strcmp(line, w->last[i].line) == 0 || strcmp(line, w->last[i].before) == 0) continue;
         if (!line[0]) continue; /* what comes after that may be the same once more */
@@ -157,8 +233,21 @@ static void look(struct wait *w) {
             fflush(stdout);
         }
     }
-    for (uint32_t i = 0; i < d->nodes_count; i++)
-        if (w->reached[i]) cluster_status_free(&w->statuses[i]);
+    forget_all(w);
+}
+
+/* What a wait for one node ends with: the rest goes on, or waits for nodes that are away. */
+static void report_node(const struct wait *w, const char *span) {
+    const struct cluster_document *d = &cluster_known()->document;
+    bool led = false;
+    for (uint32_t i = 0; i < d->shards_count; i++) led = led || w->last[i].left[0] != 0;
+    if (!led) {
+        printf("all %u groups are where they shall be (%s)\n", d->shards_count, span);
+        return;
+    }
+    printf("done, as far as nodes answer (%s); not where they shall be:\n", span);
+    for (uint32_t i = 0; i < d->shards_count; i++)
+        if (w->last[i].left[0]) printf("  %s\n", w->last[i].left);
 }
 
 static int report(struct cli *cli, const struct wait *w, int64_t took_ms) {
@@ -171,9 +260,10 @@ static int report(struct cli *cli, const struct wait *w, int64_t took_ms) {
     }
     if (w->open == 0) {
         char span[TEXT_BYTES];
-        if (!cli->quiet && !cli->json)
-            printf("all %u groups are where they shall be (%s)\n", k->document.shards_count,
-                   text_span(span, took_ms));
+        text_span(span, took_ms);
+        if (!cli->quiet && !cli->json && w->node) report_node(w, span);
+        else if (!cli->quiet && !cli->json)
+            printf("all %u groups are where they shall be (%s)\n", k->document.shards_count, span);
         for (uint32_t i = 0; i < k->document.nodes_count && !cli->quiet && !cli->json; i++)
             if (k->document.nodes[i].state != CLUSTER_MEMBER_REMOVED && !w->reached[i])
                 printf("node %u does not answer, and is not waited for: it takes part once it is "
@@ -189,18 +279,29 @@ static int report(struct cli *cli, const struct wait *w, int64_t took_ms) {
     return CLI_NO_ANSWER;
 }
 
-int cluster_wait(struct cli *cli) { return cluster_wait_for(cli, true); }
-
-int cluster_wait_for(struct cli *cli, bool leads) {
-    int64_t patience_ms = WAIT_DEFAULT_MS, began_ms = text_now_ms();
-    if (!cli_span_option(cli, "wait", &patience_ms)) return CLI_USAGE;
-    if (args_flag(&cli->args, "no-wait")) return CLI_DONE;
+static struct wait *wait_new(struct cli *cli) {
     struct wait *w = calloc(1, sizeof *w);
-    if (!w) return CLI_NO_ANSWER;
+    if (!w) return NULL;
     w->cli = cli;
-    w->leads = leads;
     w->statuses = calloc(NODES_MAX, sizeof *w->statuses);
     w->reached = calloc(NODES_MAX, sizeof *w->reached);
+    return w;
+}
+
+static void wait_delete(struct wait *w) {
+    free(w->statuses);
+    free(w->reached);
+    free(w);
+}
+
+/* Takes it over, and deletes it. */
+static int wait_run(struct cli *cli, struct wait *w) {
+    int64_t patience_ms = WAIT_DEFAULT_MS, began_ms = text_now_ms();
+    bool sense = cli_span_option(cli, "wait", &patience_ms);
+    if (!sense || args_flag(&cli->args, "no-wait")) {
+        wait_delete(w);
+        return sense ? CLI_DONE : CLI_USAGE;
+    }
     /* A group that has just begun to change may look settled for a moment: seen twice, it is. */
     uint32_t settled = 0;
     uint64_t version = 0;
@@ -218,8 +319,49 @@ int cluster_wait_for(struct cli *cli, bool leads) {
         if (settled < 2) usleep(WAIT_LOOK_MS * 1000);
     }
     int status = report(cli, w, text_now_ms() - began_ms);
-    free(w->statuses);
-    free(w->reached);
-    free(w);
+    wait_delete(w);
     return status;
+}
+
+int cluster_wait(struct cli *cli) { return cluster_wait_for(cli, true); }
+
+int cluster_wait_for(struct cli *cli, bool leads) {
+    struct wait *w = wait_new(cli);
+    if (!w) return CLI_NO_ANSWER;
+    w->leads = leads;
+    return wait_run(cli, w);
+}
+
+int cluster_wait_for_node(struct cli *cli, uint32_t node, bool drained) {
+    struct wait *w = wait_new(cli);
+    if (!w) return CLI_NO_ANSWER;
+    w->leads = true;
+    w->node = node;
+    w->drained = drained;
+    return wait_run(cli, w);
+}
+
+bool cluster_has_successors(struct cli *cli, uint32_t node, char *shards, size_t bytes) {
+    const struct cluster_document *d = &cluster_known()->document;
+    struct wait *w = wait_new(cli);
+    size_t used = 0;
+    shards[0] = 0;
+    if (!w || !w->statuses || !w->reached) {
+        if (w) wait_delete(w);
+        return true; /* the node is drained, and that it leads on is told then */
+    }
+    ask_all(w);
+    for (uint32_t i = 0; i < d->shards_count && is_active(w, node); i++) {
+        const struct cluster_shard *s = &d->shards[i];
+        char name[16];
+        if (s->state != CLUSTER_SHARD_ACTIVE || cluster_server_on(s, node) == 0 ||
+            has_successor(w, s, node))
+            continue;
+        if (used + sizeof name + 2 < bytes)
+            used += (size_t)snprintf(shards + used, bytes - used, "%s%s", used ? ", " : "",
+                                     cluster_shard_name(s->shard, name));
+    }
+    forget_all(w);
+    wait_delete(w);
+    return used == 0;
 }

@@ -167,6 +167,11 @@ static const struct args_option wait_options[] = {
     {"wait", 'w', "TIME", "how long to wait until all is in place (default 10m)", NULL},
     {"no-wait", 0, NULL, "return once it is decided", NULL},
     {NULL}};
+static const struct args_option drain_options[] = {
+    {"force", 0, NULL, "also if no other node answers that could lead instead", NULL},
+    {"wait", 'w', "TIME", "how long to wait until all is in place (default 10m)", NULL},
+    {"no-wait", 0, NULL, "return once it is decided", NULL},
+    {NULL}};
 static const struct args_option grow_options[] = {
     {"shards", 's', "N", "over how many shards new orders are spread", NULL},
     {"in", 'i', "TIME", "from when: 70 s from now at least (default 5m)", NULL},
@@ -289,8 +294,9 @@ const struct cli_command cli_commands[] = {
     {"cluster balance", "", "spread replicas and leads evenly", NULL, "jumun cluster balance",
      wait_options, 0, 0, false, cli_cluster_balance},
     {"cluster drain", "NODE", "let a node lead nothing, before maintenance",
-     "It keeps its replicas. When this returns, stopping it costs clients nothing.",
-     "jumun cluster drain 2 && systemctl restart jumund && jumun cluster undrain 2", wait_options,
+     "It keeps its replicas. When this returns, stopping it costs clients nothing. Nodes that do\n"
+     "not answer are not waited for. Refused when nobody answers that could lead instead.",
+     "jumun cluster drain 2 && systemctl restart jumund && jumun cluster undrain 2", drain_options,
      1, 1, false, cli_cluster_drain},
     {"cluster undrain", "NODE", "end a drain", NULL, "jumun cluster undrain 2", wait_options, 1, 1,
      false, cli_cluster_undrain},

@@ -118,6 +118,8 @@ static int wait_adopt(void *arg, const struct cluster_cache *c, char *error, siz
                  "nothing");
         return -1;
     }
+    if (!node_ports_try_shards(w->config, c->document.shards_count - 1u, error, error_bytes))
+        return -1;
     if (wait_take_seeds(w, c, error, error_bytes) != 0) return -1;
     /* The identity counts only with the document, and nobody would give a node that has taken that
      * identity the document again: whoever starts behind a crash between both finds it. */

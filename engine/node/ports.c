@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "engine/peers/transport.h"
+#include "engine/router/shard_map.h"
 
 enum { PORT_MAX = 65535 };
 
@@ -86,6 +87,21 @@ bool node_ports_hold(struct node_ports *p, const struct config *c, const char *p
                           error_bytes);
     if (!good) node_ports_release(p);
     return good;
+}
+
+bool node_ports_try_shards(const struct config *c, uint32_t shards, char *error,
+                           size_t error_bytes) {
+    for (uint32_t i = 0; i < shards; i++) {
+        char address[ENDPOINT_BYTES_MAX], use[96];
+        struct node_ports p = {.count = 0};
+        snprintf(use, sizeof use, "for clients of shard %u (%u above the port of --listen)", i,
+                 i + 1);
+        if (!shard_map_endpoint_of(c->listen, i, address, sizeof address, error, error_bytes) ||
+            !ports_take(&p, address, use, error, error_bytes))
+            return false;
+        node_ports_release(&p);
+    }
+    return true;
 }
 
 void node_ports_release(struct node_ports *p) {

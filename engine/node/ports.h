@@ -31,6 +31,11 @@ struct node_ports { void *listeners[NODE_PORTS_HELD_MAX]; uint32_t count; };
 bool node_ports_hold(struct node_ports *p, const struct config *c, const char *peers, char *error,
                      size_t error_bytes);
 
+/* Whether the ports of that many shards are free: what another program holds would end the node
+ * once it serves. False with a sentence in error. */
+bool node_ports_try_shards(const struct config *c, uint32_t shards, char *error,
+                           size_t error_bytes);
+
 /* Gives them back, for the node itself. */
 void node_ports_release(struct node_ports *p);
 

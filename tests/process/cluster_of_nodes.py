@@ -117,9 +117,9 @@ class Cluster:
         return [n['node'] for n in self.status()['nodes'] if n['state'] != 'removed']
 
 
-def form(c, places, *options):
+def form(c, places, *options, expect=0):
     words = [w for p in places for w in ('--node', c.url(p))]
-    return c.jumun('cluster', 'form', *words, *options)
+    return c.jumun('cluster', 'form', *words, *options, expect=expect)
 
 
 @contextlib.contextmanager

@@ -14,6 +14,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -35,6 +36,21 @@ def forgets_what_it_acknowledged(c, place, directory):
     shutil.rmtree(directory)
 
 
+def drained_beside_a_dead_one(c):
+    """Node 2 is dead, 3 and 4 live."""
+    c.jumun('cluster', 'drain', '4')
+    check(all(x['leader'] == 3 for x in c.status()['shards']), 'node 4 leads nothing')
+    told = c.jumun('cluster', 'drain', '3', expect=1)
+    check('nobody could take over from node 3' in told, 'the last one is not drained: ' + told)
+    told = c.jumun('cluster', 'drain', '3', '--force')
+    check('node 3 leads on' in told, 'but it is when forced, and nobody is waited for: ' + told)
+    c.jumun('cluster', 'undrain', '3')
+    c.jumun('cluster', 'undrain', '4')
+    check(any(x['leader'] == 4 for x in c.status()['shards']), 'its leads come back')
+    lags = [x['lag'] for x in c.status()['shards'] if x['leader'] == 4]
+    check(None in lags, f'a new leader does not know how far the dead node is: {lags}')
+
+
 def empty(c):
     for place in range(3):
         check('waiting' in c.start(place), 'a node waits')
@@ -44,6 +60,11 @@ def empty(c):
     for again, why in ((c.url(0), 'is named twice'), (other_name, 'are the same node')):
         check(why in c.jumun('cluster', 'form', '--node', c.url(0), '--node', again, '--node',
                              c.url(1), expect=1), 'a node is named twice')
+    with socket.socket() as other:          # what shard 3 of the third node needs
+        other.bind(('127.0.0.1', int(c.url(2).rsplit(':', 1)[1]) + 4))
+        other.listen()
+        check('for clients of shard 3' in form(c, range(3), '--shards', '4', expect=1),
+              'a port that is in use is told')
     form(c, range(3), '--shards', '4')
     s = c.status()
     check(len(s['shards']) == 5 and s['replicas'] == 3, 'all shards are there')
@@ -55,6 +76,8 @@ def empty(c):
     check('waiting' in c.start(3), 'a fourth one waits')
     c.jumun('cluster', 'add', c.url(3))
     check(c.numbers() == [1, 2, 3, 4], 'node 4 is in')
+    check('is node 4 of this cluster already' in c.jumun('cluster', 'add', c.url(3), expect=1),
+          'and it is not taken in twice')
     loads = [sum(n in x['nodes'] for x in c.status()['shards']) for n in (1, 2, 3, 4)]
     check(max(loads) - min(loads) <= 1, 'replicas are spread evenly')
     c.all_orders_are_there()
@@ -68,6 +91,7 @@ def empty(c):
     told = c.jumun('cluster', 'grow', '--shards', '5', '--in', '10m')
     check('node 2 does not answer, and is not waited for' in told, 'nor does growth wait for it')
     c.jumun('cluster', 'cancel-grow')
+    drained_beside_a_dead_one(c)
     shutil.rmtree(c.data(1))
     check('waiting' in c.start(1), 'it comes back without its disk')
     c.jumun('cluster', 'replace', '2', c.url(1))
