@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
-"""Three nodes on this machine, a real year of orders, and a leader that dies in the middle of it;
-called by ./run --cluster, which builds first.
+"""Three nodes and a replica on this machine, a real year of orders, and a leader that dies in the
+middle of it; called by ./run --cluster, which builds first.
 
   ./run --cluster             plays the year, kills a leader, reports, then serves until Ctrl-C
   ./run --cluster --once      ends after the report; exit 0 only if nothing was lost
   --data DIR                  keep the nodes' data in DIR (default: a fresh directory, removed)
   --keep                      do not remove the fresh directory
-  --port N                    port of the first node (default 7400; 0 = free ones); 150 are taken
+  --port N                    port of the first node (default 7400; 0 = free ones). The others are
+                              20 apart, more with many shards, and the replica 100 behind it
   --shards N                  number of shards (default 3: one leader on each node)
   -- OPTION...                what follows goes to jumun-demo (see jumun-demo --help)
 
@@ -29,7 +30,8 @@ import tempfile
 import threading
 import time
 
-NODES, PORTS_A_NODE, PEERS_BEHIND = 3, 50, 40
+NODES = 3
+PORTS_BELOW, PORTS_A_NODE, REPLICA_BEHIND = 4, 20, 100
 PATIENCE_S, AWAY_S = 60, 1
 
 
@@ -63,12 +65,23 @@ def uninterrupted():
         raise KeyboardInterrupt
 
 
-def first_port(wanted):
+def ports_a_node(shards):
+    """How far two nodes are apart: four ports below the clients', one for each shard above."""
+    return max(PORTS_A_NODE, PORTS_BELOW + 1 + shards)
+
+
+def replica_behind(shards):
+    """From the first node's port to the replica's, behind all nodes."""
+    return max(REPLICA_BEHIND, NODES * ports_a_node(shards))
+
+
+def first_port(wanted, shards):
     if wanted:
         return wanted
+    taken = PORTS_BELOW + replica_behind(shards) + 2    # and the replica's notifications
     for base in range(20000 + os.getpid() % 50 * 200, 60000, 200):
         try:
-            for port in range(base, base + NODES * PORTS_A_NODE):
+            for port in range(base - PORTS_BELOW, base - PORTS_BELOW + taken):
                 with socket.socket() as s:
                     s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                     s.bind(('127.0.0.1', port))
@@ -78,15 +91,15 @@ def first_port(wanted):
     raise Failed('no free ports')
 
 
-class Node:
-    """A jumund as a child in a session of its own, so that Ctrl-C reaches only this script."""
+class Server:
+    """A node or a replica, as a child in a session of its own: Ctrl-C reaches only this script."""
 
-    def __init__(self, programs, folder, name, port, options):
+    def __init__(self, program, folder, name, port, options):
+        self.name = name
         self.endpoint = f'tcp://127.0.0.1:{port}'
         self.log = os.path.join(folder, name + '.log')
-        self.command = [programs + '/engine/node/jumund', '--data', os.path.join(folder, name),
-                        '--listen', self.endpoint, '--feed-listen', 'none', '--notify-listen',
-                        'none', *options]
+        self.command = [program, '--data', os.path.join(folder, name), '--listen', self.endpoint,
+                        *options]
         self.process = None
 
     def start(self, *options):
@@ -98,7 +111,8 @@ class Node:
         if not line:
             with open(self.log, encoding='utf-8') as log:
                 last = log.read().strip().splitlines()[-1:]
-            raise Failed(f'a node did not start: {" ".join(last)}; is a port taken? Try --port 0')
+            raise Failed(f'{self.name} did not start: {" ".join(last)}; is a port taken? '
+                         'Try --port 0')
         return line
 
     def kill(self):
@@ -121,10 +135,13 @@ class Show:
     def __init__(self, options, folder):
         self.options, self.folder = options, folder
         self.programs = options.build
-        self.nodes = []
+        self.nodes, self.replica = [], None
         self.killed = self.failure = None
         self.over = self.stopping = False
         self.disturber = None
+
+    def node(self, name, port, *options):
+        return Server(self.programs + '/engine/node/jumund', self.folder, name, port, options)
 
     def path(self, name):
         return os.path.join(self.folder, name)
@@ -146,7 +163,7 @@ class Show:
 
     def play_alone(self, port):
         say('one node first: what becomes of each order without any fault')
-        alone = Node(self.programs, self.folder, 'alone', port, ['--shards', self.options.shards])
+        alone = self.node('alone', port, '--shards', self.options.shards)
         try:
             alone.start()
             if self.demo(alone.endpoint, 'states-of-one', '--quiet') != 0:
@@ -156,16 +173,21 @@ class Show:
 
     def form(self, port):
         for n in range(NODES):
-            at = port + n * PORTS_A_NODE
-            peers = f'tcp://127.0.0.1:{at + PEERS_BEHIND}'
-            node = Node(self.programs, self.folder, f'node-{n + 1}', at,
-                        ['--cluster-wait', '--peer-listen', peers, '--no-pin'])
+            at = port + n * ports_a_node(int(self.options.shards))
+            node = self.node(f'node-{n + 1}', at, '--cluster-wait', '--no-pin')
             self.nodes.append(node)
             node.start()
             say(f'node {n + 1}: {node.endpoint}  pid {node.process.pid}')
         words = [w for n in self.nodes for w in ('--node', n.endpoint)]
         self.jumun('cluster', 'form', *words, '--shards', self.options.shards)
         say(f'formed: {self.options.shards} shards, each on {NODES} nodes')
+
+    def follow(self, port):
+        nodes = ','.join(n.endpoint for n in self.nodes)
+        self.replica = Server(self.programs + '/engine/replica/jumun-replica', self.folder,
+                              'replica', port, ['--nodes', nodes])
+        self.replica.start()
+        say(f'replica: {self.replica.endpoint}  pid {self.replica.process.pid}')
 
     def leader_of(self, shard):
         """The place of the node that leads it, by what the nodes say themselves."""
@@ -234,11 +256,14 @@ The cluster serves until Ctrl-C. In another terminal:
 
   export PATH={os.path.abspath(self.programs)}/bin:$PATH MANPATH={os.path.abspath('docs/man')}:
   export JUMUN_ENDPOINT={','.join(n.endpoint for n in self.nodes)}
+  export JUMUN_REPLICA={self.replica.endpoint}
   jumun cluster status
   jumun cluster drain 1        # its leaders go elsewhere: ready for maintenance
   jumun cluster undrain 1
   jumun --endpoint {first} status
   jumun top
+  jumun replica status         # the replica follows all three
+  jumun-replay verify {first} --against {self.nodes[1].endpoint}
   kill -9 {self.nodes[1].process.pid}                # node 2; orders go on''')
         while any(n.process.poll() is None for n in self.nodes):
             time.sleep(0.2)
@@ -249,6 +274,8 @@ The cluster serves until Ctrl-C. In another terminal:
         self.over = self.stopping = True
         if self.disturber:
             self.disturber.join()
+        if self.replica:
+            self.replica.stop()
         threads = [threading.Thread(target=n.stop) for n in self.nodes]
         for t in threads:
             t.start()
@@ -256,9 +283,11 @@ The cluster serves until Ctrl-C. In another terminal:
             t.join()
 
     def run(self):
-        port = first_port(self.options.port)
+        shards = int(self.options.shards)
+        port = first_port(self.options.port, shards)
         self.play_alone(port)
         self.form(port)
+        self.follow(port + replica_behind(shards))
         self.play()
         self.report()
         if not self.options.once:
@@ -281,13 +310,17 @@ def main():
     parser.add_argument('--once', action='store_true')
     parser.add_argument('--keep', action='store_true')
     parser.add_argument('--data')
-    parser.add_argument('--port', type=number(0, 65535 - NODES * PORTS_A_NODE), default=7400)
+    parser.add_argument('--port', type=number(0, 65535), default=7400)
     parser.add_argument('--shards', type=number(1, 256), default=NODES)
     parser.add_argument('-h', '--help', action='store_true')
     words, demo = sys.argv[1:], []
     if '--' in words:
         words, demo = words[:words.index('--')], words[words.index('--') + 1:]
     options = parser.parse_args(words)
+    most = 65534 - replica_behind(options.shards)
+    if options.port and not PORTS_BELOW < options.port <= most:
+        parser.error(f'--port: "{options.port}" is not a port from {PORTS_BELOW + 1} to {most}, '
+                     'or 0')
     options.demo, options.shards = demo, str(options.shards)
     if options.help:
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)

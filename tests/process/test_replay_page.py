@@ -88,7 +88,7 @@ def test_commands(work, page):
         command = re.sub(r' +# .*', '', command)
         if not command or command.startswith(DONE):
             continue
-        for there in ('7400', '7450', '7500'):
+        for there in ('7400', '7420', '7440'):
             command = command.replace(f'tcp://127.0.0.1:{there}', live.endpoint)
         command = command.replace('127.0.0.1:7600', f'127.0.0.1:{port}')
         command = command.replace('Receiver(len)', f'Receiver(len, port={port})')
