@@ -1,13 +1,16 @@
 #!/usr/bin/env python3
 """The promise of docs/protocol.md: a client can be written from the page alone.
 
-  test_protocol_page.py JUMUND PAGE
+  test_protocol_page.py JUMUND JUMUN PAGE
 
 Runs the client that stands on the page, as it stands there, against a real node, and sends every
-request that the page shows in hex; each must be answered in the documented shape.
+request that the page shows in hex; each must be answered in the documented shape. The commands of
+"By hand with nngcat" are run as well.
 """
+import json
 import os
 import re
+import shutil
 import subprocess
 import struct
 import sys
@@ -126,8 +129,29 @@ def run_the_hex(page, client):
     check(client.exchange(b'rubbish')[1] == 50, 'rubbish')
 
 
+def run_by_hand(page, jumun, folder, port):
+    """The shell blocks of that section, as they stand there but for the port."""
+    section = page[page.index('## By hand with nngcat'):page.index('## A client in 50 lines')]
+    blocks = re.findall(r'```bash\n(.*?)```', section, re.S)
+    check(len(blocks) == 2, 'a ping and a place by hand')
+    if not shutil.which('nngcat'):
+        print('no nngcat: its commands are left out')
+        return
+    script = ''.join(blocks).replace('127.0.0.1:7400', '127.0.0.1:%d' % port)
+    env = {**os.environ, 'PATH': os.path.dirname(jumun) + ':' + os.environ['PATH']}
+    told = subprocess.run(['bash', '-ec', script], cwd=folder, env=env, stdout=subprocess.PIPE,
+                          text=True, check=False)
+    check(told.returncode == 0, 'the commands by hand: ' + told.stdout)
+    lines = told.stdout.strip().splitlines()
+    ping = r'"\x93\x01\x00\x91\x96\x00\x00\x00\x00\x00\xa4\x70\x6f\x6e\x67"'
+    check(lines[0] == ping and ping in section, 'the ping is answered: ' + lines[0])
+    request, reply = (json.loads(line) for line in lines[1:3])
+    check(request[2][0][0] == 1 and request[2][0][4][3] == 's1', 'the place is shown')
+    check(reply[1] == 0 and reply[2][0][0] == 0, 'and it is done: ' + lines[2])
+
+
 def main():
-    jumund, page_path = sys.argv[1:]
+    jumund, jumun, page_path = sys.argv[1:]
     page = open(page_path, encoding='utf-8').read()
     with tempfile.TemporaryDirectory() as folder:
         node = subprocess.Popen([jumund, '--data', os.path.join(folder, 'data'), '--shards', '2',
@@ -138,6 +162,7 @@ def main():
             port = re.search(r'tcp://127\.0\.0\.1:(\d+)', ready)
             check(port is not None, 'the node came up')
             run_the_hex(page, run_the_page(page, int(port.group(1))))
+            run_by_hand(page, jumun, folder, int(port.group(1)))
         finally:
             node.terminate()
             status = node.wait(timeout=30)
