@@ -65,6 +65,7 @@ def empty(c):
         other.listen()
         check('for clients of shard 3' in form(c, range(3), '--shards', '4', expect=1),
               'a port that is in use is told')
+    c.await_that(lambda: c.rows(0, 4) and c.rows(1, 4), 'those that were taken in begin to serve')
     form(c, range(3), '--shards', '4')
     s = c.status()
     check(len(s['shards']) == 5 and s['replicas'] == 3, 'all shards are there')
