@@ -220,6 +220,15 @@ int cli_refused(struct cli *cli, const jumun_result *result, const jumun_key *or
     return cli_failed(cli, result, NULL);
 }
 
+/* A read that got no answer has changed nothing, and has no id to ask with. */
+static int cli_read_failed(struct cli *cli, const jumun_result *r) {
+    if (r->code != JUMUN_OUTCOME_UNKNOWN) return cli_failed(cli, r, NULL);
+    cli_error(cli, "failed [%d %s]: sent, but no answer came in time", r->code,
+              jumun_result_name(r->code));
+    fprintf(stderr, "It only reads: ask again.\n");
+    return cli_exit_of(r->code);
+}
+
 /* Writes the request message of a command where `jumun encode` wants it. */
 static int cli_encode_command(struct cli *cli, const jumun_command *command) {
     void *message = NULL;
@@ -349,7 +358,7 @@ int cli_read(struct cli *cli, const jumun_command *command, struct cli_answer *a
     }
     if (cli->json) cli_print_json(cli_result_json(r, NULL));
     cli_answer_free(answer);
-    return cli_failed(cli, r, NULL);
+    return cli_read_failed(cli, r);
 }
 
 void cli_answer_free(struct cli_answer *answer) {

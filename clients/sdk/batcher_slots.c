@@ -124,7 +124,9 @@ static void ending_with_answer(struct slot_ending *e, uint32_t position, jumun_r
     int code = result->code;
     if (retry_needs_new_map(code)) atomic_store(&shared->map_wanted, true);
     if (retry_leaves_doubt(code)) call->maybe_done |= !command_only_reads(call->kind);
+    /* A full disk may have kept the attempt before waiting: nothing certain can be told yet. */
     bool again = retry_is_worthwhile(code) || ending_clocks_differ(e, call, code) ||
+                 (code == RESULT_DISK_FULL && call->maybe_done) ||
                  (code == RESULT_READ_ONLY && node_list_may_have_node(&shared->nodes));
     /* A replica was turned to because no node could be: how it refuses is not how this ends. */
     bool no_refusal = code == RESULT_READ_ONLY && node_list_knows_node(&shared->nodes);
@@ -140,7 +142,7 @@ static void ending_with_answer(struct slot_ending *e, uint32_t position, jumun_r
         return;
     }
     /* "Not now" answers this attempt only: one before it may have been acted on. */
-    if ((again || code == RESULT_DEADLINE_PASSED) && call->maybe_done) {
+    if (retry_tells_of_one_attempt(code) && call->maybe_done) {
         *result = (jumun_result){.code = JUMUN_OUTCOME_UNKNOWN};
         reply_set_detail(result, NULL, 0);
     } else if (no_refusal) {

@@ -50,7 +50,8 @@ struct call {
     uint16_t kind;             /* jumun_kind */
     uint16_t attempts;         /* messages that carried it */
     uint16_t refused_code;     /* the last retryable refusal; 0 = none */
-    bool maybe_done;           /* an attempt got no answer: it may have been acted on */
+    bool maybe_done;           /* an attempt got no answer: it may have been acted on, whatever
+                                  the machine says to a later one */
     bool holds_order;          /* counted in its bucket */
     uint8_t origin;            /* enum call_origin */
     uint32_t refused_retry_ms;

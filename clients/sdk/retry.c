@@ -4,7 +4,7 @@
 #include "clients/sdk/key.h"
 
 /* DISK_FULL is not among them: room comes back when a person makes it, so the caller hears of it
- * now. */
+ * now, unless an attempt before it is in doubt. */
 bool retry_is_worthwhile(int code) {
     switch (code) {
     case RESULT_OVERLOADED: case RESULT_NOT_READY: case RESULT_NOT_LEADER:
@@ -20,6 +20,14 @@ bool retry_needs_new_map(int code) {
 }
 
 bool retry_leaves_doubt(int code) { return code == RESULT_LEADERSHIP_LOST; }
+
+bool retry_tells_of_one_attempt(int code) {
+    switch (code) {
+    case RESULT_WRONG_SHARD: case RESULT_UNSUPPORTED_VERSION: case RESULT_UNKNOWN_COMMAND:
+        return true;
+    default: return code >= RESULT_OVERLOADED && code < RESULT_MALFORMED_MESSAGE;
+    }
+}
 
 int64_t retry_delay_ns(uint32_t attempts, uint32_t min_ms, uint32_t max_ms, uint32_t asked_ms) {
     int64_t bound_ns = (int64_t)min_ms * 1000000, max_ns = (int64_t)max_ms * 1000000;

@@ -8,7 +8,8 @@ enum { TURN_RETRY_MS = 50 };
 
 bool shard_turn_has_room(const struct shard *s) {
     const struct turn *t = &s->turn;
-    /* While the disk is full only reads are decided, and they add nothing to the limbo. */
+    /* While the disk is full only reads are decided, and what was decided before is told again:
+     * neither adds anything to the limbo. */
     if (!s->disk_full &&
         (s->limbo_entries >= LIMBO_ENTRIES_MAX || s->limbo_bytes >= LIMBO_BYTES_MAX))
         return false;
@@ -135,19 +136,37 @@ static struct decision undo(struct shard *s, uint32_t mark, uint32_t events, uin
     return (struct decision){.code = code, .version = version};
 }
 
+/* Asks the rules; what they would change is in the sink, and nothing is applied. */
+static struct decision ask_actor(struct shard *s, const struct command *command,
+                                 enum actor_kind kind, const struct actor *a) {
+    struct turn *t = &s->turn;
+    struct decide_context context = {.index = t->index, .now_ms = t->time_ms,
+                                     .level = s->view.level};
+    if (command->kind == COMMAND_PLACE)
+        context.store_paused = shard_store_is_paused(s, command->place.store);
+    return kind == ACTOR_ORDER   ? order_decide(a, command, &context, &t->sink)
+           : kind == ACTOR_STORE ? store_decide(a, command, &context, &t->sink)
+                                 : cluster_decide(a, command, &context, &t->sink);
+}
+
+/* No new command is taken now, for `refusal`. But what was acted on under this id before is told,
+ * and waits until it is durable: "nothing was changed" would be a lie as soon as it is. */
+static struct decision decide_unless_new(struct shard *s, const struct command *command,
+                                         uint32_t slot, uint16_t refusal) {
+    uint32_t mark = s->turn.sink.size, events = s->turn.sink.events_count;
+    const struct actor *a = shard_actor(s, slot);
+    if (!a) return (struct decision){.code = refusal};
+    struct decision d = ask_actor(s, command, shard_command_kind(command->kind), a);
+    return d.repeated && s->turn.sink.size == mark ? d : undo(s, mark, events, refusal, 0);
+}
+
 static struct decision decide_once(struct shard *s, const struct command *command,
                                    enum actor_kind kind, uint32_t *slot) {
     struct turn *t = &s->turn;
     uint32_t mark = t->sink.size, events = t->sink.events_count;
     const struct actor *a = shard_actor(s, *slot);
     uint32_t version = a ? a->version : 0;
-    struct decide_context context = {.index = t->index, .now_ms = t->time_ms,
-                                     .level = s->view.level};
-    if (command->kind == COMMAND_PLACE)
-        context.store_paused = shard_store_is_paused(s, command->place.store);
-    struct decision d = kind == ACTOR_ORDER   ? order_decide(a, command, &context, &t->sink)
-                        : kind == ACTOR_STORE ? store_decide(a, command, &context, &t->sink)
-                                              : cluster_decide(a, command, &context, &t->sink);
+    struct decision d = ask_actor(s, command, kind, a);
     if (t->sink.size == mark) return d;
     if (kind == ACTOR_STORE && !a && s->table.count[ACTOR_STORE] >= STORES_PER_SHARD_MAX)
         return undo(s, mark, events, RESULT_STORES_LIMIT_REACHED, 0);
@@ -211,15 +230,12 @@ static void read_value(struct shard *s, const struct command *command, const str
                                                            : RESULT_VALUE_ORDER;
 }
 
-static uint16_t early_answer(const struct shard *s, const struct request *request,
-                             const struct command *command) {
+/* Whatever the id: no attempt of these bytes can have been acted on here. */
+static uint16_t early_answer(const struct shard *s, const struct command *command) {
     if (command->malformed) return command->malformed;
     /* The meta group has the cluster document and nothing else. */
     if (command_is_for_cluster(command->kind) != (s->options.id == SHARD_META))
         return RESULT_WRONG_SHARD;
-    if (s->draining) return RESULT_SHUTTING_DOWN;
-    if (request->deadline_ms && s->now_ms > request->deadline_ms) return RESULT_DEADLINE_PASSED;
-    if (s->disk_full && !command_is_read(command->kind)) return RESULT_DISK_FULL;
     return RESULT_OK;
 }
 
@@ -244,44 +260,88 @@ static uint16_t answer_like_before(const struct request_part *part, uint32_t pos
     return RESULT_OK;
 }
 
+/* Why no new command is taken now, from what can be known without its actor. */
+static uint16_t refusal_now(const struct shard *s, const struct request_part *part,
+                            uint32_t position) {
+    const struct request *request = part->request;
+    if (s->draining) return RESULT_SHUTTING_DOWN;
+    if (request->deadline_ms && s->now_ms > request->deadline_ms) return RESULT_DEADLINE_PASSED;
+    if (s->disk_full && !command_is_read(request->commands[position].kind)) return RESULT_DISK_FULL;
+    return answer_like_before(part, position);
+}
+
+/* `refusal`: what a command gets that was not acted on before; RESULT_OK = it is decided. */
+static void turn_decide(struct shard *s, struct request_part *part, uint32_t position,
+                        uint32_t slot, uint16_t refusal) {
+    const struct command *command = &part->request->commands[position];
+    struct result *r = &part->request->results[position];
+    bool reads = command_is_read(command->kind);
+    struct decision d = refusal != RESULT_OK ? decide_unless_new(s, command, slot, refusal)
+                                             : shard_decide(s, command, slot, &slot);
+    const struct actor *a = shard_actor(s, slot);
+    r->code = d.code;
+    if (refusal != RESULT_OK && !d.repeated) return; /* it shows nothing, and waits for nothing */
+    uint64_t shows = a ? a->last_index : 0;
+    /* It would wait for as long as there is no room: nothing is lost by asking again. */
+    if (reads && s->disk_full && shows > s->commit_index) {
+        r->code = RESULT_DISK_FULL;
+        return;
+    }
+    r->version = d.version;
+    r->flags = d.repeated ? RESULT_FLAG_REPEATED : 0;
+    r->index = shows;
+    /* A pause that is not committed yet is not shown either. */
+    if (d.code == RESULT_STORE_PAUSED) {
+        uint64_t noted = shard_store_noted_at(s, command->place.store);
+        if (noted > shows) shows = noted;
+    }
+    if (part->gate_index < shows) part->gate_index = shows;
+    if (d.code == RESULT_OK && reads) read_value(s, command, a, part, r);
+}
+
+/* Whether the command now waits for its order to be loaded, or has its answer (*code) for lack of
+ * room for that. What is decided and not durable is in memory: only a full disk, which may last for
+ * days, has an order loaded to look for a command that is not taken anyway. */
+static bool turn_load(struct shard *s, struct request_part *part, uint32_t position,
+                      bool was_parked, uint32_t *slot, uint16_t refusal, uint16_t *code) {
+    const struct command *command = &part->request->commands[position];
+    enum actor_kind kind = shard_command_kind(command->kind);
+    *slot = actor_table_find(&s->table, (uint8_t)kind, &command->subject);
+    bool loading =
+        *slot != SLOT_NONE && (actor_table_slot(&s->table, *slot)->flags & SLOT_LOADING);
+    bool load = *slot == SLOT_NONE && kind == ACTOR_ORDER && !was_parked &&
+                shard_may_be_stored(s, &command->subject);
+    if (!load && !loading) return false;
+    if (refusal != RESULT_OK && refusal != RESULT_DISK_FULL) {
+        *code = refusal;
+        return false;
+    }
+    if (load) *slot = shard_start_load(s, &command->subject);
+    if (*slot != SLOT_NONE && shard_park(s, *slot, part, position)) return true;
+    *code = RESULT_OVERLOADED;
+    return false;
+}
+
 /* Fills the result of one command, unless it has to wait for its order to be loaded. */
 static void turn_command(struct shard *s, struct request_part *part, uint32_t position,
                          bool was_parked) {
-    struct request *request = part->request;
-    const struct command *command = &request->commands[position];
-    struct result *r = &request->results[position];
+    const struct command *command = &part->request->commands[position];
+    struct result *r = &part->request->results[position];
+    uint32_t slot = SLOT_NONE;
     *r = (struct result){.shard = s->options.id};
     s->turn.commands++;
-    r->code = early_answer(s, request, command);
-    if (r->code == RESULT_OK) r->code = answer_like_before(part, position);
+    r->code = early_answer(s, command);
+    uint16_t refusal = r->code == RESULT_OK ? refusal_now(s, part, position) : RESULT_OK;
+    if (refusal != RESULT_OK && command_is_read(command->kind)) r->code = refusal;
     if (r->code == RESULT_OK) {
-        enum actor_kind kind = shard_command_kind(command->kind);
-        uint32_t slot = actor_table_find(&s->table, (uint8_t)kind, &command->subject);
-        bool loading =
-            slot != SLOT_NONE && (actor_table_slot(&s->table, slot)->flags & SLOT_LOADING);
-        bool load = slot == SLOT_NONE && kind == ACTOR_ORDER && !was_parked &&
-                    shard_may_be_stored(s, &command->subject);
-        if (load) slot = shard_start_load(s, &command->subject);
-        if (load || loading) {
-            if (slot != SLOT_NONE && shard_park(s, slot, part, position)) return;
-            r->code = RESULT_OVERLOADED;
-        } else if ((r->code = shard_growth_answer(s, command, slot)) == RESULT_OK) {
-            struct decision d = shard_decide(s, command, slot, &slot);
-            const struct actor *a = shard_actor(s, slot);
-            r->code = d.code;
-            r->version = d.version;
-            r->flags = d.repeated ? RESULT_FLAG_REPEATED : 0;
-            r->index = a ? a->last_index : 0;
-            uint64_t shows = r->index;
-            /* A pause that is not committed yet is not shown either. */
-            if (d.code == RESULT_STORE_PAUSED) {
-                uint64_t noted = shard_store_noted_at(s, command->place.store);
-                if (noted > shows) shows = noted;
-            }
-            if (part->gate_index < shows) part->gate_index = shows;
-            if (d.code == RESULT_OK && command_is_read(command->kind))
-                read_value(s, command, a, part, r);
-        }
+        if (turn_load(s, part, position, was_parked, &slot, refusal, &r->code)) return;
+    }
+    if (r->code == RESULT_OK) {
+        uint16_t growth = shard_growth_answer(s, command, slot);
+        bool order = shard_command_kind(command->kind) == ACTOR_ORDER;
+        /* A store that moves is not asked for what it remembers: that moves too. */
+        if (growth != RESULT_OK && (!order || command_is_read(command->kind))) r->code = growth;
+        else turn_decide(s, part, position, slot, refusal != RESULT_OK ? refusal : growth);
     }
     /* No waiting brings back a deadline that has passed. */
     if (is_put_off(r->code)) {

@@ -7,6 +7,7 @@
  *   faults JUMUND lost-files     without its journal, then without log and state, it does not start
  *   faults JUMUND full-disk      writes are refused, reads go on, and it recovers (needs root)
  *   faults JUMUND no-memory      the machine has none left: what was acknowledged stays
+ *   faults JUMUND full-disk-doubt JUMUN   what waits for room is never told as refused (needs root)
  *
  * Exit codes: 0 as it must be, 1 not, 2 usage, 77 cannot be tried here. */
 #include <errno.h>
@@ -27,6 +28,7 @@
 #include "engine/node/config.h"
 #include "tests/process/answers.h"
 #include "tests/process/node_process.h"
+#include "tests/process/raw_client.h"
 
 enum { EXIT_SKIPPED = 77, ORDERS_MAX = 20000, ROOM_SECONDS_MAX = 60 };
 
@@ -35,6 +37,7 @@ static const char SKU_MARK[] = "sku-with-a-flipped-bit-4711";
 struct fault_world {
     struct node_process node;
     const char *directory;
+    const char *jumun; /* the command line's program; NULL = not given */
     jumun_client *client;
 };
 
@@ -424,6 +427,102 @@ static int case_no_memory(struct fault_world *w) {
     return 0;
 }
 
+/* -- a full disk, and what waits for room ------------------------------------------------------ */
+
+/* Runs the command line's program for one order; returns its exit code, and in `told` what it has
+ * said on stderr. */
+static int run_jumun(struct fault_world *w, const char *arguments, const char *key, char *told,
+                     size_t told_bytes) {
+    char command[2048];
+    snprintf(command, sizeof command, "JUMUN_ENDPOINT=%s %s %s%s 2>&1 >/dev/null",
+             w->node.endpoint, w->jumun, arguments, key);
+    FILE *out = popen(command, "r");
+    if (!out) test_fail(&w->node, "popen: %s", strerror(errno));
+    size_t bytes = fread(told, 1, told_bytes - 1, out);
+    told[bytes] = 0;
+    int status = pclose(out);
+    printf("%s%s: exit code %d: %s", arguments, key, WEXITSTATUS(status), told);
+    return WEXITSTATUS(status);
+}
+
+/* No answer, for as long as there is no room; any answer is a lie by then. */
+static void expect_no_answer(struct fault_world *w, const struct raw_id *key,
+                             const struct raw_id *id) {
+    struct raw_client raw;
+    struct raw_request request;
+    struct raw_reply reply;
+    raw_open(&raw, w->node.endpoint);
+    raw_begin(&request, 0, 1);
+    raw_place(&request, key, id, "store-a", 1);
+    if (raw_ask_for(&raw, &request, 1500, &reply) == 0)
+        test_fail(&w->node, "a place that waits for room is answered with code %d",
+                  (int)raw_result(&reply, 0).code);
+    raw_close(&raw);
+}
+
+static uint64_t raw_place_code(struct fault_world *w, const struct raw_id *key,
+                               const struct raw_id *id) {
+    struct raw_client raw;
+    struct raw_request request;
+    struct raw_reply reply;
+    raw_open(&raw, w->node.endpoint);
+    raw_begin(&request, 0, 1);
+    raw_place(&request, key, id, "store-a", 1);
+    raw_ask(&raw, &request, &reply);
+    uint64_t code = raw_result(&reply, 0).code;
+    raw_reply_free(&reply);
+    raw_close(&raw);
+    return code;
+}
+
+static void ballast_until_no_room(struct fault_world *w, const char *path) {
+    jumun_key first;
+    fault_place_some(w, &first, 1, UINT32_MAX);
+    await_journal(w);
+    ballast_fill(path);
+}
+
+/* What no one has answered may be done later: then nobody may have been told that it was not. */
+static int case_full_disk_doubt(struct fault_world *w) {
+    char ballast[600], told[2048], key_text[JUMUN_KEY_TEXT_BYTES];
+    jumun_key key = jumun_key_new();
+    if (!w->jumun) return 2;
+    if (mkdir(w->node.data, 0700) != 0) test_fail(NULL, "mkdir: %s", strerror(errno));
+    if (mount("jumun-test", w->node.data, "tmpfs", 0, "size=200m") != 0) {
+        printf("SKIPPED: cannot mount a small file system: %s\n", strerror(errno));
+        return EXIT_SKIPPED;
+    }
+    snprintf(ballast, sizeof ballast, "%s/ballast", w->node.data);
+    w->node.arguments[0] = "--shards";
+    w->node.arguments[1] = "1";
+    w->node.arguments[2] = "--no-pin";
+    node_start(&w->node);
+    w->client = fault_client(&w->node);
+    ballast_until_no_room(w, ballast);
+    jumun_key_format(&key, key_text);
+    int code = run_jumun(w, "place --store store-a --line tea:1:100 --currency EUR --fulfilment "
+                            "pickup --key ", key_text, told, sizeof told);
+    if (strstr(told, "outcome_unknown") == NULL || strstr(told, "refused") != NULL)
+        test_fail(&w->node, "exit code %d; it must say that the outcome is unknown", code);
+    struct raw_id raw_order = raw_key(), id = raw_id(), other = raw_key(), other_id = raw_id();
+    if (raw_place_code(w, &other, &other_id) != RESULT_DISK_FULL)
+        test_fail(&w->node, "another order is not refused with disk_full");
+    run_jumun(w, "get ", key_text, told, sizeof told);
+    if (strstr(told, "disk_full") == NULL || strstr(told, "--id") != NULL)
+        test_fail(&w->node, "a read of what waits for room must be refused at once");
+    if (unlink(ballast) != 0) test_fail(&w->node, "unlink: %s", strerror(errno));
+    expect_room(w);
+    if (run_jumun(w, "get ", key_text, told, sizeof told) != 0)
+        test_fail(&w->node, "what waited for room is not there");
+    ballast_fill(ballast);
+    expect_no_answer(w, &raw_order, &id); /* decided before anybody knows */
+    expect_no_answer(w, &raw_order, &id);
+    if (unlink(ballast) != 0) test_fail(&w->node, "unlink: %s", strerror(errno));
+    if (raw_place_code(w, &raw_order, &id) != RESULT_OK)
+        test_fail(&w->node, "with room the same id does not get the first answer");
+    return 0;
+}
+
 static int case_run(struct fault_world *w, const char *name) {
     if (strcmp(name, "opened-twice") == 0) return case_opened_twice(w);
     if (strcmp(name, "other-shards") == 0) return case_other_shards(w);
@@ -432,18 +531,21 @@ static int case_run(struct fault_world *w, const char *name) {
     if (strcmp(name, "lost-files") == 0) return case_lost_files(w);
     if (strcmp(name, "full-disk") == 0) return case_full_disk(w);
     if (strcmp(name, "no-memory") == 0) return case_no_memory(w);
+    if (strcmp(name, "full-disk-doubt") == 0) return case_full_disk_doubt(w);
     fprintf(stderr, "unknown case: %s\n", name);
     return 2;
 }
 
 int main(int argc, char **argv) {
     struct fault_world w = {0};
-    if (argc != 3) {
-        fputs("usage: faults JUMUND CASE\n"
+    if (argc != 3 && argc != 4) {
+        fputs("usage: faults JUMUND CASE [JUMUN]\n"
               "cases: opened-twice other-shards corrupt-log corrupt-state lost-files full-disk "
-              "no-memory\n", stderr);
+              "no-memory full-disk-doubt\n",
+              stderr);
         return 2;
     }
+    if (argc == 4) w.jumun = argv[3];
     w.directory = directory_make();
     node_init(&w.node, argv[1], w.directory, 8);
     int code = case_run(&w, argv[2]);

@@ -58,6 +58,9 @@ static struct sim_command *audit_cause(struct sim *sim, uint32_t shard, uint64_t
     if (m->open + m->unknown == 0) {
         bad_event(sim, shard, index, e, "a command that was refused has left a trace");
     }
+    if (index <= m->denied_last) {
+        bad_event(sim, shard, index, e, "decided before a repeat was told it was not");
+    }
     m->acted_index = index;
     m->acted_version = e->version;
     m->acted_kind = e->kind;

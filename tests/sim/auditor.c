@@ -89,6 +89,25 @@ static void judge_done(struct sim *sim, struct sim_command *m, const struct resu
     sim->led[r->shard] = node;
 }
 
+/* Told by a shard that has looked for the command among those it has acted on: nothing was changed
+ * by any attempt. (One that it has not seen yet may still be acted on.) */
+static bool is_denial(uint16_t code) {
+    return code == RESULT_DISK_FULL || code == RESULT_SHUTTING_DOWN ||
+           code == RESULT_DEADLINE_PASSED || code == RESULT_OUT_OF_MEMORY;
+}
+
+/* What a node alone has decided by now and not yet stored the log will show: see audit_cause().
+ * Alone in its message the refusal left in the very turn that gave it. */
+static void note_denial(struct sim *sim, struct sim_request *request, struct sim_command *m,
+                        const struct result *r) {
+    const struct sim_replica *replica = sim->nodes[request->node].replicas[r->shard];
+    struct shard_stats stats;
+    if (sim_is_cluster(sim) || request->count != 1 || !is_denial(r->code)) return;
+    if (replica == NULL || replica->shard == NULL || m->acted_index != 0) return;
+    shard_stats(replica->shard, &stats);
+    m->denied_last = stats.applied_index;
+}
+
 static void judge_refused(struct sim *sim, struct sim_command *m, const struct result *r,
                           bool acted_before, uint32_t known_version, bool rotten) {
     sim->totals.refused++;
@@ -100,6 +119,11 @@ static void judge_refused(struct sim *sim, struct sim_command *m, const struct r
         m->unsure = true;
         return;
     }
+    bool forgotten =
+        m->order != UINT32_MAX && sim->orders[m->order].retired &&
+        (r->code == RESULT_KEY_TOO_OLD || auditor_is_no_answer(r->code));
+    if (r->code == RESULT_DISK_FULL && acted_before && !forgotten)
+        complain(sim, m, r, "told that nothing was changed after it was done");
     if (auditor_is_no_answer(r->code)) {
         if (sim_is_cluster(sim)) m->unsure = true;
         return;
@@ -113,8 +137,6 @@ static void judge_refused(struct sim *sim, struct sim_command *m, const struct r
         complain(sim, m, r, "no client gave cause for this");
         return;
     }
-    bool forgotten =
-        m->order != UINT32_MAX && sim->orders[m->order].retired && r->code == RESULT_KEY_TOO_OLD;
     if (acted_before && !forgotten) complain(sim, m, r, "refused after it was done");
 }
 
@@ -214,9 +236,11 @@ static void judge(struct sim *sim, struct sim_request *request, uint32_t i) {
         m->unsure = false;
     else if (r->code == RESULT_OK || r->code == RESULT_HELD)
         judge_done(sim, m, r, known_version, request->node);
-    else
+    else {
+        note_denial(sim, request, m, r);
         judge_refused(sim, m, r, request->acted_before[i], known_version,
                       was_damaged(sim, shard, request->node));
+    }
 }
 
 void auditor_reply(struct sim *sim, struct sim_request *request, bool lost) {
@@ -256,5 +280,8 @@ void auditor_unknown(struct sim *sim, struct sim_request *request) {
 /* A node alone has died and serves again: every fate is decided now. What is not in the log will
  * never be, unless it is asked for again. */
 void auditor_crashed(struct sim *sim) {
-    for (uint64_t i = 0; i < sim->commands_count; i++) sim->commands[i]->unknown = 0;
+    for (uint64_t i = 0; i < sim->commands_count; i++) {
+        sim->commands[i]->unknown = 0;
+        sim->commands[i]->denied_last = 0; /* what was not stored is gone, its place used anew */
+    }
 }

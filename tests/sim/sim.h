@@ -236,6 +236,8 @@ struct sim_command {
     uint32_t store;
     uint32_t open, unknown;  /* attempts under way; attempts that a crash is swallowing */
     bool unsure;             /* the client does not know what became of it, and asks again */
+    uint64_t denied_last;    /* a node alone: the last entry it had decided when it told an attempt
+                                that nothing was changed; 0 = it never did */
     bool sent, acknowledged; /* acknowledged: OK or HELD, by an event of its own */
     bool told_first;         /* ... by an answer that is not a repetition */
     uint16_t code;           /* of the first acknowledgement */

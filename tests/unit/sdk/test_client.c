@@ -245,16 +245,22 @@ static void test_a_lost_answer_is_asked_for_again(void **state) {
     fake_engine_stop(e);
 }
 
-/* The first attempt may have been acted on, so "overloaded" for the second is no answer. */
-static void drop_then_overload(void *arg, struct fake_message *m) {
+struct later_refusal {
+    uint16_t code;
+    uint32_t retry_after_ms;
+};
+
+/* The first attempt may have been acted on, so how the machine refuses the second is no answer. */
+static void drop_then_refuse(void *arg, struct fake_message *m) {
+    const struct later_refusal *refusal = arg;
     if (m->number == 0) m->action = FAKE_DROP;
-    m->codes[0] = RESULT_OVERLOADED;
-    m->retry_after_ms = *(uint32_t *)arg;
+    m->codes[0] = refusal->code;
+    m->retry_after_ms = refusal->retry_after_ms;
 }
 
 /* True if the call's time was enough for two attempts; then it has ended as it must. */
-static bool is_refused_after_a_lost_attempt(uint32_t timeout_ms, uint32_t retry_after_ms) {
-    struct fake_engine *e = fake_engine_start("t9", 1, drop_then_overload, &retry_after_ms);
+static bool is_refused_after_a_lost_attempt(uint32_t timeout_ms, struct later_refusal refusal) {
+    struct fake_engine *e = fake_engine_start("t9", 1, drop_then_refuse, &refusal);
     jumun_client *c = open_client("t9", &(jumun_options){.attempt_timeout_ms = 30});
     jumun_key key = jumun_key_new();
     jumun_options_command o = {.timeout_ms = timeout_ms};
@@ -269,13 +275,34 @@ static bool is_refused_after_a_lost_attempt(uint32_t timeout_ms, uint32_t retry_
 
 static void test_a_refusal_after_a_lost_attempt_is_outcome_unknown(void **state) {
     /* The call's time ends while it waits for its next attempt; or the wait that is asked for would
-     * go beyond it. */
-    for (uint32_t retry_after_ms = 0; retry_after_ms <= 100000; retry_after_ms += 100000) {
+     * go beyond it; or the refusal is one that is final at once. */
+    static const struct later_refusal refusals[] = {
+        {RESULT_OVERLOADED, 0}, {RESULT_OVERLOADED, 100000}, {RESULT_DISK_FULL, 0},
+        {RESULT_DISK_FULL, 100000}, {RESULT_STORAGE_FAILED, 0}};
+    for (size_t i = 0; i < sizeof refusals / sizeof *refusals; i++) {
         bool twice = false;
         for (uint32_t ms = 250; !twice && ms <= 60000; ms *= 2)
-            twice = is_refused_after_a_lost_attempt(ms, retry_after_ms);
+            twice = is_refused_after_a_lost_attempt(ms, refusals[i]);
         assert_true(twice);
     }
+}
+
+static void drop_then_full_then_done(void *arg, struct fake_message *m) {
+    (void)arg;
+    if (m->number == 0) m->action = FAKE_DROP;
+    if (m->number < 3) m->codes[0] = RESULT_DISK_FULL;
+}
+
+static void test_a_full_disk_after_a_lost_attempt_is_tried_again(void **state) {
+    struct fake_engine *e = fake_engine_start("t31", 1, drop_then_full_then_done, NULL);
+    jumun_client *c = open_client("t31", &(jumun_options){.timeout_ms = 120000,
+                                                          .attempt_timeout_ms = 50,
+                                                          .circuit_failures = UINT32_MAX});
+    jumun_key key = jumun_key_new();
+    assert_int_equal(jumun_pick_up(c, &key, NULL, NULL), JUMUN_OK);
+    assert_true(fake_engine_messages(e) >= 4);
+    jumun_close(c);
+    fake_engine_stop(e);
 }
 
 static void test_without_a_node_a_call_is_not_sent(void **state) {
@@ -455,6 +482,7 @@ int main(void) {
         cmocka_unit_test_setup(test_no_answer_is_outcome_unknown, setup),
         cmocka_unit_test_setup(test_a_lost_answer_is_asked_for_again, setup),
         cmocka_unit_test_setup(test_a_refusal_after_a_lost_attempt_is_outcome_unknown, setup),
+        cmocka_unit_test_setup(test_a_full_disk_after_a_lost_attempt_is_tried_again, setup),
         cmocka_unit_test_setup(test_without_a_node_a_call_is_not_sent, setup),
         cmocka_unit_test_setup(test_a_node_that_starts_later_is_found, setup),
         cmocka_unit_test_setup(test_a_restart_costs_latency_only, setup),

@@ -106,12 +106,61 @@ static void test_a_deadline_that_has_passed_wants_no_retry(void **state) {
     assert_int_equal(late.result.retry_after_ms, 0);
 }
 
+/* What waits for room may become durable yet: its repeat is not told that nothing was changed, and
+ * no read shows it or waits for it. */
+static void test_a_repeat_of_what_waits_for_room_is_not_refused(void **state) {
+    (void)state;
+    struct world *w = &world;
+    struct command done = world_place(w, world_key(w, 0), "s1");
+    assert_int_equal(world_ask(w, &done).code, RESULT_OK);
+    storage_memory_set_full(w->disks[0], true);
+    struct ask first, again;
+    struct command place = world_place(w, world_key(w, 0), "s1");
+    assert_true(world_offer(w, &first, &place));
+    world_run(w, 300);
+    assert_true(stats_of(0).disk_full);
+    assert_true(world_offer(w, &again, &place));
+    world_run(w, 300);
+    assert_false(first.answered);
+    assert_false(again.answered);
+    struct result repeated = world_ask(w, &done);
+    assert_int_equal(repeated.code, RESULT_OK);
+    assert_true(repeated.flags & RESULT_FLAG_REPEATED);
+    struct command other = world_command(w, COMMAND_CANCEL, place.subject);
+    assert_int_equal(world_ask(w, &other).code, RESULT_DISK_FULL);
+    struct command reused = world_command(w, COMMAND_CANCEL, place.subject);
+    reused.id = place.id;
+    assert_int_equal(world_ask(w, &reused).code, RESULT_DISK_FULL);
+    struct command get = world_command(w, COMMAND_GET, place.subject);
+    struct result read = world_ask(w, &get);
+    assert_int_equal(read.code, RESULT_DISK_FULL);
+    assert_true(read.retry_after_ms > 0);
+    storage_memory_set_full(w->disks[0], false);
+    world_run(w, 500);
+    assert_true(first.answered && again.answered);
+    assert_int_equal(first.result.code, RESULT_OK);
+    assert_int_equal(again.result.code, RESULT_OK);
+    assert_true(again.result.flags & RESULT_FLAG_REPEATED);
+    assert_int_equal(again.result.version, first.result.version);
+    assert_int_equal(world_ask(w, &get).code, RESULT_OK);
+    struct ask late;
+    shard_drain(w->shards[0]);
+    assert_true(world_offer(w, &late, &place));
+    world_run(w, 50);
+    assert_true(late.answered);
+    assert_int_equal(late.result.code, RESULT_OK);
+    assert_true(late.result.flags & RESULT_FLAG_REPEATED);
+    struct command fresh = world_place(w, world_key(w, 0), "s1");
+    assert_int_equal(world_ask(w, &fresh).code, RESULT_SHUTTING_DOWN);
+}
+
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 int main(void) {
     const struct CMUnitTest tests[] = {
         T(test_damaged_deadlines_fail_the_shard),
         T(test_a_full_limbo_lets_the_thread_sleep),
         T(test_a_deadline_that_has_passed_wants_no_retry),
+        T(test_a_repeat_of_what_waits_for_room_is_not_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
