@@ -151,7 +151,7 @@ def run_by_hand(page, jumun, folder, port):
 
 
 def main():
-    jumund, jumun, page_path = sys.argv[1:]
+    jumund, jumun, page_path = map(os.path.abspath, sys.argv[1:])
     page = open(page_path, encoding='utf-8').read()
     with tempfile.TemporaryDirectory() as folder:
         node = subprocess.Popen([jumund, '--data', os.path.join(folder, 'data'), '--shards', '2',
