@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 """Peers that leave in the middle of a greeting: they connect, end their side and reset; or, with
 encryption, leave after their second flight of the handshake. They come to every port that a node, a
-replica and a waiting node listen at, and all of these must go on as if nobody had come. One asks
-and does not read: its replies are given up, and counted.
+replica and a waiting node listen at, and all of these must go on as if nobody had come. With
+"deaf" one more asks and does not read: its replies are given up, and counted.
 
-  test_rude_peers.py JUMUND JUMUN JUMUN_REPLICA JUMUN_REPLAY
+  test_rude_peers.py JUMUND JUMUN JUMUN_REPLICA JUMUN_REPLAY [deaf]
 """
 import json
 import os
@@ -134,7 +134,7 @@ class World:
             process.wait()
 
 
-def node_and_replica(w, scheme, context, jumund, jumun_replica, jumun_replay):
+def node_and_replica(w, scheme, context, jumund, jumun_replica, jumun_replay, deaf):
     base = ports.pick(45)
     node, replica, late = (f'{scheme}://localhost:{base + n}' for n in (5, 20, 25))
     data = f'{w.folder}/data'
@@ -157,7 +157,7 @@ def node_and_replica(w, scheme, context, jumund, jumun_replica, jumun_replay):
             check(time.monotonic() < until, f'{url} has the order')
             time.sleep(0.1)
     w.run(jumun_replay, '--quiet', 'verify', node)
-    if context is None:
+    if context is None and deaf:
         deaf_client(w, node, base + 5)
 
     waiting_url = f'{scheme}://localhost:{base + 35}'
@@ -177,7 +177,7 @@ def deaf_client(w, node, port):
     deaf.close()
 
 
-def main(jumund, jumun, jumun_replica, jumun_replay):
+def main(jumund, jumun, jumun_replica, jumun_replay, deaf=None):
     for scheme in ('tcp', 'tls+tcp'):
         folder = tempfile.mkdtemp(prefix='jumun-rude-', dir=os.environ.get('TMPDIR', '/tmp'))
         tls, context = [], None
@@ -191,7 +191,7 @@ def main(jumund, jumun, jumun_replica, jumun_replay):
                 context = ssl.create_default_context(cafile=f'{folder}/ours-ca.pem')
                 context.load_cert_chain(f'{folder}/ours.pem', f'{folder}/ours.key')
             w = World(jumun, folder, tls)
-            node_and_replica(w, scheme, context, jumund, jumun_replica, jumun_replay)
+            node_and_replica(w, scheme, context, jumund, jumun_replica, jumun_replay, deaf)
             good = True
         finally:
             if w:
@@ -202,6 +202,6 @@ def main(jumund, jumun, jumun_replica, jumun_replay):
 
 
 if __name__ == '__main__':
-    if len(sys.argv) != 5:
+    if len(sys.argv) not in (5, 6) or sys.argv[5:] not in ([], ['deaf']):
         sys.exit(__doc__)
     main(*sys.argv[1:])
