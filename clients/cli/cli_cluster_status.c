@@ -6,6 +6,7 @@
 #include "clients/cli/cli_cluster.h"
 #include "clients/cli/table.h"
 #include "clients/cli/text.h"
+#include "engine/base/hex.h"
 #include "engine/base/program.h"
 
 enum { STATUS_VOTER = 2, STATUS_REPLICAS_BYTES = 256 };
@@ -209,7 +210,7 @@ static void show_stores(const struct view *v) {
 static void show(const struct view *v) {
     const struct cluster_document *d = &v->known->document;
     char id[33];
-    for (uint32_t i = 0; i < 16; i++) snprintf(id + 2 * i, 3, "%02x", d->cluster_id.bytes[i]);
+    hex_format(d->cluster_id.bytes, 16, id);
     printf("%scluster%s %s, document version %" PRIu64 ", %u replicas of each shard, "
            "level %u\n\n",
            CLI_STYLE(v->cli, "1"), CLI_PLAIN(v->cli), id, v->known->version, d->replicas,
@@ -296,7 +297,7 @@ static json_t *node_json(const struct view *v, uint32_t i) {
 static int show_json(const struct view *v) {
     const struct cluster_document *d = &v->known->document;
     char id[33];
-    for (uint32_t i = 0; i < 16; i++) snprintf(id + 2 * i, 3, "%02x", d->cluster_id.bytes[i]);
+    hex_format(d->cluster_id.bytes, 16, id);
     json_t *nodes = json_array(), *shards = json_array(), *epochs = json_array();
     for (uint32_t i = 0; i < d->nodes_count; i++) json_array_append_new(nodes, node_json(v, i));
     for (uint32_t i = 0; i < d->shards_count; i++)

@@ -6,6 +6,7 @@
 #include "clients/cli/cli.h"
 #include "clients/cli/help.h"
 #include "clients/cli/text.h"
+#include "engine/base/hex.h"
 
 int cli_key_new(struct cli *cli) {
     int64_t count = 1;
@@ -30,7 +31,7 @@ int cli_key_parse(struct cli *cli) {
     char text[JUMUN_KEY_TEXT_BYTES], hex[33], time[TEXT_BYTES], relative[TEXT_BYTES];
     int64_t born = 0;
     for (int i = 0; i < 6; i++) born = born << 8 | key.bytes[i];
-    for (int i = 0; i < 16; i++) snprintf(hex + 2 * i, 3, "%02x", key.bytes[i]);
+    hex_format(key.bytes, 16, hex);
     jumun_key_format(&key, text);
     if (cli->json) {
         return cli_print_json(json_pack("{s:s, s:s, s:I}", "key", text, "hex", hex, "born_ms",

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "clients/cli/text.h"
+#include "engine/base/hex.h"
 
 enum {
     QUERY_REPLICAS_MAX = 64,
@@ -228,9 +229,7 @@ bool cli_cursor_parse(const char *text, uint8_t cursor[CLI_CURSOR_BYTES], uint32
 }
 
 void cli_cursor_text(const uint8_t *cursor, uint32_t count, char text[CLI_CURSOR_TEXT_BYTES]) {
-    text[0] = 0;
-    for (uint32_t i = 0; i < count && i < CLI_CURSOR_BYTES; i++)
-        snprintf(text + 2 * (size_t)i, 3, "%02x", cursor[i]);
+    hex_format(cursor, count < CLI_CURSOR_BYTES ? count : CLI_CURSOR_BYTES, text);
 }
 
 json_t *cli_row_json(const void *row, size_t bytes, const char *const *fields, uint32_t count) {

@@ -7,6 +7,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "engine/base/directory.h"
+
 bool durable_sync(FILE *file) {
     struct stat st;
     if (fflush(file) != 0 || ferror(file) || fstat(fileno(file), &st) != 0) return false;
@@ -18,12 +20,7 @@ bool durable_name(const char *path) {
     snprintf(directory, sizeof directory, "%s", path);
     char *slash = strrchr(directory, '/');
     if (slash) slash[slash == directory ? 1 : 0] = 0;
-    int fd = open(slash ? directory : ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    bool ok = fd >= 0 && fsync(fd) == 0;
-    int why = errno;
-    if (fd >= 0) close(fd);
-    errno = why;
-    return ok;
+    return directory_sync(slash ? directory : ".") == 0;
 }
 
 int durable_json(const char *path, json_t *json, char *error, size_t error_bytes) {

@@ -7,6 +7,7 @@
 
 #include "clients/cli/text.h"
 #include "clients/sdk/jumun.h"
+#include "engine/base/hex.h"
 
 static const msgpack_object *value_field(const msgpack_object *map, const char *name, size_t size) {
     if (!map || map->type != MSGPACK_OBJECT_MAP) return NULL;
@@ -112,10 +113,7 @@ const msgpack_object *value_item(const msgpack_object *array, uint32_t i) {
 static json_t *value_hex(const void *data, uint32_t size) {
     char *hex = malloc((size_t)size * 2 + 1);
     if (!hex) return NULL;
-    for (uint32_t i = 0; i < size; i++) {
-        snprintf(hex + 2 * (size_t)i, 3, "%02x", ((const uint8_t *)data)[i]);
-    }
-    hex[2 * (size_t)size] = 0;
+    hex_format(data, size, hex);
     json_t *out = json_pack("{s:s}", "hex", hex);
     free(hex);
     return out;

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "clients/replay/key_sort.h"
+#include "engine/base/hex.h"
 #include "persistence/lmdb/storage_lmdb.h"
 
 enum { WRITER_BATCH_BYTES = 4 << 20, WRITER_EVENTS_MAX = 64, WRITER_POLL_US = 200,
@@ -350,7 +351,7 @@ bool writer_identity(const char *directory, const char *name, const struct write
     if (!*cluster_id) {
         uint8_t random[16] = {0};
         if (getrandom(random, sizeof random, 0) != (ssize_t)sizeof random) random[0] = 1;
-        for (size_t i = 0; i < sizeof random; i++) snprintf(made + 2 * i, 3, "%02x", random[i]);
+        hex_format(random, sizeof random, made);
         cluster_id = made;
     }
     snprintf(path, sizeof path, "%.1000s/%s", directory, name);

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "engine/base/check.h"
+#include "engine/base/directory.h"
 #include "engine/wire/cluster_encode.h"
 #include "engine/wire/msgpack_pairs.h"
 #include "engine/wire/msgpack_reader.h"
@@ -133,14 +134,6 @@ static bool cache_write_file(const char *path, const uint8_t *data, size_t bytes
     return close(fd) == 0 && good;
 }
 
-static bool cache_sync_directory(const char *directory) {
-    int fd = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (fd < 0) return false;
-    bool good = fsync(fd) == 0;
-    close(fd);
-    return good;
-}
-
 /* Under this name beside its place, synced. */
 static bool cache_write(const char *directory, const char *suffix,
                         const struct cluster_cache *cache) {
@@ -159,7 +152,7 @@ static bool cache_put(const char *directory, const char *suffix) {
     char path[4200], beside[4200];
     cache_path(directory, "", path, sizeof path);
     cache_path(directory, suffix, beside, sizeof beside);
-    return rename(beside, path) == 0 && cache_sync_directory(directory);
+    return rename(beside, path) == 0 && directory_sync(directory) == 0;
 }
 
 static int cache_outcome(bool good, const char *directory, char *error, size_t error_bytes) {
@@ -179,7 +172,7 @@ static const char cache_promised[] = ".adopted";
 
 int cluster_cache_promise(const char *directory, const struct cluster_cache *cache, char *error,
                           size_t error_bytes) {
-    bool good = cache_write(directory, cache_promised, cache) && cache_sync_directory(directory);
+    bool good = cache_write(directory, cache_promised, cache) && directory_sync(directory) == 0;
     return cache_outcome(good, directory, error, error_bytes);
 }
 

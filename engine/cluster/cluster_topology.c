@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "engine/base/hex.h"
 #include "engine/base/program.h"
 
 static_assert(REPLICAS_MAX <= CONSENSUS_SERVERS_MAX, "a shard's servers fit its placement");
@@ -42,8 +43,7 @@ void cluster_topology_fill(struct cluster_topology *t, uint64_t version,
     t->node = node;
     t->stores_shards = d->stores_shards;
     t->level = d->level;
-    for (uint32_t i = 0; i < sizeof d->cluster_id.bytes; i++)
-        snprintf(t->cluster_id + 2 * i, 3, "%02x", d->cluster_id.bytes[i]);
+    hex_format(d->cluster_id.bytes, sizeof d->cluster_id.bytes, t->cluster_id);
     for (uint32_t i = 0; i < d->nodes_count; i++) {
         const struct cluster_member *m = &d->nodes[i];
         if (m->state == CLUSTER_MEMBER_REMOVED && address_went_on(d, m)) continue;

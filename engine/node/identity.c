@@ -13,6 +13,8 @@
 #include <unistd.h>
 
 #include "engine/base/clock.h"
+#include "engine/base/directory.h"
+#include "engine/base/hex.h"
 #include "engine/limits.h"
 
 /* One that is made is durable: its parent is synced, where that may be read. */
@@ -20,7 +22,7 @@ static int identity_make_one(const char *path) {
     char parent[4100];
     if (mkdir(path, 0777) != 0) return errno == EEXIST ? 0 : -1;
     snprintf(parent, sizeof parent, "%s/..", path);
-    return identity_sync_directory(parent) == 0 || errno == EACCES ? 0 : -1;
+    return directory_sync(parent) == 0 || errno == EACCES ? 0 : -1;
 }
 
 /* mkdir -p; the last error tells. */
@@ -185,7 +187,7 @@ static int identity_write(const char *directory, const char *path,
     bool written = write(fd, text, (size_t)bytes) == bytes && fsync(fd) == 0;
     if (close(fd) != 0 || !written) return -1;
     if (rename(beside, path) != 0) return -1;
-    return identity_sync_directory(directory);
+    return directory_sync(directory) == 0 ? 0 : -1;
 }
 
 int identity_hold(const char *directory, char *error, size_t error_bytes) {
@@ -205,8 +207,7 @@ static int identity_create(const char *directory, const char *path, const struct
                            uint32_t default_shards, struct identity *identity) {
     uint8_t random[16];
     if (getrandom(random, sizeof random, 0) != (ssize_t)sizeof random) return -1;
-    for (size_t i = 0; i < sizeof random; i++)
-        snprintf(identity->cluster_id + 2 * i, 3, "%02x", random[i]);
+    hex_format(random, sizeof random, identity->cluster_id);
     if (wanted->cluster_id[0] != 0)
         memcpy(identity->cluster_id, wanted->cluster_id, sizeof identity->cluster_id);
     identity->clustered = wanted->clustered;

@@ -7,6 +7,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "engine/base/directory.h"
+
 enum { LETTING_GO_PATH_BYTES = 4400 };
 
 bool letting_go_is_due(const struct consensus_group *group, uint64_t server, bool led_elsewhere,
@@ -75,14 +77,6 @@ void letting_go_find(const char *data, const char *cluster_id, uint32_t node,
         if (!runs[slot]) servers[slot] = 0;
 }
 
-/* Names are durable once their directory is. */
-static bool letting_go_sync(const char *directory) {
-    int fd = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (fd < 0) return false;
-    bool good = fsync(fd) == 0;
-    return close(fd) == 0 && good;
-}
-
 static bool letting_go_put(const char *directory, const char *note) {
     char path[LETTING_GO_PATH_BYTES + 64];
     letting_go_path(directory, note, path, sizeof path);
@@ -90,7 +84,7 @@ static bool letting_go_put(const char *directory, const char *note) {
     int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0666);
     if (fd < 0) return false;
     bool good = fsync(fd) == 0;
-    return close(fd) == 0 && good && letting_go_sync(directory);
+    return close(fd) == 0 && good && directory_sync(directory) == 0;
 }
 
 bool letting_go_bind(const char *directory, const char *cluster_id) {
@@ -104,6 +98,6 @@ bool letting_go_note(const char *directory) { return letting_go_put(directory, "
 bool letting_go_take_back(const char *directory) {
     char path[LETTING_GO_PATH_BYTES + 64];
     letting_go_path(directory, "let-go", path, sizeof path);
-    if (unlink(path) == 0) return letting_go_sync(directory);
+    if (unlink(path) == 0) return directory_sync(directory) == 0;
     return errno == ENOENT;
 }

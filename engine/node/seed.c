@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "engine/base/clock.h"
+#include "engine/base/directory.h"
 #include "engine/limits.h"
 #include "engine/node/identity.h"
 #include "persistence/consensus.h"
@@ -162,7 +163,7 @@ int seed_write(const char *directory, uint32_t shard, uint64_t offset, uint64_t 
     if (fd >= 0 && !good) errno = EINVAL; /* a piece is missing */
     if (good) good = pwrite(fd, data.data, data.size, (off_t)offset) == (ssize_t)data.size;
     if (good && offset + data.size == total)
-        good = fsync(fd) == 0 && identity_sync_directory(directory) == 0;
+        good = fsync(fd) == 0 && directory_sync(directory) == 0;
     if (!good) snprintf(error, error_bytes, "cannot write %s: %s", file, strerror(errno));
     if (fd >= 0) close(fd);
     return good ? 0 : -1;

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "engine/base/check.h"
+#include "engine/base/directory.h"
 #include "engine/base/log.h"
 
 enum {
@@ -47,12 +48,7 @@ static int boot_write(const char *directory, const char *word) {
     int rc = write(fd, word, size) == (ssize_t)size && fsync(fd) == 0 ? 0 : errno;
     close(fd);
     if (rc == 0 && rename(fresh, path) != 0) rc = errno;
-    int dir = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (dir >= 0) {
-        if (rc == 0 && fsync(dir) != 0) rc = errno;
-        close(dir);
-    }
-    return rc;
+    return rc == 0 ? directory_sync(directory) : rc;
 }
 
 /* Whether the pages are all there: written under this boot, or closed in good order, or synced. */

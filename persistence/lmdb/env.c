@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "engine/base/check.h"
+#include "engine/base/directory.h"
 #include "engine/base/log.h"
 #include "engine/limits.h"
 
@@ -79,7 +80,7 @@ static int lmdb_env_start(struct lmdb_env *e, uint64_t map_bytes, unsigned datab
     mdb_reader_check(e->mdb, &dead);
     if (info.me_last_txnid > 0) return lmdb_env_fill_cut(e);
     rc = mdb_env_sync(e->mdb, 1);
-    return rc == 0 ? lmdb_sync_directory(e->path) : rc;
+    return rc == 0 ? directory_sync(e->path) : rc;
 }
 
 static void lmdb_env_init_lock(struct lmdb_env *e) {
@@ -248,19 +249,11 @@ uint64_t lmdb_free_bytes(const char *path) {
     return (uint64_t)fs.f_bavail * fs.f_frsize;
 }
 
-int lmdb_sync_directory(const char *path) {
-    int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (fd < 0) return errno;
-    int rc = fsync(fd) == 0 ? 0 : errno;
-    close(fd);
-    return rc;
-}
-
 int lmdb_make_directory(const char *path) {
     if (mkdir(path, 0750) != 0 && errno != EEXIST) return errno;
     char parent[LMDB_PATH_BYTES_MAX];
     snprintf(parent, sizeof parent, "%s/..", path);
-    return lmdb_sync_directory(parent);
+    return directory_sync(parent);
 }
 
 int lmdb_remove_directory(const char *path) {

@@ -66,9 +66,6 @@ uint64_t lmdb_free_bytes(const char *path);
 /* mkdir + sync of the parent, so that the name survives a crash. 0 or errno. */
 int lmdb_make_directory(const char *path);
 
-/* fsync of a directory. 0 or errno. */
-int lmdb_sync_directory(const char *path);
-
 /* Deletes a directory of plain files (no subdirectories). 0 or errno. */
 int lmdb_remove_directory(const char *path);
 

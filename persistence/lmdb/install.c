@@ -19,6 +19,7 @@
 
 #include "engine/base/check.h"
 #include "engine/base/clock.h"
+#include "engine/base/directory.h"
 #include "engine/base/log.h"
 #include "persistence/lmdb/internal.h"
 
@@ -32,7 +33,7 @@ static void install_rename(const char *from, const char *to) {
 }
 
 static void install_sync_directory(const struct storage_lmdb *s) {
-    int rc = lmdb_sync_directory(s->directory);
+    int rc = directory_sync(s->directory);
     if (rc != 0) lmdb_fatal(rc, "%s cannot be synced", s->directory);
 }
 
@@ -109,8 +110,8 @@ static int install_commit(struct storage_lmdb *s, const char *path, uint64_t kep
     int rc = lmdb_make_directory(fresh);
     if (rc == 0 && rename(path, file) != 0) rc = errno;
     if (rc == 0) rc = install_sync_file(file);
-    if (rc == 0) rc = lmdb_sync_directory(fresh);
-    if (rc == 0) rc = lmdb_sync_directory(s->directory);
+    if (rc == 0) rc = directory_sync(fresh);
+    if (rc == 0) rc = directory_sync(s->directory);
     if (rc == 0) rc = storage_fault(s, STORAGE_POINT_INSTALL_READY);
     if (rc == 0) rc = gaps_commit(s, kept, marker);
     if (rc != 0) install_take_back(path, fresh, file);

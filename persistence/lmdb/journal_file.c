@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "engine/base/check.h"
+#include "engine/base/directory.h"
 #include "persistence/lmdb/env.h"
 #include "persistence/lmdb/journal.h"
 
@@ -69,7 +70,7 @@ int journal_make(const char *path, uint32_t shard, uint64_t bytes, const atomic_
     int rc = journal_fill(fd, shard, bytes, stop);
     close(fd);
     if (rc == 0 && rename(fresh, path) != 0) rc = errno;
-    if (rc == 0) return lmdb_sync_directory(parent);
+    if (rc == 0) return directory_sync(parent);
     unlink(fresh);
     return rc;
 }

@@ -9,6 +9,7 @@
 
 #include "engine/base/check.h"
 #include "engine/base/clock.h"
+#include "engine/base/directory.h"
 #include "engine/base/log.h"
 #include "persistence/lmdb/internal.h"
 
@@ -122,7 +123,7 @@ static void journal_remove(struct storage_lmdb *s) {
     journal_path(s, path);
     reached_journal(s, 0);
     journal_close(&s->journal.file);
-    int rc = unlink(path) == 0 ? lmdb_sync_directory(s->directory) : errno;
+    int rc = unlink(path) == 0 ? directory_sync(s->directory) : errno;
     if (rc != 0) lmdb_fatal(rc, "%s cannot be removed", path);
     pthread_mutex_lock(&s->log.lock);
     s->log.journalled = false;

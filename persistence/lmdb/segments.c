@@ -22,6 +22,7 @@
 #include <string.h>
 
 #include "engine/base/check.h"
+#include "engine/base/directory.h"
 #include "engine/base/log.h"
 #include "persistence/lmdb/internal.h"
 
@@ -144,7 +145,7 @@ static void segment_rename_away(struct storage_lmdb *s, uint64_t first, uint64_t
     segment_path(s, first, path);
     snprintf(trash, sizeof trash, "%s.%llu.trash", path, (unsigned long long)tick);
     if (rename(path, trash) != 0) lmdb_fatal(errno, "%s cannot be renamed", path);
-    int rc = lmdb_sync_directory(s->directory);
+    int rc = directory_sync(s->directory);
     if (rc != 0) lmdb_fatal(rc, "%s cannot be synced", s->directory);
 }
 

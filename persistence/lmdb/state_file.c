@@ -15,6 +15,8 @@
 
 #include "engine/base/check.h"
 #include "engine/base/clock.h"
+#include "engine/base/directory.h"
+#include "engine/base/hex.h"
 #include "persistence/lmdb/internal.h"
 
 static const char export_key[] = "export";
@@ -98,10 +100,8 @@ struct rows {
 };
 
 static int rows_fault(const struct rows *rows, int table, MDB_val key, const char *fault) {
-    char hex[2 * 24 + 1] = "";
-    for (size_t i = 0; i < key.mv_size && i < 24; i++) {
-        snprintf(hex + 2 * i, 3, "%02x", ((const uint8_t *)key.mv_data)[i]);
-    }
+    char hex[2 * 24 + 1];
+    hex_format(key.mv_data, key.mv_size < 24 ? key.mv_size : 24, hex);
     return lmdb_error(rows->error, rows->error_bytes, "%s: row %s of %s is damaged: %s",
                       rows->s->state.path, hex, state_table_names[table], fault);
 }
@@ -270,7 +270,7 @@ static int export_parent_sync(const char *path) {
     const char *slash = strrchr(path, '/');
     snprintf(parent, sizeof parent, "%.*s", slash ? (int)(slash - path + 1) : 1,
              slash ? path : ".");
-    return lmdb_sync_directory(parent);
+    return directory_sync(parent);
 }
 
 /* Beside its name first, so that a file under its name is always whole. */

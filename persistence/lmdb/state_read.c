@@ -7,6 +7,7 @@
 #include <xxhash.h>
 
 #include "engine/base/check.h"
+#include "engine/base/hex.h"
 #include "persistence/lmdb/internal.h"
 
 int state_table_of(uint8_t actor_kind) {
@@ -49,7 +50,7 @@ const char *state_snapshot_fault(MDB_val value, uint8_t kind, const void *key) {
 static int state_actor_fault(struct storage_lmdb *s, uint8_t kind, const void *key,
                              const char *fault, char *error, size_t error_bytes) {
     char hex[33];
-    for (int i = 0; i < 16; i++) snprintf(hex + 2 * i, 3, "%02x", ((const uint8_t *)key)[i]);
+    hex_format(key, 16, hex);
     return lmdb_error(error, error_bytes, "%s: the snapshot of %s in %s is damaged: %s",
                       s->state.path, hex, state_table_names[state_table_of(kind)], fault);
 }

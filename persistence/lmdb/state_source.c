@@ -8,6 +8,7 @@
 #include <unistd.h>
 #include <xxhash.h>
 
+#include "engine/base/directory.h"
 #include "persistence/lmdb/internal.h"
 #include "persistence/lmdb/page_tree.h"
 
@@ -321,7 +322,7 @@ int state_source_copy(const char *from, const char *to, char *error, size_t erro
     if (!env) return lmdb_error(error, error_bytes, "%s cannot be opened", from);
     int rc = mdb_env_copy2(env, to, MDB_CP_COMPACT);
     mdb_env_close(env);
-    if (rc == 0) rc = lmdb_sync_directory(to);
+    if (rc == 0) rc = directory_sync(to);
     if (rc == 0) return 0;
     return lmdb_error(error, error_bytes, "%s cannot be copied to %s: %s", from, to,
                       mdb_strerror(rc));

@@ -10,6 +10,7 @@
 
 #include "actors/message_event.h"
 #include "actors/order/order_layout.h"
+#include "engine/base/hex.h"
 #include "persistence/lmdb/internal.h"
 
 static _Noreturn void die(const char *what, int rc) {
@@ -79,7 +80,7 @@ static struct event *record_event(uint64_t *record, size_t bytes,
 
 static bool is_of_order(const struct event *e, const char *hex) {
     char text[33];
-    for (int i = 0; i < 16; i++) snprintf(text + 2 * i, 3, "%02x", e->subject.bytes[i]);
+    hex_format(e->subject.bytes, 16, text);
     return strcmp(text, hex) == 0;
 }
 static bool is_payment(const struct event *e, const char *hex) {
