@@ -247,6 +247,7 @@ static inline uint64_t consensus_server_id(uint32_t node, uint32_t incarnation) 
     return (uint64_t)incarnation << 32 | node;
 }
 static inline uint32_t consensus_server_node(uint64_t id) { return (uint32_t)id; }
+static inline uint32_t consensus_server_incarnation(uint64_t id) { return (uint32_t)(id >> 32); }
 
 /* One membership change: see rules M1 to M9. Removed ids never return. */
 enum consensus_change { CONSENSUS_ADD_STANDBY = 1, CONSENSUS_PROMOTE = 2, CONSENSUS_REMOVE = 3 };

@@ -311,7 +311,8 @@ const struct cli_command cli_commands[] = {
      "jumun cluster retire 5", NULL, 1, 1, false, cli_cluster_retire},
     {"cluster recover", "", "go on alone with what one node has: orders may be lost",
      "Only when most nodes of a cluster are lost for good. Works on the directory of a node that\n"
-     "is stopped, and makes it a node alone again; jumun cluster form then makes a cluster of it.\n"
+     "is stopped, and makes it a node alone again. Once it was ready as such and was stopped in\n"
+     "order, jumun cluster form makes a cluster of it.\n"
      "Whatever was acknowledged and had not reached this node is lost. See docs/cluster.md.",
      "jumun cluster recover --data /var/lib/jumun\n"
      "jumun cluster recover --data /var/lib/jumun --json | jq -c '.shards[] | [.term, .index]'\n"

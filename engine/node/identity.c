@@ -144,14 +144,6 @@ int identity_peek(const char *directory, struct identity *identity, char *error,
     return identity_read(path, identity, error, error_bytes);
 }
 
-int identity_sync_directory(const char *directory) {
-    int fd = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (fd < 0) return -1;
-    int rc = fsync(fd);
-    close(fd);
-    return rc;
-}
-
 /* What identity_read_epochs() reads. Returns the bytes written behind `at`. */
 static size_t identity_print_epochs(const struct identity *identity, char *at, size_t bytes) {
     size_t used = 0;

@@ -53,9 +53,6 @@ int identity_hold(const char *directory, char *error, size_t error_bytes);
 int identity_become(const char *directory, const struct identity *identity, char *error,
                  size_t error_bytes);
 
-/* Makes what was renamed, made or unlinked in it durable. 0, or -1 with errno. */
-int identity_sync_directory(const char *directory);
-
 /* Makes `directory` when it is not there, locks it against a second process, and reads who it is;
  * an empty one becomes what `wanted` says (created_ms is filled in, and the cluster id when it is
  * empty).

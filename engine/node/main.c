@@ -9,6 +9,7 @@
 #include "engine/base/log.h"
 #include "engine/node/node.h"
 #include "engine/node/node_waiting.h"
+#include "engine/node/recover.h"
 
 enum {
     MAIN_TICK_MS = 1000,
@@ -79,14 +80,16 @@ static bool main_prepare(const struct config *config, sigset_t *signals, int *co
     char error[1024] = "";
     bool adopted = true;
     if (config->recover_alone) {
-        *code = node_recover_alone(config, config->recover_dry, error, sizeof error);
+        *code = recover_alone(config, config->recover_dry, error, sizeof error);
     } else if ((config->cluster_wait && !node_is_adopted(config)) ||
                node_is_nearly_adopted(config)) {
         *code = node_wait(config, main_is_stopped, signals, &adopted, error, sizeof error);
     } else {
         return false;
     }
-    if (*code != EXIT_DONE) fprintf(stderr, "jumund: %s\n", error);
+    /* Of a recovery only `jumun cluster recover` is seen. */
+    if (*code != EXIT_DONE)
+        fprintf(stderr, "%s: %s\n", config->recover_alone ? "jumun" : "jumund", error);
     return *code != EXIT_DONE || config->recover_alone || !adopted;
 }
 

@@ -80,7 +80,7 @@ static bool cluster_has_lost(const struct node *n, char *error, size_t error_byt
     for (uint32_t i = 0; i < c->replicas_count; i++) {
         char directory[sizeof n->config.data + 48], vote[sizeof directory + 24];
         struct stat st;
-        replicas_directory(n, c->replicas[i].shard, c->replicas[i].server, directory,
+        replicas_directory(n->config.data, c->replicas[i].shard, c->replicas[i].server, directory,
                            sizeof directory);
         snprintf(vote, sizeof vote, "%s/vote/data.mdb", directory);
         if (stat(vote, &st) == 0) continue;
@@ -445,7 +445,8 @@ void node_cluster_tick(struct node *n) {
         if (retired ? !cluster_is_over(n, slot, now_ms) : !cluster_is_let_go(n, slot, now_ms))
             continue;
         char directory[sizeof n->config.data + 48];
-        replicas_directory(n, number, n->server_ids[slot], directory, sizeof directory);
+        replicas_directory(n->config.data, number, n->server_ids[slot], directory,
+                           sizeof directory);
         if (retired) log_info("shard %u is retired: its replica here is closed", number);
         else log_info("shard %u has moved away: its replica here is closed, %s is not needed any "
                       "more", number, directory);

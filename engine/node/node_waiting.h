@@ -1,5 +1,4 @@
-/* The two things that jumund does instead of serving: waiting for a cluster (--cluster-wait), and
- * making a node alone of what is left of one (--recover-alone). */
+/* What jumund does instead of serving: waiting for a cluster (--cluster-wait). */
 #ifndef JUMUN_NODE_NODE_WAITING_H
 #define JUMUN_NODE_NODE_WAITING_H
 
@@ -21,11 +20,5 @@ bool node_is_nearly_adopted(const struct config *config);
  * error. */
 int node_wait(const struct config *config, bool (*stopped)(void *arg), void *arg, bool *adopted,
               char *error, size_t error_bytes);
-
-/* Tells on stdout (as one JSON object with config->recover_json, also of a failure) what the
- * directory of a cluster's node has and what it lacks; and unless `dry`
- * makes it the directory of a node alone, of a cluster of its own. An exit code, with a sentence in
- * error when it is not EXIT_DONE. */
-int node_recover_alone(const struct config *config, bool dry, char *error, size_t error_bytes);
 
 #endif

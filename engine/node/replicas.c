@@ -27,14 +27,14 @@ uint32_t node_cpus(int *cpus, uint32_t max) {
     return count;
 }
 
-void replicas_directory(const struct node *n, uint32_t shard, uint64_t server_id, char *out,
+void replicas_directory(const char *data, uint32_t shard, uint64_t server_id, char *out,
                         size_t out_bytes) {
     char name[32];
-    uint32_t incarnation = (uint32_t)(server_id >> 32);
+    uint32_t incarnation = consensus_server_incarnation(server_id);
     if (shard == SHARD_META) snprintf(name, sizeof name, "meta");
     else snprintf(name, sizeof name, "shard-%u", shard);
-    if (incarnation == 0) snprintf(out, out_bytes, "%s/%s", n->config.data, name);
-    else snprintf(out, out_bytes, "%s/%s.%u", n->config.data, name, incarnation);
+    if (incarnation == 0) snprintf(out, out_bytes, "%s/%s", data, name);
+    else snprintf(out, out_bytes, "%s/%s.%u", data, name, incarnation);
 }
 
 /* -- start ------------------------------------------------------------------------------------- */
@@ -42,7 +42,7 @@ void replicas_directory(const struct node *n, uint32_t shard, uint64_t server_id
 static bool replica_open_storage(struct node *n, const struct replica_wanted *w, char *error,
                                  size_t error_bytes) {
     char directory[sizeof n->config.data + 48];
-    replicas_directory(n, w->shard, w->server_id, directory, sizeof directory);
+    replicas_directory(n->config.data, w->shard, w->server_id, directory, sizeof directory);
     const struct storage_lmdb_options options = {.directory = directory, .shard = w->shard,
                                                  .segment_bytes_max = n->config.segment_bytes,
                                                  .journal_bytes = w->shard == SHARD_META
@@ -92,7 +92,7 @@ static bool replica_put(struct node *n, uint32_t slot, struct shard *shard, char
                         size_t error_bytes) {
     uint32_t number = local_shards_number(slot);
     char directory[sizeof n->config.data + 48];
-    replicas_directory(n, number, n->server_ids[slot], directory, sizeof directory);
+    replicas_directory(n->config.data, number, n->server_ids[slot], directory, sizeof directory);
     if (n->peers && !node_peers_add_shard(n->peers, number, n->server_ids[slot],
                                           n->storages[slot], directory)) {
         snprintf(error, error_bytes, "cannot prepare %s for states of other nodes", directory);

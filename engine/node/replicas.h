@@ -36,9 +36,9 @@ void replicas_stop(struct node *n, uint32_t shard);
 void replicas_stop_threads(struct node *n);
 void replicas_close_storages(struct node *n);
 
-/* Where the replica lies in the data directory: shard-<n> or meta, and behind it the number of
+/* Where the replica lies in the directory `data`: shard-<n> or meta, and behind it the number of
  * earlier replicas of this group on this node, if any. */
-void replicas_directory(const struct node *n, uint32_t shard, uint64_t server_id, char *out,
+void replicas_directory(const char *data, uint32_t shard, uint64_t server_id, char *out,
                         size_t out_bytes);
 
 #endif

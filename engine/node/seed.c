@@ -92,7 +92,8 @@ static int settle(struct storage *s, struct storage_meta *m, char *error, size_t
     if (read_tail(s, m, &t, error, error_bytes) != 0) return -1;
     if (m->applied_index == 0 || t.events) {
         snprintf(error, error_bytes, "its log goes on behind its stored state: start the node "
-                 "alone once more, and stop it in order");
+                 "alone once more, without --cluster-wait, and stop it in order when it is "
+                 "ready");
         return -1;
     }
     if (m->log_last <= m->applied_index) return 0;

@@ -192,7 +192,7 @@ static void change(struct shard *s, uint8_t what, uint64_t id) {
              what == CONSENSUS_ADD_STANDBY ? "adds"
              : what == CONSENSUS_PROMOTE   ? "gives a vote to"
                                            : "removes",
-             consensus_server_node(id), (uint32_t)(id >> 32));
+             consensus_server_node(id), consensus_server_incarnation(id));
 }
 
 static bool remove_one(struct shard *s, const struct consensus_group *g, uint32_t i) {

@@ -254,7 +254,8 @@ def lose(c):
     else:
         told = recover(c, 2)
         check('shard 3: log up to' in told and 'Nothing was changed' in told, told)
-        recover(c, 2, '--force')
+        told = recover(c, 2, '--force')
+        check('without --cluster-wait, until it is ready' in told, told)
     check('ready' in c.start(2, alone=True), 'it goes on alone')
     all_is_there(c)
     place_orders(c)

@@ -156,6 +156,7 @@ def recover(c, place, *options, expect=0):
                           *options], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
                          check=False)
     check(run.returncode == expect, f'recover {options}: {run.returncode}: {run.stderr}')
+    check(run.stderr.startswith('jumun: ') if expect else run.stderr == '', run.stderr)
     return run.stdout
 
 
@@ -210,6 +211,8 @@ def orders(c):
     check(found['node'] == 3 and not found['done'], 'as JSON, too')
     check(all(s['here'] and s['index'] > 0 and s['term'] > 0 for s in found['shards']) and
           [s['shard'] for s in found['shards']] == [0, 1], f'each shard: {found}')
+    check(found['meta']['here'] and found['meta']['index'] > 0 and 'meta: log up to' in told,
+          f'and the meta group: {found}')
     check(json.loads(recover(c, 2, '--json', '--force'))['done'], 'it is done')
     refused = json.loads(recover(c, 2, '--json', expect=1))
     check('not the directory of a cluster' in refused['error'], 'it belongs to none any more')

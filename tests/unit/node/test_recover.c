@@ -16,6 +16,7 @@
 #include "engine/cluster/cluster_cache.h"
 #include "engine/node/identity.h"
 #include "engine/node/node_waiting.h"
+#include "engine/node/recover.h"
 #include "persistence/consensus.h"
 #include "tests/unit/cluster/cluster_documents.h"
 #include "tests/unit/persistence/storage_fixture.h"
@@ -105,7 +106,7 @@ static int teardown(void **state) {
 }
 
 static void recover(void) {
-    if (node_recover_alone(&config, false, error, sizeof error) != EXIT_DONE)
+    if (recover_alone(&config, false, error, sizeof error) != EXIT_DONE)
         fail_msg("%s", error);
     struct identity now;
     assert_int_equal(identity_peek(config.data, &now, error, sizeof error), 1);
@@ -158,7 +159,7 @@ static void test_nothing_of_it_is_left_to_the_next_cluster(void **state) {
 static void test_what_is_told_changes_nothing(void **state) {
     (void)state;
     make_directory("meta");
-    assert_int_equal(node_recover_alone(&config, true, error, sizeof error), EXIT_DONE);
+    assert_int_equal(recover_alone(&config, true, error, sizeof error), EXIT_DONE);
     assert_true(is_there("meta") && is_there("shard-0/earlier") && node_is_adopted(&config));
     assert_int_equal(log_last("shard-0.1", 0), RECORDS);
 }
