@@ -185,27 +185,32 @@ int node_start(struct node **node, const struct config *config, char *error, siz
     return code;
 }
 
-/* Whether a shard takes commands or follows one that does. The status_mutex is held. */
-static bool node_shard_is_ready(struct node *n, const struct shard_stats *t) {
-    if (t->ready || !n->peers) return t->ready;
-    return t->leader != 0 && consensus_server_node(t->leader) != n->identity.node_id;
+bool node_shard_stats(struct node *n, uint32_t slot) {
+    uint32_t number = local_shards_number(slot);
+    struct shard *s = local_shards_enter(&n->local, number);
+    if (!s) return false;
+    shard_stats(s, &n->status_scratch);
+    local_shards_leave(&n->local, number);
+    return true;
+}
+
+/* Whether the shard in status_scratch, of this slot, takes commands or follows one that does. One
+ * that its group has removed while the node was down is led by nobody. */
+static bool node_shard_is_ready(struct node *n, uint32_t slot) {
+    const struct shard_stats *t = &n->status_scratch;
+    if (t->ready || atomic_load(&n->unplaced[slot])) return true;
+    return n->peers && t->leader != 0 && consensus_server_node(t->leader) != n->identity.node_id;
 }
 
 enum node_state node_state(struct node *n, uint32_t *shard) {
     enum node_state state = NODE_READY;
     pthread_mutex_lock(&n->status_mutex);
     for (uint32_t i = 0; i < LOCAL_SHARDS_SLOTS && state != NODE_DAMAGED; i++) {
-        uint32_t number = local_shards_number(i);
-        struct shard *s = local_shards_enter(&n->local, number);
-        if (!s) continue;
-        shard_stats(s, &n->status_scratch);
-        local_shards_leave(&n->local, number);
-        /* One that its group has removed while the node was down is led by nobody. */
-        if (!node_shard_is_ready(n, &n->status_scratch) && !atomic_load(&n->unplaced[i]))
-            state = NODE_RECOVERING;
+        if (!node_shard_stats(n, i)) continue;
+        if (!node_shard_is_ready(n, i)) state = NODE_RECOVERING;
         if (!n->status_scratch.failed) continue;
         state = NODE_DAMAGED;
-        *shard = number;
+        *shard = local_shards_number(i);
     }
     pthread_mutex_unlock(&n->status_mutex);
     return state;
@@ -217,11 +222,7 @@ static uint32_t node_lacking(struct node *n, char *out, size_t bytes) {
     size_t used = 0;
     for (uint32_t i = 0; i < LOCAL_SHARDS_SLOTS; i++) {
         uint32_t number = local_shards_number(i);
-        struct shard *s = local_shards_enter(&n->local, number);
-        if (!s) continue;
-        shard_stats(s, &n->status_scratch);
-        local_shards_leave(&n->local, number);
-        if (node_shard_is_ready(n, &n->status_scratch) || atomic_load(&n->unplaced[i])) continue;
+        if (!node_shard_stats(n, i) || node_shard_is_ready(n, i)) continue;
         const char *comma = count++ > 0 ? ", " : "";
         if (bytes - used < 16) continue;
         int more = number == SHARD_META ? snprintf(out + used, bytes - used, "%smeta", comma)

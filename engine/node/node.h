@@ -122,6 +122,10 @@ enum node_state { NODE_RECOVERING, NODE_READY, NODE_DAMAGED };
  * damaged (*shard says which, and the log what); its commands are refused. */
 enum node_state node_state(struct node *node, uint32_t *shard);
 
+/* What the shard in this slot counts, into status_scratch; false = none runs there. With the
+ * status_mutex. */
+bool node_shard_stats(struct node *node, uint32_t slot);
+
 /* Logs which shards keep node_state() at NODE_RECOVERING, and how many other nodes are heard. */
 void node_tell_lacking(struct node *node);
 

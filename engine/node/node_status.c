@@ -206,11 +206,7 @@ static uint64_t status_shards(struct status *s, struct node *n) {
     msgpack_write_raw(&s->w, head, sizeof head);
     pthread_mutex_lock(&n->status_mutex); /* nothing is closed meanwhile */
     for (uint32_t slot = 0; slot < LOCAL_SHARDS_SLOTS; slot++) {
-        uint32_t number = local_shards_number(slot);
-        struct shard *shard = local_shards_enter(&n->local, number);
-        if (!shard) continue;
-        shard_stats(shard, &n->status_scratch);
-        local_shards_leave(&n->local, number);
+        if (!node_shard_stats(n, slot)) continue;
         used_bytes += status_shard(s, n, slot);
         count++;
     }

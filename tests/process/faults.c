@@ -445,15 +445,21 @@ static int run_jumun(struct fault_world *w, const char *arguments, const char *k
     return WEXITSTATUS(status);
 }
 
+static void raw_begin_place(const struct fault_world *w, struct raw_client *raw,
+                            struct raw_request *request, const struct raw_id *key,
+                            const struct raw_id *id) {
+    raw_open(raw, w->node.endpoint);
+    raw_begin(request, 0, 1);
+    raw_place(request, key, id, "store-a", 1);
+}
+
 /* No answer, for as long as there is no room; any answer is a lie by then. */
 static void expect_no_answer(struct fault_world *w, const struct raw_id *key,
                              const struct raw_id *id) {
     struct raw_client raw;
     struct raw_request request;
     struct raw_reply reply;
-    raw_open(&raw, w->node.endpoint);
-    raw_begin(&request, 0, 1);
-    raw_place(&request, key, id, "store-a", 1);
+    raw_begin_place(w, &raw, &request, key, id);
     if (raw_ask_for(&raw, &request, 1500, &reply) == 0)
         test_fail(&w->node, "a place that waits for room is answered with code %d",
                   (int)raw_result(&reply, 0).code);
@@ -465,9 +471,7 @@ static uint64_t raw_place_code(struct fault_world *w, const struct raw_id *key,
     struct raw_client raw;
     struct raw_request request;
     struct raw_reply reply;
-    raw_open(&raw, w->node.endpoint);
-    raw_begin(&request, 0, 1);
-    raw_place(&request, key, id, "store-a", 1);
+    raw_begin_place(w, &raw, &request, key, id);
     raw_ask(&raw, &request, &reply);
     uint64_t code = raw_result(&reply, 0).code;
     raw_reply_free(&reply);

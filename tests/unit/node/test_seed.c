@@ -297,20 +297,18 @@ static void test_a_term_without_a_record_does_not_tell_them_apart(void **state) 
     for (int i = 0; i < NODES; i++) expect_formed(w, i, RECORDS, 5);
 }
 
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(test_all_have_the_same_behind_their_state, setup,
-                                        teardown),
-        cmocka_unit_test_setup_teardown(test_a_lost_state_does_not_make_it_alone_again, setup,
-                                        teardown),
-        cmocka_unit_test_setup_teardown(test_a_log_that_names_one_voter_is_refused, setup,
-                                        teardown),
-        cmocka_unit_test_setup_teardown(test_it_may_be_repeated, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_an_installed_state_is_gone_on_with, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_a_record_without_its_marker_is_gone_on_with, setup,
-                                        teardown),
-        cmocka_unit_test_setup_teardown(test_it_may_be_begun_anew, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_a_term_without_a_record_does_not_tell_them_apart,
-                                        setup, teardown)};
+        TEST(test_all_have_the_same_behind_their_state),
+        TEST(test_a_lost_state_does_not_make_it_alone_again),
+        TEST(test_a_log_that_names_one_voter_is_refused),
+        TEST(test_it_may_be_repeated),
+        TEST(test_an_installed_state_is_gone_on_with),
+        TEST(test_a_record_without_its_marker_is_gone_on_with),
+        TEST(test_it_may_be_begun_anew),
+        TEST(test_a_term_without_a_record_does_not_tell_them_apart),
+    };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

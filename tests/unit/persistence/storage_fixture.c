@@ -4,6 +4,8 @@
 #include <ftw.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -107,6 +109,29 @@ void fixture_wait64(struct fixture *f, const uint64_t *counter, uint64_t wanted)
 void fixture_wait(struct fixture *f, const unsigned *counter, unsigned wanted) {
     int64_t until_ms = clock_mono_ms() + 60000;
     while (*counter < wanted) fixture_pause(f, until_ms);
+}
+
+void *fixture_share(size_t bytes) {
+    void *shared = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    assert_true(shared != MAP_FAILED);
+    return shared;
+}
+
+void fixture_nap(void) { nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL); }
+
+void fixture_await(const atomic_bool *flag) {
+    int64_t until_ms = clock_mono_ms() + 60000;
+    while (!atomic_load(flag)) {
+        if (clock_mono_ms() > until_ms) fail_msg("nothing came of it");
+        fixture_nap();
+    }
+}
+
+void fixture_await_end(pid_t child, int signal_number, int status) {
+    int ended;
+    assert_int_equal(waitpid(child, &ended, 0), child);
+    assert_int_equal(WIFSIGNALED(ended) ? WTERMSIG(ended) : 0, signal_number);
+    if (signal_number == 0) assert_int_equal(WEXITSTATUS(ended), status);
 }
 
 static uint8_t fixture_byte(uint64_t index, uint64_t term, uint32_t i) {

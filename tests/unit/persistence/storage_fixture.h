@@ -10,6 +10,9 @@
 
 #include <cmocka.h>
 
+#include <stdatomic.h>
+#include <sys/types.h>
+
 #include "persistence/lmdb/storage_lmdb.h"
 #include "tests/world/storage_memory.h"
 
@@ -76,6 +79,14 @@ void draft_do(struct fixture *f, struct draft *d);
 /* Asserts that the actor is stored as fixture_block() makes it; that it is not. */
 void expect_actor(struct fixture *f, uint8_t kind, struct id128 key, uint32_t bytes, uint8_t fill);
 void expect_no_actor(struct fixture *f, uint8_t kind, struct id128 key);
+
+/* Zeroed memory that is the same in children; for munmap(). */
+void *fixture_share(size_t bytes);
+void fixture_nap(void); /* a millisecond */
+/* Waits until it is set; fails the test after a minute. */
+void fixture_await(const atomic_bool *flag);
+/* Waits for the child's end, by this signal, or, where that is 0, with this status. */
+void fixture_await_end(pid_t child, int signal_number, int status);
 
 /* The number of directory entries whose name contains `part`. */
 unsigned fixture_count_files(const struct fixture *f, const char *part);

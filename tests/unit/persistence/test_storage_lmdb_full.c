@@ -6,7 +6,6 @@
 #include <stdlib.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "engine/base/clock.h"
@@ -210,10 +209,7 @@ static void expect_abort(struct fixture *f, enum storage_lmdb_point point,
         for (int i = 0; i < 6000; i++) usleep(10000);
         _exit(2);
     }
-    int status;
-    assert_int_equal(waitpid(child, &status, 0), child);
-    assert_true(WIFSIGNALED(status));
-    assert_int_equal(WTERMSIG(status), SIGABRT);
+    fixture_await_end(child, SIGABRT, 0);
 }
 
 static void work_append(struct fixture *f) {

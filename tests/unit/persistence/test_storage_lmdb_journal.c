@@ -9,7 +9,6 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "engine/base/prng.h"
@@ -28,15 +27,13 @@ static struct gate {
     atomic_uint commits;
 } *gate;
 
-static void nap(void) { nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL); }
-
 static int at_point(void *arg, enum storage_lmdb_point point) {
     if (point == STORAGE_POINT_JOURNAL_MADE) atomic_store(&gate->made, true);
     if (point == STORAGE_POINT_JOURNAL_WRITE && atomic_load(&gate->no_room)) return ENOSPC;
     if (point != STORAGE_POINT_LOG_COMMIT) return 0;
     while (atomic_load(&gate->hold)) {
         atomic_store(&gate->held, true);
-        nap();
+        fixture_nap();
     }
     atomic_fetch_add(&gate->commits, 1);
     return 0;
@@ -45,8 +42,7 @@ static int at_point(void *arg, enum storage_lmdb_point point) {
 static int setup(void **state) {
     if (fixture_setup(state) != 0) return -1;
     struct fixture *f = *state;
-    gate = mmap(NULL, sizeof *gate, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-    if (gate == MAP_FAILED) return -1;
+    gate = fixture_share(sizeof *gate);
     f->options.fault = at_point;
     f->options.journal_bytes = BLOCKS * BLOCK;
     return 0;
@@ -62,16 +58,12 @@ static int teardown(void **state) {
 /* A storage whose journal is in use from the first append on. */
 static void open_with_journal(struct fixture *f) {
     fixture_open(f);
-    for (int i = 0; i < 60000 && !atomic_load(&gate->made); i++) nap();
-    assert_true(atomic_load(&gate->made));
+    fixture_await(&gate->made);
     fixture_reopen(f);
 }
 
-/* Runs `work` in a child that then dies, and opens the directory again. */
-static void after_kill(struct fixture *f, void (*work)(struct fixture *f)) {
-    open_with_journal(f);
-    fixture_close(f);
-    atomic_store(&gate->hold, true);
+/* Runs `work` in a child that then dies. */
+static void in_killed_child(struct fixture *f, void (*work)(struct fixture *f)) {
     pid_t child = fork();
     assert_true(child >= 0);
     if (child == 0) {
@@ -80,9 +72,15 @@ static void after_kill(struct fixture *f, void (*work)(struct fixture *f)) {
         work(f);
         kill(getpid(), SIGKILL);
     }
-    int status;
-    assert_int_equal(waitpid(child, &status, 0), child);
-    assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+    fixture_await_end(child, SIGKILL, 0);
+}
+
+/* The same with a journal, out of which nothing comes into the log meanwhile. */
+static void after_kill(struct fixture *f, void (*work)(struct fixture *f)) {
+    open_with_journal(f);
+    fixture_close(f);
+    atomic_store(&gate->hold, true);
+    in_killed_child(f, work);
     atomic_store(&gate->hold, false);
 }
 
@@ -145,6 +143,11 @@ static void a_kill_loses_nothing(void **state) {
     fixture_expect(f, 21, 25, 3);
 }
 
+static void work_await_held(struct fixture *f) {
+    expect_worked(f, 20);
+    while (!atomic_load(&gate->held)) fixture_nap();
+}
+
 /* The next life dies before it has done anything about it, too. */
 static void a_kill_during_the_recovery_loses_nothing(void **state) {
     struct fixture *f = *state;
@@ -152,17 +155,7 @@ static void a_kill_during_the_recovery_loses_nothing(void **state) {
     for (int i = 0; i < 2; i++) {
         atomic_store(&gate->hold, true);
         atomic_store(&gate->held, false);
-        pid_t child = fork();
-        assert_true(child >= 0);
-        if (child == 0) {
-            fixture_open(f);
-            expect_worked(f, 20);
-            while (!atomic_load(&gate->held)) nap();
-            kill(getpid(), SIGKILL);
-        }
-        int status;
-        assert_int_equal(waitpid(child, &status, 0), child);
-        assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+        in_killed_child(f, work_await_held);
     }
     atomic_store(&gate->hold, false);
     fixture_open(f);
@@ -178,17 +171,7 @@ static void checkpoint(struct fixture *f, uint64_t applied_index) {
 static void killed_by(struct fixture *f, void (*work)(struct fixture *f)) {
     open_with_journal(f);
     fixture_close(f);
-    pid_t child = fork();
-    assert_true(child >= 0);
-    if (child == 0) {
-        f->appended_sequence = 0;
-        fixture_open(f);
-        work(f);
-        kill(getpid(), SIGKILL);
-    }
-    int status;
-    assert_int_equal(waitpid(child, &status, 0), child);
-    assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+    in_killed_child(f, work);
 }
 
 /* The newest frames begin far behind where a truncation left the log's end. */
@@ -285,19 +268,17 @@ static void a_tool_reads_what_a_kill_left(void **state) {
         f->appended_sequence = 0;
         fixture_open(f);
         atomic_store(&gate->opened, true);
-        while (!atomic_load(&gate->end)) nap();
+        while (!atomic_load(&gate->end)) fixture_nap();
         fixture_close(f);
         _exit(0);
     }
-    for (int i = 0; i < 60000 && !atomic_load(&gate->opened); i++) nap();
+    fixture_await(&gate->opened);
     assert_int_equal(log_source_refresh(source, f->error, sizeof f->error), 0);
     log_cursor_seek(cursor, 20, 20);
     assert_int_equal(log_cursor_next(cursor, &item), LOG_RECORD);
     log_cursor_close(cursor);
     atomic_store(&gate->end, true);
-    int status;
-    assert_int_equal(waitpid(child, &status, 0), child);
-    assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+    fixture_await_end(child, 0, 0);
     assert_int_equal(log_source_refresh(source, f->error, sizeof f->error), 0);
     log_source_range(source, &first, &last);
     assert_true(first == 1 && last == 20);
@@ -332,14 +313,7 @@ static void the_format_says_whether_the_log_is_whole(void **state) {
     open_with_journal(f);
     fixture_close(f);
     assert_int_equal(format_of(f), 1);
-    pid_t child = fork();
-    assert_true(child >= 0);
-    if (child == 0) {
-        fixture_open(f);
-        work_append(f);
-        kill(getpid(), SIGKILL);
-    }
-    assert_int_equal(waitpid(child, NULL, 0), child);
+    in_killed_child(f, work_append);
     assert_int_equal(format_of(f), 2);
     fixture_open(f);
     fixture_close(f);
@@ -360,22 +334,15 @@ static void without_a_journal_it_is_emptied_and_removed(void **state) {
     fixture_expect(f, 21, 25, 3);
 }
 
+static void work_append_more(struct fixture *f) { fixture_append(f, 21, 22, 2, 300, 9); }
+
 static void a_journal_without_the_log_before_it_is_refused(void **state) {
     struct fixture *f = *state;
     after_kill(f, work_append);
     fixture_open(f);
     fixture_close(f);
     atomic_store(&gate->hold, true);
-    pid_t child = fork();
-    assert_true(child >= 0);
-    if (child == 0) {
-        f->appended_sequence = 0;
-        fixture_open(f);
-        fixture_append(f, 21, 22, 2, 300, 9);
-        kill(getpid(), SIGKILL);
-    }
-    int status;
-    assert_int_equal(waitpid(child, &status, 0), child);
+    in_killed_child(f, work_append_more);
     atomic_store(&gate->hold, false);
     char path[200];
     snprintf(path, sizeof path, "%s/log-00000000000000000001", f->directory);
@@ -395,7 +362,7 @@ static void a_full_journal_waits_for_the_log(void **state) {
                                            fixture_records(3 * i + 1, 3 * i + 3, 1, 4000, 5));
         if (i < 10) fixture_wait64(f, &f->appended_sequence, sequence);
     }
-    while (!atomic_load(&gate->held)) nap();
+    fixture_await(&gate->held);
     assert_true(f->appended_sequence < sequence);
     atomic_store(&gate->hold, false);
     fixture_wait64(f, &f->appended_sequence, sequence);
@@ -534,7 +501,7 @@ static void history_live(struct fixture *f, struct prng *prng, bool dies) {
     for (uint64_t n = 1 + prng_below(prng, OPS_A_ROUND); n > 0; n--) {
         history_append(f, prng);
         if (prng_below(prng, 3) == 0) atomic_store(&gate->hold, prng_below(prng, 2) == 0);
-        if (prng_below(prng, 3) == 0) nap();
+        if (prng_below(prng, 3) == 0) fixture_nap();
         if (prng_below(prng, 2) == 0 && fixture_poll(f))
             atomic_store(&history->told, base + (unsigned)f->appended_sequence);
     }
@@ -548,9 +515,7 @@ static void history_live(struct fixture *f, struct prng *prng, bool dies) {
 /* Lives of one directory, one after the other, most of them killed. */
 static void live_often(struct fixture *f, uint64_t seed, bool sometimes_without) {
     struct prng prng;
-    history = mmap(NULL, sizeof *history, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1,
-                   0);
-    assert_true(history != MAP_FAILED);
+    history = fixture_share(sizeof *history);
     for (uint64_t round = 0; round < ROUNDS; round++) {
         prng_seed(&prng, seed + round);
         bool dies = prng_below(&prng, 4) != 0;
@@ -580,28 +545,24 @@ static void any_history_over_segments_is_found_again(void **state) {
     live_often(f, 500, false);
 }
 
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(is_told_and_read_before_it_is_in_the_log, setup, teardown),
-        cmocka_unit_test_setup_teardown(a_kill_loses_nothing, setup, teardown),
-        cmocka_unit_test_setup_teardown(a_kill_during_the_recovery_loses_nothing, setup, teardown),
-        cmocka_unit_test_setup_teardown(a_truncation_behind_the_journals_begin_is_no_hole, setup,
-                                        teardown),
-        cmocka_unit_test_setup_teardown(a_truncation_that_waits_is_done_at_the_start, setup,
-                                        teardown),
-        cmocka_unit_test_setup_teardown(any_history_is_found_again, setup, teardown),
-        cmocka_unit_test_setup_teardown(any_history_over_segments_is_found_again, setup, teardown),
-        cmocka_unit_test_setup_teardown(a_tool_reads_what_a_kill_left, setup, teardown),
-        cmocka_unit_test_setup_teardown(the_format_says_whether_the_log_is_whole, setup,
-                                        teardown),
-        cmocka_unit_test_setup_teardown(without_a_journal_it_is_emptied_and_removed, setup,
-                                        teardown),
-        cmocka_unit_test_setup_teardown(a_journal_without_the_log_before_it_is_refused, setup,
-                                        teardown),
-        cmocka_unit_test_setup_teardown(a_full_journal_waits_for_the_log, setup, teardown),
-        cmocka_unit_test_setup_teardown(large_records_keep_their_turn, setup, teardown),
-        cmocka_unit_test_setup_teardown(without_room_for_a_frame_it_goes_on_without, setup,
-                                        teardown),
+        TEST(is_told_and_read_before_it_is_in_the_log),
+        TEST(a_kill_loses_nothing),
+        TEST(a_kill_during_the_recovery_loses_nothing),
+        TEST(a_truncation_behind_the_journals_begin_is_no_hole),
+        TEST(a_truncation_that_waits_is_done_at_the_start),
+        TEST(any_history_is_found_again),
+        TEST(any_history_over_segments_is_found_again),
+        TEST(a_tool_reads_what_a_kill_left),
+        TEST(the_format_says_whether_the_log_is_whole),
+        TEST(without_a_journal_it_is_emptied_and_removed),
+        TEST(a_journal_without_the_log_before_it_is_refused),
+        TEST(a_full_journal_waits_for_the_log),
+        TEST(large_records_keep_their_turn),
+        TEST(without_room_for_a_frame_it_goes_on_without),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

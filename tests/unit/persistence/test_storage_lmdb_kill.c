@@ -5,7 +5,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
-#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -124,9 +123,7 @@ static uint64_t expect_what_was_told(struct fixture *f, const struct told *told)
 }
 
 static void killed_rounds(struct fixture *f) {
-    struct told *told = mmap(NULL, sizeof *told, PROT_READ | PROT_WRITE,
-                             MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-    assert_true(told != MAP_FAILED);
+    struct told *told = fixture_share(sizeof *told);
     atomic_store(&told->kept, UINT64_MAX);
     f->options.segment_bytes_max = 1 << 19;
     unsigned seed = 5;
@@ -136,9 +133,7 @@ static void killed_rounds(struct fixture *f) {
         if (child == 0) child_work(f, told, round);
         nanosleep(&(struct timespec){.tv_nsec = 2000000 + rand_r(&seed) % 80000000}, NULL);
         kill(child, SIGKILL);
-        int status;
-        assert_int_equal(waitpid(child, &status, 0), child);
-        assert_true(WIFSIGNALED(status));
+        fixture_await_end(child, SIGKILL, 0);
         uint64_t last = expect_what_was_told(f, told);
         if (atomic_load(&told->kept) == UINT64_MAX) continue;
         /* Killed within a truncation: the next child goes on from whichever tail is left, and may
