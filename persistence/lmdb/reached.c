@@ -92,8 +92,6 @@ static int reached_check_log(struct storage_lmdb *s, const struct reached_row *r
                              bool current, char *error, size_t error_bytes) {
     unsigned long long index = row->index;
     if (index == 0 || last >= index || (last > 0 && !current)) return 0;
-    /* A truncation that a kill left in the journal alone may have dropped segments. */
-    if (last > 0 && s->journal.file.open) return 0;
     if (last == 0) {
         return lmdb_error(error, error_bytes,
                           "%s: there were records up to %llu at least, and no log is left: what "
@@ -118,6 +116,16 @@ static int reached_check_journal(struct storage_lmdb *s, const struct reached_ro
                       s->directory, j->open ? "another one than was written to" : "missing");
 }
 
+/* What there is, of segments and journal: a truncation that a kill left in the journal alone has
+ * dropped no segment yet, and a segment that is gone may lie whole in the journal. */
+static uint64_t reached_last(struct storage_lmdb *s) {
+    const struct segments *all = &s->segments;
+    uint64_t first, last;
+    segments_range(s, &first, &last);
+    uint64_t stored = all->count > 0 ? all->list[all->count - 1]->last : 0;
+    return stored > last ? stored : last;
+}
+
 /* Of the segments: a log whose end is only in the journal has none yet. */
 static uint64_t reached_now(const struct storage_lmdb *s) {
     const struct segments *all = &s->segments;
@@ -140,8 +148,7 @@ int reached_open(struct storage_lmdb *s, bool unfinished, char *error, size_t er
         return lmdb_error(error, error_bytes, "%s: how far the log has come cannot be read: %s",
                           s->vote.path, mdb_strerror(rc));
     }
-    uint64_t first, last;
-    segments_range(s, &first, &last);
+    uint64_t last = reached_last(s);
     if (!unfinished && reached_check_log(s, &row, last, current, error, error_bytes) != 0)
         return -1;
     if (current && reached_check_journal(s, &row, error, error_bytes) != 0) return -1;

@@ -8,8 +8,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "storage_install_fixture.h"
@@ -23,22 +21,20 @@ static struct gate {
     atomic_bool made, no_room, hold;
 } *gate;
 
-static void nap(void) { nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL); }
-
 static int at_point(void *arg, enum storage_lmdb_point point) {
     (void)arg;
     if (point == gate->dies && gate->skip-- == 0) _exit(DIED);
     if (point == STORAGE_POINT_JOURNAL_MADE) atomic_store(&gate->made, true);
     if (point == STORAGE_POINT_JOURNAL_WRITE && atomic_load(&gate->no_room)) return ENOSPC;
-    while (point == STORAGE_POINT_LOG_COMMIT && atomic_load(&gate->hold)) nap();
+    while (point == STORAGE_POINT_LOG_COMMIT && atomic_load(&gate->hold))
+        fixture_nap();
     return 0;
 }
 
 static int setup(void **state) {
     if (fixture_setup(state) != 0) return -1;
     struct fixture *f = *state;
-    gate = mmap(NULL, sizeof *gate, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-    if (gate == MAP_FAILED) return -1;
+    gate = fixture_share(sizeof *gate);
     f->options.fault = at_point;
     f->options.segment_bytes_max = 140000; /* twelve records of 5000 bytes, as they are filled */
     return 0;
@@ -94,10 +90,7 @@ static void in_child(struct fixture *f, void (*work)(struct fixture *f), bool ki
         if (killed) kill(getpid(), SIGKILL);
         for (;;) pause();
     }
-    int status;
-    assert_int_equal(waitpid(child, &status, 0), child);
-    if (killed) assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
-    else assert_true(WIFEXITED(status) && WEXITSTATUS(status) == DIED);
+    fixture_await_end(child, killed ? SIGKILL : 0, DIED);
     gate->dies = 0;
     atomic_store(&gate->hold, false);
 }
@@ -299,15 +292,21 @@ static void an_install_that_is_finished_later_does_too(void **state) {
 
 /* -- the journal -------------------------------------------------------------------------- */
 
-static void open_with_journal(struct fixture *f) {
+/* The records take it into use. */
+static void open_with_journal_and_append(struct fixture *f, uint64_t from, uint64_t to) {
     f->options.journal_bytes = BLOCKS * BLOCK;
     fixture_open(f);
-    for (int i = 0; i < 60000 && !atomic_load(&gate->made); i++) nap();
-    assert_true(atomic_load(&gate->made));
-    fixture_append(f, 1, 5, 1, 300, 7); /* takes it into use */
+    fixture_await(&gate->made);
+    fixture_append(f, from, to, 1, 300, 7);
 }
 
+static void open_with_journal(struct fixture *f) { open_with_journal_and_append(f, 1, 5); }
+
 static void work_append(struct fixture *f) { fixture_append(f, 6, 10, 1, 300, 7); }
+static void work_truncate_in_journal(struct fixture *f) {
+    fixture_append(f, 35, 36, 2, 300, 9000);
+}
+
 static void work_go_on(struct fixture *f) { fixture_append(f, 8, 10, 1, 300, 7); }
 
 /* What is told and in the journal alone. */
@@ -363,7 +362,7 @@ static void another_journal_is_noticed(void **state) {
     assert_int_equal(rename(file_path(f, "journal"), other), 0);
     atomic_store(&gate->made, false);
     fixture_open(f);
-    for (int i = 0; i < 60000 && !atomic_load(&gate->made); i++) nap();
+    fixture_await(&gate->made);
     fixture_append(f, 6, 7, 1, 300, 7);
     fixture_close(f);
     in_child(f, work_go_on, true);
@@ -378,6 +377,33 @@ static void a_journal_without_its_log_is_refused(void **state) {
     acknowledge_and_die(f);
     lose_segment(f, 1);
     expect_refused(f, "begins with record 6, but the log ends with record 0");
+}
+
+static void a_newest_segment_is_missed_beside_a_journal_too(void **state) {
+    struct fixture *f = *state;
+    fill_segments(f);
+    fixture_close(f);
+    f->appended_sequence = 0;
+    open_with_journal_and_append(f, 61, 65);
+    fixture_close(f);
+    lose_segment(f, 51);
+    expect_refused(f, "there were records up to 51 at least, and the log ends with 50");
+}
+
+/* It shortens the log before a segment is dropped. */
+static void a_truncation_in_the_journal_alone_is_not_taken_for_a_loss(void **state) {
+    struct fixture *f = *state;
+    fill_segments(f);
+    fixture_close(f);
+    f->appended_sequence = 0;
+    open_with_journal_and_append(f, 61, 65);
+    fixture_close(f);
+    atomic_store(&gate->hold, true);
+    in_child(f, work_truncate_in_journal, true);
+    assert_int_equal(fixture_count_files(f, "log-"), 6);
+    fixture_open(f);
+    fixture_expect(f, 35, 36, 2);
+    fixture_expect(f, 1, 34, 1);
 }
 
 /* -- other versions ----------------------------------------------------------------------- */
@@ -463,6 +489,8 @@ int main(void) {
         TEST(one_that_was_removed_for_lack_of_room_is_not_missed),
         TEST(another_journal_is_noticed),
         TEST(a_journal_without_its_log_is_refused),
+        TEST(a_newest_segment_is_missed_beside_a_journal_too),
+        TEST(a_truncation_in_the_journal_alone_is_not_taken_for_a_loss),
         TEST(a_directory_from_before_is_taken_as_it_is),
         TEST(without_the_row_the_state_still_misses_the_log),
         TEST(behind_an_older_version_only_the_beginning_counts),
