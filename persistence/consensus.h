@@ -39,8 +39,9 @@ struct consensus_start {
                                                                           RECORD_CONFIGURATION */
     uint64_t entries_count;
     bool of_cluster;                               /* the group has several voters: a state in which
-                                                      it has one, the newest configuration being
-                                                      lost, is refused (rule M3) */
+                                                      this server is the only one, the newest
+                                                      configuration being lost, is refused (rule
+                                                      M3) */
     int64_t now_ms;
 };
 

@@ -195,9 +195,10 @@ int consensus_start(struct consensus *c, const struct consensus_start *s,
     raft_configuration_close(&newest);
     if (forgot) {
         return consensus_refuse(error, error_bytes,
-                                "its newest configuration has one voter, but its group has more: "
-                                "what they agreed on is lost here, and it could lead alone (M3). "
-                                "Put back what its directory lacks, or replace the node");
+                                "in its newest configuration it is the one voter, but its group "
+                                "has more: what they agreed on is lost here, and it could lead "
+                                "alone (M3). Put back what its directory lacks, or replace the "
+                                "node");
     }
     if (s->marker_index != 0) {
         if (!consensus_decode(s->configuration, s->configuration_bytes, &stored)) {

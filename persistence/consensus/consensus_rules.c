@@ -232,13 +232,13 @@ bool consensus_rule_m3_lone_voter(const struct consensus *c,
            consensus_voters(configuration) == 1;
 }
 
-/* M3 (safety): a group of a cluster has several voters. One that remembers a single one has lost
+/* M3 (safety): a group of a cluster has several voters. One that remembers itself alone has lost
  * its newest configuration (the log of a node that was alone goes on in its group's), and would
- * lead and commit beside those that have it. */
+ * lead and commit beside those that have it. Who joins later is sent that log from its beginning
+ * and may be stopped in the midst of it: it remembers another one alone, and leads nobody. */
 bool consensus_rule_m3_forgot(const struct consensus *c, const struct consensus_start *start,
                               const struct raft_configuration *configuration) {
-    return consensus_rule(c, CONSENSUS_RULE_M3) && start->of_cluster &&
-           consensus_voters(configuration) == 1;
+    return start->of_cluster && consensus_rule_m3_lone_voter(c, configuration);
 }
 
 /* Persisted records: batches up to number `batch` are durable. Returns the index to be reported, 0

@@ -69,6 +69,7 @@ void world_start(struct world_server *s, int64_t now_ms) {
                                     .configuration = s->configuration,
                                     .configuration_bytes = s->configuration_bytes,
                                     .first_index = first,
+                                    .of_cluster = s->of_cluster,
                                     .now_ms = now_ms};
     struct consensus_entry *entries = calloc(s->durable_count + 1, sizeof *entries);
     require(entries != NULL);

@@ -32,6 +32,7 @@ struct world_server {
     struct consensus *c; /* NULL = down */
     uint32_t rules_off, seed;
     bool forgets_votes; /* canary: the vote never reaches the disk */
+    bool of_cluster;    /* see struct consensus_start */
     /* survives a crash */
     uint64_t term, voted_for, durable_count; /* log[i] has index i + 1 ... */
     uint64_t log_first;                      /* ... from this index on: NULL before */

@@ -14,22 +14,40 @@
 #include "engine/limits.h"
 #include "tests/unit/persistence/consensus_script.h"
 
+enum { SENTENCE_BYTES = 256 };
+
+/* Of server 4. 0; or -1 with a sentence. */
+static int change_four(struct world_server *s, uint8_t change, int64_t now_ms, char *error) {
+    struct consensus_update update;
+    int rv = consensus_change(s->c, change, 4, "s4", now_ms, &update, error, SENTENCE_BYTES);
+    world_take(s, &update);
+    return rv;
+}
+
 static void refuses_change(struct world_server *s, uint8_t change, int64_t now_ms,
                            const char *sentence) {
-    struct consensus_update update;
-    char error[256] = "";
-    assert_int_equal(consensus_change(s->c, change, 4, "s4", now_ms, &update, error, sizeof error),
-                     -1);
-    world_take(s, &update);
+    char error[SENTENCE_BYTES] = "";
+    assert_int_equal(change_four(s, change, now_ms, error), -1);
     if (strstr(error, sentence) == NULL) fail_msg("'%s' does not say '%s'", error, sentence);
 }
 
 static void takes_change(struct world_server *s, uint8_t change, int64_t now_ms) {
+    char error[SENTENCE_BYTES] = "";
+    if (change_four(s, change, now_ms, error) != 0) fail_msg("refused: %s", error);
+}
+
+static void tell_checkpoint(struct world_server *s, uint64_t index, int64_t now_ms) {
     struct consensus_update update;
-    char error[256] = "";
-    int rv = consensus_change(s->c, change, 4, "s4", now_ms, &update, error, sizeof error);
-    if (rv != 0) fail_msg("refused: %s", error);
+    consensus_checkpointed(s->c, index, 0, now_ms, &update);
     world_take(s, &update);
+}
+
+/* 0; or -1 with a sentence. */
+static int hand_over(struct world_server *s, uint64_t to, int64_t now_ms, char *error) {
+    struct consensus_update update;
+    int rv = consensus_transfer(s->c, to, now_ms, &update, error, SENTENCE_BYTES);
+    world_take(s, &update);
+    return rv;
 }
 
 /* -- G2, R1 ------------------------------------------------------------------------------------ */
@@ -192,19 +210,16 @@ static void a_checkpoint_of_what_is_not_durable_here_is_not_told(void **state) {
     (void)state;
     struct world_server s;
     int64_t now = elect(&s, 0);
-    struct consensus_update update;
     assert_int_equal(world_submit(&s, 8, ++now), 0);
     uint64_t last = consensus_last_index(s.c);
     result(&s, 2, 0, last, ++now);
     result(&s, 3, 0, last, ++now);
     assert_int_equal(s.commit_index, last); /* by the others */
     assert_true(consensus_durable_index(s.c) < last);
-    consensus_checkpointed(s.c, last, 0, ++now, &update);
-    world_take(&s, &update);
+    tell_checkpoint(&s, last, ++now);
     assert_int_equal(consensus_reach(s.c), 0);
     world_settle(&s, ++now);
-    consensus_checkpointed(s.c, last, 0, ++now, &update);
-    world_take(&s, &update);
+    tell_checkpoint(&s, last, ++now);
     assert_int_equal(consensus_reach(s.c), last);
     world_free(&s);
 }
@@ -213,15 +228,13 @@ static void an_older_checkpoint_is_not_told(void **state) {
     (void)state;
     struct world_server s;
     int64_t now = elect(&s, 0);
-    struct consensus_update update;
     assert_int_equal(world_submit(&s, 8, ++now), 0);
     world_settle(&s, ++now);
     result(&s, 2, 0, consensus_last_index(s.c), ++now);
     world_apply(&s, ++now);
     world_checkpoint(&s, 6, 100, ++now);
     assert_int_equal(consensus_reach(s.c), 1); /* all is kept */
-    consensus_checkpointed(s.c, 3, 0, ++now, &update);
-    world_take(&s, &update);
+    tell_checkpoint(&s, 3, ++now);
     assert_int_equal(consensus_reach(s.c), 1);
     world_free(&s);
 }
@@ -232,7 +245,6 @@ static void a_snapshot_is_asked_for_with_the_configuration_of_its_index(void **s
     (void)state;
     struct world_server s;
     int64_t now = elect(&s, 0);
-    struct consensus_update update;
     result(&s, 3, 0, 2, ++now);
     takes_change(&s, CONSENSUS_ADD_STANDBY, ++now);
     assert_int_equal(consensus_open_change(s.c), 3);
@@ -241,8 +253,7 @@ static void a_snapshot_is_asked_for_with_the_configuration_of_its_index(void **s
     result(&s, 2, 0, consensus_last_index(s.c), ++now);
     world_apply(&s, ++now);
     assert_int_equal(consensus_open_change(s.c), 0);
-    consensus_checkpointed(s.c, 2, 0, ++now, &update);
-    world_take(&s, &update);
+    tell_checkpoint(&s, 2, ++now);
     world_clear_out(&s);
     const struct world_sent *ask = NULL;
     for (int i = 0; i < 20 && ask == NULL; i++) {
@@ -283,11 +294,75 @@ static void m3_one_voter_with_others_does_not_start(void **state) {
     record_release(r);
 }
 
+/* A node that was alone, stopped in order, as forming makes it one of three: their names are in the
+ * marker, and in the record behind it. It leads, as far as 2 is concerned. */
+static int64_t lead_what_was_formed(struct world_server *s) {
+    int64_t now = 1;
+    world_bootstrap(s, 1, three, 1);
+    world_start(s, now);
+    world_settle(s, ++now);
+    assert_int_equal(world_submit(s, 8, ++now), 0);
+    world_settle(s, ++now);
+    world_checkpoint(s, consensus_last_index(s->c), 100, ++now);
+    world_crash(s);
+    struct record *formed = configuration(s->marker_term + 1, s->marker_index + 1, 3);
+    memcpy(s->configuration, formed->payload, formed->header.payload_bytes);
+    s->configuration_bytes = formed->header.payload_bytes;
+    s->configuration_index = s->marker_index;
+    s->log[s->durable_count++] = formed;
+    s->term++;
+    s->voted_for = 0;
+    s->start_trailing = 100;
+    s->of_cluster = true;
+    world_start(s, ++now);
+    now += s->timeout_ms;
+    world_tick(s, now);
+    granted(s, 2, s->term + 1, true, ++now);
+    granted(s, 2, s->term, false, ++now);
+    world_settle(s, ++now);
+    result(s, 2, 0, consensus_last_index(s->c), ++now);
+    result(s, 3, 0, consensus_last_index(s->c), ++now);
+    world_apply(s, ++now);
+    assert_true(s->ready);
+    return now;
+}
+
+/* Whoever joins is sent the log from its beginning, where one voter is named, and may be stopped
+ * before it comes to where there are three. */
+static void m3_a_joiner_is_stopped_in_the_log_of_a_node_alone(void **state) {
+    (void)state;
+    struct world_server s, joiner;
+    int64_t now = lead_what_was_formed(&s);
+    takes_change(&s, CONSENSUS_ADD_STANDBY, ++now);
+    world_clear_out(&s);
+    result(&s, 4, consensus_last_index(s.c), 0, ++now); /* it has nothing */
+    const struct world_sent *sent = s.out;
+    assert_true(s.out_count > 0 && sent->m.to == 4 && sent->m.kind == CONSENSUS_APPEND);
+    assert_int_equal(sent->m.previous_index, 0);
+    assert_true(sent->m.records_count > 4);
+    struct consensus_message part = sent->m;
+    part.records_count = 4;
+    part.commit_index = 4;
+    world_join(&joiner, 4);
+    joiner.of_cluster = true;
+    world_start(&joiner, ++now);
+    world_receive(&joiner, &part, ++now);
+    world_settle(&joiner, ++now);
+    assert_int_equal(joiner.durable_count, 4);
+    world_crash(&joiner);
+    world_start(&joiner, ++now);
+    assert_int_equal(joiner.role, CONSENSUS_FOLLOWER);
+    world_receive(&joiner, &sent->m, ++now);
+    world_settle(&joiner, ++now);
+    assert_int_equal(joiner.durable_count, sent->m.records_count);
+    world_free(&joiner);
+    world_free(&s);
+}
+
 static void m6_a_standby_that_lags_gets_no_vote_and_no_lead(void **state) {
     (void)state;
     struct world_server s;
-    struct consensus_update update;
-    char error[256] = "";
+    char error[SENTENCE_BYTES] = "";
     int64_t now = elect(&s, 0);
     result(&s, 3, 0, 2, ++now);
     takes_change(&s, CONSENSUS_ADD_STANDBY, ++now);
@@ -300,8 +375,7 @@ static void m6_a_standby_that_lags_gets_no_vote_and_no_lead(void **state) {
     result(&s, 4, 0, 3, ++now); /* it knows that it is a member */
     refuses_change(&s, CONSENSUS_PROMOTE, ++now, "M6");
     result(&s, 4, 0, last, ++now);
-    assert_int_equal(consensus_transfer(s.c, 4, ++now, &update, error, sizeof error), -1);
-    world_take(&s, &update);
+    assert_int_equal(hand_over(&s, 4, ++now, error), -1);
     assert_non_null(strstr(error, "not another voter"));
     takes_change(&s, CONSENSUS_PROMOTE, ++now);
     world_free(&s);
@@ -310,12 +384,10 @@ static void m6_a_standby_that_lags_gets_no_vote_and_no_lead(void **state) {
 static void t1_no_change_while_the_lead_is_handed_over(void **state) {
     (void)state;
     struct world_server s;
-    struct consensus_update update;
-    char error[256] = "";
+    char error[SENTENCE_BYTES] = "";
     int64_t now = elect(&s, 0);
     result(&s, 3, 0, 2, ++now);
-    assert_int_equal(consensus_transfer(s.c, 2, ++now, &update, error, sizeof error), 0);
-    world_take(&s, &update);
+    assert_int_equal(hand_over(&s, 2, ++now, error), 0);
     refuses_change(&s, CONSENSUS_ADD_STANDBY, ++now, "handed over");
     assert_int_equal(consensus_open_change(s.c), 0);
     world_free(&s);
@@ -335,6 +407,7 @@ int main(void) {
         cmocka_unit_test(an_older_checkpoint_is_not_told),
         cmocka_unit_test(a_snapshot_is_asked_for_with_the_configuration_of_its_index),
         cmocka_unit_test(m3_one_voter_with_others_does_not_start),
+        cmocka_unit_test(m3_a_joiner_is_stopped_in_the_log_of_a_node_alone),
         cmocka_unit_test(m6_a_standby_that_lags_gets_no_vote_and_no_lead),
         cmocka_unit_test(t1_no_change_while_the_lead_is_handed_over),
     };
