@@ -75,19 +75,27 @@ def replica_behind(shards):
     return max(REPLICA_BEHIND, NODES * ports_a_node(shards))
 
 
+def first_taken(base, shards):
+    """The first of the ports that nodes and replica need, from `base` on, that is in use."""
+    firsts = [base + n * ports_a_node(shards) for n in range(NODES)]
+    wanted = [p for first in firsts for p in range(first - PORTS_BELOW, first + shards + 1)]
+    replica = base + replica_behind(shards)
+    for port in wanted + [replica, replica + 1]:    # and its notifications
+        with socket.socket() as s:
+            s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                s.bind(('127.0.0.1', port))
+            except OSError:
+                return port
+    return None
+
+
 def first_port(wanted, shards):
     if wanted:
         return wanted
-    taken = PORTS_BELOW + replica_behind(shards) + 2    # and the replica's notifications
     for base in range(20000 + os.getpid() % 50 * 200, 60000, 200):
-        try:
-            for port in range(base - PORTS_BELOW, base - PORTS_BELOW + taken):
-                with socket.socket() as s:
-                    s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                    s.bind(('127.0.0.1', port))
+        if not first_taken(base, shards):
             return base
-        except OSError:
-            continue
     raise Failed('no free ports')
 
 
@@ -321,6 +329,7 @@ def main():
     if options.port and not PORTS_BELOW < options.port <= most:
         parser.error(f'--port: "{options.port}" is not a port from {PORTS_BELOW + 1} to {most}, '
                      'or 0')
+    taken = first_taken(options.port, options.shards) if options.port and not options.help else None
     options.demo, options.shards = demo, str(options.shards)
     if options.help:
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)
@@ -329,6 +338,10 @@ def main():
     if options.data is not None and os.path.exists(os.path.join(options.data, 'node-1')):
         parser.error(f'--data: {options.data} holds the nodes of another run; a fresh directory '
                      'is needed')
+    if taken:       # before anything is made in a directory that is to be kept
+        print(f'run: port {taken}, one of those from --port {options.port} on, is taken: choose '
+              'another one, or let --port 0 find some', file=sys.stderr)
+        return 1
     if options.check:
         return 0
     folder = options.data

@@ -8,6 +8,7 @@
 #include "engine/base/clock.h"
 #include "engine/base/log.h"
 #include "engine/base/program.h"
+#include "engine/node/ports.h"
 
 enum {
     NODE_WINDOW_MS = 10000,
@@ -153,6 +154,11 @@ static int node_open_all(struct node *n, struct cluster_topology *topology, char
         memcpy(wanted.cluster_id, topology->cluster_id, sizeof wanted.cluster_id);
         default_shards = topology_shards_count(topology);
     }
+    /* A directory is made for so many shards once and for all: not for a start that fails. */
+    if (identity_peek(n->config.data, &n->identity, error, error_bytes) == 0 &&
+        !node_ports_try(&n->config, wanted.shards ? wanted.shards : default_shards, error,
+                        error_bytes))
+        return EXIT_RUNTIME;
     n->lock_fd = identity_open(n->config.data, &wanted, default_shards, &n->identity, error,
                                error_bytes);
     if (n->lock_fd < 0) return EXIT_DATA;

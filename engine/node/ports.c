@@ -70,21 +70,28 @@ static bool ports_asked_for(const char *address) {
     return address[0] != 0 && strcmp(address, "none") != 0;
 }
 
+/* Those of the feed that were asked for. */
+static bool ports_take_feed(struct node_ports *p, const struct config *c, char *error,
+                            size_t error_bytes) {
+    if (strcmp(c->feed_listen, "none") == 0) return true;
+    if (ports_asked_for(c->feed_listen) &&
+        !ports_take(p, c->feed_listen, "for replicas (--feed-listen)", error, error_bytes))
+        return false;
+    return !ports_asked_for(c->notify_listen) ||
+           ports_take(p, c->notify_listen, "for notifications (--notify-listen)", error,
+                      error_bytes);
+}
+
 bool node_ports_hold(struct node_ports *p, const struct config *c, const char *peers, char *error,
                      size_t error_bytes) {
     char states[ENDPOINT_BYTES_MAX];
-    bool feed = strcmp(c->feed_listen, "none") != 0;
     *p = (struct node_ports){.count = 0};
     bool good = transport_next_endpoint(peers, states, sizeof states, error, error_bytes) &&
                 ports_take(p, peers, "where other nodes shall find this one (--peer-listen; "
                            "without it, 4 ports below --listen)", error, error_bytes) &&
                 ports_take(p, states, "for stored states on their way (always the port behind "
                            "--peer-listen)", error, error_bytes);
-    if (good && feed && ports_asked_for(c->feed_listen))
-        good = ports_take(p, c->feed_listen, "for replicas (--feed-listen)", error, error_bytes);
-    if (good && feed && ports_asked_for(c->notify_listen))
-        good = ports_take(p, c->notify_listen, "for notifications (--notify-listen)", error,
-                          error_bytes);
+    good = good && ports_take_feed(p, c, error, error_bytes);
     if (!good) node_ports_release(p);
     return good;
 }
@@ -102,6 +109,14 @@ bool node_ports_try_shards(const struct config *c, uint32_t shards, char *error,
         node_ports_release(&p);
     }
     return true;
+}
+
+bool node_ports_try(const struct config *c, uint32_t shards, char *error, size_t error_bytes) {
+    struct node_ports p = {.count = 0};
+    bool good = ports_take(&p, c->listen, "for clients (--listen)", error, error_bytes) &&
+                ports_take_feed(&p, c, error, error_bytes);
+    node_ports_release(&p);
+    return good && node_ports_try_shards(c, shards, error, error_bytes);
 }
 
 void node_ports_release(struct node_ports *p) {

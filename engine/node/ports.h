@@ -36,6 +36,10 @@ bool node_ports_hold(struct node_ports *p, const struct config *c, const char *p
 bool node_ports_try_shards(const struct config *c, uint32_t shards, char *error,
                            size_t error_bytes);
 
+/* The same, and that of clients, and those for the feed that were asked for: before a directory is
+ * made for a node that could not serve. False with a sentence in error. */
+bool node_ports_try(const struct config *c, uint32_t shards, char *error, size_t error_bytes);
+
 /* Gives them back, for the node itself. */
 void node_ports_release(struct node_ports *p);
 

@@ -49,6 +49,43 @@ wrong '"0" is not a number' --once --cluster --shards 0
 wrong 'unrecognized arguments: --bogus' --cluster --bogus
 wrong 'holds the nodes of another run' --cluster --data "$work/cluster"
 
+# A port that is taken is told before anything is built or made.
+mkdir "$work/taken"
+python3 - "$root/tests/lib" >"$work/taken/ports" <<'END' &
+import socket, sys, time
+sys.path.insert(0, sys.argv[1])
+import ports
+first = ports.pick(232) + 30
+listeners = [socket.create_server(('127.0.0.1', first + shift)) for shift in (0, 201)]
+print(first, first + 101, flush=True)
+time.sleep(600)
+END
+listener=$! tries=0
+trap 'kill $listener 2>/dev/null; rm -rf "$work"' EXIT
+until [ -s "$work/taken/ports" ] || [ $tries -ge 600 ]; do
+    sleep 0.1
+    tries=$((tries + 1))
+done
+read -r nodes replicas <"$work/taken/ports"
+taken() { # words that are told, port
+    local code=0
+    checks=$((checks + 1))
+    "$root/run" --once --data "$work/fresh" --port "$2" >"$work/out" 2>"$work/err" </dev/null ||
+        code=$?
+    [ $code -eq 1 ] && grep -qF -- "$1" "$work/err" ||
+        fail "taken port $2: exit $code: $(cat "$work/err")"
+    [ "$(wc -l <"$work/err")" -eq 1 ] && [ ! -s "$work/out" ] || fail "taken port $2: it began"
+    [ ! -e "$work/fresh" ] || fail "taken port $2: $work/fresh was made"
+}
+taken "port $nodes, for the node (--port), is taken" "$nodes"
+taken "port $((replicas + 100)), for the replica" "$replicas"
+"$root/run" --cluster --once --data "$work/fresh" --port "$((nodes - 20))" >"$work/out" \
+    2>"$work/err" </dev/null && fail 'a cluster on a taken port'
+grep -qF "port $nodes, one of those from --port $((nodes - 20)) on, is taken" "$work/err" ||
+    fail "a cluster on a taken port: $(cat "$work/err")"
+[ ! -e "$work/fresh" ] || fail "a cluster on a taken port: $work/fresh was made"
+kill $listener
+
 checks=$((checks + 1))
 "$root/run" --help | grep -q -- '--shards N' || fail "./run --help"
 "$root/run" --once --cluster --help | grep -q 'Three nodes' || fail "./run --cluster --help"
@@ -65,9 +102,11 @@ chmod 755 "$work/shims"/*
 chmod 755 "$work" "$work/theirs" "$work/theirs/scripts" && chmod a-w "$work/theirs"
 
 may_not() { # program, words that are told; PATH as it is
-    local code=0
+    local code=0 options=()
+    if [ "$1" = run ]; then options=(--port 0); fi
     checks=$((checks + 1))
-    "${stranger[@]}" "$work/theirs/$1" >"$work/out" 2>"$work/err" </dev/null || code=$?
+    "${stranger[@]}" "$work/theirs/$1" "${options[@]}" >"$work/out" 2>"$work/err" </dev/null ||
+        code=$?
     [ $code -eq 1 ] || fail "$1 without the rights: exit $code: $(cat "$work/err")"
     grep -qF -- "$2" "$work/err" || fail "$1: not \"$2\" but: $(cat "$work/err")"
     [ "$(wc -l <"$work/err")" -le 6 ] || fail "$1: more than a few sentences: $(cat "$work/err")"
@@ -86,6 +125,13 @@ for page in man1/jumun.1 man1/jumun-replay.1 man1/jumun-bench.1 man8/jumund.8 ma
 do
     checks=$((checks + 1))
     grep -q '^\.TH ' "$root/docs/man/$page" || fail "docs/man/$page"
+done
+# A node of a cluster whose disk is not mounted must not start as a fresh one, alone.
+checks=$((checks + 1))
+unit=$(sed -n '/^\[Unit\]/,/^```/p' "$root/docs/operations.md")
+for part in '^ExecStart=.*/jumund --cluster-wait --data /var/lib/jumun ' \
+            '^RequiresMountsFor=/var/lib/jumun$'; do
+    grep -q -e "$part" <<<"$unit" || fail "the unit of docs/operations.md lacks $part"
 done
 for place in "$root/run" "$root/scripts/run_cluster.py" "$root/README.md" "$root/docs/replay.md"; do
     checks=$((checks + 1))
@@ -126,7 +172,7 @@ await() { # words in a file
     done
 }
 : >"$work/out" && : >"$work/err"
-PATH=$work/shims-2:$PATH "$work/tree/run" --serve >"$work/out" 2>"$work/err" </dev/null &
+PATH=$work/shims-2:$PATH "$work/tree/run" --serve --port 0 >"$work/out" 2>"$work/err" </dev/null &
 served=$!
 await "$work/out" 'The node serves at tcp://127.0.0.1:7400'
 touch "$work/end"
