@@ -14,6 +14,7 @@
 #include "engine/wire/address.h"
 #include "engine/wire/msgpack_writer.h"
 #include "engine/wire/protocol.h"
+#include "engine/wire/socket_close.h"
 #include "engine/wire/tls.h"
 
 enum {
@@ -142,10 +143,10 @@ static bool link_connect(struct feed_link *l, const char *feed) {
     nng_dialer dialer;
     char why[512];
     if (tls_dial(socket, feed, tls_of_environment(), &dialer, why, sizeof why) != 0) {
-        nng_close(socket);
+        socket_close(socket);
         return false;
     }
-    if (l->generation != 0) nng_close(l->socket); /* its calls fail, and come to the new one */
+    if (l->generation != 0) socket_close(l->socket); /* its calls fail, and come to the new one */
     l->socket = socket;
     l->generation++;
     snprintf(l->feed, sizeof l->feed, "%s", feed);
@@ -208,7 +209,7 @@ struct feed_link *feed_link_open_other(const char *url, char *error, size_t erro
 
 void feed_link_close(struct feed_link *l) {
     if (!l) return;
-    if (l->generation != 0) nng_close(l->socket);
+    if (l->generation != 0) socket_close(l->socket);
     pthread_mutex_destroy(&l->lock);
     free(l);
 }

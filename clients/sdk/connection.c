@@ -9,6 +9,7 @@
 #include "clients/sdk/sdk_clock.h"
 #include "engine/base/clock.h"
 #include "engine/limits.h"
+#include "engine/wire/socket_close.h"
 #include "engine/wire/tls.h"
 
 enum { CONNECTION_WHY_BYTES = 512, CONNECTION_RECONNECT_MS_MIN = 20,
@@ -115,7 +116,7 @@ const char *connection_error_text(int error) { return nng_strerror(error); }
 int connection_error_no_memory(void) { return NNG_ENOMEM; }
 
 void connection_close(struct connection *c) {
-    nng_close(connection_socket(c));
+    socket_close(connection_socket(c));
     pipe_list_fini(&c->list);
 }
 

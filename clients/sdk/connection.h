@@ -82,9 +82,9 @@ bool exchange_init(struct exchange *x,
                    void (*on_end)(void *arg, enum exchange_end end, const void *data, size_t bytes),
                    void *arg);
 /* Gives the reply until then (clock_mono_ns()) to come. Before exchange_fini(), when nobody begins
- * any more and the connection is about to be closed: nng 1.5.2 waits for ever in closing a socket
- * on which a message comes in at that very moment, because its TCP transport begins to receive the
- * rest of the message on an aio that is closed already. Not from a callback. */
+ * any more and the connection is about to be closed: nng 1.5.2 cannot close a socket on which a
+ * message comes in at that very moment (engine/wire/socket_close.h). Replies to requests that were
+ * given up may come all the same. Not from a callback. */
 void exchange_settle(struct exchange *x, int64_t until_ns);
 /* Waits for a running end. Not from a callback. */
 void exchange_fini(struct exchange *x);

@@ -181,8 +181,10 @@ jumun_client *jumun_open(const char *endpoints, const jumun_options *options, ch
                          size_t error_bytes);
 
 /* Gives answers that are on their way up to 200 ms to arrive; ends all calls still open with
- * JUMUN_CLOSED, waits for their callbacks, frees. Any thread, but not a callback. No call may begin
- * after it; those that other threads wait in come back at once. */
+ * JUMUN_CLOSED, waits for their callbacks, frees. Through a fault of nng 1.5.2 a connection on
+ * which something comes in just then may never be freed: that is waited for 2 s, and then left.
+ * Any thread, but not a callback. No call may begin after it; those that other threads wait in
+ * come back at once. */
 void jumun_close(jumun_client *client);
 
 /* Waits until the node answers a ping. JUMUN_OK or why not. No open circuit stops it. */

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "engine/base/clock.h"
+#include "engine/wire/socket_close.h"
 #include "engine/wire/tls.h"
 
 enum {
@@ -25,8 +26,8 @@ static int raw_call_open(const char *address, uint32_t timeout_ms, nng_socket *s
     if (rc == 0) rc = nng_socket_set_size(*socket, NNG_OPT_RECVMAXSZ, 0);
     nng_dialer dialer;
     /* A handshake has no time limit of its own: then the one of the send counts. */
-    bool waits = !tls_is_wanted(address);
-    return rc == 0 ? tls_dial_once(*socket, address, tls_of_environment(), waits, &dialer, error,
+    uint32_t wait_ms = tls_is_wanted(address) ? 0 : timeout_ms;
+    return rc == 0 ? tls_dial_once(*socket, address, tls_of_environment(), wait_ms, &dialer, error,
                                    error_bytes)
                    : rc;
 }
@@ -43,7 +44,7 @@ static int raw_call_send(const char *address, uint32_t timeout_ms, const void *r
         rc = nng_sendmsg(*socket, message, 0);
         if (rc != 0) nng_msg_free(message);
     }
-    if (rc != 0 && socket->id != 0) nng_close(*socket);
+    if (rc != 0 && socket->id != 0) socket_close(*socket);
     return rc;
 }
 
@@ -78,7 +79,7 @@ bool raw_call(const char *address, uint32_t timeout_ms, const void *request, siz
     *sent = rc == 0;
     if (rc == 0) {
         rc = raw_call_receive(socket, left_ms, reply, reply_bytes);
-        nng_close(socket);
+        socket_close(socket);
     }
     if (rc != 0 && (error[0] == 0 || !tls_is_wanted(address)))
         snprintf(error, error_bytes, "%s", nng_strerror(rc));

@@ -8,9 +8,10 @@
 #include <string.h>
 
 #include "clients/sdk/endpoint.h"
-#include "engine/wire/tls.h"
 #include "engine/wire/msgpack_reader.h"
 #include "engine/wire/msgpack_writer.h"
+#include "engine/wire/socket_close.h"
+#include "engine/wire/tls.h"
 
 enum { SUBSCRIPTION_QUEUE_MESSAGES = 4096, SUBSCRIPTION_TOPIC_BYTES = 256 };
 
@@ -182,7 +183,7 @@ void subscription_remove(struct subscription *s, const char *topic) {
 
 void subscription_close(struct subscription *s) {
     if (!s) return;
-    nng_close(s->socket);
+    socket_close(s->socket);
     if (s->aio) {
         nng_aio_stop(s->aio);
         nng_aio_free(s->aio);

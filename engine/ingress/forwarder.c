@@ -9,6 +9,7 @@
 #include "engine/base/check.h"
 #include "engine/wire/msgpack_writer.h"
 #include "engine/wire/protocol.h"
+#include "engine/wire/socket_close.h"
 
 enum {
     FORWARDER_RECONNECT_MS_MIN = 20,
@@ -210,9 +211,10 @@ static int forwarder_lane_open(struct forwarder_lane *lane, uint32_t node, const
 static void forwarder_lane_close(struct forwarder_lane *lane) {
     atomic_store(&lane->node, 0);
     while (atomic_load(&lane->users) != 0) sched_yield();
-    nng_close(lane->socket); /* ends what is under way */
+    socket_close(lane->socket); /* ends what is under way */
     lane->socket.id = 0;
     atomic_store(&lane->socket_id, 0);
+    atomic_store(&lane->pipe_id, 0);
 }
 
 static bool forwarder_has(const struct forwarder *f, uint32_t node) {

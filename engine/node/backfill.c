@@ -13,6 +13,7 @@
 #include "engine/base/log.h"
 #include "engine/replica/feed_client.h"
 #include "engine/wire/protocol.h"
+#include "engine/wire/socket_close.h"
 #include "persistence/record.h"
 
 enum {
@@ -112,7 +113,7 @@ void backfill_forget(struct backfill *b, uint32_t shard) {
 
 static void link_close(struct backfill *b) {
     pthread_mutex_lock(&b->mutex);
-    if (b->link.open) nng_close(b->link.socket);
+    if (b->link.open) socket_close(b->link.socket);
     b->link.open = false;
     pthread_mutex_unlock(&b->mutex);
     b->link.peer[0] = 0;
@@ -129,7 +130,7 @@ static bool link_dial(struct backfill *b, const char *url, char *error, size_t e
     b->link.open = !b->stop;
     bool open = b->link.open;
     pthread_mutex_unlock(&b->mutex);
-    if (!open) nng_close(socket);
+    if (!open) socket_close(socket);
     return open;
 }
 
@@ -452,7 +453,7 @@ struct backfill *backfill_start(const struct backfill_options *options, char *er
 void backfill_stop(struct backfill *b) {
     pthread_mutex_lock(&b->mutex);
     b->stop = true;
-    if (b->link.open) nng_close(b->link.socket);
+    if (b->link.open) socket_close(b->link.socket);
     b->link.open = false;
     pthread_cond_broadcast(&b->changed);
     pthread_mutex_unlock(&b->mutex);

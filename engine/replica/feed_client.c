@@ -6,6 +6,7 @@
 
 #include "engine/wire/msgpack_writer.h"
 #include "engine/wire/protocol.h"
+#include "engine/wire/socket_close.h"
 #include "engine/wire/tls.h"
 
 enum { FEED_PULL_BYTES_MAX = 64 };
@@ -24,7 +25,7 @@ int feed_link_open(nng_socket *link, const char *url, const struct tls_options *
     nng_socket_set_ms(*link, NNG_OPT_RECVTIMEO, (nng_duration)timeout_ms);
     nng_socket_set_size(*link, NNG_OPT_RECVMAXSZ, MESSAGE_BYTES_MAX);
     if (tls_dial(*link, url, tls, &dialer, error, error_bytes) == 0) return 0;
-    nng_close(*link);
+    socket_close(*link);
     return -1;
 }
 
@@ -50,7 +51,7 @@ int feed_ask(const char *url, const void *request, size_t bytes, uint32_t timeou
     if (feed_link_open(&link, url, tls_of_environment(), timeout_ms, error, error_bytes) != 0)
         return -1;
     int rc = feed_link_ask(link, url, message_of(request, bytes), reply, error, error_bytes);
-    nng_close(link);
+    socket_close(link);
     return rc;
 }
 
@@ -93,7 +94,7 @@ int feed_hello(const char *feed, uint32_t timeout_ms, struct feed_hello *hello, 
     if (feed_link_open(&link, feed, tls_of_environment(), timeout_ms, error, error_bytes) != 0)
         return -1;
     int rc = feed_link_hello(link, feed, hello, reply, error, error_bytes);
-    nng_close(link);
+    socket_close(link);
     return rc;
 }
 

@@ -11,6 +11,7 @@
 #include "engine/base/clock.h"
 #include "engine/base/log.h"
 #include "engine/replica/feed_client.h"
+#include "engine/wire/socket_close.h"
 #include "engine/wire/tls.h"
 #include "persistence/record.h"
 
@@ -286,7 +287,7 @@ static bool source_open(struct source *s) {
     char error[512];
     if (tls_dial(socket, s->feed, tls_of_environment(), &dialer, error, sizeof error) != 0) {
         source_complain(s, error);
-        nng_close(socket);
+        socket_close(socket);
         return false;
     }
     s->socket = socket;
@@ -343,7 +344,7 @@ static void source_take(struct follower *f, uint32_t number, const struct feed_h
     pthread_mutex_unlock(&f->lock);
     f->options.existing(f->options.arg, existing);
     f->options.retired(f->options.arg, retired);
-    if (left.id != 0) nng_close(left); /* its lanes fail, and find the new one */
+    if (left.id != 0) socket_close(left); /* its lanes fail, and find the new one */
     f->options.identified(f->options.arg, hello->cluster_id, hello->shards_count);
 }
 
@@ -545,7 +546,7 @@ void follower_stop(struct follower *f) {
         free(f->lanes[i]);
     }
     for (uint32_t i = 0; i < f->sources_count; i++) {
-        if (f->sources[i].socket.id != 0) nng_close(f->sources[i].socket);
+        if (f->sources[i].socket.id != 0) socket_close(f->sources[i].socket);
     }
     pthread_mutex_destroy(&f->lock);
     pthread_cond_destroy(&f->wake);

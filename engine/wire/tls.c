@@ -137,11 +137,31 @@ int tls_listen(nng_socket socket, const char *url, const struct tls_options *tls
 
 int tls_dial(nng_socket socket, const char *url, const struct tls_options *tls,
              nng_dialer *dialer, char *error, size_t error_bytes) {
-    return tls_dial_once(socket, url, tls, false, dialer, error, error_bytes);
+    return tls_dial_once(socket, url, tls, 0, dialer, error, error_bytes);
 }
 
-int tls_dial_once(nng_socket socket, const char *url, const struct tls_options *tls, bool waits,
-                  nng_dialer *dialer, char *error, size_t error_bytes) {
+struct tls_dialling { nng_dialer dialer; nng_aio *guard; };
+
+static void tls_give_up(void *arg) {
+    struct tls_dialling *d = arg;
+    if (nng_aio_result(d->guard) == 0) nng_dialer_close(d->dialer);
+}
+
+/* nng would wait for 10 s for the greeting of one that never speaks. */
+static int tls_start_in_time(nng_dialer dialer, uint32_t wait_ms) {
+    struct tls_dialling d = {.dialer = dialer};
+    int rc = nng_aio_alloc(&d.guard, tls_give_up, &d);
+    if (rc != 0) return rc;
+    nng_sleep_aio((nng_duration)wait_ms, d.guard);
+    rc = nng_dialer_start(dialer, 0);
+    nng_aio_stop(d.guard);
+    bool over = nng_aio_result(d.guard) == 0;
+    nng_aio_free(d.guard);
+    return over ? NNG_ETIMEDOUT : rc;
+}
+
+int tls_dial_once(nng_socket socket, const char *url, const struct tls_options *tls,
+                  uint32_t wait_ms, nng_dialer *dialer, char *error, size_t error_bytes) {
     static const struct tls_options none;
     nng_tls_config *config = NULL;
     int rc = nng_dialer_create(dialer, socket, url);
@@ -152,7 +172,8 @@ int tls_dial_once(nng_socket socket, const char *url, const struct tls_options *
         if (rc == 0) rc = nng_dialer_set_ptr(*dialer, NNG_OPT_TLS_CONFIG, config);
         if (config && rc == 0) nng_tls_config_free(config);
     }
-    if (rc == 0) rc = nng_dialer_start(*dialer, waits ? 0 : NNG_FLAG_NONBLOCK);
+    if (rc == 0) rc = wait_ms ? tls_start_in_time(*dialer, wait_ms)
+                              : nng_dialer_start(*dialer, NNG_FLAG_NONBLOCK);
     if (rc != 0 && created) nng_dialer_close(*dialer);
     if (rc != 0 && error[0] == 0)
         snprintf(error, error_bytes, "cannot use the address %s: %s", url, nng_strerror(rc));

@@ -5,6 +5,7 @@
 
 #include <nng/nng.h>
 #include <stdbool.h>
+#include <stdint.h>
 
 struct tls_options {
     char certificate[4096]; /* own one, and its key; "" = none */
@@ -35,8 +36,9 @@ int tls_listen(nng_socket socket, const char *url, const struct tls_options *tls
 int tls_dial(nng_socket socket, const char *url, const struct tls_options *tls,
              nng_dialer *dialer, char *error, size_t error_bytes);
 
-/* The same, but waits until the connection stands (or cannot be had) with `waits`. */
-int tls_dial_once(nng_socket socket, const char *url, const struct tls_options *tls, bool waits,
-                  nng_dialer *dialer, char *error, size_t error_bytes);
+/* The same, but waits until the connection stands or cannot be had; NNG_ETIMEDOUT after wait_ms.
+ * 0 = does not wait. Not from a callback of nng. */
+int tls_dial_once(nng_socket socket, const char *url, const struct tls_options *tls,
+                  uint32_t wait_ms, nng_dialer *dialer, char *error, size_t error_bytes);
 
 #endif
