@@ -95,6 +95,10 @@
 #define INGRESS_CONTEXTS_MAX 65536    /* messages in the node at a time, per endpoint */
 #define INGRESS_CONTEXTS_DEFAULT 1024
 #define INGRESS_CONTEXTS_SPARE 64     /* of these: kept to answer OVERLOADED when all others wait */
+#define REPLY_WAIT_MS 10000           /* a reply waits so long for its client to read ... */
+#define REPLY_WAIT_SHORT_MS 1000      /* ... where so many of that connection wait already: */
+#define REPLY_SHARE(contexts) (((contexts) + 3) / 4)
+#define REPLY_PEERS 1024              /* connections told apart by that */
 #define FORWARDS_MAX 4096             /* messages on their way to the leaders of other nodes */
 #define STATUS_BYTES_MAX (2u << 20) /* one STATUS or SHARD_MAP answer */
 #define EPOCHS_MAX 64
@@ -197,6 +201,10 @@ static_assert((ENTRY_BYTES_MAX / 56) * 80 + 4096 <= MESSAGE_BYTES_MAX, "an entry
 static_assert(FEED_BATCH_BYTES_MAX >= ENTRY_BYTES_MAX, "one entry always fits");
 static_assert(COMMAND_BYTES_MAX <= MESSAGE_BYTES_MAX, "a largest command fits a message");
 static_assert(INGRESS_CONTEXTS_DEFAULT > 2 * INGRESS_CONTEXTS_SPARE, "most contexts do work");
+static_assert(INGRESS_CONTEXTS_DEFAULT - REPLY_SHARE(INGRESS_CONTEXTS_DEFAULT) >
+                  2 * INGRESS_CONTEXTS_SPARE,
+              "one connection's unread replies leave room for others");
+static_assert(REPLY_WAIT_SHORT_MS < REPLY_WAIT_MS, "what is short is shorter");
 static_assert((SHARDS_MAX + NODES_MAX) * ENDPOINT_BYTES_MAX * 2 <= STATUS_BYTES_MAX,
               "the map fits its answer");
 static_assert(STATUS_BYTES_MAX + 1024 <= MESSAGE_BYTES_MAX, "a status fits a message");

@@ -4,7 +4,7 @@
   ./test                  everything: plain build, address/undefined sanitizers, thread sanitizer
   ./test --quick          only the plain build; without the suites 'sim', 'process' and 'cluster'
   ./test unit sim         only these suites, in the plain build
-                          (suites: unit, sim, fuzz, process, cluster, tidy, perf; stress only so)
+                          (suites: unit, sim, fuzz, process, cluster, tidy, perf)
   ./test --asan unit      only these suites, under the address and undefined sanitizers
   ./test --tsan           only the thread sanitizer's stage
   options: -v (meson's whole output), -k WORD (only tests whose name holds WORD), --help
@@ -297,7 +297,7 @@ def matching_names(word):
 def parse(arguments):
     options = {'verbose': False, 'names': matching_names(None)}
     stages, suites, only = list(STAGES), [], None
-    known = {'unit', 'sim', 'fuzz', 'process', 'cluster', 'tidy', 'perf', 'stress'}
+    known = {'unit', 'sim', 'fuzz', 'process', 'cluster', 'tidy', 'perf'}
     arguments = list(arguments)
     while arguments:
         argument = arguments.pop(0)

@@ -6,10 +6,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "engine/base/clock.h"
 #include "engine/limits.h"
+#include "engine/wire/reply_patience.h"
 #include "engine/wire/tls.h"
-
-enum { RESPONDER_SEND_TIMEOUT_MS = 10000 };
 
 struct responder_slot {
     struct responder *responder;
@@ -17,6 +17,7 @@ struct responder_slot {
     nng_aio *aio;
     nng_pipe pipe;             /* the client's connection */
     size_t reply_bytes;        /* on their way out */
+    int64_t until_ns;          /* given up before then, they have not waited */
     bool sending;              /* what the aio is doing */
 };
 
@@ -28,6 +29,7 @@ struct responder {
     atomic_bool halted;
     _Alignas(64) atomic_ullong in_flight;
     atomic_ullong received, replied, dropped, bytes_in, bytes_out, reply_bytes;
+    struct reply_patience patience;
 };
 
 /* The address that a listener really has: port 0 became a number. */
@@ -51,6 +53,7 @@ struct responder *responder_open(const struct responder_options *options, char *
     }
     memset(r, 0, sizeof *r);
     r->options = *options;
+    r->patience.share = options->share ? options->share : options->contexts;
     int rc = nng_rep0_open(&r->socket);
     if (rc == 0) rc = nng_socket_set_size(r->socket, NNG_OPT_RECVMAXSZ, MESSAGE_BYTES_MAX);
     if (rc == 0) {
@@ -79,12 +82,17 @@ static void sent(struct responder_slot *slot, int rc) {
     atomic_fetch_sub(&r->reply_bytes, slot->reply_bytes);
     if (rc == 0) {
         atomic_fetch_add_explicit(&r->replied, 1, memory_order_relaxed);
+        reply_patience_sent(&r->patience, slot->pipe.id);
     } else {
         atomic_fetch_add_explicit(&r->dropped, 1, memory_order_relaxed);
         nng_msg_free(nng_aio_get_msg(slot->aio));
         nng_aio_set_msg(slot->aio, NULL);
-        /* Its other replies would wait behind this one: it may connect again when it can read. */
-        if (rc == NNG_ETIMEDOUT) nng_pipe_close(slot->pipe);
+        int64_t now_ns = clock_mono_ns();
+        /* nng 1.5.2, which expires many at a time, may do so to one that has begun just then. */
+        if (rc != NNG_ETIMEDOUT || now_ns < slot->until_ns)
+            reply_patience_sent(&r->patience, slot->pipe.id);
+        else if (reply_patience_over(&r->patience, slot->pipe.id, now_ns))
+            nng_pipe_close(slot->pipe); /* it may connect again when it can read */
     }
     atomic_fetch_sub(&r->in_flight, 1);
 }
@@ -115,6 +123,7 @@ static void on_aio(void *arg) {
     atomic_fetch_add_explicit(&r->received, 1, memory_order_relaxed);
     atomic_fetch_add_explicit(&r->bytes_in, nng_msg_len(message), memory_order_relaxed);
     slot->pipe = nng_msg_get_pipe(message);
+    reply_patience_heard(&r->patience, slot->pipe.id, clock_mono_ns());
     r->options.take(r->options.arg, slot, message);
 }
 
@@ -147,7 +156,9 @@ void responder_reply(struct responder_slot *slot, nng_msg *reply) {
     atomic_fetch_add_explicit(&r->bytes_out, slot->reply_bytes, memory_order_relaxed);
     atomic_fetch_add(&r->reply_bytes, slot->reply_bytes);
     slot->sending = true;
-    nng_aio_set_timeout(slot->aio, RESPONDER_SEND_TIMEOUT_MS);
+    int32_t wait_ms = reply_patience_begin(&r->patience, slot->pipe.id);
+    slot->until_ns = clock_mono_ns() + wait_ms * 750000LL; /* nng counts in ms, and roughly */
+    nng_aio_set_timeout(slot->aio, wait_ms);
     nng_aio_set_msg(slot->aio, reply);
     nng_ctx_send(slot->ctx, slot->aio);
 }

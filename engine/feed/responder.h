@@ -3,7 +3,7 @@
  *
  * A slot is one context and belongs to whoever was handed its request until responder_reply().
  * There are so many slots as contexts; when all are taken, requests wait in the sockets of those
- * who sent them. A client that does not read its reply is let go after some seconds. Nothing
+ * who sent them. A reply that its client does not read is given up after some seconds. Nothing
  * blocks. */
 #ifndef JUMUN_FEED_RESPONDER_H
 #define JUMUN_FEED_RESPONDER_H
@@ -21,6 +21,8 @@ struct responder_options {
     const char *listen;        /* nng address; port 0 = any free one */
     const struct tls_options *tls; /* for tls+tcp://; NULL = none */
     uint32_t contexts;
+    uint32_t share;            /* so many replies of one connection may wait long for it to read,
+                                  see reply_patience.h; 0 = all: where replies are large */
     /* A request came in. The message is the callee's, and so is the slot. On a thread of nng: must
      * not block. */
     void (*take)(void *arg, struct responder_slot *slot, nng_msg *message);

@@ -13,9 +13,9 @@
 #include "engine/ingress/forwarding.h"
 #include "engine/router/map_place.h"
 #include "engine/wire/protocol.h"
+#include "engine/wire/reply_patience.h"
 
 enum {
-    INGRESS_SEND_TIMEOUT_MS = 10000, /* a client that does not read its replies is let go then */
     INGRESS_OVERLOADED_RETRY_MS = 50,
     INGRESS_NOT_LEADER_RETRY_MS = 20, /* a new leader is there within some hundred ms */
     INGRESS_WINDOWS = 2
@@ -36,6 +36,7 @@ struct ingress_context {
     nng_aio *aio;
     bool sending;                    /* what the aio is doing */
     nng_pipe pipe;                   /* the client's connection */
+    int64_t until_ns;                /* a reply that is given up before then has not waited */
 };
 
 struct ingress {
@@ -55,6 +56,7 @@ struct ingress {
     bool started;
     uint32_t endpoints_started;
     atomic_uint endpoints_count;
+    struct reply_patience patience;  /* connections of all endpoints have numbers of their own */
     struct ingress_endpoint endpoints[SHARDS_MAX + 1];
 };
 
@@ -83,7 +85,9 @@ static void ingress_reply(struct ingress_context *c, nng_msg *reply) {
     }
     ingress_add(&g->bytes_out, nng_msg_len(reply));
     c->sending = true;
-    nng_aio_set_timeout(c->aio, INGRESS_SEND_TIMEOUT_MS);
+    int32_t wait_ms = reply_patience_begin(&g->patience, c->pipe.id);
+    c->until_ns = clock_mono_ns() + wait_ms * 750000LL; /* nng counts in ms, and roughly */
+    nng_aio_set_timeout(c->aio, wait_ms);
     nng_aio_set_msg(c->aio, reply);
     nng_ctx_send(c->ctx, c->aio);
 }
@@ -288,6 +292,7 @@ static void ingress_take(struct ingress_context *c, nng_msg *message) {
     ingress_add(&g->received, 1);
     ingress_add(&g->bytes_in, bytes);
     c->pipe = nng_msg_get_pipe(message);
+    reply_patience_heard(&g->patience, c->pipe.id, received_ns);
     struct exchange *e = exchange_take(&g->pool);
     if (!e) {
         nng_msg_free(message);
@@ -325,13 +330,18 @@ static void ingress_sent(struct ingress_context *c, int rc) {
     atomic_fetch_sub(&c->endpoint->in_flight, 1);
     if (rc == 0) {
         ingress_add(&g->replied, 1);
+        reply_patience_sent(&g->patience, c->pipe.id);
         return;
     }
     ingress_add(&g->replies_dropped, 1);
     nng_msg_free(nng_aio_get_msg(c->aio));
     nng_aio_set_msg(c->aio, NULL);
-    /* Its other replies would wait behind this one: it may connect again when it can read. */
-    if (rc == NNG_ETIMEDOUT) nng_pipe_close(c->pipe);
+    int64_t now_ns = clock_mono_ns();
+    /* nng 1.5.2, which expires many at a time, may do so to one that has begun just then. */
+    if (rc != NNG_ETIMEDOUT || now_ns < c->until_ns)
+        reply_patience_sent(&g->patience, c->pipe.id);
+    else if (reply_patience_over(&g->patience, c->pipe.id, now_ns))
+        nng_pipe_close(c->pipe); /* it may connect again when it can read */
 }
 
 /* On one of nng's threads, or at once within nng_ctx_send on ours. */
@@ -434,6 +444,7 @@ struct ingress *ingress_open(const struct ingress_options *options, char *error,
     }
     memset(g, 0, sizeof *g);
     g->options = *options;
+    g->patience.share = REPLY_SHARE(options->contexts);
     pthread_mutex_init(&g->endpoints_mutex, NULL);
     struct shard_map *map = options->map;
     map_place_init(&g->map, map);

@@ -372,6 +372,7 @@ struct query_server *query_server_open(const struct query_server_options *option
     pthread_condattr_destroy(&attr);
     const struct responder_options r = {.listen = options->listen,
                                         .contexts = s->options.contexts,
+                                        .share = REPLY_SHARE(s->options.contexts),
                                         .take = query_take, .arg = s,
                                         .tls = tls_of_environment()};
     s->responder = responder_open(&r, error, error_bytes);

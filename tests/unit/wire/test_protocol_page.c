@@ -111,7 +111,7 @@ static void the_limits_are_those_of_the_code(void **state) {
         LIMIT(ORDER_COMMANDS_MAX), LIMIT(ORDER_HELD_MAX), LIMIT(ORDER_QUANTITY_MAX),
         LIMIT(ORDER_MONEY_MAX), LIMIT(PREPARATION_MINUTES_MAX), LIMIT(TIMEOUT_MS_MAX),
         LIMIT(KEY_FUTURE_MS_MAX), LIMIT(KEY_PAST_MS_MAX), LIMIT(HELD_DEADLINE_MS),
-        LIMIT(SHARDS_MAX)
+        LIMIT(SHARDS_MAX), LIMIT(REPLY_WAIT_MS), LIMIT(REPLY_WAIT_SHORT_MS)
 #undef LIMIT
     };
     for (size_t i = 0; i < sizeof limits / sizeof *limits; i++) {
