@@ -190,5 +190,7 @@ void cli_show_store(const struct cli *cli, const msgpack_object *store, FILE *ou
 /* `before` (may be NULL) was taken `seconds` earlier: rates are over that interval. */
 void cli_show_status(const struct cli *cli, const msgpack_object *now,
                      const msgpack_object *before, double seconds, FILE *out);
+/* Whether this is the status of a node that waits for its cluster: it has no figures. */
+bool cli_node_waits(const msgpack_object *status);
 
 #endif

@@ -293,12 +293,30 @@ static void status_machine(const struct status_view *v) {
             text_count((char[TEXT_BYTES]){0}, status_sum(v->now, "messages_resent")));
 }
 
+bool cli_node_waits(const msgpack_object *status) {
+    char state[16];
+    return strcmp(value_text(status, "state", state, sizeof state), "waiting") == 0;
+}
+
+/* A node that waits for its cluster has no more to tell than that. */
+static bool status_waits(const struct status_view *v) {
+    char version[64], listen[128];
+    if (!cli_node_waits(v->now)) return false;
+    fprintf(v->out, "%sjumund%s %s  %swaits for a cluster%s  %s\n", CLI_STYLE(v->cli, "1"),
+            CLI_PLAIN(v->cli), value_text(v->now, "version", version, sizeof version),
+            CLI_STYLE(v->cli, "1;33"), CLI_PLAIN(v->cli),
+            value_text(v->now, "listen", listen, sizeof listen));
+    fprintf(v->out, "It serves nothing until it is taken in: jumun cluster form, add or join\n");
+    return true;
+}
+
 void cli_show_status(const struct cli *cli, const msgpack_object *now,
                      const msgpack_object *before, double seconds, FILE *out) {
     /* The node's own clock between the answers, if it tells: the network's delay drops out. */
     int64_t uptime = value_int(now, "uptime_ms", 0);
     int64_t passed = uptime - value_int(before, "uptime_ms", 0);
     struct status_view v = {cli, now, before, passed > 0 ? (double)passed / 1000 : seconds, out};
+    if (status_waits(&v)) return;
     status_head(&v);
     status_load(&v);
     status_latency(&v);

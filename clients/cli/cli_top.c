@@ -89,9 +89,15 @@ static void top_line(const msgpack_object *now, const msgpack_object *before, do
         orders += (uint64_t)value_int(s, "orders_in_memory", 0);
     }
     char time[TEXT_BYTES], p50[TEXT_BYTES], p99[TEXT_BYTES], memory[TEXT_BYTES];
+    text_time(time, text_now_ms());
+    if (cli_node_waits(now)) {
+        printf("%.19s  waits for a cluster\n", time);
+        fflush(stdout);
+        return;
+    }
     printf("%.19s  commands/s %.0f  events/s %.0f  refused/s %.0f  overloaded/s %.0f  "
            "p50 %s  p99 %s  waiting %" PRIu64 "  in memory %" PRIu64 "  process %s\n",
-           text_time(time, text_now_ms()), (double)grown[0] / seconds, (double)grown[1] / seconds,
+           time, (double)grown[0] / seconds, (double)grown[1] / seconds,
            (double)grown[2] / seconds, (double)grown[3] / seconds,
            text_latency(p50, value_number(now, "latency_recent_us.p50", 0) * 1000),
            text_latency(p99, value_number(now, "latency_recent_us.p99", 0) * 1000), waiting, orders,

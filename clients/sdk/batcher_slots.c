@@ -117,6 +117,11 @@ static bool ending_clocks_differ(struct slot_ending *e, struct call *call, int c
     return true;
 }
 
+/* A question to this very node: that it waits for a cluster is the answer. */
+static bool ending_is_final_for_node(jumun_kind kind, int code) {
+    return code == RESULT_CLUSTER_NOT_FORMED && command_is_for_node(kind);
+}
+
 static void ending_with_answer(struct slot_ending *e, uint32_t position, jumun_result *result,
                                const void *value, size_t value_bytes) {
     struct call *call = e->slot->calls[position];
@@ -125,7 +130,8 @@ static void ending_with_answer(struct slot_ending *e, uint32_t position, jumun_r
     if (retry_needs_new_map(code)) atomic_store(&shared->map_wanted, true);
     if (retry_leaves_doubt(code)) call->maybe_done |= !command_only_reads(call->kind);
     /* A full disk may have kept the attempt before waiting: nothing certain can be told yet. */
-    bool again = retry_is_worthwhile(code) || ending_clocks_differ(e, call, code) ||
+    bool again = (retry_is_worthwhile(code) && !ending_is_final_for_node(call->kind, code)) ||
+                 ending_clocks_differ(e, call, code) ||
                  (code == RESULT_DISK_FULL && call->maybe_done) ||
                  (code == RESULT_READ_ONLY && node_list_may_have_node(&shared->nodes));
     /* A replica was turned to because no node could be: how it refuses is not how this ends. */

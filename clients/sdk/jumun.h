@@ -9,9 +9,10 @@
  *
  * Tried again, with backoff and jitter, until the call's timeout: what got no answer, and what the
  * engine answered with "not now" (overloaded, not_ready, not_leader, leadership_lost,
- * shutting_down, out_of_memory, wrong_shard). All other answers are final at once, but for this:
- * once an attempt got no answer, what the engine says of the machine (codes 2 to 49, as disk_full)
- * is no "refused", for it tells of a later attempt only. Such a call ends with
+ * shutting_down, out_of_memory, wrong_shard, cluster_not_formed). All other answers are final at
+ * once, but for this: once an attempt got no answer, what the engine says of the machine (codes 2
+ * to 49, as disk_full) or of an empty node (cluster_not_formed) is no "refused", for it tells of a
+ * later attempt only. Such a call ends with
  * JUMUN_OUTCOME_UNKNOWN, disk_full after having been tried again until the timeout. A node that is
  * away or restarts is waited for. In a cluster the library follows the leader of each shard: when
  * one dies, hangs or hands over, callers notice a pause, not an error.

@@ -14,8 +14,9 @@ bool retry_is_worthwhile(int code);
 bool retry_leaves_doubt(int code);
 
 /* Whether the refusal is by the machine, which has not looked the command's id up (codes 2 to 49),
- * or does not know as much as another node: it says nothing about an attempt before, which got no
- * answer and may have been acted on. After such an attempt it is no answer to the call. */
+ * or does not know as much as another node (one that waits for its cluster knows nothing): it says
+ * nothing about an attempt before, which got no answer and may have been acted on. After such an
+ * attempt it is no answer to the call. */
 bool retry_tells_of_one_attempt(int code);
 
 /* An election is over within some hundred ms: no retry waits much longer than this for it. */

@@ -121,10 +121,13 @@ static void waiting_seed_write(struct waiting *w, const struct waiting_request *
 static void waiting_answer(struct waiting *w, const void *message, size_t size) {
     struct waiting_request q;
     if (!waiting_request_read(message, size, &q)) {
+        /* Whoever takes it for a node that serves shall not take its commands for wrong. */
+        uint32_t code = waiting_request_is_batch(message, size) ? RESULT_CLUSTER_NOT_FORMED
+                                                                : RESULT_MALFORMED_MESSAGE;
         msgpack_write_array(&w->reply, 3);
         msgpack_write_uint(&w->reply, 1);
-        msgpack_write_uint(&w->reply, RESULT_MALFORMED_MESSAGE);
-        msgpack_write_text(&w->reply, result_code_text(RESULT_MALFORMED_MESSAGE));
+        msgpack_write_uint(&w->reply, code);
+        msgpack_write_text(&w->reply, result_code_text(code));
         return;
     }
     switch (q.kind) {

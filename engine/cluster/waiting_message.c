@@ -67,6 +67,16 @@ bool waiting_request_read(const void *message, size_t size, struct waiting_reque
     return msgpack_reader_left(&r) == 0;
 }
 
+bool waiting_request_is_batch(const void *message, size_t size) {
+    struct msgpack_reader r;
+    uint32_t fields, commands;
+    uint64_t version;
+    msgpack_reader_init(&r, message, size);
+    return read_array(&r, 3, 4, &fields) && msgpack_read_uint(&r, &version) == MSGPACK_OK &&
+           version == PROTOCOL_VERSION && msgpack_skip(&r) == MSGPACK_OK &&
+           read_array(&r, 2, BATCH_COMMANDS_MAX, &commands);
+}
+
 static void reply_head(struct msgpack_writer *w, uint32_t code, uint32_t fields) {
     msgpack_write_array(w, 3);
     msgpack_write_uint(w, PROTOCOL_VERSION);

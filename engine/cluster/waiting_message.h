@@ -47,6 +47,10 @@ struct waiting_request {
 /* False for what is no message of this form. */
 bool waiting_request_read(const void *message, size_t size, struct waiting_request *request);
 
+/* Whether the message holds several commands, as clients of a node send them: well-formed, for all
+ * that this says, but not for one that waits. */
+bool waiting_request_is_batch(const void *message, size_t size);
+
 /* The replies. The value, one msgpack value, follows the head of a done one. */
 void waiting_reply_done(struct msgpack_writer *w);
 void waiting_reply_refused(struct msgpack_writer *w, uint32_t code, const char *sentence);

@@ -108,6 +108,23 @@ static void what_is_malformed_is_refused(void **unused) {
     assert_false(waiting_request_read(buffer, size, &q));
 }
 
+static void several_commands_are_no_question_but_no_fault_either(void **unused) {
+    begin(WAITING_PING, 1);
+    assert_false(waiting_request_is_batch(buffer, msgpack_writer_size(&w)));
+    msgpack_writer_init(&w, buffer, sizeof buffer);
+    msgpack_write_array(&w, 3);
+    msgpack_write_uint(&w, 1);
+    msgpack_write_nil(&w);
+    msgpack_write_array(&w, 2);
+    for (uint32_t i = 0; i < 2; i++) {
+        msgpack_write_array(&w, 1);
+        msgpack_write_uint(&w, WAITING_PING);
+    }
+    assert_false(read_it());
+    assert_true(waiting_request_is_batch(buffer, msgpack_writer_size(&w)));
+    assert_false(waiting_request_is_batch(buffer, 3));
+}
+
 static void replies_have_the_form_of_the_protocol(void **unused) {
     msgpack_writer_init(&w, buffer, sizeof buffer);
     waiting_reply_done(&w);
@@ -122,6 +139,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(questions_without_a_body),
         cmocka_unit_test(adoption),
+        cmocka_unit_test(several_commands_are_no_question_but_no_fault_either),
         cmocka_unit_test(seeds),
         cmocka_unit_test(commands_of_clients_are_known_to_be_others),
         cmocka_unit_test(what_is_malformed_is_refused),

@@ -6,6 +6,7 @@
 #include <cmocka.h>
 
 #include <stdatomic.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -211,6 +212,76 @@ static void test_two_nodes_that_name_each_other_end_in_time(void **state) {
     assert_true(a.seen + b.seen < all_ms); /* not as fast as they can */
 }
 
+/* A leader that hangs is followed, at its address, by an empty node that waits for a cluster: which
+ * knows nothing of what the first one may have done. */
+struct emptied { atomic_uint seen; atomic_bool waits; };
+
+static void hang_then_wait(void *arg, struct fake_message *m) {
+    struct emptied *n = arg;
+    if (!atomic_load(&n->waits)) m->action = FAKE_DROP;
+    for (uint32_t i = 0; i < m->count; i++) m->codes[i] = RESULT_CLUSTER_NOT_FORMED;
+    atomic_fetch_add(&n->seen, 1);
+}
+
+static void test_a_node_that_waits_for_a_cluster_refuses_for_itself_alone(void **state) {
+    static const jumun_options options = {.timeout_ms = 120000, .attempt_timeout_ms = 500};
+    struct emptied a = {0};
+    struct node b = {0};
+    struct fake_engine *first = fake_engine_start("l9a", 1, hang_then_wait, &a);
+    jumun_client *c = open_client("inproc://l9a,inproc://l9b", &options);
+    jumun_command command = {.kind = JUMUN_MARK_READY, .order = jumun_key_new()};
+    atomic_int code = -1;
+    assert_int_equal(jumun_submit(c, &command, on_end, &code), JUMUN_OK);
+    assert_true(fake_engine_await_messages(first, 1));
+    fake_engine_move_shard(first, 0, "");
+    atomic_store(&a.waits, true);
+    assert_true(fake_engine_await_messages(first, 3));
+    assert_int_equal(atomic_load(&code), -1);
+    start(&b, "l9b");
+    for (int i = 0; i < 60000 && atomic_load(&code) == -1; i++) usleep(1000);
+    assert_int_equal(atomic_load(&code), JUMUN_OK);
+    jumun_close(c);
+    fake_engine_stop(first);
+    stop(&b);
+    assert_true(b.seen >= 1);
+    assert_memory_equal(&b.ids[0], &b.last, sizeof(jumun_key));
+}
+
+/* It is never "refused" once an attempt got no answer, and it is when all of them did. */
+static void test_a_node_that_waits_to_the_end_leaves_the_outcome_open(void **state) {
+    for (int doubt = 0; doubt <= 1; doubt++) {
+        struct emptied a = {.waits = !doubt};
+        const char *name = doubt ? "l10a" : "l10b";
+        char address[32];
+        snprintf(address, sizeof address, "inproc://%s", name);
+        struct fake_engine *only = fake_engine_start(name, 1, hang_then_wait, &a);
+        jumun_client *c =
+            open_client(address, &(jumun_options){.attempt_timeout_ms = doubt ? 500 : 120000});
+        int ends = -1;
+        /* With more time when it had not even come as far as this in its time, or when its time
+         * was over in the midst of an attempt. */
+        for (uint32_t ms = 2000; ms <= 64000; ms *= 2) {
+            jumun_command command = {.kind = JUMUN_MARK_READY, .order = jumun_key_new(),
+                                     .options = {.timeout_ms = ms}};
+            atomic_int code = -1;
+            uint32_t before = atomic_load(&a.seen);
+            atomic_store(&a.waits, !doubt);
+            assert_int_equal(jumun_submit(c, &command, on_end, &code), JUMUN_OK);
+            for (int i = 0; i < 120000 && atomic_load(&code) == -1; i++) {
+                if (atomic_load(&a.seen) > before) atomic_store(&a.waits, true);
+                usleep(1000);
+            }
+            ends = atomic_load(&code);
+            if (atomic_load(&a.seen) >= before + 2 &&
+                (doubt || ends == RESULT_CLUSTER_NOT_FORMED))
+                break;
+        }
+        assert_int_equal(ends, doubt ? JUMUN_OUTCOME_UNKNOWN : RESULT_CLUSTER_NOT_FORMED);
+        jumun_close(c);
+        fake_engine_stop(only);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_the_hint_of_a_refusal_is_followed),
@@ -221,6 +292,8 @@ int main(void) {
         cmocka_unit_test(test_lost_leadership_is_asked_again_under_the_same_id),
         cmocka_unit_test(test_lost_leadership_to_the_end_leaves_the_outcome_open),
         cmocka_unit_test(test_two_nodes_that_name_each_other_end_in_time),
+        cmocka_unit_test(test_a_node_that_waits_for_a_cluster_refuses_for_itself_alone),
+        cmocka_unit_test(test_a_node_that_waits_to_the_end_leaves_the_outcome_open),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -83,11 +83,18 @@ static void test_codes_in_words(void **state) {
 static void test_what_is_tried_again(void **state) {
     assert_true(retry_is_worthwhile(RESULT_OVERLOADED));
     assert_true(retry_is_worthwhile(RESULT_SHUTTING_DOWN));
+    assert_true(retry_is_worthwhile(RESULT_CLUSTER_NOT_FORMED));
+    assert_true(retry_needs_new_map(RESULT_CLUSTER_NOT_FORMED));
+    assert_true(retry_tells_of_one_attempt(RESULT_CLUSTER_NOT_FORMED));
     assert_false(retry_is_worthwhile(RESULT_OK));
     assert_false(retry_is_worthwhile(RESULT_DISK_FULL));
     for (int code = RESULT_OVERLOADED; code < RESULT_MALFORMED_MESSAGE; code++)
         assert_true(retry_tells_of_one_attempt(code));
     assert_true(retry_tells_of_one_attempt(RESULT_WRONG_SHARD));
+    assert_true(retry_tells_of_one_attempt(RESULT_CLUSTER_NOT_FORMED));
+    assert_true(retry_is_worthwhile(RESULT_CLUSTER_NOT_FORMED));
+    assert_true(retry_needs_new_map(RESULT_CLUSTER_NOT_FORMED));
+    assert_false(retry_tells_of_one_attempt(RESULT_CLUSTER_FORMED_ALREADY));
     assert_false(retry_tells_of_one_attempt(RESULT_OK));
     assert_false(retry_tells_of_one_attempt(RESULT_HELD));
     assert_false(retry_tells_of_one_attempt(RESULT_ORDER_NOT_FOUND));
