@@ -42,7 +42,7 @@ def live(jumund, data, page):
         ready = next((line for line in node.stdout if 'ready' in line), '')
         port = re.search(r'tcp://127\.0\.0\.1:(\d+)', ready)
         check(port is not None, 'the node came up')
-        scope = protocol.page_client(page, int(port.group(1)))
+        scope = protocol.page_client(page, ['tcp://127.0.0.1:' + port.group(1)])
         client, small, large = scope['Client'](), scope['new_key'](), scope['new_key']()
         lines = [['sku-%03d' % i, 1 + i, 100] for i in range(LINES)]
         total = sum(100 * line[1] for line in lines)

@@ -5,91 +5,47 @@
 
 Runs the client that stands on the page, as it stands there, against a real node, and sends every
 request that the page shows in hex; each must be answered in the documented shape. The commands of
-"By hand with nngcat" are run as well.
+"By hand with nngcat" are run as well. And the client gets along in a cluster: past a node that
+waits and one that is not there, to the leader that it is told of, and on when its node is killed.
 """
 import json
 import os
 import re
 import shutil
+import signal
 import subprocess
-import struct
 import sys
 import tempfile
 import types
 
-WIDTHS = {0xc4: 1, 0xc5: 2, 0xc6: 4, 0xd9: 1, 0xda: 2, 0xdb: 4}
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', 'lib'))
+from cluster_of_nodes import check, cluster, form  # noqa: E402
+from pack import packb, unpackb  # noqa: E402
+
+PATIENCE_S = 60
 
 
-def packb(value):
-    """The few types that the page's client sends; not the shortest encodings, on purpose."""
-    if value is None:
-        return b'\xc0'
-    if isinstance(value, int):
-        return b'\xd3' + struct.pack('>q', value)
-    if isinstance(value, str):
-        text = value.encode()
-        return b'\xda' + struct.pack('>H', len(text)) + text
-    if isinstance(value, bytes):
-        return b'\xc5' + struct.pack('>H', len(value)) + value
-    return b'\xdd' + struct.pack('>I', len(value)) + b''.join(map(packb, value))
-
-
-def unpack(data, at):
-    tag = data[at]
-    at += 1
-    if tag < 0x80 or tag >= 0xe0:
-        return tag - (256 if tag >= 0xe0 else 0), at
-    if tag in (0xc0, 0xc2, 0xc3):
-        return {0xc0: None, 0xc2: False, 0xc3: True}[tag], at
-    if tag in WIDTHS or 0xa0 <= tag < 0xc0:
-        size = tag & 31
-        if tag in WIDTHS:
-            size = int.from_bytes(data[at:at + WIDTHS[tag]], 'big')
-            at += WIDTHS[tag]
-        part = data[at:at + size]
-        return (part if 0xc4 <= tag <= 0xc6 else part.decode()), at + size
-    if 0xcc <= tag <= 0xd3:
-        width = 1 << (tag & 3)
-        return int.from_bytes(data[at:at + width], 'big', signed=tag >= 0xd0), at + width
-    if tag == 0xcb:
-        return struct.unpack('>d', data[at:at + 8])[0], at + 8
-    is_map = 0x80 <= tag < 0x90 or tag in (0xde, 0xdf)
-    count = tag & 15
-    if tag >= 0xdc:
-        width = 2 if tag in (0xdc, 0xde) else 4
-        count = int.from_bytes(data[at:at + width], 'big')
-        at += width
-    items = []
-    for _ in range(count * (2 if is_map else 1)):
-        item, at = unpack(data, at)
-        items.append(item)
-    return (dict(zip(items[::2], items[1::2])) if is_map else items), at
-
-
-def unpackb(data):
-    value, at = unpack(data, 0)
-    assert at == len(data), 'bytes behind the value'
-    return value
-
-
-def check(condition, what):
-    if not condition:
-        sys.exit('FAILED: ' + what)
-
-
-def page_client(page, port):
+def page_client(page, endpoints):
     """The first python block of the page, run with a msgpack of our own."""
     msgpack = types.ModuleType('msgpack')
     msgpack.packb, msgpack.unpackb = packb, unpackb
     sys.modules['msgpack'] = msgpack
     scope = {}
     exec(re.search(r'```python\n(.*?)```', page, re.S).group(1), scope)
-    scope['Client'].__init__.__defaults__ = ('127.0.0.1', port)
+    scope['Client'].__init__.__defaults__ = (endpoints,)
     return scope
 
 
+def count_the_lines(page):
+    """What a heading promises, and another page repeats."""
+    client, _, receiver = re.findall(r'```python\n(.*?)```', page, re.S)
+    for name, block in (('client', client), ('receiver', receiver)):
+        lines = block.count('\n')
+        check(lines <= 50, 'the %s has 50 lines at most, not %d' % (name, lines))
+
+
 def run_the_page(page, port):
-    scope = page_client(page, port)
+    scope = page_client(page, ['tcp://127.0.0.1:%d' % port])
     exec(re.findall(r'```python\n(.*?)```', page, re.S)[1], scope)
     client, key = scope['client'], scope['key']
     code, result = client.command(20, key)
@@ -150,6 +106,39 @@ def run_by_hand(page, jumun, folder, port):
     check(reply[1] == 0 and reply[2][0][0] == 0, 'and it is done: ' + lines[2])
 
 
+def order_and_look(scope, client, what):
+    key = scope['new_key']()
+    body = [3, 1, 'KRW', 'store-7', [['bibimbap', 2, 9500]], 0, 0, 19000]
+    code, result = client.command(1, key, body, timeout=PATIENCE_S)
+    check(code == 0, '%s: placed, not %r' % (what, result))
+    code, result = client.command(20, key, timeout=PATIENCE_S)
+    check(code == 0 and result[5]['state'] == 'placed', '%s: and found, not %r' % (what, result))
+    return key
+
+
+def run_in_a_cluster(page):
+    with cluster('protocol-page') as c:
+        for place in range(4):
+            check('waiting' in c.start(place), 'a node waits')
+        form(c, range(3), '--shards', '1')
+        scope = page_client(page, None)
+        gone = c.url(4)                     # nobody listens there
+        client = scope['Client']([c.url(3), gone, *map(c.url, range(3))])
+        keys = [order_and_look(scope, client, 'past a node that waits')]
+        check(client.at == c.url(0), 'it came to the first one that serves')
+        c.end(0, signal.SIGKILL)
+        keys.append(order_and_look(scope, client, 'when its node is killed'))
+        check(client.at != c.url(0), 'it went on to another one')
+        leader = c.status()['shards'][0]['leader'] - 1
+        shard = ['tcp://127.0.0.1:%d' % (int(c.url(n).split(':')[2]) + 1)
+                 for n in (leader, 3 - leader)]
+        client = scope['Client']([shard[1]])   # the other one of 1 and 2
+        keys.append(order_and_look(scope, client, 'at who does not lead'))
+        check(client.at == shard[0], 'it went to the leader, not to ' + client.at)
+        for key in keys:
+            check(client.command(20, key, timeout=PATIENCE_S)[0] == 0, 'all orders are there')
+
+
 def main():
     jumund, jumun, page_path = map(os.path.abspath, sys.argv[1:])
     page = open(page_path, encoding='utf-8').read()
@@ -161,12 +150,14 @@ def main():
             ready = next((line for line in node.stdout if 'ready' in line), '')
             port = re.search(r'tcp://127\.0\.0\.1:(\d+)', ready)
             check(port is not None, 'the node came up')
+            count_the_lines(page)
             run_the_hex(page, run_the_page(page, int(port.group(1))))
             run_by_hand(page, jumun, folder, int(port.group(1)))
         finally:
             node.terminate()
             status = node.wait(timeout=30)
     check(status == 0, 'the node stopped in order')
+    run_in_a_cluster(page)
     print('the page tells the truth')
 
 

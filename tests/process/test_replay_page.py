@@ -24,7 +24,7 @@ DEMO, RULES, CHANGED, ROOT = sys.argv[5:9]
 DONE = ('./run ', 'export PATH=', 'ninja -C build-release ')
 DIFFERENCES = ('jumun-replay diff demo-data --from', 'libchanged_rules.so')  # exit 1 is meant
 # msgpack for the receiver of docs/protocol.md, which may not be installed.
-MSGPACK = 'from test_protocol_page import packb, unpackb\n'
+MSGPACK = 'from pack import packb, unpackb\n'
 
 
 def commands(page):
@@ -83,7 +83,7 @@ def test_commands(work, page):
     live = Node(work / 'live', '--shards', '2')
     port, count, background = ports.pick(1), 0, []
     environment = {**os.environ, 'PATH': f'{work}/programs:{os.environ["PATH"]}',
-                   'PYTHONPATH': f'{work}:{Path(ROOT) / "tests" / "process"}'}
+                   'PYTHONPATH': f'{work}:{Path(ROOT) / "tests" / "lib"}'}
     for command in commands(page):
         command = re.sub(r' +# .*', '', command)
         if not command or command.startswith(DONE):

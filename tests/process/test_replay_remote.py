@@ -18,7 +18,7 @@ from pathlib import Path
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', 'lib'))
 import ports  # noqa: E402
-from test_protocol_page import packb, unpackb  # noqa: E402
+from pack import packb, unpackb  # noqa: E402
 
 import replay_process  # noqa: E402
 from replay_process import JUMUN, REPLAY, check, replay, replay_json, verdict  # noqa: E402

@@ -18,8 +18,8 @@ import sys
 import tempfile
 import time
 
-sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from test_protocol_page import packb, unpackb  # noqa: E402
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', 'lib'))
+from pack import packb, unpackb  # noqa: E402
 
 PAGE_KEY = '01a1fcf6798459834d2c27e96848f637'
 
