@@ -98,7 +98,8 @@
     X(CLUSTER_NODES_TOO_MANY, 353, "the cluster has as many nodes as it can")                      \
     X(CLUSTER_NODE_TWICE, 354, "a node or an address is named twice")                              \
     X(CLUSTER_NODE_UNKNOWN, 355, "the cluster has no such node")                                   \
-    X(CLUSTER_NODE_IS_REMOVED, 356, "the node was removed; its number never returns")              \
+    X(CLUSTER_NODE_IS_REMOVED, 356,                                                                \
+      "the node was removed or replaced already; its number never returns")                        \
     X(CLUSTER_ENDPOINT_INVALID, 357, "an address is not of the form tcp://host:port")              \
     X(CLUSTER_REPLICAS_INVALID, 358, "this number of replicas is not possible: 3, 5 or 7")         \
     X(CLUSTER_SHARDS_INVALID, 359, "the number of shards is 0 or over the limit")                  \

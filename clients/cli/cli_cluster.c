@@ -25,11 +25,18 @@ static uint64_t version_wanted;
 /* -- one question ------------------------------------------------------------------------------ */
 
 bool cluster_begin(struct cluster_call *call, uint32_t kind, bool writes, uint32_t fields) {
-    uint8_t id[16];
+    struct id128 id;
+    call->buffer = NULL;
+    if (getrandom(&id, sizeof id, 0) != (ssize_t)sizeof id) return false;
+    return cluster_begin_as(call, kind, writes ? &id : NULL, fields);
+}
+
+bool cluster_begin_as(struct cluster_call *call, uint32_t kind, const struct id128 *id,
+                      uint32_t fields) {
     struct msgpack_writer *w = &call->w;
     call->kind = kind;
     call->buffer = malloc(CLUSTER_REQUEST_BYTES_MAX);
-    if (!call->buffer || getrandom(id, sizeof id, 0) != (ssize_t)sizeof id) return false;
+    if (!call->buffer) return false;
     msgpack_writer_init(w, call->buffer, CLUSTER_REQUEST_BYTES_MAX);
     msgpack_write_array(w, 3);
     msgpack_write_uint(w, PROTOCOL_VERSION);
@@ -38,7 +45,7 @@ bool cluster_begin(struct cluster_call *call, uint32_t kind, bool writes, uint32
     msgpack_write_array(w, 5);
     msgpack_write_uint(w, kind);
     msgpack_write_nil(w);
-    if (writes) msgpack_write_bin(w, id, sizeof id);
+    if (id) msgpack_write_bin(w, id->bytes, sizeof id->bytes);
     else msgpack_write_nil(w);
     msgpack_write_nil(w);
     msgpack_write_array(w, fields);

@@ -30,6 +30,9 @@ struct cluster_call {
     uint32_t kind;
 };
 bool cluster_begin(struct cluster_call *call, uint32_t kind, bool writes, uint32_t fields);
+/* The same under an id that is given; NULL = none, it changes nothing. */
+bool cluster_begin_as(struct cluster_call *call, uint32_t kind, const struct id128 *id,
+                      uint32_t fields);
 void cluster_end(struct cluster_call *call);
 
 /* Asks one address, once. True = it answered (done or refused). */

@@ -2,6 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
+#include <unistd.h>
 
 #include "actors/command.h"
 #include "clients/cli/cli_cluster.h"
@@ -13,7 +14,8 @@
 
 /* Of the messages to a waiting node: engine/cluster/waiting_message.h. */
 enum { ADOPT = 104, SEED_READ = 105, SEED_WRITE = 106 };
-enum { FORM_ASK_MS = 5000, FORM_SEED_MS = 60000, FORM_DOCUMENT_BYTES = 1 << 18 };
+enum { FORM_ASK_MS = 5000, FORM_SEED_MS = 60000, FORM_DOCUMENT_BYTES = 1 << 18,
+       FORM_TURN_MS = 100 };
 
 /* -- one waiting node -------------------------------------------------------------------------- */
 
@@ -327,6 +329,98 @@ static int first_document(struct cli *cli, struct form *f) {
     return good ? CLI_DONE : CLI_NO_ANSWER;
 }
 
+static int refuse_lost(struct cli *cli, const char *address, const struct cluster_member *m) {
+    cli_error(cli, "%s is the address of node %u, which is %s, but an empty node waits there: its "
+              "disk is lost, or an earlier command was broken off. jumun cluster replace %u %s "
+              "gives it a new number", address, m->node, cluster_member_state_name(m->state),
+              m->node, address);
+    return CLI_REFUSED;
+}
+
+/* What members tell of a shard's group: whether founders that wait may have been of it. */
+enum group_past { GROUP_NOT_BEGUN, GROUP_BEGAN, GROUP_NOT_TOLD, GROUP_SERVED };
+
+/* A founder's log begins with one entry; only a leader, who needs a majority, adds to it. */
+static enum group_past past_told(const struct form *f, const msgpack_object *row, bool meta) {
+    const struct cluster_document *d = &cluster_known()->document;
+    char role[16];
+    if (value_int(row, "last_index", INT64_MAX) <= 1) return GROUP_NOT_BEGUN;
+    value_text(row, "role", role, sizeof role);
+    if (strcmp(role, "leader") != 0 || !value_bool(row, "ready", false)) return GROUP_NOT_TOLD;
+    if (!meta && value_int(row, "empty", 0) == 0) return GROUP_SERVED;
+    const msgpack_object *group = value_at(row, "group");
+    for (uint32_t i = 0; i < value_count(group); i++) {
+        uint32_t node = cluster_server_node(whole_number(value_item(value_item(group, i), 0)));
+        bool heard = whole_number(value_item(value_item(group, i), 2)) > 0;
+        const struct cluster_member *m = cluster_member_find(d, node);
+        for (uint32_t n = 0; m && heard && n < f->count; n++)
+            if (f->nodes[n].waits && strcmp(f->nodes[n].client, m->client) == 0)
+                return GROUP_SERVED;
+    }
+    return GROUP_BEGAN;
+}
+
+/* A leader's word counts more than that its followers' logs were begun. */
+static enum group_past past_of(const struct form *f, const struct cluster_status *told,
+                               uint32_t shard) {
+    enum group_past past = GROUP_NOT_BEGUN;
+    bool open = false;
+    for (uint32_t i = 0; i < f->count; i++) {
+        const msgpack_object *row = told[i].map ? cluster_status_shard(&told[i], shard) : NULL;
+        enum group_past one = row ? past_told(f, row, shard == SHARD_META) : GROUP_NOT_BEGUN;
+        if (one == GROUP_SERVED) return one;
+        if (one == GROUP_NOT_TOLD) open = true;
+        else if (one == GROUP_BEGAN) past = one;
+    }
+    return open && past == GROUP_NOT_BEGUN ? GROUP_NOT_TOLD : past;
+}
+
+/* Of all groups. One whose meta group never had a leader has never served, whatever orders its
+ * first node brought. */
+static enum group_past past_of_all(struct cli *cli, const struct form *f) {
+    const struct cluster_document *d = &cluster_known()->document;
+    struct cluster_status *told = calloc(f->count, sizeof *told);
+    enum group_past past = told ? GROUP_NOT_BEGUN : GROUP_NOT_TOLD;
+    bool meta = false;
+    for (uint32_t i = 0; told && i < f->count; i++) {
+        if (f->nodes[i].waits) continue;
+        if (!cluster_status_of(cli, f->nodes[i].client, &told[i])) past = GROUP_NOT_TOLD;
+        else meta = meta || cluster_status_shard(&told[i], SHARD_META);
+    }
+    if (past == GROUP_NOT_BEGUN) past = meta ? past_of(f, told, SHARD_META) : GROUP_NOT_TOLD;
+    for (uint32_t i = 0; past == GROUP_BEGAN && i < d->shards_count; i++) {
+        enum group_past one = past_of(f, told, d->shards[i].shard);
+        if (one > past) past = one;
+    }
+    for (uint32_t i = 0; told && i < f->count; i++)
+        if (told[i].map) cluster_status_free(&told[i]);
+    free(told);
+    return past;
+}
+
+/* A founder that waits has not been taken in yet, or was and has lost its disk: then it would vote
+ * as if it had promised nothing. Nothing tells the two apart but that nothing has been promised. */
+static int refuse_founders_lost(struct cli *cli, const struct form *f) {
+    const struct cluster_known *k = cluster_known();
+    struct cluster_member lost = {0}; /* the document is fetched again */
+    int64_t until_ms = text_now_ms() + cli->timeout_ms;
+    for (uint32_t i = 0; i < f->count; i++)
+        for (uint32_t n = 0; f->nodes[i].waits && n < k->document.nodes_count; n++)
+            if (strcmp(k->document.nodes[n].client, f->nodes[i].client) == 0)
+                lost = k->document.nodes[n];
+    if (lost.node == 0) return CLI_DONE;
+    enum group_past past = GROUP_SERVED;
+    while (k->version == 1 && k->document.nodes_count == f->count &&
+           (past = past_of_all(cli, f)) == GROUP_NOT_TOLD && text_now_ms() < until_ms)
+        usleep(FORM_TURN_MS * 1000); /* a leader is elected */
+    if (past == GROUP_BEGAN) { /* and may know more than the copy that was read */
+        int status = cluster_fetch(cli, false, &k);
+        if (status != CLI_DONE) return status;
+        if (k->version != 1) past = GROUP_SERVED;
+    }
+    return past < GROUP_NOT_TOLD ? CLI_DONE : refuse_lost(cli, lost.client, &lost);
+}
+
 /* An earlier run was broken off: the first document is there, and goes to those who lack it. */
 static int goes_on(struct cli *cli, struct form *f) {
     const struct cluster_known *k;
@@ -343,7 +437,7 @@ static int goes_on(struct cli *cli, struct form *f) {
                   f->nodes[f->member - 1].client, f->nodes[i].client);
         return CLI_REFUSED;
     }
-    return CLI_DONE;
+    return refuse_founders_lost(cli, f);
 }
 
 /* The node with the orders first: from then on it cannot serve alone any more. */
@@ -411,19 +505,64 @@ static int number_of(struct cli *cli, const char *client, uint32_t *node) {
     return CLI_REFUSED;
 }
 
-static int write_addresses(struct cli *cli, uint32_t kind, uint32_t node,
-                           const struct cluster_waiting *w) {
+/* The id tells the meta group, which remembers it, that this very waiting process was to be taken
+ * in: asked again for it, it has been done. Another one that is empty at the same address, whose
+ * disk is lost perhaps, asks under another id, and the address is taken. */
+static bool taking_id(uint32_t kind, uint32_t replaced, const struct cluster_waiting *w,
+                      struct id128 *id) {
+    if (getrandom(id, sizeof *id, 0) != (ssize_t)sizeof *id) return false;
+    if (w->process == 0) return true; /* it does not say who it is */
+    memcpy(id->bytes, &w->process, 8);
+    memcpy(id->bytes + 8, &kind, 4);
+    memcpy(id->bytes + 12, &replaced, 4);
+    return true;
+}
+
+static int write_addresses(struct cli *cli, uint32_t kind, uint32_t node, const struct id128 *id,
+                           const struct cluster_waiting *w, bool *repeated) {
     struct cluster_call call;
     struct cluster_answer a;
     bool replaces = kind == COMMAND_CLUSTER_REPLACE_NODE;
-    if (!cluster_begin(&call, kind, true, replaces ? 3 : 2)) return CLI_NO_ANSWER;
+    if (!cluster_begin_as(&call, kind, id, replaces ? 3 : 2)) return CLI_NO_ANSWER;
     if (replaces) msgpack_write_uint(&call.w, node);
     msgpack_write_text(&call.w, w->peer);
     msgpack_write_text(&call.w, w->client);
     int status = cluster_send(cli, &call, &a);
+    *repeated = status == CLI_DONE && a.repeated;
     cluster_answer_free(&a);
     cluster_end(&call);
     return status;
+}
+
+/* Who has one of the waiting node's addresses, other than the one to be replaced; NULL = nobody. */
+static const struct cluster_member *member_at(const struct cluster_document *d,
+                                              const struct cluster_waiting *w, uint32_t replaced) {
+    for (uint32_t i = 0; i < d->nodes_count; i++) {
+        const struct cluster_member *m = &d->nodes[i];
+        if (m->state != CLUSTER_MEMBER_REMOVED && m->node != replaced &&
+            (strcmp(m->client, w->client) == 0 || strcmp(m->peer, w->peer) == 0))
+            return m;
+    }
+    return NULL;
+}
+
+/* Has the meta group decide whether the waiting node becomes a member. `member` has its address;
+ * NULL = none does. */
+static int ask_for_number(struct cli *cli, const struct cluster_waiting *w, uint32_t replaced,
+                          const struct cluster_member *member) {
+    uint32_t kind = replaced ? COMMAND_CLUSTER_REPLACE_NODE : COMMAND_CLUSTER_ADD_NODE;
+    struct id128 id;
+    bool repeated = false;
+    if (!taking_id(kind, replaced, w, &id)) return CLI_NO_ANSWER;
+    int status = write_addresses(cli, kind, replaced, &id, w, &repeated);
+    const struct cluster_known *k = cluster_known();
+    if (status == CLI_DONE && repeated && !member) status = cluster_fetch(cli, false, &k);
+    /* It was one, and was removed before it was taken in: this is not that command again. */
+    if (status == CLI_DONE && repeated && !member && !member_at(&k->document, w, replaced)) {
+        if (getrandom(&id, sizeof id, 0) != (ssize_t)sizeof id) return CLI_NO_ANSWER;
+        status = write_addresses(cli, kind, replaced, &id, w, &repeated);
+    }
+    return status == CLI_REFUSED && member ? refuse_lost(cli, w->client, member) : status;
 }
 
 /* A node that does not wait: an earlier run may have taken it in. */
@@ -452,10 +591,8 @@ static int take_in(struct cli *cli, const char *address, uint32_t replaced, uint
         cli_error(cli, "%s has orders of its own: only an empty node can join", address);
         return CLI_REFUSED;
     }
-    /* An earlier run may have come as far as this. */
     const struct cluster_known *k;
     status = cluster_fetch(cli, false, &k);
-    bool listed = false;
     uint8_t level = status == CLI_DONE ? program_level(k->document.level) : 0;
     if (status == CLI_DONE && (level < w.level_min || level > w.level_max)) {
         cli_error(cli, "%s can work at levels %u to %u, and the cluster is at %u: install the "
@@ -463,13 +600,10 @@ static int take_in(struct cli *cli, const char *address, uint32_t replaced, uint
                   level);
         return CLI_REFUSED;
     }
-    for (uint32_t i = 0; status == CLI_DONE && i < k->document.nodes_count; i++)
-        listed = listed || (k->document.nodes[i].state != CLUSTER_MEMBER_REMOVED &&
-                            k->document.nodes[i].node != replaced &&
-                            strcmp(k->document.nodes[i].client, w.client) == 0);
-    if (status == CLI_DONE && !listed)
-        status = write_addresses(cli, replaced ? COMMAND_CLUSTER_REPLACE_NODE
-                                               : COMMAND_CLUSTER_ADD_NODE, replaced, &w);
+    if (status != CLI_DONE) return status;
+    const struct cluster_member *at = member_at(&k->document, &w, replaced);
+    struct cluster_member member = at ? *at : (struct cluster_member){0}; /* k is fetched again */
+    status = ask_for_number(cli, &w, replaced, at ? &member : NULL);
     if (status == CLI_DONE) status = number_of(cli, w.client, number);
     if (status == CLI_DONE) status = cluster_adopt(cli, w.client, *number);
     if (status == CLI_DONE && !cli->quiet && !cli->json)

@@ -11,6 +11,7 @@
 #include "engine/wire/cluster_encode.h"
 #include "engine/wire/msgpack_pairs.h"
 #include "engine/wire/msgpack_reader.h"
+#include "persistence/consensus.h"
 
 enum { CACHE_BYTES_MAX = CLUSTER_ENCODED_BYTES_MAX + 128 + CLUSTER_CACHE_REPLICAS_MAX * 16 };
 
@@ -187,6 +188,15 @@ int cluster_cache_fulfil(const char *directory, char *error, size_t error_bytes)
 }
 
 /* -- what it says ------------------------------------------------------------------------------ */
+
+bool cluster_cache_may_begin(const struct cluster_cache *cache) {
+    const struct cluster_document *d = &cache->document;
+    for (uint32_t i = 0; cache->version > 1 && i < d->shards_count; i++) {
+        uint64_t server = cluster_server_on(&d->shards[i], cache->node);
+        if (server != 0 && consensus_server_incarnation(server) == 0) return false;
+    }
+    return true;
+}
 
 bool cluster_cache_has(const struct cluster_cache *c, uint32_t shard, uint64_t server) {
     for (uint32_t i = 0; i < c->replicas_count; i++)

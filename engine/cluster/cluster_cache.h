@@ -52,6 +52,10 @@ void cluster_cache_take(struct cluster_cache *cache, uint64_t version,
 /* All replicas of the document that belong here run now. True when the list changed: save it. */
 bool cluster_cache_note_running(struct cluster_cache *cache);
 
+/* Whether an empty directory may begin with this document under this number. A founder may only
+ * with the first document: in a later one its replicas have run, and what it promised is lost. */
+bool cluster_cache_may_begin(const struct cluster_cache *cache);
+
 /* Whether this replica has run here before. */
 bool cluster_cache_has(const struct cluster_cache *cache, uint32_t shard, uint64_t server);
 

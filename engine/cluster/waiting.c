@@ -81,6 +81,13 @@ static void waiting_adopt(struct waiting *w, const struct waiting_request *q) {
     }
     c->node = q->node;
     c->version = version;
+    if (!cluster_cache_may_begin(c)) {
+        snprintf(error, sizeof error, "node %u has replicas from the beginning, and nothing of "
+                 "them is here: its disk is lost. jumun cluster replace %u %s gives it a new "
+                 "number", q->node, q->node, m->client);
+        waiting_refuse(w, RESULT_CLUSTER_REPLICA_THERE, error);
+        return;
+    }
     if (w->options->adopt(w->options->arg, c, error, sizeof error) != 0) {
         log_error("%s", error);
         waiting_refuse(w, RESULT_STORAGE_FAILED, error);

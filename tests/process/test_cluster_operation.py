@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """A cluster as its operator sees it: real nodes, and jumun cluster.
 
-  test_cluster_operation.py JUMUND JUMUN empty|orders|moving
+  test_cluster_operation.py JUMUND JUMUN empty|orders|moving|lost
 
 empty   three nodes are formed on empty directories; one joins, one leaves, one is killed, loses its
         disk and is replaced, one is drained; the cluster grows. No order is lost.
@@ -9,6 +9,7 @@ orders  a node alone that has orders becomes one of three; two of them are lost 
         third one goes on alone.
 moving  all nodes die in the midst of a move to a node that is gone; of the group's three voters
         two come back, and one of them is the one that shall leave.
+lost    nodes that have lost their disks wait at their old addresses: only replace takes them in.
 """
 import json
 import os
@@ -251,9 +252,70 @@ def moving(c):
     c.all_orders_are_there()
 
 
+def wiped(c, place):
+    if place in c.nodes:
+        c.end(place, signal.SIGKILL)
+    shutil.rmtree(c.data(place))
+    check('waiting' in c.start(place), 'it comes back without its disk')
+
+
+def lost(c):
+    """Whoever has had a vote and has lost its disk does not come back under its number, however it
+    is asked for: a node that lags would lead with its vote, and orders be gone."""
+    for place in range(3):
+        check('waiting' in c.start(place), 'a node waits')
+    words = [w for place in range(3) for w in ('--node', c.url(place))]
+    form(c, range(3), '--shards', '1')
+    c.place_orders(2)
+    # The document is still the first one, which a founder that waits may lack.
+    wiped(c, 2)
+    way_out = f'jumun cluster replace 3 {c.url(2)}'
+    told = c.jumun('cluster', 'form', *words, expect=1)
+    check(way_out in told, 'nothing is formed once more: ' + told)
+    c.end(1, signal.SIGKILL)
+    c.jumun('cluster', 'replace', '3', c.url(2), '--timeout', '2s', expect=3)  # nobody decides
+    c.start(1)
+    c.await_that(lambda: c.try_jumun('cluster', 'replace', '3', c.url(2)) == 0, 'two decide')
+    check(c.numbers() == [1, 2, 4], 'node 4 has its place')
+    c.all_orders_are_there()
+
+    # One is away while others acknowledge, and has less than they when one of them loses its disk.
+    c.end(1, signal.SIGKILL)
+    c.place_orders(20)
+    wiped(c, 2)
+    c.start(1, wait=False)
+    way_out = f'jumun cluster replace 4 {c.url(2)}'
+    for what in (('add',), ('join',), ('replace', '7'), ('replace', '3'), ('replace', '2')):
+        told = c.jumun('cluster', *what, c.url(2), at=0, expect=1)
+        check(way_out in told and 'is the address of node 4, which is active' in told,
+              f'{what}: {told}')
+        check('waits for a cluster' in c.jumun('status', at=2), f'{what}: it was not taken in')
+    told = c.jumun('cluster', 'form', *words, expect=1)
+    check(way_out in told, 'it was no founder, either: ' + told)
+    check(c.numbers() == [1, 2, 4], 'nothing was changed')
+    c.jumun('cluster', 'replace', '4', c.url(2), at=0)
+    check(c.numbers() == [1, 2, 5], 'under a number of its own it is one of them')
+    c.end(0, signal.SIGKILL)
+    c.all_orders_are_there()
+    c.place_orders(1)
+    check('ready' in c.start(0), 'it is back')
+
+    # What was broken off goes on, for the node has been none yet; emptied meanwhile, it is another.
+    check('waiting' in c.start(3), 'a fourth one waits')
+    with socket.socket() as other:          # what shard 0 of it needs
+        other.bind(('127.0.0.1', int(c.url(3).rsplit(':', 1)[1]) + 1))
+        other.listen()
+        for _ in range(2):
+            check('for clients of shard 0' in c.jumun('cluster', 'add', c.url(3), at=0, expect=1),
+                  'a port that is in use is told')
+        c.await_that(lambda: c.numbers() == [1, 2, 5, 6], 'it has a number')
+    c.jumun('cluster', 'add', c.url(3), at=0)
+    check(c.numbers() == [1, 2, 5, 6] and 'node 6' in c.jumun('status', at=3), 'and is that node')
+
+
 def main():
     with cluster('operation') as c:
-        {'empty': empty, 'orders': orders, 'moving': moving}[sys.argv[3]](c)
+        {'empty': empty, 'orders': orders, 'moving': moving, 'lost': lost}[sys.argv[3]](c)
 
 
 main()

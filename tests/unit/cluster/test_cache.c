@@ -97,6 +97,20 @@ static void replicas_that_moved_away_are_dropped(void **unused) {
     assert_true(cluster_cache_has(&cache, 0, 1ULL << 32 | 2));
 }
 
+/* Founded with server ids that it has voted under: only the first document may be its first. */
+static void an_empty_directory_is_no_founder_of_a_later_document(void **unused) {
+    assert_true(cluster_cache_may_begin(&cache));
+    cache.version = 2;
+    assert_false(cluster_cache_may_begin(&cache));
+    for (uint32_t i = 0; i < cache.document.shards_count; i++)
+        for (uint32_t k = 0; k < cache.document.shards[i].servers_count; k++)
+            if (cluster_server_node(cache.document.shards[i].servers[k]) == cache.node)
+                cache.document.shards[i].servers[k] |= (uint64_t)1 << 32; /* given since */
+    assert_true(cluster_cache_may_begin(&cache));
+    cache.node = 99; /* without any */
+    assert_true(cluster_cache_may_begin(&cache));
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(what_is_saved_is_loaded, setup, teardown),
@@ -104,6 +118,8 @@ int main(void) {
         cmocka_unit_test_setup_teardown(what_is_damaged_is_refused, setup, teardown),
         cmocka_unit_test_setup_teardown(a_directory_that_is_gone_is_told, setup, teardown),
         cmocka_unit_test_setup_teardown(replicas_that_moved_away_are_dropped, setup, teardown),
+        cmocka_unit_test_setup_teardown(an_empty_directory_is_no_founder_of_a_later_document,
+                                        setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
