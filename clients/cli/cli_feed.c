@@ -110,6 +110,12 @@ static void *feed_try(struct cli_feed *f, struct cli_feed_node *node, uint64_t u
         return NULL;
     }
     bool ok = feed_reply_decode(bytes, size, kind, FEED_MARKS, reply);
+    if (ok && !feed_reply_is_of(reply, f->cluster->id)) { /* it was, when it was heard */
+        *passes = false;
+        free(bytes);
+        feed_failed(f, CLI_REFUSED, 0, "%s: a node of another cluster is there now", node->feed);
+        return NULL;
+    }
     bool stands = ok && reply->code == 0 && kind == FEED_PULL && reply->next <= reply->from;
     if (ok && reply->code == 0 && !stands) return bytes;
     *passes = stands || (ok && feed_code_passes(reply->code));

@@ -47,7 +47,8 @@ static void lag_shard(struct lag *l, const char *replica, const msgpack_object *
     /* One of a version that does not tell imports, if it lacks anything. */
     bool importing = value_bool(shard, "importing", partial);
     table_cell(l->table, NULL, "%s",
-               building ? "building" : importing ? "importing" : partial ? "damaged" : "");
+               building ? "building" : importing ? "importing" : partial ? "damaged"
+               : cli_shard_is_left(shard) ? "no node" : "");
 }
 
 /* A replica that is away is a line of its own, and a sentence on stderr. */

@@ -144,6 +144,12 @@ void cli_look_end(struct cli_look *look) {
     jumun_answer_free(look->answer);
 }
 
+bool cli_shard_is_left(const msgpack_object *shard) {
+    char node[256];
+    return value_at(shard, "node") && !value_bool(shard, "retired", false) &&
+           *value_text(shard, "node", node, sizeof node) == 0;
+}
+
 int cli_asked_open(struct cli *cli, struct cli_asked **all, uint32_t *count) {
     const char *at = cli_replicas(cli);
     *count = 0;

@@ -43,6 +43,10 @@ struct cli_look {
 /* JUMUN_OK, or why there is none; in either case end it. */
 int cli_look(jumun_queries *q, struct cli_look *look);
 void cli_look_end(struct cli_look *look);
+
+/* Whether a replica that tells it follows nobody's log of this shard of its status now: no node
+ * that has it answers, or those that do are of another cluster. */
+bool cli_shard_is_left(const msgpack_object *shard);
 /* The replicas that a command looks at, one by one and all at once. */
 struct cli_asked {
     char address[256];

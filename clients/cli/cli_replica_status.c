@@ -85,7 +85,8 @@ static const char *shard_state(const msgpack_object *shard) {
     if (value_bool(shard, "retired", false)) return "its log has ended";
     if (value_bool(shard, "building", false)) return "being built from the log";
     if (value_bool(shard, "importing", false)) return "its state is being imported";
-    return value_bool(shard, "partial", false) ? "damaged: see the log of the replica" : "whole";
+    if (value_bool(shard, "partial", false)) return "damaged: see the log of the replica";
+    return cli_shard_is_left(shard) ? "no node has more of it now" : "whole";
 }
 
 static void print_shards(const struct cli *cli, const msgpack_object *s) {
@@ -101,7 +102,8 @@ static void print_shards(const struct cli *cli, const msgpack_object *s) {
         char text[256];
         int64_t number = value_int(shard, "shard", i), age = value_int(shard, "age_ms", 0);
         uint64_t behind = count_at(shard, "lag_entries");
-        bool old = age >= STATUS_OLD_MS, whole = !value_bool(shard, "partial", false);
+        bool old = age >= STATUS_OLD_MS;
+        bool whole = !value_bool(shard, "partial", false) && !cli_shard_is_left(shard);
         if (number == SHARD_META) table_cell(t, NULL, "meta");
         else table_cell(t, NULL, "%" PRId64, number);
         table_cell(t, NULL, "%s", text_count(text, count_at(shard, "index")));

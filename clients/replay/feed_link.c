@@ -25,6 +25,8 @@ enum {
     LINK_GLANCE_MS = 100           /* how often a wait looks whether the user had enough */
 };
 
+#define LINK_OTHER_CLUSTER "another cluster's node is there now"
+
 struct feed_link_settings feed_link_settings = {.patience_ms = 30000};
 
 struct feed_link {
@@ -225,7 +227,7 @@ int feed_link_look(struct feed_link *l, struct feed_link_hello *hello, char *err
     pthread_mutex_lock(&l->lock);
     l->other_cluster = true;
     pthread_mutex_unlock(&l->lock);
-    return link_fail(l, error, error_bytes, "another cluster's node is there now");
+    return link_fail(l, error, error_bytes, LINK_OTHER_CLUSTER);
 }
 
 /* A call on the socket `generation` got no answer: where is the feed now? The first one that asks
@@ -415,7 +417,7 @@ static nng_msg *feed_call_wait(struct feed_call *c, char *error, size_t error_by
                      feed_link_settings.patience_ms / 1000,
                      l->other ? "nobody is there" : "the node is away");
             link_fail(l, error, error_bytes,
-                      other ? "another cluster's node is there now" : what);
+                      other ? LINK_OTHER_CLUSTER : what);
             return NULL;
         }
         link_renew(l, c->generation);
@@ -431,6 +433,15 @@ static bool code_passes(enum feed_kind kind, uint16_t code) {
            code == RESULT_DISK_FULL;
 }
 
+/* The connection may have been made anew since the node was greeted, and end at somebody else. */
+static bool link_is_of_another(struct feed_link *l, const struct feed_reply *reply) {
+    if (l->other || feed_reply_is_of(reply, l->cluster_id)) return false;
+    pthread_mutex_lock(&l->lock);
+    l->other_cluster = true;
+    pthread_mutex_unlock(&l->lock);
+    return true;
+}
+
 nng_msg *feed_call_take(struct feed_call *c, enum feed_kind kind, struct feed_reply *reply,
                         char *error, size_t error_bytes) {
     uint64_t end_ns = text_mono_ns() + (uint64_t)feed_link_settings.patience_ms * 1000000;
@@ -440,6 +451,11 @@ nng_msg *feed_call_take(struct feed_call *c, enum feed_kind kind, struct feed_re
         if (!feed_reply_decode(nng_msg_body(message), nng_msg_len(message), kind, FEED_RECORDS,
                                reply)) {
             link_fail(c->link, error, error_bytes, "its answer is not one of a feed");
+            nng_msg_free(message);
+            return NULL;
+        }
+        if (link_is_of_another(c->link, reply)) {
+            link_fail(c->link, error, error_bytes, LINK_OTHER_CLUSTER);
             nng_msg_free(message);
             return NULL;
         }

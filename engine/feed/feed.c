@@ -200,6 +200,7 @@ static int make_snapshot(void *arg, uint32_t shard, const char *path, const atom
     }
     tokens->count = 1;
     tokens->tokens[0] = (struct query_token){shard, meta->applied_index};
+    memcpy(tokens->cluster_id, f->cluster_id, sizeof tokens->cluster_id);
     free(meta);
     return code;
 }

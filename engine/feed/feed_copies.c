@@ -103,10 +103,10 @@ static nng_msg *reply_of(const uint8_t *head, size_t head_bytes, const void *tai
 
 static void reply_begun(struct responder_slot *slot, uint64_t id, uint64_t bytes,
                         const struct feed_copy_tokens *tokens) {
-    uint8_t buffer[256 * 24 + 64];
+    uint8_t buffer[256 * 24 + 64 + FEED_CLUSTER_BYTES];
     struct msgpack_writer w;
     msgpack_writer_init(&w, buffer, sizeof buffer);
-    msgpack_write_array(&w, 5);
+    msgpack_write_array(&w, tokens->cluster_id[0] ? 6 : 5);
     msgpack_write_uint(&w, FEED_VERSION);
     msgpack_write_uint(&w, RESULT_OK);
     msgpack_write_uint(&w, id);
@@ -117,6 +117,7 @@ static void reply_begun(struct responder_slot *slot, uint64_t id, uint64_t bytes
         msgpack_write_uint(&w, tokens->tokens[i].shard);
         msgpack_write_uint(&w, tokens->tokens[i].index);
     }
+    if (tokens->cluster_id[0]) msgpack_write_text(&w, tokens->cluster_id);
     responder_reply(slot, reply_of(buffer, msgpack_writer_size(&w), NULL, 0));
 }
 
@@ -143,6 +144,7 @@ static void serve_begin(struct feed_copies *s, const struct feed_copy_job *job) 
     }
     uint64_t id = (uint64_t)clock_mono_ns();
     tokens.count = 0;
+    tokens.cluster_id[0] = 0;
     path_of(s, id, path, sizeof path);
     int code = s->options.make(s->options.arg, job->request.shard, path, &s->stop, &tokens, error,
                                sizeof error);

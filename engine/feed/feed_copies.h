@@ -19,7 +19,11 @@ enum { FEED_COPIES_MAX = 4, FEED_COPY_CHUNK_BYTES = 1 << 20 };
 struct feed_copies;
 
 /* What a copy reflects. */
-struct feed_copy_tokens { uint32_t count; struct query_token tokens[256]; };
+struct feed_copy_tokens {
+    uint32_t count;
+    struct query_token tokens[256];
+    char cluster_id[33];           /* whose it is; "" = not told */
+};
 
 struct feed_copies_options {
     const char *directory;         /* for the files; made; what lies there is removed */

@@ -14,29 +14,36 @@
 enum {
     FEED_HEAD_BYTES = 128,
     FEED_TIMES_BYTES = 8 + FEED_MOMENTS_MAX * 18,
+    FEED_TAIL_BYTES = FEED_TIMES_BYTES + 2 + FEED_CLUSTER_BYTES,
     FEED_OVERLOADED_RETRY_MS = 50
 };
 
-nng_msg *feed_refusal(uint16_t code, const char *sentence, uint64_t detail) {
+nng_msg *feed_refusal_of(const char *cluster_id, uint16_t code, const char *sentence,
+                         uint64_t detail) {
     nng_msg *message;
     struct msgpack_writer w;
     if (!sentence || sentence[0] == 0) sentence = result_code_text(code);
     size_t room = FEED_HEAD_BYTES + strlen(sentence);
     if (nng_msg_alloc(&message, room) != 0) return NULL;
     msgpack_writer_init(&w, nng_msg_body(message), room);
-    msgpack_write_array(&w, 4);
+    msgpack_write_array(&w, cluster_id[0] ? 5 : 4);
     msgpack_write_uint(&w, FEED_VERSION);
     msgpack_write_uint(&w, code);
     msgpack_write_text(&w, sentence);
     msgpack_write_uint(&w, detail);
+    if (cluster_id[0]) msgpack_write_text(&w, cluster_id);
     nng_msg_chop(message, room - msgpack_writer_size(&w));
     return message;
+}
+
+nng_msg *feed_refusal(uint16_t code, const char *sentence, uint64_t detail) {
+    return feed_refusal_of("", code, sentence, detail);
 }
 
 static void refuse(struct feed_thread *t, struct feed_waiter *w, uint16_t code,
                    const char *sentence, uint64_t detail) {
     atomic_fetch_add_explicit(&t->feed->refused, 1, memory_order_relaxed);
-    responder_reply(w->slot, feed_refusal(code, sentence, detail));
+    responder_reply(w->slot, feed_refusal_of(t->feed->cluster_id, code, sentence, detail));
 }
 
 /* What of a shard can be read now: committed, and on this disk. first = 0: nothing. */
@@ -126,28 +133,31 @@ static void serve_locate(struct feed_thread *t, struct feed_waiter *waiter,
         return;
     }
     msgpack_writer_init(&w, nng_msg_body(message), FEED_HEAD_BYTES);
-    msgpack_write_array(&w, 5);
+    msgpack_write_array(&w, 6);
     msgpack_write_uint(&w, FEED_VERSION);
     msgpack_write_uint(&w, RESULT_OK);
     msgpack_write_uint(&w, waiter->request.shard);
     msgpack_write_uint(&w, index);
     msgpack_write_uint(&w, r.last);
+    msgpack_write_text(&w, t->feed->cluster_id);
     nng_msg_chop(message, FEED_HEAD_BYTES - msgpack_writer_size(&w));
     responder_reply(waiter->slot, message);
 }
 
 /* -- PULL -------------------------------------------------------------------------------------- */
 
-/* [last, age in ms, ...]: when the entries of the batch became committed. */
-static size_t write_times(const struct feed_source *source, uint64_t from, uint64_t next,
-                          int64_t now_ms, uint8_t *buffer) {
+/* What stands behind the payload. [last, age in ms, ...]: when the entries of the batch became
+ * committed; and whose they are: a follower's connection is dialled anew behind its back, and may
+ * then end at another cluster's node, whose entries have the same numbers. */
+static size_t write_tail(const struct feed_source *source, const char *cluster_id, uint64_t from,
+                         uint64_t next, int64_t now_ms, uint8_t *buffer) {
     struct commit_moment moments[FEED_MOMENTS_MAX];
     struct msgpack_writer w;
     uint32_t count = source->commit_times && next > from
                          ? source->commit_times(source->arg, from, next - 1, moments,
                                                 FEED_MOMENTS_MAX)
                          : 0;
-    msgpack_writer_init(&w, buffer, FEED_TIMES_BYTES);
+    msgpack_writer_init(&w, buffer, FEED_TAIL_BYTES);
     msgpack_write_array(&w, 2 * count);
     for (uint32_t i = 0; i < count; i++) {
         msgpack_write_uint(&w, moments[i].last);
@@ -155,6 +165,7 @@ static size_t write_times(const struct feed_source *source, uint64_t from, uint6
         if (moments[i].ms == 0 || age_ms > INT32_MAX) msgpack_write_nil(&w);
         else msgpack_write_uint(&w, (uint64_t)age_ms);
     }
+    msgpack_write_text(&w, cluster_id);
     return msgpack_writer_size(&w);
 }
 
@@ -162,11 +173,11 @@ static void reply_batch(struct feed_thread *t, struct feed_waiter *waiter,
                         const struct feed_source *source, uint64_t next, uint64_t commit,
                         const void *payload, size_t bytes) {
     struct msgpack_writer w;
-    uint8_t head[FEED_HEAD_BYTES], times[FEED_TIMES_BYTES];
+    uint8_t head[FEED_HEAD_BYTES], tail[FEED_TAIL_BYTES];
     nng_msg *message;
     int64_t now_ms = clock_unix_ms();
     msgpack_writer_init(&w, head, sizeof head);
-    msgpack_write_array(&w, 9);
+    msgpack_write_array(&w, 10);
     msgpack_write_uint(&w, FEED_VERSION);
     msgpack_write_uint(&w, RESULT_OK);
     msgpack_write_uint(&w, waiter->request.shard);
@@ -175,15 +186,16 @@ static void reply_batch(struct feed_thread *t, struct feed_waiter *waiter,
     msgpack_write_uint(&w, commit);
     msgpack_write_int(&w, now_ms);
     size_t head_bytes = msgpack_writer_size(&w);
-    size_t times_bytes = write_times(source, waiter->request.from, next, now_ms, times);
-    if (nng_msg_alloc(&message, head_bytes + bytes + times_bytes) != 0) {
+    size_t tail_bytes = write_tail(source, t->feed->cluster_id, waiter->request.from, next, now_ms,
+                                   tail);
+    if (nng_msg_alloc(&message, head_bytes + bytes + tail_bytes) != 0) {
         responder_reply(waiter->slot, NULL);
         return;
     }
     uint8_t *body = nng_msg_body(message);
     memcpy(body, head, head_bytes);
     memcpy(body + head_bytes, payload, bytes);
-    memcpy(body + head_bytes + bytes, times, times_bytes);
+    memcpy(body + head_bytes + bytes, tail, tail_bytes);
     atomic_fetch_add_explicit(&t->feed->bytes, bytes, memory_order_relaxed);
     responder_reply(waiter->slot, message);
 }

@@ -64,5 +64,8 @@ void responder_stats(const struct responder *responder, struct responder_stats *
 
 /* A refusal as a message; NULL without memory. */
 nng_msg *feed_refusal(uint16_t code, const char *sentence, uint64_t detail);
+/* The same that says whose it is; "" = nobody's. */
+nng_msg *feed_refusal_of(const char *cluster_id, uint16_t code, const char *sentence,
+                         uint64_t detail);
 
 #endif

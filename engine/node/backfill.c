@@ -186,11 +186,15 @@ static bool backfill_begins_with(const struct feed_reply *p, uint64_t index) {
     return first.index == index;
 }
 
-static void backfill_read(struct backfill_answer *a, uint32_t shard, uint64_t from) {
+static void backfill_read(struct backfill *b, struct backfill_answer *a, uint32_t shard,
+                          uint64_t from) {
     struct feed_reply p;
     if (!feed_reply_decode(nng_msg_body(a->message), nng_msg_len(a->message), FEED_PULL,
                            FEED_RECORDS, &p)) {
         snprintf(a->error, sizeof a->error, "its answer makes no sense");
+    } else if (!feed_reply_is_of(&p, b->options.cluster_id)) { /* it was not when it was greeted */
+        snprintf(a->error, sizeof a->error, "it is of another cluster");
+        link_close(b);
     } else if (p.code == RESULT_IMPORT_REQUIRED || p.code == RESULT_SHARD_NOT_HERE) {
         a->outcome = BACKFILL_ABSENT;
         if (p.code == RESULT_IMPORT_REQUIRED) a->from = p.detail;
@@ -218,7 +222,7 @@ static void backfill_ask(struct backfill *b, const char *peer, uint32_t shard, u
         link_close(b);
         return;
     }
-    backfill_read(a, shard, from);
+    backfill_read(b, a, shard, from);
 }
 
 /* Until `until_ns` (monotonic), or the stop. */

@@ -130,7 +130,8 @@ static bool fetch(struct bootstrap *b, const char *url, char *error, size_t erro
     snprintf(directory, sizeof directory, "%.1000s/views", b->config->data);
     incoming_of(b->config, incoming);
     log_info("fetching the views of %s", url);
-    if (import_fetch(url, UINT32_MAX, incoming, b->stop, &index, error, error_bytes) != 0 ||
+    if (import_fetch(url, UINT32_MAX, b->ours, incoming, b->stop, &index, error, error_bytes) !=
+            0 ||
         view_store_adopt(directory, incoming, error, error_bytes) != 0)
         return false;
     log_info("took over the views of %s", url);

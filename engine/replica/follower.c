@@ -31,6 +31,7 @@ struct source {
     bool told[SHARDS_MAX];         /* shards that it has */
     int64_t hello_ms;              /* when it is asked next, monotonic */
     bool complained;
+    bool foreign_told;             /* the log has it that another cluster's node is there */
     bool reached;                  /* as follower_source tells */
     uint64_t failures;
     char why[512];
@@ -212,13 +213,39 @@ static void lane_refused(struct lane *l, const struct feed_reply *p) {
     if (import) f->options.import_required(f->options.arg, l->shard, detail);
 }
 
+/* The lock is held. Nothing more is asked of the source until it has said again whose it is. */
+static void source_is_foreign(struct source *s, const char *follows, const char *theirs) {
+    snprintf(s->why, sizeof s->why, "%s is of cluster %s, this replica follows %s", s->node, theirs,
+             follows);
+    if (!s->foreign_told) log_warn("%s: nothing of it is taken", s->why);
+    s->foreign_told = true;
+    s->reached = false;
+    s->failures++;
+    memset(s->told, 0, sizeof s->told);
+}
+
+/* nng dials anew behind our back: what answers now is not what was greeted. */
+static void lane_foreign(struct lane *l, struct bytes cluster) {
+    struct follower *f = l->follower;
+    char theirs[FEED_CLUSTER_BYTES + 1];
+    snprintf(theirs, sizeof theirs, "%.*s", (int)cluster.size, (const char *)cluster.data);
+    pthread_mutex_lock(&f->lock);
+    struct source *s = &f->sources[l->source];
+    source_is_foreign(s, f->options.cluster_id, theirs);
+    s->hello_ms = 0;
+    lane_fail(l);
+    pthread_mutex_unlock(&f->lock);
+}
+
 static void lane_received(struct lane *l) {
     nng_msg *message = nng_aio_get_msg(l->aio);
     struct feed_reply p;
     nng_aio_set_msg(l->aio, NULL);
     bool read = feed_reply_decode(nng_msg_body(message), nng_msg_len(message), FEED_PULL,
                                   FEED_RECORDS, &p);
-    if (read && p.code == RESULT_OK) {
+    if (read && !feed_reply_is_of(&p, l->follower->options.cluster_id)) {
+        lane_foreign(l, p.cluster);
+    } else if (read && p.code == RESULT_OK) {
         lane_take(l, &p);
     } else if (read) {
         lane_refused(l, &p);
@@ -264,9 +291,11 @@ static void source_complain(struct source *s, const char *error) {
     s->complained = true;
 }
 
-/* Takes the lock. It said what it has and is one of ours (why NULL), or not. */
-static void source_note(struct follower *f, struct source *s, const char *why) {
+/* Takes the lock. It said what it has and is one of ours (why NULL), or not; asked again so much
+ * later. */
+static void source_note(struct follower *f, struct source *s, const char *why, int64_t again_ms) {
     pthread_mutex_lock(&f->lock);
+    s->hello_ms = clock_mono_ms() + again_ms;
     s->reached = !why;
     snprintf(s->why, sizeof s->why, "%s", why ? why : "");
     if (why) {
@@ -332,7 +361,7 @@ static void source_take(struct follower *f, uint32_t number, const struct feed_h
         s->told[shard] = true;
         if (!f->lanes[shard]) f->lanes[shard] = lane_add(f, shard, number);
     }
-    s->complained = false;
+    s->complained = s->foreign_told = false;
     bool retired[SHARDS_MAX], existing[SHARDS_MAX];
     for (uint32_t i = 0; i < SHARDS_MAX; i++) {
         const uint8_t *active = hello->active.data;
@@ -348,6 +377,19 @@ static void source_take(struct follower *f, uint32_t number, const struct feed_h
     f->options.identified(f->options.arg, hello->cluster_id, hello->shards_count);
 }
 
+/* Another cluster's node is there: its lanes are led away, also those of an older feed, whose
+ * answers do not say whose they are. */
+static void source_leave(struct follower *f, struct source *s, const char *theirs) {
+    pthread_mutex_lock(&f->lock);
+    nng_socket left = s->socket;
+    s->socket.id = 0;
+    source_is_foreign(s, f->options.cluster_id, theirs);
+    f->stats.failures++;
+    s->hello_ms = clock_mono_ms() + FOLLOWER_HELLO_MS;
+    pthread_mutex_unlock(&f->lock);
+    if (left.id != 0) socket_close(left);
+}
+
 static void source_hello(struct follower *f, uint32_t number) {
     struct source *s = &f->sources[number];
     struct feed_hello_shard shards[SHARDS_MAX];
@@ -356,21 +398,16 @@ static void source_hello(struct follower *f, uint32_t number) {
     nng_msg *reply;
     int rc = feed_discover(s->node, FOLLOWER_ASK_MS, feed, error, sizeof error);
     if (rc == 0) rc = feed_hello(feed, FOLLOWER_ASK_MS, &hello, &reply, error, sizeof error);
-    s->hello_ms = clock_mono_ms() + (rc == 0 ? FOLLOWER_HELLO_MS : FOLLOWER_RETRY_MS);
     if (rc != 0) {
-        source_note(f, s, error);
+        source_note(f, s, error, FOLLOWER_RETRY_MS);
         source_complain(s, error);
         return;
     }
     if (source_is_ours(f, &hello)) {
-        source_note(f, s, NULL);
+        source_note(f, s, NULL, FOLLOWER_HELLO_MS);
         source_take(f, number, &hello, feed);
     } else {
-        snprintf(error, sizeof error, "%s is of cluster %s, this replica follows %s", s->node,
-                 hello.cluster_id, f->options.cluster_id);
-        source_note(f, s, error);
-        source_complain(s, error);
-        s->hello_ms = clock_mono_ms() + FOLLOWER_HELLO_MS;
+        source_leave(f, s, hello.cluster_id);
     }
     nng_msg_free(reply);
 }

@@ -3,6 +3,10 @@
  * answer is there. A node that fails, lags away or lacks the shard is left for the next one; a
  * position is the same everywhere.
  *
+ * Only what is of the cluster that is followed is taken: each answer says whose it is, as another
+ * cluster's node may come to stand at the same address and number its entries likewise. Such a node
+ * counts as not reached.
+ *
  * What is handed on and not taken yet is bounded per lane (FOLLOWER_LANE_BYTES_MAX): then the lane
  * pauses, and the log waits on the nodes' disks. */
 #ifndef JUMUN_REPLICA_FOLLOWER_H

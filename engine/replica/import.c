@@ -45,8 +45,8 @@ static bool first_token(struct bytes tokens, uint64_t *index) {
            msgpack_read_uint(&r, index) == MSGPACK_OK;
 }
 
-static int begin(const char *url, uint32_t shard, struct feed_reply *p, uint64_t *index,
-                 char *error, size_t error_bytes) {
+static int begin(const char *url, uint32_t shard, const char *cluster_id, struct feed_reply *p,
+                 uint64_t *index, char *error, size_t error_bytes) {
     uint8_t request[32];
     struct msgpack_writer w;
     nng_msg *reply;
@@ -63,6 +63,8 @@ static int begin(const char *url, uint32_t shard, struct feed_reply *p, uint64_t
                                   FEED_RECORDS, p);
     int rc = 0;
     if (!read) rc = fail(error, error_bytes, url, "it gives no snapshots");
+    else if (!feed_reply_is_of(p, cluster_id)) rc = fail(error, error_bytes, url,
+                                                         "it is of another cluster");
     else if (p->code != RESULT_OK) rc = refused(error, error_bytes, url, p);
     else if (!first_token(p->rest, index)) rc = fail(error, error_bytes, url, "it has no views");
     nng_msg_free(reply);
@@ -143,10 +145,10 @@ static void end(const char *url, uint64_t id) {
         nng_msg_free(reply);
 }
 
-int import_fetch(const char *url, uint32_t shard, const char *path, const atomic_bool *stop,
-                 uint64_t *index, char *error, size_t error_bytes) {
+int import_fetch(const char *url, uint32_t shard, const char *cluster_id, const char *path,
+                 const atomic_bool *stop, uint64_t *index, char *error, size_t error_bytes) {
     struct feed_reply begun;
-    if (begin(url, shard, &begun, index, error, error_bytes) != 0) return -1;
+    if (begin(url, shard, cluster_id, &begun, index, error, error_bytes) != 0) return -1;
     unlink(path);
     int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0640);
     int rc = fd >= 0 ? fetch_chunks(url, &begun, fd, stop, error, error_bytes)

@@ -8,11 +8,12 @@
 #include "engine/replica/view_store.h"
 #include "engine/wire/query_decode.h"
 
-/* `url` is an endpoint that answers SNAPSHOT_*; shard UINT32_MAX = all views of a replica. Writes
+/* `url` is an endpoint that answers SNAPSHOT_*; shard UINT32_MAX = all views of a replica. What is
+ * of another cluster than `cluster_id` ("" = any) is not taken. Writes
  * the new file `path`, chunk by chunk, each checked; a chunk that does not come is asked for again,
  * from where it was, for some seconds. 0 with the first token's index in *index, or -1 with a
  * sentence and no file. `stop` ends it early. */
-int import_fetch(const char *url, uint32_t shard, const char *path, const atomic_bool *stop,
-                 uint64_t *index, char *error, size_t error_bytes);
+int import_fetch(const char *url, uint32_t shard, const char *cluster_id, const char *path,
+                 const atomic_bool *stop, uint64_t *index, char *error, size_t error_bytes);
 
 #endif

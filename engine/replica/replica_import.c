@@ -18,14 +18,18 @@ static bool fetch(struct replica *r, uint32_t shard) {
     char feed[ENDPOINT_BYTES_MAX], error[512] = "no node has it";
     struct replica_import *import = calloc(1, sizeof *import);
     if (!import) return false;
+    char cluster_id[sizeof r->cluster_id];
+    pthread_mutex_lock(&r->lock);
+    memcpy(cluster_id, r->cluster_id, sizeof cluster_id);
+    pthread_mutex_unlock(&r->lock);
     import->shard = shard;
     snprintf(import->path, sizeof import->path, "%s/incoming-%u", r->config.data, shard);
     for (uint32_t attempt = 0; !atomic_load(&r->stopping); attempt++) {
         follower_feed(r->follower, shard, attempt, feed, sizeof feed);
         if (feed[0] == 0) break;
         log_info("shard %u: fetching its state from %s", shard, feed);
-        if (import_fetch(feed, shard, import->path, &r->stopping, &import->index, error,
-                         sizeof error) != 0)
+        if (import_fetch(feed, shard, cluster_id, import->path, &r->stopping, &import->index,
+                         error, sizeof error) != 0)
             continue;
         pthread_mutex_lock(&r->lock);
         import->next = r->imports;
@@ -116,5 +120,8 @@ int replica_make_snapshot(void *arg, uint32_t shard, const char *path, const ato
     for (uint32_t i = 0; i < tokens->count; i++)
         tokens->tokens[i] = (struct query_token){positions[i].shard, positions[i].index};
     view_copy_close(&copy);
+    pthread_mutex_lock(&r->lock);
+    memcpy(tokens->cluster_id, r->cluster_id, sizeof tokens->cluster_id);
+    pthread_mutex_unlock(&r->lock);
     return RESULT_OK;
 }

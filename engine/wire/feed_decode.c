@@ -160,6 +160,12 @@ bool feed_request_is_one(const void *message, size_t size) {
            kind <= FEED_SNAPSHOT_END;
 }
 
+/* It came later than what stands before it: it may be missing. */
+static void take_cluster(struct items *i, struct feed_reply *p) {
+    if (!i->bad && i->left > 0) p->cluster = need_str(i);
+    if (p->cluster.size > FEED_CLUSTER_BYTES) i->bad = true;
+}
+
 static void take_answer(struct items *i, enum feed_kind kind, enum feed_form form,
                         struct feed_reply *p) {
     switch (kind) {
@@ -173,17 +179,20 @@ static void take_answer(struct items *i, enum feed_kind kind, enum feed_form for
         if (form == FEED_RECORDS) p->records = need_bin(i);
         else p->rest = need_any(i);
         if (!i->bad && i->left > 0) p->times = need_any(i);
+        take_cluster(i, p);
         if (p->next < p->from || p->next > p->commit + 1) i->bad = i->bad || p->next != p->from;
         break;
     case FEED_LOCATE:
         p->shard = (uint32_t)need_uint(i, UINT16_MAX);
         p->next = need_uint(i, UINT64_MAX);
         p->commit = need_uint(i, UINT64_MAX - 1);
+        take_cluster(i, p);
         break;
     case FEED_SNAPSHOT_BEGIN:
         p->snapshot = need_uint(i, UINT64_MAX);
         p->bytes = need_uint(i, INT64_MAX);
         p->rest = need_any(i);
+        take_cluster(i, p);
         break;
     case FEED_SNAPSHOT_CHUNK:
         p->offset = need_uint(i, INT64_MAX);
@@ -209,10 +218,16 @@ bool feed_reply_decode(const void *message, size_t size, enum feed_kind kind, en
     } else {
         p.sentence = need_str(&i);
         p.detail = take_uint(&i, UINT64_MAX, 0, false);
+        if (kind != FEED_REPUBLISHED) take_cluster(&i, &p);
     }
     if (i.bad) return false;
     *reply = p;
     return true;
+}
+
+bool feed_reply_is_of(const struct feed_reply *p, const char *cluster_id) {
+    return p->cluster.size == 0 || cluster_id[0] == 0 ||
+           bytes_equal(p->cluster, bytes_of_text(cluster_id));
 }
 
 bool feed_times_next(struct feed_times *t, uint64_t *last, int64_t *ms) {

@@ -45,6 +45,8 @@ struct feed_reply {
     uint64_t snapshot, bytes;  /* SNAPSHOT_BEGIN */
     uint64_t offset, checksum; /* SNAPSHOT_CHUNK */
     struct bytes times;        /* PULL: see feed_times_next(); msgpack; size 0 = none */
+    struct bytes cluster;      /* PULL, LOCATE, SNAPSHOT_BEGIN, refusals: the id of whose it is;
+                                  size 0 = not told */
     struct bytes rest;         /* HELLO: the map; SNAPSHOT_BEGIN: the tokens; PULL of other forms:
                                   the payload. msgpack, not looked at */
 };
@@ -53,6 +55,10 @@ struct feed_reply {
  * the message. */
 bool feed_reply_decode(const void *message, size_t size, enum feed_kind kind, enum feed_form form,
                        struct feed_reply *reply);
+
+/* Whether an answer may be from that cluster: it says so, or does not say. A connection that was
+ * dialled anew can end at somebody else, so each answer is looked at. "" = any cluster. */
+bool feed_reply_is_of(const struct feed_reply *reply, const char *cluster_id);
 
 /* When entries became committed, out of a reply's `times`, one moment after the other: all up to
  * `last` that the one before did not have, at `ms` (by the node's clock; 0 = not known). False:

@@ -29,7 +29,7 @@
  *                     "shards": [[shard, first, commit], ...]}]    first: the oldest entry from
  *                     which on the log is whole. May have "active": bin, bit n % 8 of byte n / 8 =
  *                     shard n exists; one that exists nowhere was retired: nothing comes any more
- *   PULL            [shard, from, next, commit, now_ms, payload, times]
+ *   PULL            [shard, from, next, commit, now_ms, payload, times, cluster_id]
  *                     next       ask for this index next (behind all that was sent or filtered)
  *                     commit     newest entry that may be read: next == commit + 1 = up to date
  *                     now_ms     the node's clock
@@ -38,11 +38,14 @@
  *                                before now_ms; nil = it is not known (any more). At most
  *                                FEED_MOMENTS_MAX pairs; entries that none has: not known. It may
  *                                be missing
- *   LOCATE          [shard, index, commit]    commit + 1 = nothing that young yet
- *   SNAPSHOT_BEGIN  [id, bytes, [[shard, index], ...]]    what the copy reflects
+ *                     cluster_id whose entries these are, as in HELLO; it may be missing here and
+ *                                below. What is of another cluster than before (a connection that
+ *                                was made anew can end at another node) is not to be taken
+ *   LOCATE          [shard, index, commit, cluster_id]    commit + 1 = nothing that young yet
+ *   SNAPSHOT_BEGIN  [id, bytes, [[shard, index], ...], cluster_id]    what the copy reflects
  *   SNAPSHOT_CHUNK  [offset, bin, xxh3-64 of the bin]     empty at the end
  *   SNAPSHOT_END    []
- * reply = [version, code, "sentence", detail]             refused; enum result_code
+ * reply = [version, code, "sentence", detail, cluster_id?]    refused; enum result_code
  *   IMPORT_REQUIRED: retention has passed `from`, or a gap lies there; detail = the index from
  *   which the log goes on, up to the next gap if there are several. SHARD_NOT_HERE: ask another
  *   node. OVERLOADED: detail = ms.
@@ -86,6 +89,9 @@ enum feed_kind {
 
 enum feed_form { FEED_RECORDS = 0, FEED_EVENTS = 1, FEED_MARKS = 2, FEED_MAPS = 3 };
 
-enum { FEED_TOPIC_BYTES_MAX = 9 + 64 }; /* "customer/" and an id */
+enum {
+    FEED_TOPIC_BYTES_MAX = 9 + 64, /* "customer/" and an id */
+    FEED_CLUSTER_BYTES = 32        /* of a cluster's id, at most */
+};
 
 #endif

@@ -246,6 +246,10 @@ static void a_pull_waits_for_a_commit(void **state) {
     assert_int_equal(p.code, RESULT_OK);
     assert_int_equal(p.next, 11);
     assert_int_equal(p.commit, 10);
+    assert_int_equal(p.cluster.size, 32);
+    assert_true(feed_reply_is_of(&p, "0123456789abcdef0123456789abcdef"));
+    assert_true(feed_reply_is_of(&p, ""));
+    assert_false(feed_reply_is_of(&p, "fedcba9876543210fedcba9876543210"));
     struct feed_times times = {.rest = p.times, .now_ms = p.now_ms};
     uint64_t upto;
     int64_t ms;

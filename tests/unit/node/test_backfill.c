@@ -34,6 +34,7 @@ struct peer {
     nng_socket wrong;
     pthread_t wrong_thread;
     uint64_t wrong_first;          /* whatever it is asked for; 0 = it is not wrong */
+    bool wrong_cluster;            /* says with each answer that it is of another one */
     atomic_uint wrong_pulls;
 };
 
@@ -91,8 +92,9 @@ static void peer_up(struct peer *p, const char *cluster_id) {
 /* Ten records from wrong_first on, as if they were what was asked for. */
 static void wrong_pull(struct peer *p, struct msgpack_writer *w, uint64_t from) {
     size_t bytes;
-    uint8_t *records = packed(p->wrong_first, p->wrong_first + 9, 1, 64, 1500, &bytes);
-    msgpack_write_array(w, 9);
+    uint64_t term = p->wrong_cluster ? 2 : 1, last = p->wrong_first + 9;
+    uint8_t *records = packed(p->wrong_first, last, term, 64, 1500, &bytes);
+    msgpack_write_array(w, p->wrong_cluster ? 10 : 9);
     msgpack_write_uint(w, FEED_VERSION);
     msgpack_write_uint(w, 0);
     msgpack_write_uint(w, SHARD);
@@ -102,6 +104,7 @@ static void wrong_pull(struct peer *p, struct msgpack_writer *w, uint64_t from) 
     msgpack_write_int(w, 0);
     msgpack_write_bin(w, records, (uint32_t)bytes);
     msgpack_write_array(w, 0);
+    if (p->wrong_cluster) msgpack_write_text(w, "00000000000000000000000000000001");
     free(records);
     atomic_fetch_add(&p->wrong_pulls, 1);
 }
@@ -395,17 +398,17 @@ static void what_lies_between_two_gaps_of_others_is_taken(void **state) {
     assert_int_equal(stats_of(w).filled_records, 20);
 }
 
-static void await_wrong_pull(struct peer *p) {
+static void await_wrong_pulls(struct peer *p, uint32_t pulls) {
     int64_t until_ms = clock_mono_ms() + PATIENCE_MS;
-    while (atomic_load(&p->wrong_pulls) == 0 && clock_mono_ms() < until_ms) usleep(2000);
-    assert_true(atomic_load(&p->wrong_pulls) > 0);
+    while (atomic_load(&p->wrong_pulls) < pulls && clock_mono_ms() < until_ms) usleep(2000);
+    assert_true(atomic_load(&p->wrong_pulls) >= pulls);
 }
 
 /* One peer sends records from `wrong` on, again and again; nobody waits for it: the other fills. */
 static void expect_passed_over(struct world *w, uint64_t wrong, uint64_t filled) {
     peer_up_wrong(&w->peers[0], wrong);
     begin(w, 0);
-    await_wrong_pull(&w->peers[0]);
+    await_wrong_pulls(&w->peers[0], 1);
     peer_up(&w->peers[1], cluster);
     await_filled(w, filled);
     expect_whole(w);
@@ -421,6 +424,20 @@ static void what_was_not_asked_for_is_not_taken(void **state) {
 static void who_sends_something_else_is_passed_over(void **state) {
     gap_make(*state);
     expect_passed_over(*state, 41, 30);
+}
+
+/* It greeted as one of ours, and what came to stand there since has records that would fit. */
+static void who_became_another_cluster_is_not_believed(void **state) {
+    struct world *w = *state;
+    gap_make(w);
+    w->peers[0].wrong_cluster = true;
+    peer_up_wrong(&w->peers[0], 31);
+    begin(w, 0);
+    await_wrong_pulls(&w->peers[0], 2); /* done with the first one */
+    assert_int_equal(stats_of(w).filled_records, 0);
+    peer_up(&w->peers[1], cluster);
+    await_filled(w, 30);
+    expect_whole(w);
 }
 
 static void it_can_be_cut_short(void **state) {
@@ -453,6 +470,7 @@ int main(void) {
         TEST(what_lies_between_two_gaps_of_others_is_taken),
         TEST(what_was_not_asked_for_is_not_taken),
         TEST(who_sends_something_else_is_passed_over),
+        TEST(who_became_another_cluster_is_not_believed),
         TEST(it_can_be_cut_short),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -312,7 +312,7 @@ static void what_retention_takes_is_dropped(void **state) {
 
 /* -- a feed that lies -------------------------------------------------------------------- */
 
-enum lie { LIE_FLIP, LIE_CUT, LIE_LEAVE_OUT, LIE_SHARD, LIE_RUBBISH, LIE_COUNT };
+enum lie { LIE_FLIP, LIE_CUT, LIE_LEAVE_OUT, LIE_SHARD, LIE_RUBBISH, LIE_CLUSTER, LIE_COUNT };
 
 struct liar { nng_socket socket; pthread_t thread; enum lie lie; };
 
@@ -352,7 +352,7 @@ static void liar_pull(struct msgpack_writer *w, enum lie lie, uint64_t from) {
             bytes -= one;
         }
     }
-    msgpack_write_array(w, 8);
+    msgpack_write_array(w, lie == LIE_CLUSTER ? 10 : 8);
     msgpack_write_uint(w, FEED_VERSION);
     msgpack_write_uint(w, 0);
     msgpack_write_uint(w, lie == LIE_SHARD ? SHARD + 1 : SHARD);
@@ -361,6 +361,8 @@ static void liar_pull(struct msgpack_writer *w, enum lie lie, uint64_t from) {
     msgpack_write_uint(w, last);
     msgpack_write_int(w, 1);
     msgpack_write_bin(w, copy, (uint32_t)bytes);
+    if (lie == LIE_CLUSTER) msgpack_write_nil(w);
+    if (lie == LIE_CLUSTER) msgpack_write_text(w, cluster_b); /* who came to stand there since */
     free(copy);
 }
 
@@ -416,6 +418,8 @@ static void judge_lie(enum lie lie, struct log_source *log, struct log_cursor *c
         assert_int_equal(good, 0);
         assert_int_equal(step, LOG_END);
         assert_non_null(log_source_failure(log));
+        if (lie == LIE_CLUSTER)
+            assert_non_null(strstr(log_source_failure(log), "another cluster"));
     }
 }
 

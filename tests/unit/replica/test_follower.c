@@ -1,0 +1,221 @@
+/* The follower and whose entries it takes: feeds of several clusters come and go at one address,
+ * over logs on simulated disks. */
+#include <stdarg.h>
+#include <stddef.h>
+#include <setjmp.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "engine/base/clock.h"
+#include "engine/feed/feed.h"
+#include "engine/replica/follower.h"
+#include "tests/unit/replica/history_world.h"
+#include "tests/world/storage_memory.h"
+
+enum { SHARD = 1, PATIENCE_MS = 60000, ENTRIES = 600 };
+
+static const char cluster_a[] = "0123456789abcdef0123456789abcdef";
+static const char cluster_b[] = "fedcba9876543210fedcba9876543210";
+
+/* A cluster of one node: its log, how much of it is committed, and its feed. */
+struct place {
+    const char *cluster_id;
+    struct history history;
+    struct storage_memory *disk;
+    struct storage *storage;
+    atomic_ullong committed;
+    struct feed *feed;
+};
+
+static struct place a, b;
+
+static void place_init(struct place *p, const char *cluster_id, uint64_t seed) {
+    const struct storage_memory_options options = {.seed = seed, .segment_records = 64};
+    p->cluster_id = cluster_id;
+    history_init(&p->history, seed);
+    history_grow(&p->history, ENTRIES);
+    p->disk = storage_memory_new(&options);
+    p->storage = storage_memory_open(p->disk);
+    struct record *first = NULL, **at = &first;
+    for (uint64_t i = 1; i <= p->history.logs[SHARD].last; i++) {
+        size_t bytes;
+        const struct record_header *h = history_records(&p->history, SHARD, i, i, &bytes);
+        struct record *r = record_new(h->payload_bytes);
+        assert_non_null(r);
+        r->header = *h;
+        memcpy(r->payload, h + 1, h->payload_bytes);
+        *at = r;
+        at = &r->next;
+    }
+    p->storage->ops->append(p->storage, first);
+    storage_memory_advance(p->disk, 1);
+    assert_true(p->history.logs[SHARD].last > 100);
+}
+
+static void place_fini(struct place *p) {
+    p->storage->ops->close(p->storage);
+    storage_memory_free(p->disk);
+    history_fini(&p->history);
+}
+
+static uint64_t commit_index(void *arg) { return atomic_load(&((struct place *)arg)->committed); }
+
+static void place_up(struct place *p, const char *listen, uint64_t committed) {
+    char error[256] = "";
+    const struct feed_options options = {.listen = listen, .cluster_id = p->cluster_id,
+                                         .node_id = 1, .shards_count = SHARD + 1};
+    const struct feed_source source = {.storage = p->storage, .commit_index = commit_index,
+                                       .arg = p};
+    atomic_store(&p->committed, committed);
+    p->feed = feed_open(&options, error, sizeof error);
+    if (!p->feed) fail_msg("%s", error);
+    feed_add(p->feed, SHARD, &source);
+    assert_true(feed_start(p->feed, error, sizeof error));
+}
+
+static void place_down(struct place *p) {
+    feed_stop(p->feed);
+    feed_close(p->feed);
+}
+
+/* -- who follows ------------------------------------------------------------------------------- */
+
+static struct follower *follower;
+static atomic_ullong next;     /* all before it was offered, and is of `a` */
+static atomic_bool strange;    /* something that is not was offered */
+static atomic_uint imports;    /* asked for */
+
+static uint64_t follow_from(void *arg, uint32_t shard) { return 1; }
+
+static void offered(void *arg, struct follower_batch *batch) {
+    size_t bytes = 0;
+    const void *wanted = NULL;
+    if (batch->next > batch->first)
+        wanted = history_records(&a.history, SHARD, batch->first, batch->next - 1, &bytes);
+    if (batch->commit > atomic_load(&a.committed) || batch->bytes != bytes ||
+        (wanted && memcmp(batch->records, wanted, bytes) != 0))
+        atomic_store(&strange, true);
+    else atomic_store(&next, batch->next);
+    free(batch); /* little: the lane needs no room back */
+}
+
+static void import_required(void *arg, uint32_t shard, uint64_t from) {
+    atomic_fetch_add(&imports, 1);
+}
+
+static void identified(void *arg, const char *cluster_id, uint32_t shards_count) {
+    if (strcmp(cluster_id, cluster_a) != 0) atomic_store(&strange, true);
+}
+
+static void shards_told(void *arg, const bool shards[SHARDS_MAX]) {}
+
+static void follow(const char *nodes) {
+    char error[256] = "";
+    const struct follower_options options = {
+        .nodes = nodes, .heartbeat_ms = 20, .next = follow_from, .offer = offered,
+        .import_required = import_required, .identified = identified, .retired = shards_told,
+        .existing = shards_told};
+    atomic_store(&next, 0);
+    atomic_store(&strange, false);
+    atomic_store(&imports, 0);
+    follower = follower_start(&options, error, sizeof error);
+    if (!follower) fail_msg("%s", error);
+}
+
+static void await_next(uint64_t wanted) {
+    int64_t until_ms = clock_mono_ms() + PATIENCE_MS;
+    while (atomic_load(&next) < wanted) {
+        assert_true(clock_mono_ms() < until_ms);
+        usleep(2000);
+    }
+    assert_int_equal(atomic_load(&next), wanted);
+}
+
+/* Until the only node counts as not reached for being of cluster `theirs`, and no lane follows. */
+static void await_foreign(const char *theirs) {
+    int64_t until_ms = clock_mono_ms() + PATIENCE_MS;
+    struct follower_source s;
+    struct follower_lane lane;
+    do {
+        assert_true(clock_mono_ms() < until_ms);
+        usleep(2000);
+        assert_true(follower_source(follower, 0, &s));
+        follower_lane(follower, SHARD, &lane);
+    } while (s.reached || !strstr(s.why, theirs) || lane.node[0] != 0);
+    assert_non_null(strstr(s.why, cluster_a));
+}
+
+static int set_up(void **state) {
+    place_init(&a, cluster_a, 3);
+    place_init(&b, cluster_b, 4);
+    return 0;
+}
+
+static int tear_down(void **state) {
+    place_fini(&a);
+    place_fini(&b);
+    return 0;
+}
+
+/* -- tests ------------------------------------------------------------------------------------- */
+
+/* The connection is made anew by itself, long before the next HELLO would tell. */
+static void another_cluster_at_the_address_is_not_followed(void **state) {
+    static const char listen[] = "inproc://follower-other";
+    place_up(&a, listen, 40);
+    follow("feed:inproc://follower-other");
+    await_next(41);
+    place_down(&a);
+    place_up(&b, listen, 90); /* has what would come next, by its numbers */
+    await_foreign(cluster_b);
+    atomic_store(&b.committed, 100);
+    usleep(200000); /* time to do it wrong: only a mistake is found by it */
+    await_foreign(cluster_b);
+    assert_int_equal(atomic_load(&next), 41);
+    place_down(&b);
+    place_up(&a, listen, 70);
+    await_next(71);
+    struct follower_source s;
+    assert_true(follower_source(follower, 0, &s));
+    assert_true(s.reached);
+    assert_string_equal(s.why, "");
+    assert_false(atomic_load(&strange));
+    follower_stop(follower);
+    place_down(&a);
+}
+
+/* What its log has not got any more is another cluster's affair too: nothing is imported of it. */
+static void a_refusal_of_another_cluster_counts_for_nothing(void **state) {
+    static const char listen[] = "inproc://follower-refusal";
+    place_up(&a, listen, 40);
+    follow("feed:inproc://follower-refusal");
+    await_next(41);
+    place_down(&a);
+    struct storage_stats stats;
+    uint64_t last = b.history.logs[SHARD].last;
+    b.storage->ops->retain(b.storage, last, INT64_MAX);
+    storage_memory_advance(b.disk, 100000);
+    b.storage->ops->stats(b.storage, &stats);
+    assert_true(stats.log_first > 41);
+    place_up(&b, listen, last);
+    await_foreign(cluster_b);
+    assert_int_equal(atomic_load(&imports), 0);
+    assert_false(atomic_load(&strange));
+    follower_stop(follower);
+    place_down(&b);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(another_cluster_at_the_address_is_not_followed, set_up,
+                                        tear_down),
+        cmocka_unit_test_setup_teardown(a_refusal_of_another_cluster_counts_for_nothing, set_up,
+                                        tear_down),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
