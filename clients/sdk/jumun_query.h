@@ -9,7 +9,7 @@
  *   - Read your writes: with a session (a jumun_client), each query demands the effects of all
  *     commands that the session has had an answer for.
  *   - No going back: a query demands at least the state that an earlier answer of the same
- *     jumun_queries reflected, whichever replica gave it.
+ *     jumun_queries reflected, whichever replica gave it, as long as they follow that cluster.
  *   A shard that the session has written to and that a replica does not know yet (the cluster has
  *   just grown) is one of those that the answer names as `missing`. One that `at_least` names and
  *   nobody knows when the wait is over is no answer: JUMUN_TOKEN_NOT_REACHED, which names it.

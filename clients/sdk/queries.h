@@ -120,6 +120,7 @@ struct jumun_queries {
     int64_t none_up_ns;            /* since when no replica is connected; 0 = one is */
     int64_t p95_ns;                /* of messages */
     double hedge_credit;           /* second requests that may be sent */
+    uint32_t forgotten;            /* how often what answers left was forgotten */
     atomic_ulong stat_queries, stat_messages, stat_retries, stat_hedges, stat_hedges_won,
         stat_timeouts, stat_stale, stat_lagging;
 };
@@ -180,7 +181,8 @@ void replica_ping_fini(struct replica *replica);
 int64_t replicas_ping(jumun_queries *q, int64_t now_ns);
 /* Finds out which replicas are of another cluster, when one has `told`, or the session has come to
  * know its own. What is on its way to such a one is asked elsewhere, and what its answers left here
- * is forgotten. With the lock. */
+ * is forgotten; so is all, when the cluster that is asked is another one than before. With the
+ * lock. */
 void replicas_judge(jumun_queries *q, bool told);
 /* Forgets what answers left here: some were of another cluster. With the lock. */
 void replicas_forget(jumun_queries *q);

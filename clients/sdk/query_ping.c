@@ -71,8 +71,12 @@ void replicas_judge(jumun_queries *q, bool told) {
         if (session[0] == '\0') return; /* it will know; others' words are no measure */
     }
     if (!told && (session[0] == '\0' || strcmp(session, q->replicas.cluster) == 0)) return;
+    char before[CLUSTER_ID_BYTES];
+    memcpy(before, q->replicas.cluster, sizeof before);
     uint32_t mask = replica_set_judge(&q->replicas, session);
-    if (mask == 0) return;
+    bool another = before[0] && strcmp(before, q->replicas.cluster) != 0;
+    if (mask == 0 && !another) return;
+    q->forgotten++;
     replicas_forget(q);
     volleys_leave(q, mask);
 }

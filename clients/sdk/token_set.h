@@ -1,6 +1,6 @@
-/* Tokens: the newest index of each shard that somebody has seen. Only ever grows. Any thread; a
- * zeroed one is empty. Shards beyond SHARDS_MAX (the group of the cluster document) have no place:
- * no view shows them. */
+/* Tokens: the newest index of each shard that somebody has seen. Only grows, until it is cleared.
+ * Any thread; a zeroed one is empty. Shards beyond SHARDS_MAX (the group of the cluster document)
+ * have no place: no view shows them. */
 #ifndef JUMUN_SDK_TOKEN_SET_H
 #define JUMUN_SDK_TOKEN_SET_H
 

@@ -20,6 +20,7 @@ struct ending {
     struct query_reply *reply;
     int64_t now_ns;
     uint32_t count;                /* of queries */
+    uint32_t forgotten;            /* see jumun_queries, at its begin */
     bool foreign;                  /* its replica is of another cluster: it counts for nothing */
     struct query_list again;       /* back to the queue, now or when due */
     bool lags;                     /* the reply does not reflect what was demanded */
@@ -318,8 +319,8 @@ static void attempt_finish(struct attempt *a, struct ending *e) {
     struct volley *v = a->volley;
     struct query_call *call;
     while ((call = query_list_pop(&e->again))) queries_enqueue(q, call, e->now_ns);
-    /* It became known while the answers were given out. */
-    if (a->replica->foreign && !e->foreign) replicas_forget(q);
+    /* Of another cluster, as it became known while the answers were given out. */
+    if (e->forgotten != q->forgotten) replicas_forget(q);
     a->state = ATTEMPT_NONE;
     for (int i = 0; i < VOLLEY_ATTEMPTS; i++)
         if (v->attempts[i].state != ATTEMPT_NONE) return;
@@ -335,6 +336,7 @@ static struct ending ending_of(struct attempt *a, struct query_reply *reply) {
     struct ending e = {.q = q, .v = a->volley, .reply = reply, .now_ns = clock_mono_ns()};
     pthread_mutex_lock(&q->lock);
     e.foreign = a->replica->foreign;
+    e.forgotten = q->forgotten;
     e.replica = a->replica;
     e.count = a->volley->count;
     pthread_mutex_unlock(&q->lock);

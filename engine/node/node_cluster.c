@@ -149,6 +149,7 @@ static void cluster_fill_map(struct shard_map *map, const struct cluster_topolog
     memset(map->retired, 0, sizeof map->retired);
     for (uint32_t s = 0; s < map->shards_count; s++)
         if (!topology_group(t, s)) map->retired[s / 8] |= (uint8_t)(1u << (s % 8));
+    memcpy(map->cluster_id, t->cluster_id, sizeof map->cluster_id);
     map->version = t->version;
     map->node = t->node;
     map->nodes_count = t->nodes_count;

@@ -21,6 +21,11 @@ import sys
 import time
 
 from cluster_of_nodes import JUMUN, JUMUND, check, cluster, form
+from replica_process import ask
+
+SHARD_MAP = 101
+
+META = 65535                            # the number of the meta group's shard
 
 
 def forgets_what_it_acknowledged(c, place, directory):
@@ -35,6 +40,13 @@ def forgets_what_it_acknowledged(c, place, directory):
     check(c.start(place) == '', 'nor does one whose vote is gone too')
     check(c.end(place) == 3, 'and says so')
     shutil.rmtree(directory)
+
+
+def maps_tell_their_cluster(c):
+    """By it clients tell the replicas of another one, also once the document has changed."""
+    maps = [ask(c.url(place), [1, None, [[SHARD_MAP]]])[2][0][5] for place in sorted(c.nodes)]
+    wanted = c.status()['cluster_id']
+    check(all(m.get('cluster_id') == wanted for m in maps), f'maps of {wanted}: {maps}')
 
 
 def drained_beside_a_dead_one(c):
@@ -78,6 +90,7 @@ def empty(c):
     check('waiting' in c.start(3), 'a fourth one waits')
     c.jumun('cluster', 'add', c.url(3))
     check(c.numbers() == [1, 2, 3, 4], 'node 4 is in')
+    maps_tell_their_cluster(c)
     check('is node 4 of this cluster already' in c.jumun('cluster', 'add', c.url(3), expect=1),
           'and it is not taken in twice')
     loads = [sum(n in x['nodes'] for x in c.status()['shards']) for n in (1, 2, 3, 4)]
