@@ -166,6 +166,7 @@ struct command_cluster {
 
 struct command {
     uint8_t kind;              /* enum command_kind */
+    bool uncounted;            /* the node's own question: no figure of the shard counts it */
     uint16_t malformed;        /* 0, or the code that decoding found: nothing else counts */
     uint32_t expected_version; /* 0 = none */
     struct id128 subject;      /* order key; store_key(id); cluster_key() */

@@ -209,6 +209,7 @@ static void keeper_ask_meta(struct cluster_keeper *k, int64_t now_ms) {
                                               .subject = cluster_key()}};
     if (form) keeper_form(k, q);
     else if (move_stores != 0) keeper_move_stores(k, q, move_stores);
+    else q->command.uncounted = true; /* several a second, on each node */
     q->request = (struct request){.commands_count = 1, .commands = &q->command,
                                   .results = &q->result, .done = keeper_answered};
     atomic_init(&q->request.parts_left, 1);

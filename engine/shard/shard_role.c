@@ -53,6 +53,7 @@ static void lose_result(struct shard *s, const struct command *command, struct r
     *r = (struct result){.code = acted ? RESULT_LEADERSHIP_LOST : RESULT_NOT_LEADER,
                          .shard = s->options.id, .leader_node = shard_leader_node(s)};
     r->retry_after_ms = r->leader_node ? 0 : LEADER_UNKNOWN_RETRY_MS;
+    if (command->uncounted) return;
     s->stats.refused++;
     s->stats.refused_by_code[r->code]++;
 }

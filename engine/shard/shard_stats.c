@@ -5,6 +5,7 @@ enum { PUBLISH_EVERY_MS = 20 };
 
 void shard_count_result(struct shard *s, const struct command *command, const struct result *r) {
     struct shard_stats *t = &s->stats;
+    if (command->uncounted) return;
     t->commands++;
     if (command->kind < sizeof t->commands_by_kind / sizeof *t->commands_by_kind)
         t->commands_by_kind[command->kind]++;

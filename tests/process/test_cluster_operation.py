@@ -64,6 +64,20 @@ def drained_beside_a_dead_one(c):
     check(None in lags, f'a new leader does not know how far the dead node is: {lags}')
 
 
+def meta_figures(c):
+    """What the nodes' statuses say that their meta groups were asked, and have refused."""
+    rows = [c.rows(place, META + 1)[-1] for place in sorted(c.nodes)]
+    check(all(r['shard'] == META for r in rows), 'each node has a replica of it')
+    return [(r['commands'], r['refused']) for r in rows]
+
+
+def meta_figures_stay(c):
+    """For a time in which each node asks several times."""
+    before = meta_figures(c)
+    time.sleep(1.5)
+    return meta_figures(c) == before
+
+
 def empty(c):
     for place in range(3):
         check('waiting' in c.start(place), 'a node waits')
@@ -86,6 +100,7 @@ def empty(c):
     c.place_orders(12)
     # Once more: everything is done already.
     form(c, range(3), '--shards', '4')
+    check(any(meta_figures_stay(c) for _ in range(10)), 'what nodes ask is not counted')
 
     check('waiting' in c.start(3), 'a fourth one waits')
     c.jumun('cluster', 'add', c.url(3))

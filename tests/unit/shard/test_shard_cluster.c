@@ -147,6 +147,19 @@ static void the_document_is_checkpointed(void **unused) {
     free(after);
 }
 
+/* Each node asks several times a second: that would be most of what its figures show. */
+static void what_the_node_asks_itself_is_not_counted(void **unused) {
+    struct command c = command_of(COMMAND_CLUSTER_GET);
+    struct shard_stats *stats = &meta.shard->stats;
+    c.uncounted = true;
+    assert_int_equal(ask(&c).code, RESULT_CLUSTER_NOT_FORMED);
+    assert_true(stats->commands == 0 && stats->reads == 0 && stats->refused == 0);
+    c.uncounted = false;
+    assert_int_equal(ask(&c).code, RESULT_CLUSTER_NOT_FORMED);
+    assert_true(stats->commands == 1 && stats->reads == 1 && stats->refused == 1);
+    assert_int_equal(stats->refused_by_code[RESULT_CLUSTER_NOT_FORMED], 1);
+}
+
 static void each_shard_takes_its_own_commands(void **unused) {
     struct command c = {.kind = COMMAND_GET, .subject = {{1}}};
     assert_int_equal(ask(&c).code, RESULT_WRONG_SHARD);
@@ -162,6 +175,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(the_document_is_kept, setup, teardown),
         cmocka_unit_test_setup_teardown(the_document_is_checkpointed, setup, teardown),
+        cmocka_unit_test_setup_teardown(what_the_node_asks_itself_is_not_counted, setup, teardown),
         cmocka_unit_test_setup_teardown(each_shard_takes_its_own_commands, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
