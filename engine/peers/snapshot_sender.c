@@ -13,9 +13,10 @@
 
 #include "engine/base/check.h"
 #include "engine/base/log.h"
+#include "engine/base/priority.h"
 
 enum { SENDER_PATH_BYTES = 256, SENDER_DIGEST_BYTES = 1 << 18, SENDER_DUPLICATES = 3,
-       SENDER_NO_ROOM_MS = 20, SENDER_DAMAGED_MAX = 3 };
+       SENDER_NO_ROOM_MS = 20, SENDER_DAMAGED_MAX = 3, SENDER_EXPORT_NICE = 4 };
 
 enum export_outcome { EXPORT_RUNNING = 0, EXPORT_DONE = 1, EXPORT_FAILED = 2 };
 
@@ -76,6 +77,9 @@ static void *sender_export(void *arg) {
     struct snapshot_sender *s = arg;
     struct storage *storage = s->options.storage;
     int outcome = EXPORT_DONE;
+    /* On a machine that is busy the running traffic goes first; but the read must not last for
+     * minutes, as the pages that it sees cannot be used again meanwhile. */
+    priority_set(SENDER_EXPORT_NICE);
     if (storage->ops->export_state(storage, s->path, &s->stop, s->meta, s->error,
                                    sizeof s->error) != 0) {
         outcome = EXPORT_FAILED;

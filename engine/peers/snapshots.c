@@ -54,6 +54,7 @@ struct snapshots {
     struct snapshots_event *first, **last;
     uint32_t events;
     uint64_t events_bytes;
+    struct snapshots_stats counted;       /* as the thread last saw it */
 
     pthread_mutex_t mutex;                /* the replicas; held while the thread works on one */
     struct snapshots_replica *replicas[LOCAL_SHARDS_SLOTS];
@@ -227,6 +228,30 @@ static int64_t snapshots_work(struct snapshots *s, int64_t now_ms) {
     return next_ms;
 }
 
+/* For whoever asks: the mutex is held as long as the disk takes, and a node's figures are told by
+ * threads of the transport, which must not wait so long. */
+static void snapshots_count(struct snapshots *s) {
+    struct snapshots_stats stats = {0};
+    for (uint32_t slot = 0; slot < LOCAL_SHARDS_SLOTS; slot++) {
+        const struct snapshots_replica *r = s->replicas[slot];
+        if (!r) continue;
+        struct snapshot_receiver_progress progress;
+        snapshot_receiver_progress(r->receiver, &progress);
+        stats.receiving += progress.receiving;
+        stats.received += progress.completed;
+        stats.damaged += progress.damaged;
+        for (uint32_t i = 0; i < CONSENSUS_SERVERS_MAX; i++) {
+            if (r->senders[i]) snapshots_count_sender(r->senders[i], &stats);
+        }
+        stats.sent += r->ended.sent;
+        stats.failed += r->ended.failed;
+        stats.chunks_again += r->ended.chunks_again;
+    }
+    pthread_mutex_lock(&s->queue_mutex);
+    s->counted = stats;
+    pthread_mutex_unlock(&s->queue_mutex);
+}
+
 static void *snapshots_main(void *arg) {
     struct snapshots *s = arg;
     pthread_setname_np(pthread_self(), "snapshots");
@@ -241,6 +266,7 @@ static void *snapshots_main(void *arg) {
             e = next;
         }
         int64_t now_ms = clock_mono_ms(), next_ms = snapshots_work(s, now_ms);
+        snapshots_count(s);
         pthread_mutex_unlock(&s->mutex);
         if (next_ms > now_ms) doorbell_sleep(&s->bell, next_ms - now_ms);
     }
@@ -308,6 +334,7 @@ void snapshots_remove(struct snapshots *s, uint32_t shard) {
     pthread_mutex_lock(&s->mutex);
     struct snapshots_replica *r = s->replicas[slot];
     s->replicas[slot] = NULL;
+    snapshots_count(s);
     pthread_mutex_unlock(&s->mutex);
     if (!r) return;
     for (uint32_t i = 0; i < CONSENSUS_SERVERS_MAX; i++) {
@@ -378,22 +405,8 @@ void snapshots_stop(struct snapshots *s) {
 }
 
 void snapshots_stats(struct snapshots *s, struct snapshots_stats *stats) {
-    *stats = (struct snapshots_stats){.dropped = atomic_load(&s->dropped)};
-    pthread_mutex_lock(&s->mutex);
-    for (uint32_t slot = 0; slot < LOCAL_SHARDS_SLOTS; slot++) {
-        const struct snapshots_replica *r = s->replicas[slot];
-        if (!r) continue;
-        struct snapshot_receiver_progress progress;
-        snapshot_receiver_progress(r->receiver, &progress);
-        stats->receiving += progress.receiving;
-        stats->received += progress.completed;
-        stats->damaged += progress.damaged;
-        for (uint32_t i = 0; i < CONSENSUS_SERVERS_MAX; i++) {
-            if (r->senders[i]) snapshots_count_sender(r->senders[i], stats);
-        }
-        stats->sent += r->ended.sent;
-        stats->failed += r->ended.failed;
-        stats->chunks_again += r->ended.chunks_again;
-    }
-    pthread_mutex_unlock(&s->mutex);
+    pthread_mutex_lock(&s->queue_mutex);
+    *stats = s->counted;
+    pthread_mutex_unlock(&s->queue_mutex);
+    stats->dropped = atomic_load(&s->dropped);
 }

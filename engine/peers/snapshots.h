@@ -56,6 +56,7 @@ void snapshots_receive(struct snapshots *s, uint32_t kind, struct bytes frame);
 /* Ends everything, joins and frees. */
 void snapshots_stop(struct snapshots *s);
 
+/* As of the last time that the transfers were worked on. Any thread; does not block. */
 void snapshots_stats(struct snapshots *s, struct snapshots_stats *stats);
 
 #endif
