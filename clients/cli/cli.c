@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "clients/cli/cli_query.h"
+#include "clients/cli/cli_unreached.h"
 #include "clients/cli/output.h"
 #include "clients/cli/table.h"
 #include "clients/cli/text.h"
@@ -118,10 +119,10 @@ static bool cli_servers(struct cli *cli) {
 jumun_client *cli_client(struct cli *cli) {
     if (cli->client) return cli->client;
     if (!cli_addresses(cli, "endpoint", cli->endpoint)) return NULL;
-    char error[256] = "";
+    char error[512] = "";
     jumun_options options = {.timeout_ms = cli->timeout_ms};
     cli->client = jumun_open(cli->endpoint, &options, error, sizeof error);
-    if (!cli->client) cli_usage(cli, "%s: %s", cli->endpoint, error);
+    if (!cli->client) cli_usage(cli, "%s", error);
     return cli->client;
 }
 
@@ -199,6 +200,7 @@ static int cli_failed(struct cli *cli, const jumun_result *r, const jumun_key *o
     }
     cli_error(cli, "%s [%d %s]: %s%s", status == CLI_REFUSED ? "refused" : "failed", r->code,
               jumun_result_name(r->code), jumun_result_text(r->code), detail);
+    if (r->code == JUMUN_NOT_SENT) fputs(cli->unreached, stderr);
     if (r->code == JUMUN_VERSION_CONFLICT) {
         fprintf(stderr, "The order's version is %u.\n", r->version);
     }
@@ -216,8 +218,10 @@ static int cli_failed(struct cli *cli, const jumun_result *r, const jumun_key *o
 }
 
 int cli_refused(struct cli *cli, const jumun_result *result, const jumun_key *order) {
-    if (cli->json) cli_print_json(cli_result_json(result, order));
-    return cli_failed(cli, result, NULL);
+    jumun_result r = *result;
+    cli_unreached_node(cli, &r);
+    if (cli->json) cli_print_json(cli_result_json(&r, order));
+    return cli_failed(cli, &r, NULL);
 }
 
 /* A read that got no answer has changed nothing, and has no id to ask with. */
@@ -300,6 +304,7 @@ int cli_send(struct cli *cli, const jumun_command *command) {
     if (!client) return CLI_USAGE;
     jumun_result r = {0};
     jumun_call(client, command, &r, NULL, NULL);
+    cli_unreached_node(cli, &r);
     int status = cli_exit_of(r.code);
     /* The first thing that ever happened to it. */
     bool unknown_store = command->kind == JUMUN_STORE_PAUSE && r.code == JUMUN_OK && r.version == 1;
@@ -347,6 +352,7 @@ int cli_read(struct cli *cli, const jumun_command *command, struct cli_answer *a
     jumun_result *r = &answer->result;
     size_t bytes = 0, offset = 0;
     jumun_call(client, command, r, &answer->bytes, &bytes);
+    cli_unreached_node(cli, r);
     msgpack_unpacked_init(&answer->unpacked);
     if (cli_exit_of(r->code) == CLI_DONE) {
         if (answer->bytes && msgpack_unpack_next(&answer->unpacked, answer->bytes, bytes,

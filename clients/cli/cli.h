@@ -31,6 +31,7 @@ struct cli {
     jumun_client *client;      /* opened by the first use */
     const struct cli_command *command;
     struct args args;
+    char unreached[4096];      /* lines: why addresses cannot be reached (cli_unreached.h) */
 };
 
 struct cli_command {

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "clients/cli/cli_unreached.h"
 #include "clients/cli/text.h"
 #include "engine/base/hex.h"
 
@@ -22,11 +23,11 @@ const char *cli_replicas(const struct cli *cli) {
 }
 
 jumun_queries *cli_queries(struct cli *cli, const char *replicas) {
-    char error[256] = "";
+    char error[512] = "";
     jumun_query_options options = {.timeout_ms = cli->timeout_ms, .no_stale = true,
                                    .attempt_timeout_ms = cli->timeout_ms / 2 + 1};
     jumun_queries *q = jumun_queries_open(replicas, &options, error, sizeof error);
-    if (!q) cli_usage(cli, "%s: %s", replicas, error);
+    if (!q) cli_usage(cli, "%s", error);
     return q;
 }
 
@@ -106,6 +107,7 @@ int cli_query_failed(struct cli *cli, int code, const jumun_answer *answer) {
     if (code == JUMUN_NOT_A_REPLICA) return cli_wrong_server(cli, CLI_NODE, cli_replicas(cli));
     cli_error(cli, "%s [%d %s]: %s", status == CLI_REFUSED ? "refused" : "failed", code,
               jumun_result_name(code), text);
+    if (code == JUMUN_NOT_SENT) cli_tell_unreached(cli_replicas(cli));
     return status;
 }
 
@@ -203,6 +205,7 @@ int cli_look_failed(const struct cli *cli, const char *replica, int code) {
     else
         cli_error(cli, "%s: %s [%d %s]", replica, jumun_result_text(code), code,
                   jumun_result_name(code));
+    if (code == JUMUN_NOT_SENT) cli_tell_unreached(replica);
     return cli_exit_of(code);
 }
 

@@ -376,15 +376,13 @@ static const char *options_fault(const jumun_options *o) {
 
 static bool client_start(jumun_client *client, const char *endpoints, char *error,
                          size_t error_bytes) {
-    char failed_at[ENDPOINT_ADDRESSES_BYTES];
+    char why[CONNECTION_ERROR_BYTES] = "";
     if (!(client->node_lane = lane_new(&client->shared, NULL))) {
         open_failed(error, error_bytes, "no memory for a client");
         return false;
     }
-    int rc = node_list_add(&client->shared.nodes, endpoints, failed_at, sizeof failed_at);
-    if (rc != 0) {
-        open_failed(error, error_bytes, "cannot use the endpoint \"%s\": %s", failed_at,
-                    connection_error_text(rc));
+    if (node_list_add(&client->shared.nodes, endpoints, why, sizeof why) != 0) {
+        open_failed(error, error_bytes, "%s", why);
         lane_delete(client->node_lane);
         return false;
     }

@@ -12,7 +12,7 @@
 #include "engine/wire/socket_close.h"
 #include "engine/wire/tls.h"
 
-enum { CONNECTION_WHY_BYTES = 512, CONNECTION_RECONNECT_MS_MIN = 20,
+enum { CONNECTION_RECONNECT_MS_MIN = 20,
        CONNECTION_RECONNECT_MS_MAX = 200, SETTLE_LOOK_NS = 500000 };
 
 static void connection_pipe_event(nng_pipe pipe, nng_pipe_ev event, void *arg) {
@@ -47,51 +47,53 @@ static int connection_configure(struct connection *c) {
 }
 
 static int connection_dial_one(struct connection *c, const char *address, size_t size,
-                               const struct tls_options *tls, char *failed_at,
-                               size_t failed_at_bytes) {
-    char text[NNG_MAXADDRLEN], why[CONNECTION_WHY_BYTES];
+                               const struct tls_options *tls, char *error, size_t error_bytes) {
+    char text[NNG_MAXADDRLEN];
     nng_dialer dialer;
     snprintf(text, sizeof text, "%.*s", (int)size, address);
-    snprintf(failed_at, failed_at_bytes, "%s", text);
+    snprintf(error, error_bytes, "cannot use the address \"%s\"", text);
     if (size == 0 || size >= sizeof text) return NNG_EADDRINVAL;
     if (c->dialers_count == CONNECTION_DIALERS_MAX) return NNG_EINVAL;
-    int rc = tls_dial(connection_socket(c), text, tls, &dialer, why, sizeof why);
+    int rc = tls_dial(connection_socket(c), text, tls, &dialer, error, error_bytes);
     if (rc == 0) c->dialers[c->dialers_count++] = dialer.id;
-    else if (tls_is_wanted(text)) snprintf(failed_at, failed_at_bytes, "%s", why);
     return rc;
 }
 
 /* Up to the first one that fails, or all that can be dialled. */
 static int connection_dial(struct connection *c, const char *addresses,
-                           const struct tls_options *tls, bool all, char *failed_at,
-                           size_t failed_at_bytes) {
+                           const struct tls_options *tls, bool all, char *error,
+                           size_t error_bytes) {
     const char *at = addresses;
     for (;;) {
         size_t size = strcspn(at, ",");
-        int rc = connection_dial_one(c, at, size, tls, failed_at, failed_at_bytes);
+        int rc = connection_dial_one(c, at, size, tls, error, error_bytes);
         if ((rc != 0 && !all) || at[size] == '\0') return rc;
         at += size + 1;
     }
 }
 
 int connection_open(struct connection *c, const char *addresses, const struct tls_options *tls,
-                    void (*on_change)(void *arg, bool up), void *arg, char *failed_at,
-                    size_t failed_at_bytes) {
+                    void (*on_change)(void *arg, bool up), void *arg, char *error,
+                    size_t error_bytes) {
     atomic_init(&c->pipes, 0);
     atomic_init(&c->dialled_ns, clock_coarse_ns());
     atomic_init(&c->redial_ns, CONNECTION_REDIAL_NS_MIN);
     c->dialers_count = 0;
     c->on_change = on_change;
     c->arg = arg;
-    snprintf(failed_at, failed_at_bytes, "%s", addresses);
     nng_socket socket;
     int rc = nng_req0_open(&socket);
-    if (rc != 0) return rc;
-    c->socket = socket.id;
-    pipe_list_init(&c->list);
-    if ((rc = connection_configure(c)) != 0 ||
-        (rc = connection_dial(c, addresses, tls, false, failed_at, failed_at_bytes)) != 0)
-        connection_close(c);
+    bool opened = rc == 0;
+    if (opened) {
+        c->socket = socket.id;
+        pipe_list_init(&c->list);
+        rc = connection_configure(c);
+    }
+    if (rc != 0)
+        snprintf(error, error_bytes, "cannot open a socket for %s: %s", addresses,
+                 nng_strerror(rc));
+    else rc = connection_dial(c, addresses, tls, false, error, error_bytes);
+    if (rc != 0 && opened) connection_close(c);
     return rc;
 }
 
@@ -102,16 +104,14 @@ bool connection_is_overdue(struct connection *c, int64_t now_ns) {
 
 void connection_redial(struct connection *c, const char *addresses, const struct tls_options *tls,
                        int64_t now_ns) {
-    char failed_at[NNG_MAXADDRLEN];
+    char error[CONNECTION_ERROR_BYTES];
     int64_t next_ns = 2 * atomic_load(&c->redial_ns);
     atomic_store(&c->redial_ns,
                  next_ns < CONNECTION_REDIAL_NS_MAX ? next_ns : CONNECTION_REDIAL_NS_MAX);
     atomic_store(&c->dialled_ns, now_ns);
     while (c->dialers_count > 0) nng_dialer_close((nng_dialer){c->dialers[--c->dialers_count]});
-    (void)connection_dial(c, addresses, tls, true, failed_at, sizeof failed_at);
+    (void)connection_dial(c, addresses, tls, true, error, sizeof error);
 }
-
-const char *connection_error_text(int error) { return nng_strerror(error); }
 
 int connection_error_no_memory(void) { return NNG_ENOMEM; }
 

@@ -17,7 +17,7 @@ struct nng_aio;
 struct nng_msg;
 struct tls_options;
 
-enum { CONNECTION_DIALERS_MAX = 32 };
+enum { CONNECTION_DIALERS_MAX = 32, CONNECTION_ERROR_BYTES = 512 };
 /* Without a connection for so long it is dialled anew, and again after twice that each time, up to
  * the longer one. */
 #define CONNECTION_REDIAL_NS_MIN 3000000000LL
@@ -35,12 +35,11 @@ struct connection {
 };
 
 /* Starts dialling `addresses` (comma-separated) and returns at once. `tls`: for those that begin
- * with tls+tcp://. 0, or an nng error number, for
- * which *failed_at names the address. on_change may be called before the return. */
+ * with tls+tcp://. 0, or an nng error number with a sentence that names the address. on_change may
+ * be called before the return. */
 int connection_open(struct connection *c, const char *addresses, const struct tls_options *tls,
-                    void (*on_change)(void *arg, bool up), void *arg, char *failed_at,
-                    size_t failed_at_bytes);
-const char *connection_error_text(int error);
+                    void (*on_change)(void *arg, bool up), void *arg, char *error,
+                    size_t error_bytes);
 int connection_error_no_memory(void);
 /* No exchange may use it any more. Not from a callback. */
 void connection_close(struct connection *c);

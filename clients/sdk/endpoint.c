@@ -16,11 +16,11 @@ bool endpoint_addresses_are_bad(const char *addresses, char *error, size_t error
 }
 
 int endpoint_new(struct endpoint **endpoint, const char *address, const jumun_options *options,
-                 void (*on_change)(void *arg, bool up), void *arg, char *failed_at,
-                 size_t failed_at_bytes) {
+                 void (*on_change)(void *arg, bool up), void *arg, char *error,
+                 size_t error_bytes) {
     struct endpoint *e = calloc(1, sizeof *e);
     if (!e) {
-        snprintf(failed_at, failed_at_bytes, "%s", address);
+        snprintf(error, error_bytes, "%s: no memory", address);
         return connection_error_no_memory();
     }
     snprintf(e->addresses, sizeof e->addresses, "%s", address);
@@ -28,9 +28,9 @@ int endpoint_new(struct endpoint **endpoint, const char *address, const jumun_op
                          options->circuit_open_ms * 1000000LL);
     struct tls_options tls;
     int rc = tls_fill(&tls, options->tls_ca, options->tls_cert, options->tls_key) ? 0 : NNG_EINVAL;
-    if (rc != 0) snprintf(failed_at, failed_at_bytes, "the name of a file for TLS is too long");
-    else rc = connection_open(&e->connection, address, &tls, on_change, arg, failed_at,
-                              failed_at_bytes);
+    if (rc != 0) snprintf(error, error_bytes, "the name of a file for TLS is too long");
+    else rc = connection_open(&e->connection, address, &tls, on_change, arg, error,
+                              error_bytes);
     if (rc == 0) *endpoint = e;
     else free(e);
     return rc;

@@ -26,10 +26,10 @@ struct endpoint {
 bool endpoint_addresses_are_bad(const char *addresses, char *error, size_t error_bytes);
 
 /* Starts dialling `address` and returns at once; on_change as for connection_open(). 0, or an nng
- * error number, for which *failed_at names the address. `options` has its defaults filled in. */
+ * error number with a sentence that names the address. `options` has its defaults filled in. */
 int endpoint_new(struct endpoint **endpoint, const char *address, const jumun_options *options,
-                 void (*on_change)(void *arg, bool up), void *arg, char *failed_at,
-                 size_t failed_at_bytes);
+                 void (*on_change)(void *arg, bool up), void *arg, char *error,
+                 size_t error_bytes);
 
 /* Dials it anew if it has been away for long: see connection_redial(). To be called now and then by
  * one thread; `options` as for endpoint_new(). */

@@ -28,21 +28,21 @@ static bool list_knows(struct node_list *list, const char *address) {
     return false;
 }
 
-static int list_add_one(struct node_list *list, const char *address, char *failed_at,
-                        size_t failed_at_bytes) {
+static int list_add_one(struct node_list *list, const char *address, char *error,
+                        size_t error_bytes) {
     uint32_t count = atomic_load(&list->count);
     if (count == NODES_MAX || list_knows(list, address)) return 0;
     struct endpoint *e;
-    int rc = endpoint_new(&e, address, list->options, list->on_change, list->arg, failed_at,
-                          failed_at_bytes);
+    int rc = endpoint_new(&e, address, list->options, list->on_change, list->arg, error,
+                          error_bytes);
     if (rc != 0) return rc;
     atomic_store(&list->nodes[count], e);
     atomic_store(&list->count, count + 1);
     return 0;
 }
 
-int node_list_add(struct node_list *list, const char *addresses, char *failed_at,
-                  size_t failed_at_bytes) {
+int node_list_add(struct node_list *list, const char *addresses, char *error,
+                  size_t error_bytes) {
     int rc = 0;
     const char *at = addresses;
     pthread_mutex_lock(&list->mutex);
@@ -50,7 +50,7 @@ int node_list_add(struct node_list *list, const char *addresses, char *failed_at
         size_t size = strcspn(at, ",");
         char address[ENDPOINT_ADDRESSES_BYTES];
         snprintf(address, sizeof address, "%.*s", (int)size, at);
-        rc = list_add_one(list, address, failed_at, failed_at_bytes);
+        rc = list_add_one(list, address, error, error_bytes);
         if (rc != 0 || at[size] == '\0') break;
         at += size + 1;
     }

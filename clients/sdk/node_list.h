@@ -31,10 +31,10 @@ void node_list_init(struct node_list *list, const jumun_options *options,
 void node_list_fini(struct node_list *list);
 
 /* Adds each of the comma-separated addresses that it does not know yet. 0, or an nng error number
- * (ENOMEM of nng for lack of memory), for which *failed_at names the address; those before it are
+ * (ENOMEM of nng for lack of memory), with a sentence that names the address; those before it are
  * in. More than NODES_MAX are ignored. */
-int node_list_add(struct node_list *list, const char *addresses, char *failed_at,
-                  size_t failed_at_bytes);
+int node_list_add(struct node_list *list, const char *addresses, char *error,
+                  size_t error_bytes);
 
 /* The node to turn to now: the one that serves, if it is connected, its circuit closed and it is
  * not mute; else the next one of which this is true, which serves from then on; else one that is

@@ -203,19 +203,17 @@ static const char *options_fault(const jumun_query_options *o) {
 }
 
 static bool replica_add(jumun_queries *q, const char *address, char *error, size_t error_bytes) {
-    char failed_at[ENDPOINT_ADDRESSES_BYTES];
+    char why[CONNECTION_ERROR_BYTES] = "";
     struct replica *r = &q->replicas.replicas[q->replicas.count];
     *r = (struct replica){.queries = q, .number = q->replicas.count};
     if (!replica_ping_init(r)) {
         open_failed(error, error_bytes, "no memory for a replica");
         return false;
     }
-    int rc = endpoint_new(&r->endpoint, address, &q->replicas.breaker, queries_on_connection, q,
-                          failed_at, sizeof failed_at);
-    if (rc != 0) {
+    if (endpoint_new(&r->endpoint, address, &q->replicas.breaker, queries_on_connection, q, why,
+                     sizeof why) != 0) {
         replica_ping_fini(r);
-        open_failed(error, error_bytes, "cannot use the replica \"%s\": %s", failed_at,
-                    connection_error_text(rc));
+        open_failed(error, error_bytes, "%s", why);
         return false;
     }
     /* Threads of nng look at the replicas as soon as the first one is connected. */

@@ -13,9 +13,9 @@ static struct endpoint *router_endpoint(struct shard_router *r, const char *addr
         if (strcmp(r->endpoints[i]->addresses, address) == 0) return r->endpoints[i];
     if (r->endpoints_count == sizeof r->endpoints / sizeof r->endpoints[0]) return NULL;
     struct endpoint *e;
-    char failed_at[SHARD_MAP_ADDRESS_BYTES];
-    if (endpoint_new(&e, address, &r->shared->options, r->on_change, r->arg, failed_at,
-                     sizeof failed_at) != 0)
+    char error[CONNECTION_ERROR_BYTES];
+    if (endpoint_new(&e, address, &r->shared->options, r->on_change, r->arg, error,
+                     sizeof error) != 0)
         return NULL;
     r->endpoints[r->endpoints_count++] = e;
     return e;
@@ -87,9 +87,9 @@ void shard_router_cluster(struct shard_router *r, char id[CLUSTER_ID_BYTES]) {
 }
 
 static bool router_replace_map(struct shard_router *r, struct shard_map *map) {
-    char failed_at[SHARD_MAP_ADDRESS_BYTES];
+    char error[CONNECTION_ERROR_BYTES];
     for (uint32_t i = 0; i < map->nodes_count; i++) /* one that cannot be used is not turned to */
-        (void)node_list_add(&r->shared->nodes, map->nodes[i], failed_at, sizeof failed_at);
+        (void)node_list_add(&r->shared->nodes, map->nodes[i], error, sizeof error);
     if (!router_set_lanes(r, map)) return false;
     router_note_cluster(r, map->cluster_id);
     map->older = atomic_load(&r->map);

@@ -41,8 +41,7 @@ bool tls_fill(struct tls_options *tls, const char *authority, const char *certif
            (!key || !key[0] || tls_text(tls->key, sizeof tls->key, key));
 }
 
-/* "tls+tcp://host:port" -> "host". */
-static void tls_host_of(const char *url, char *host, size_t host_bytes) {
+void tls_host_of(const char *url, char *host, size_t host_bytes) {
     const char *from = strstr(url, "://");
     from = from ? from + 3 : url;
     const char *colon = strrchr(from, ':');
@@ -89,11 +88,12 @@ static int tls_load(nng_tls_config *config, const struct tls_options *tls, char 
 
 static int tls_config(const char *url, const struct tls_options *tls, bool server,
                       nng_tls_config **config, char *error, size_t error_bytes) {
-    char host[256];
     const char *need = server ? tls->certificate : tls->authority;
     if (need[0] == 0) {
-        snprintf(error, error_bytes, "%s needs %s", url,
-                 server ? "--tls-cert and --tls-key" : "--tls-ca");
+        snprintf(error, error_bytes,
+                 server ? "%s needs a certificate and its key: --tls-cert and --tls-key"
+                        : "%s needs the certificate of the authority that signed the other "
+                          "side's: --tls-ca, or JUMUN_TLS_CA", url);
         return NNG_EINVAL;
     }
     int rc = nng_tls_config_alloc(config, server ? NNG_TLS_MODE_SERVER : NNG_TLS_MODE_CLIENT);
@@ -108,10 +108,24 @@ static int tls_config(const char *url, const struct tls_options *tls, bool serve
     rc = tls_load(*config, tls, error, error_bytes);
     if (rc == 0 && tls->authority[0] != 0)
         rc = nng_tls_config_auth_mode(*config, NNG_TLS_AUTH_MODE_REQUIRED);
-    tls_host_of(url, host, sizeof host);
-    if (rc == 0 && !server) rc = nng_tls_config_server_name(*config, host);
     if (rc == 0) return 0;
     if (error[0] == 0) snprintf(error, error_bytes, "%s: %s", url, nng_strerror(rc));
+    nng_tls_config_free(*config);
+    return rc;
+}
+
+int tls_client_config(const char *url, const struct tls_options *tls, enum tls_check check,
+                      nng_tls_config **config, char *error, size_t error_bytes) {
+    char host[TLS_HOST_BYTES];
+    error[0] = 0;
+    int rc = tls_config(url, tls, false, config, error, error_bytes);
+    if (rc != 0) return rc;
+    tls_host_of(url, host, sizeof host);
+    if (check != TLS_LOOK_AT_SIGNATURE) rc = nng_tls_config_server_name(*config, host);
+    if (rc == 0 && check != TLS_DEMAND_ALL)
+        rc = nng_tls_config_auth_mode(*config, NNG_TLS_AUTH_MODE_OPTIONAL);
+    if (rc == 0) return 0;
+    snprintf(error, error_bytes, "%s: %s", url, nng_strerror(rc));
     nng_tls_config_free(*config);
     return rc;
 }
@@ -168,7 +182,8 @@ int tls_dial_once(nng_socket socket, const char *url, const struct tls_options *
     bool created = rc == 0;
     error[0] = 0;
     if (rc == 0 && tls_is_wanted(url)) {
-        rc = tls_config(url, tls ? tls : &none, false, &config, error, error_bytes);
+        rc = tls_client_config(url, tls ? tls : &none, TLS_DEMAND_ALL, &config, error,
+                               error_bytes);
         if (rc == 0) rc = nng_dialer_set_ptr(*dialer, NNG_OPT_TLS_CONFIG, config);
         if (config && rc == 0) nng_tls_config_free(config);
     }

@@ -4,6 +4,7 @@
 #define JUMUN_WIRE_TLS_H
 
 #include <nng/nng.h>
+#include <nng/supplemental/tls/tls.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -23,6 +24,18 @@ bool tls_fill(struct tls_options *tls, const char *authority, const char *certif
 
 /* Whether the address asks for encryption. */
 bool tls_is_wanted(const char *url);
+
+enum { TLS_HOST_BYTES = 256 };
+/* "tls+tcp://host:port" -> "host". */
+void tls_host_of(const char *url, char *host, size_t host_bytes);
+
+/* What becomes of the other side's certificate. The two that only look are for finding out why
+ * nothing comes about: NNG_OPT_TLS_VERIFIED of the connection tells what they saw. */
+enum tls_check { TLS_DEMAND_ALL, TLS_LOOK_AT_ALL, TLS_LOOK_AT_SIGNATURE /* not at the name */ };
+/* For dialling `url`; to be freed with nng_tls_config_free(). 0, or nng's error number with a
+ * sentence. */
+int tls_client_config(const char *url, const struct tls_options *tls, enum tls_check check,
+                      nng_tls_config **config, char *error, size_t error_bytes);
 
 /* Starts to listen at `url`, with encryption where it asks for it: then `tls` must have a
  * certificate and its key; with an authority, only those are let in who have a certificate signed

@@ -82,6 +82,13 @@ def empty(c):
     for place in range(3):
         check('waiting' in c.start(place), 'a node waits')
     check('refused' in c.jumun('cluster', 'status', at=0, expect=1), 'there is no cluster yet')
+    check('waits for a cluster' in c.jumun('status', at=0), 'its status says so')
+    check('waits for a cluster' in c.jumun('top', '--count', '1', '--interval', '50ms', at=0),
+          'and again and again')
+    for words in (('place', '--store', 's', '--currency', 'KRW', '--line', 'a:1:100'),
+                  ('get', '01JD0000000000000000000000')):
+        told = c.jumun('--timeout', '2s', *words, at=0, expect=1)
+        check('cluster_not_formed' in told, 'and so does whatever it is asked: ' + told)
     c.jumun('cluster', 'form', '--node', c.url(0), '--node', c.url(1), expect=2)
     other_name = c.url(0).replace('127.0.0.1', 'localhost')
     for again, why in ((c.url(0), 'is named twice'), (other_name, 'are the same node')):
