@@ -9,6 +9,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "actors/result_codes.h"
 #include "clients/cli/cli_query.h"
 #include "clients/cli/cli_unreached.h"
 #include "clients/cli/output.h"
@@ -127,6 +128,8 @@ jumun_client *cli_client(struct cli *cli) {
 }
 
 int cli_exit_of(int code) {
+    /* The library has asked again until the time was up: nobody answered that could decide. */
+    if (code == RESULT_NOT_LEADER) return CLI_NO_ANSWER;
     if (code == JUMUN_OK || code == JUMUN_HELD) return CLI_DONE;
     if (code == JUMUN_READ_ONLY || code == JUMUN_NOT_A_REPLICA) return CLI_USAGE;
     if (code < 1000) return CLI_REFUSED;
@@ -192,6 +195,13 @@ static int cli_failed(struct cli *cli, const jumun_result *r, const jumun_key *o
     int status = cli_exit_of(r->code);
     if (r->code == JUMUN_READ_ONLY) return cli_wrong_server(cli, CLI_REPLICA, cli->endpoint);
     char detail[128] = "", id[JUMUN_KEY_TEXT_BYTES], key[JUMUN_KEY_TEXT_BYTES], span[TEXT_BYTES];
+    if (r->code == RESULT_NOT_LEADER) {
+        cli_error(cli, "failed [%d %s]: no node is known to lead the shard now: that takes a "
+                  "majority of its replicas (jumun cluster status says which nodes answer)",
+                  r->code, jumun_result_name(r->code));
+        fputs(cli->unreached, stderr);
+        return status;
+    }
     /* The engine's detail often is the sentence itself. */
     if (r->detail[0] && strcmp(r->detail, jumun_result_text(r->code)) != 0) {
         char clean[sizeof r->detail];

@@ -17,7 +17,7 @@ enum cli_exit {
     CLI_DONE = 0,
     CLI_REFUSED = 1,           /* the engine refused */
     CLI_USAGE = 2,             /* also: the address is that of another kind of server */
-    CLI_NO_ANSWER = 3,         /* no connection, or the outcome is unknown */
+    CLI_NO_ANSWER = 3,         /* no connection, no leader, or the outcome is unknown */
     CLI_BAD_FILE = 4           /* an input file cannot be read or understood */
 };
 

@@ -8,6 +8,7 @@
 
 #include "actors/command.h"
 #include "actors/result_codes.h"
+#include "clients/cli/cli_unreached.h"
 #include "clients/cli/text.h"
 #include "clients/sdk/raw_call.h"
 #include "engine/base/program.h"
@@ -21,6 +22,7 @@ enum { ASK_MS = 1500, ASK_TLS_MS = 4000, TURN_MS = 100 };
 
 static struct cluster_known known;
 static uint64_t version_wanted;
+static bool somebody_answered;    /* whatever it was, in this run */
 
 /* -- one question ------------------------------------------------------------------------------ */
 
@@ -132,6 +134,7 @@ bool cluster_ask(struct cli *cli, const char *address, const struct cluster_call
     if (!raw_call(address, timeout_ms, call->buffer, msgpack_writer_size(&call->w), &a->bytes,
                   &bytes, &sent, a->sentence, sizeof a->sentence))
         return false;
+    somebody_answered = true;
     if (read_reply(a, bytes)) return true;
     bool replica = is_of_replica(a->bytes, bytes);
     cluster_answer_free(a);
@@ -169,12 +172,55 @@ static bool may_pass(const struct cluster_answer *a) {
            (a->code >= RESULT_OVERLOADED && a->code <= RESULT_LEADERSHIP_LOST);
 }
 
+static bool fetch_copy(struct cli *cli);
+
+/* After nobody took a command of the meta group: how many of its nodes there are to elect a leader.
+ * False when nobody can be asked who they are. */
+static bool tell_no_leader(struct cli *cli) {
+    const struct cluster_document *d = &known.document;
+    const struct cluster_shard *meta = NULL;
+    uint32_t answer = 0;
+    if (!somebody_answered || (known.version == 0 && !fetch_copy(cli))) return false;
+    meta = cluster_shard_find(d, SHARD_META);
+    for (uint32_t i = 0; meta && i < meta->servers_count; i++) {
+        const struct cluster_member *m = cluster_member_find(d,
+                                                             cluster_server_node(meta->servers[i]));
+        struct cluster_status status;
+        if (!m || !cluster_status_of(cli, m->client, &status)) continue;
+        answer += value_int(status.map, "node_id", 0) == m->node &&
+                  value_at(status.map, "document") != NULL;
+        cluster_status_free(&status);
+    }
+    if (!meta) return false;
+    cli_error(cli, "the meta group, which decides this, has no leader that answers: %u of its %u "
+              "nodes answer, and it takes %u (see jumun cluster status)", answer,
+              meta->servers_count, meta->servers_count / 2u + 1);
+    return true;
+}
+
+/* Tells of what was not done, and frees the answer. */
+static int send_failed(struct cli *cli, const char *from, struct cluster_answer *a) {
+    int status = a->replica ? CLI_USAGE : may_pass(a) ? CLI_NO_ANSWER : CLI_REFUSED;
+    bool led = a->code != UINT32_MAX && a->code != RESULT_NOT_LEADER;
+    bool told = !a->replica && !led && tell_no_leader(cli);
+    if (a->code == UINT32_MAX) {
+        if (!told) cli_error(cli, "%s: %s", from, a->sentence);
+        if (!a->replica) cli_tell_unreached(cli->endpoint);
+    } else if (!told) {
+        cli_error(cli, "refused [%u %s]: %s", a->code, result_code_name(a->code), a->sentence);
+    }
+    cluster_answer_free(a);
+    return status;
+}
+
 int cluster_send(struct cli *cli, const struct cluster_call *call, struct cluster_answer *a) {
     int64_t until_ms = text_now_ms() + cli->timeout_ms;
     char from[ENDPOINT_BYTES_MAX] = "";
     bool unformed = true; /* all that were asked in this round are of no cluster, or replicas */
+    bool others = false;  /* somebody is, or does not answer: `a` is what was last heard of those */
     *a = (struct cluster_answer){.code = UINT32_MAX};
     for (uint32_t i = 0;; i++) {
+        struct cluster_answer next;
         const char *address = cluster_address(cli, i);
         int64_t left_ms = until_ms - text_now_ms();
         if ((left_ms <= 0 && i > 0) || (!address && unformed)) break;
@@ -184,27 +230,27 @@ int cluster_send(struct cli *cli, const struct cluster_call *call, struct cluste
             i = UINT32_MAX; /* from the first one again */
             continue;
         }
-        cluster_answer_free(a);
-        snprintf(from, sizeof from, "%s", address);
-        uint32_t wait_ms = ask_ms(cli, from);
+        char asked[ENDPOINT_BYTES_MAX];
+        snprintf(asked, sizeof asked, "%s", address);
+        uint32_t wait_ms = ask_ms(cli, asked);
         if (left_ms < wait_ms) wait_ms = left_ms > 1 ? (uint32_t)left_ms : 1;
-        cluster_ask(cli, from, call, wait_ms, a);
-        if (a->code == RESULT_CLUSTER_NOT_FORMED || a->replica) continue; /* it stays so */
+        cluster_ask(cli, asked, call, wait_ms, &next);
+        bool outside = next.code == RESULT_CLUSTER_NOT_FORMED || next.replica; /* it stays so */
+        if (outside && others) {
+            cluster_answer_free(&next);
+            continue;
+        }
+        cluster_answer_free(a);
+        *a = next;
+        memcpy(from, asked, sizeof from);
+        if (outside) continue;
         unformed = false;
+        others = true;
         if (!may_pass(a)) break;
     }
-    if (a->code == RESULT_OK) {
-        if (a->version > version_wanted) version_wanted = a->version;
-        return CLI_DONE;
-    }
-    if (a->code == UINT32_MAX) {
-        cli_error(cli, "%s: %s", from, a->sentence);
-    } else {
-        cli_error(cli, "refused [%u %s]: %s", a->code, result_code_name(a->code), a->sentence);
-    }
-    int status = a->replica ? CLI_USAGE : may_pass(a) ? CLI_NO_ANSWER : CLI_REFUSED;
-    cluster_answer_free(a);
-    return status;
+    if (a->code != RESULT_OK) return send_failed(cli, from, a);
+    if (a->version > version_wanted) version_wanted = a->version;
+    return CLI_DONE;
 }
 
 /* -- the document ------------------------------------------------------------------------------ */
@@ -221,18 +267,31 @@ bool cluster_learn(const void *data, size_t bytes, char *sentence, size_t senten
     return fault == NULL;
 }
 
-/* A node's own copy. */
+/* Takes a node's copy over unless it is of another cluster, or older than what is known. False: it
+ * is of no use. */
+static bool take_copy(const struct cluster_answer *a) {
+    static struct cluster_known copy;
+    if (cluster_decode(a->value.data, a->value.size, &copy.version, &copy.document)) return false;
+    if (known.version > 0 && memcmp(&copy.document.cluster_id, &known.document.cluster_id,
+                                    sizeof copy.document.cluster_id) != 0)
+        return false;
+    if (copy.version >= known.version) known = copy;
+    return true;
+}
+
+/* The first node's own copy that has what this run has led to; without one, the newest. */
 static bool fetch_copy(struct cli *cli) {
     struct cluster_call call;
     struct cluster_answer a;
-    char sentence[CLUSTER_SENTENCE_BYTES];
     bool good = false;
     if (!cluster_begin(&call, NODE_COMMAND_CLUSTER_DOCUMENT, false, 0)) return false;
-    for (uint32_t i = 0; !good && cluster_address(cli, i); i++) {
+    for (uint32_t i = 0; cluster_address(cli, i); i++) {
         char address[ENDPOINT_BYTES_MAX];
+        if (good && known.version >= version_wanted) break;
         snprintf(address, sizeof address, "%s", cluster_address(cli, i));
-        good = cluster_ask(cli, address, &call, ask_ms(cli, address), &a) && a.code == RESULT_OK &&
-               cluster_learn(a.value.data, a.value.size, sentence, sizeof sentence);
+        if (cluster_ask(cli, address, &call, ask_ms(cli, address), &a) && a.code == RESULT_OK &&
+            take_copy(&a))
+            good = true;
         cluster_answer_free(&a);
     }
     cluster_end(&call);

@@ -10,7 +10,7 @@
 
 /* A node is away for a moment between waiting and serving: that is not told. */
 enum { WAIT_LOOK_MS = 400, WAIT_LINE_BYTES = 160, WAIT_DEFAULT_MS = 600000, WAIT_SILENT_MS = 3000,
-       STANDBY = 1, VOTER = 2 };
+       WAIT_REMIND_MS = 15000, STANDBY = 1, VOTER = 2 };
 
 /* The newest two: between leaders a group says one thing and the other in turn. */
 struct wait_shard {
@@ -28,6 +28,9 @@ struct wait {
     struct { int64_t since_ms; bool told; } silent[NODES_MAX]; /* since_ms: 0 = it answers */
     struct wait_shard last[SHARDS_MAX + 1]; /* what was told of each shard */
     uint32_t open;                          /* shards that are not there yet */
+    int64_t began_ms, told_ms;              /* told_ms: when something was told last */
+    bool behind;                            /* nobody who answers has the document that this run has
+                                               led to: what the groups have to do is not known */
 };
 
 /* The leader's row of a shard, and its node. NULL = nobody says that it leads. */
@@ -207,6 +210,9 @@ static void forget_all(struct wait *w) {
 
 static void look(struct wait *w) {
     const struct cluster_document *d = &cluster_known()->document;
+    bool tell = !w->cli->quiet && !w->cli->json;
+    bool remind = text_now_ms() - w->told_ms >= WAIT_REMIND_MS;
+    char span[TEXT_BYTES];
     ask_all(w);
     look_for_silent(w);
     /* One that is being removed may lead until the last moment. */
@@ -224,24 +230,27 @@ static void look(struct wait *w) {
             continue;
         }
         if (line[0]) w->open++;
-        if (strcmp(line, w->last[i].line) == 0 || strcmp(line, w->last[i].before) == 0) continue;
         if (!line[0]) continue; /* what comes after that may be the same once more */
+        bool same = strcmp(line, w->last[i].line) == 0 || strcmp(line, w->last[i].before) == 0;
+        if (same && !remind) continue;
+        if (same && tell)
+            printf("%s, still after %s\n", line, text_span(span, text_now_ms() - w->began_ms));
+        else if (tell) printf("%s\n", line);
+        w->told_ms = text_now_ms();
+        if (same) continue;
         memcpy(w->last[i].before, w->last[i].line, sizeof line);
         memcpy(w->last[i].line, line, sizeof line);
-        if (!w->cli->quiet && !w->cli->json) {
-            printf("%s\n", line);
-            fflush(stdout);
-        }
     }
+    fflush(stdout);
     forget_all(w);
 }
 
 /* What a wait for one node ends with: the rest goes on, or waits for nodes that are away. */
 static void report_node(const struct wait *w, const char *span) {
     const struct cluster_document *d = &cluster_known()->document;
-    bool led = false;
-    for (uint32_t i = 0; i < d->shards_count; i++) led = led || w->last[i].left[0] != 0;
-    if (!led) {
+    bool all = true;
+    for (uint32_t i = 0; i < d->shards_count; i++) all = all && w->last[i].left[0] == 0;
+    if (all) {
         printf("all %u groups are where they shall be (%s)\n", d->shards_count, span);
         return;
     }
@@ -253,12 +262,12 @@ static void report_node(const struct wait *w, const char *span) {
 static int report(struct cli *cli, const struct wait *w, int64_t took_ms) {
     const struct cluster_known *k = cluster_known();
     if (cli->json) {
-        json_t *out = json_pack("{s:b, s:I, s:I, s:I}", "done", w->open == 0, "version",
-                                (json_int_t)k->version, "open", (json_int_t)w->open, "took_ms",
-                                (json_int_t)took_ms);
+        json_t *out = json_pack("{s:b, s:I, s:I, s:I}", "done", w->open == 0 && !w->behind,
+                                "version", (json_int_t)k->version, "open", (json_int_t)w->open,
+                                "took_ms", (json_int_t)took_ms);
         cli_print_json(out);
     }
-    if (w->open == 0) {
+    if (w->open == 0 && !w->behind) {
         char span[TEXT_BYTES];
         text_span(span, took_ms);
         if (!cli->quiet && !cli->json && w->node) report_node(w, span);
@@ -274,18 +283,15 @@ static int report(struct cli *cli, const struct wait *w, int64_t took_ms) {
         if (w->silent[i].told)
             cli_error(cli, "node %u does not answer at %s", k->document.nodes[i].node,
                       k->document.nodes[i].client);
+    if (w->behind) {
+        cli_error(cli, "no node that answers has version %" PRIu64 " of the cluster document, "
+                  "which this command has led to: it goes on by itself (see jumun cluster status)",
+                  cluster_version_wanted());
+        return CLI_NO_ANSWER;
+    }
     cli_error(cli, "%u groups are not there yet: it goes on by itself (see jumun cluster status)",
               w->open);
     return CLI_NO_ANSWER;
-}
-
-static struct wait *wait_new(struct cli *cli) {
-    struct wait *w = calloc(1, sizeof *w);
-    if (!w) return NULL;
-    w->cli = cli;
-    w->statuses = calloc(NODES_MAX, sizeof *w->statuses);
-    w->reached = calloc(NODES_MAX, sizeof *w->reached);
-    return w;
 }
 
 static void wait_delete(struct wait *w) {
@@ -294,9 +300,35 @@ static void wait_delete(struct wait *w) {
     free(w);
 }
 
+/* NULL without memory. */
+static struct wait *wait_new(struct cli *cli) {
+    struct wait *w = calloc(1, sizeof *w);
+    if (!w) return NULL;
+    w->cli = cli;
+    w->statuses = calloc(NODES_MAX, sizeof *w->statuses);
+    w->reached = calloc(NODES_MAX, sizeof *w->reached);
+    w->behind = true;
+    w->began_ms = text_now_ms();
+    if (w->statuses && w->reached) return w;
+    wait_delete(w);
+    return NULL;
+}
+
+/* The nodes that answer may be cut off from the others: nothing that they say of the groups is
+ * what this is about. */
+static void tell_behind(struct wait *w, uint64_t version) {
+    int64_t now_ms = text_now_ms();
+    if (now_ms - w->began_ms < WAIT_SILENT_MS || now_ms - w->told_ms < WAIT_REMIND_MS) return;
+    w->told_ms = now_ms;
+    if (w->cli->quiet || w->cli->json) return;
+    printf("waiting for version %" PRIu64 " of the cluster document: the nodes that answer have "
+           "version %" PRIu64 "\n", cluster_version_wanted(), version);
+    fflush(stdout);
+}
+
 /* Takes it over, and deletes it. */
 static int wait_run(struct cli *cli, struct wait *w) {
-    int64_t patience_ms = WAIT_DEFAULT_MS, began_ms = text_now_ms();
+    int64_t patience_ms = WAIT_DEFAULT_MS, began_ms = w->began_ms;
     bool sense = cli_span_option(cli, "wait", &patience_ms);
     if (!sense || args_flag(&cli->args, "no-wait")) {
         wait_delete(w);
@@ -305,12 +337,15 @@ static int wait_run(struct cli *cli, struct wait *w) {
     /* A group that has just begun to change may look settled for a moment: seen twice, it is. */
     uint32_t settled = 0;
     uint64_t version = 0;
-    while (w->statuses && w->reached && settled < 2) {
+    while (settled < 2) {
         const struct cluster_known *k;
         bool quiet = cli->quiet;
+        w->behind = true;
         if (cluster_fetch(cli, true, &k) == CLI_DONE) {
             look(w);
-            bool there = w->open == 0 && k->version >= cluster_version_wanted();
+            w->behind = k->version < cluster_version_wanted();
+            if (w->behind) tell_behind(w, k->version);
+            bool there = w->open == 0 && !w->behind;
             settled = there && k->version == version ? settled + 1 : 0;
             version = k->version;
         }
@@ -346,10 +381,7 @@ bool cluster_has_successors(struct cli *cli, uint32_t node, char *shards, size_t
     struct wait *w = wait_new(cli);
     size_t used = 0;
     shards[0] = 0;
-    if (!w || !w->statuses || !w->reached) {
-        if (w) wait_delete(w);
-        return true; /* the node is drained, and that it leads on is told then */
-    }
+    if (!w) return true; /* the node is drained, and that it leads on is told then */
     ask_all(w);
     for (uint32_t i = 0; i < d->shards_count && is_active(w, node); i++) {
         const struct cluster_shard *s = &d->shards[i];

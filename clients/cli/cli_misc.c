@@ -89,7 +89,7 @@ int cli_version(struct cli *cli) {
 static void help_exits(FILE *out) {
     help_indented("0  done\n1  refused by the engine; the number and the sentence are on stderr\n"
                   "2  wrong usage, or a replica's address for a node's, or the other way round\n"
-                  "3  no connection, or the outcome is unknown\n"
+                  "3  no connection, no leader of the shard, or the outcome is unknown\n"
                   "4  an input file cannot be read or understood\n"
                   "141  who read standard output went away (head)", out);
 }

@@ -76,6 +76,7 @@ def no_connection(w, jumund, jumun, ours, others):
                      ('seems to want a certificate of its clients', ours[:2]),
                      ('seems not to take the certificate in ' + others[3], ours[:2] + others[2:])):
         told(url, tls, why)
+    told(url, others, f'{url}: its certificate is not trusted', 'cluster', 'status')
     by_address = url.replace('localhost', '127.0.0.1')
     told(by_address, ours, f'{by_address}: its certificate does not name "127.0.0.1"')
     told(url.replace('tls+tcp', 'tcp'), ours, 'write tls+tcp://')
