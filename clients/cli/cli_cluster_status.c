@@ -3,21 +3,25 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "clients/cli/cli_cluster.h"
+#include "clients/cli/cli_cluster_there.h"
 #include "clients/cli/table.h"
 #include "clients/cli/text.h"
 #include "engine/base/hex.h"
 #include "engine/base/program.h"
 
-enum { STATUS_VOTER = 2, STATUS_REPLICAS_BYTES = 256 };
+enum { STATUS_VOTER = 2, STATUS_REPLICAS_BYTES = 256, STATUS_FAULT_BYTES = 768 };
 #define STATUS_LAG_UNKNOWN UINT64_MAX
 
 struct view {
     struct cli *cli;
     const struct cluster_known *known;
     struct cluster_status *statuses;   /* by position in the document */
-    bool *reached;
+    bool *reached;                     /* there is a status */
+    struct cluster_there *there;       /* whose it is */
 };
+
+/* Whether the node at position i tells about the shards of this cluster. */
+static bool counts(const struct view *v, uint32_t i) { return cluster_there_counts(&v->there[i]); }
 
 /* Replicas whose history has gaps, and what each one lacks: it is to be read elsewhere until the
  * node has fetched it. */
@@ -26,7 +30,7 @@ static void show_gaps(const struct view *v) {
     for (uint32_t s = 0; s < d->shards_count; s++) {
         for (uint32_t i = 0; i < d->nodes_count; i++) {
             char name[16], records[TEXT_BYTES];
-            if (!v->reached[i]) continue;
+            if (!counts(v, i)) continue;
             const msgpack_object *row = cluster_status_shard(&v->statuses[i], d->shards[s].shard);
             uint64_t missing = (uint64_t)value_int(row, "gap_records", 0);
             if (missing == 0) continue;
@@ -45,7 +49,7 @@ static const msgpack_object *leader_of(const struct view *v, uint32_t shard, uin
     const msgpack_object *best = NULL;
     *node = 0;
     for (uint32_t i = 0; i < d->nodes_count; i++) {
-        if (!v->reached[i]) continue;
+        if (!counts(v, i)) continue;
         const msgpack_object *row = cluster_status_shard(&v->statuses[i], shard);
         if (!row || value_int(row, "leader_node", 0) != d->nodes[i].node) continue;
         if (best && value_int(row, "term", 0) <= value_int(best, "term", 0)) continue;
@@ -64,6 +68,9 @@ static void levels_text(const struct cluster_status *status, char *out, size_t b
 }
 
 static void show_nodes(const struct view *v) {
+    static const char *const state_words[CLUSTER_THERE_KINDS] = {
+        [CLUSTER_THERE_FULL] = "disk full", [CLUSTER_THERE_WAITS] = "waits",
+        [CLUSTER_THERE_STRANGER] = "stranger", [CLUSTER_THERE_SILENT] = "does not answer"};
     const struct cluster_document *d = &v->known->document;
     struct table *t = table_new("rlllrrll", v->cli->color);
     table_heading(t);
@@ -85,10 +92,11 @@ static void show_nodes(const struct view *v) {
             int64_t version = value_int(v->statuses[i].map, "document", 0);
             if (version) snprintf(document, sizeof document, "version %" PRId64, version);
         }
-        bool up = v->reached[i];
+        const struct cluster_there *there = &v->there[i];
+        bool up = there->kind == CLUSTER_THERE_MEMBER;
         table_cell(t, "1", "%u", m->node);
         table_cell(t, !up ? "31" : m->state == CLUSTER_MEMBER_ACTIVE ? "32" : "33", "%s",
-                   !up ? "does not answer" : cluster_member_state_name(m->state));
+                   up ? cluster_member_state_name(m->state) : state_words[there->kind]);
         table_cell(t, NULL, "%s", version_text);
         table_cell(t, NULL, "%s", m->client);
         table_cell(t, NULL, "%u", replicas);
@@ -186,6 +194,33 @@ static void show_epochs(const struct view *v) {
     }
 }
 
+/* Calls `tell` with a sentence for each thing that is not as the document has it. Returns how many
+ * there are. */
+static uint32_t each_fault(const struct view *v, void (*tell)(void *arg, const char *sentence),
+                           void *arg) {
+    const struct cluster_document *d = &v->known->document;
+    char sentence[STATUS_FAULT_BYTES];
+    uint32_t count = 0, leader;
+    for (uint32_t i = 0; i < d->nodes_count; i++) {
+        if (!cluster_there_fault(&d->nodes[i], &v->there[i], sentence, sizeof sentence)) continue;
+        if (tell) tell(arg, sentence);
+        count++;
+    }
+    for (uint32_t i = 0; i < d->shards_count; i++) {
+        const struct cluster_shard *s = &d->shards[i];
+        bool led = leader_of(v, s->shard, &leader) != NULL;
+        if (!cluster_there_group_fault(d, s, v->there, led, sentence, sizeof sentence)) continue;
+        if (tell) tell(arg, sentence);
+        count++;
+    }
+    return count;
+}
+
+static void print_fault(void *cli, const char *sentence) {
+    printf("  %s%s%s\n", CLI_STYLE((struct cli *)cli, "31"), sentence,
+           CLI_PLAIN((struct cli *)cli));
+}
+
 /* Where stores are on their way to, and how far. Nothing when they are where they belong. */
 static void show_stores(const struct view *v) {
     const struct cluster_document *d = &v->known->document;
@@ -223,6 +258,8 @@ static void show(const struct view *v) {
     show_epochs(v);
     show_stores(v);
     show_gaps(v);
+    if (each_fault(v, NULL, NULL) > 0) putchar('\n');
+    each_fault(v, print_fault, v->cli);
 }
 
 /* -- JSON -------------------------------------------------------------------------------------- */
@@ -243,7 +280,7 @@ static json_t *gaps_json(const struct view *v, const struct cluster_shard *s) {
     const struct cluster_document *d = &v->known->document;
     json_t *out = json_array();
     for (uint32_t i = 0; i < d->nodes_count; i++) {
-        if (!v->reached[i]) continue;
+        if (!counts(v, i)) continue;
         const msgpack_object *row = cluster_status_shard(&v->statuses[i], s->shard);
         if (value_int(row, "gaps", 0) == 0) continue;
         json_array_append_new(out, json_pack(
@@ -288,10 +325,21 @@ static json_t *node_json(const struct view *v, uint32_t i) {
     if (v->reached[i]) value_text(v->statuses[i].map, "version", version, sizeof version);
     if (v->reached[i]) cluster_status_levels(&v->statuses[i], &min, &max);
     int64_t document = v->reached[i] ? value_int(v->statuses[i].map, "document", 0) : 0;
-    return json_pack("{s:I, s:s, s:b, s:s, s:i, s:i, s:s, s:s, s:I}", "node", (json_int_t)m->node,
-                     "state", cluster_member_state_name(m->state), "answers", v->reached[i],
-                     "version", version, "level_min", min, "level_max", max, "peers", m->peer,
-                     "clients", m->client, "document", (json_int_t)document);
+    json_t *out = json_pack(
+        "{s:I, s:s, s:b, s:s, s:i, s:i, s:s, s:s, s:I}", "node", (json_int_t)m->node, "state",
+        cluster_member_state_name(m->state), "answers", v->reached[i], "version", version,
+        "level_min", min, "level_max", max, "peers", m->peer, "clients", m->client, "document",
+        (json_int_t)document);
+    if (m->state == CLUSTER_MEMBER_REMOVED) return out;
+    json_object_set_new(out, "there", json_string(cluster_there_name(v->there[i].kind)));
+    if (!v->reached[i]) return out;
+    json_object_set_new(out, "there_node", json_integer((json_int_t)v->there[i].node));
+    json_object_set_new(out, "there_cluster_id", json_string(v->there[i].cluster_id));
+    return out;
+}
+
+static void add_fault(void *list, const char *sentence) {
+    json_array_append_new(list, json_string(sentence));
 }
 
 static int show_json(const struct view *v) {
@@ -306,29 +354,43 @@ static int show_json(const struct view *v) {
         json_array_append_new(epochs, json_pack("{s:I, s:I}", "from_ms",
                                                 (json_int_t)d->epochs[i].from_ms, "shards",
                                                 (json_int_t)d->epochs[i].shards_count));
+    json_t *faults = json_array();
+    each_fault(v, add_fault, faults);
     return cli_print_json(json_pack(
-        "{s:s, s:I, s:i, s:I, s:I, s:o, s:o, s:o}", "cluster_id", id, "version",
+        "{s:s, s:I, s:i, s:I, s:I, s:o, s:o, s:o, s:o}", "cluster_id", id, "version",
         (json_int_t)v->known->version, "level", program_level(d->level), "replicas",
         (json_int_t)d->replicas, "stores_shards", (json_int_t)d->stores_shards, "nodes", nodes,
-        "shards", shards, "epochs", epochs));
+        "shards", shards, "epochs", epochs, "faults", faults));
+}
+
+static void look(struct view *v) {
+    const struct cluster_document *d = &v->known->document;
+    for (uint32_t i = 0; i < d->nodes_count; i++) {
+        v->reached[i] = d->nodes[i].state != CLUSTER_MEMBER_REMOVED &&
+                        cluster_status_of(v->cli, d->nodes[i].client, &v->statuses[i]);
+        cluster_there_of(d, &d->nodes[i], v->reached[i] ? &v->statuses[i] : NULL, &v->there[i]);
+    }
 }
 
 int cli_cluster_status(struct cli *cli) {
     struct view v = {.cli = cli};
     int status = cluster_fetch(cli, true, &v.known);
     if (status != CLI_DONE) return status;
-    const struct cluster_document *d = &v.known->document;
     v.statuses = calloc(NODES_MAX, sizeof *v.statuses);
     v.reached = calloc(NODES_MAX, sizeof *v.reached);
-    if (!v.statuses || !v.reached) return CLI_NO_ANSWER;
-    for (uint32_t i = 0; i < d->nodes_count; i++)
-        v.reached[i] = d->nodes[i].state != CLUSTER_MEMBER_REMOVED &&
-                       cluster_status_of(cli, d->nodes[i].client, &v.statuses[i]);
-    if (cli->json) status = show_json(&v);
-    else show(&v);
-    for (uint32_t i = 0; i < d->nodes_count; i++)
-        if (v.reached[i]) cluster_status_free(&v.statuses[i]);
+    v.there = calloc(NODES_MAX, sizeof *v.there);
+    if (v.statuses && v.reached && v.there) {
+        look(&v);
+        if (cli->json) show_json(&v);
+        else show(&v);
+        if (each_fault(&v, NULL, NULL) > 0) status = CLI_REFUSED;
+        for (uint32_t i = 0; i < v.known->document.nodes_count; i++)
+            if (v.reached[i]) cluster_status_free(&v.statuses[i]);
+    } else {
+        status = CLI_NO_ANSWER;
+    }
     free(v.statuses);
     free(v.reached);
+    free(v.there);
     return status;
 }

@@ -261,7 +261,10 @@ const struct cli_command cli_commands[] = {
     {"store get", "STORE", "show a store", NULL, "jumun store get s1", NULL, 1, 1, false,
      cli_store_get},
     {"cluster status", "", "show nodes, shards, leaders and what moves",
-     "Asks every node, so it also works while most of them are down.",
+     "Asks every node, so it also works while most of them are down. What answers at a member's\n"
+     "address is told as it is: waits (an empty node: the disk is lost), stranger (a node alone,\n"
+     "or of another cluster), disk full, does not answer. Status 1 when one is not what the\n"
+     "document says, or a group has no majority or no leader; a sentence at the end says which.",
      "jumun cluster status\njumun cluster status --json | jq '.shards[].leader'", NULL, 0, 0, false,
      cli_cluster_status},
     {"cluster form", "", "make a cluster of nodes that wait",

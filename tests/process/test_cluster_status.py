@@ -1,0 +1,109 @@
+#!/usr/bin/env python3
+"""jumun cluster status: what it says of the nodes that answer, or do not, at the addresses of the
+members.
+
+  test_cluster_status.py JUMUND JUMUN
+"""
+import json
+import shutil
+import signal
+
+from cluster_of_nodes import check, cluster, form
+
+
+def status(c, at, expect):
+    """The status by the node at `at`, as JSON, after the same as text."""
+    text = c.jumun('cluster', 'status', at=at, expect=expect)
+    told = json.loads(c.jumun('--json', 'cluster', 'status', at=at, expect=expect))
+    for fault in told['faults']:
+        check(fault in text, 'the text has it too: %s\n%s' % (fault, text))
+    return told, text
+
+
+def second(told):
+    return next(n for n in told['nodes'] if n['node'] == 2)
+
+
+def lose(c, place):
+    c.end(place, signal.SIGKILL)
+    shutil.rmtree(c.data(place))
+
+
+def is_told(c, there, *parts):
+    """Of node 2, by the other two."""
+    for at in (0, 2):
+        told, text = status(c, at, 1)
+        check(second(told)['there'] == there, '%s: %s' % (there, second(told)))
+        check(second(told)['state'] == 'active', 'what the document says stays')
+        for part in parts:
+            check(part in text, '"%s": %s' % (part, text))
+    return told
+
+
+def strangers(c):
+    """An empty node, one of another cluster and one alone at the address of node 2."""
+    lose(c, 1)
+    told = is_told(c, 'silent', 'does not answer at ' + c.url(1))
+    shard = next(s for s in told['shards'] if s['preferred'] != 2)
+    said = c.jumun('cluster', 'transfer', 'meta' if shard['meta'] else '0', '2', '--wait', '18s',
+                   at=0, expect=3)
+    check('until node 2 answers, still after' in said, 'it says what it waits for: ' + said)
+    check('waiting' in c.start(1), 'an empty node waits')
+    is_told(c, 'waits', 'an empty node waits at ' + c.url(1), 'jumun cluster replace 2')
+    for place in (3, 4):
+        c.start(place)
+    form(c, (1, 3, 4), '--shards', '1')
+    other = json.loads(c.jumun('--json', 'cluster', 'status', at=3))['cluster_id']
+    told = is_told(c, 'stranger', 'of another cluster, ' + other)
+    check(second(told)['there_cluster_id'] == other != told['cluster_id'], 'whose it is is told')
+    check(second(told)['answers'], 'somebody answers there')
+    for place in (3, 4):
+        lose(c, place)
+    lose(c, 1)
+    check('ready' in c.start(1, '--shards', '1', alone=True), 'a node alone serves there')
+    is_told(c, 'stranger', 'a stranger answers at ' + c.url(1), 'a node alone')
+    lose(c, 1)
+
+
+def no_majority(c):
+    """Only node 3 is left of the three, and an empty one waits in the place of node 2."""
+    place = ('place', '--store', 's', '--currency', 'KRW', '--line', 'a:1:100')
+    get = ('get', '01JD0000000000000000000000')
+    for words in (place, get):
+        for at in (2, (0, 1, 2)):
+            told = c.jumun('--timeout', '2s', *words, at=at, expect=3)
+            check('form one, or join' not in told, 'there is a cluster: ' + told)
+    c.await_that(lambda: 'no node is known to lead the shard now' in c.jumun(
+        '--timeout', '2s', *place, at=2, expect=3), 'what it lacks is told')
+    told = c.jumun('--timeout', '2s', *get, at=(0, 1), expect=3)
+    check('a node waits there' in told and 'form one' not in told, 'the other may know: ' + told)
+    for words in (('replace', '2', c.url(1)), ('add', c.url(1)), ('transfer', '0', '3')):
+        for at in (2, (1, 2, 0)):
+            told = c.jumun('--timeout', '2s', 'cluster', *words, at=at, expect=3)
+            check('has no leader that answers: 1 of its 3 nodes answer, and it takes 2' in told,
+                  'what the meta group lacks: ' + told)
+
+
+def main():
+    with cluster('status') as c:
+        for place in range(3):
+            c.start(place)
+        form(c, range(3), '--shards', '1')
+        told, text = status(c, 0, 0)
+        check(told['faults'] == [], 'nothing is wrong: %s' % told['faults'])
+        check(all(n['there'] == 'member' for n in told['nodes']), 'all are who they shall be')
+        c.end(1)
+        check('ready' in c.start(1), 'a member serves at once, whatever --cluster-wait says')
+        strangers(c)
+        c.end(0, signal.SIGKILL)
+        told, text = status(c, 2, 1)
+        check('shard 0: 1 of its 3 replicas answers: that is no majority' in text, text)
+        check('shard meta: 1 of its 3 replicas answers' in text, text)
+        check(len(told['faults']) == 4, 'two nodes and two groups: %s' % told['faults'])
+        check('waiting' in c.start(1), 'an empty node waits')
+        no_majority(c)
+    print('1 passed, 0 failed')
+
+
+if __name__ == '__main__':
+    main()
