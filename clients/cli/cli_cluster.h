@@ -95,6 +95,11 @@ int cluster_wait_for_node(struct cli *cli, uint32_t node, bool drained);
  * node that does not answer, or is no active one of the cluster. */
 bool cluster_has_successors(struct cli *cli, uint32_t node, char *shards, size_t bytes);
 
+/* cli_cluster_ports.c: whether no node of the known document has a port in use that it would need
+ * for a shard which is new among so many. False after a sentence for each node that has. Where
+ * nothing is heard of a node, its ports count as free. Connects; waits half a second a node. */
+bool cluster_ports_are_free(struct cli *cli, uint32_t shards);
+
 /* What a waiting node says. Its addresses: `client` as given, `peer` as it says, at the same
  * host. */
 struct cluster_waiting {

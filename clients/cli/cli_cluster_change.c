@@ -140,7 +140,12 @@ int cli_cluster_grow(struct cli *cli) {
     if (from_ms < 0) return cli_usage(cli, "--from-ms: a time in Unix milliseconds");
     uint64_t numbers[] = {(uint64_t)shards, (uint64_t)from_ms};
     bool decided = false;
-    int status = change_and_tell(cli, COMMAND_CLUSTER_GROW, numbers, 2, true, &decided);
+    const struct cluster_known *k;
+    int status = args_flag(&cli->args, "force") ? CLI_DONE : cluster_fetch(cli, false, &k);
+    if (status != CLI_DONE) return status;
+    if (!args_flag(&cli->args, "force") && !cluster_ports_are_free(cli, (uint32_t)shards))
+        return CLI_REFUSED;
+    status = change_and_tell(cli, COMMAND_CLUSTER_GROW, numbers, 2, true, &decided);
     char when[TEXT_BYTES], sentence[256];
     snprintf(sentence, sizeof sentence,
              "orders born from %s on are spread over %" PRId64 " shards; until %d s before that, "
@@ -152,8 +157,27 @@ int cli_cluster_grow(struct cli *cli) {
     return status;
 }
 
+/* The highest shard that runs although no order is spread over it; UINT32_MAX = none. */
+static uint32_t surplus_shards(uint32_t *first) {
+    const struct cluster_document *d = &cluster_known()->document;
+    uint32_t last = UINT32_MAX;
+    *first = 0;
+    for (uint32_t i = 0; i < d->epochs_count; i++)
+        if (d->epochs[i].shards_count > *first) *first = d->epochs[i].shards_count;
+    for (uint32_t i = *first; i + 1u < d->shards_count; i++)
+        if (d->shards[i].state == CLUSTER_SHARD_ACTIVE) last = i;
+    return last;
+}
+
 int cli_cluster_cancel_grow(struct cli *cli) {
-    return change(cli, COMMAND_CLUSTER_CANCEL_GROW, NULL, 0, true);
+    uint32_t first;
+    int status = change(cli, COMMAND_CLUSTER_CANCEL_GROW, NULL, 0, true);
+    if (status != CLI_DONE || cli->quiet || cli->json) return status;
+    uint32_t last = surplus_shards(&first);
+    if (last != UINT32_MAX)
+        printf("no order belongs to the shards from %u to %u, which run on: another growth uses "
+               "them, jumun cluster retire SHARD stops one\n", first, last);
+    return status;
 }
 
 /* What a shard's leader says of it; to be freed with cluster_status_free() if found. */

@@ -176,9 +176,12 @@ static const struct args_option grow_options[] = {
     {"shards", 's', "N", "over how many shards new orders are spread", NULL},
     {"in", 'i', "TIME", "from when: 70 s from now at least (default 5m)", NULL},
     {"from-ms", 0, "MS", "the same as a moment, in Unix milliseconds", NULL},
+    {"force", 0, NULL, "also if a node has a new shard's port in use", NULL},
     {"wait", 'w', "TIME", "how long to wait until all is in place (default 10m)", NULL},
     {"no-wait", 0, NULL, "return once it is decided", NULL},
     {NULL}};
+static const struct args_option retire_options[] = {
+    {"no-wait", 0, NULL, "return once it is decided, as it does anyway", NULL}, {NULL}};
 static const struct args_option recover_options[] = {
     {"data", 'd', "DIR", "the data directory of the node that is left", "@file"},
     {"force", 0, NULL, "do it; without this only what would be lost is told", NULL},
@@ -304,14 +307,18 @@ const struct cli_command cli_commands[] = {
     {"cluster undrain", "NODE", "end a drain", NULL, "jumun cluster undrain 2", wait_options, 1, 1,
      false, cli_cluster_undrain},
     {"cluster grow", "", "spread new orders over another number of shards",
-     "Orders that are there stay where they are.", "jumun cluster grow --shards 12 --in 10m",
+     "Orders that are there stay where they are. Each node listens for each shard, on the port of\n"
+     "its general endpoint + 1 + the shard's number: refused when another program has one of\n"
+     "those.",
+     "jumun cluster grow --shards 12 --in 10m",
      grow_options, 0, 0, false, cli_cluster_grow},
-    {"cluster cancel-grow", "", "call the newest growth off, until 70 s before it begins", NULL,
+    {"cluster cancel-grow", "", "call the newest growth off, until 70 s before it begins",
+     "Shards that were made for it run on, without orders: jumun cluster retire stops one.",
      "jumun cluster cancel-grow", wait_options, 0, 0, false, cli_cluster_cancel_grow},
     {"cluster raise-level", "[LEVEL]", "write what came with a newer version, once all nodes run "
      "it", NULL, "jumun cluster raise-level", NULL, 0, 1, false, cli_cluster_raise_level},
     {"cluster retire", "SHARD", "stop a shard that no order can belong to any more", NULL,
-     "jumun cluster retire 5", NULL, 1, 1, false, cli_cluster_retire},
+     "jumun cluster retire 5", retire_options, 1, 1, false, cli_cluster_retire},
     {"cluster recover", "", "go on alone with what one node has: orders may be lost",
      "Only when most nodes of a cluster are lost for good. Works on the directory of a node that\n"
      "is stopped, and makes it a node alone again. Once it was ready as such and was stopped in\n"

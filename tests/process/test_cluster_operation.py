@@ -125,9 +125,14 @@ def empty(c):
 
     c.end(1, signal.SIGKILL)
     c.place_orders(4)                       # two of three go on
+    with socket.create_server(('127.0.0.1', int(c.url(2).split(':')[2]) + 5)):
+        told = c.jumun('cluster', 'grow', '--shards', '5', '--in', '10m', expect=1)
+    check('refused: node 3 has to listen for shard 4 on ' in told, 'a port is in use: ' + told)
+    check(len(c.status()['shards']) == 5, 'and nothing was changed')
     told = c.jumun('cluster', 'grow', '--shards', '5', '--in', '10m')
     check('node 2 does not answer, and is not waited for' in told, 'nor does growth wait for it')
-    c.jumun('cluster', 'cancel-grow')
+    told = c.jumun('cluster', 'cancel-grow')
+    check('no order belongs to the shards from 4 to 4' in told, 'what runs on is told: ' + told)
     drained_beside_a_dead_one(c)
     shutil.rmtree(c.data(1))
     check('waiting' in c.start(1), 'it comes back without its disk')
@@ -153,7 +158,8 @@ def empty(c):
     c.jumun('cluster', 'retire', '4', expect=1)
     c.jumun('cluster', 'cancel-grow')
     c.jumun('cluster', 'retire', '0', expect=1)     # it has orders
-    c.await_that(lambda: c.try_jumun('cluster', 'retire', '5') == 0, 'shard 5 is empty')
+    c.await_that(lambda: c.try_jumun('cluster', 'retire', '5', '--no-wait') == 0,
+                 'shard 5 is empty')
     check(c.status()['shards'][5]['state'] == 'retired', 'an empty shard that nobody needs stops')
     c.await_that(lambda: c.replicas_of(5) == 0, 'its replicas are closed')
     check(c.replicas_of(4) == 3, 'those of an active one run on')
