@@ -18,6 +18,8 @@
 #include "clients/cli/when.h"
 #include "engine/wire/address.h"
 
+enum { PAUSE_REASON_BYTES = 1100 }; /* four for each of the longest reason's, as when it is shown */
+
 void cli_error(const struct cli *cli, const char *format, ...) {
     va_list args;
     fputs(cli->color_errors ? "\x1b[31mjumun:\x1b[0m " : "jumun: ", stderr);
@@ -308,6 +310,43 @@ static json_t *cli_sent_json(const jumun_result *r, const jumun_key *key,
     return json;
 }
 
+/* After a place that a paused store refused: the reason that its pause was given. Only the store
+ * itself has that, so it is asked; "" = it has none, is not paused any more, or cannot be asked. */
+static void cli_pause_reason(struct cli *cli, const jumun_command *command, int code, char *reason,
+                             size_t reason_bytes) {
+    jumun_command ask = {.kind = JUMUN_STORE_GET};
+    msgpack_unpacked unpacked;
+    void *value = NULL;
+    size_t bytes = 0, offset = 0;
+    reason[0] = 0;
+    if (command->kind != JUMUN_PLACE || code != RESULT_STORE_PAUSED) return;
+    ask.store_id = command->place.store;
+    ask.options.timeout_ms = cli->timeout_ms < 1000 ? cli->timeout_ms : 1000;
+    if (jumun_call(cli->client, &ask, NULL, &value, &bytes) != JUMUN_OK) return;
+    msgpack_unpacked_init(&unpacked);
+    if (value &&
+        msgpack_unpack_next(&unpacked, value, bytes, &offset) == MSGPACK_UNPACK_SUCCESS &&
+        value_bool(&unpacked.data, "paused", false))
+        value_text(&unpacked.data, "pause_reason", reason, reason_bytes);
+    msgpack_unpacked_destroy(&unpacked);
+    free(value);
+}
+
+/* What cli_send() tells of a command that was not done. */
+static int cli_not_done(struct cli *cli, const jumun_command *command, const jumun_result *r) {
+    char reason[PAUSE_REASON_BYTES];
+    const jumun_key *placed = command->kind == JUMUN_PLACE ? &command->order : NULL;
+    cli_pause_reason(cli, command, r->code, reason, sizeof reason);
+    if (cli->json) {
+        json_t *json = cli_result_json(r, &command->order);
+        if (reason[0]) json_object_set_new(json, "pause_reason", json_string(reason));
+        cli_print_json(json);
+    }
+    int status = cli_failed(cli, r, placed);
+    if (reason[0]) fprintf(stderr, "The store is paused: %s\n", reason);
+    return status;
+}
+
 int cli_send(struct cli *cli, const jumun_command *command) {
     if (cli->encode) return cli_encode_command(cli, command);
     jumun_client *client = cli_client(cli);
@@ -316,6 +355,7 @@ int cli_send(struct cli *cli, const jumun_command *command) {
     jumun_call(client, command, &r, NULL, NULL);
     cli_unreached_node(cli, &r);
     int status = cli_exit_of(r.code);
+    if (status != CLI_DONE) return cli_not_done(cli, command, &r);
     /* The first thing that ever happened to it. */
     bool unknown_store = command->kind == JUMUN_STORE_PAUSE && r.code == JUMUN_OK && r.version == 1;
     jumun_order *money = cli_money_after(cli, command, r.code);
@@ -326,8 +366,6 @@ int cli_send(struct cli *cli, const jumun_command *command) {
         cli_error(cli, "no order has named the store %s yet: it is paused for when its first one "
                   "comes", store);
     }
-    const jumun_key *placed = command->kind == JUMUN_PLACE ? &command->order : NULL;
-    if (status != CLI_DONE) return cli_failed(cli, &r, placed);
     if (cli->json) {
         jumun_order_free(money);
         return status;

@@ -224,6 +224,19 @@ static void orders_print(struct orders *o, const jumun_answer *a) {
         fprintf(stderr, "There are more: raise --limit, or go on with --cursor %s\n", cursor);
 }
 
+/* What was placed a moment ago, a replica may not have yet: that it has no such order is no news
+ * then, unless the question named the state that it wants. */
+static void orders_hint(struct orders *o, const jumun_answer *a) {
+    char span[TEXT_BYTES];
+    if (json_array_size(o->missing) == 0 || o->cli->quiet || o->query.demand.at_least_count > 0)
+        return;
+    if (a->age_ms == UINT32_MAX) snprintf(span, sizeof span, "an unknown time");
+    else text_span(span, a->age_ms);
+    cli_error(o->cli, "the answer of %s is %s old: of an order that was placed just now, "
+              "--at-least SHARD:INDEX (place --json tells both) waits until it is there",
+              a->replica, span);
+}
+
 /* Page after page. Returns the exit status. */
 static int orders_run(struct orders *o) {
     jumun_answer *a = NULL;
@@ -257,6 +270,7 @@ static int orders_run(struct orders *o) {
         jumun_answer_free(a);
     }
     orders_print(o, a);
+    orders_hint(o, a);
     jumun_answer_free(a);
     return json_array_size(o->missing) > 0 ? CLI_REFUSED : CLI_DONE;
 }

@@ -151,7 +151,9 @@ test_stores() {
         place --store s9 >"$work/out" 2>"$work/err" || break
         sleep 0.05
     done
-    complains '[110 store_paused]'
+    complains '[110 store_paused]'; complains 'The store is paused: oven broke'
+    j 1 place --store s9 --currency KRW --line a:1:1 --json
+    json 'd["pause_reason"] == "oven broke"'
     j 0 pay "$key" 20500 --reference pg-1
     j 0 accept "$key"
     j 0 store resume s9 --json; json 'd["code"] == 0'

@@ -112,6 +112,7 @@ nobody=$("$jumun" key new)
 j 1 --json orders --key "$key" --key "$nobody"
 json 'len(d["orders"]) == 1 and d["not_found"] == ["'"$nobody"'"]'
 complains "no order has the key $nobody"
+complains "--at-least SHARD:INDEX (place --json tells both) waits until it is there"
 j 0 --json orders --store s1 --limit 0
 json 'len(d["orders"]) == 6 and not d["more"]'
 j 0 --json orders --store s1 --state placed --fields key,total
