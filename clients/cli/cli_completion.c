@@ -15,24 +15,6 @@ static void completion_first_words(FILE *out) {
     }
 }
 
-/* One case branch: what may follow "COMMAND --option"; a NULL command is any. */
-static void completion_bash_values(const char *command, const struct args_option *options,
-                                   FILE *out) {
-    for (const struct args_option *o = options; o && o->name; o++) {
-        if (!o->words) continue;
-        const char *begin = command ? "'" : "*'", *name = command ? command : "";
-        fprintf(out, "        %s%s --%s'", begin, name, o->name);
-        if (o->letter) fprintf(out, "|%s%s -%c'", begin, name, o->letter);
-        if (strcmp(o->words, "@file") == 0) {
-            fputs(") COMPREPLY=($(compgen -f -- \"$cur\")); return;;\n", out);
-        } else {
-            fputs(") COMPREPLY=($(compgen -W '", out);
-            completion_words(o->words, out);
-            fputs("' -- \"$cur\")); return;;\n", out);
-        }
-    }
-}
-
 /* Calls put(first word, its size) once for each group such as "store", behind a separator. */
 static void completion_groups(const char *separator, void (*put)(const char *, int, FILE *),
                               FILE *out) {
@@ -103,12 +85,6 @@ static void completion_bash(FILE *out) {
           "complete -o filenames -F _jumun jumun\n", out);
 }
 
-/* zsh runs the bash function: one rule set, and its menus come for free. */
-static void completion_zsh(FILE *out) {
-    fputs("#compdef jumun\nautoload -U +X bashcompinit && bashcompinit\n", out);
-    completion_bash(out);
-}
-
 static void completion_fish(FILE *out) {
     fputs("# fish completion of jumun\ncomplete -c jumun -f\n", out);
     completion_fish_options("jumun", "", cli_global_options, out);
@@ -137,12 +113,7 @@ static void completion_fish(FILE *out) {
 }
 
 int cli_completion(struct cli *cli) {
-    static const struct { const char *name; void (*write)(FILE *out); } shells[] = {
-        {"bash", completion_bash}, {"zsh", completion_zsh}, {"fish", completion_fish}};
-    for (size_t i = 0; i < 3; i++) {
-        if (strcmp(cli_word(cli, 0), shells[i].name) != 0) continue;
-        shells[i].write(stdout);
-        return CLI_DONE;
-    }
-    return cli_usage(cli, "\"%.40s\" is not bash, zsh or fish", cli_word(cli, 0));
+    const char *shell = cli_word(cli, 0);
+    if (completion_print("jumun", shell, completion_bash, completion_fish)) return CLI_DONE;
+    return cli_usage(cli, "\"%.40s\" is not bash, zsh or fish", shell);
 }

@@ -1,6 +1,9 @@
 #include "clients/cli/completion.h"
 
-void completion_words(const char *words, FILE *out) {
+#include <string.h>
+
+/* What an option's `words` list, with blanks between them. */
+static void completion_words(const char *words, FILE *out) {
     for (; *words; words++) fputc(*words == '|' ? ' ' : *words, out);
 }
 
@@ -16,6 +19,32 @@ void completion_takers(const struct args_option *options, FILE *out) {
         before = "|";
         if (o->letter) fprintf(out, "|-%c", o->letter);
     }
+}
+
+void completion_bash_values(const char *command, const struct args_option *options, FILE *out) {
+    for (const struct args_option *o = options; o && o->name; o++) {
+        if (!o->argument) continue;
+        const char *begin = command ? "'" : "*'", *name = command ? command : "";
+        fprintf(out, "        %s%s --%s'", begin, name, o->name);
+        if (o->letter) fprintf(out, "|%s%s -%c'", begin, name, o->letter);
+        if (o->words && *o->words == '@') {
+            fputs(") COMPREPLY=($(compgen -f -- \"$cur\")); return;;\n", out);
+        } else {
+            fputs(") COMPREPLY=($(compgen -W '", out);
+            completion_words(o->words ? o->words : "", out);
+            fputs("' -- \"$cur\")); return;;\n", out);
+        }
+    }
+}
+
+bool completion_print(const char *program, const char *shell, void (*bash)(FILE *out),
+                      void (*fish)(FILE *out)) {
+    bool zsh = strcmp(shell, "zsh") == 0;
+    if (zsh) printf("#compdef %s\nautoload -U +X bashcompinit && bashcompinit\n", program);
+    if (zsh || strcmp(shell, "bash") == 0) bash(stdout);
+    else if (strcmp(shell, "fish") == 0) fish(stdout);
+    else return false;
+    return true;
 }
 
 /* Only \ and ' are special between single quotes. */

@@ -1,25 +1,6 @@
 /* Completions for bash, zsh and fish, made from the command table. */
-#include <string.h>
-
 #include "clients/cli/completion.h"
 #include "clients/replay/replay.h"
-
-/* What may follow an option, by its command (NULL = any): words, or the names of files. */
-static void put_values(const char *command, const struct args_option *options, FILE *out) {
-    for (const struct args_option *o = options; o && o->name; o++) {
-        if (!o->argument) continue;
-        const char *begin = command ? "'" : "*'", *name = command ? command : "";
-        fprintf(out, "        %s%s --%s'", begin, name, o->name);
-        if (o->letter) fprintf(out, "|%s%s -%c'", begin, name, o->letter);
-        if (o->words && *o->words == '@') {
-            fputs(") COMPREPLY=($(compgen -f -- \"$cur\")); return;;\n", out);
-        } else {
-            fputs(") COMPREPLY=($(compgen -W '", out);
-            completion_words(o->words ? o->words : "", out);
-            fputs("' -- \"$cur\")); return;;\n", out);
-        }
-    }
-}
 
 static void put_commands(FILE *out) {
     for (const struct replay_command *c = replay_commands; c->name; c++) {
@@ -39,9 +20,9 @@ static void completion_bash(FILE *out) {
           "            *) command=${COMP_WORDS[i]}; break;;\n        esac\n    done\n"
           "    case \"$command $prev\" in\n", out);
     for (const struct replay_command *c = replay_commands; c->name; c++) {
-        put_values(c->name, c->options, out);
+        completion_bash_values(c->name, c->options, out);
     }
-    put_values(NULL, replay_global_options, out);
+    completion_bash_values(NULL, replay_global_options, out);
     fputs("    esac\n    case $command in\n        '') words='", out);
     put_commands(out);
     fputs("'; words+=$global;;\n        completion) words='bash zsh fish';;\n"
@@ -59,12 +40,6 @@ static void completion_bash(FILE *out) {
           "        *) COMPREPLY=($(compgen -f -- \"$cur\")); return;;\n    esac\n"
           "    COMPREPLY=($(compgen -W \"$words\" -- \"$cur\"))\n}\n"
           "complete -o filenames -F _jumun_replay jumun-replay\n", out);
-}
-
-/* zsh runs the bash function: one rule set. */
-static void completion_zsh(FILE *out) {
-    fputs("#compdef jumun-replay\nautoload -U +X bashcompinit && bashcompinit\n", out);
-    completion_bash(out);
 }
 
 static void completion_fish(FILE *out) {
@@ -85,12 +60,8 @@ static void completion_fish(FILE *out) {
 }
 
 int replay_completion(struct replay *r) {
-    static const struct { const char *name; void (*write)(FILE *out); } shells[] = {
-        {"bash", completion_bash}, {"zsh", completion_zsh}, {"fish", completion_fish}};
-    for (size_t i = 0; i < 3; i++) {
-        if (strcmp(replay_word(r, 0), shells[i].name) != 0) continue;
-        shells[i].write(stdout);
+    const char *shell = replay_word(r, 0);
+    if (completion_print("jumun-replay", shell, completion_bash, completion_fish))
         return REPLAY_DONE;
-    }
-    return replay_usage(r, "\"%.40s\" is not bash, zsh or fish", replay_word(r, 0));
+    return replay_usage(r, "\"%.40s\" is not bash, zsh or fish", shell);
 }

@@ -328,6 +328,8 @@ test_completion() {
     complete_line jumun place --ful; says --fulfilment
     complete_line jumun place --fulfilment par; says parcel
     complete_line jumun -e tcp://x cancel --by ''; says customer
+    complete_line jumun place --store ''; omits -- # whatever comes there, it is no option
+    complete_line jumun -e ''; omits place
     j 0 completion zsh; says '#compdef jumun'
     j 0 completion fish; says '__fish_seen_subcommand_from place'
     j 2 completion tcsh
