@@ -236,7 +236,8 @@ static error_t config_check(struct config_state *s) {
     if (c->cluster[0] != 0 && c->shards != 0)
         return config_refuse(s, "--shards is told by the cluster's file: leave it away");
     if (c->cluster[0] == 0 && !c->cluster_wait && c->peer_listen[0] != 0)
-        return config_refuse(s, "--peer-listen is for a node of a cluster: see --cluster-wait");
+        return config_refuse(s, "--peer-listen goes with --cluster-wait, which stays once the node "
+                                "is one of a cluster, or with --cluster");
     if (c->cluster[0] != 0 && c->cluster_wait)
         return config_refuse(s, "--cluster and --cluster-wait exclude each other");
     return 0;

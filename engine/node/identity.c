@@ -228,8 +228,10 @@ static bool identity_fits(const char *directory, const struct identity *wanted,
                  "no replicas. Make a cluster of it first (jumun cluster form)", directory);
     } else if (!wanted->clustered && identity->clustered) {
         snprintf(error, error_bytes, "the data directory %s is that of node %" PRIu64 " of the "
-                 "cluster %s: start it with --cluster", directory, identity->node_id,
-                 identity->cluster_id);
+                 "cluster %s, without its cluster.msgpack: when it was made with jumun cluster "
+                 "form, put another node in its place (jumun cluster replace %" PRIu64 " URL); "
+                 "when it was made by a file, start it with --cluster", directory,
+                 identity->node_id, identity->cluster_id, identity->node_id);
     } else {
         return true;
     }

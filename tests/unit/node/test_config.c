@@ -74,6 +74,8 @@ static void nonsense_is_refused_with_a_sentence(void **state) {
     assert_non_null(strstr(error, "\"loud\""));
     assert_int_equal(READ(&c, "--mailbox-commands=1"), -1);
     assert_int_equal(READ(&c, "--data="), -1);
+    assert_int_equal(READ(&c, "--peer-listen=tcp://127.0.0.1:1"), -1);
+    assert_non_null(strstr(error, "which stays once the node is one of a cluster"));
     assert_int_equal(READ(&c, "--no-such-option"), -1);
     assert_true(error[0] != 0);
     assert_int_equal(READ(&c, "stray"), -1);

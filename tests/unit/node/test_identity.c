@@ -171,8 +171,20 @@ static void a_path_that_cannot_be_made_is_named(void **state) {
     close(fd);
 }
 
+/* Its cluster document is gone, or its file was not named: which of the two is not known here. */
+static void one_of_a_cluster_is_told_what_to_do(void **state) {
+    const struct identity wanted = {.node_id = 3, .shards = 2, .clustered = true};
+    int fd = identity_open(directory, &wanted, 2, &who, error, sizeof error);
+    assert_true(fd >= 0);
+    close(fd);
+    assert_int_equal(open_as(0, 0), -1);
+    assert_non_null(strstr(error, "jumun cluster replace 3 URL"));
+    assert_non_null(strstr(error, "start it with --cluster"));
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(one_of_a_cluster_is_told_what_to_do, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_new_directory_remembers_who_it_is, set_up, tear_down),
         cmocka_unit_test_setup_teardown(nothing_said_means_the_defaults, set_up, tear_down),
         cmocka_unit_test_setup_teardown(another_number_of_shards_is_refused, set_up, tear_down),
