@@ -112,10 +112,10 @@ class Cluster:
                 node.wait()
 
 
-def by_thread(cluster):
+def by_thread(nodes):
     """Nanoseconds of processor and page faults so far, by kind of thread of the nodes that live."""
     sums = {}
-    for node in cluster.nodes:
+    for node in nodes:
         for task in os.listdir(f'/proc/{node.pid}/task'):
             try:
                 with open(f'/proc/{node.pid}/task/{task}/schedstat', encoding='ascii') as f:
@@ -130,24 +130,34 @@ def by_thread(cluster):
     return sums
 
 
-def sustained(cluster, o):
-    for number in range(o.windows):
-        before = by_thread(cluster)
-        result = cluster.bench(f'window {number + 1}', '--in-flight', o.in_flight, '--seconds',
-                               str(o.window), '--warmup', '0', '--quiet')
-        after, commands = by_thread(cluster), max(result['commands'], 1)
-        spent = {kind: [now - was for now, was in zip(after[kind], before.get(kind, (0, 0)))]
+def window(cluster, what, *options):
+    """One measurement, and what it cost whom."""
+    groups = {'all but the third': cluster.nodes[:2], 'the third': cluster.nodes[2:]}
+    before = {name: by_thread(nodes) for name, nodes in groups.items()}
+    result = cluster.bench(what, *options)
+    commands = max(result['commands'], 1)
+    for name, nodes in groups.items():
+        after = by_thread(nodes)
+        spent = {kind: [now - was for now, was in zip(after[kind], before[name].get(kind, (0, 0)))]
                  for kind in after}
-        print(json.dumps({'ns_per_command': {k: round(v[0] / commands) for k, v in spent.items()},
+        print(json.dumps({'of': name,
+                          'ns_per_command': {k: round(v[0] / commands) for k, v in spent.items()},
                           'faults_per_1000': {k: round(1000 * v[1] / commands, 1)
                                               for k, v in spent.items()}}), flush=True)
+    return result
+
+
+def sustained(cluster, o):
+    for number in range(o.windows):
+        window(cluster, f'window {number + 1}', '--in-flight', o.in_flight, '--seconds',
+               str(o.window), '--warmup', '0', '--quiet')
 
 
 def catch_up(cluster, o):
     what = ['--in-flight', o.in_flight, '--seconds', str(o.window), '--warmup', '0.5', '--quiet']
     cluster.bench('all three, settling', '--in-flight', o.in_flight, '--seconds', str(o.settle),
                   '--quiet')
-    before = [cluster.bench('all three', *what) for _ in range(o.windows)]
+    before = [window(cluster, 'all three', *what) for _ in range(o.windows)]
     cluster.nodes[2].kill()
     cluster.nodes[2].wait()
     begun = time.monotonic()
@@ -158,10 +168,10 @@ def catch_up(cluster, o):
     cluster.start(2)
     begun, during, lag = time.monotonic(), [], None
     while (lag is None or lag > LAG_OF_A_FOLLOWER) and len(during) < o.windows_max:
-        during.append(cluster.bench('it catches up', *what))
+        during.append(window(cluster, 'it catches up', *what))
         lag = cluster.lag(2)
     took = time.monotonic() - begun
-    after = [cluster.bench('it has caught up', *what) for _ in range(o.windows)]
+    after = [window(cluster, 'it has caught up', *what) for _ in range(o.windows)]
 
     def median(windows, what='commands_per_second'):
         return statistics.median(w[what] for w in windows)

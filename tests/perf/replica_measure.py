@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Measures query replicas beside a node on this machine and prints a Markdown table.
 
-  replica_measure.py --build build-release [--seconds N] [--directory DIR] [--orders N] [--apart]
+  replica_measure.py --build build-release [--seconds N] [--directory DIR] [--orders N]
+                     [--apart [--rounds N]]
 
 The replica's lag from commit to visibility, and from decision to visibility, so with the node's way
 to its own disk, at a tenth of the node's load and at its full load, the node's answers beside it;
@@ -10,8 +11,8 @@ batched and single gets at rest; restart. The load generator, node and replicas 
 figures mean little without the bare parts of the same hour (tests/perf/measure.py).
 
 --apart measures another thing only: what two replicas cost a node that need not share processors
-with them. Node and load generator stay on processor 0, both replicas on processor 1; three rounds
-without and with them in turn.
+with them. Node and load generator stay on processor 0, both replicas on processor 1; rounds
+without them, with two programs of no relation on processor 1, and with them, in turn.
 """
 import argparse
 import json
@@ -23,6 +24,14 @@ import subprocess
 import sys
 import tempfile
 import time
+
+
+# Walks through memory, as replicas do: what is left of the node's own is the machine's doing.
+BUSY = '''
+memory = bytearray(64 << 20)
+while True:
+    memory[:32 << 20] = memory[32 << 20:]
+'''
 
 
 def on(processor):
@@ -102,11 +111,17 @@ def apart(r, o):
         '--data', os.path.join(r.work, 'node'), '--listen', 'tcp://127.0.0.1:0', '--no-pin',
         '--shards', '1'], 0)
     r.load(node, 2, [], 0)
-    rates = {'without': [], 'with two replicas': []}
-    for _ in range(3):
+    rates = {'without': [], 'without, two busy loops on the other processor': [],
+             'with two replicas': []}
+    for _ in range(o.rounds):
         rates['without'].append(r.load(node, o.seconds, [], 0))
+        loops = [subprocess.Popen(on(1) + [sys.executable, '-c', BUSY]) for _ in range(2)]
+        rates['without, two busy loops on the other processor'].append(
+            r.load(node, o.seconds, [], 0))
+        for loop in loops:
+            loop.kill()
+            loop.wait()
         two = [r.replica(f'two-{i}', node, 1) for i in range(2)]
-        time.sleep(2)
         rates['with two replicas'].append(r.load(node, o.seconds, [], 0))
         for process, _, _ in two:
             r.stop(process)
@@ -114,8 +129,10 @@ def apart(r, o):
         told = ', '.join(f'{rate:,.0f}' for rate in measured)
         print(f'| node and load on one processor, {what} | '
               f'{statistics.median(measured):,.0f} commands/s ({told}) |')
-    ratio = statistics.median(rates['with two replicas']) / statistics.median(rates['without'])
-    print(f'| with / without | {ratio:.2f} |')
+    for what, measured in list(rates.items())[:-1]:
+        ratios = [a / b for a, b in zip(rates['with two replicas'], measured)]
+        print(f'| with / {what} | {statistics.median(ratios):.2f} '
+              f'({", ".join(f"{ratio:.2f}" for ratio in ratios)}) |')
 
 
 def main():
@@ -124,6 +141,7 @@ def main():
     parser.add_argument('--seconds', type=int, default=10)
     parser.add_argument('--orders', type=int, default=1000000)
     parser.add_argument('--directory', default='/var/tmp')
+    parser.add_argument('--rounds', type=int, default=3, help='of --apart')
     parser.add_argument('--apart', action='store_true',
                         help='two replicas on a processor of their own, and only that')
     o = parser.parse_args()
