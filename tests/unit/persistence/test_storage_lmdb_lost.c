@@ -302,6 +302,15 @@ static void open_with_journal_and_append(struct fixture *f, uint64_t from, uint6
 
 static void open_with_journal(struct fixture *f) { open_with_journal_and_append(f, 1, 5); }
 
+/* A journal with records 61..65 behind the segments' 1..60, closed in order. */
+static void fill_segments_and_journal(struct fixture *f) {
+    fill_segments(f);
+    fixture_close(f);
+    f->appended_sequence = 0;
+    open_with_journal_and_append(f, 61, 65);
+    fixture_close(f);
+}
+
 static void work_append(struct fixture *f) { fixture_append(f, 6, 10, 1, 300, 7); }
 static void work_truncate_in_journal(struct fixture *f) {
     fixture_append(f, 35, 36, 2, 300, 9000);
@@ -381,11 +390,7 @@ static void a_journal_without_its_log_is_refused(void **state) {
 
 static void a_newest_segment_is_missed_beside_a_journal_too(void **state) {
     struct fixture *f = *state;
-    fill_segments(f);
-    fixture_close(f);
-    f->appended_sequence = 0;
-    open_with_journal_and_append(f, 61, 65);
-    fixture_close(f);
+    fill_segments_and_journal(f);
     lose_segment(f, 51);
     expect_refused(f, "there were records up to 51 at least, and the log ends with 50");
 }
@@ -393,11 +398,7 @@ static void a_newest_segment_is_missed_beside_a_journal_too(void **state) {
 /* It shortens the log before a segment is dropped. */
 static void a_truncation_in_the_journal_alone_is_not_taken_for_a_loss(void **state) {
     struct fixture *f = *state;
-    fill_segments(f);
-    fixture_close(f);
-    f->appended_sequence = 0;
-    open_with_journal_and_append(f, 61, 65);
-    fixture_close(f);
+    fill_segments_and_journal(f);
     atomic_store(&gate->hold, true);
     in_child(f, work_truncate_in_journal, true);
     assert_int_equal(fixture_count_files(f, "log-"), 6);
