@@ -19,6 +19,7 @@
 
 enum { SHARD = 1, PATIENCE_MS = 60000, ENTRIES = 600 };
 
+static const char address[] = "inproc://follower", nodes[] = "feed:inproc://follower";
 static const char cluster_a[] = "0123456789abcdef0123456789abcdef";
 static const char cluster_b[] = "fedcba9876543210fedcba9876543210";
 
@@ -65,9 +66,9 @@ static void place_fini(struct place *p) {
 
 static uint64_t commit_index(void *arg) { return atomic_load(&((struct place *)arg)->committed); }
 
-static void place_up(struct place *p, const char *listen, uint64_t committed) {
+static void place_up(struct place *p, uint64_t committed) {
     char error[256] = "";
-    const struct feed_options options = {.listen = listen, .cluster_id = p->cluster_id,
+    const struct feed_options options = {.listen = address, .cluster_id = p->cluster_id,
                                          .node_id = 1, .shards_count = SHARD + 1};
     const struct feed_source source = {.storage = p->storage, .commit_index = commit_index,
                                        .arg = p};
@@ -114,7 +115,7 @@ static void identified(void *arg, const char *cluster_id, uint32_t shards_count)
 
 static void shards_told(void *arg, const bool shards[SHARDS_MAX]) {}
 
-static void follow(const char *nodes) {
+static void follow(void) {
     char error[256] = "";
     const struct follower_options options = {
         .nodes = nodes, .heartbeat_ms = 20, .next = follow_from, .offer = offered,
@@ -150,6 +151,14 @@ static void await_foreign(const char *theirs) {
     assert_non_null(strstr(s.why, cluster_a));
 }
 
+/* Its entries up to 40 have been taken then. */
+static void follow_a_and_lose_it(void) {
+    place_up(&a, 40);
+    follow();
+    await_next(41);
+    place_down(&a);
+}
+
 static int set_up(void **state) {
     place_init(&a, cluster_a, 3);
     place_init(&b, cluster_b, 4);
@@ -166,19 +175,15 @@ static int tear_down(void **state) {
 
 /* The connection is made anew by itself, long before the next HELLO would tell. */
 static void another_cluster_at_the_address_is_not_followed(void **state) {
-    static const char listen[] = "inproc://follower-other";
-    place_up(&a, listen, 40);
-    follow("feed:inproc://follower-other");
-    await_next(41);
-    place_down(&a);
-    place_up(&b, listen, 90); /* has what would come next, by its numbers */
+    follow_a_and_lose_it();
+    place_up(&b, 90); /* has what would come next, by its numbers */
     await_foreign(cluster_b);
     atomic_store(&b.committed, 100);
     usleep(200000); /* time to do it wrong: only a mistake is found by it */
     await_foreign(cluster_b);
     assert_int_equal(atomic_load(&next), 41);
     place_down(&b);
-    place_up(&a, listen, 70);
+    place_up(&a, 70);
     await_next(71);
     struct follower_source s;
     assert_true(follower_source(follower, 0, &s));
@@ -191,18 +196,14 @@ static void another_cluster_at_the_address_is_not_followed(void **state) {
 
 /* What its log has not got any more is another cluster's affair too: nothing is imported of it. */
 static void a_refusal_of_another_cluster_counts_for_nothing(void **state) {
-    static const char listen[] = "inproc://follower-refusal";
-    place_up(&a, listen, 40);
-    follow("feed:inproc://follower-refusal");
-    await_next(41);
-    place_down(&a);
+    follow_a_and_lose_it();
     struct storage_stats stats;
     uint64_t last = b.history.logs[SHARD].last;
     b.storage->ops->retain(b.storage, last, INT64_MAX);
     storage_memory_advance(b.disk, 100000);
     b.storage->ops->stats(b.storage, &stats);
     assert_true(stats.log_first > 41);
-    place_up(&b, listen, last);
+    place_up(&b, last);
     await_foreign(cluster_b);
     assert_int_equal(atomic_load(&imports), 0);
     assert_false(atomic_load(&strange));
