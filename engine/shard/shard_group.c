@@ -93,6 +93,7 @@ void shard_tell_leader(struct shard *s) {
     s->told.leader = leader;
     s->told.ready = ready;
     s->published_ms = 0;
+    s->unpublished = true; /* also where nothing is done in this round */
     s->options.peers->leader(s->options.peers, s->options.id, term, leader, ready);
 }
 

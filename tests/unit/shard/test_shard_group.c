@@ -53,6 +53,25 @@ static void test_a_follower_names_the_leader(void **state) {
     group_close(w);
 }
 
+/* Its figures tell so though nothing comes any more, and nothing is left to do. */
+static void test_the_last_one_left_names_no_leader(void **state) {
+    (void)state;
+    struct group_world *w = &world;
+    struct shard_stats stats;
+    open_world(&calm);
+    uint32_t leader = group_await_leader(w, 0), last = (leader + 1) % 3;
+    group_run(w, 60000);
+    shard_stats(group_shard(w, last, 0), &stats);
+    assert_true(stats.leader != 0);
+    group_crash_node(w, leader);
+    group_crash_node(w, (leader + 2) % 3);
+    group_run(w, 2000);
+    shard_stats(group_shard(w, last, 0), &stats);
+    assert_int_equal(stats.leader, 0);
+    assert_int_equal(stats.role, CONSENSUS_CANDIDATE);
+    group_close(w);
+}
+
 static void test_another_leads_when_the_leader_dies(void **state) {
     (void)state;
     struct group_world *w = &world;
@@ -227,6 +246,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test(test_nothing_is_lost_in_a_rough_world),
         cmocka_unit_test(test_three_replicas_hold_the_same),
         cmocka_unit_test(test_a_follower_names_the_leader),
+        cmocka_unit_test(test_the_last_one_left_names_no_leader),
         cmocka_unit_test(test_another_leads_when_the_leader_dies),
         cmocka_unit_test(test_a_leader_that_is_cut_off_forgets),
         cmocka_unit_test(test_who_was_away_is_not_hurried),
