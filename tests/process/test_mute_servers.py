@@ -5,6 +5,7 @@ command-line client ends by itself, with the status of "no answer".
 
   test_mute_servers.py JUMUN
 """
+import concurrent.futures
 import os
 import socket
 import struct
@@ -18,6 +19,7 @@ import ports  # noqa: E402
 PATIENCE = 120     # of the test; the calls have a fraction of a second
 NO_ANSWER = 3
 ROUNDS = 4         # with the one that talks all the time: closing is what goes wrong, now and then
+CALLS_AT_ONCE = 8
 GREETING = b'\0SP\0\0\x31\0\0'
 KEY = '01ARZ3NDEKTSV4RRFFQ69G5FAV'
 NODE = (('ping',), ('status',), ('get', KEY), ('cluster', 'status'))
@@ -81,13 +83,20 @@ def call(jumun, what, *words):
 def main(jumun):
     servers = (('nobody', ports.pick(1), 1), ('never speaks', serve(never_speaks), 1),
                ('greets', serve(greets), 1), ('talks', serve(talks), ROUNDS))
+    # Each call mostly waits until its own patience is over, and none has to do with another.
+    calls = concurrent.futures.ThreadPoolExecutor(CALLS_AT_ONCE)
+    running = []
     for what, port, rounds in servers:
         url = f'tcp://127.0.0.1:{port}'
-        for _ in range(rounds):
-            for words in NODE:
-                call(jumun, what, *words, '--endpoint', url)
-            for words in REPLICA:
-                call(jumun, what, *words, '--replica', url)
+        for words in rounds * NODE:
+            running.append(calls.submit(call, jumun, what, *words, '--endpoint', url))
+        for words in rounds * REPLICA:
+            running.append(calls.submit(call, jumun, what, *words, '--replica', url))
+    try:
+        for one_call in running:
+            one_call.result()
+    finally:
+        calls.shutdown(cancel_futures=True)
 
 
 if __name__ == '__main__':
