@@ -13,6 +13,7 @@ import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', 'lib'))
 import ports  # noqa: E402
+from pack import unpack  # noqa: E402
 
 NODES = 3               # of a World
 WAIT_SECONDS = 60       # for one answer
@@ -42,42 +43,6 @@ def pack(o):
     if isinstance(o, bytes):
         return b'\xc6' + struct.pack('>I', len(o)) + o
     return b'\xdd' + struct.pack('>I', len(o)) + b''.join(map(pack, o))
-
-
-def unpack(b, i=0):
-    """-> (value, index behind it)"""
-    t = b[i]
-    i += 1
-    if t < 0x80:
-        return t, i
-    if t >= 0xe0:
-        return t - 256, i
-    if t < 0xa0:
-        return unpack_items(b, i, t & 15, t < 0x90)
-    if t < 0xc0:
-        return b[i:i + (t & 31)].decode(), i + (t & 31)
-    if t == 0xc0:
-        return None, i
-    if t in (0xc2, 0xc3):
-        return t == 0xc3, i
-    if 0xcc <= t <= 0xd3:
-        size = 1 << (t & 3)
-        return int.from_bytes(b[i:i + size], 'big', signed=t >= 0xd0), i + size
-    if t >= 0xdc:
-        size = 2 if t in (0xdc, 0xde) else 4
-        return unpack_items(b, i + size, int.from_bytes(b[i:i + size], 'big'), t >= 0xde)
-    size = 1 << (t - (0xd9 if t >= 0xd9 else 0xc4))
-    n = int.from_bytes(b[i:i + size], 'big')
-    data = b[i + size:i + size + n]
-    return (data.decode() if t >= 0xd9 else data), i + size + n
-
-
-def unpack_items(b, i, n, is_map):
-    items = []
-    for _ in range(n * (2 if is_map else 1)):
-        item, i = unpack(b, i)
-        items.append(item)
-    return (dict(zip(items[::2], items[1::2])) if is_map else items), i
 
 
 def exactly(s, n):
@@ -110,7 +75,7 @@ def exchange(endpoint, body):
 
 
 def ask(endpoint, question):
-    return unpack(exchange(endpoint, pack(question)))[0]
+    return unpack(exchange(endpoint, pack(question)), 0)[0]
 
 
 class Program:
