@@ -88,6 +88,7 @@ static void look_at_a_stranger(const char *says, const char *told) {
                             .sin_addr = {htonl(INADDR_LOOPBACK)}};
     pthread_t thread;
     stranger_says = says;
+    assert_int_equal(setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &(int){1}, sizeof(int)), 0);
     assert_int_equal(bind(listener, (struct sockaddr *)&a, sizeof a), 0);
     assert_int_equal(listen(listener, 4), 0);
     assert_int_equal(pthread_create(&thread, NULL, stranger_main, &listener), 0);
