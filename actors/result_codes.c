@@ -61,6 +61,7 @@ static const char *machine_name(uint32_t code) {
     case RESULT_OUT_OF_MEMORY: return "out_of_memory";
     case RESULT_STORAGE_FAILED: return "storage_failed";
     case RESULT_LEADERSHIP_LOST: return "leadership_lost";
+    case RESULT_WRONG_CLUSTER: return "wrong_cluster";
     case RESULT_IMPORT_REQUIRED: return "import_required";
     case RESULT_SHARD_NOT_HERE: return "shard_not_here";
     case RESULT_TOKEN_NOT_REACHED: return "token_not_reached";

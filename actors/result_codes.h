@@ -30,6 +30,7 @@
     X(OUT_OF_MEMORY, 8, "no memory for this command: retry after the time given")                  \
     X(STORAGE_FAILED, 9, "the stored order cannot be read: see the node's log")                    \
     X(LEADERSHIP_LOST, 10, "the shard's leader changed: ask the new one, under the same id")       \
+    X(WRONG_CLUSTER, 11, "this node belongs to another cluster than the one that was asked for")   \
     X(IMPORT_REQUIRED, 20, "the log does not reach back that far: import, then go on behind it")   \
     X(SHARD_NOT_HERE, 21, "this node has no replica of the shard: ask another one")                \
     X(TOKEN_NOT_REACHED, 22, "the state that was asked for was not reached in time")               \

@@ -75,6 +75,8 @@
 #define FOLLOW_LOADS_PER_ROUND 256u    /* ... or so many orders read from the disk for it */
 #define FOLLOWER_FAR_ENTRIES 64u       /* behind what is committed without it: it is not hurried */
 #define NODES_MAX 64                  /* of a cluster */
+#define CLUSTER_ID_BYTES 33           /* of a cluster's id as text: 32 hex digits and NUL */
+#define ANCESTORS_MAX 8               /* lost clusters that one that went on without them knows */
 /* An epoch is announced so long before it begins: keys may be born KEY_FUTURE_MS_MAX ahead of the
  * clock, and none of its keys may be routed by the list without it; the rest is for the list to get
  * to every node. For the same reason it cannot be called off any later. */

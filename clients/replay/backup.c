@@ -234,6 +234,7 @@ static int backup_tell(struct backup *b, int64_t began_ms) {
         .shards = r->source.shards_told, .created_ms = r->source.created_ms,
         .epochs = r->source.epochs, .epochs_count = r->source.epochs_count,
         .stores_shards = r->source.stores_shards, .generation = r->source.generation,
+        .ancestors = r->source.ancestors, .ancestors_count = r->source.ancestors_count,
         .runs = runs, .holds = backup_holds(b)};
     bool ok = writer_identity(b->target, "backup.json", &identity, error, sizeof error);
     if (!ok) replay_error(r, "%s", error);

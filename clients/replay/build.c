@@ -410,6 +410,7 @@ static bool build_identity(const struct build *b, char *error, size_t error_byte
         .epochs_count = s->epochs_count ? s->epochs_count : 1,
         .stores_shards = stores_shards ? stores_shards : only.shards_count,
         .generation = (uint8_t)generation,
+        .ancestors = s->ancestors, .ancestors_count = s->ancestors_count,
         .created_ms = s->created_ms ? s->created_ms : text_now_ms()};
     return writer_identity(b->target, "node.json", &identity, error, error_bytes);
 }

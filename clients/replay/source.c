@@ -115,6 +115,16 @@ static void source_read_holds(struct source *s, const json_t *json) {
     }
 }
 
+static void source_read_ancestors(struct source *s, const json_t *json) {
+    const json_t *list = json_object_get(json, "ancestors"), *one;
+    size_t i;
+    json_array_foreach(list, i, one) {
+        if (s->ancestors_count == ANCESTORS_MAX || !json_is_string(one)) continue;
+        snprintf(s->ancestors[s->ancestors_count++], CLUSTER_ID_BYTES, "%s",
+                 json_string_value(one));
+    }
+}
+
 /* node.json of a directory, backup.json of a backup. */
 static int source_read_identity(struct source *s, const char *name, char *error,
                                 size_t error_bytes) {
@@ -139,6 +149,7 @@ static int source_read_identity(struct source *s, const char *name, char *error,
         json_int_t generation = json_integer_value(json_object_get(json, "generation"));
         if (generation > 0 && generation <= UINT8_MAX) s->generation = (uint8_t)generation;
         source_read_epochs(s, json);
+        source_read_ancestors(s, json);
         source_read_holds(s, json);
         source_read_cluster(s);
     }

@@ -31,7 +31,9 @@ enum { SOURCE_NO_SHARD = -2 };   /* of source_open() */
 struct source {
     char path[SOURCE_PATH_BYTES];
     enum source_kind kind;
-    char cluster_id[33];       /* "" = not told */
+    char cluster_id[CLUSTER_ID_BYTES]; /* "" = not told */
+    char ancestors[ANCESTORS_MAX][CLUSTER_ID_BYTES]; /* clusters that went over into it */
+    uint32_t ancestors_count;
     uint64_t node_id;          /* 0 = not told */
     uint32_t shards_told;      /* by node.json; 0 = not told */
     bool holds_listed;         /* backup.json lists its shards: older ones do not */

@@ -360,6 +360,12 @@ bool writer_identity(const char *directory, const char *name, const struct write
                              "node_id", (json_int_t)(told->node_id ? told->node_id : 1), "shards",
                              (json_int_t)told->shards, "created_ms", (json_int_t)told->created_ms);
     identity_epochs(json, told);
+    if (told->ancestors_count > 0) {
+        json_t *list = json_array();
+        for (uint32_t i = 0; i < told->ancestors_count; i++)
+            json_array_append_new(list, json_string(told->ancestors[i]));
+        json_object_set_new(json, "ancestors", list);
+    }
     if (told->runs) {
         json_object_set(json, "holds", told->holds);
         json_object_set(json, "runs", told->runs);

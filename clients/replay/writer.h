@@ -58,6 +58,8 @@ struct writer_identity {
     uint32_t epochs_count;     /* 0 or 1 = it has not */
     uint32_t stores_shards;    /* with them: stores are spread over */
     uint8_t generation;        /* with them: of the cluster document to come; 0 = not told */
+    const char (*ancestors)[CLUSTER_ID_BYTES]; /* clusters that went over into it */
+    uint32_t ancestors_count;
     json_t *runs;              /* of a backup; NULL = none; borrowed */
     json_t *holds;             /* with them: the numbers of its shards */
 };

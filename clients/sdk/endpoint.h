@@ -5,8 +5,10 @@
 #include "clients/sdk/circuit_breaker.h"
 #include "clients/sdk/connection.h"
 #include "clients/sdk/jumun.h"
+#include "clients/sdk/sdk_clock.h"
+#include "engine/limits.h"
 
-enum { ENDPOINT_ADDRESSES_BYTES = 256, CLUSTER_ID_BYTES = 33 };
+enum { ENDPOINT_ADDRESSES_BYTES = 256 };
 
 /* What answers at an address, as far as it is known. */
 enum endpoint_peer { PEER_UNKNOWN, PEER_REPLICA, PEER_NODE };
@@ -15,9 +17,12 @@ struct endpoint {
     struct connection connection;
     struct circuit_breaker breaker;
     _Atomic int64_t mute_until_ns; /* it leaves requests without an answer; 0 = it does not */
+    _Atomic int64_t foreign_until_ns; /* it said that it is of another cluster; 0 = it did not */
     atomic_int peer;               /* enum endpoint_peer: what answered to a client's commands */
     char addresses[ENDPOINT_ADDRESSES_BYTES];
 };
+/* Passed over for so long: whoever is there may be replaced by one of ours. */
+#define ENDPOINT_FOREIGN_NS 1000000000LL
 /* How often endpoints are looked at. */
 #define ENDPOINT_LOOK_NS 250000000LL
 
@@ -40,6 +45,21 @@ static inline void endpoint_answered(struct endpoint *e) {
     circuit_breaker_success(&e->breaker);
     if (atomic_load_explicit(&e->mute_until_ns, memory_order_relaxed) != 0)
         atomic_store_explicit(&e->mute_until_ns, 0, memory_order_relaxed);
+}
+
+/* It said that it is of another cluster than the client's. Any thread. */
+static inline void endpoint_set_foreign(struct endpoint *e, int64_t now_ns) {
+    atomic_store_explicit(&e->foreign_until_ns, now_ns + ENDPOINT_FOREIGN_NS,
+                          memory_order_relaxed);
+}
+
+static inline void endpoint_clear_foreign(struct endpoint *e) {
+    atomic_store_explicit(&e->foreign_until_ns, 0, memory_order_relaxed);
+}
+
+static inline bool endpoint_is_foreign(struct endpoint *e) {
+    int64_t until_ns = atomic_load_explicit(&e->foreign_until_ns, memory_order_relaxed);
+    return until_ns != 0 && clock_coarse_ns() < until_ns;
 }
 
 /* No exchange may use it any more. Not from a callback. */

@@ -50,7 +50,7 @@ bool waiting_request_read(const void *message, size_t size, struct waiting_reque
     memset(q, 0, sizeof *q);
     if (size > MESSAGE_BYTES_MAX) return false;
     msgpack_reader_init(&r, message, size);
-    if (!read_array(&r, 3, 4, &fields) || msgpack_read_uint(&r, &version) != MSGPACK_OK ||
+    if (!read_array(&r, 3, 5, &fields) || msgpack_read_uint(&r, &version) != MSGPACK_OK ||
         version != PROTOCOL_VERSION || msgpack_skip(&r) != MSGPACK_OK ||
         !read_array(&r, 1, 1, &commands) || !read_array(&r, 1, 6, &parts) ||
         !read_uint32(&r, &q->kind))
@@ -63,7 +63,8 @@ bool waiting_request_read(const void *message, size_t size, struct waiting_reque
         if (is_body && (!read_array(&r, 0, 4, &body) || !read_body(&r, body, q))) return false;
     }
     if (!known) q->kind = 0;
-    if (fields == 4 && msgpack_skip(&r) != MSGPACK_OK) return false;
+    for (uint32_t i = 3; i < fields; i++)
+        if (msgpack_skip(&r) != MSGPACK_OK) return false;
     return msgpack_reader_left(&r) == 0;
 }
 
@@ -72,7 +73,7 @@ bool waiting_request_is_batch(const void *message, size_t size) {
     uint32_t fields, commands;
     uint64_t version;
     msgpack_reader_init(&r, message, size);
-    return read_array(&r, 3, 4, &fields) && msgpack_read_uint(&r, &version) == MSGPACK_OK &&
+    return read_array(&r, 3, 5, &fields) && msgpack_read_uint(&r, &version) == MSGPACK_OK &&
            version == PROTOCOL_VERSION && msgpack_skip(&r) == MSGPACK_OK &&
            read_array(&r, 2, BATCH_COMMANDS_MAX, &commands);
 }

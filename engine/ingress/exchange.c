@@ -75,12 +75,15 @@ static bool exchange_make_room(struct exchange *e, uint32_t commands, uint32_t s
     return true;
 }
 
-enum result_code exchange_decode(struct exchange *e, nng_msg *message, uint32_t shards_count) {
+enum result_code exchange_decode(struct exchange *e, nng_msg *message, uint32_t shards_count,
+                                 const struct id128 *cluster_id) {
     struct wire_request decoded = {0};
     e->message = message;
     enum result_code code =
         request_decode(nng_msg_body(message), nng_msg_len(message), &e->arena, &decoded);
     if (code != RESULT_OK) return code;
+    if (!id128_is_zero(&decoded.cluster_id) && !id128_equal(&decoded.cluster_id, cluster_id))
+        return RESULT_WRONG_CLUSTER;
     if (!exchange_make_room(e, decoded.commands_count, shards_count)) return RESULT_OUT_OF_MEMORY;
     e->request.commands = decoded.commands;
     e->request.commands_count = decoded.commands_count;

@@ -50,8 +50,9 @@ void exchange_give(struct exchange_pool *pool, struct exchange *exchange);
 void exchange_pool_fini(struct exchange_pool *pool);
 
 /* Takes over `message` and decodes it; sees to memory for results (zeroed) and the split.
- * RESULT_OK, or the code that refuses the whole message. The exchange owns the message anyway. */
-enum result_code exchange_decode(struct exchange *exchange, nng_msg *message,
-                                 uint32_t shards_count);
+ * RESULT_OK, or the code that refuses the whole message: one that names another cluster than
+ * `cluster_id` among them. The exchange owns the message anyway. */
+enum result_code exchange_decode(struct exchange *exchange, nng_msg *message, uint32_t shards_count,
+                                 const struct id128 *cluster_id);
 
 #endif

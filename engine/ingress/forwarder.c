@@ -15,7 +15,7 @@ enum {
     FORWARDER_RECONNECT_MS_MIN = 20,
     FORWARDER_RECONNECT_MS_MAX = 200,
     FORWARDER_TIMEOUT_MS = 2000,      /* a node that does not answer has lost the lead by then */
-    FORWARDER_HEAD_BYTES_MAX = 32
+    FORWARDER_HEAD_BYTES_MAX = 64
 };
 
 struct forwarder_lane {
@@ -41,6 +41,7 @@ struct forward {
 
 struct forwarder {
     struct tls_options tls;
+    struct id128 cluster_id;
     atomic_ullong messages, commands, unsent, unanswered;
     pthread_mutex_t mutex;            /* guards the pool */
     struct forward *unused;
@@ -116,20 +117,21 @@ static void forward_on_aio(void *arg) {
     forward_end(w, FORWARD_REPLIED, reply);
 }
 
-static nng_msg *forward_message(int64_t deadline_ms, const struct bytes *commands,
-                                uint32_t count) {
+static nng_msg *forward_message(const struct id128 *cluster_id, int64_t deadline_ms,
+                                const struct bytes *commands, uint32_t count) {
     nng_msg *message;
     struct msgpack_writer w;
     size_t bytes = FORWARDER_HEAD_BYTES_MAX;
     for (uint32_t i = 0; i < count; i++) bytes += commands[i].size;
     if (nng_msg_alloc(&message, bytes) != 0) return NULL;
     msgpack_writer_init(&w, nng_msg_body(message), bytes);
-    msgpack_write_array(&w, 4);
+    msgpack_write_array(&w, 5);
     msgpack_write_uint(&w, PROTOCOL_VERSION);
     msgpack_write_int(&w, deadline_ms);
     msgpack_write_array(&w, count);
     for (uint32_t i = 0; i < count; i++) msgpack_write_raw(&w, commands[i].data, commands[i].size);
     msgpack_write_uint(&w, REQUEST_FLAG_FORWARDED);
+    msgpack_write_bin(&w, cluster_id->bytes, sizeof cluster_id->bytes);
     require(msgpack_writer_ok(&w));
     nng_msg_chop(message, bytes - msgpack_writer_size(&w));
     return message;
@@ -155,7 +157,7 @@ bool forwarder_send(struct forwarder *f, uint32_t node, int64_t deadline_ms,
     struct forwarder_lane *lane = forwarder_enter(f, node);
     if (!lane) return false;
     struct forward *w = forward_take(f);
-    nng_msg *message = w ? forward_message(deadline_ms, commands, count) : NULL;
+    nng_msg *message = w ? forward_message(&f->cluster_id, deadline_ms, commands, count) : NULL;
     bool good = message && nng_ctx_open(&w->ctx, lane->socket) == 0;
     atomic_fetch_sub(&lane->users, 1);
     if (!good) {
@@ -256,7 +258,8 @@ bool forwarder_set_nodes(struct forwarder *f, const struct shard_map *map, char 
 
 /* -- life -------------------------------------------------------------------------------------- */
 
-struct forwarder *forwarder_open(const struct tls_options *tls, char *error, size_t error_bytes) {
+struct forwarder *forwarder_open(const struct tls_options *tls, const struct id128 *cluster_id,
+                                 char *error, size_t error_bytes) {
     struct forwarder *f = aligned_alloc(64, (sizeof *f + 63) / 64 * 64);
     if (!f) {
         snprintf(error, error_bytes, "no memory for the way to other nodes' clients");
@@ -264,6 +267,7 @@ struct forwarder *forwarder_open(const struct tls_options *tls, char *error, siz
     }
     memset(f, 0, sizeof *f);
     if (tls) f->tls = *tls;
+    f->cluster_id = *cluster_id;
     pthread_mutex_init(&f->mutex, NULL);
     for (uint32_t i = 0; i < NODES_MAX; i++) f->lanes[i].forwarder = f;
     return f;

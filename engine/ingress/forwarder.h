@@ -20,8 +20,11 @@ struct forwarder_stats {
     uint64_t unsent, unanswered; /* messages */
 };
 
-/* `tls`: for tls+tcp:// addresses; NULL = none; copied. NULL with a sentence in error. */
-struct forwarder *forwarder_open(const struct tls_options *tls, char *error, size_t error_bytes);
+/* `tls`: for tls+tcp:// addresses; NULL = none. `cluster_id`: its own, which each message names, so
+ * that a node of another cluster that has come to stand at an address takes nothing. Both are
+ * copied. NULL with a sentence in error. */
+struct forwarder *forwarder_open(const struct tls_options *tls, const struct id128 *cluster_id,
+                                 char *error, size_t error_bytes);
 
 /* From now on it reaches the nodes of the map, but this one. One thread at a time; may wait for
  * nng. False with a sentence in error when an endpoint cannot be used (the others are). */

@@ -50,6 +50,9 @@ bool forwarding_take_reply(struct bytes reply, struct request_part *part, uint32
         msgpack_read_uint_upto(&r, UINT16_MAX, &code) != MSGPACK_OK)
         return false;
     if (code != RESULT_OK) {
+        /* Of another cluster is the one that stands at the leader's address, not the one that the
+         * client asked. */
+        if (code == RESULT_WRONG_CLUSTER) code = RESULT_NOT_LEADER;
         forwarding_refuse(part, (uint16_t)code, shard);
         return true;
     }

@@ -302,7 +302,8 @@ static void ingress_take(struct ingress_context *c, nng_msg *message) {
     e->context = c;
     unsigned side;
     const struct shard_map *map = map_place_enter(&g->map, &side);
-    enum result_code code = exchange_decode(e, message, map->shards_count);
+    enum result_code code =
+        exchange_decode(e, message, map->shards_count, &g->options.cluster_id);
     if (code == RESULT_OK)
         split_request(map, &e->request, bytes, endpoint->expected_shard, &e->split);
     map_place_leave(&g->map, side);
@@ -451,7 +452,8 @@ struct ingress *ingress_open(const struct ingress_options *options, char *error,
     g->egress = egress_start(ingress_send, error, error_bytes);
     bool good = g->egress != NULL;
     if (good && options->leaders)
-        good = (g->forwarder = forwarder_open(options->tls, error, error_bytes)) != NULL;
+        good = (g->forwarder = forwarder_open(options->tls, &options->cluster_id, error,
+                                             error_bytes)) != NULL;
     if (good) good = ingress_open_endpoints(g, map, map->shards_count + 1, error, error_bytes);
     if (good && g->forwarder) good = forwarder_set_nodes(g->forwarder, map, error, error_bytes);
     if (good) return g;

@@ -37,6 +37,7 @@ struct ingress_options {
     struct shard_map *map;       /* gets the endpoints; read from then on, outlives the ingress */
     struct local_shards *shards; /* outlives it */
     uint32_t node;               /* own number */
+    struct id128 cluster_id;     /* own; requests that name another one are refused */
     const struct leaders *leaders; /* who leads what; NULL = this node leads all. Outlives it */
     const struct tls_options *tls; /* for tls+tcp://; NULL = none. Outlives it */
     uint32_t contexts;           /* per endpoint */

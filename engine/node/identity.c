@@ -95,6 +95,25 @@ static bool identity_read_epochs(const json_t *json, struct identity *identity) 
     return true;
 }
 
+static bool identity_is_cluster_id(const char *text) {
+    uint8_t id[16];
+    return text && hex_parse(text, id, sizeof id);
+}
+
+/* False when they are there and make no sense. */
+static bool identity_read_ancestors(const json_t *json, struct identity *identity) {
+    const json_t *list = json_object_get(json, "ancestors"), *one;
+    size_t i;
+    identity->ancestors_count = 0;
+    if (list && (!json_is_array(list) || json_array_size(list) > ANCESTORS_MAX)) return false;
+    json_array_foreach(list, i, one) {
+        if (!identity_is_cluster_id(json_string_value(one))) return false;
+        memcpy(identity->ancestors[i], json_string_value(one), CLUSTER_ID_BYTES);
+    }
+    identity->ancestors_count = (uint32_t)json_array_size(list);
+    return true;
+}
+
 /* 1 read, 0 not there, -1 with a sentence. */
 static int identity_read(const char *path, struct identity *identity, char *error,
                          size_t error_bytes) {
@@ -118,18 +137,22 @@ static int identity_read(const char *path, struct identity *identity, char *erro
         snprintf(error, error_bytes, "%s has format %d; this program knows format %d", path, format,
                  IDENTITY_FORMAT);
         rc = -1;
-    } else if (strlen(cluster_id) != 32 || node_id < 1 || node_id > UINT32_MAX || shards < 1 ||
-               shards > SHARDS_MAX) {
+    } else if (!identity_is_cluster_id(cluster_id) || node_id < 1 || node_id > UINT32_MAX ||
+               shards < 1 || shards > SHARDS_MAX) {
         snprintf(error, error_bytes, "%s is damaged: a value is outside its range", path);
         rc = -1;
     } else {
-        memcpy(identity->cluster_id, cluster_id, 33);
+        memcpy(identity->cluster_id, cluster_id, CLUSTER_ID_BYTES);
         identity->node_id = (uint64_t)node_id;
         identity->shards = (uint32_t)shards;
         identity->created_ms = created_ms;
         identity->clustered = clustered != 0;
         if (!identity_read_epochs(json, identity)) {
             snprintf(error, error_bytes, "%s is damaged: its epochs make no sense", path);
+            rc = -1;
+        } else if (!identity_read_ancestors(json, identity)) {
+            snprintf(error, error_bytes, "%s is damaged: its ancestors are no ids of clusters",
+                     path);
             rc = -1;
         }
     }
@@ -160,10 +183,19 @@ static size_t identity_print_epochs(const struct identity *identity, char *at, s
     return used;
 }
 
+static size_t identity_print_ancestors(const struct identity *identity, char *at, size_t bytes) {
+    size_t used = 0;
+    for (uint32_t i = 0; i < identity->ancestors_count; i++)
+        used += (size_t)snprintf(at + used, bytes - used, "%s\"%s\"",
+                                 i == 0 ? ", \"ancestors\": [" : ", ", identity->ancestors[i]);
+    if (used > 0) used += (size_t)snprintf(at + used, bytes - used, "]");
+    return used;
+}
+
 /* Written beside, synced and renamed: a crash leaves the old state or the new one. */
 static int identity_write(const char *directory, const char *path,
                           const struct identity *identity) {
-    char beside[4200], text[512 + EPOCHS_MAX * 48];
+    char beside[4200], text[512 + EPOCHS_MAX * 48 + ANCESTORS_MAX * 40];
     int bytes = snprintf(text, 512,
                          "{\"format\": %d, \"cluster_id\": \"%s\", \"node_id\": %" PRIu64
                          ", \"shards\": %u, \"created_ms\": %" PRId64
@@ -172,6 +204,8 @@ static int identity_write(const char *directory, const char *path,
                          identity->shards, identity->created_ms,
                          identity->clustered ? "true" : "false");
     bytes += (int)identity_print_epochs(identity, text + bytes, sizeof text - (size_t)bytes - 3);
+    bytes += (int)identity_print_ancestors(identity, text + bytes,
+                                           sizeof text - (size_t)bytes - 3);
     bytes += snprintf(text + bytes, 3, "}\n");
     snprintf(beside, sizeof beside, "%s.new", path);
     int fd = open(beside, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);

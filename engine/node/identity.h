@@ -14,7 +14,13 @@
  * as the cluster's document had them, its generation one higher (jumun cluster recover; restore
  * and rebuild of jumun-replay, from what the logs tell): a cluster that is formed from it goes on
  * with them. One without a generation (an older jumun-replay made it) is a node alone for good: it
- * does not know how far its logs have come. */
+ * does not know how far its logs have come.
+ *
+ *   "ancestors": ["0f3a...", ...]
+ *
+ * are the clusters that went over into this one (jumun cluster recover), the last one first: who
+ * has worked with one of them may go on with this one, and with no other that comes to stand at its
+ * address. Also of the node of a cluster that was formed from such a directory. */
 #ifndef JUMUN_NODE_IDENTITY_H
 #define JUMUN_NODE_IDENTITY_H
 
@@ -28,7 +34,7 @@
 enum { IDENTITY_FORMAT = 1 };
 
 struct identity {
-    char cluster_id[33];   /* 32 hex digits */
+    char cluster_id[CLUSTER_ID_BYTES]; /* 32 hex digits */
     uint64_t node_id;
     uint32_t shards;
     int64_t created_ms;
@@ -37,6 +43,8 @@ struct identity {
     uint32_t epochs_count;     /* 0 = one, of `shards` */
     uint32_t stores_shards;    /* with epochs: stores are spread over so many */
     uint8_t generation;        /* of the cluster document to come; 0 = its logs know of none */
+    char ancestors[ANCESTORS_MAX][CLUSTER_ID_BYTES]; /* the newest first */
+    uint32_t ancestors_count;  /* older ones than the last are forgotten */
 };
 
 /* Reads who a directory belongs to, without a lock: 1 read, 0 there is nobody yet, -1 with a

@@ -5,7 +5,9 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "engine/base/check.h"
 #include "engine/base/clock.h"
+#include "engine/base/hex.h"
 #include "engine/base/log.h"
 #include "engine/base/program.h"
 #include "engine/node/ports.h"
@@ -43,7 +45,10 @@ static int node_open(struct node *n, struct cluster_topology *topology, char *er
     /* The addresses first: a port in use is found before anything else is touched. */
     int code = topology ? node_cluster_open(n, topology, error, error_bytes) : EXIT_DONE;
     if (code != EXIT_DONE) return code;
+    struct id128 cluster_id;
+    require(hex_parse(n->identity.cluster_id, cluster_id.bytes, sizeof cluster_id.bytes));
     const struct ingress_options ingress = {.listen = n->config.listen, .map = &n->map,
+                                            .cluster_id = cluster_id,
                                             .contexts = n->config.contexts, .shards = &n->local,
                                             .node = (uint32_t)n->identity.node_id,
                                             .leaders = topology ? &n->leaders : NULL,
@@ -165,6 +170,8 @@ static int node_open_all(struct node *n, struct cluster_topology *topology, char
     n->shards_count = topology ? default_shards : n->identity.shards;
     shard_map_init(&n->map, n->shards_count);
     memcpy(n->map.cluster_id, n->identity.cluster_id, sizeof n->map.cluster_id);
+    memcpy(n->map.ancestors, n->identity.ancestors, sizeof n->map.ancestors);
+    n->map.ancestors_count = n->identity.ancestors_count;
     if (!topology && n->identity.epochs_count > 0) {
         memcpy(n->map.epochs, n->identity.epochs, sizeof n->map.epochs);
         n->map.epochs_count = n->identity.epochs_count;

@@ -141,7 +141,8 @@ static void cluster_fill_view(struct shard_view *view, const struct cluster_topo
 }
 
 /* What the clients' map says of the cluster. */
-static void cluster_fill_map(struct shard_map *map, const struct cluster_topology *t) {
+static void cluster_fill_map(struct shard_map *map, const struct cluster_topology *t,
+                             const struct identity *identity) {
     map->shards_count = topology_shards_count(t);
     map->epochs_count = t->epochs_count;
     map->stores_shards = cluster_stores_shards(t);
@@ -150,6 +151,8 @@ static void cluster_fill_map(struct shard_map *map, const struct cluster_topolog
     for (uint32_t s = 0; s < map->shards_count; s++)
         if (!topology_group(t, s)) map->retired[s / 8] |= (uint8_t)(1u << (s % 8));
     memcpy(map->cluster_id, t->cluster_id, sizeof map->cluster_id);
+    memcpy(map->ancestors, identity->ancestors, sizeof map->ancestors);
+    map->ancestors_count = identity->ancestors_count;
     map->version = t->version;
     map->node = t->node;
     map->nodes_count = t->nodes_count;
@@ -191,7 +194,7 @@ int node_cluster_open(struct node *n, struct cluster_topology *t, char *error,
     struct config *c = &n->config;
     if (!c->listen_given) memcpy(c->listen, self->client_endpoint, sizeof c->listen);
     if (c->peer_listen[0] == 0) memcpy(c->peer_listen, self->peer_endpoint, sizeof c->peer_listen);
-    cluster_fill_map(&n->map, t);
+    cluster_fill_map(&n->map, t, &n->identity);
     const struct node_peers_options options = {
         .node = t->node, .listen = c->peer_listen, .client_endpoint = self->client_endpoint,
         .tls = &n->tls, .catch_up_bytes_per_second = c->catch_up_bytes_per_second,
@@ -238,7 +241,7 @@ static bool cluster_take_map(struct node *n, const struct cluster_topology *t, c
             snprintf(error, error_bytes, "no memory for the shard map");
             return false;
         }
-        cluster_fill_map(&newer->map, t);
+        cluster_fill_map(&newer->map, t, &n->identity);
         memcpy(newer->map.feed_endpoint, n->map.feed_endpoint, sizeof newer->map.feed_endpoint);
         memcpy(newer->map.notify_endpoint, n->map.notify_endpoint,
                sizeof newer->map.notify_endpoint);

@@ -106,6 +106,8 @@ static int wait_adopt(void *arg, const struct cluster_cache *c, char *error, siz
                  "nothing");
         return -1;
     }
+    memcpy(identity.ancestors, w->identity.ancestors, sizeof identity.ancestors);
+    identity.ancestors_count = w->identity.ancestors_count;
     if (!node_ports_try_shards(w->config, c->document.shards_count - 1u, error, error_bytes))
         return -1;
     if (wait_take_seeds(w, c, error, error_bytes) != 0) return -1;

@@ -179,7 +179,8 @@ static int recover_put_others_aside(const struct config *c, char *error, size_t 
 }
 
 /* Who it is from then on: what a node alone, and a cluster that is formed from it, goes by. */
-static bool recover_identity(const struct cluster_cache *cache, struct identity *identity) {
+static bool recover_identity(const struct cluster_cache *cache, const struct identity *before,
+                             struct identity *identity) {
     const struct cluster_document *d = &cache->document;
     uint8_t random[16];
     *identity = (struct identity){.node_id = cache->node, .created_ms = clock_unix_ms(),
@@ -190,6 +191,16 @@ static bool recover_identity(const struct cluster_cache *cache, struct identity 
     for (uint32_t i = 0; i < d->epochs_count; i++)
         identity->epochs[i] = (struct routing_epoch){d->epochs[i].from_ms,
                                                      d->epochs[i].shards_count};
+    hex_format(d->cluster_id.bytes, sizeof d->cluster_id.bytes, identity->ancestors[0]);
+    identity->ancestors_count = 1;
+    for (uint32_t i = 0; i < before->ancestors_count; i++) {
+        /* It stands there already where a recovery was cut short behind its new identity. */
+        if (identity->ancestors_count == ANCESTORS_MAX ||
+            strcmp(before->ancestors[i], identity->ancestors[0]) == 0)
+            continue;
+        memcpy(identity->ancestors[identity->ancestors_count++], before->ancestors[i],
+               CLUSTER_ID_BYTES);
+    }
     if (getrandom(random, sizeof random, 0) != (ssize_t)sizeof random) return false;
     hex_format(random, sizeof random, identity->cluster_id);
     return true;
@@ -197,8 +208,9 @@ static bool recover_identity(const struct cluster_cache *cache, struct identity 
 
 static int recover_all(const struct config *c, const struct cluster_cache *cache, char *error,
                        size_t error_bytes) {
-    struct identity identity;
-    if (!recover_identity(cache, &identity)) {
+    struct identity before, identity;
+    if (identity_peek(c->data, &before, error, error_bytes) < 0) return EXIT_DATA;
+    if (!recover_identity(cache, &before, &identity)) {
         snprintf(error, error_bytes, "no random number for the cluster's id: %s", strerror(errno));
         return EXIT_RUNTIME;
     }

@@ -1,5 +1,6 @@
 #include "engine/peers/peer_message.h"
 
+#include "engine/base/hex.h"
 #include "engine/wire/msgpack_reader.h"
 
 enum { PEER_MESSAGE_FIELDS = 6 };
@@ -33,14 +34,5 @@ bool peer_message_read(const void *data, size_t bytes, struct peer_message *m) {
 }
 
 bool peer_cluster_of(const char *hex, struct id128 *cluster) {
-    static const char digits[] = "0123456789abcdef";
-    if (strlen(hex) != 32) return false;
-    for (size_t i = 0; i < 32; i++) {
-        const char *at = strchr(digits, hex[i]);
-        if (!at) return false;
-        uint8_t value = (uint8_t)(at - digits);
-        uint8_t *out = &cluster->bytes[i / 2];
-        *out = (uint8_t)(i % 2 == 0 ? value << 4 : *out | value);
-    }
-    return true;
+    return hex_parse(hex, cluster->bytes, sizeof cluster->bytes);
 }

@@ -93,6 +93,12 @@ static void shard_map_encode_nodes(struct msgpack_writer *w, const struct shard_
     msgpack_write_uint(w, map->version);
 }
 
+static void shard_map_encode_ancestors(struct msgpack_writer *w, const struct shard_map *map) {
+    msgpack_write_text(w, "ancestors");
+    msgpack_write_array(w, map->ancestors_count);
+    for (uint32_t i = 0; i < map->ancestors_count; i++) msgpack_write_text(w, map->ancestors[i]);
+}
+
 void *shard_map_encode(const struct shard_map *map, const struct leaders *leaders,
                        uint32_t *bytes) {
     void *buffer = malloc(STATUS_BYTES_MAX);
@@ -100,8 +106,8 @@ void *shard_map_encode(const struct shard_map *map, const struct leaders *leader
     if (!buffer) return NULL;
     msgpack_writer_init(&w, buffer, STATUS_BYTES_MAX);
     bool stores = map->stores_shards != map->epochs[map->epochs_count - 1].shards_count;
-    bool named = map->cluster_id[0] != 0;
-    msgpack_write_map(&w, (map->nodes_count ? 6u : 4u) + stores + named);
+    bool named = map->cluster_id[0] != 0, descends = map->ancestors_count > 0;
+    msgpack_write_map(&w, (map->nodes_count ? 6u : 4u) + stores + named + descends);
     shard_map_encode_epochs(&w, map);
     shard_map_encode_shards(&w, map, leaders);
     msgpack_write_text(&w, "feed");
@@ -117,6 +123,7 @@ void *shard_map_encode(const struct shard_map *map, const struct leaders *leader
         msgpack_write_text(&w, "cluster_id");
         msgpack_write_text(&w, map->cluster_id);
     }
+    if (descends) shard_map_encode_ancestors(&w, map);
     require(msgpack_writer_ok(&w)); /* see the relations in engine/limits.h */
     *bytes = (uint32_t)msgpack_writer_size(&w);
     return buffer;

@@ -18,7 +18,9 @@ struct shard_map {
     uint32_t stores_shards;                                /* that stores are spread over */
     uint8_t retired[SHARDS_MAX / 8];                       /* bit n: shard n has stopped for good,
                                                               no order of it is alive */
-    char cluster_id[33];                                   /* "" = not told */
+    char cluster_id[CLUSTER_ID_BYTES];                     /* "" = not told */
+    char ancestors[ANCESTORS_MAX][CLUSTER_ID_BYTES];       /* clusters that went over into it */
+    uint32_t ancestors_count;
     uint64_t version;                                      /* grows with what a client must know */
     uint32_t node;                                         /* own number */
     uint32_t nodes_count;                                  /* 0 = a node alone */

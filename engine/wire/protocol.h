@@ -1,8 +1,10 @@
 /* The wire protocol's numbers: msgpack over nng REQ/REP. docs/protocol.md is the manual by example.
  *
- * request = [version, deadline_ms, [command, ...], flags?]
+ * request = [version, deadline_ms, [command, ...], flags?, cluster_id?]
  *   deadline_ms   Unix ms after which the commands are not decided any more; 0 = none
  *   flags         uint, REQUEST_FLAG_*; may be absent or nil. Unknown ones: MALFORMED_MESSAGE
+ *   cluster_id    bin 16: a node of any other cluster refuses the message, WRONG_CLUSTER; nil or
+ *                 absent = any. An address may come to lead to an empty node, or to another cluster
  *   command = [kind, subject, id, expected_version, body, trace?]
  *     kind              uint, see COMMAND_KINDS (actors/command.h) and NODE_COMMANDS
  *     subject           order commands: bin 16, the key. store commands: str, the store id.
@@ -55,7 +57,10 @@
  *                                "" = no leader is known now, the general endpoint takes it
  *                    "nodes": [[node, "tcp://host:port"], ...],   in a cluster: general endpoints
  *                    "version": number,                           grows when nodes or epochs change
- *                    "stores_shards": number}                     if not that of the newest epoch
+ *                    "stores_shards": number,                     if not that of the newest epoch
+ *                    "cluster_id": "32 hex digits",
+ *                    "ancestors": ["32 hex digits", ...]}         if any: clusters that went over
+ *                                                                 into this one, the last one first
  *                   a host of "0.0.0.0" or "*" stands for the host that the client asked
  *   GET             map of the fields of struct order_view (actors/order/order.h) by name: key bin
  *                   16, state and currency str, fulfilment / payment_timing / ended_by numbers,

@@ -449,8 +449,15 @@ static bool decode_command(struct msgpack_reader *reader, struct wire_arena *are
 
 /* What stands behind the commands, if anything. */
 static bool decode_flags(struct msgpack_reader *reader, uint32_t fields, uint64_t *flags) {
-    if (fields == 3 || msgpack_take_nil(reader)) return true;
+    if (fields < 4 || msgpack_take_nil(reader)) return true;
     return msgpack_read_uint(reader, flags) == MSGPACK_OK && (*flags & ~REQUEST_FLAGS_KNOWN) == 0;
+}
+
+static bool decode_cluster_id(struct msgpack_reader *reader, uint32_t fields, struct id128 *id) {
+    if (fields < 5 || msgpack_take_nil(reader)) return true;
+    struct decode_fields nothing = {reader, NULL, 0, 0};
+    decode_id_value(&nothing, id);
+    return nothing.fault == 0 && !id128_is_zero(id);
 }
 
 enum result_code request_decode(const void *message, size_t size, struct wire_arena *arena,
@@ -460,10 +467,11 @@ enum result_code request_decode(const void *message, size_t size, struct wire_ar
     msgpack_reader_init(&reader, message, size);
     uint32_t fields, count;
     uint64_t version, deadline_ms = 0, flags = 0;
+    struct id128 cluster_id = {{0}};
     if (msgpack_read_array(&reader, &fields) != MSGPACK_OK) return RESULT_MALFORMED_MESSAGE;
     if (msgpack_read_uint(&reader, &version) != MSGPACK_OK) return RESULT_MALFORMED_MESSAGE;
     if (version != PROTOCOL_VERSION) return RESULT_UNSUPPORTED_VERSION;
-    if (fields != 3 && fields != 4) return RESULT_MALFORMED_MESSAGE;
+    if (fields < 3 || fields > 5) return RESULT_MALFORMED_MESSAGE;
     if (!msgpack_take_nil(&reader) &&
         msgpack_read_uint_upto(&reader, INT64_MAX, &deadline_ms) != MSGPACK_OK)
         return RESULT_MALFORMED_MESSAGE;
@@ -477,9 +485,11 @@ enum result_code request_decode(const void *message, size_t size, struct wire_ar
     if (commands == NULL) return RESULT_OUT_OF_MEMORY;
     for (uint32_t i = 0; i < count; i++)
         if (!decode_command(&reader, arena, &commands[i])) return RESULT_MALFORMED_MESSAGE;
-    if (!decode_flags(&reader, fields, &flags)) return RESULT_MALFORMED_MESSAGE;
+    if (!decode_flags(&reader, fields, &flags) || !decode_cluster_id(&reader, fields, &cluster_id))
+        return RESULT_MALFORMED_MESSAGE;
     if (msgpack_reader_left(&reader) != 0) return RESULT_MALFORMED_MESSAGE;
-    *request = (struct wire_request){(int64_t)deadline_ms, commands, count, (uint32_t)flags};
+    *request = (struct wire_request){(int64_t)deadline_ms, commands, count, (uint32_t)flags,
+                                     cluster_id};
     return RESULT_OK;
 }
 

@@ -17,6 +17,7 @@ struct wire_request {
     struct command *commands; /* in the arena; texts point into the message */
     uint32_t commands_count;  /* 1..BATCH_COMMANDS_MAX */
     uint32_t flags;           /* REQUEST_FLAG_* */
+    struct id128 cluster_id;  /* that it is meant for; zero = any */
 };
 
 /* Decodes a whole message of `size` bytes, which must outlive the commands.

@@ -55,6 +55,36 @@ static void a_new_directory_remembers_who_it_is(void **state) {
     close(fd);
 }
 
+/* The clusters that went over into it, the last one first. */
+static void a_directory_remembers_its_ancestors(void **state) {
+    struct identity made = {.cluster_id = "00112233445566778899aabbccddeeff", .node_id = 7,
+                            .shards = 2, .created_ms = 1, .ancestors_count = ANCESTORS_MAX};
+    for (uint32_t i = 0; i < ANCESTORS_MAX; i++)
+        snprintf(made.ancestors[i], sizeof made.ancestors[i], "%032x", i);
+    for (; made.ancestors_count > 0; made.ancestors_count--) {
+        assert_int_equal(identity_become(directory, &made, error, sizeof error), 0);
+        assert_int_equal(identity_peek(directory, &who, error, sizeof error), 1);
+        assert_int_equal(who.ancestors_count, made.ancestors_count);
+        assert_memory_equal(who.ancestors, made.ancestors,
+                            made.ancestors_count * sizeof made.ancestors[0]);
+    }
+}
+
+static void damaged_ancestors_are_told(void **state) {
+    static const char *const wrong[] = {"\"x\"", "{}", "[1]", "[null]",
+                                        "[\"00112233445566778899aabbccddeef\"]",
+                                        "[\"zz112233445566778899aabbccddeeff\"]"};
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        char text[256];
+        snprintf(text, sizeof text, "{\"format\": 1, \"cluster_id\": "
+                 "\"00112233445566778899aabbccddeeff\", \"node_id\": 1, \"shards\": 2, "
+                 "\"created_ms\": 1, \"ancestors\": %s}", wrong[i]);
+        write_file("node.json", text);
+        assert_int_equal(open_as(0, 0), -1);
+        assert_non_null(strstr(error, "damaged: its ancestors are no ids of clusters"));
+    }
+}
+
 static void nothing_said_means_the_defaults(void **state) {
     int fd = open_as(0, 0);
     assert_true(fd >= 0);
@@ -186,6 +216,8 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(one_of_a_cluster_is_told_what_to_do, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_new_directory_remembers_who_it_is, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_directory_remembers_its_ancestors, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(damaged_ancestors_are_told, set_up, tear_down),
         cmocka_unit_test_setup_teardown(nothing_said_means_the_defaults, set_up, tear_down),
         cmocka_unit_test_setup_teardown(another_number_of_shards_is_refused, set_up, tear_down),
         cmocka_unit_test_setup_teardown(two_cannot_have_it, set_up, tear_down),

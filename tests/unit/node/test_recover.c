@@ -13,6 +13,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "engine/base/hex.h"
 #include "engine/cluster/cluster_cache.h"
 #include "engine/node/identity.h"
 #include "engine/node/node_waiting.h"
@@ -90,7 +91,10 @@ static int setup(void **state) {
         if (consensus_server_node(s->servers[i]) == NODE)
             s->servers[i] = consensus_server_id(NODE, 1);
     identity = (struct identity){.node_id = NODE, .shards = 2, .created_ms = 1, .clustered = true,
-                                 .cluster_id = "0123456789abcdef0123456789abcdef"};
+                                 .cluster_id = "0123456789abcdef0123456789abcdef",
+                                 .ancestors = {"00000000000000000000000000000002",
+                                               "00000000000000000000000000000001"},
+                                 .ancestors_count = 2};
     make_cluster();
     make_directory("shard-0");
     make_directory("shard-0/earlier");
@@ -112,6 +116,12 @@ static void recover(void) {
     assert_int_equal(identity_peek(config.data, &now, error, sizeof error), 1);
     assert_false(now.clustered);
     assert_string_not_equal(now.cluster_id, identity.cluster_id);
+    char lost[CLUSTER_ID_BYTES];
+    hex_format(cache.document.cluster_id.bytes, 16, lost);
+    assert_int_equal(now.ancestors_count, 1 + identity.ancestors_count);
+    assert_string_equal(now.ancestors[0], lost);
+    assert_memory_equal(now.ancestors[1], identity.ancestors[0],
+                        identity.ancestors_count * CLUSTER_ID_BYTES);
     assert_false(node_is_adopted(&config));
 }
 

@@ -192,7 +192,10 @@ static void messages_of_another_shape_are_malformed(void **state) {
         {"\x93\x01\xc0\x90", 4},              /* no commands */
         {"\x94\x01\xc0\x91\x91\x64\xa0", 7},  /* flags as a text */
         {"\x94\x01\xc0\x91\x91\x64\x02", 7},  /* a flag that nobody knows */
-        {"\x95\x01\xc0\x91\x91\x64\x01\xc0", 8}, /* a fifth field */
+        {"\x95\x01\xc0\x91\x91\x64\xc0\x01", 8}, /* a number as the cluster's id */
+        {"\x95\x01\xc0\x91\x91\x64\xc0\xc4\x0f" "0123456789abcde", 24}, /* one of 15 bytes */
+        {"\x95\x01\xc0\x91\x91\x64\xc0\xc4\x10\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0", 25},
+        {"\x96\x01\xc0\x91\x91\x64\x01\xc0\xc0", 9}, /* a sixth field */
         {"\x93\x01\xc0\x91\xc1", 5},          /* never used by msgpack */
         {"GET / HTTP/1.1\r\n\r\n", 18}};
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++)
@@ -212,6 +215,15 @@ static void flags_may_follow_the_commands(void **state) {
         assert_ptr_equal(span.data, right[i].bytes + 4); /* the one command: \x91\x64 */
         assert_int_equal(span.size, 2);
     }
+}
+
+static void a_message_may_name_its_cluster(void **state) {
+    static const char bytes[] = "\x95\x01\xc0\x91\x91\x64\xc0\xc4\x10" "0123456789abcdef";
+    assert_int_equal(decode_bytes(bytes, sizeof bytes - 1), RESULT_OK);
+    assert_memory_equal(request.cluster_id.bytes, "0123456789abcdef", 16);
+    assert_int_equal(decode_bytes("\x95\x01\xc0\x91\x91\x64\x01\xc0", 8), RESULT_OK);
+    assert_int_equal(request.flags, REQUEST_FLAG_FORWARDED);
+    assert_true(id128_is_zero(&request.cluster_id));
 }
 
 static void another_version_is_told_whatever_follows(void **state) {
@@ -611,6 +623,7 @@ int main(void) {
         cmocka_unit_test(every_example_cut_anywhere_is_malformed),
         cmocka_unit_test(messages_of_another_shape_are_malformed),
         cmocka_unit_test(flags_may_follow_the_commands),
+        cmocka_unit_test(a_message_may_name_its_cluster),
         cmocka_unit_test(another_version_is_told_whatever_follows),
         cmocka_unit_test(sizes_and_batches_end_at_their_limits),
         cmocka_unit_test(nesting_without_end_is_malformed),

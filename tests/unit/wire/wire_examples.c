@@ -269,6 +269,17 @@ static void example_cluster_document(struct msgpack_writer *w) {
     example_node(w, NODE_COMMAND_CLUSTER_DOCUMENT);
 }
 
+static void example_of_one_cluster(struct msgpack_writer *w) {
+    static const uint8_t cluster_id[16] = {0x5d, 0x2f, [15] = 0x01};
+    msgpack_write_array(w, 5);
+    msgpack_write_uint(w, PROTOCOL_VERSION);
+    msgpack_write_nil(w);
+    msgpack_write_array(w, 1);
+    wire_example_command(w, 3, COMMAND_MARK_READY, NULL);
+    msgpack_write_nil(w);
+    msgpack_write_bin(w, cluster_id, sizeof cluster_id);
+}
+
 static void example_batch(struct msgpack_writer *w) {
     wire_example_open(w, 2);
     wire_example_command(w, 3, COMMAND_MARK_READY, NULL);
@@ -306,6 +317,7 @@ const struct wire_example wire_examples_requests[] = {
     {"status", example_status},
     {"cluster_document", example_cluster_document},
     {"batch", example_batch},
+    {"of one cluster", example_of_one_cluster},
 };
 const unsigned wire_examples_requests_count =
     sizeof wire_examples_requests / sizeof *wire_examples_requests;
