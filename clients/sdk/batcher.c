@@ -11,10 +11,11 @@
 #include "engine/base/prefetch.h"
 #include "engine/limits.h"
 
-/* A lane without an endpoint of its own goes to whichever node serves. */
+/* A lane without an endpoint of its own goes to whichever node serves, as does one at whose
+ * endpoint another cluster's node stands. */
 static struct endpoint *lane_endpoint(struct lane *lane) {
     struct endpoint *own = atomic_load_explicit(&lane->endpoint, memory_order_acquire);
-    return own ? own : node_list_pick(&lane->shared->nodes);
+    return own && !endpoint_is_foreign(own) ? own : node_list_pick(&lane->shared->nodes);
 }
 
 /* -- what callbacks submit --------------------------------------------------------------------- */
@@ -392,7 +393,7 @@ static size_t lane_fill_slot(struct lane *lane, struct slot *slot) {
     slot->first_deadline_ns = INT64_MAX;
     while (lane->ready.head && slot->count < lane->batch_max) {
         struct call *call = lane->ready.head;
-        if (bytes + call->size > MESSAGE_BYTES_MAX - COMMAND_ENCODE_HEAD_BYTES) break;
+        if (bytes + call->size > LANE_COMMANDS_BYTES_MAX) break;
         /* Off the list first: blocking puts the call into another. */
         call_list_pop(&lane->ready);
         enum take take = lane_may_take(lane, call, number);

@@ -31,6 +31,7 @@
 #include <pthread.h>
 
 #include "clients/sdk/call.h"
+#include "clients/sdk/command_encode.h"
 #include "clients/sdk/drain_rate.h"
 #include "clients/sdk/node_list.h"
 #include "clients/sdk/token_set.h"
@@ -42,8 +43,11 @@ enum {
     LANE_GATHER_YIELDS = 16,      /* a sender gives way so often to callers that just woke */
     LANE_FEW_COMMANDS = 256,      /* so few may wait however long they take */
     LANE_RETRY_AFTER_MS_MAX = 60000,
-    GATHERING_LANES_MAX = 16      /* more lanes at once are pushed early */
+    GATHERING_LANES_MAX = 16,     /* more lanes at once are pushed early */
+    LANE_COMMANDS_BYTES_MAX =     /* of one message */
+        MESSAGE_BYTES_MAX - COMMAND_ENCODE_HEAD_BYTES - COMMAND_ENCODE_TAIL_BYTES
 };
+_Static_assert(COMMAND_BYTES_MAX <= LANE_COMMANDS_BYTES_MAX, "any command fits a message");
 #define LANE_TICK_NS 5000000LL
 #define LANE_PACE_NS 2000000LL
 #define LANE_GATHER_NS 100000LL
@@ -86,6 +90,14 @@ struct lane_bucket {
 _Static_assert(BATCH_COMMANDS_MAX < 1 << 15, "a bucket counts a message's calls in 15 bits");
 _Static_assert(LANE_MESSAGES_MAX <= UINT8_MAX, "a bucket names a slot in 8 bits");
 
+/* The cluster that a client works with, as its messages name it. Never changed, only replaced, and
+ * kept until the client is closed. */
+struct cluster_mark {
+    struct cluster_mark *older;
+    char id[CLUSTER_ID_BYTES];
+    uint8_t tail[COMMAND_ENCODE_TAIL_BYTES];
+};
+
 /* What all lanes of a client share; see client.c. */
 struct lane_shared {
     jumun_options options;     /* with all defaults filled in */
@@ -96,6 +108,7 @@ struct lane_shared {
     void (*redirect)(void *arg, struct lane *lane, const struct endpoint *from,
                      const void *address, uint32_t bytes);
     void *redirect_arg;
+    struct cluster_mark *_Atomic cluster; /* NULL = not known yet */
     struct token_set written;  /* what commands have reached: for reading one's own writes */
     atomic_bool closing;
     int64_t settle_until_ns;   /* of the close, see exchange_settle(); written before lanes end */
@@ -110,7 +123,7 @@ struct lane_shared {
 };
 
 /* Within the callback of a call that was answered: by whom. NULL = it ended without an answer. */
-const struct endpoint *lane_answered_by(void);
+struct endpoint *lane_answered_by(void);
 
 /* Marks the calling thread as inside; false: the client is being closed. Any thread. */
 bool lane_shared_enter(struct lane_shared *shared);
@@ -120,6 +133,7 @@ struct lane {
     struct lane_shared *shared;
     struct endpoint *_Atomic endpoint; /* NULL = whichever node serves */
     uint32_t shard;            /* whose lane it is */
+    bool of_cluster;           /* false: its commands are for whichever node there is */
 
     _Alignas(64) struct call *_Atomic incoming; /* newest first */
     atomic_uint waiting;       /* pushed and not in flight: for the queue's bound */

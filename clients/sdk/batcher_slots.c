@@ -19,7 +19,8 @@ void slots_endpoint_failed(struct lane *lane, struct endpoint *endpoint, int64_t
 
 /* -- begin ------------------------------------------------------------------------------------- */
 
-static void slot_fill_request(struct slot *slot, uint8_t *request, int64_t now_ns) {
+static void slot_fill_request(struct slot *slot, uint8_t *request,
+                              const struct cluster_mark *cluster, int64_t now_ns) {
     int64_t last_deadline_ns = 0;
     uint8_t *at = request + COMMAND_ENCODE_HEAD_BYTES;
     for (uint32_t i = 0; i < slot->count; i++) {
@@ -32,22 +33,28 @@ static void slot_fill_request(struct slot *slot, uint8_t *request, int64_t now_n
     int64_t deadline_ms = 0;
     if (!atomic_load_explicit(&slot->lane->shared->clocks_differ, memory_order_relaxed))
         deadline_ms = clock_coarse_unix_ms() + (last_deadline_ns - now_ns) / 1000000 + 1;
-    command_encode_head(request, deadline_ms, slot->count);
+    command_encode_head(request, deadline_ms, slot->count, cluster != NULL);
+    if (cluster) memcpy(at, cluster->tail, sizeof cluster->tail);
 }
 
 static void slot_on_end(void *arg, enum exchange_end end, const void *data, size_t bytes);
 
 void slot_begin(struct slot *slot, struct endpoint *endpoint, size_t bytes, int64_t now_ns) {
     struct lane *lane = slot->lane;
-    uint8_t *request = exchange_request(&slot->exchange, COMMAND_ENCODE_HEAD_BYTES + bytes);
-    if (request) slot_fill_request(slot, request, now_ns);
+    struct lane_shared *shared = lane->shared;
+    const struct cluster_mark *cluster =
+        lane->of_cluster ? atomic_load_explicit(&shared->cluster, memory_order_acquire) : NULL;
+    size_t tail_bytes = cluster ? sizeof cluster->tail : 0;
+    uint8_t *request =
+        exchange_request(&slot->exchange, COMMAND_ENCODE_HEAD_BYTES + bytes + tail_bytes);
+    if (request) slot_fill_request(slot, request, cluster, now_ns);
     pthread_mutex_lock(&slot->mutex);
     require(slot->state == SLOT_FREE);
     slot->state = SLOT_IN_FLIGHT;
     slot->endpoint = endpoint;
     slot->begun_ns = now_ns;
     slot->suspected = false;
-    slot->attempt_deadline_ns = now_ns + lane->shared->options.attempt_timeout_ms * 1000000LL;
+    slot->attempt_deadline_ns = now_ns + shared->options.attempt_timeout_ms * 1000000LL;
     bool begun = request && exchange_begin(&slot->exchange, &endpoint->connection);
     pthread_mutex_unlock(&slot->mutex);
     /* Without memory for a message its calls are tried again, like those of a lost connection. */
@@ -221,9 +228,9 @@ static void ending_note_peer(struct endpoint *endpoint, enum reply_kind kind, in
 }
 
 /* Of the answer that this thread is going through. */
-static _Thread_local const struct endpoint *ending_answered_by;
+static _Thread_local struct endpoint *ending_answered_by;
 
-const struct endpoint *lane_answered_by(void) { return ending_answered_by; }
+struct endpoint *lane_answered_by(void) { return ending_answered_by; }
 
 static void ending_replied(struct slot_ending *e, const void *data, size_t bytes) {
     struct reply reply;
@@ -238,6 +245,7 @@ static void ending_replied(struct slot_ending *e, const void *data, size_t bytes
         ending_results(e, &reply);
         return;
     }
+    if (reply.code == RESULT_WRONG_CLUSTER) endpoint_set_foreign(e->slot->endpoint, e->now_ns);
     for (uint32_t i = 0; i < e->slot->count; i++) {
         if (!e->slot->calls[i]) continue;
         jumun_result refused = {.code = reply.code};

@@ -11,19 +11,16 @@
 
 #include "clients/sdk/command_encode.h"
 #include "clients/sdk/key.h"
+#include "clients/sdk/map_fetch.h"
 #include "clients/sdk/sdk_clock.h"
 #include "engine/base/check.h"
 #include "engine/base/clock.h"
 
 enum {
     CLOCK_IDLE_TICKS = 200,           /* then the clock's thread goes to sleep */
-    CLOCK_PACED_TICKS = 20,           /* it goes on looking so long for lanes that wait */
-    MAP_FETCH_TIMEOUT_MS = 2000,      /* while there is none */
-    MAP_REFETCH_TIMEOUT_MS = 250      /* another node may know better */
+    CLOCK_PACED_TICKS = 20            /* it goes on looking so long for lanes that wait */
 };
 #define CLOSE_SETTLE_NS 200000000LL    /* for replies that are on their way */
-#define MAP_FETCH_PAUSE_NS 50000000LL  /* between two fetches */
-#define MAP_NO_HELP_NS 1000000000LL    /* wanted again so soon: the last one did not help */
 
 /* -- inside ------------------------------------------------------------------------------------ */
 
@@ -244,52 +241,6 @@ int jumun_ping(jumun_client *client, uint32_t timeout_ms) {
 
 /* -- the clock --------------------------------------------------------------------------------- */
 
-static void client_on_map(void *arg, const jumun_result *result, const void *value,
-                          size_t value_bytes) {
-    jumun_client *client = arg;
-    struct shard_router *router = &client->router;
-    bool first = atomic_load(&router->map) == NULL;
-    /* Which node serves may have changed since it was asked. */
-    const struct endpoint *from = lane_answered_by();
-    if (result->code == JUMUN_OK && value && from &&
-        shard_router_install(router, from->addresses, value, value_bytes)) {
-        first = false;
-    } else if (first && (result->code == JUMUN_OK || (result->code >= 50 && result->code < 100) ||
-                         (result->code == JUMUN_READ_ONLY &&
-                          !node_list_may_have_node(&client->shared.nodes)))) {
-        /* A node that has no map, or one of another shape, still routes what it is sent. Where all
-         * addresses are replicas', these say to each command what they are. */
-        shard_router_install(router, NULL, NULL, 0);
-    } else if (result->code != JUMUN_CLOSED) {
-        node_list_failed(&client->shared.nodes, atomic_load(&client->map_asked));
-        atomic_store(&client->shared.map_wanted, true);
-    }
-    atomic_store(&client->map_fetching, false);
-}
-
-/* Asks for the shard map if there is a reason to. The clock's thread. */
-static void client_fetch_map(jumun_client *client, int64_t now_ns) {
-    bool missing = atomic_load(&client->router.map) == NULL;
-    if (!missing && !atomic_load(&client->shared.map_wanted)) return;
-    if (now_ns - client->map_fetched_ns < MAP_FETCH_PAUSE_NS) return;
-    /* A node that is cut off from the others answers and does not know who leads: the next one. */
-    if (!missing && now_ns - client->map_fetched_ns < MAP_NO_HELP_NS)
-        node_list_failed(&client->shared.nodes, atomic_load(&client->map_asked));
-    struct endpoint *node = node_list_pick(&client->shared.nodes);
-    if (!connection_is_up(&node->connection)) return;
-    if (atomic_exchange(&client->map_fetching, true)) return;
-    client->map_fetched_ns = now_ns;
-    atomic_store(&client->map_asked, node);
-    atomic_store(&client->shared.map_wanted, false);
-    jumun_command ask = {.kind = JUMUN_NODE_SHARD_MAP,
-                         .options = {.timeout_ms = missing ? MAP_FETCH_TIMEOUT_MS
-                                                           : MAP_REFETCH_TIMEOUT_MS}};
-    if (jumun_submit(client, &ask, client_on_map, client) != JUMUN_OK) {
-        atomic_store(&client->shared.map_wanted, true);
-        atomic_store(&client->map_fetching, false);
-    }
-}
-
 static bool client_on_tick(jumun_client *client) {
     int64_t now_ns = clock_coarse_ns();
     if (now_ns - client->looked_ns >= ENDPOINT_LOOK_NS) {
@@ -297,7 +248,7 @@ static bool client_on_tick(jumun_client *client) {
         node_list_look(&client->shared.nodes, now_ns);
         shard_router_look(&client->router, now_ns);
     }
-    client_fetch_map(client, now_ns);
+    map_fetch_on_tick(client, now_ns);
     bool open = lane_on_tick(client->node_lane, now_ns);
     open |= shard_router_on_tick(&client->router, now_ns);
     return open || atomic_load(&client->router.map) == NULL ||
@@ -410,7 +361,7 @@ jumun_client *jumun_open(const char *endpoints, const jumun_options *options, ch
     memset(client, 0, sizeof *client);
     client->shared.options = filled;
     node_list_init(&client->shared.nodes, &client->shared.options, client_on_connection, client);
-    client->map_fetched_ns = -MAP_FETCH_PAUSE_NS;
+    map_fetch_init(client);
     call_pool_init(&client->shared.pool);
     shard_router_init(&client->router, &client->shared, client_on_connection, client);
     if (client_start(client, endpoints, error, error_bytes)) return client;

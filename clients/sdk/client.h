@@ -17,6 +17,7 @@ struct jumun_client {
     int64_t looked_ns;             /* the clock's own: when endpoints were looked at */
     int64_t map_fetched_ns;        /* the clock's own: when the last fetch began */
     struct endpoint *_Atomic map_asked; /* the node that it went to */
+    int64_t alone_since_ns;        /* the fetch's own: when the first node said that it is alone */
 };
 
 #endif

@@ -233,16 +233,23 @@ void command_encode(struct msgpack_writer *w, const jumun_command *c, const jumu
 }
 
 void command_encode_head(uint8_t head[COMMAND_ENCODE_HEAD_BYTES], int64_t deadline_ms,
-                         uint32_t count) {
+                         uint32_t count, bool tail) {
     uint64_t deadline = __builtin_bswap64((uint64_t)deadline_ms);
     uint16_t commands = __builtin_bswap16((uint16_t)count);
     /* Fixed widths, so that the head's size is known before the count is. */
-    head[0] = 0x93;
+    head[0] = tail ? 0x95 : 0x93;
     head[1] = PROTOCOL_VERSION;
     head[2] = 0xcf;
     memcpy(head + 3, &deadline, 8);
     head[11] = 0xdc;
     memcpy(head + 12, &commands, 2);
+}
+
+void command_encode_tail(uint8_t tail[COMMAND_ENCODE_TAIL_BYTES], const uint8_t cluster_id[16]) {
+    tail[0] = 0xc0;
+    tail[1] = 0xc4;
+    tail[2] = 16;
+    memcpy(tail + 3, cluster_id, 16);
 }
 
 int jumun_encode_request(const jumun_command *command, int64_t deadline_ms, void **message,
@@ -266,7 +273,7 @@ int jumun_encode_request(const jumun_command *command, int64_t deadline_ms, void
     struct msgpack_writer w;
     msgpack_writer_init(&w, bytes + COMMAND_ENCODE_HEAD_BYTES,
                         capacity - COMMAND_ENCODE_HEAD_BYTES);
-    command_encode_head(bytes, deadline_ms, 1);
+    command_encode_head(bytes, deadline_ms, 1, false);
     command_encode(&w, command, &id);
     *message = bytes;
     *message_bytes = COMMAND_ENCODE_HEAD_BYTES + msgpack_writer_size(&w);

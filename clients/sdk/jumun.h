@@ -117,6 +117,8 @@ enum {
     JUMUN_OK = 0,
     JUMUN_HELD = 1,                 /* accepted; resolved once the order is placed */
     JUMUN_OVERLOADED = 2,
+    JUMUN_WRONG_CLUSTER = 11,       /* at all addresses there are nodes of another cluster than the
+                                       one that this client began to work with */
     JUMUN_READ_ONLY = 23,           /* it is a query replica: ask a node, or use jumun_query.h. At
                                        once where replicas answer at all addresses; while one may
                                        be a node's, tried again until the timeout; not where a node

@@ -58,8 +58,9 @@ int node_list_add(struct node_list *list, const char *addresses, char *error,
     return rc;
 }
 
-static bool is_good(const struct endpoint *e) {
+static bool is_good(struct endpoint *e) {
     return connection_is_up(&e->connection) && circuit_breaker_is_closed(&e->breaker) &&
+           !endpoint_is_foreign(e) &&
            atomic_load_explicit(&e->peer, memory_order_relaxed) != PEER_REPLICA;
 }
 
@@ -119,6 +120,11 @@ void node_list_suspect(struct node_list *list, struct endpoint *endpoint, int64_
             memcmp(e->addresses, endpoint->addresses, host) == 0)
             atomic_store_explicit(&e->mute_until_ns, now_ns + NODE_MUTE_NS, memory_order_relaxed);
     }
+}
+
+void node_list_clear_foreign(struct node_list *list) {
+    uint32_t count = atomic_load_explicit(&list->count, memory_order_acquire);
+    for (uint32_t i = 0; i < count; i++) endpoint_clear_foreign(list_at(list, i));
 }
 
 bool node_list_has(struct node_list *list, const struct endpoint *endpoint) {

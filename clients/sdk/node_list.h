@@ -36,9 +36,10 @@ void node_list_fini(struct node_list *list);
 int node_list_add(struct node_list *list, const char *addresses, char *error,
                   size_t error_bytes);
 
-/* The node to turn to now: the one that serves, if it is connected, its circuit closed and it is
- * not mute; else the next one of which this is true, which serves from then on; else one that is
- * mute; else the one that serves. Never NULL once one was added. Any thread. */
+/* The node to turn to now: the one that serves, if it is connected, of the client's cluster as far
+ * as is known, its circuit closed and it is not mute; else the next one of which this is true,
+ * which serves from then on; else one that is mute; else the one that serves. Never NULL once one
+ * was added. Any thread. */
 struct endpoint *node_list_pick(struct node_list *list);
 
 /* `endpoint` left something without an answer: if it serves, the next one that is connected does
@@ -50,6 +51,9 @@ void node_list_failed(struct node_list *list, const struct endpoint *endpoint);
  * answer, as long as there is another one. A node that hangs closes no connection: each question to
  * it, who leads now, would cost more than an election. Any thread. */
 void node_list_suspect(struct node_list *list, struct endpoint *endpoint, int64_t now_ns);
+
+/* endpoint_clear_foreign() of all. Any thread. */
+void node_list_clear_foreign(struct node_list *list);
 
 /* Whether it is one of them. Any thread. */
 bool node_list_has(struct node_list *list, const struct endpoint *endpoint);

@@ -4,13 +4,13 @@
 #include "clients/sdk/key.h"
 
 /* DISK_FULL is not among them: room comes back when a person makes it, so the caller hears of it
- * now, unless an attempt before it is in doubt. A node that waits to be taken in knows nothing of
- * the cluster; its other nodes are asked too. */
+ * now, unless an attempt before it is in doubt. A node that waits to be taken in, or is of another
+ * cluster, knows nothing of ours; its other nodes are asked too. */
 bool retry_is_worthwhile(int code) {
     switch (code) {
     case RESULT_OVERLOADED: case RESULT_NOT_READY: case RESULT_NOT_LEADER:
     case RESULT_LEADERSHIP_LOST: case RESULT_SHUTTING_DOWN: case RESULT_OUT_OF_MEMORY:
-    case RESULT_WRONG_SHARD: case RESULT_CLUSTER_NOT_FORMED: return true;
+    case RESULT_WRONG_SHARD: case RESULT_CLUSTER_NOT_FORMED: case RESULT_WRONG_CLUSTER: return true;
     default: return false;
     }
 }
@@ -18,7 +18,7 @@ bool retry_is_worthwhile(int code) {
 bool retry_needs_new_map(int code) {
     return code == RESULT_WRONG_SHARD || code == RESULT_NOT_LEADER ||
            code == RESULT_LEADERSHIP_LOST || code == RESULT_SHUTTING_DOWN ||
-           code == RESULT_CLUSTER_NOT_FORMED;
+           code == RESULT_CLUSTER_NOT_FORMED || code == RESULT_WRONG_CLUSTER;
 }
 
 bool retry_leaves_doubt(int code) { return code == RESULT_LEADERSHIP_LOST; }

@@ -1,6 +1,7 @@
 #include <stdio.h>
 
 #include "clients/sdk/shard_router.h"
+#include "engine/base/hex.h"
 #include "engine/wire/msgpack_reader.h"
 
 static bool text_is(const void *text, uint32_t size, const char *name) {
@@ -89,13 +90,26 @@ static const char *map_read_nodes(struct msgpack_reader *r, const char *asked,
     return NULL;
 }
 
-static const char *map_read_cluster(struct msgpack_reader *r, struct shard_map *map) {
+static bool map_read_id(struct msgpack_reader *r, char id[CLUSTER_ID_BYTES]) {
     const void *text;
     uint32_t size;
-    if (msgpack_read_str(r, &text, &size) != MSGPACK_OK || size >= sizeof map->cluster_id)
-        return "cluster_id is no id of a cluster";
-    memcpy(map->cluster_id, text, size);
-    map->cluster_id[size] = '\0';
+    uint8_t binary[16];
+    if (msgpack_read_str(r, &text, &size) != MSGPACK_OK || size != CLUSTER_ID_BYTES - 1)
+        return false;
+    memcpy(id, text, size);
+    id[size] = '\0';
+    return hex_parse(id, binary, sizeof binary);
+}
+
+/* Those behind the first few are clusters of long ago. */
+static const char *map_read_ancestors(struct msgpack_reader *r, struct shard_map *map) {
+    uint32_t count;
+    char older[CLUSTER_ID_BYTES];
+    if (msgpack_read_array(r, &count) != MSGPACK_OK) return "ancestors is not a list";
+    for (uint32_t i = 0; i < count; i++)
+        if (!map_read_id(r, i < ANCESTORS_MAX ? map->ancestors[i] : older))
+            return "an ancestor is no id of a cluster";
+    map->ancestors_count = count < ANCESTORS_MAX ? count : ANCESTORS_MAX;
     return NULL;
 }
 
@@ -123,7 +137,10 @@ const char *shard_map_decode(const void *value, size_t bytes, const char *asked,
         else if (text_is(name, size, "shards")) fault = map_read_shards(&r, asked, map);
         else if (text_is(name, size, "nodes")) fault = map_read_nodes(&r, asked, map);
         else if (text_is(name, size, "stores_shards")) fault = map_read_stores(&r, map);
-        else if (text_is(name, size, "cluster_id")) fault = map_read_cluster(&r, map);
+        else if (text_is(name, size, "ancestors")) fault = map_read_ancestors(&r, map);
+        else if (text_is(name, size, "cluster_id") && !map_read_id(&r, map->cluster_id))
+            fault = "cluster_id is no id of a cluster";
+        else if (text_is(name, size, "cluster_id")) continue;
         else if (msgpack_skip(&r) != MSGPACK_OK) fault = "the shard map is cut off";
     }
     if (fault) return fault;

@@ -3,6 +3,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "engine/base/hex.h"
+
 /* -- taking it in (the mutex is held) ---------------------------------------------------------- */
 
 /* The endpoint of this address, opened if it is new. Without one (no memory, a bad address, too
@@ -33,6 +35,7 @@ static bool router_set_lanes(struct shard_router *r, const struct shard_map *map
         }
         if (!(lane = lane_new(r->shared, e))) return false;
         lane->shard = i;
+        lane->of_cluster = true;
         atomic_store(&r->lanes[i], lane);
         atomic_store(&r->lanes_count, i + 1);
     }
@@ -70,34 +73,60 @@ static void router_push_to_lane(struct shard_router *r, const struct shard_map *
     lane_push(router_lane(r, map, &call->route), call, route_order(&call->route));
 }
 
-/* Positions in the logs of the cluster that it was say nothing of those of another one. */
-static void router_note_cluster(struct shard_router *r, const char *id) {
-    if (id[0] == '\0') return;
-    pthread_mutex_lock(&r->cluster_mutex);
-    bool another = r->cluster[0] && strcmp(r->cluster, id) != 0;
-    memcpy(r->cluster, id, CLUSTER_ID_BYTES);
-    pthread_mutex_unlock(&r->cluster_mutex);
-    if (another) token_set_clear(&r->shared->written);
+/* Whether the client may work with the cluster that told the map. Positions in the logs of the one
+ * that it was say nothing of those of another. */
+static enum shard_router_end router_take_cluster(struct shard_router *r,
+                                                 const struct shard_map *map) {
+    struct cluster_mark *before = atomic_load(&r->shared->cluster);
+    uint8_t id[16];
+    if (map->cluster_id[0] == '\0') return SHARD_ROUTER_INSTALLED;
+    if (before && strcmp(before->id, map->cluster_id) == 0) return SHARD_ROUTER_INSTALLED;
+    bool descends = !before;
+    for (uint32_t i = 0; !descends && i < map->ancestors_count; i++)
+        descends = strcmp(before->id, map->ancestors[i]) == 0;
+    if (!descends) return SHARD_ROUTER_FOREIGN;
+    struct cluster_mark *mark = malloc(sizeof *mark);
+    if (!mark || !hex_parse(map->cluster_id, id, sizeof id)) {
+        free(mark);
+        return SHARD_ROUTER_UNUSABLE;
+    }
+    memcpy(mark->id, map->cluster_id, sizeof mark->id);
+    command_encode_tail(mark->tail, id);
+    mark->older = before;
+    atomic_store_explicit(&r->shared->cluster, mark, memory_order_release);
+    if (!before) return SHARD_ROUTER_INSTALLED;
+    token_set_clear(&r->shared->written);
+    for (uint32_t i = 0; i < r->endpoints_count; i++) endpoint_clear_foreign(r->endpoints[i]);
+    node_list_clear_foreign(&r->shared->nodes); /* they may be of this one */
+    return SHARD_ROUTER_INSTALLED;
 }
 
 void shard_router_cluster(struct shard_router *r, char id[CLUSTER_ID_BYTES]) {
-    pthread_mutex_lock(&r->cluster_mutex);
-    memcpy(id, r->cluster, CLUSTER_ID_BYTES);
-    pthread_mutex_unlock(&r->cluster_mutex);
+    const struct cluster_mark *mark = atomic_load_explicit(&r->shared->cluster,
+                                                           memory_order_acquire);
+    if (mark) memcpy(id, mark->id, CLUSTER_ID_BYTES);
+    else id[0] = '\0';
 }
 
-static bool router_replace_map(struct shard_router *r, struct shard_map *map) {
+static enum shard_router_end router_replace_map(struct shard_router *r, struct shard_map *map) {
     char error[CONNECTION_ERROR_BYTES];
+    enum shard_router_end end = router_take_cluster(r, map);
+    if (end != SHARD_ROUTER_INSTALLED) {
+        free(map);
+        return end;
+    }
     for (uint32_t i = 0; i < map->nodes_count; i++) /* one that cannot be used is not turned to */
         (void)node_list_add(&r->shared->nodes, map->nodes[i], error, sizeof error);
-    if (!router_set_lanes(r, map)) return false;
-    router_note_cluster(r, map->cluster_id);
+    if (!router_set_lanes(r, map)) {
+        free(map);
+        return SHARD_ROUTER_UNUSABLE;
+    }
     map->older = atomic_load(&r->map);
     if (map->older && map->older->epochs_count == map->epochs_count &&
         map->older->stores_shards == map->stores_shards &&
         memcmp(map->older->epochs, map->epochs, sizeof map->epochs) == 0) {
         free(map); /* only addresses changed, and those are with the lanes */
-        return true;
+        return SHARD_ROUTER_INSTALLED;
     }
     struct call *call;
     /* All of them are in their lanes before the map is there: from then on their submitters push
@@ -105,26 +134,19 @@ static bool router_replace_map(struct shard_router *r, struct shard_map *map) {
     while ((call = call_list_pop(&r->unrouted)))
         lane_push_now(router_lane(r, map, &call->route), call, route_order(&call->route));
     atomic_store_explicit(&r->map, map, memory_order_release);
-    return true;
+    return SHARD_ROUTER_INSTALLED;
 }
 
-bool shard_router_install(struct shard_router *r, const char *asked, const void *value,
-                          size_t bytes) {
-    struct shard_map *map = calloc(1, sizeof *map);
-    if (!map) return false;
-    if (value && shard_map_decode(value, bytes, asked, map) != NULL) {
-        free(map);
-        return false;
-    }
-    if (!value) {
+enum shard_router_end shard_router_install(struct shard_router *r, struct shard_map *map) {
+    if (!map && (map = calloc(1, sizeof *map))) {
         map->epochs_count = map->shards_count = map->stores_shards = 1;
         map->epochs[0] = (struct routing_epoch){0, 1};
     }
+    if (!map) return SHARD_ROUTER_UNUSABLE;
     pthread_mutex_lock(&r->mutex);
-    bool done = router_replace_map(r, map);
+    enum shard_router_end end = router_replace_map(r, map);
     pthread_mutex_unlock(&r->mutex);
-    if (!done) free(map);
-    return done;
+    return end;
 }
 
 /* -- calls ------------------------------------------------------------------------------------- */
@@ -238,7 +260,6 @@ void shard_router_init(struct shard_router *r, struct lane_shared *shared,
     pthread_mutexattr_init(&recursive);
     pthread_mutexattr_settype(&recursive, PTHREAD_MUTEX_RECURSIVE);
     pthread_mutex_init(&r->mutex, &recursive);
-    pthread_mutex_init(&r->cluster_mutex, NULL);
     pthread_mutexattr_destroy(&recursive);
 }
 
@@ -258,6 +279,10 @@ void shard_router_fini(struct shard_router *r) {
         free(map);
         map = older;
     }
+    for (struct cluster_mark *mark = atomic_load(&r->shared->cluster); mark;) {
+        struct cluster_mark *older = mark->older;
+        free(mark);
+        mark = older;
+    }
     pthread_mutex_destroy(&r->mutex);
-    pthread_mutex_destroy(&r->cluster_mutex);
 }

@@ -21,6 +21,8 @@ struct shard_map {
     struct routing_epoch epochs[SHARD_MAP_EPOCHS_MAX];
     char addresses[SHARDS_MAX][SHARD_MAP_ADDRESS_BYTES]; /* "" = not told, or no leader */
     char cluster_id[CLUSTER_ID_BYTES];                   /* "" = not told */
+    uint32_t ancestors_count;                            /* clusters that went over into it */
+    char ancestors[ANCESTORS_MAX][CLUSTER_ID_BYTES];
     uint32_t nodes_count;
     char nodes[NODES_MAX][SHARD_MAP_ADDRESS_BYTES];      /* general endpoints */
 };
@@ -44,8 +46,6 @@ struct shard_router {
     struct call_list unrouted;
     struct endpoint *endpoints[2 * SHARDS_MAX];
     uint32_t endpoints_count;
-    pthread_mutex_t cluster_mutex;   /* held for a copy only; the next one */
-    char cluster[CLUSTER_ID_BYTES];  /* of the newest map that told it; "" = none has */
     void (*on_change)(void *arg, bool up); /* for the connections that it opens */
     void *arg;
 };
@@ -55,13 +55,20 @@ void shard_router_init(struct shard_router *r, struct lane_shared *shared,
 /* Ends what waits with JUMUN_CLOSED; deletes lanes, then connections. See lane_delete(). */
 void shard_router_fini(struct shard_router *r);
 
-/* Takes the answer of `asked` to SHARD_MAP in; `value` NULL stands for "this node has no map": then
- * all goes to the general endpoint. False: the answer cannot be used. A thread of nng. */
-bool shard_router_install(struct shard_router *r, const char *asked, const void *value,
-                          size_t bytes);
+enum shard_router_end {
+    SHARD_ROUTER_INSTALLED,
+    SHARD_ROUTER_UNUSABLE,     /* not a map, or no memory for it */
+    SHARD_ROUTER_FOREIGN       /* of a cluster that the client's has not gone over into */
+};
 
-/* The id of the cluster whose nodes answer; "" = not known yet. It changes when another cluster's
- * node serves at their address: one of a restored backup, say. Any thread. */
+/* Takes the map in that `asked` told; NULL stands for "this node has no map": then all goes to the
+ * general endpoint. Consumes it. A thread of nng. */
+enum shard_router_end shard_router_install(struct shard_router *r, struct shard_map *map);
+
+/* The id of the cluster that the client works with: that of the first map; "" = not known yet. From
+ * then on messages name it, so that no other one's node does what is meant for it, whoever comes to
+ * stand at an address. It changes only to a cluster that this one went over into, as that one's
+ * nodes tell. Any thread. */
 void shard_router_cluster(struct shard_router *r, char id[CLUSTER_ID_BYTES]);
 
 /* lane_has_room() and lane_retry_after_ms() of the lane that such a call goes to. Any thread. */

@@ -11,6 +11,7 @@
 #include <time.h>
 
 #include "engine/base/check.h"
+#include "engine/base/hex.h"
 #include "engine/wire/routing.h"
 
 enum { FAKE_CONTEXTS = 16, FAKE_HELD_LOOK_MS = 2 };
@@ -40,7 +41,8 @@ struct fake_engine {
     atomic_uint messages;
     atomic_bool frozen, released;
     const char *_Atomic moved_to[FAKE_SHARDS_MAX]; /* NULL = here */
-    const char *_Atomic cluster;
+    const char *_Atomic cluster, *_Atomic ancestor;
+    atomic_uint wrong_clusters;
     struct fake_endpoint endpoints[1 + FAKE_SHARDS_MAX]; /* the first is the general one */
 };
 
@@ -71,8 +73,12 @@ static bool fake_read(struct fake_message *m, const void *data, size_t bytes) {
     bool ok = msgpack_unpack_next(&u, data, bytes, NULL) == MSGPACK_UNPACK_SUCCESS;
     memset(m, 0, offsetof(struct fake_message, commands));
     if (ok) {
-        require(u.data.type == MSGPACK_OBJECT_ARRAY && u.data.via.array.size == 3);
+        require(u.data.type == MSGPACK_OBJECT_ARRAY);
         msgpack_object *top = u.data.via.array.ptr;
+        uint32_t fields = u.data.via.array.size;
+        require(fields == 3 || (fields == 5 && top[3].type == MSGPACK_OBJECT_NIL &&
+                                top[4].type == MSGPACK_OBJECT_BIN && top[4].via.bin.size == 16));
+        if (fields == 5) hex_format(top[4].via.bin.ptr, 16, m->cluster);
         require(top[0].via.u64 == 1 && top[1].type == MSGPACK_OBJECT_POSITIVE_INTEGER);
         m->deadline_ms = (int64_t)top[1].via.u64;
         m->count = top[2].via.array.size;
@@ -101,10 +107,22 @@ static void pack_text(msgpack_packer *p, const char *text) {
 }
 
 static void pack_map(struct fake_engine *e, msgpack_packer *p) {
-    msgpack_pack_map(p, e->cluster ? 4 : 3);
+    msgpack_pack_map(p, 3 + (e->cluster ? 2 : 0) + (e->ancestor ? 1 : 0));
     if (e->cluster) {
         pack_text(p, "cluster_id");
         pack_text(p, e->cluster);
+        pack_text(p, "nodes");
+        msgpack_pack_array(p, 1);
+        msgpack_pack_array(p, 2);
+        msgpack_pack_uint32(p, 1);
+        char address[128];
+        fake_place(e, FAKE_GENERAL, address, sizeof address);
+        pack_text(p, address);
+    }
+    if (e->ancestor) {
+        pack_text(p, "ancestors");
+        msgpack_pack_array(p, 1);
+        pack_text(p, e->ancestor);
     }
     pack_text(p, "a key of a later version");
     msgpack_pack_nil(p);
@@ -210,7 +228,12 @@ static void fake_received(struct fake_context *c) {
     nng_msg_free(request);
     m->endpoint = c->endpoint;
     m->shard = m->endpoint < 0 ? 99 : (uint32_t)m->endpoint;
-    if (m->commands[0].kind < JUMUN_NODE_PING) {
+    const char *own = atomic_load(&e->cluster);
+    if (m->cluster[0] && (!own || strcmp(m->cluster, own) != 0)) {
+        atomic_fetch_add(&e->wrong_clusters, 1);
+        m->action = FAKE_REFUSE_ALL;
+        m->codes[0] = JUMUN_WRONG_CLUSTER;
+    } else if (m->commands[0].kind < JUMUN_NODE_PING) {
         pthread_mutex_lock(&e->mutex);
         m->number = atomic_load(&e->messages);
         if (e->script) e->script(e->arg, m);
@@ -311,6 +334,14 @@ void fake_engine_move_shard(struct fake_engine *e, uint32_t shard, const char *a
 
 void fake_engine_be_of(struct fake_engine *e, const char *cluster) {
     atomic_store(&e->cluster, cluster);
+}
+
+void fake_engine_descend_from(struct fake_engine *e, const char *cluster) {
+    atomic_store(&e->ancestor, cluster);
+}
+
+uint32_t fake_engine_wrong_clusters(struct fake_engine *e) {
+    return atomic_load(&e->wrong_clusters);
 }
 
 void fake_engine_freeze(struct fake_engine *e) { atomic_store(&e->frozen, true); }

@@ -25,6 +25,7 @@ struct fake_message {
     int endpoint;                        /* FAKE_GENERAL, or the shard */
     uint32_t number;                     /* of the messages that the script has seen, from 0 */
     int64_t deadline_ms;
+    char cluster[33];                    /* that it names; "" = none */
     uint32_t count;
     struct fake_command commands[FAKE_COMMANDS_MAX];
     /* the answer, for the script to change */
@@ -52,8 +53,13 @@ void fake_engine_close_shard(struct fake_engine *engine, uint32_t shard);
 /* From now on its map says that the shard is led from this address ("" = from nowhere). Kept by
  * reference. */
 void fake_engine_move_shard(struct fake_engine *engine, uint32_t shard, const char *address);
-/* From now on its map tells this id of a cluster. Kept by reference. */
+/* From now on its map tells this id of a cluster, and that it is a node of it; messages that name
+ * another one are refused. Kept by reference. */
 void fake_engine_be_of(struct fake_engine *engine, const char *cluster);
+/* From now on its map tells that this cluster went over into its own. Kept by reference. */
+void fake_engine_descend_from(struct fake_engine *engine, const char *cluster);
+/* Messages that named another cluster than its own; the script has not seen them. */
+uint32_t fake_engine_wrong_clusters(struct fake_engine *engine);
 /* Connections stand, and nothing is answered any more, not even pings. */
 void fake_engine_freeze(struct fake_engine *engine);
 /* Answers that are held go, and no more are held. */

@@ -630,7 +630,7 @@ static void test_what_waited_for_the_map_is_not_overtaken(void **state) {
     struct gathering g;
     struct call_recycler recycler = {.pool = &c->shared.pool};
     assert_true(gathering_begin(&g, &c->shared, &recycler));
-    assert_true(shard_router_install(&c->router, NULL, NULL, 0));
+    assert_true(shard_router_install(&c->router, NULL) == SHARD_ROUTER_INSTALLED);
     struct one_submit next = {c, order, ids[1]};
     pthread_t thread;
     assert_int_equal(pthread_create(&thread, NULL, submit_one, &next), 0);

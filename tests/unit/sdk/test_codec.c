@@ -421,6 +421,42 @@ static void test_shard_maps_that_cannot_be(void **state) {
                         "the shard map has no epochs");
 }
 
+static const char *decode_ids(const char *id, uint32_t ancestors, struct shard_map *map) {
+    msgpack_sbuffer_clear(&buffer);
+    msgpack_pack_map(&packer, 3);
+    pack_text("cluster_id");
+    pack_text(id);
+    pack_text("ancestors");
+    msgpack_pack_array(&packer, ancestors);
+    for (uint32_t i = 0; i < ancestors; i++) {
+        char ancestor[CLUSTER_ID_BYTES];
+        snprintf(ancestor, sizeof ancestor, "%031xa", i);
+        pack_text(ancestor);
+    }
+    pack_text("epochs");
+    msgpack_pack_array(&packer, 1);
+    msgpack_pack_array(&packer, 2);
+    msgpack_pack_int(&packer, 0);
+    msgpack_pack_int(&packer, 1);
+    return shard_map_decode(buffer.data, buffer.size, "tcp://a:1", map);
+}
+
+static void test_the_clusters_of_a_shard_map(void **state) {
+    static struct shard_map map;
+    assert_null(decode_ids("00112233445566778899aabbccddeeff", 2, &map));
+    assert_string_equal(map.cluster_id, "00112233445566778899aabbccddeeff");
+    assert_int_equal(map.ancestors_count, 2);
+    assert_string_equal(map.ancestors[1], "0000000000000000000000000000001a");
+    assert_null(decode_ids("00112233445566778899aabbccddeeff", ANCESTORS_MAX + 3, &map));
+    assert_int_equal(map.ancestors_count, ANCESTORS_MAX);
+    assert_string_equal(map.ancestors[0], "0000000000000000000000000000000a");
+    static const char *const wrong[] = {"", "0011", "00112233445566778899aabbccddeefg",
+                                        "00112233445566778899AABBCCDDEEFF",
+                                        "00112233445566778899aabbccddeeff0"};
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++)
+        assert_string_equal(decode_ids(wrong[i], 0, &map), "cluster_id is no id of a cluster");
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_place),
@@ -436,6 +472,8 @@ int main(void) {
                                         pack_teardown),
         cmocka_unit_test_setup_teardown(test_a_shard_map, pack_setup, pack_teardown),
         cmocka_unit_test_setup_teardown(test_shard_maps_that_cannot_be, pack_setup,
+                                        pack_teardown),
+        cmocka_unit_test_setup_teardown(test_the_clusters_of_a_shard_map, pack_setup,
                                         pack_teardown),
     };
     return cmocka_run_group_tests_name("sdk_codec", tests, NULL, NULL);

@@ -181,6 +181,7 @@ static void test_a_session_follows_its_node_into_another_cluster(void **state) {
     jumun_answer *a;
     assert_int_equal(await_left_out(&w, 1), 2);
     jumun_session_demand(w.session, &(jumun_token){0, 1000000}, 1);
+    fake_engine_descend_from(w.engine, THEIRS);
     fake_engine_be_of(w.engine, OURS);
     atomic_store(&refusals, 1);
     assert_int_equal(jumun_mark_ready(w.session, &w.key, NULL, NULL), JUMUN_OK);
