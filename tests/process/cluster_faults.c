@@ -19,12 +19,15 @@
 
 #include "tests/process/cluster_load.h"
 
-enum { EXIT_SKIPPED = 77, PROGRESS = 40, DISK_MEGABYTES = 192, FROZEN_MS = 1500 };
+enum { EXIT_SKIPPED = 77, PROGRESS = 40, DISK_MEGABYTES = 192, FROZEN_MS = 1500,
+       NEW_CLIENTS_MAX = 8 };
 
 struct world {
     struct cluster cluster;
     struct load load;
     struct prng prng;
+    jumun_key placed_by_new_clients[NEW_CLIENTS_MAX];
+    uint32_t new_clients;
     bool has_small_disks;
 };
 
@@ -148,6 +151,63 @@ static void case_rolling(struct world *w) {
     }
 }
 
+/* A client that comes just now, and is told of all addresses, is led to the cluster. */
+static void expect_a_new_client_is_served(struct world *w) {
+    char error[256];
+    jumun_client *client = jumun_open(w->cluster.endpoints, NULL, error, sizeof error);
+    if (!client) cluster_fail(&w->cluster, "a client cannot be opened: %s", error);
+    jumun_key key = jumun_key_new();
+    const jumun_line line = {.sku = "a", .quantity = 1, .unit_price = 100};
+    const jumun_place place = {.fulfilment = JUMUN_PICKUP, .payment_timing = JUMUN_PREPAID,
+                               .currency = "KRW", .store = "new-clients", .lines = &line,
+                               .lines_count = 1, .total = 100};
+    jumun_result result;
+    int code = jumun_place_order(client, &key, &place, NULL, &result);
+    jumun_close(client);
+    if (code != JUMUN_OK)
+        cluster_fail(&w->cluster, "a new client's order: %s", jumun_result_name(code));
+    w->placed_by_new_clients[w->new_clients++ % NEW_CLIENTS_MAX] = key;
+}
+
+static void expect_new_clients_orders(struct world *w) {
+    char error[256];
+    jumun_client *client = jumun_open(w->cluster.endpoints, NULL, error, sizeof error);
+    if (!client) cluster_fail(&w->cluster, "a client cannot be opened: %s", error);
+    for (uint32_t i = 0; i < w->new_clients && i < NEW_CLIENTS_MAX; i++) {
+        jumun_order *order = NULL;
+        int code = jumun_get(client, &w->placed_by_new_clients[i], NULL, &order, NULL);
+        jumun_order_free(order);
+        if (code != JUMUN_OK)
+            cluster_fail(&w->cluster, "a new client's order is gone: %s", jumun_result_name(code));
+    }
+    jumun_close(client);
+}
+
+/* A node's disk is not there when it starts again, nor does anything tell it to wait: at its
+ * address there is a node alone, with nothing, that serves. It must get nothing of what is the
+ * cluster's. */
+static void case_stranger(struct world *w) {
+    int leader = cluster_await_leader(&w->cluster, some_shard(w), 0);
+    struct node_process *own = &w->cluster.nodes[leader];
+    node_kill(own);
+    struct node_process empty = *own;
+    empty.out = -1; /* that one is own's */
+    snprintf(empty.data, sizeof empty.data, "%.480s-not-mounted", own->data);
+    const char *const options[] = {"--no-pin", "--shards", "2", NULL};
+    memcpy(empty.arguments, options, sizeof options);
+    node_start(&empty);
+    for (int i = 0; i < NEW_CLIENTS_MAX; i++) {
+        expect_a_new_client_is_served(w);
+        expect_progress(w);
+    }
+    node_stop(&empty);
+    close(empty.out);
+    directory_remove(empty.data);
+    restart(w, leader);
+    expect_progress(w);
+    expect_new_clients_orders(w);
+}
+
 /* -- full disks -------------------------------------------------------------------------------- */
 
 static void ballast_path(const struct world *w, int node, char *path, size_t bytes) {
@@ -244,6 +304,7 @@ static const struct fault_case {
     {"one-way", case_one_way, false, false},
     {"all-down", case_all_down, false, false},
     {"rolling", case_rolling, true, false},
+    {"stranger", case_stranger, false, false},
     {"full-leader", case_full_leader, false, true},
     {"full-follower", case_full_follower, false, true}};
 

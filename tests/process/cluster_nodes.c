@@ -30,7 +30,7 @@ void cluster_fail(struct cluster *c, const char *format, ...) {
 static void cluster_write_file(const struct cluster *c, int node) {
     FILE *file = fopen(c->files[node], "w");
     if (!file) test_fail(NULL, "cannot write %s", c->files[node]);
-    fprintf(file, "{\"cluster_id\": \"00112233445566778899aabbccddeeff\", \"version\": 1, "
+    fprintf(file, "{\"cluster_id\": \"" CLUSTER_ID "\", \"version\": 1, "
             "\"shards\": %d, \"replicas\": %d,\n \"nodes\": [", c->shards, c->nodes_count);
     for (int to = 1; to <= c->nodes_count; to++) {
         char peers[LINKS_ENDPOINT_BYTES];

@@ -8,6 +8,7 @@
 #include "tests/process/cluster_links.h"
 #include "tests/process/node_process.h"
 
+#define CLUSTER_ID "00112233445566778899aabbccddeeff"
 enum { CLUSTER_SHARDS_MAX = 16, CLUSTER_WAIT_SECONDS_MAX = 60 };
 
 struct cluster {

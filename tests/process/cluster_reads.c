@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "engine/base/hex.h"
 #include "tests/process/cluster_load.h"
 #include "tests/process/raw_client.h"
 
@@ -20,14 +21,16 @@ static void endpoint_of(const struct cluster *cluster, int node, int shard, char
 static void read_once(struct load_caller *c, struct raw_client *client, struct load_order *o) {
     struct raw_request request;
     struct raw_reply reply;
-    struct raw_id key;
+    struct raw_id key, cluster;
     struct history_call *call = load_begin(c, o);
     if (!call) return;
     memcpy(key.bytes, o->key.bytes, sizeof key.bytes);
+    if (!hex_parse(CLUSTER_ID, cluster.bytes, sizeof cluster.bytes)) abort();
     call->is_read = true;
     call->fate = HISTORY_REFUSED;
     raw_begin(&request, 0, 1);
     raw_bare(&request, RAW_GET, &key, NULL);
+    raw_name_cluster(&request, &cluster);
     if (raw_ask_for(client, &request, READ_MS_MAX, &reply) == 0) {
         struct raw_result result = {.code = 1};
         if (reply.count == 1) result = raw_result(&reply, 0);

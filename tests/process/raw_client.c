@@ -54,6 +54,12 @@ void raw_begin(struct raw_request *r, int64_t deadline_ms, uint32_t count) {
     msgpack_pack_array(&r->packer, count);
 }
 
+void raw_name_cluster(struct raw_request *r, const struct raw_id *cluster) {
+    r->buffer.data[0] = (char)0x95; /* an array of five */
+    msgpack_pack_nil(&r->packer);
+    msgpack_pack_bin_with_body(&r->packer, cluster->bytes, sizeof cluster->bytes);
+}
+
 void raw_free(struct raw_request *r) { msgpack_sbuffer_destroy(&r->buffer); }
 
 static void raw_text(struct raw_request *r, const char *text) {

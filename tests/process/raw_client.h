@@ -45,6 +45,9 @@ void raw_bare(struct raw_request *r, int kind, const struct raw_id *key, const s
 void raw_store(struct raw_request *r, int kind, const char *store, const struct raw_id *id);
 void raw_node(struct raw_request *r, int kind);
 
+/* Behind the last command: the cluster that the message is meant for. */
+void raw_name_cluster(struct raw_request *r, const struct raw_id *cluster);
+
 /* A reply; what it points to lives until raw_reply_free(). */
 struct raw_reply {
     msgpack_unpacked unpacked;
