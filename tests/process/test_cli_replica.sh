@@ -30,6 +30,22 @@ j() {
     "$jumun" "$@" >"$work/out" 2>"$work/err" </dev/null || status=$?
     [ $status -eq "$wanted" ] || fail "status $status instead of $wanted: $*"
 }
+# ahead NAME ARGUMENTS...: begins a call that mostly waits, for `ahead_of STATUS NAME` to judge.
+declare -A begun
+ahead() {
+    local name=$1
+    shift
+    "$jumun" "$@" >"$work/$name.ahead-out" 2>"$work/$name.ahead-err" </dev/null &
+    begun[$name]=$!
+}
+ahead_of() {
+    local wanted=$1 name=$2 status=0
+    checks=$((checks + 1))
+    wait "${begun[$name]}" || status=$?
+    mv "$work/$name.ahead-out" "$work/out"
+    mv "$work/$name.ahead-err" "$work/err"
+    [ $status -eq "$wanted" ] || fail "status $status instead of $wanted: $name"
+}
 says() { checks=$((checks + 1)); grep -qF -- "$1" "$work/out" || fail "stdout lacks: $1"; }
 omits() { checks=$((checks + 1)); ! grep -qF -- "$1" "$work/out" || fail "stdout has: $1"; }
 complains() { checks=$((checks + 1)); grep -qF -- "$1" "$work/err" || fail "stderr lacks: $1"; }
@@ -70,8 +86,8 @@ export JUMUN_REPLICA=$one,$two
     --notify-listen none >"$work/c.ready" 2>"$work/c.log" </dev/null &
 lonely=$! pids+=($!)
 for _ in $(seq 300); do [ -S "$work/c.ipc" ] && break; sleep 0.1; done
-j 1 --timeout 4s orders --replica "ipc://$work/c.ipc" --store s1
-complains "not_ready" && complains "reached no node"
+ahead orders --timeout 4s orders --replica "ipc://$work/c.ipc" --store s1
+ahead watch --timeout 4s watch store/s1 --replica "ipc://$work/c.ipc"
 j 1 --timeout 1m lag --replica "ipc://$work/c.ipc" && says "no node yet"
 complains "has reached no node yet"
 j 1 --timeout 1m --json lag --replica "ipc://$work/c.ipc" --max-age 1h
@@ -82,7 +98,8 @@ says "empty, no node yet" && omits ready && says "not reached"
 complains "has reached no node yet"
 j 1 --timeout 1m replica rebuild board --replica "ipc://$work/c.ipc"
 complains "not_ready" && complains "reached no node"
-j 1 --timeout 4s watch store/s1 --replica "ipc://$work/c.ipc" && complains "reached no node"
+ahead_of 1 orders && complains "not_ready" && complains "reached no node"
+ahead_of 1 watch && complains "reached no node"
 kill -TERM "$lonely"; wait "$lonely"
 
 key=$(place --customer c1 --external-ref r-77)
@@ -91,6 +108,20 @@ for n in 2 3 4 5 6; do place --customer "c$n" >/dev/null; done
 token=$("$jumun" -j accept "$key" --minutes 5 | python3 -c 'import json, sys
 d = json.load(sys.stdin)
 print(str(d["shard"]) + ":" + str(d["index"]))')
+
+# Where nobody answers; judged further down.
+away=tcp://127.0.0.1:1
+ahead orders orders --store s1 --replica $away --timeout 3s
+ahead stats stats --replica $away --timeout 3s
+ahead lag lag --replica $away --timeout 3s
+ahead quiet -q stats --replica $away --timeout 3s
+ahead three lag --replica "$away,$one,tcp://127.0.0.1:2" --timeout 3s
+ahead three-json --json lag --replica "$away,tcp://127.0.0.1:2,$one" --timeout 3s
+ahead three-status --json replica status --replica "$away,$one,tcp://127.0.0.1:2" --timeout 3s
+ahead status --timeout 4s replica status --replica "$one,$away"
+ahead status-json --timeout 1s --json replica status --replica $away
+ahead watch --timeout 1s watch store/s1 --replica $away
+ahead rebuild --timeout 1s replica rebuild board --replica $away
 
 # -- orders: own writes by their token, lists, pages, fields
 j 0 --json orders --key "$key" --at-least "$token" --strict
@@ -146,11 +177,10 @@ j 2 orders --state accepted --from now --to 1h && complains "--from is later tha
 j 2 orders --store s1 --state placed --state completed && complains "--state completed alone"
 j 0 orders --store s1 --fields key,total && says "19,000 KRW" && omits currency
 j 0 orders --store s1 --fields total,currency && says "19,000 KRW" && says currency
-j 3 orders --store s1 --replica tcp://127.0.0.1:1 --timeout 3s
-complains "waiting for tcp://127.0.0.1:1 to answer"
-j 3 stats --replica tcp://127.0.0.1:1 --timeout 3s && complains "waiting for tcp://127.0.0.1:1"
-j 3 lag --replica tcp://127.0.0.1:1 --timeout 3s && complains "waiting for tcp://127.0.0.1:1"
-j 3 -q stats --replica tcp://127.0.0.1:1 --timeout 3s
+ahead_of 3 orders && complains "waiting for $away to answer"
+ahead_of 3 stats && complains "waiting for $away"
+ahead_of 3 lag && complains "waiting for $away"
+ahead_of 3 quiet
 checks=$((checks + 1)); ! grep -q "waiting for" "$work/err" || fail "told in spite of --quiet"
 # -- addresses without a scheme: told before anything is printed or asked
 for with in "orders --store s1" stats lag "watch store/s1" "import --full" "import --since 1h" \
@@ -173,16 +203,16 @@ for with in "add localhost" "form --node localhost --node tcp://127.0.0.1:1 --no
 done
 
 # -- several that are away: asked at once, told of in the order given
-j 3 lag --replica "tcp://127.0.0.1:1,$one,tcp://127.0.0.1:2" --timeout 3s
+ahead_of 3 three
 python3 - "$work/out" "$one" >>"$work/err" <<'END' || fail "not in the order given"
 import sys
 told = [line.split()[0] for line in open(sys.argv[1])][1:]
 sys.exit(told != ['tcp://127.0.0.1:1', sys.argv[2], sys.argv[2], 'tcp://127.0.0.1:2'])
 END
-j 3 --json lag --replica "tcp://127.0.0.1:1,tcp://127.0.0.1:2,$one" --timeout 3s
+ahead_of 3 three-json
 json '[r["replica"] for r in d][:2] == ["tcp://127.0.0.1:1", "tcp://127.0.0.1:2"]'
 json 'len(d) == 4 and d[2]["replica"] == "'"$one"'"'
-j 3 --json replica status --replica "tcp://127.0.0.1:1,$one,tcp://127.0.0.1:2" --timeout 3s
+ahead_of 3 three-status
 json 'len(d) == 3 and d[0]["name"] == d[2]["name"] == "not_sent" and d[1]["status"]["replica"]'
 j 3 import --full --replica tcp://127.0.0.1:1,tcp://127.0.0.1:2
 complains "tcp://127.0.0.1:1: no snapshot" && complains "tcp://127.0.0.1:2: no snapshot"
@@ -209,11 +239,10 @@ j 0 stats && says accepted
 TZ=Asia/Seoul j 0 stats --by day && says "day of UTC" && omits "09:00"
 j 2 stats --by hour
 j 0 --json lag && json 'len(d) == 4 and all(s["behind"] == 0 for s in d)'
+ahead lag-json --json lag --replica "$one,$away" --timeout 4s
 j 0 lag --max-age 1m && says "$one" && says "$two"
 j 3 lag --replica tcp://127.0.0.1:1 --timeout 300ms
 says "no answer" && complains "tcp://127.0.0.1:1: no replica answers there"
-j 3 --json lag --replica "$one,tcp://127.0.0.1:1" --timeout 4s
-json 'len(d) == 3 and d[2]["name"] == "not_sent" and d[0]["behind"] == 0'
 
 # -- how the replicas are
 # Where freed memory does not keep what was in it.
@@ -227,12 +256,12 @@ json 'all(r["status"]["follower"]["failures"] == 0 for r in d)'
 json 'all(s["node"] == "'"$JUMUN_ENDPOINT"'" and not s["importing"] and s["index"] == s["commit"]
     for r in d for s in r["status"]["shards"])'
 json 'all(r["status"]["sources"][0]["reached"] and r["status"]["disk_free_bytes"] for r in d)'
-j 3 --timeout 4s replica status --replica "$one,tcp://127.0.0.1:1"
+ahead_of 3 status
 says "$one" && complains "tcp://127.0.0.1:1: no replica answers there within 4 s"
-j 3 --timeout 1s --json replica status --replica tcp://127.0.0.1:1
+ahead_of 3 status-json
 json 'd[0]["name"] == "not_sent"'
 j 2 replica status --interval soon
-j 3 --timeout 1s watch store/s1 --replica tcp://127.0.0.1:1
+ahead_of 3 watch
 complains "no replica answers at tcp://127.0.0.1:1 within 1 s"
 
 # -- a view is built anew beside the one that answers
@@ -258,7 +287,9 @@ json 'd["done"] and d["orders"] == 6 and not d["under_way"]'
 j 1 replica rebuild counters --replica "$one" && complains "not made from orders"
 j 1 replica rebuild colours --replica "$one" && complains "no such view"
 j 2 replica rebuild board && complains "one at a time"
-j 3 --timeout 1s replica rebuild board --replica tcp://127.0.0.1:1
+ahead_of 3 rebuild
+ahead_of 3 lag-json
+json 'len(d) == 3 and d[2]["name"] == "not_sent" and d[0]["behind"] == 0'
 
 # -- what only a node answers, asked of a replica
 for words in status ping top "get $key" "history $key" "store get s1" "cancel $key" \
