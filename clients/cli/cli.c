@@ -99,7 +99,8 @@ bool cli_addresses(struct cli *cli, const char *option, const char *addresses) {
     struct address_bad bad;
     if (!address_list_is_bad(addresses, NULL, &bad)) return true;
     const char *variable = strcmp(option, "replica") == 0 ? "JUMUN_REPLICA" : "JUMUN_ENDPOINT";
-    bool given = args_value(&cli->args, option) != NULL;
+    bool given = args_value(&cli->args, option) != NULL ||
+                 (strcmp(option, "endpoint") == 0 && cli->endpoint_given);
     cli_usage(cli, "%s%s: \"%.*s\" %s: " ADDRESS_FORM, given ? "--" : "",
               given ? option : variable, (int)(bad.size < 256 ? bad.size : 256), bad.at,
               bad.fault);
@@ -442,7 +443,10 @@ const struct cli_command *cli_find(char *const *words, int count, int *used) {
 static int cli_globals(struct cli *cli) {
     const char *v;
     int64_t timeout = cli->timeout_ms;
-    if ((v = args_value(&cli->args, "endpoint"))) cli->endpoint = v;
+    if ((v = args_value(&cli->args, "endpoint"))) {
+        cli->endpoint = v;
+        cli->endpoint_given = true;
+    }
     if ((v = args_value(&cli->args, "tls-ca"))) setenv("JUMUN_TLS_CA", v, 1);
     if ((v = args_value(&cli->args, "tls-cert"))) setenv("JUMUN_TLS_CERT", v, 1);
     if ((v = args_value(&cli->args, "tls-key"))) setenv("JUMUN_TLS_KEY", v, 1);

@@ -23,6 +23,7 @@ enum cli_exit {
 
 struct cli {
     const char *endpoint;
+    bool endpoint_given;       /* by --endpoint, wherever it stood */
     uint32_t timeout_ms;
     bool json, quiet;
     bool color, color_errors;  /* on stdout, on stderr */

@@ -78,8 +78,8 @@ int cli_cluster_drain(struct cli *cli) {
     if (!args_flag(&cli->args, "force") &&
         !cluster_has_successors(cli, node, shards, sizeof shards)) {
         cli_error(cli, "refused: nobody could take over from node %u: of the shards %s no other "
-                  "node answers that is not drained (--force drains it all the same)", node,
-                  shards);
+                  "node answers that is not drained: undrain one, or start one (--force drains it "
+                  "all the same where one that is not drained is only away)", node, shards);
         return CLI_REFUSED;
     }
     return change_node(cli, COMMAND_CLUSTER_DRAIN, true);

@@ -565,13 +565,24 @@ static int ask_for_number(struct cli *cli, const struct cluster_waiting *w, uint
     return status == CLI_REFUSED && member ? refuse_lost(cli, w->client, member) : status;
 }
 
+static bool was_removed(const struct cluster_document *d, uint32_t node) {
+    for (uint32_t i = 0; i < d->nodes_count; i++)
+        if (d->nodes[i].node == node) return d->nodes[i].state == CLUSTER_MEMBER_REMOVED;
+    return false;
+}
+
 /* A node that does not wait: an earlier run may have taken it in. */
 static int refuse_busy(struct cli *cli, const char *address, const struct cluster_waiting *w) {
     const struct cluster_known *k;
     struct id128 id;
-    if (strlen(w->cluster_id) == 32 && hex_id(w->cluster_id, &id) &&
-        cluster_fetch(cli, false, &k) == CLI_DONE &&
-        memcmp(&id, &k->document.cluster_id, sizeof id) == 0)
+    bool ours = strlen(w->cluster_id) == 32 && hex_id(w->cluster_id, &id) &&
+                cluster_fetch(cli, false, &k) == CLI_DONE &&
+                memcmp(&id, &k->document.cluster_id, sizeof id) == 0;
+    if (ours && was_removed(&k->document, w->node))
+        cli_error(cli, "refused: %s is node %u of this cluster, which was removed or replaced: its "
+                  "number never returns. Stop it, and start it on an empty directory with "
+                  "--cluster-wait", address, w->node);
+    else if (ours)
         cli_error(cli, "refused: %s is node %u of this cluster already (jumun cluster balance "
                   "gives it replicas)", address, w->node);
     else

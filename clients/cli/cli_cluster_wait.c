@@ -289,8 +289,8 @@ static int report(struct cli *cli, const struct wait *w, int64_t took_ms) {
                   cluster_version_wanted());
         return CLI_NO_ANSWER;
     }
-    cli_error(cli, "%u groups are not there yet: it goes on by itself (see jumun cluster status)",
-              w->open);
+    cli_error(cli, "%u %s not there yet: it goes on by itself (see jumun cluster status)", w->open,
+              w->open == 1 ? "group is" : "groups are");
     return CLI_NO_ANSWER;
 }
 

@@ -195,6 +195,7 @@ done
 JUMUN_REPLICA=localhost j 2 lag && complains 'JUMUN_REPLICA: "localhost" does not begin'
 complains "an address is tcp://HOST:PORT"
 JUMUN_ENDPOINT=localhost j 2 get "$key" && complains 'JUMUN_ENDPOINT: "localhost" does not begin'
+JUMUN_ENDPOINT=$one j 2 -e elsewhere get "$key" && complains '--endpoint: "elsewhere" does not'
 # ... but where none is asked
 JUMUN_ENDPOINT=localhost j 3 cluster recover --program "$work/none" --data "$work/none"
 complains "cannot run $work/none"

@@ -119,6 +119,8 @@ def empty(c):
     check(max(loads) - min(loads) <= 1, 'replicas are spread evenly')
     c.all_orders_are_there()
     c.jumun('cluster', 'remove', '1')
+    check('which was removed' in c.jumun('cluster', 'add', c.url(0), expect=1),
+          'it is not told to be a member')
     check(c.end(0) == 0, 'the removed node stops in order')
     c.jumun('cluster', 'remove', '1', expect=1)
     c.place_orders(6)

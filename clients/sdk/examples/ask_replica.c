@@ -60,11 +60,13 @@ int main(int argc, char **argv) {
     jumun_counter counter;
     jumun_order *order;
     jumun_answer *a;
+    jumun_result r = {0};
     int status = 1;
     if (!queries) {
         fprintf(stderr, "%s\n", error);
-    } else if (jumun_place_order(client, &own.order, &place, NULL, NULL) == JUMUN_OK &&
-               (a = ask(queries, &own))) {
+    } else if (jumun_place_order(client, &own.order, &place, NULL, &r) != JUMUN_OK) {
+        fprintf(stderr, "place: %s %s\n", jumun_result_text(r.code), r.detail);
+    } else if ((a = ask(queries, &own))) {
         if (jumun_answer_order(a, 0, &order) == JUMUN_OK) {
             printf("my order is %s, version %u, answered by %s\n", order->state, order->version,
                    a->replica);
