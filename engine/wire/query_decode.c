@@ -283,6 +283,16 @@ static bool take_query(struct msgpack_reader *r, struct wire_arena *arena, struc
     return true;
 }
 
+/* A message that was made for nodes may name their cluster at this place. */
+static int64_t take_max_age(struct fields *f) {
+    struct msgpack_reader *r = f->reader;
+    if (f->left == 0 || msgpack_peek(r) != MSGPACK_TYPE_BIN) return take_int_or(f, -1);
+    f->left--;
+    if (take_bin(f, 16, RESULT_MALFORMED_MESSAGE).size != 16 && f->fault == 0)
+        f->fault = RESULT_MALFORMED_MESSAGE;
+    return -1;
+}
+
 enum result_code query_decode(const void *message, size_t size, struct wire_arena *arena,
                               struct query_request *request) {
     struct msgpack_reader r;
@@ -309,7 +319,7 @@ enum result_code query_decode(const void *message, size_t size, struct wire_aren
         if (!take_query(&r, arena, &q.queries[i])) return RESULT_MALFORMED_MESSAGE;
     }
     if (present(&f)) q.at_least = take_tokens(&f, &q.at_least_count);
-    q.max_age_ms = take_int_or(&f, -1);
+    q.max_age_ms = take_max_age(&f);
     if (f.fault == RESULT_OUT_OF_MEMORY) return RESULT_OUT_OF_MEMORY;
     if (f.fault != 0 || msgpack_reader_left(&r) != 0) return RESULT_MALFORMED_MESSAGE;
     *request = q;

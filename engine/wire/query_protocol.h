@@ -7,7 +7,8 @@
  *                 for a change; nil or 0 = it does not wait; negative: so many ms from its arrival
  *                 on, which needs no clocks that agree. At most QUERY_WAIT_MS_MAX ahead counts
  *   at_least      [[shard, index], ...]: the state must contain these tokens (read your writes)
- *   max_age_ms    the state must not be older; nil = any age
+ *   max_age_ms    the state must not be older; nil = any age, and so does what a message for nodes
+ *                 has there: bin 16, the cluster that these are of. A replica does not look at it
  *   query = [kind, ...]
  *     GET              [key, fields?]
  *     MULTI_GET        [keys, fields?]          keys: bin, 16 bytes each, QUERY_KEYS_MAX at most
