@@ -9,7 +9,7 @@
 
 enum {
     REACH_DIAL_MS = 2000,
-    REACH_PLAIN_MS = 1000,  /* a server that does not encrypt greets at once */
+    REACH_FIRST_MS = 1000,  /* a greeting, or the answer to ours, begins at once */
     REACH_ANSWER_MS = 4000,
     REACH_URL_BYTES = 300
 };
@@ -100,10 +100,10 @@ static int reach_ask(const char *place, bool encrypted, enum reach_peer *peer) {
     struct reach_link link;
     snprintf(url, sizeof url, "tcp://%s", place);
     int rc = reach_dial(&link, url, NULL);
-    if (rc == 0 && !encrypted) reach_receive(&link, data, sizeof data, &bytes, REACH_PLAIN_MS);
+    if (rc == 0 && !encrypted) reach_receive(&link, data, sizeof data, &bytes, REACH_FIRST_MS);
     if (rc == 0 && bytes == 0) {
         reach_send(&link, reach_hello, sizeof reach_hello);
-        reach_receive(&link, data, sizeof data, &bytes, REACH_ANSWER_MS);
+        reach_receive(&link, data, sizeof data, &bytes, REACH_FIRST_MS);
     }
     reach_hang_up(&link);
     *peer = reach_peer_of(data, bytes);
