@@ -209,7 +209,8 @@ static bool recover_identity(const struct cluster_cache *cache, const struct ide
 static int recover_all(const struct config *c, const struct cluster_cache *cache, char *error,
                        size_t error_bytes) {
     struct identity before, identity;
-    if (identity_peek(c->data, &before, error, error_bytes) < 0) return EXIT_DATA;
+    /* The document says who it is: an identity that is lost or damaged stops nothing. */
+    if (identity_peek(c->data, &before, error, error_bytes) != 1) before.ancestors_count = 0;
     if (!recover_identity(cache, &before, &identity)) {
         snprintf(error, error_bytes, "no random number for the cluster's id: %s", strerror(errno));
         return EXIT_RUNTIME;

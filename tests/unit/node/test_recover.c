@@ -166,6 +166,23 @@ static void test_nothing_of_it_is_left_to_the_next_cluster(void **state) {
     }
 }
 
+/* What is lost with it are older ancestors, at most. */
+static void test_one_whose_identity_is_lost_goes_on(void **state) {
+    (void)state;
+    for (int damaged = 0; damaged < 2; damaged++) {
+        if (damaged) make_cluster();
+        assert_int_equal(unlink(path_of("node.json")), 0);
+        if (damaged) {
+            FILE *f = fopen(path_of("node.json"), "w");
+            assert_non_null(f);
+            fputs("{", f);
+            fclose(f);
+        }
+        identity.ancestors_count = 0;
+        recover();
+    }
+}
+
 static void test_what_is_told_changes_nothing(void **state) {
     (void)state;
     make_directory("meta");
@@ -180,6 +197,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(test_one_that_was_cut_short_goes_on, setup, teardown),
         cmocka_unit_test_setup_teardown(test_nothing_of_it_is_left_to_the_next_cluster, setup,
                                         teardown),
+        cmocka_unit_test_setup_teardown(test_one_whose_identity_is_lost_goes_on, setup, teardown),
         cmocka_unit_test_setup_teardown(test_what_is_told_changes_nothing, setup, teardown)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
