@@ -222,17 +222,18 @@ static bool open_views(struct replica *r, char *error, size_t error_bytes) {
         snprintf(error, error_bytes, "%s: it cannot be made or written to", r->config.data);
         return false;
     }
-    snprintf(directory, sizeof directory, "%.1000s/snapshots", r->config.data);
-    const struct feed_copies_options snapshots = {.directory = directory,
-                                                .make = replica_make_snapshot, .arg = r};
-    r->snapshots = feed_copies_start(&snapshots, error, error_bytes);
-    if (!r->snapshots) return false;
     snprintf(directory, sizeof directory, "%.1000s/views", r->config.data);
     const struct view_store_options store = {.directory = directory,
                                              .map_bytes = r->config.map_bytes,
                                              .synced = r->config.synced};
     r->store = view_store_open(&store, error, error_bytes);
     if (!r->store) return false;
+    /* Behind the views, whose lock says that no other replica is here: it clears the directory. */
+    snprintf(directory, sizeof directory, "%.1000s/snapshots", r->config.data);
+    const struct feed_copies_options snapshots = {.directory = directory,
+                                                .make = replica_make_snapshot, .arg = r};
+    r->snapshots = feed_copies_start(&snapshots, error, error_bytes);
+    if (!r->snapshots) return false;
     snprintf(r->cluster_id, sizeof r->cluster_id, "%s", r->store->cluster_id);
     const struct applier_options applier = {.store = r->store,
                                             .memory_bytes = r->config.memory_bytes,

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # How jumun-replica begins with --from: what it says and does when the other replica cannot be
-# reached, is of another cluster, or is no replica, and that a signal ends it meanwhile.
+# reached, is of another cluster, or is no replica, and that a signal ends it meanwhile. And which
+# directories it refuses.
 #
 #   test_replica_start.sh JUMUND JUMUN-REPLICA JUMUN
 set -uo pipefail
@@ -70,6 +71,16 @@ done
 says bad--from "--from: \"\" is empty"
 checks=$((checks + 1))
 [ ! -e "$work/bad--nodes" ] || fail "a replica without an address to follow made its directory"
+
+# One that is refused a directory has touched nothing of the one that runs there.
+begin again "$replica" --nodes "$node" --data "$work/source" --listen tcp://127.0.0.1:0
+ends 1
+says again "another replica uses this directory"
+checks=$((checks + 1))
+"$jumun" --timeout 1m import --full --replica "$source" --output "$work/all" 2>"$work/import.log" ||
+    fail "the replica that runs cannot be exported any more"
+checks=$((checks + 1))
+grep -qF "$key" "$work/all" || fail "the export lacks the order"
 
 new mistaken --nodes "$source"
 says mistaken "$source: a replica answers there, not a node"
