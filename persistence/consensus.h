@@ -229,6 +229,7 @@ bool consensus_marker_configuration(const struct consensus *c, uint64_t index,
 
 /* -- the group as this server sees it ---------------------------------------------------------- */
 enum { CONSENSUS_SERVERS_MAX = 9 };    /* voters and those that are being added */
+enum { CONSENSUS_LACKS_MS = 5000, CONSENSUS_LACKS_REFUSALS = 10 };
 enum consensus_server_role { CONSENSUS_STANDBY = 1, CONSENSUS_VOTER = 2 };
 struct consensus_group {
     uint64_t leader;                   /* server id; 0 = unknown */
@@ -238,6 +239,10 @@ struct consensus_group {
         uint64_t match_index;          /* at the leader: what it is known to have; else 0 */
         uint8_t role;                  /* enum consensus_server_role */
         bool recent;                   /* at the leader: heard of within an election timeout */
+        bool lacks;                    /* at the leader: it has refused for CONSENSUS_LACKS_MS, and
+                                          so often, what it acknowledged to this very leader: it has
+                                          lost that, and what it helped to decide may hang on fewer
+                                          than a majority now */
     } servers[CONSENSUS_SERVERS_MAX];  /* newest configuration, committed or not */
 };
 void consensus_group(const struct consensus *c, int64_t now_ms, struct consensus_group *group);

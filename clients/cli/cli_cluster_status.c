@@ -194,6 +194,24 @@ static void show_epochs(const struct view *v) {
     }
 }
 
+/* Nodes that have lost what they acknowledged to the leader whose row this is. */
+static uint32_t each_lacking(const msgpack_object *row, uint32_t shard,
+                             void (*tell)(void *arg, const char *sentence), void *arg) {
+    char sentence[STATUS_FAULT_BYTES], name[TEXT_BYTES];
+    const msgpack_object *nodes = value_at(row, "lacking_nodes");
+    if (!nodes || nodes->type != MSGPACK_OBJECT_ARRAY) return 0;
+    for (uint32_t i = 0; i < nodes->via.array.size; i++) {
+        uint32_t node = (uint32_t)nodes->via.array.ptr[i].via.u64;
+        if (shard == SHARD_META) snprintf(name, sizeof name, "meta");
+        else snprintf(name, sizeof name, "shard %u", shard);
+        snprintf(sentence, sizeof sentence, "%s: node %u has lost what it acknowledged: its "
+                 "directory is an older copy, or its disk forgot what was synced. Stop it, and put "
+                 "an empty node in its place: jumun cluster replace %u URL", name, node, node);
+        if (tell) tell(arg, sentence);
+    }
+    return nodes->via.array.size;
+}
+
 /* Calls `tell` with a sentence for each thing that is not as the document has it. Returns how many
  * there are. */
 static uint32_t each_fault(const struct view *v, void (*tell)(void *arg, const char *sentence),
@@ -208,7 +226,9 @@ static uint32_t each_fault(const struct view *v, void (*tell)(void *arg, const c
     }
     for (uint32_t i = 0; i < d->shards_count; i++) {
         const struct cluster_shard *s = &d->shards[i];
-        bool led = leader_of(v, s->shard, &leader) != NULL;
+        const msgpack_object *row = leader_of(v, s->shard, &leader);
+        bool led = row != NULL;
+        if (led) count += each_lacking(row, s->shard, tell, arg);
         if (!cluster_there_group_fault(d, s, v->there, led, sentence, sizeof sentence)) continue;
         if (tell) tell(arg, sentence);
         count++;

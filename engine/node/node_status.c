@@ -167,6 +167,13 @@ static void status_group(struct status *s, const struct node *n, uint32_t slot,
         msgpack_write_uint(&s->w, group.servers[i].match_index);
         msgpack_write_bool(&s->w, group.servers[i].recent);
     }
+    status_key(s, "lacking_nodes");
+    uint32_t lacking = 0;
+    for (uint32_t i = 0; i < group.count; i++) lacking += group.servers[i].lacks;
+    msgpack_write_array(&s->w, lacking);
+    for (uint32_t i = 0; i < group.count; i++)
+        if (group.servers[i].lacks)
+            msgpack_write_uint(&s->w, consensus_server_node(group.servers[i].id));
     status_uint(s, "lag_entries_max", t->lag_entries_max);
     status_uint(s, "snapshots_installed", t->snapshots_installed);
 }

@@ -147,6 +147,7 @@ struct steward {
     int64_t keeps_up_ms;
     int64_t blocked_ms;          /* since when its disk keeps this leader from work; 0 = not */
     struct { uint64_t id; int64_t since_ms; } silent[CONSENSUS_SERVERS_MAX];
+    struct { uint64_t id, term; } lacking[CONSENSUS_SERVERS_MAX]; /* that was told of */
 };
 
 /* Where stores live and who there is: see shard_growth.c. */

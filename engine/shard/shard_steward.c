@@ -2,6 +2,8 @@
  * the leader's shard, one safe step at a time; consensus refuses what would not be safe (rules M1
  * to M9 and T1), and then it asks again. What the next leader finds, it goes on with. */
 
+#include <inttypes.h>
+
 #include "engine/base/log.h"
 #include "engine/shard/shard_internal.h"
 
@@ -72,11 +74,28 @@ static bool is_dead(const struct shard *s, const struct consensus_group *g, uint
            s->mono_ms - s->steward.silent[i].since_ms >= SILENT_MS_MAX;
 }
 
+/* Told once for each lead. Nothing here can mend it: what it votes for must not count any more. */
+static void note_lacking(struct shard *s, const struct consensus_group *g) {
+    struct steward *w = &s->steward;
+    for (uint32_t i = 0; i < g->count; i++) {
+        const struct consensus_server *m = &g->servers[i];
+        uint32_t node = consensus_server_node(m->id);
+        if (w->lacking[i].id == m->id && w->lacking[i].term == s->serving_term) continue;
+        if (!m->lacks) continue;
+        w->lacking[i].id = m->id;
+        w->lacking[i].term = s->serving_term;
+        log_error("shard %u: node %u has lost what it acknowledged (up to %" PRIu64 "): its "
+                  "directory is an older copy, or its disk forgot what was synced. Stop it, and "
+                  "put an empty node in its place: jumun cluster replace %u URL",
+                  s->options.id, node, m->match_index, node);
+    }
+}
+
 /* -- the lead ---------------------------------------------------------------------------------- */
 
 static bool can_lead(const struct shard *s, const struct consensus_server *m) {
     const struct shard_placement *p = &s->steward.placement;
-    return m->role == CONSENSUS_VOTER && m->id != s->options.server_id && m->recent &&
+    return m->role == CONSENSUS_VOTER && m->id != s->options.server_id && m->recent && !m->lacks &&
            is_placed(p, m->id) && !is_drained(p, m->id) &&
            m->match_index + TARGET_LAG_MAX >= consensus_last_index(s->consensus);
 }
@@ -257,6 +276,7 @@ void shard_steward(struct shard *s) {
     consensus_group(s->consensus, s->mono_ms, &group);
     note_blocked(s);
     note_silence(s, &group);
+    note_lacking(s, &group);
     note_giver_away(s, &group);
     note_keeps_up(s, &group);
     transfer_begin(s, &group);

@@ -44,6 +44,9 @@ struct consensus_peer {
     uint64_t answered;       /* number of the newest read round that it answered in time */
     uint64_t snapshot_index; /* R6: of the snapshot that the library asked it to install last ... */
     uint64_t snapshot_term;  /* ... and the term in which: another one begins without asking */
+    uint64_t lacking_term;   /* it refuses what it acknowledged in this term; 0 = it does not */
+    int64_t lacking_since_ms, lacking_ms; /* it did so first, and last */
+    uint32_t lacking_refusals;
 };
 
 /* Rounds of reads: at most one on its way and one being gathered. */

@@ -140,6 +140,29 @@ static void consensus_feed_append_result(struct consensus *c, const struct conse
     consensus_feed(c, &in, NULL, update);
 }
 
+/* A server may not lose what it has acknowledged. One whose directory is an older copy has, or
+ * whose disk forgot what was synced: it refuses what this leader knows it to have, each time it is
+ * asked. A few such refusals are late ones (R3), and an acknowledgement ends them. */
+static void consensus_note_lacking(struct consensus *c, const struct consensus_message *m) {
+    raft_index match = 0;
+    struct consensus_peer *peer = consensus_peer(c, m->from);
+    if (peer == NULL || c->raft.state != RAFT_LEADER || m->term != raft_current_term(&c->raft) ||
+        raft_match_index(&c->raft, m->from, &match) != 0) {
+        return;
+    }
+    if (m->rejected == 0) {
+        peer->lacking_term = 0;
+    } else if (m->rejected <= match && m->last_index < match) {
+        if (peer->lacking_term != m->term) {
+            peer->lacking_since_ms = c->now_ms;
+            peer->lacking_refusals = 0;
+        }
+        peer->lacking_term = m->term;
+        peer->lacking_ms = c->now_ms;
+        peer->lacking_refusals++;
+    }
+}
+
 static void consensus_receive_append_result(struct consensus *c,
                                             const struct consensus_message *message,
                                             struct consensus_update *update) {
@@ -148,6 +171,7 @@ static void consensus_receive_append_result(struct consensus *c,
      * index behind the end of the log. */
     if (m.term == consensus_term(c) && m.rejected == 0 && m.last_index > consensus_last_index(c))
         return;
+    consensus_note_lacking(c, &m);
     if (consensus_rule_r3_stale_rejection(c, &m)) return;
     consensus_rule_r3_late_hint(c, &m);
     uint32_t messages_before = c->messages_count;

@@ -117,6 +117,9 @@ void consensus_group(const struct consensus *c, int64_t now_ms, struct consensus
             const struct consensus_peer *peer = &c->peers[j];
             if (peer->id != s->id || !peer->heard) continue;
             out->recent = now_ms - peer->heard_ms <= (int64_t)raft->election_timeout;
+            out->lacks = peer->lacking_term == raft_current_term(raft) &&
+                         peer->lacking_refusals >= CONSENSUS_LACKS_REFUSALS &&
+                         peer->lacking_ms - peer->lacking_since_ms >= CONSENSUS_LACKS_MS;
         }
     }
 }

@@ -294,6 +294,41 @@ static bool entries_reach_after_stale_rejection(uint32_t rules_off) {
     return reached;
 }
 
+static bool lacks(const struct world_server *s, uint64_t id, int64_t now) {
+    struct consensus_group group;
+    consensus_group(s->c, now, &group);
+    for (uint32_t i = 0; i < group.count; i++)
+        if (group.servers[i].id == id) return group.servers[i].lacks;
+    fail_msg("no such server");
+    return false;
+}
+
+/* Not a rule of the library's: it goes on waiting for what will never come. */
+static void a_follower_that_has_lost_what_it_acknowledged_is_told(void **state) {
+    struct world_server s;
+    int64_t now = elect(&s, 0);
+    for (int i = 0; i < 6; i++) {
+        world_submit(&s, 1, ++now);
+        world_settle(&s, now);
+    }
+    result(&s, 2, 0, 8, ++now);
+    result(&s, 2, 8, 4, ++now); /* a late one, long before the next: neither tells of a loss */
+    assert_false(lacks(&s, 2, now += CONSENSUS_LACKS_MS + 1));
+    result(&s, 2, 0, 8, now);
+    for (int64_t until = now + CONSENSUS_LACKS_MS; now < until; now += 100) {
+        assert_false(lacks(&s, 2, now));
+        result(&s, 3, 0, 8, now);
+        result(&s, 2, 8, 4, now);
+    }
+    result(&s, 2, 8, 4, ++now);
+    assert_true(lacks(&s, 2, now));
+    assert_false(lacks(&s, 3, now));
+    assert_true(lacks(&s, 2, now + 60000)); /* silence mends nothing */
+    result(&s, 2, 0, 8, ++now);
+    assert_false(lacks(&s, 2, now));
+    world_free(&s);
+}
+
 static void r3_a_stale_rejection_is_dropped(void **state) {
     assert_true(entries_reach_after_stale_rejection(0));
     assert_false(entries_reach_after_stale_rejection(CONSENSUS_RULE_R3)); /* heartbeats for ever */
@@ -739,6 +774,7 @@ int main(void) {
         cmocka_unit_test(r1_stops_when_a_part_is_refused),
         cmocka_unit_test(r2_an_append_from_before_the_snapshot_is_cut),
         cmocka_unit_test(r3_a_stale_rejection_is_dropped),
+        cmocka_unit_test(a_follower_that_has_lost_what_it_acknowledged_is_told),
         cmocka_unit_test(more_than_there_is_is_not_counted),
         cmocka_unit_test(r4_a_leader_drops_vote_results),
         cmocka_unit_test(r5_the_commit_index_never_goes_back),
