@@ -9,6 +9,7 @@ enum {
     MAP_REFETCH_TIMEOUT_MS = 250       /* another node may know better */
 };
 #define MAP_FETCH_PAUSE_NS 50000000LL  /* between two fetches */
+#define MAP_FOREIGN_PAUSE_NS 250000000LL /* where all are another cluster's: it may stay so */
 #define MAP_NO_HELP_NS 1000000000LL    /* wanted again so soon: the last one did not help */
 #define MAP_ALONE_NS 300000000LL       /* so long the others are asked */
 
@@ -73,6 +74,7 @@ void map_fetch_on_tick(jumun_client *client, int64_t now_ns) {
         node_list_failed(&client->shared.nodes, atomic_load(&client->map_asked));
     struct endpoint *node = node_list_pick(&client->shared.nodes);
     if (!connection_is_up(&node->connection)) return;
+    if (endpoint_is_foreign(node) && now_ns - client->map_fetched_ns < MAP_FOREIGN_PAUSE_NS) return;
     if (atomic_exchange(&client->map_fetching, true)) return;
     client->map_fetched_ns = now_ns;
     atomic_store(&client->map_asked, node);

@@ -8,6 +8,7 @@
 
 #include <stdatomic.h>
 #include <string.h>
+#include <time.h>
 
 #include "actors/result_codes.h"
 #include "tests/unit/sdk/fake_engine.h"
@@ -97,6 +98,24 @@ static void test_where_all_are_of_another_cluster_nothing_is_done(void **state) 
     }
 }
 
+/* A client that nobody uses asks from time to time whether it is still so, and not all the time. */
+static void test_a_client_among_strangers_is_quiet(void **state) {
+    struct fake_engine *e = start("w6", OURS, NULL);
+    jumun_client *c = open_client("inproc://w6", &patient);
+    jumun_client_stats before, after;
+    jumun_result r;
+    assert_int_equal(ready(c, &r), JUMUN_OK);
+    fake_engine_stop(e);
+    e = start("w6", THEIRS, NULL);
+    assert_int_equal(ready_within(c, 500), JUMUN_WRONG_CLUSTER);
+    jumun_stats(c, &before);
+    nanosleep(&(struct timespec){.tv_sec = 2}, NULL);
+    jumun_stats(c, &after);
+    assert_in_range(after.messages - before.messages, 1, 12);
+    jumun_close(c);
+    fake_engine_stop(e);
+}
+
 /* jumun cluster recover: what goes on without the lost majority is another cluster, at the same
  * address. It tells which one it was. */
 static void test_a_client_follows_its_cluster_into_the_next_one(void **state) {
@@ -155,6 +174,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_an_empty_node_at_a_members_address_gets_nothing),
         cmocka_unit_test(test_where_all_are_of_another_cluster_nothing_is_done),
+        cmocka_unit_test(test_a_client_among_strangers_is_quiet),
         cmocka_unit_test(test_a_client_follows_its_cluster_into_the_next_one),
         cmocka_unit_test(test_a_cluster_goes_before_a_node_alone),
         cmocka_unit_test(test_a_node_alone_is_believed_where_there_is_no_other),
