@@ -11,14 +11,13 @@
 #include <time.h>
 
 #include "actors/result_codes.h"
+#include "tests/unit/sdk/fake_calls.h"
 #include "tests/unit/sdk/fake_engine.h"
 
 #define OURS "11111111111111111111111111111111"
 #define THEIRS "22222222222222222222222222222222"
 
 enum { CALLS = 50 };
-
-static const jumun_options patient = {.timeout_ms = 120000, .attempt_timeout_ms = 120000};
 
 static void count(void *arg, struct fake_message *m) {
     if (arg) atomic_fetch_add((atomic_uint *)arg, m->count);
@@ -28,23 +27,6 @@ static struct fake_engine *start(const char *name, const char *cluster, atomic_u
     struct fake_engine *e = fake_engine_start(name, 1, count, seen);
     fake_engine_be_of(e, cluster);
     return e;
-}
-
-static jumun_client *open_client(const char *endpoints, const jumun_options *options) {
-    char error[128] = "";
-    jumun_client *c = jumun_open(endpoints, options, error, sizeof error);
-    assert_string_equal(error, "");
-    return c;
-}
-
-static int ready(jumun_client *c, jumun_result *r) {
-    jumun_key key = jumun_key_new();
-    return jumun_mark_ready(c, &key, NULL, r);
-}
-
-static int ready_within(jumun_client *c, uint32_t ms) {
-    jumun_key key = jumun_key_new();
-    return jumun_mark_ready(c, &key, &(jumun_options_command){.timeout_ms = ms}, NULL);
 }
 
 /* A member's disk is not there when it starts again, so that it is a node alone with nothing. */

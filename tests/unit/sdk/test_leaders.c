@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "actors/result_codes.h"
+#include "tests/unit/sdk/fake_calls.h"
 #include "tests/unit/sdk/fake_engine.h"
 
 /* What a node of the test does; filled before it starts. Scripts run one at a time per node, beside
@@ -25,9 +26,6 @@ struct node {
     jumun_key ids[8];        /* of the first messages */
     jumun_key last;
 };
-
-/* Attempts that no load ends before their answer: messages can be counted. */
-static const jumun_options patient = {.timeout_ms = 120000, .attempt_timeout_ms = 120000};
 
 static void scripted(void *arg, struct fake_message *m) {
     struct node *n = arg;
@@ -47,23 +45,6 @@ static void start(struct node *n, const char *name) {
 static void stop(struct node *n) {
     if (n->engine) fake_engine_stop(n->engine);
     n->engine = NULL;
-}
-
-static jumun_client *open_client(const char *endpoints, const jumun_options *options) {
-    char error[128] = "";
-    jumun_client *c = jumun_open(endpoints, options, error, sizeof error);
-    assert_string_equal(error, "");
-    return c;
-}
-
-static int ready(jumun_client *c, jumun_result *r) {
-    jumun_key key = jumun_key_new();
-    return jumun_mark_ready(c, &key, NULL, r);
-}
-
-static int ready_within(jumun_client *c, uint32_t ms) {
-    jumun_key key = jumun_key_new();
-    return jumun_mark_ready(c, &key, &(jumun_options_command){.timeout_ms = ms}, NULL);
 }
 
 static void test_the_hint_of_a_refusal_is_followed(void **state) {
