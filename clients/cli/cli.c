@@ -214,6 +214,7 @@ static int cli_failed(struct cli *cli, const jumun_result *r, const jumun_key *o
     cli_error(cli, "%s [%d %s]: %s%s", status == CLI_REFUSED ? "refused" : "failed", r->code,
               jumun_result_name(r->code), jumun_result_text(r->code), detail);
     if (r->code == JUMUN_NOT_SENT) fputs(cli->unreached, stderr);
+    if (r->code == JUMUN_BAD_REPLY) fprintf(stderr, "%s: %s.\n", cli->endpoint, CLI_FEED_PORT_TEXT);
     if (r->code == JUMUN_VERSION_CONFLICT) {
         fprintf(stderr, "The order's version is %u.\n", r->version);
     }

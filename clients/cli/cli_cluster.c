@@ -141,7 +141,8 @@ bool cluster_ask(struct cli *cli, const char *address, const struct cluster_call
     a->code = UINT32_MAX;
     a->replica = replica;
     snprintf(a->sentence, sizeof a->sentence, "%s",
-             replica ? cli_wrong_server_text(CLI_REPLICA) : "the answer is not understood");
+             replica ? cli_wrong_server_text(CLI_REPLICA)
+                     : "the answer is not understood: " CLI_FEED_PORT_TEXT);
     return false;
 }
 
@@ -236,8 +237,11 @@ int cluster_send(struct cli *cli, const struct cluster_call *call, struct cluste
         if (left_ms < wait_ms) wait_ms = left_ms > 1 ? (uint32_t)left_ms : 1;
         cluster_ask(cli, asked, call, wait_ms, &next);
         bool outside = next.code == RESULT_CLUSTER_NOT_FORMED || next.replica; /* it stays so */
-        if (outside && others) {
+        /* Whoever is asked when the time is all but up has had none to answer. */
+        bool hurried = next.code == UINT32_MAX && wait_ms < ask_ms(cli, asked);
+        if (others && (outside || hurried)) {
             cluster_answer_free(&next);
+            if (hurried) unformed = false;
             continue;
         }
         cluster_answer_free(a);

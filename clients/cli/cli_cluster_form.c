@@ -6,6 +6,7 @@
 
 #include "actors/command.h"
 #include "clients/cli/cli_cluster.h"
+#include "clients/cli/cli_unreached.h"
 #include "clients/cli/progress.h"
 #include "clients/cli/text.h"
 #include "engine/base/program.h"
@@ -59,7 +60,8 @@ static int cluster_look_at(struct cli *cli, const char *address, struct cluster_
         return cli_usage(cli, "\"%.60s...\" is too long", address);
     memcpy(w->client, address, strlen(address) + 1);
     if (!cluster_status_of(cli, address, &status)) {
-        cli_error(cli, "%s: %s", address, status.error);
+        char why[REACH_SENTENCE_BYTES];
+        cli_error(cli, "%s: %s", address, cli_unreached_why(address, status.error, why));
         return status.replica ? CLI_USAGE : CLI_NO_ANSWER;
     }
     value_text(status.map, "state", state, sizeof state);

@@ -4,7 +4,6 @@
 
 #include "actors/result_codes.h"
 #include "clients/cli/cli_cluster.h"
-#include "clients/sdk/reach.h"
 #include "engine/wire/tls.h"
 
 enum { UNREACHED_LOOKED_AT_MAX = 5 };   /* the others are likely to have the same fault */
@@ -61,6 +60,12 @@ void cli_unreached_node(struct cli *cli, jumun_result *r) {
     if (waits && !away && !members) r->code = RESULT_CLUSTER_NOT_FORMED;
     else if (r->code == RESULT_CLUSTER_NOT_FORMED && (away || members))
         r->code = members ? RESULT_NOT_LEADER : JUMUN_NOT_SENT;
+}
+
+const char *cli_unreached_why(const char *address, const char *otherwise,
+                              char sentence[REACH_SENTENCE_BYTES]) {
+    bool away = reach_look(address, tls_of_environment(), sentence) != REACH_GOOD;
+    return away && sentence[0] ? sentence : otherwise;
 }
 
 void cli_tell_unreached(const char *addresses) {

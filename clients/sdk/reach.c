@@ -16,11 +16,20 @@ enum {
 
 enum reach_peer { REACH_PEER_PLAIN, REACH_PEER_TLS, REACH_PEER_OTHER, REACH_PEER_SILENT };
 
+/* Protocols of nng, as greetings have them. */
+enum { REACH_SP_BYTES = 6, REACH_SP_PUB = 0x20, REACH_SP_REP = 0x31, REACH_SP_PULL = 0x51 };
+
 /* One connection of its own. */
 struct reach_link {
     nng_aio *aio;
     nng_stream_dialer *dialer;
     nng_stream *stream;
+};
+
+/* What the other side says first. */
+struct reach_heard {
+    uint8_t data[8];
+    size_t bytes;
 };
 
 /* -- one connection ---------------------------------------------------------------------------- */
@@ -39,18 +48,17 @@ static int reach_dial(struct reach_link *l, const char *url, nng_tls_config *con
     return rc;
 }
 
-/* The first bytes that come. */
-static int reach_receive(struct reach_link *l, uint8_t *data, size_t capacity, size_t *bytes,
+static int reach_receive(struct reach_link *l, struct reach_heard *heard,
                          nng_duration patience_ms) {
-    nng_iov part = {.iov_buf = data, .iov_len = capacity};
-    *bytes = 0;
+    nng_iov part = {.iov_buf = heard->data, .iov_len = sizeof heard->data};
+    heard->bytes = 0;
     nng_aio_set_timeout(l->aio, patience_ms);
     int rc = nng_aio_set_iov(l->aio, 1, &part);
     if (rc != 0) return rc;
     nng_stream_recv(l->stream, l->aio);
     nng_aio_wait(l->aio);
     rc = nng_aio_result(l->aio);
-    if (rc == 0) *bytes = nng_aio_count(l->aio);
+    if (rc == 0) heard->bytes = nng_aio_count(l->aio);
     return rc;
 }
 
@@ -84,29 +92,42 @@ static const uint8_t reach_hello[] = {
     0x00, 0x00, 0x02, 0x00, 0x2f, 0x01, 0x00        /* no session, one cipher, no compression */
 };
 
-static enum reach_peer reach_peer_of(const uint8_t *data, size_t bytes) {
+static enum reach_peer reach_peer_of(const struct reach_heard *h) {
     static const uint8_t greeting[] = {0, 'S', 'P', 0};
-    if (bytes == 0) return REACH_PEER_SILENT;
-    if (bytes >= sizeof greeting && memcmp(data, greeting, sizeof greeting) == 0)
+    if (h->bytes == 0) return REACH_PEER_SILENT;
+    if (h->bytes >= sizeof greeting && memcmp(h->data, greeting, sizeof greeting) == 0)
         return REACH_PEER_PLAIN;
-    return data[0] == 0x15 || data[0] == 0x16 ? REACH_PEER_TLS : REACH_PEER_OTHER;
+    return h->data[0] == 0x15 || h->data[0] == 0x16 ? REACH_PEER_TLS : REACH_PEER_OTHER;
+}
+
+/* REACH_GOOD for a port whose greeting says that it answers requests, as those for clients do. */
+static enum reach reach_port_of(const struct reach_heard *h, char *sentence) {
+    unsigned kind = h->bytes >= REACH_SP_BYTES ? h->data[4] * 256u + h->data[5] : REACH_SP_REP;
+    const char *text = "a port of nng's is there that answers no requests: which one is it?";
+    if (kind == REACH_SP_REP) return REACH_GOOD;
+    if (kind == REACH_SP_PULL)
+        text = "this is a port for the other nodes of a cluster (--peer-listen, or the one behind "
+               "it), not for clients: those dial --listen, by default 4 ports above --peer-listen";
+    if (kind == REACH_SP_PUB)
+        text = "this is a port for notifications (--notify-listen), not for requests: those go to "
+               "--listen, by default 1 port above that of a node, and 1 below that of a replica";
+    snprintf(sentence, REACH_SENTENCE_BYTES, "%s", text);
+    return REACH_FAULT;
 }
 
 /* Who answers at HOST:PORT, found by its first bytes. 0, or nng's error number. */
-static int reach_ask(const char *place, bool encrypted, enum reach_peer *peer) {
+static int reach_ask(const char *place, bool encrypted, struct reach_heard *heard) {
     char url[REACH_URL_BYTES];
-    uint8_t data[8];
-    size_t bytes = 0;
     struct reach_link link;
+    *heard = (struct reach_heard){0};
     snprintf(url, sizeof url, "tcp://%s", place);
     int rc = reach_dial(&link, url, NULL);
-    if (rc == 0 && !encrypted) reach_receive(&link, data, sizeof data, &bytes, REACH_FIRST_MS);
-    if (rc == 0 && bytes == 0) {
+    if (rc == 0 && !encrypted) reach_receive(&link, heard, REACH_FIRST_MS);
+    if (rc == 0 && heard->bytes == 0) {
         reach_send(&link, reach_hello, sizeof reach_hello);
-        reach_receive(&link, data, sizeof data, &bytes, REACH_FIRST_MS);
+        reach_receive(&link, heard, REACH_FIRST_MS);
     }
     reach_hang_up(&link);
-    *peer = reach_peer_of(data, bytes);
     return rc;
 }
 
@@ -125,18 +146,17 @@ static enum reach reach_not_dialled(int rc, char *sentence) {
 /* Whether the greeting comes through: 0, or nng's error number. `*trusted`: whether the other
  * side's certificate passes what `check` looks at, also when the other side then refuses ours. */
 static int reach_greet(const char *address, const struct tls_options *tls, enum tls_check check,
-                       bool *trusted, char *sentence) {
+                       bool *trusted, struct reach_heard *heard, char *sentence) {
     nng_tls_config *config;
     struct reach_link link;
-    uint8_t data[8];
-    size_t bytes;
+    *heard = (struct reach_heard){0};
     *trusted = false;
     int rc = tls_client_config(address, tls, check, &config, sentence, REACH_SENTENCE_BYTES);
     if (rc != 0) return rc;
     /* nng 1.5.2 loses an encrypted greeting now and then: once more. */
     for (int attempt = 0; attempt < 2; attempt++) {
         rc = reach_dial(&link, address, config);
-        if (rc == 0) rc = reach_receive(&link, data, sizeof data, &bytes, REACH_ANSWER_MS);
+        if (rc == 0) rc = reach_receive(&link, heard, REACH_ANSWER_MS);
         if (link.stream) nng_stream_get_bool(link.stream, NNG_OPT_TLS_VERIFIED, trusted);
         reach_hang_up(&link);
         if (rc != NNG_ETIMEDOUT) break;
@@ -171,13 +191,15 @@ static enum reach reach_unknown(const char *address, const struct tls_options *t
 static enum reach reach_look_encrypted(const char *address, const struct tls_options *tls,
                                        char *sentence) {
     char host[TLS_HOST_BYTES];
+    struct reach_heard heard;
     bool trusted, signature;
-    int rc = reach_greet(address, tls, TLS_LOOK_AT_ALL, &trusted, sentence);
+    int rc = reach_greet(address, tls, TLS_LOOK_AT_ALL, &trusted, &heard, sentence);
     if (sentence[0]) return REACH_FAULT;
     if (rc == NNG_ETIMEDOUT) return reach_unknown(address, tls, sentence);
-    if (trusted) return rc == 0 ? REACH_GOOD : reach_refused(tls, sentence);
+    if (trusted && rc == 0) return reach_port_of(&heard, sentence);
+    if (trusted) return reach_refused(tls, sentence);
     tls_host_of(address, host, sizeof host);
-    rc = reach_greet(address, tls, TLS_LOOK_AT_SIGNATURE, &signature, sentence);
+    rc = reach_greet(address, tls, TLS_LOOK_AT_SIGNATURE, &signature, &heard, sentence);
     if (rc == NNG_ETIMEDOUT) return reach_unknown(address, tls, sentence);
     if (signature)
         snprintf(sentence, REACH_SENTENCE_BYTES, "its certificate does not name \"%s\": dial it by "
@@ -192,19 +214,21 @@ enum reach reach_look(const char *address, const struct tls_options *tls,
                       char sentence[REACH_SENTENCE_BYTES]) {
     bool encrypted = tls_is_wanted(address);
     const char *place = strstr(address, "://");
-    enum reach_peer peer;
+    struct reach_heard heard;
     sentence[0] = 0;
     if (!place || (!encrypted && strncmp(address, "tcp://", 6) != 0)) return REACH_UNKNOWN;
     if (encrypted && tls->authority[0] == 0) {
         snprintf(sentence, REACH_SENTENCE_BYTES, "it needs --tls-ca, or JUMUN_TLS_CA");
         return REACH_FAULT;
     }
-    int rc = reach_ask(place + 3, encrypted, &peer);
+    int rc = reach_ask(place + 3, encrypted, &heard);
     if (rc != 0) return reach_not_dialled(rc, sentence);
-    if (peer == REACH_PEER_PLAIN && !encrypted) return REACH_GOOD;
+    enum reach_peer peer = reach_peer_of(&heard);
+    if (peer == REACH_PEER_PLAIN && !encrypted) return reach_port_of(&heard, sentence);
     if (peer == REACH_PEER_TLS && encrypted) return reach_look_encrypted(address, tls, sentence);
-    const char *text = "a connection is taken there, but no greeting comes: is it stopped, or "
-                       "another kind of server?";
+    const char *text = "a connection is taken there, but no greeting comes: is it stopped, another "
+                       "kind of server, or a waiting node's port for other nodes (--peer-listen)? "
+                       "Clients dial --listen, by default 4 ports above that";
     if (peer == REACH_PEER_PLAIN) text = "it does not encrypt: write tcp:// instead of tls+tcp://";
     if (peer == REACH_PEER_TLS) text = "it wants encryption: write tls+tcp:// instead of tcp://";
     if (peer == REACH_PEER_OTHER) text = "another kind of server is there";

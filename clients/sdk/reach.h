@@ -10,7 +10,7 @@ struct tls_options;
 enum { REACH_SENTENCE_BYTES = 1200 };
 
 enum reach {
-    REACH_GOOD,    /* a server of this protocol is there, and lets this client in */
+    REACH_GOOD,    /* who answers requests is there, and lets this client in */
     REACH_FAULT,   /* it is known why not */
     REACH_UNKNOWN  /* it is not */
 };

@@ -32,13 +32,15 @@ class Cluster:
     def url(self, place):
         return 'tcp://127.0.0.1:%d' % (self.base + place * PORTS_A_NODE)
 
+    def peers(self, place):
+        return 'tcp://127.0.0.1:%d' % (self.base + place * PORTS_A_NODE + 30)
+
     def data(self, place):
         return os.path.join(self.folder, 'node-%d' % place)
 
     def start(self, place, *options, alone=False, wait=True, program=JUMUND):
         """Starts a node and returns its first line: that it waits, or that it serves."""
-        peers = 'tcp://127.0.0.1:%d' % (self.base + place * PORTS_A_NODE + 30)
-        waits = [] if alone else ['--cluster-wait', '--peer-listen', peers]
+        waits = [] if alone else ['--cluster-wait', '--peer-listen', self.peers(place)]
         log = open(self.data(place) + '.log', 'a')
         node = subprocess.Popen([program, '--data', self.data(place), '--listen', self.url(place),
                                  '--feed-listen', 'none', '--notify-listen', 'none', '--no-pin',

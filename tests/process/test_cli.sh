@@ -289,6 +289,20 @@ test_unknown_outcome() {
     fi
 }
 
+# Ports of the node that are not for clients.
+test_other_ports() {
+    local feed notify
+    j 0 status --json
+    read -r feed notify < <(python3 -c 'import json, sys
+feed = json.load(sys.stdin)["feed"]
+print(feed["endpoint"], feed["notify"])' <"$work/out")
+    j 3 -e "$feed" -t 2s status; complains 'is this the port of the feed (--feed-listen)'
+    j 3 -e "$feed" -t 2s cluster status; complains 'is this the port of the feed (--feed-listen)'
+    j 3 -e "$notify" -t 500ms status; complains 'a port for notifications (--notify-listen)'
+    j 3 cluster form --node "$feed"; complains 'is this the port of the feed (--feed-listen)'
+    j 3 cluster form --node "$notify"; complains 'a port for notifications (--notify-listen)'
+}
+
 test_help() {
     local command option
     j 0 --help; says Commands; says 'Exit status'
@@ -355,7 +369,7 @@ test_demo() {
 : >"$work/err"
 start_node
 for name in a_delivery cancels once_only stores files looking messages mistakes unknown_outcome \
-    help completion demo; do
+    other_ports help completion demo; do
     test_$name
 done
 kill -TERM "$node"

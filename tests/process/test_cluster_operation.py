@@ -89,6 +89,8 @@ def empty(c):
                   ('get', '01JD0000000000000000000000')):
         told = c.jumun('--timeout', '2s', *words, at=0, expect=1)
         check('cluster_not_formed' in told, 'and so does whatever it is asked: ' + told)
+    told = c.jumun('cluster', 'form', '--node', c.peers(0), expect=3)
+    check('port for other nodes (--peer-listen)' in told, 'it is not for clients: ' + told)
     c.jumun('cluster', 'form', '--node', c.url(0), '--node', c.url(1), expect=2)
     other_name = c.url(0).replace('127.0.0.1', 'localhost')
     for again, why in ((c.url(0), 'is named twice'), (other_name, 'are the same node')):

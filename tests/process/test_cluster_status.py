@@ -100,6 +100,8 @@ def main():
         form(c, range(3), '--shards', '1')
         told, text = status(c, 0, 0)
         check(told['faults'] == [], 'nothing is wrong: %s' % told['faults'])
+        said = c.jumun('--timeout', '500ms', '--endpoint', c.peers(0), 'status', expect=3)
+        check('a port for the other nodes of a cluster (--peer-listen' in said, said)
         check(all(n['there'] == 'member' for n in told['nodes']), 'all are who they shall be')
         c.end(1)
         check('ready' in c.start(1), 'a member serves at once, whatever --cluster-wait says')

@@ -9,6 +9,9 @@
 
 #include <arpa/inet.h>
 #include <nng/nng.h>
+#include <nng/protocol/pair0/pair.h>
+#include <nng/protocol/pipeline0/pull.h>
+#include <nng/protocol/pubsub0/pub.h>
 #include <nng/protocol/reqrep0/rep.h>
 #include <pthread.h>
 #include <stdio.h>
@@ -43,6 +46,25 @@ static void a_node_is_reached(void **state) {
     assert_non_null(strstr(sentence, "it does not encrypt"));
     assert_int_equal(look("tcp://", port), REACH_GOOD); /* it was left in order */
     nng_close(socket);
+}
+
+static void look_at_a_port(int (*open)(nng_socket *), const char *told) {
+    int port = ports_pick(1);
+    char address[64];
+    nng_socket socket;
+    snprintf(address, sizeof address, "tcp://127.0.0.1:%d", port);
+    assert_int_equal(open(&socket), 0);
+    assert_int_equal(nng_listen(socket, address, NULL, 0), 0);
+    assert_int_equal(look("tcp://", port), REACH_FAULT);
+    if (!strstr(sentence, told)) fail_msg("%s", sentence);
+    nng_close(socket);
+}
+
+static void ports_that_answer_no_requests_are_told(void **state) {
+    (void)state;
+    look_at_a_port(nng_pull0_open, "a port for the other nodes of a cluster (--peer-listen");
+    look_at_a_port(nng_pub0_open, "a port for notifications (--notify-listen");
+    look_at_a_port(nng_pair0_open, "answers no requests");
 }
 
 static void nobody_is_told(void **state) {
@@ -108,6 +130,7 @@ static void strangers_are_told(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_node_is_reached),
+        cmocka_unit_test(ports_that_answer_no_requests_are_told),
         cmocka_unit_test(nobody_is_told),
         cmocka_unit_test(without_an_authority_nothing_is_dialled),
         cmocka_unit_test(other_transports_are_not_looked_at),
