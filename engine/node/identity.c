@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "engine/base/clock.h"
+#include "engine/base/data_directory.h"
 #include "engine/base/directory.h"
 #include "engine/base/hex.h"
 #include "engine/limits.h"
@@ -45,12 +46,7 @@ static int identity_make_directory(const char *path) {
 
 static int identity_lock(const char *directory, char *error, size_t error_bytes) {
     char path[4096];
-    snprintf(path, sizeof path, "%s/backup.json", directory);
-    if (access(path, F_OK) == 0) {
-        snprintf(error, error_bytes, "%s is a backup: make a data directory of it with "
-                 "jumun-replay restore", directory);
-        return -1;
-    }
+    if (data_directory_is_refused(directory, DATA_DIRECTORY_NODE, error, error_bytes)) return -1;
     if (identity_make_directory(directory) != 0) {
         snprintf(error, error_bytes, "cannot make the data directory %s: %s", directory,
                  strerror(errno));

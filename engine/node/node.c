@@ -7,6 +7,7 @@
 
 #include "engine/base/check.h"
 #include "engine/base/clock.h"
+#include "engine/base/data_directory.h"
 #include "engine/base/hex.h"
 #include "engine/base/log.h"
 #include "engine/base/program.h"
@@ -134,6 +135,9 @@ static int node_read_topology(struct node *n, struct cluster_topology **topology
                               size_t error_bytes) {
     struct identity identity = {.node_id = n->config.node_id};
     *topology = NULL;
+    /* Before anything in it is looked for, which would not be found with a worse sentence. */
+    if (data_directory_is_refused(n->config.data, DATA_DIRECTORY_NODE, error, error_bytes))
+        return EXIT_DATA;
     if (n->config.cluster[0] == 0) return node_cluster_read(n, topology, error, error_bytes);
     if (identity.node_id == 0 &&
         identity_peek(n->config.data, &identity, error, error_bytes) < 0)

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "engine/base/clock.h"
+#include "engine/base/data_directory.h"
 #include "engine/base/log.h"
 #include "engine/replica/feed_client.h"
 #include "engine/replica/import.h"
@@ -188,6 +189,8 @@ enum bootstrap_outcome bootstrap_run(const struct replica_config *config, const 
     int64_t until_ms = clock_mono_ms() + BOOTSTRAP_PATIENCE_MS;
     snprintf(path, sizeof path, "%.1000s/views/data.mdb", config->data);
     if (config->from[0] == 0 || access(path, F_OK) == 0) return BOOTSTRAP_NOTHING;
+    if (data_directory_is_refused(config->data, DATA_DIRECTORY_REPLICA, error, error_bytes))
+        return BOOTSTRAP_REFUSED;
     mkdir(config->data, 0750); /* if it cannot be made, opening the views says why */
     while (!atomic_load(stop)) {
         enum bootstrap_outcome outcome = try_all(&b);

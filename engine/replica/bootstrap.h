@@ -11,7 +11,8 @@
 enum bootstrap_outcome {
     BOOTSTRAP_DONE,            /* the views of another replica are in their place */
     BOOTSTRAP_NOTHING,         /* there are views, no `from`, or nobody gave any (it is logged) */
-    BOOTSTRAP_REFUSED          /* `from` names what is not of this cluster, or no replica */
+    BOOTSTRAP_REFUSED          /* `from` names what is not of this cluster, or no replica; or
+                                  config->data is something else's */
 };
 
 /* Takes over the views of one of config->from for config->data. Replicas and nodes that cannot be

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "engine/base/clock.h"
+#include "engine/base/data_directory.h"
 #include "engine/base/log.h"
 #include "engine/replica/replica_internal.h"
 #include "engine/wire/tls.h"
@@ -218,6 +219,8 @@ static bool start_threads(struct replica *r, char *error, size_t error_bytes) {
 
 static bool open_views(struct replica *r, char *error, size_t error_bytes) {
     char directory[1100];
+    if (data_directory_is_refused(r->config.data, DATA_DIRECTORY_REPLICA, error, error_bytes))
+        return false;
     if (mkdir(r->config.data, 0750) != 0 && access(r->config.data, W_OK) != 0) {
         snprintf(error, error_bytes, "%s: it cannot be made or written to", r->config.data);
         return false;

@@ -82,6 +82,34 @@ checks=$((checks + 1))
 checks=$((checks + 1))
 grep -qF "$key" "$work/all" || fail "the export lacks the order"
 
+# A node's directory is no replica's, whether the node runs or waits, and the other way round.
+begin waiting "$jumund" --data "$work/waiting" --listen tcp://127.0.0.1:0 \
+    --peer-listen tcp://127.0.0.1:0 --cluster-wait --no-pin
+says waiting "waiting for a cluster"
+for place in node waiting; do
+    for from in "" "$source"; do
+        begin taken timeout 60 "$replica" --nodes "$node" --data "$work/$place" \
+            --listen tcp://127.0.0.1:0 ${from:+--from "$from"}
+        ends 1
+        says taken "$work/$place is the data directory of a node (jumund)"
+        checks=$((checks + 1))
+        [ ! -e "$work/$place/views" ] || fail "a replica made its views in a node's directory"
+    done
+done
+for waits in "" --cluster-wait; do
+    begin taken timeout 60 "$jumund" --data "$work/source" --listen tcp://127.0.0.1:0 $waits
+    ends 3
+    says taken "$work/source is the directory of a replica (jumun-replica)"
+    checks=$((checks + 1))
+    [ ! -e "$work/source/lock" ] && [ ! -e "$work/source/node.json" ] ||
+        fail "a node left something in a replica's directory"
+done
+for program in "3 $jumund --no-pin" "1 $replica --nodes $node"; do
+    begin taken timeout 60 ${program#* } --data "$work/node.ready" --listen tcp://127.0.0.1:0
+    ends "${program%% *}"
+    says taken "$work/node.ready is not a directory"
+done
+
 new mistaken --nodes "$source"
 says mistaken "$source: a replica answers there, not a node"
 kill -TERM "${pids[-1]}"
