@@ -9,6 +9,7 @@
 
 #include "engine/base/log.h"
 #include "engine/base/program.h"
+#include "engine/wire/address.h"
 
 static const char config_doc[] =
     "The engine node of Jumun: takes orders over nng, decides them in memory, keeps them in an "
@@ -154,6 +155,16 @@ static error_t config_text(struct config_state *s, const char *option, const cha
     return config_refuse(s, "--%s must be 1 to %zu bytes long", option, out_bytes - 1);
 }
 
+/* `word` may stand instead of an address; NULL = none. */
+static error_t config_address(struct config_state *s, const char *option, const char *text,
+                              const char *word, char *out, size_t out_bytes) {
+    error_t rc = config_text(s, option, text, out, out_bytes);
+    if (rc != 0 || (word && strcmp(text, word) == 0)) return rc;
+    const char *fault = address_listen_fault(text);
+    if (!fault) return 0;
+    return config_refuse(s, "--%s: \"%s\" %s: " ADDRESS_FORM_ONE, option, text, fault);
+}
+
 static error_t config_log_level(struct config_state *s, const char *text) {
     s->config->log_level = log_level_of(text);
     if (s->config->log_level >= 0) return 0;
@@ -252,13 +263,14 @@ static error_t config_option(int key, char *arg, struct argp_state *state) {
     case OPTION_DATA: rc = config_text(s, "data", arg, c->data, sizeof c->data); break;
     case OPTION_LISTEN:
         c->listen_given = true;
-        rc = config_text(s, "listen", arg, c->listen, sizeof c->listen);
+        rc = config_address(s, "listen", arg, NULL, c->listen, sizeof c->listen);
         break;
     case OPTION_FEED:
-        rc = config_text(s, "feed-listen", arg, c->feed_listen, sizeof c->feed_listen);
+        rc = config_address(s, "feed-listen", arg, "none", c->feed_listen, sizeof c->feed_listen);
         break;
     case OPTION_NOTIFY:
-        rc = config_text(s, "notify-listen", arg, c->notify_listen, sizeof c->notify_listen);
+        rc = config_address(s, "notify-listen", arg, "none", c->notify_listen,
+                            sizeof c->notify_listen);
         break;
     case OPTION_FEED_NICE: rc = config_nice(s, arg, &c->feed_nice); break;
     case OPTION_NO_PIN: c->pin = false; return 0;

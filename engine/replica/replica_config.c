@@ -108,15 +108,24 @@ static void addresses(const char *option, const char *prefix, const char *text, 
     exit(REPLICA_EXIT_USAGE);
 }
 
+static void listen_address(const char *option, const char *text, char *out, size_t out_bytes) {
+    text_of(option, text, out, out_bytes);
+    const char *fault = address_listen_fault(text);
+    if (!fault) return;
+    fprintf(stderr, "jumun-replica: --%s: \"%s\" %s: " ADDRESS_FORM_ONE "\n", option, text, fault);
+    exit(REPLICA_EXIT_USAGE);
+}
+
 static error_t option(int key, char *arg, struct argp_state *state) {
     struct replica_config *c = state->input;
     switch (key) {
     case OPTION_NODES: addresses("nodes", "feed:", arg, c->nodes, sizeof c->nodes); break;
     case OPTION_FROM: addresses("from", NULL, arg, c->from, sizeof c->from); break;
     case OPTION_DATA: text_of("data", arg, c->data, sizeof c->data); break;
-    case OPTION_LISTEN: text_of("listen", arg, c->listen, sizeof c->listen); break;
+    case OPTION_LISTEN: listen_address("listen", arg, c->listen, sizeof c->listen); break;
     case OPTION_NOTIFY:
-        text_of("notify-listen", arg, c->notify_listen, sizeof c->notify_listen);
+        if (strcmp(arg, "none") == 0) text_of("notify-listen", arg, c->notify_listen, 5);
+        else listen_address("notify-listen", arg, c->notify_listen, sizeof c->notify_listen);
         break;
     case OPTION_CONTEXTS: c->contexts = (uint32_t)number("contexts", arg, 64, 65536); break;
     case OPTION_HEARTBEAT:

@@ -14,6 +14,9 @@
  * (HOST a name, an IPv4 address, or an IPv6 address in brackets), ipc://PATH and inproc://NAME. */
 const char *address_fault(const char *address, size_t size);
 
+/* The same of one to listen at, where port 0 is any free one, and no host all of the machine's. */
+const char *address_listen_fault(const char *address);
+
 /* The first of several addresses, separated by commas, that is not good. */
 struct address_bad {
     const char *at;            /* inside the list */

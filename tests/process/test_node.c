@@ -565,7 +565,9 @@ static void what_cannot_start_says_why(void **state) {
     snprintf(path, sizeof path, "%s/other", directory);
     assert_int_equal(access(path, F_OK), -1); /* nothing is made for a node that cannot serve */
     assert_start_fails(NULL, NULL, "--shards=0", 2, "--shards must be a number from 1 to 256");
-    assert_start_fails(NULL, NULL, "--listen=tcp://nowhere", 1, "tcp://nowhere");
+    assert_start_fails(NULL, NULL, "--listen=tcp://192.0.2.1:7400", 1, "tcp://192.0.2.1:7400");
+    assert_start_fails(NULL, NULL, "--listen=tcp://nowhere", 2, "\"tcp://nowhere\" has no port");
+    assert_start_fails(NULL, NULL, "--listen=localhost:1", 2, "does not begin with tcp://");
     assert_start_fails("/proc/no/such/place", NULL, NULL, 3, "cannot make the data directory");
     node_stop(&node);
     assert_start_fails(node.data, NULL, "--shards=5", 3, "was made with 2 shards, not 5");

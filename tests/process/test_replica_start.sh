@@ -69,6 +69,11 @@ for bad in bogus tcp://127.0.0.1 tcp://127.0.0.1:99999 "$node,"; do
     done
 done
 says bad--from "--from: \"\" is empty"
+for option in --listen --notify-listen; do
+    begin bad timeout 60 "$replica" --nodes "$node" --data "$work/bad" $option 127.0.0.1:7500
+    ends 2
+    says bad "$option: \"127.0.0.1:7500\" does not begin with tcp://"
+done
 checks=$((checks + 1))
 [ ! -e "$work/bad--nodes" ] || fail "a replica without an address to follow made its directory"
 

@@ -76,6 +76,14 @@ static void nonsense_is_refused_with_a_sentence(void **state) {
     assert_int_equal(READ(&c, "--data="), -1);
     assert_int_equal(READ(&c, "--peer-listen=tcp://127.0.0.1:1"), -1);
     assert_non_null(strstr(error, "which stays once the node is one of a cluster"));
+    assert_int_equal(READ(&c, "--listen=127.0.0.1:7400"), -1);
+    assert_string_equal(error, "--listen: \"127.0.0.1:7400\" does not begin with tcp:// or "
+                        "tls+tcp://: an address is tcp://HOST:PORT or tls+tcp://HOST:PORT");
+    assert_int_equal(READ(&c, "--listen=none"), -1);
+    assert_int_equal(READ(&c, "--feed-listen=7401"), -1);
+    assert_int_equal(READ(&c, "--notify-listen=localhost:7402"), -1);
+    assert_int_equal(READ(&c, "--listen=tcp://127.0.0.1:0", "--feed-listen=none",
+                          "--notify-listen=none"), 0);
     assert_int_equal(READ(&c, "--no-such-option"), -1);
     assert_true(error[0] != 0);
     assert_int_equal(READ(&c, "stray"), -1);

@@ -43,6 +43,20 @@ static void each_fault_has_its_words(void **state) {
     }
 }
 
+/* Where one listens, port 0 is any free one, and no host all of the machine's. */
+static void to_listen_less_is_needed(void **state) {
+    static const char *const good[] = {"tcp://127.0.0.1:0", "tcp://0.0.0.0:7400", "tcp://:7400",
+                                       "tcp://*:7400", "tls+tcp://[::]:0", "ipc:///tmp/a"};
+    static const char *const bad[] = {"127.0.0.1:7400", "7400", "", "tcp://host", "tcp://host:x",
+                                      "tcp://host:65536", "ipc://"};
+    for (size_t i = 0; i < sizeof good / sizeof *good; i++)
+        if (address_listen_fault(good[i])) fail_msg("%s", good[i]);
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
+        if (!address_listen_fault(bad[i])) fail_msg("%s", bad[i]);
+    assert_string_equal(address_listen_fault("127.0.0.1:7400"),
+                        "does not begin with tcp:// or tls+tcp://");
+}
+
 static void the_first_bad_one_of_a_list_is_named(void **state) {
     struct address_bad bad;
     assert_false(address_list_is_bad("tcp://a:1,tls+tcp://b:2", NULL, &bad));
@@ -62,6 +76,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(good_forms_are_good),
         cmocka_unit_test(each_fault_has_its_words),
+        cmocka_unit_test(to_listen_less_is_needed),
         cmocka_unit_test(the_first_bad_one_of_a_list_is_named),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
