@@ -181,7 +181,9 @@ static int carry(struct cli *cli, const struct cluster_waiting *nodes, uint32_t 
                    cli->color_errors);
     for (uint32_t s = 0; s < nodes[0].shards && status == CLI_DONE; s++)
         status = carry_shard(cli, s, nodes, count, &bar, &carried);
-    progress_end(&bar, status == CLI_DONE ? 1 : -1, carried, "");
+    /* Refused before anything was copied: the refusal says all there is to say. */
+    if (status == CLI_DONE || carried > 0)
+        progress_end(&bar, status == CLI_DONE ? 1 : -1, carried, "");
     return status;
 }
 

@@ -262,6 +262,15 @@ def orders(c):
     check(json.loads(recover(c, 2, '--json', '--force'))['done'], 'it is done')
     refused = json.loads(recover(c, 2, '--json', expect=1))
     check('not the directory of a cluster' in refused['error'], 'it belongs to none any more')
+    # Before that it founds nothing: a refusal, and no word of what was not begun.
+    for place in (0, 1):
+        shutil.rmtree(c.data(place))
+    for place in range(3):
+        check('waiting' in c.start(place), 'all three wait')
+    told = form(c, (0, 1, 2), expect=1)
+    check('goes on behind its stored state' in told and 'copying' not in told, told)
+    for place in range(3):
+        check(c.end(place) == 0, 'a waiting node stops in order')
     check('ready' in c.start(2, alone=True), 'it goes on alone')
     c.all_orders_are_there()
     c.place_orders(3)
