@@ -198,7 +198,8 @@ int node_cluster_open(struct node *n, struct cluster_topology *t, char *error,
     const struct node_peers_options options = {
         .node = t->node, .listen = c->peer_listen, .client_endpoint = self->client_endpoint,
         .tls = &n->tls, .catch_up_bytes_per_second = c->catch_up_bytes_per_second,
-        .leaders = &n->leaders, .shards = &n->local, .courier_received = cluster_on_courier,
+        .leaders = &n->leaders, .shards = &n->local, .clock = &n->clock,
+        .courier_received = cluster_on_courier,
         .hello_received = cluster_on_hello, .cluster_received = cluster_on_message,
         .duplicate = cluster_must_stop, .arg = n};
     struct node_peers_options with_cluster = options;

@@ -337,6 +337,7 @@ static void status_cluster(struct status *s, struct node *n) {
         status_uint(s, "level_min", seen[i].level_min);
         status_uint(s, "level_max", seen[i].level_max);
         status_uint(s, "document", seen[i].document);
+        if (seen[i].clock_known) status_int(s, "clock_ahead_ms", seen[i].clock_ahead_ms);
         status_end(s, outer);
     }
     free(seen);

@@ -1,9 +1,11 @@
+#include <inttypes.h>
 #include <stdio.h>
 #include <sys/random.h>
 
 #include "engine/base/check.h"
 #include "engine/base/clock.h"
 #include "engine/base/log.h"
+#include "engine/base/node_clock.h"
 #include "engine/base/program.h"
 #include "engine/peers/node_peers_private.h"
 #include "engine/wire/tls.h"
@@ -80,12 +82,20 @@ static void greeting_note_leads(struct node_peers *p, uint32_t from, const struc
     }
 }
 
+static void greeting_tell_clock(uint32_t from, int64_t ahead_ms) {
+    int64_t apart_ms = ahead_ms < 0 ? -ahead_ms : ahead_ms;
+    log_warn("the clock of node %u is %" PRId64 ".%" PRId64 " s %s this node's: deadlines fire by "
+             "the clock of whoever leads. Set the clock that is wrong right (NTP), and restart its "
+             "node if clock_refused_ms in its status is not 0 then", from, apart_ms / 1000,
+             apart_ms % 1000 / 100, ahead_ms < 0 ? "behind" : "ahead of");
+}
+
 /* False for a node that is not in the list. */
 static bool greeting_note_seen(struct node_peers *p, uint32_t from, const struct hello *h) {
-    int64_t now_ms = clock_mono_ms();
+    int64_t now_ms = clock_mono_ms(), unix_ms = node_clock_ms(p->options.clock), ahead_ms = 0;
     pthread_mutex_lock(&p->seen_mutex);
     struct peer_seen *s = greeting_seen(p, from);
-    bool back = s && s->silent;
+    bool back = s && s->silent, skewed = false;
     if (s) {
         s->back = s->back || back || s->instance != h->instance;
         s->instance = h->instance;
@@ -96,6 +106,8 @@ static bool greeting_note_seen(struct node_peers *p, uint32_t from, const struct
         memcpy(s->version, h->version, sizeof s->version);
         s->level_min = h->level_min;
         s->level_max = h->level_max;
+        skewed = clock_skew_note(&s->clock, h->now_ms, unix_ms, now_ms);
+        ahead_ms = s->clock.ahead_ms;
         s->heard_us_ms = 0;
         for (uint32_t i = 0; i < h->heard_count; i++) {
             const struct hello_heard *heard = &h->heard[i];
@@ -104,6 +116,7 @@ static bool greeting_note_seen(struct node_peers *p, uint32_t from, const struct
         }
     }
     pthread_mutex_unlock(&p->seen_mutex);
+    if (skewed) greeting_tell_clock(from, ahead_ms);
     if (back) {
         log_info("node %u (version %s) is heard", from, h->version);
         doorbell_ring(&p->bell); /* it shall know at once that it is heard, and who leads */
@@ -131,7 +144,8 @@ static void greeting_fill(struct node_peers *p, int64_t now_ms) {
     struct leaders *l = p->options.leaders;
     *h = (struct hello){.document = atomic_load(&p->document), .instance = p->instance,
                         .started_ms = p->started_ms, .level_min = program.level_min,
-                        .level_max = program.level_max};
+                        .level_max = program.level_max,
+                        .now_ms = node_clock_ms(p->options.clock)};
     snprintf(h->version, sizeof h->version, "%s", program.version);
     memcpy(h->endpoint, p->client_endpoint, sizeof h->endpoint);
     for (uint32_t slot = 0; slot < LOCAL_SHARDS_SLOTS; slot++) {

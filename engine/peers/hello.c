@@ -3,11 +3,11 @@
 #include "engine/base/program.h"
 #include "engine/wire/msgpack_reader.h"
 
-enum { HELLO_FIELDS = 7, HELLO_FIELDS_WITH_LEVELS = 9, HELLO_LEAD_FIELDS = 4,
-       HELLO_HEARD_FIELDS = 3 };
+enum { HELLO_FIELDS = 7, HELLO_FIELDS_WITH_LEVELS = 9, HELLO_FIELDS_WITH_TIME = 10,
+       HELLO_LEAD_FIELDS = 4, HELLO_HEARD_FIELDS = 3 };
 
 void hello_write(struct msgpack_writer *w, const struct hello *h) {
-    msgpack_write_array(w, HELLO_FIELDS_WITH_LEVELS);
+    msgpack_write_array(w, HELLO_FIELDS_WITH_TIME);
     msgpack_write_uint(w, h->document);
     msgpack_write_array(w, h->leads_count);
     for (uint32_t i = 0; i < h->leads_count; i++) {
@@ -30,6 +30,7 @@ void hello_write(struct msgpack_writer *w, const struct hello *h) {
     }
     msgpack_write_uint(w, h->level_min);
     msgpack_write_uint(w, h->level_max);
+    msgpack_write_int(w, h->now_ms);
 }
 
 /* An array of at least `fields`; what is behind them is left in *more. */
@@ -105,6 +106,14 @@ static bool hello_read_levels(struct msgpack_reader *r, struct hello *h, uint32_
     return true;
 }
 
+/* Behind the levels. */
+static bool hello_read_time(struct msgpack_reader *r, struct hello *h, uint32_t *more) {
+    h->now_ms = 0;
+    if (*more == 0) return true;
+    *more -= 1;
+    return msgpack_read_int(r, &h->now_ms) == MSGPACK_OK;
+}
+
 bool hello_read(struct bytes body, struct hello *h) {
     struct msgpack_reader r;
     uint32_t more;
@@ -115,6 +124,6 @@ bool hello_read(struct bytes body, struct hello *h) {
            hello_read_text(&r, h->version, sizeof h->version) &&
            msgpack_read_uint(&r, &h->instance) == MSGPACK_OK &&
            msgpack_read_int(&r, &h->started_ms) == MSGPACK_OK && hello_read_heard(&r, h) &&
-           hello_read_levels(&r, h, &more) &&
+           hello_read_levels(&r, h, &more) && hello_read_time(&r, h, &more) &&
            hello_close(&r, more) && msgpack_reader_left(&r) == 0;
 }

@@ -1,7 +1,7 @@
 /* What a node tells every other one, several times a second and whenever it changes:
  *
  *   [document, [[shard, term, leader, ready], ...], endpoint, version, instance, started_ms,
- *    [[node, instance, age_ms], ...], level_min, level_max]
+ *    [[node, instance, age_ms], ...], level_min, level_max, now_ms]
  *     document    uint: version of the newest cluster document that it has
  *     [...]       the shards that it leads; leader = its server id, ready: bool
  *     endpoint    str: where clients reach it
@@ -12,6 +12,7 @@
  *     [...]       whom it has heard, and how long ago
  *     level_...   uint: the levels of a cluster that it can work at (engine/base/program.h); not
  *                 there = the first one only
+ *     now_ms      int: Unix, by the sender's clock when it wrote this; not there = not told
  *
  * A field behind those that a reader knows is skipped. Pure; any thread. */
 #ifndef JUMUN_PEERS_HELLO_H
@@ -34,11 +35,12 @@ struct hello {
     uint32_t heard_count;
     struct hello_heard { uint32_t node; uint64_t instance; uint64_t age_ms; } heard[NODES_MAX];
     uint8_t level_min, level_max;
+    int64_t now_ms;                /* 0 = not told */
 };
 
 /* What hello_write() writes at most. */
 enum {
-    HELLO_BYTES_MAX = 64 + LOCAL_SHARDS_SLOTS * 26 + ENDPOINT_BYTES_MAX + 64 + NODES_MAX * 26 + 4
+    HELLO_BYTES_MAX = 64 + LOCAL_SHARDS_SLOTS * 26 + ENDPOINT_BYTES_MAX + 64 + NODES_MAX * 26 + 13
 };
 
 void hello_write(struct msgpack_writer *w, const struct hello *hello);

@@ -339,6 +339,8 @@ uint32_t node_peers_seen(struct node_peers *p, struct node_peers_seen *seen, uin
         memcpy(out->version, s->version, sizeof out->version);
         out->level_min = s->level_min;
         out->level_max = s->level_max;
+        out->clock_known = s->clock.known;
+        out->clock_ahead_ms = s->clock.ahead_ms;
     }
     pthread_mutex_unlock(&p->seen_mutex);
     return count;

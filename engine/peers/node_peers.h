@@ -17,6 +17,7 @@
 #include "engine/router/leaders.h"
 #include "engine/shard/peers.h"
 
+struct node_clock;
 struct node_peers;
 
 struct node_peers_options {
@@ -28,6 +29,7 @@ struct node_peers_options {
     uint64_t catch_up_bytes_per_second; /* 0 = no bound */
     struct leaders *leaders;          /* is kept up to date; outlives it */
     struct local_shards *shards;      /* outlives it */
+    struct node_clock *clock;         /* told to others and compared with theirs; outlives it */
     /* A message between shards came in (engine/courier). One of nng's threads. */
     void (*courier_received)(void *arg, struct bytes envelope);
     /* A message of kind >= PEER_CLUSTER_FIRST came in. One of nng's threads; must not block. NULL =
@@ -59,6 +61,8 @@ struct node_peers_seen {
     char endpoint[ENDPOINT_BYTES_MAX]; /* for clients, as it says */
     char version[32];
     uint8_t level_min, level_max;     /* of clusters that it can work in; 0 = not heard yet */
+    bool clock_known;
+    int64_t clock_ahead_ms;           /* its clock, of this node's */
 };
 
 /* Listens. Nothing is received before node_peers_start(). NULL with a sentence in error. */

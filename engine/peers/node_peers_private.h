@@ -5,6 +5,7 @@
 #include <pthread.h>
 
 #include "engine/base/doorbell.h"
+#include "engine/peers/clock_skew.h"
 #include "engine/peers/node_peers.h"
 #include "engine/peers/pace.h"
 #include "engine/peers/snapshots.h"
@@ -21,6 +22,7 @@ struct peer_seen {
     char endpoint[ENDPOINT_BYTES_MAX];
     char version[32];
     uint8_t level_min, level_max;  /* that it can work at; 0 = not heard */
+    struct clock_skew clock;
 };
 
 struct node_peers {

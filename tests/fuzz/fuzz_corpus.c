@@ -194,7 +194,8 @@ static void write_peers(void) {
     struct msgpack_writer w;
     const struct peer_message m = {.cluster = {{1}}, .from = 1, .to = 2, .kind = PEER_HELLO};
     h = (struct hello){.document = 3, .leads_count = 2, .endpoint = "tcp://h:7400",
-                       .version = "1.0", .instance = 7, .started_ms = 1, .heard_count = 1};
+                       .version = "1.0", .instance = 7, .started_ms = 1, .heard_count = 1,
+                       .now_ms = 1774353601234};
     h.leads[0] = (struct hello_lead){1, 2, 3, true};
     h.heard[0] = (struct hello_heard){3, 4, 5};
     msgpack_writer_init(&w, bytes, sizeof bytes);

@@ -8,6 +8,8 @@
 
 #include <string.h>
 
+#include "engine/base/clock.h"
+#include "engine/base/node_clock.h"
 #include "engine/peers/node_peers_private.h"
 
 enum { OWN = 1, KNOWN = 3 };
@@ -15,6 +17,7 @@ enum { OWN = 1, KNOWN = 3 };
 struct heard {
     struct leaders leaders;
     struct local_shards shards;
+    struct node_clock clock;
     struct node_peers *peers;
     uint32_t from;                 /* of the last hello that was told on */
     uint64_t document;
@@ -41,10 +44,11 @@ static void open_peers(struct heard *h) {
     char error[256];
     memset(h, 0, sizeof *h);
     leaders_init(&h->leaders);
+    node_clock_init(&h->clock);
     const struct node_peers_options options = {
         .node = OWN, .listen = "inproc://test-greeting", .client_endpoint = "tcp://127.0.0.1:1",
-        .leaders = &h->leaders, .shards = &h->shards, .hello_received = on_hello,
-        .duplicate = on_duplicate, .arg = h};
+        .leaders = &h->leaders, .shards = &h->shards, .clock = &h->clock,
+        .hello_received = on_hello, .duplicate = on_duplicate, .arg = h};
     h->peers = node_peers_open(&options, error, sizeof error);
     if (!h->peers) fail_msg("%s", error);
     know(h, KNOWN);
@@ -55,18 +59,20 @@ static void close_peers(struct heard *h) {
     leaders_fini(&h->leaders);
 }
 
-/* As if it had come from the node; it leads shard 0 in a term of its own. */
-static void hello_from(struct heard *h, uint32_t node) {
+/* As if it had come from the node, by its clock; it leads shard 0 in a term of its own. */
+static void hello_at(struct heard *h, uint32_t node, int64_t now_ms) {
     static uint8_t bytes[HELLO_BYTES_MAX];
     static struct hello hello;
     struct msgpack_writer w;
     hello = (struct hello){.document = 7, .instance = node + 100, .endpoint = "tcp://h:1",
-                           .version = "1.2.3", .leads_count = 1};
+                           .version = "1.2.3", .leads_count = 1, .now_ms = now_ms};
     hello.leads[0] = (struct hello_lead){0, 5 + node, consensus_server_id(node, 1), true};
     msgpack_writer_init(&w, bytes, sizeof bytes);
     hello_write(&w, &hello);
     greeting_received(h->peers, node, bytes_of(bytes, msgpack_writer_size(&w)));
 }
+
+static void hello_from(struct heard *h, uint32_t node) { hello_at(h, node, 0); }
 
 static uint32_t places(const struct heard *h) {
     uint32_t count = 0;
@@ -122,11 +128,25 @@ static void who_leaves_is_forgotten(void **state) {
     close_peers(&h);
 }
 
+static void how_far_clocks_are_apart_is_seen(void **state) {
+    static struct heard h;
+    struct node_peers_seen seen[NODES_MAX];
+    open_peers(&h);
+    hello_from(&h, 2);
+    hello_at(&h, 3, clock_unix_ms() + 300000);
+    assert_int_equal(node_peers_seen(h.peers, seen, NODES_MAX), KNOWN - 1);
+    assert_false(seen[0].clock_known);
+    assert_true(seen[1].node == 3 && seen[1].clock_known);
+    assert_in_range(seen[1].clock_ahead_ms, 270000, 301000);
+    close_peers(&h);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(strangers_take_no_place),
         cmocka_unit_test(who_is_seen_is_told_while_connections_change),
         cmocka_unit_test(who_leaves_is_forgotten),
+        cmocka_unit_test(how_far_clocks_are_apart_is_seen),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -12,6 +12,7 @@
 
 #include "engine/base/clock.h"
 #include "engine/peers/consensus_codec.h"
+#include "engine/base/node_clock.h"
 #include "engine/peers/node_peers_private.h"
 
 enum { LEADER = 1, FOLLOWER = 2, SHARD = 3, PATIENCE_MS = 20000 };
@@ -49,6 +50,7 @@ static void take(void *arg, uint32_t from, uint32_t kind, struct bytes body) {
 struct pair {
     struct leaders leaders;
     struct local_shards shards;
+    struct node_clock clock;
     struct node_peers *leader;
     struct transport *follower;
 };
@@ -63,6 +65,7 @@ static void open_pair(struct pair *p) {
     char error[256];
     memset(p, 0, sizeof *p);
     leaders_init(&p->leaders);
+    node_clock_init(&p->clock);
     const struct transport_options follower = {
         .listen = nodes[1].endpoint, .node = FOLLOWER, .message_bytes_max = MESSAGE_BYTES_MAX,
         .queue_messages = PEER_QUEUE_MESSAGES, .received = take};
@@ -70,8 +73,8 @@ static void open_pair(struct pair *p) {
     if (!p->follower) fail_msg("%s", error);
     const struct node_peers_options leader = {
         .node = LEADER, .listen = nodes[0].endpoint, .client_endpoint = "tcp://127.0.0.1:1",
-        .leaders = &p->leaders, .shards = &p->shards, .hello_received = on_hello,
-        .duplicate = on_duplicate};
+        .leaders = &p->leaders, .shards = &p->shards, .clock = &p->clock,
+        .hello_received = on_hello, .duplicate = on_duplicate};
     p->leader = node_peers_open(&leader, error, sizeof error);
     if (!p->leader) fail_msg("%s", error);
     transport_start(p->follower);

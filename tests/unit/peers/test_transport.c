@@ -348,7 +348,8 @@ static size_t make_hello(uint8_t *out, size_t capacity, struct hello *h) {
     struct msgpack_writer w;
     *h = (struct hello){.document = 7, .leads_count = 2, .endpoint = "tcp://h:7400",
                         .version = "0.2.0", .instance = 1ull << 60, .started_ms = 1774353600000,
-                        .heard_count = 1, .level_min = 1, .level_max = 3};
+                        .heard_count = 1, .level_min = 1, .level_max = 3,
+                        .now_ms = 1774353601234};
     h->leads[0] = (struct hello_lead){3, 9, 1ull << 32 | 2, true};
     h->leads[1] = (struct hello_lead){SHARD_META, 1, 2, false};
     h->heard[0] = (struct hello_heard){1, 77, 150};
@@ -369,15 +370,21 @@ static void hellos_are_read_as_they_were_written(void **state) {
         assert_false(hello_read(bytes_of(bytes, cut), &read));
     bytes[size] = 0xc0;
     assert_false(hello_read(bytes_of(bytes, size + 1), &read));
-    /* A later version adds a field: a tenth one is skipped. */
-    assert_int_equal(bytes[0], 0x99);
-    bytes[0] = 0x9a;
+    /* A later version adds a field: an eleventh one is skipped. */
+    assert_int_equal(bytes[0], 0x9a);
+    bytes[0] = 0x9b;
     assert_true(hello_read(bytes_of(bytes, size + 1), &read));
     assert_int_equal(read.heard[0].age_ms, 150);
     assert_int_equal(read.level_max, 3);
-    /* An earlier one did not say which levels it knows: the first. */
+    assert_int_equal(read.now_ms, 1774353601234);
+    /* Earlier ones did not tell the time, */
+    bytes[0] = 0x99;
+    assert_true(hello_read(bytes_of(bytes, size - 9), &read));
+    assert_int_equal(read.level_max, 3);
+    assert_int_equal(read.now_ms, 0);
+    /* nor which levels they know: the first. */
     bytes[0] = 0x97;
-    assert_true(hello_read(bytes_of(bytes, size - 2), &read));
+    assert_true(hello_read(bytes_of(bytes, size - 11), &read));
     assert_int_equal(read.heard[0].age_ms, 150);
     assert_true(read.level_min == 1 && read.level_max == 1);
 }
@@ -388,7 +395,8 @@ static void a_longest_hello_fits(void **state) {
     static struct hello h;
     struct msgpack_writer w;
     h = (struct hello){.document = UINT64_MAX, .leads_count = LOCAL_SHARDS_SLOTS,
-                       .instance = UINT64_MAX, .started_ms = INT64_MAX, .heard_count = NODES_MAX};
+                       .instance = UINT64_MAX, .started_ms = INT64_MAX, .heard_count = NODES_MAX,
+                       .now_ms = INT64_MAX};
     memset(h.endpoint, 'x', sizeof h.endpoint - 1);
     memset(h.version, 'x', sizeof h.version - 1);
     for (uint32_t i = 0; i < LOCAL_SHARDS_SLOTS; i++)
