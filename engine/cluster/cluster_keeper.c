@@ -15,6 +15,7 @@
 #include "engine/wire/msgpack_reader.h"
 
 enum { KEEPER_ASK_META_MS = 100, KEEPER_ASK_PEER_MS = 200, KEEPER_RETRY_MS = 1000,
+       KEEPER_TOLD_EVERY_MS = 30000, /* that the disk takes nothing */
        /* A shard that is closed answers what it has not decided, and may forget the rest. */
        KEEPER_FORGOTTEN_MS = 30000 };
 
@@ -39,6 +40,7 @@ struct cluster_keeper {
     struct cluster_cache cache;    /* the thread's; what the disk has */
     bool applied;                  /* the cache's document is made true */
     int64_t retry_ms;              /* monotonic */
+    int64_t unsaved_told_ms;       /* monotonic; 0 = the disk took the last one */
 
     pthread_mutex_t mutex;         /* guards what stands below */
     uint64_t version;              /* of the cache's document */
@@ -265,6 +267,24 @@ static bool keeper_publish(struct cluster_keeper *k) {
     return true;
 }
 
+/* What fails is tried each time it is heard of again, several times a second: told when it begins,
+ * now and then, and when it is over. */
+static bool keeper_save(struct cluster_keeper *k, const struct cluster_cache *cache) {
+    char error[512] = "";
+    int64_t now_ms = clock_mono_ms();
+    if (cluster_cache_save(k->options.directory, cache, error, sizeof error) == 0) {
+        if (k->unsaved_told_ms != 0)
+            log_info("%s/cluster.msgpack can be written again", k->options.directory);
+        k->unsaved_told_ms = 0;
+        return true;
+    }
+    if (k->unsaved_told_ms != 0 && now_ms - k->unsaved_told_ms < KEEPER_TOLD_EVERY_MS)
+        return false;
+    log_error("%s: it is tried on and on", error);
+    k->unsaved_told_ms = now_ms;
+    return false;
+}
+
 static void keeper_apply(struct cluster_keeper *k, int64_t now_ms) {
     char error[512] = "";
     struct cluster_topology *t = malloc(sizeof *t);
@@ -277,9 +297,9 @@ static void keeper_apply(struct cluster_keeper *k, int64_t now_ms) {
         free(t);
         return;
     }
-    if (cluster_cache_note_running(&k->cache) &&
-        cluster_cache_save(k->options.directory, &k->cache, error, sizeof error) != 0) {
-        log_error("%s", error);
+    uint32_t noted = k->cache.replicas_count;
+    if (cluster_cache_note_running(&k->cache) && !keeper_save(k, &k->cache)) {
+        k->cache.replicas_count = noted;
         return; /* applied again, and noted then */
     }
     k->applied = true;
@@ -295,7 +315,6 @@ static void keeper_tell_removed(const struct cluster_cache *c) {
 
 /* Takes a newer document over: on disk first, then for others, then made true. */
 static void keeper_take(struct cluster_keeper *k) {
-    char error[512] = "";
     struct cluster_cache *next = malloc(sizeof *next);
     if (!next) return;
     *next = k->cache;
@@ -305,15 +324,13 @@ static void keeper_take(struct cluster_keeper *k) {
     k->newer_version = 0;
     pthread_mutex_unlock(&k->mutex);
     if (version > k->cache.version) {
-        if (cluster_cache_save(k->options.directory, next, error, sizeof error) == 0) {
+        if (keeper_save(k, next)) { /* else it is heard of again */
             k->cache = *next;
             k->applied = false;
             k->retry_ms = 0;
             keeper_publish(k);
             log_info("the cluster document is at version %llu", (unsigned long long)version);
             keeper_tell_removed(next);
-        } else {
-            log_error("%s", error); /* it is heard of again */
         }
     }
     free(next);

@@ -6,6 +6,7 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 #include <setjmp.h>
@@ -68,10 +69,15 @@ static void open_side(struct side *s, struct side *other, uint32_t node, uint64_
     assert_non_null(s->keeper);
 }
 
-static int setup(void **unused) {
-    char error[256];
+static int setup_waiting(void **unused) {
     open_side(&sides[0], &sides[1], 1, 1);
     open_side(&sides[1], &sides[0], 2, 4);
+    return 0;
+}
+
+static int setup(void **unused) {
+    char error[256];
+    setup_waiting(unused);
     for (int i = 0; i < 2; i++)
         if (cluster_keeper_start(sides[i].keeper, error, sizeof error) != 0) return -1;
     return 0;
@@ -153,11 +159,71 @@ static void nothing_else_is_taken(void **unused) {
     assert_int_equal(atomic_load(&sides[1].applied), 2);
 }
 
+static uint32_t lines_with(FILE *log, const char *words) {
+    char line[1024];
+    uint32_t count = 0;
+    rewind(log);
+    while (fgets(line, sizeof line, log)) count += strstr(line, words) != NULL;
+    return count;
+}
+
+static void start_side(struct side *s) {
+    char error[256] = "";
+    if (cluster_keeper_start(s->keeper, error, sizeof error) != 0) fail_msg("%s", error);
+}
+
+/* Which replicas have run here is what keeps one that lost its disk from voting anew. */
+static void replicas_that_could_not_be_noted_are_noted_later(void **unused) {
+    struct side *s = &sides[1];
+    char away[80];
+    snprintf(away, sizeof away, "%.60s-away", s->directory);
+    assert_int_equal(rename(s->directory, away), 0);
+    start_side(s);
+    start_side(&sides[0]);
+    for (int i = 0; i < 10000 && atomic_load(&s->applied) < 2; i++) usleep(1000);
+    assert_int_equal(rename(away, s->directory), 0);
+    await_on_disk(s, 4, 3);
+}
+
+/* Others tell of the newer document all the time, and each time it cannot be written. */
+static void a_full_disk_is_told_once_and_its_end_too(void **unused) {
+    struct side *s = &sides[1];
+    char away[80];
+    struct cluster_document d;
+    FILE *log = tmpfile();
+    int stderr_saved = dup(STDERR_FILENO);
+    cluster_document_example(&d);
+    await_version(s, 4);
+    await_on_disk(s, 4, 3);
+    snprintf(away, sizeof away, "%.60s-away", s->directory);
+    assert_non_null(log);
+    assert_true(dup2(fileno(log), STDERR_FILENO) >= 0);
+    assert_int_equal(rename(s->directory, away), 0);
+    for (int i = 0; i < 30; i++) {
+        offer(s, 5, &d);
+        usleep(10000);
+    }
+    assert_int_equal(rename(away, s->directory), 0);
+    for (int i = 0; i < 10000 && atomic_load(&s->version) != 5; i++) {
+        offer(s, 5, &d);
+        usleep(1000);
+    }
+    assert_true(dup2(stderr_saved, STDERR_FILENO) >= 0);
+    close(stderr_saved);
+    assert_int_equal(atomic_load(&s->version), 5);
+    assert_int_equal(lines_with(log, "cluster.msgpack: No such file"), 1);
+    assert_int_equal(lines_with(log, "can be written again"), 1);
+    fclose(log);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(a_newer_document_is_asked_for_and_taken, setup, teardown),
         cmocka_unit_test_setup_teardown(what_fails_is_tried_again, setup, teardown),
         cmocka_unit_test_setup_teardown(nothing_else_is_taken, setup, teardown),
+        cmocka_unit_test_setup_teardown(replicas_that_could_not_be_noted_are_noted_later,
+                                        setup_waiting, teardown),
+        cmocka_unit_test_setup_teardown(a_full_disk_is_told_once_and_its_end_too, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
