@@ -245,6 +245,19 @@ static void recover_end(json_t *told, int code, bool dry, const char *error) {
     }
 }
 
+/* Why there is no document of a cluster: perhaps it was recovered before. */
+static void recover_nothing(const char *directory, char *error, size_t error_bytes) {
+    struct identity identity;
+    char unread[512];
+    if (identity_peek(directory, &identity, unread, sizeof unread) == 1 && !identity.clustered &&
+        identity.ancestors_count > 0)
+        snprintf(error, error_bytes, "%s was recovered already, from cluster %s: it is a node "
+                 "alone, of cluster %s. Start it with jumund, without --cluster-wait", directory,
+                 identity.ancestors[0], identity.cluster_id);
+    else
+        snprintf(error, error_bytes, "%s is not the directory of a cluster's node", directory);
+}
+
 int recover_alone(const struct config *config, bool dry, char *error, size_t error_bytes) {
     struct cluster_cache *cache = malloc(sizeof *cache);
     json_t *told = config->recover_json ? json_object() : NULL;
@@ -253,9 +266,7 @@ int recover_alone(const struct config *config, bool dry, char *error, size_t err
     int code = lock < 0 ? EXIT_DATA : EXIT_DONE;
     if (code == EXIT_DONE) {
         int found = cluster_cache_load(config->data, cache, error, error_bytes);
-        if (found == 0)
-            snprintf(error, error_bytes, "%s is not the directory of a cluster's node",
-                     config->data);
+        if (found == 0) recover_nothing(config->data, error, error_bytes);
         bool worn = found == 1 && cache->document.generation == UINT8_MAX;
         if (worn)
             snprintf(error, error_bytes, "these logs have been recovered %d times: no more than "

@@ -183,6 +183,25 @@ static void test_one_whose_identity_is_lost_goes_on(void **state) {
     }
 }
 
+/* One that was recovered says so, and of which cluster it is; one that never was in a cluster has
+ * nothing to be recovered from. */
+static void test_a_second_time_is_told_what_it_is(void **state) {
+    struct identity now;
+    (void)state;
+    recover();
+    assert_int_equal(identity_peek(config.data, &now, error, sizeof error), 1);
+    for (int dry = 0; dry < 2; dry++) {
+        assert_int_equal(recover_alone(&config, dry, error, sizeof error), EXIT_DATA);
+        assert_non_null(strstr(error, "was recovered already"));
+        assert_non_null(strstr(error, now.cluster_id));
+        assert_non_null(strstr(error, now.ancestors[0]));
+    }
+    now.ancestors_count = 0;
+    assert_int_equal(identity_become(config.data, &now, error, sizeof error), 0);
+    assert_int_equal(recover_alone(&config, true, error, sizeof error), EXIT_DATA);
+    assert_non_null(strstr(error, "is not the directory of a cluster's node"));
+}
+
 static void test_what_is_told_changes_nothing(void **state) {
     (void)state;
     make_directory("meta");
@@ -198,6 +217,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(test_nothing_of_it_is_left_to_the_next_cluster, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(test_one_whose_identity_is_lost_goes_on, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_a_second_time_is_told_what_it_is, setup, teardown),
         cmocka_unit_test_setup_teardown(test_what_is_told_changes_nothing, setup, teardown)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
