@@ -37,6 +37,7 @@
 
 /* -- messages ------------------------------------------------------------------------------ */
 #define MESSAGE_BYTES_MAX (4u << 20)  /* one nng message, either direction */
+#define REQUEST_BYTES_MAX (MESSAGE_BYTES_MAX - 4) /* nng counts the number in front of it, too */
 /* What the values of one part may weigh before they are encoded: more could not be sent. */
 #define REPLY_VALUES_BYTES_MAX (2 * MESSAGE_BYTES_MAX)
 #define BATCH_COMMANDS_MAX 1024       /* commands in one message */

@@ -45,7 +45,7 @@ enum {
     LANE_RETRY_AFTER_MS_MAX = 60000,
     GATHERING_LANES_MAX = 16,     /* more lanes at once are pushed early */
     LANE_COMMANDS_BYTES_MAX =     /* of one message */
-        MESSAGE_BYTES_MAX - COMMAND_ENCODE_HEAD_BYTES - COMMAND_ENCODE_TAIL_BYTES
+        REQUEST_BYTES_MAX - COMMAND_ENCODE_HEAD_BYTES - COMMAND_ENCODE_TAIL_BYTES
 };
 _Static_assert(COMMAND_BYTES_MAX <= LANE_COMMANDS_BYTES_MAX, "any command fits a message");
 #define LANE_TICK_NS 5000000LL
@@ -65,6 +65,7 @@ struct slot {
     enum slot_state state;
     struct lane *lane;
     struct endpoint *endpoint; /* where it went */
+    const struct cluster_mark *cluster; /* that it named; NULL = none */
     struct exchange exchange;
     int64_t begun_ns;          /* LANE_SUSPECT_NS later its endpoint is suspected */
     bool suspected;            /* and was */

@@ -52,6 +52,7 @@ void slot_begin(struct slot *slot, struct endpoint *endpoint, size_t bytes, int6
     require(slot->state == SLOT_FREE);
     slot->state = SLOT_IN_FLIGHT;
     slot->endpoint = endpoint;
+    slot->cluster = cluster;
     slot->begun_ns = now_ns;
     slot->suspected = false;
     slot->attempt_deadline_ns = now_ns + shared->options.attempt_timeout_ms * 1000000LL;
@@ -245,7 +246,10 @@ static void ending_replied(struct slot_ending *e, const void *data, size_t bytes
         ending_results(e, &reply);
         return;
     }
-    if (reply.code == RESULT_WRONG_CLUSTER) endpoint_set_foreign(e->slot->endpoint, e->now_ns);
+    /* Unless the client has gone over to another cluster since: that one's node said so then. */
+    if (reply.code == RESULT_WRONG_CLUSTER &&
+        e->slot->cluster == atomic_load(&e->slot->lane->shared->cluster))
+        endpoint_set_foreign(e->slot->endpoint, e->now_ns);
     for (uint32_t i = 0; i < e->slot->count; i++) {
         if (!e->slot->calls[i]) continue;
         jumun_result refused = {.code = reply.code};

@@ -134,7 +134,10 @@ static nng_msg *forward_message(const struct id128 *cluster_id, int64_t deadline
     msgpack_write_bin(&w, cluster_id->bytes, sizeof cluster_id->bytes);
     require(msgpack_writer_ok(&w));
     nng_msg_chop(message, bytes - msgpack_writer_size(&w));
-    return message;
+    /* One that the other node would not take costs the connection, and all that is on it. */
+    if (nng_msg_len(message) <= REQUEST_BYTES_MAX) return message;
+    nng_msg_free(message);
+    return NULL;
 }
 
 /* -- lanes ------------------------------------------------------------------------------------- */
