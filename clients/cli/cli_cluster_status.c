@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "clients/cli/cli_cluster_there.h"
+#include "clients/cli/cli_cluster_clocks.h"
 #include "clients/cli/table.h"
 #include "clients/cli/text.h"
 #include "engine/base/hex.h"
@@ -221,6 +221,11 @@ static uint32_t each_fault(const struct view *v, void (*tell)(void *arg, const c
     uint32_t count = 0, leader;
     for (uint32_t i = 0; i < d->nodes_count; i++) {
         if (!cluster_there_fault(&d->nodes[i], &v->there[i], sentence, sizeof sentence)) continue;
+        if (tell) tell(arg, sentence);
+        count++;
+    }
+    for (uint32_t i = 0; i < d->nodes_count; i++) {
+        if (!cluster_clock_fault(d, v->statuses, v->there, i, sentence, sizeof sentence)) continue;
         if (tell) tell(arg, sentence);
         count++;
     }

@@ -338,6 +338,7 @@ static void status_cluster(struct status *s, struct node *n) {
         status_uint(s, "level_max", seen[i].level_max);
         status_uint(s, "document", seen[i].document);
         if (seen[i].clock_known) status_int(s, "clock_ahead_ms", seen[i].clock_ahead_ms);
+        if (seen[i].clock_known) status_bool(s, "clock_off", seen[i].clock_off);
         status_end(s, outer);
     }
     free(seen);

@@ -8,7 +8,7 @@ bool clock_skew_note(struct clock_skew *s, int64_t theirs_ms, int64_t ours_ms, i
         return false;
     }
     if (s->off_since_ms == 0) s->off_since_ms = mono_ms;
-    if (mono_ms - s->off_since_ms < CLOCK_SKEW_LASTS_MS) return false;
+    if (!clock_skew_lasts(s, mono_ms)) return false;
     if (s->told_ms != 0 && mono_ms - s->told_ms < CLOCK_SKEW_TELL_MS) return false;
     s->told_ms = mono_ms;
     return true;

@@ -22,6 +22,11 @@ struct clock_skew {
     int64_t told_ms;               /* monotonic; 0 = never */
 };
 
+/* Whether the clocks are known to be too far apart, and have been for a while. */
+static inline bool clock_skew_lasts(const struct clock_skew *skew, int64_t mono_ms) {
+    return skew->off_since_ms != 0 && mono_ms - skew->off_since_ms >= CLOCK_SKEW_LASTS_MS;
+}
+
 /* A hello of the time `theirs_ms` (0 = of a program that tells none) came when it was `ours_ms`
  * here, both Unix. True: it is to be told. */
 bool clock_skew_note(struct clock_skew *skew, int64_t theirs_ms, int64_t ours_ms, int64_t mono_ms);

@@ -340,6 +340,7 @@ uint32_t node_peers_seen(struct node_peers *p, struct node_peers_seen *seen, uin
         out->level_min = s->level_min;
         out->level_max = s->level_max;
         out->clock_known = s->clock.known;
+        out->clock_off = clock_skew_lasts(&s->clock, now_ms);
         out->clock_ahead_ms = s->clock.ahead_ms;
     }
     pthread_mutex_unlock(&p->seen_mutex);

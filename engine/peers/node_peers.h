@@ -61,7 +61,7 @@ struct node_peers_seen {
     char endpoint[ENDPOINT_BYTES_MAX]; /* for clients, as it says */
     char version[32];
     uint8_t level_min, level_max;     /* of clusters that it can work in; 0 = not heard yet */
-    bool clock_known;
+    bool clock_known, clock_off;      /* off: by too much, for a while */
     int64_t clock_ahead_ms;           /* its clock, of this node's */
 };
 

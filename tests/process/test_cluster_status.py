@@ -2,12 +2,14 @@
 """jumun cluster status: what it says of the nodes that answer, or do not, at the addresses of the
 members.
 
-  test_cluster_status.py JUMUND JUMUN
+  test_cluster_status.py JUMUND JUMUN FAST_CLOCK
 """
 import concurrent.futures
 import json
 import shutil
 import signal
+import sys
+import time
 
 from cluster_of_nodes import check, cluster, form
 
@@ -93,6 +95,30 @@ def no_majority(c):
               'what the meta group lacks: ' + told)
 
 
+def log_of(c, place):
+    with open(c.data(place) + '.log', encoding='utf-8') as log:
+        return log.read()
+
+
+def clock_ahead(c):
+    """Node 3 starts with a clock that is 300 s ahead, and is told; then with a right one."""
+    right = c.env
+    c.end(2)
+    c.env = {**right, 'LD_PRELOAD': sys.argv[3],
+             'JUMUN_TEST_CLOCK': '%d:2' % (time.time() - 300)}
+    c.start(2)
+    c.env = right
+    c.await_that(lambda: c.status()['faults'] and 'clock' in c.status()['faults'][0],
+                 'a clock that is ahead is a fault')
+    told, text = status(c, 0, 1)
+    check(len(told['faults']) == 1, 'of the one that is wrong: %s' % told['faults'])
+    check('node 3: its clock is 5 min' in text and 'ahead of that of node' in text, text)
+    c.await_that(lambda: 'the clock of node 3 is 3' in log_of(c, 0), 'the others warn of it')
+    c.end(2)
+    c.start(2)
+    c.await_that(lambda: not c.status()['faults'], 'it is right again')
+
+
 def main():
     with cluster('status') as c:
         for place in range(3):
@@ -103,6 +129,7 @@ def main():
         said = c.jumun('--timeout', '500ms', '--endpoint', c.peers(0), 'status', expect=3)
         check('a port for the other nodes of a cluster (--peer-listen' in said, said)
         check(all(n['there'] == 'member' for n in told['nodes']), 'all are who they shall be')
+        clock_ahead(c)
         c.end(1)
         check('ready' in c.start(1), 'a member serves at once, whatever --cluster-wait says')
         strangers(c)
