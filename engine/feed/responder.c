@@ -82,18 +82,13 @@ static void sent(struct responder_slot *slot, int rc) {
     atomic_fetch_sub(&r->reply_bytes, slot->reply_bytes);
     if (rc == 0) {
         atomic_fetch_add_explicit(&r->replied, 1, memory_order_relaxed);
-        reply_patience_sent(&r->patience, slot->pipe.id);
     } else {
         atomic_fetch_add_explicit(&r->dropped, 1, memory_order_relaxed);
         nng_msg_free(nng_aio_get_msg(slot->aio));
         nng_aio_set_msg(slot->aio, NULL);
-        int64_t now_ns = clock_mono_ns();
-        /* nng 1.5.2, which expires many at a time, may do so to one that has begun just then. */
-        if (rc != NNG_ETIMEDOUT || now_ns < slot->until_ns)
-            reply_patience_sent(&r->patience, slot->pipe.id);
-        else if (reply_patience_over(&r->patience, slot->pipe.id, now_ns))
-            nng_pipe_close(slot->pipe); /* it may connect again when it can read */
     }
+    if (reply_patience_end(&r->patience, slot->pipe.id, rc == NNG_ETIMEDOUT, slot->until_ns))
+        nng_pipe_close(slot->pipe);
     atomic_fetch_sub(&r->in_flight, 1);
 }
 
@@ -156,9 +151,8 @@ void responder_reply(struct responder_slot *slot, nng_msg *reply) {
     atomic_fetch_add_explicit(&r->bytes_out, slot->reply_bytes, memory_order_relaxed);
     atomic_fetch_add(&r->reply_bytes, slot->reply_bytes);
     slot->sending = true;
-    int32_t wait_ms = reply_patience_begin(&r->patience, slot->pipe.id);
-    slot->until_ns = clock_mono_ns() + wait_ms * 750000LL; /* nng counts in ms, and roughly */
-    nng_aio_set_timeout(slot->aio, wait_ms);
+    nng_aio_set_timeout(slot->aio,
+                        reply_patience_wait(&r->patience, slot->pipe.id, &slot->until_ns));
     nng_aio_set_msg(slot->aio, reply);
     nng_ctx_send(slot->ctx, slot->aio);
 }

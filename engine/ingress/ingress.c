@@ -85,9 +85,8 @@ static void ingress_reply(struct ingress_context *c, nng_msg *reply) {
     }
     ingress_add(&g->bytes_out, nng_msg_len(reply));
     c->sending = true;
-    int32_t wait_ms = reply_patience_begin(&g->patience, c->pipe.id);
-    c->until_ns = clock_mono_ns() + wait_ms * 750000LL; /* nng counts in ms, and roughly */
-    nng_aio_set_timeout(c->aio, wait_ms);
+    nng_aio_set_timeout(c->aio,
+                        reply_patience_wait(&g->patience, c->pipe.id, &c->until_ns));
     nng_aio_set_msg(c->aio, reply);
     nng_ctx_send(c->ctx, c->aio);
 }
@@ -331,18 +330,13 @@ static void ingress_sent(struct ingress_context *c, int rc) {
     atomic_fetch_sub(&c->endpoint->in_flight, 1);
     if (rc == 0) {
         ingress_add(&g->replied, 1);
-        reply_patience_sent(&g->patience, c->pipe.id);
-        return;
+    } else {
+        ingress_add(&g->replies_dropped, 1);
+        nng_msg_free(nng_aio_get_msg(c->aio));
+        nng_aio_set_msg(c->aio, NULL);
     }
-    ingress_add(&g->replies_dropped, 1);
-    nng_msg_free(nng_aio_get_msg(c->aio));
-    nng_aio_set_msg(c->aio, NULL);
-    int64_t now_ns = clock_mono_ns();
-    /* nng 1.5.2, which expires many at a time, may do so to one that has begun just then. */
-    if (rc != NNG_ETIMEDOUT || now_ns < c->until_ns)
-        reply_patience_sent(&g->patience, c->pipe.id);
-    else if (reply_patience_over(&g->patience, c->pipe.id, now_ns))
-        nng_pipe_close(c->pipe); /* it may connect again when it can read */
+    if (reply_patience_end(&g->patience, c->pipe.id, rc == NNG_ETIMEDOUT, c->until_ns))
+        nng_pipe_close(c->pipe);
 }
 
 /* On one of nng's threads, or at once within nng_ctx_send on ours. */

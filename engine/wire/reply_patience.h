@@ -19,6 +19,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "engine/base/clock.h"
 #include "engine/limits.h"
 
 #define REPLY_QUIET_NS 1000000000LL  /* nothing came in for so long: nothing is being received */
@@ -68,6 +69,27 @@ static inline bool reply_patience_over(struct reply_patience *p, uint32_t pipe, 
     atomic_store_explicit(&peer->deaf, pipe, memory_order_relaxed);
     int64_t heard_ns = atomic_load_explicit(&peer->heard_ns, memory_order_relaxed);
     return now_ns - heard_ns >= REPLY_QUIET_NS;
+}
+
+/* The same for who replies over nng: reply_patience_begin(), and until when a reply that is given
+ * up has not waited ... */
+static inline int32_t reply_patience_wait(struct reply_patience *p, uint32_t pipe,
+                                          int64_t *until_ns) {
+    int32_t wait_ms = reply_patience_begin(p, pipe);
+    *until_ns = clock_mono_ns() + wait_ms * 750000LL; /* nng counts in ms, and roughly */
+    return wait_ms;
+}
+
+/* ... and how it ended. Whether its connection is to be closed: it may connect again when it can
+ * read. */
+static inline bool reply_patience_end(struct reply_patience *p, uint32_t pipe, bool timed_out,
+                                      int64_t until_ns) {
+    int64_t now_ns;
+    /* nng 1.5.2, which expires many at a time, may do so to one that has begun just then. */
+    if (timed_out && (now_ns = clock_mono_ns()) >= until_ns)
+        return reply_patience_over(p, pipe, now_ns);
+    reply_patience_sent(p, pipe);
+    return false;
 }
 
 #endif
