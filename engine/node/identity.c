@@ -225,11 +225,16 @@ int identity_become(const char *directory, const struct identity *identity, char
     return -1;
 }
 
+bool identity_make_cluster_id(char cluster_id[CLUSTER_ID_BYTES]) {
+    uint8_t random[16];
+    if (getrandom(random, sizeof random, 0) != (ssize_t)sizeof random) return false;
+    hex_format(random, sizeof random, cluster_id);
+    return true;
+}
+
 static int identity_create(const char *directory, const char *path, const struct identity *wanted,
                            uint32_t default_shards, struct identity *identity) {
-    uint8_t random[16];
-    if (getrandom(random, sizeof random, 0) != (ssize_t)sizeof random) return -1;
-    hex_format(random, sizeof random, identity->cluster_id);
+    if (!identity_make_cluster_id(identity->cluster_id)) return -1;
     if (wanted->cluster_id[0] != 0)
         memcpy(identity->cluster_id, wanted->cluster_id, sizeof identity->cluster_id);
     identity->clustered = wanted->clustered;

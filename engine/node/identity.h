@@ -47,6 +47,9 @@ struct identity {
     uint32_t ancestors_count;  /* older ones than the last are forgotten */
 };
 
+/* A new one, of random digits; false, with errno, where there are none. */
+bool identity_make_cluster_id(char cluster_id[CLUSTER_ID_BYTES]);
+
 /* Reads who a directory belongs to, without a lock: 1 read, 0 there is nobody yet, -1 with a
  * sentence in error. */
 int identity_peek(const char *directory, struct identity *identity, char *error,

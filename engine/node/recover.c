@@ -8,7 +8,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/random.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -182,7 +181,6 @@ static int recover_put_others_aside(const struct config *c, char *error, size_t 
 static bool recover_identity(const struct cluster_cache *cache, const struct identity *before,
                              struct identity *identity) {
     const struct cluster_document *d = &cache->document;
-    uint8_t random[16];
     *identity = (struct identity){.node_id = cache->node, .created_ms = clock_unix_ms(),
                                   .shards = d->shards_count - 1u,
                                   .epochs_count = d->epochs_count,
@@ -201,9 +199,7 @@ static bool recover_identity(const struct cluster_cache *cache, const struct ide
         memcpy(identity->ancestors[identity->ancestors_count++], before->ancestors[i],
                CLUSTER_ID_BYTES);
     }
-    if (getrandom(random, sizeof random, 0) != (ssize_t)sizeof random) return false;
-    hex_format(random, sizeof random, identity->cluster_id);
-    return true;
+    return identity_make_cluster_id(identity->cluster_id);
 }
 
 static int recover_all(const struct config *c, const struct cluster_cache *cache, char *error,
