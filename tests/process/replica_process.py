@@ -13,7 +13,7 @@ import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', 'lib'))
 import ports  # noqa: E402
-from pack import unpack  # noqa: E402
+from pack import packb, unpack  # noqa: E402
 
 NODES = 3               # of a World
 WAIT_SECONDS = 60       # for one answer
@@ -30,19 +30,6 @@ def await_that(holds, what):
     while not holds():
         check(time.monotonic() < until, what)
         time.sleep(0.05)
-
-
-def pack(o):
-    if o is None:
-        return b'\xc0'
-    if isinstance(o, int):
-        return bytes([o]) if 0 <= o < 128 else b'\xd3' + struct.pack('>q', o)
-    if isinstance(o, str):
-        data = o.encode()
-        return b'\xdb' + struct.pack('>I', len(data)) + data
-    if isinstance(o, bytes):
-        return b'\xc6' + struct.pack('>I', len(o)) + o
-    return b'\xdd' + struct.pack('>I', len(o)) + b''.join(map(pack, o))
 
 
 def exactly(s, n):
@@ -75,7 +62,7 @@ def exchange(endpoint, body):
 
 
 def ask(endpoint, question):
-    return unpack(exchange(endpoint, pack(question)), 0)[0]
+    return unpack(exchange(endpoint, packb(question)), 0)[0]
 
 
 class Program:

@@ -16,7 +16,7 @@ import sys
 import threading
 
 from replica_process import (HELLO, PATIENCE, Lone, ask, check, exactly, exchange, folder, message,
-                             pack)
+                             packb)
 
 STATUS, REBUILD = 102, 208
 
@@ -33,7 +33,7 @@ class Between:
 
     def __init__(self, replica):
         self.replica = replica
-        self.rebuilt = exchange(replica, pack([1, None, [[REBUILD, 'board']]]))
+        self.rebuilt = exchange(replica, packb([1, None, [[REBUILD, 'board']]]))
         self.full = self.asked = 0
         self.listener = socket.create_server(('127.0.0.1', 0))
         self.url = 'tcp://127.0.0.1:%d' % self.listener.getsockname()[1]
