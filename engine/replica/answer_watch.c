@@ -17,6 +17,7 @@ struct watching {
     uint64_t since[SHARDS_MAX];    /* by place in positions: in, and out */
     struct change *changes;
     uint32_t count, capacity;
+    bool cut[SHARDS_MAX];          /* by place: there is more of the shard than is told */
     bool failed;                   /* no memory, or the disk */
 };
 
@@ -55,7 +56,10 @@ static void store_shard(struct watching *k, struct view_cursor *cursor, struct b
         if (key.size != prefix_bytes + 24 || memcmp(key.data, prefix, prefix_bytes) != 0) break;
         const uint8_t *at = (const uint8_t *)key.data + prefix_bytes;
         uint64_t index = view_get_u64(at);
-        if (k->count - first > k->query->limit && index != k->changes[k->count - 1].index) break;
+        if (k->count - first > k->query->limit && index != k->changes[k->count - 1].index) {
+            k->cut[place] = true;
+            break;
+        }
         memcpy(id.bytes, at + 8, 16);
         if (!add_change(k, p->shard, index, &id)) break;
     }
@@ -110,13 +114,12 @@ static int walk_customer(struct watching *k, struct bytes customer) {
 
 /* -- the answer -------------------------------------------------------------------------------- */
 
-/* Writes rows while there are changes, room and limit; whole entries only. Returns their number;
- * *complete = false when some are left. The tokens of a shard that is cut end with its last row. */
-static uint32_t write_rows(struct watching *k, bool *complete) {
+/* Writes rows while there are changes, room and limit; whole entries only. Returns their number.
+ * The tokens of a shard that is cut end with its last row. */
+static uint32_t write_rows(struct watching *k) {
     struct answering *a = k->a;
     size_t tokens_bytes = (size_t)a->positions_count * 20 + 64;
     uint32_t rows = 0, at = 0;
-    *complete = true;
     while (at < k->count) {
         const struct change *first = &k->changes[at];
         size_t mark = msgpack_writer_size(&a->w);
@@ -129,7 +132,6 @@ static uint32_t write_rows(struct watching *k, bool *complete) {
         if (!fits) {
             if (rows > 0) msgpack_writer_rewind(&a->w, mark);
             else a->w.overflow = true;
-            *complete = false;
             return rows;
         }
         k->since[place] = first->index;
@@ -151,25 +153,26 @@ static void since_of(struct watching *k) {
 
 static void write_answer(struct watching *k) {
     struct answering *a = k->a;
-    bool complete, cut[SHARDS_MAX] = {false};
+    bool complete = true;
     uint64_t asked[SHARDS_MAX];
     memcpy(asked, k->since, sizeof asked);
     answering_head(a, 0, 0, 0, false);
     msgpack_write_array(&a->w, 3);
     size_t head = msgpack_writer_size(&a->w);
     msgpack_writer_tagged_(&a->w, 0xdc, 0, 2);
-    uint32_t rows = write_rows(k, &complete);
+    uint32_t rows = write_rows(k);
     if (!msgpack_writer_ok(&a->w)) return;
     a->w.start[head + 1] = (uint8_t)(rows >> 8);
     a->w.start[head + 2] = (uint8_t)rows;
     for (uint32_t i = rows; i < k->count; i++) {
         int place = answering_place(a, k->changes[i].shard);
-        if (place >= 0) cut[place] = true;
+        if (place >= 0) k->cut[place] = true;
     }
     msgpack_write_array(&a->w, a->positions_count);
     for (uint32_t i = 0; i < a->positions_count; i++) {
         /* Never behind what was asked: another replica may have been further on. */
-        uint64_t index = cut[i] ? k->since[i] : a->positions[i].index;
+        uint64_t index = k->cut[i] ? k->since[i] : a->positions[i].index;
+        complete = complete && !k->cut[i];
         if (index < asked[i]) index = asked[i];
         msgpack_write_array(&a->w, 2);
         msgpack_write_uint(&a->w, a->positions[i].shard);

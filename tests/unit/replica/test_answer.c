@@ -1,0 +1,180 @@
+/* Answers as they are written, over views of random histories: pages of any size bring the same
+ * rows. */
+#include <stdarg.h>
+#include <stddef.h>
+#include <setjmp.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <ftw.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "engine/replica/answer.h"
+#include "engine/replica/applier.h"
+#include "engine/wire/msgpack_reader.h"
+#include "engine/wire/order_fields.h"
+#include "tests/unit/replica/history_world.h"
+
+enum { ENTRIES = 1200, ROWS_MAX = 4096, TOPICS = 12 };
+
+static char directory[64];
+static struct view_store *store;
+static struct history history;
+static uint8_t *reply;
+
+static uint32_t age_ms(void *arg, uint32_t shard) { return 0; }
+static bool none(void *arg, uint32_t shard) { return false; }
+
+static int remove_one(const char *path, const struct stat *st, int type, struct FTW *ftw) {
+    return remove(path);
+}
+
+/* All of a history is in the views: of some of it the disk has the rows, of the rest memory. */
+static void apply_all(void) {
+    char error[512] = "";
+    const struct applier_options options = {.store = store};
+    struct applier *a = applier_new(&options, error, sizeof error);
+    if (!a) fail_msg("%s", error);
+    for (int half = 1; half <= 2; half++) {
+        assert_true(applier_begin(a));
+        for (uint32_t s = 0; s < HISTORY_SHARDS; s++) {
+            uint64_t first = applier_next(a, s), last = history.logs[s].last * (uint64_t)half / 2;
+            size_t bytes;
+            const void *records = history_records(&history, s, first, last, &bytes);
+            assert_int_equal(applier_take(a, s, records, bytes, error, sizeof error),
+                             APPLIER_TAKEN);
+            applier_up_to_date(a, s);
+        }
+        assert_int_equal(applier_commit(a), APPLIER_TAKEN);
+        if (half == 1) assert_int_equal(applier_settle(a), APPLIER_TAKEN);
+    }
+    applier_free(a);
+}
+
+static int set_up(void **state) {
+    char error[512] = "";
+    snprintf(directory, sizeof directory, "/tmp/jumun-answer-XXXXXX");
+    assert_non_null(mkdtemp(directory));
+    const struct view_store_options options = {.directory = directory, .map_bytes = 1u << 30};
+    store = view_store_open(&options, error, sizeof error);
+    if (!store) fail_msg("%s", error);
+    reply = malloc(MESSAGE_BYTES_MAX);
+    assert_non_null(reply);
+    history_init(&history, 7);
+    history_grow(&history, ENTRIES);
+    apply_all();
+    return 0;
+}
+
+static int tear_down(void **state) {
+    history_fini(&history);
+    free(reply);
+    view_store_close(store);
+    return nftw(directory, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+}
+
+/* The reply's results: their number, and a reader that stands in front of the first one. */
+static uint32_t ask(const struct query *queries, uint32_t count, struct msgpack_reader *r,
+                    size_t *bytes) {
+    const struct answer_source source = {.store = store, .age_ms = age_ms, .is_partial = none,
+                                         .is_existing = none,};
+    const struct query_request request = {.max_age_ms = -1, .queries = (struct query *)queries,
+                                          .queries_count = count};
+    struct answer answer;
+    uint32_t items = 0, results = 0;
+    uint64_t version = 0, code = 1;
+    assert_true(answer_request(&source, &request, reply, &answer));
+    msgpack_reader_init(r, reply, answer.bytes);
+    assert_int_equal(msgpack_read_array(r, &items), MSGPACK_OK);
+    assert_int_equal(items, 5);
+    assert_int_equal(msgpack_read_uint(r, &version), MSGPACK_OK);
+    assert_int_equal(msgpack_read_uint(r, &code), MSGPACK_OK);
+    assert_int_equal(code, 0);
+    assert_int_equal(msgpack_read_array(r, &results), MSGPACK_OK);
+    *bytes = answer.bytes;
+    return results;
+}
+
+/* -- watching ---------------------------------------------------------------------------------- */
+
+struct walk {
+    struct query_token since[HISTORY_SHARDS];
+    struct id128 keys[ROWS_MAX];
+    uint32_t count, pages;
+};
+
+/* Takes one page. Returns whether there is more. */
+static bool walk_page(struct walk *k, const char *topic, uint32_t limit) {
+    static const uint8_t key_field = ORDER_FIELD_key;
+    const struct query q = {.kind = QUERY_WATCH, .subject = bytes_of_text(topic), .limit = limit,
+                            .fields = &key_field, .fields_count = 1, .has_since = true,
+                            .since = k->since, .since_count = HISTORY_SHARDS};
+    struct msgpack_reader r;
+    size_t bytes;
+    uint32_t items = 0, rows = 0, fields = 0;
+    bool complete = true;
+    assert_int_equal(ask(&q, 1, &r, &bytes), 1);
+    assert_int_equal(msgpack_read_array(&r, &items), MSGPACK_OK);
+    for (int i = 0; i < 5; i++) assert_int_equal(msgpack_skip(&r), MSGPACK_OK);
+    assert_int_equal(msgpack_read_array(&r, &items), MSGPACK_OK);
+    assert_int_equal(items, 3);
+    assert_int_equal(msgpack_read_array(&r, &rows), MSGPACK_OK);
+    for (uint32_t i = 0; i < rows; i++) {
+        const void *key = NULL;
+        uint32_t size = 0;
+        assert_int_equal(msgpack_read_array(&r, &fields), MSGPACK_OK);
+        assert_int_equal(msgpack_read_bin(&r, &key, &size), MSGPACK_OK);
+        assert_int_equal(size, 16);
+        for (uint32_t n = 0; n < k->count; n++)
+            assert_int_not_equal(memcmp(k->keys[n].bytes, key, 16), 0);
+        assert_true(k->count < ROWS_MAX);
+        memcpy(k->keys[k->count++].bytes, key, 16);
+    }
+    assert_int_equal(msgpack_read_array(&r, &items), MSGPACK_OK);
+    for (uint32_t i = 0; i < items; i++) {
+        uint64_t shard = 0, index = 0;
+        assert_int_equal(msgpack_read_array(&r, &fields), MSGPACK_OK);
+        assert_int_equal(msgpack_read_uint(&r, &shard), MSGPACK_OK);
+        assert_int_equal(msgpack_read_uint(&r, &index), MSGPACK_OK);
+        assert_true(shard < HISTORY_SHARDS && index >= k->since[shard].index);
+        k->since[shard].index = index;
+    }
+    assert_int_equal(msgpack_read_bool(&r, &complete), MSGPACK_OK);
+    k->pages++;
+    return !complete;
+}
+
+static void walk_all(struct walk *k, const char *topic, uint32_t limit) {
+    k->count = k->pages = 0;
+    for (uint32_t s = 0; s < HISTORY_SHARDS; s++) k->since[s] = (struct query_token){s, 0};
+    while (walk_page(k, topic, limit)) assert_true(k->pages < 2 * ROWS_MAX);
+}
+
+/* An entry changes several orders of a store, which are never torn apart: a page that ends with
+ * such a one is no more the last than any other. */
+static void pages_of_a_watch_leave_nothing_out(void **state) {
+    static struct walk all, paged;
+    for (uint32_t n = 0; n < TOPICS; n++) {
+        char topic[32];
+        snprintf(topic, sizeof topic, n < 5 ? "store/store-%u" : "customer/customer-%u",
+                 n < 5 ? n : n - 5);
+        walk_all(&all, topic, QUERY_ROWS_MAX);
+        assert_true(all.count > 5);
+        assert_int_equal(all.pages, 1);
+        for (uint32_t limit = 1; limit <= 40; limit++) {
+            walk_all(&paged, topic, limit);
+            if (paged.count != all.count)
+                fail_msg("%s by %u: %u of %u orders", topic, limit, paged.count, all.count);
+        }
+    }
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(pages_of_a_watch_leave_nothing_out, set_up, tear_down),
+    };
+    return cmocka_run_group_tests_name("answer", tests, NULL, NULL);
+}
