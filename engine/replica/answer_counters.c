@@ -39,6 +39,7 @@ static bool add_row(struct counting *c, struct bytes key, const int64_t numbers[
                 (size_t)(a->w.end - a->w.at) >= VIEW_KEY_BYTES_MAX + MSGPACK_HEADER_BYTES_MAX;
     if (!fits) {
         if (c->rows > 0) msgpack_writer_rewind(&a->w, mark);
+        else a->w.overflow = true;
         c->more = true;
         return false;
     }

@@ -31,6 +31,7 @@ static void export_rows(struct answering *a, const struct query *q, struct view_
         answering_row(a, q, (const struct actor *)(const void *)a->block);
         more = !msgpack_writer_ok(&a->w) || (size_t)(a->w.end - a->w.at) < 32;
         if (more && rows > 0) msgpack_writer_rewind(&a->w, mark);
+        else if (more) a->w.overflow = true;
         if (more) break;
         rows++;
         memcpy(last, key.mv_data, 16);

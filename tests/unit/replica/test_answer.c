@@ -1,5 +1,5 @@
 /* Answers as they are written, over views of random histories: pages of any size bring the same
- * rows. */
+ * rows, and a message that is nearly full is whole. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>
@@ -27,6 +27,15 @@ static uint8_t *reply;
 
 static uint32_t age_ms(void *arg, uint32_t shard) { return 0; }
 static bool none(void *arg, uint32_t shard) { return false; }
+
+static char copy[80];          /* of the views, for EXPORT */
+
+static bool hold_copy(void *arg, uint64_t id, char *path, size_t path_bytes) {
+    snprintf(path, path_bytes, "%s", copy);
+    return true;
+}
+
+static void release_copy(void *arg, uint64_t id) {}
 
 static int remove_one(const char *path, const struct stat *st, int type, struct FTW *ftw) {
     return remove(path);
@@ -80,7 +89,8 @@ static int tear_down(void **state) {
 static uint32_t ask(const struct query *queries, uint32_t count, struct msgpack_reader *r,
                     size_t *bytes) {
     const struct answer_source source = {.store = store, .age_ms = age_ms, .is_partial = none,
-                                         .is_existing = none,};
+                                         .is_existing = none, .snapshot_hold = hold_copy,
+                                         .snapshot_release = release_copy};
     const struct query_request request = {.max_age_ms = -1, .queries = (struct query *)queries,
                                           .queries_count = count};
     struct answer answer;
@@ -172,9 +182,77 @@ static void pages_of_a_watch_leave_nothing_out(void **state) {
     }
 }
 
+/* -- nearly full messages ---------------------------------------------------------------------- */
+
+/* Whether the reply is one: so many results, tokens, missing shards, and nothing behind them. */
+static void check_whole(const struct query *queries, uint32_t count) {
+    struct msgpack_reader r;
+    size_t bytes;
+    uint32_t items = 0;
+    uint64_t code = 0;
+    assert_int_equal(ask(queries, count, &r, &bytes), count);
+    for (uint32_t i = 0; i < count; i++) {
+        struct msgpack_reader result = r;
+        assert_int_equal(msgpack_read_array(&result, &items), MSGPACK_OK);
+        assert_true(items == 6 || items == 7);
+        assert_int_equal(msgpack_read_uint(&result, &code), MSGPACK_OK);
+        assert_int_equal(msgpack_skip(&r), MSGPACK_OK);
+    }
+    assert_int_equal(msgpack_read_array(&r, &items), MSGPACK_OK);
+    assert_int_equal(items, HISTORY_SHARDS);
+    for (uint32_t i = 0; i < items; i++) assert_int_equal(msgpack_skip(&r), MSGPACK_OK);
+    assert_int_equal(msgpack_read_array(&r, &items), MSGPACK_OK);
+    assert_int_equal(items, 0);
+    assert_int_equal(msgpack_reader_left(&r), 0);
+}
+
+/* Orders fill the message but for less than one of them; what room is left is another one with each
+ * `beside`, which are few bytes more. */
+static void check_behind_full(const struct query *last) {
+    enum { FILLING = 16, BESIDE_MAX = 40, KEYS = QUERY_KEYS_MAX };
+    static const uint8_t key_field = ORDER_FIELD_key;
+    static uint8_t keys[16 * KEYS];
+    struct query queries[FILLING + BESIDE_MAX + 1];
+    for (uint32_t i = 0, n = 0; i < KEYS; n++) {
+        const struct history_order *o = &history.orders[n % history.orders_count];
+        if (o->block && !(o->block->flags & ACTOR_RETIRED))
+            memcpy(keys + 16 * i++, o->key.bytes, 16);
+    }
+    for (uint32_t beside = 0; beside <= BESIDE_MAX; beside++) {
+        uint32_t count = 0;
+        while (count < beside)
+            queries[count++] = (struct query){.kind = QUERY_GET, .key = history.orders[0].key,
+                                              .fields = &key_field, .fields_count = 1};
+        while (count < beside + FILLING)
+            queries[count++] = (struct query){.kind = QUERY_MULTI_GET,
+                                              .subject = bytes_of(keys, sizeof keys)};
+        queries[count++] = *last;
+        check_whole(queries, count);
+    }
+}
+
+static void a_page_that_finds_no_room_is_refused_whole(void **state) {
+    static const uint8_t key_field = ORDER_FIELD_key;
+    snprintf(copy, sizeof copy, "%s/copy", directory);
+    assert_int_equal(view_store_copy(store, copy), 0);
+    const struct query queries[] = {
+        {.kind = QUERY_COUNTERS, .bucket_ms = 86400000, .from_ms = INT64_MIN, .to_ms = INT64_MAX,
+         .limit = QUERY_ROWS_MAX},
+        {.kind = QUERY_EXPORT, .limit = QUERY_ROWS_MAX},
+        {.kind = QUERY_EXPORT, .limit = QUERY_ROWS_MAX, .fields = &key_field, .fields_count = 1},
+        {.kind = QUERY_STORE_BOARD, .subject = bytes_of_text("store-1"), .limit = QUERY_ROWS_MAX},
+        {.kind = QUERY_WATCH, .subject = bytes_of_text("store/store-1"), .has_since = true,
+         .limit = QUERY_ROWS_MAX},
+    };
+    for (uint32_t i = 0; i < sizeof queries / sizeof queries[0]; i++)
+        check_behind_full(&queries[i]);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(pages_of_a_watch_leave_nothing_out, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_page_that_finds_no_room_is_refused_whole, set_up,
+                                        tear_down),
     };
     return cmocka_run_group_tests_name("answer", tests, NULL, NULL);
 }
