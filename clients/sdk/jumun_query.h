@@ -156,7 +156,8 @@ typedef struct {
 typedef struct {
     int code;                   /* JUMUN_OK, or why not */
     bool partial;               /* rows of the shards in `missing` may lack or be older */
-    bool lagging;               /* it does not reflect all that was demanded */
+    bool lagging;               /* it does not reflect all that was demanded; also set where
+                                   `code` is JUMUN_ORDER_NOT_FOUND: it may be newer than that */
     bool stale;                 /* given before: no replica could be had */
     bool changes;               /* of JUMUN_CHANGES: value = [rows, tokens, complete] */
     uint32_t age_ms;            /* how old the oldest part may be. UINT32_MAX = not known */

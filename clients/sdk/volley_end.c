@@ -73,12 +73,14 @@ static bool again_elsewhere(struct ending *e, struct query_call *call, int code,
 
 static void end_refused(struct ending *e, struct query_call *call, int code, const void *sentence,
                         uint32_t bytes) {
-    jumun_answer a = {.code = code, .age_ms = UINT32_MAX, .lagging = e->lags,
+    bool lagging = e->lags || call->relaxed;
+    jumun_answer a = {.code = code, .age_ms = UINT32_MAX, .lagging = lagging,
                       .replica = e->replica->endpoint->addresses};
     set_detail(&a, sentence, bytes);
     a.tokens = e->reply->tokens;
     a.tokens_count = e->reply->tokens_count;
-    if (code == RESULT_ORDER_NOT_FOUND && e->q->stale)
+    /* A state that is too old knows nothing of an order that was placed since. */
+    if (code == RESULT_ORDER_NOT_FOUND && !lagging && e->q->stale)
         stale_cache_drop(e->q->stale, call->bytes, call->size);
     query_call_end(call, &a);
 }

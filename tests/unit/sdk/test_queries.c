@@ -294,6 +294,21 @@ static void test_what_is_not_reached_is_told(void **state) {
     jumun_queries_stats s;
     jumun_queries_look(q, &s);
     assert_int_equal(s.lagging, 4);
+    /* An order that was placed behind that state: not found, and that says so, too. */
+    jumun_key fresh = jumun_key_new();
+    t = fake_history_change(h, 0, &fresh, "s1");
+    get = get_of(&fresh);
+    get.demand.at_least = &t;
+    get.demand.at_least_count = 1;
+    assert_int_equal(jumun_query_run(q, &get, &a), JUMUN_ORDER_NOT_FOUND);
+    assert_true(a->lagging);
+    jumun_answer_free(a);
+    fake_replica_follow(r);
+    jumun_key never = jumun_key_new();
+    get = get_of(&never);
+    assert_int_equal(jumun_query_run(q, &get, &a), JUMUN_ORDER_NOT_FOUND);
+    assert_false(a->lagging);
+    jumun_answer_free(a);
     jumun_queries_close(q);
     fake_replica_stop(r);
     fake_history_free(h);
