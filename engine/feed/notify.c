@@ -22,9 +22,10 @@ struct notifier {
     atomic_ullong sent;
 };
 
+/* Not ADD_POST: who speaks another protocol is turned away before it, and goes like all others. */
 static void on_pipe(nng_pipe pipe, nng_pipe_ev event, void *arg) {
     struct notifier *n = arg;
-    if (event == NNG_PIPE_EV_ADD_POST) atomic_fetch_add(&n->heard, 1);
+    if (event == NNG_PIPE_EV_ADD_PRE) atomic_fetch_add(&n->heard, 1);
     else atomic_fetch_sub(&n->heard, 1);
 }
 
@@ -38,7 +39,7 @@ struct notifier *notifier_open(const char *listen, const struct tls_options *tls
     }
     int rc = nng_pub0_open(&n->socket);
     if (rc == 0) rc = nng_socket_set_int(n->socket, NNG_OPT_SENDBUF, NOTIFIER_QUEUE_MESSAGES);
-    if (rc == 0) rc = nng_pipe_notify(n->socket, NNG_PIPE_EV_ADD_POST, on_pipe, n);
+    if (rc == 0) rc = nng_pipe_notify(n->socket, NNG_PIPE_EV_ADD_PRE, on_pipe, n);
     if (rc == 0) rc = nng_pipe_notify(n->socket, NNG_PIPE_EV_REM_POST, on_pipe, n);
     if (rc != 0)
         snprintf(error, error_bytes, "cannot listen on %s: %s", listen, nng_strerror(rc));

@@ -17,12 +17,13 @@
 #include "engine/base/clock.h"
 #include "engine/feed/feed.h"
 #include "engine/feed/feed_batch.h"
+#include "engine/feed/notify.h"
 #include "engine/replica/feed_client.h"
 #include "engine/wire/msgpack_reader.h"
 #include "tests/unit/replica/history_world.h"
 #include "tests/world/storage_memory.h"
 
-enum { SHARD = 1, WAIT_MS = 30000 };
+enum { SHARD = 1, WAIT_MS = 30000, SETTLE_MS = 5000 };
 
 static struct storage_memory *disk;
 static struct storage *storage;
@@ -448,6 +449,42 @@ static void notices_come_by_topic(void **state) {
     feed_close(f);
 }
 
+static void await_subscribers(const struct notifier *n, uint32_t wanted) {
+    for (int ms = 0; notifier_subscribers(n) != wanted; ms++) {
+        if (ms == SETTLE_MS) fail_msg("%u subscribers", notifier_subscribers(n));
+        usleep(1000);
+    }
+}
+
+/* Who connects and speaks something else is turned away, and no subscriber less for it. */
+static void a_stranger_takes_no_subscriber_away(void **state) {
+    nng_socket sub, stranger;
+    nng_msg *message;
+    char error[256] = "";
+    static const struct notice notice = {.key = {{1}}, .index = 1, .version = 1};
+    struct notifier *n = notifier_open("inproc://notify-stranger", NULL, error, sizeof error);
+    if (!n) fail_msg("%s", error);
+    assert_int_equal(nng_sub0_open(&sub), 0);
+    assert_int_equal(nng_socket_set(sub, NNG_OPT_SUB_SUBSCRIBE, "", 0), 0);
+    assert_int_equal(nng_socket_set_ms(sub, NNG_OPT_RECVTIMEO, WAIT_MS), 0);
+    assert_int_equal(nng_dial(sub, notifier_endpoint(n), NULL, 0), 0);
+    await_subscribers(n, 1);
+    for (int i = 0; i < 3; i++) {
+        assert_int_equal(nng_req0_open(&stranger), 0);
+        nng_dial(stranger, notifier_endpoint(n), NULL, NNG_FLAG_NONBLOCK);
+        usleep(20000);
+        nng_close(stranger);
+    }
+    await_subscribers(n, 1);
+    assert_true(notifier_is_heard(n));
+    notifier_send(n, &notice);
+    assert_int_equal(nng_recvmsg(sub, &message, 0), 0);
+    nng_msg_free(message);
+    nng_close(sub);
+    await_subscribers(n, 0);
+    notifier_close(n);
+}
+
 int main(void) {
 #define FEED_TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
     const struct CMUnitTest tests[] = {
@@ -462,6 +499,7 @@ int main(void) {
         FEED_TEST(hello_tells_what_is_here),
         FEED_TEST(a_dead_consumer_stops_nobody),
         FEED_TEST(notices_come_by_topic),
+        FEED_TEST(a_stranger_takes_no_subscriber_away),
     };
     return cmocka_run_group_tests_name("feed", tests, NULL, NULL);
 }
