@@ -17,7 +17,7 @@
 enum {
     QUERY_CONTEXTS = 1024,
     QUERY_TOPICS_MAX = 8,          /* watched by one parked message; more: any */
-    QUERY_TOPIC_SLOTS = 4096       /* of the filter of watched topics */
+    QUERY_TOPIC_SLOTS = 4096       /* of the filter of changed topics */
 };
 
 /* A message that waits. */
@@ -42,7 +42,6 @@ struct query_server {
     pthread_cond_t wake;
     struct parked *parked;
     uint32_t parked_count;
-    uint8_t watched[QUERY_TOPIC_SLOTS]; /* by hash of a topic: whether anybody may watch it */
     uint64_t changed[QUERY_TOPIC_SLOTS / 64]; /* slots that changed since the thread looked */
     bool committed, stop, started;
     atomic_bool stopping;
@@ -121,10 +120,7 @@ static void parked_list(struct query_server *s, struct parked *p) {
     p->next = s->parked;
     s->parked = p;
     s->parked_count++;
-    if (!p->reached) return;
-    atomic_fetch_add(&s->watchers, 1);
-    for (uint32_t i = 0; p->topics_count != UINT32_MAX && i < p->topics_count; i++)
-        s->watched[p->topics[i] % QUERY_TOPIC_SLOTS] = 1;
+    if (p->reached) atomic_fetch_add(&s->watchers, 1);
 }
 
 /* Whether it may be left waiting: so many contexts stay free that others are taken in. */
@@ -251,28 +247,26 @@ static bool topic_changed(const struct query_server *s, const struct parked *p) 
     return false;
 }
 
-/* Takes out of the list what a commit or the time has made due. The lock is held. */
+/* Takes out of the list what a commit or the time has made due. The lock is held. Who stays is
+ * counted all the while: who commits looks at the number without the lock. */
 static struct parked *take_due(struct query_server *s, int64_t now_ms) {
-    struct parked *due = NULL, *stays = NULL;
-    memset(s->watched, 0, sizeof s->watched);
-    atomic_store(&s->watchers, 0);
-    struct parked *p = s->parked;
-    s->parked = NULL;
-    s->parked_count = 0;
-    for (struct parked *next; p; p = next) {
-        next = p->next;
+    struct parked *due = NULL;
+    for (struct parked **at = &s->parked, *p; (p = *at);) {
         bool look = p->due || s->stop || now_ms >= p->until_ms ||
                     (s->committed && (!p->reached || topic_changed(s, p)));
-        struct parked **list = look ? &due : &stays;
-        p->next = *list;
-        *list = p;
+        if (!look) {
+            at = &p->next;
+            continue;
+        }
+        *at = p->next;
+        s->parked_count--;
+        if (p->reached) atomic_fetch_sub(&s->watchers, 1);
+        p->next = due;
+        due = p;
     }
-    for (struct parked *next; stays; stays = next) {
-        next = stays->next;
-        parked_list(s, stays);
-    }
+    /* What changed in a publication that is being told is looked at when all of it was. */
+    if (s->committed) memset(s->changed, 0, sizeof s->changed);
     s->committed = false;
-    memset(s->changed, 0, sizeof s->changed);
     return due;
 }
 
