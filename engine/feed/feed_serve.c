@@ -296,7 +296,8 @@ static bool serve_pull(struct feed_thread *t, struct feed_waiter *waiter,
     struct feed_range range = range_of(source);
     if (from > range.last) {
         if (!late) return false;
-        if (range.known) reply_empty(t, waiter, source, range.last);
+        /* What is committed and not on this disk yet is something newer, too. */
+        if (range.known) reply_empty(t, waiter, source, range.commit);
         else refuse(t, waiter, RESULT_NOT_READY, NULL, 0);
         return true;
     }

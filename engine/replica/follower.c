@@ -45,6 +45,8 @@ struct lane {
     uint8_t state;                 /* enum lane_state */
     bool restarted;                /* while a pull was on its way: its answer is thrown away */
     bool standing;                 /* no further pull until it is restarted */
+    uint32_t short_logs;           /* bit = source: its log does not reach back to `next`, or, once
+                                      one does not, it failed */
     uint32_t source;
     uint64_t next, failures;
     bool fed;                      /* its source answered, and has not failed since */
@@ -79,20 +81,39 @@ static void lane_unbind(struct lane *l) {
     l->ctx.id = 0;
 }
 
+/* Turns to the next node that has the shard and is not in the mask `but`; false = there is none. */
+static bool lane_turn(struct lane *l, uint32_t but) {
+    struct follower *f = l->follower;
+    for (uint32_t i = 1; i <= f->sources_count; i++) {
+        uint32_t candidate = (l->source + i) % f->sources_count;
+        const struct source *s = &f->sources[candidate];
+        if (s->socket.id == 0 || !s->told[l->shard] || but >> candidate & 1) continue;
+        lane_unbind(l);
+        l->fed = false;
+        l->source = candidate;
+        return true;
+    }
+    return false;
+}
+
 /* The next node that has the shard; the same one when it is the only one. */
 static void lane_fail(struct lane *l) {
     struct follower *f = l->follower;
     f->stats.failures++;
     l->failures++;
     l->fed = false;
+    if (l->short_logs) l->short_logs |= 1u << l->source;
     lane_unbind(l);
-    for (uint32_t i = 1; i <= f->sources_count; i++) {
-        uint32_t candidate = (l->source + i) % f->sources_count;
-        if (f->sources[candidate].socket.id == 0 || !f->sources[candidate].told[l->shard]) continue;
-        l->source = candidate;
-        break;
-    }
+    lane_turn(l, 0);
     lane_rest(l, FOLLOWER_RETRY_MS);
+}
+
+/* What a node's log has not got any more another one's may have: only when none does is its state
+ * to be imported, which tells nothing of what happened in between. */
+static void lane_falls_short(struct lane *l) {
+    l->short_logs |= 1u << l->source;
+    if (lane_turn(l, l->short_logs)) lane_rest(l, 0);
+    else l->standing = true;
 }
 
 static void lane_pull(struct lane *l) {
@@ -178,9 +199,12 @@ static void lane_take(struct lane *l, const struct feed_reply *p) {
     struct follower_batch *b = batch_of(l, p);
     pthread_mutex_lock(&f->lock);
     bool damaged = !b, good = b && !l->restarted && b->first == l->next && !f->stop;
+    /* It says that there is more, and does not give it: its disk cannot follow. */
+    bool stuck = good && b->bytes == 0 && b->next <= b->commit;
     if (good) {
         l->next = b->next;
         l->fed = true;
+        l->short_logs = 0;
         l->held_bytes += b->bytes;
         f->stats.batches++;
         f->stats.bytes += b->bytes;
@@ -192,7 +216,7 @@ static void lane_take(struct lane *l, const struct feed_reply *p) {
     else free(b);
     pthread_mutex_lock(&f->lock);
     if (f->stop) l->state = LANE_RESTING;
-    else if (damaged) lane_fail(l);
+    else if (damaged || stuck) lane_fail(l);
     else if (l->held_bytes >= FOLLOWER_LANE_BYTES_MAX) l->state = LANE_FULL;
     else lane_pull(l);
     pthread_mutex_unlock(&f->lock);
@@ -204,7 +228,7 @@ static void lane_refused(struct lane *l, const struct feed_reply *p) {
     bool import = p->code == RESULT_IMPORT_REQUIRED;
     pthread_mutex_lock(&f->lock);
     if (l->restarted) lane_rest(l, 0);
-    else if (import) l->standing = true;
+    else if (import) lane_falls_short(l);
     else if (p->code == RESULT_OVERLOADED) lane_rest(l, (int64_t)(detail < 1000 ? detail : 1000));
     else lane_fail(l);
     if (l->standing) l->state = LANE_STANDING;
@@ -505,6 +529,7 @@ void follower_restart(struct follower *f, uint32_t shard, uint64_t next) {
         l->next = next;
         l->restarted = true;
         l->standing = false;
+        l->short_logs = 0;
         if (l->state == LANE_STANDING || l->state == LANE_FULL) lane_rest(l, 0);
     }
     pthread_mutex_unlock(&f->lock);

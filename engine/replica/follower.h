@@ -51,8 +51,8 @@ struct follower_options {
     /* Takes over the batch, to be given back by follower_consumed(). Threads of nng; one at a time
      * for a shard. */
     void (*offer)(void *arg, struct follower_batch *batch);
-    /* The log has not got the shard's next entry any more; it can be followed from `from`. The lane
-     * stands until follower_restart(). */
+    /* No node's log has the shard's next entry any more, of those that answer; one can be followed
+     * from `from`. The lane stands until follower_restart(). */
     void (*import_required)(void *arg, uint32_t shard, uint64_t from);
     /* A node answered; shards that nobody told of before have lanes now. */
     void (*identified)(void *arg, const char *cluster_id, uint32_t shards_count);

@@ -31,7 +31,9 @@
  *                     shard n exists; one that exists nowhere was retired: nothing comes any more
  *   PULL            [shard, from, next, commit, now_ms, payload, times, cluster_id]
  *                     next       ask for this index next (behind all that was sent or filtered)
- *                     commit     newest entry that may be read: next == commit + 1 = up to date
+ *                     commit     newest entry that may be read: next == commit + 1 = up to date;
+ *                                with no entries, newest that is known to be committed: one that is
+ *                                not behind `next` is not on this node's disk yet (ask another one)
  *                     now_ms     the node's clock
  *                     times      [last, age_ms, last, age_ms, ...]: entries up to `last` that stand
  *                                behind the one before became committed at this node age_ms

@@ -277,6 +277,13 @@ static void a_pull_waits_for_a_commit(void **state) {
     assert_int_equal(p.next, last + 1);
     assert_int_equal(p.commit, last);
     nng_msg_free(reply);
+    /* Nor that there is nothing newer. */
+    p = answer_to(f, feed_pull_message(SHARD, last + 1, 20, 1 << 20), &reply);
+    assert_int_equal(p.code, RESULT_OK);
+    assert_int_equal(p.next, last + 1);
+    assert_int_equal(p.records.size, 0);
+    assert_int_equal(p.commit, last + 100);
+    nng_msg_free(reply);
     feed_stop(f);
     feed_close(f);
 }

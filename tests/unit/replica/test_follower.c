@@ -30,12 +30,18 @@ struct place {
     struct storage_memory *disk;
     struct storage *storage;
     atomic_ullong committed;
+    atomic_bool unknown;       /* whether that is all that there is */
     struct feed *feed;
 };
 
 static struct place a, b;
+static struct place twin;      /* another node of a's cluster, at another address */
+static const char twin_address[] = "inproc://follower-twin";
+static const char both_nodes[] = "feed:inproc://follower,feed:inproc://follower-twin";
 
-static void place_init(struct place *p, const char *cluster_id, uint64_t seed) {
+/* Its disk has the log up to an entry. */
+static void place_init_upto(struct place *p, const char *cluster_id, uint64_t seed,
+                            uint64_t upto) {
     const struct storage_memory_options options = {.seed = seed, .segment_records = 64};
     p->cluster_id = cluster_id;
     history_init(&p->history, seed);
@@ -43,7 +49,7 @@ static void place_init(struct place *p, const char *cluster_id, uint64_t seed) {
     p->disk = storage_memory_new(&options);
     p->storage = storage_memory_open(p->disk);
     struct record *first = NULL, **at = &first;
-    for (uint64_t i = 1; i <= p->history.logs[SHARD].last; i++) {
+    for (uint64_t i = 1; i <= p->history.logs[SHARD].last && i <= upto; i++) {
         size_t bytes;
         const struct record_header *h = history_records(&p->history, SHARD, i, i, &bytes);
         struct record *r = record_new(h->payload_bytes);
@@ -58,6 +64,10 @@ static void place_init(struct place *p, const char *cluster_id, uint64_t seed) {
     assert_true(p->history.logs[SHARD].last > 100);
 }
 
+static void place_init(struct place *p, const char *cluster_id, uint64_t seed) {
+    place_init_upto(p, cluster_id, seed, UINT64_MAX);
+}
+
 static void place_fini(struct place *p) {
     p->storage->ops->close(p->storage);
     storage_memory_free(p->disk);
@@ -66,12 +76,15 @@ static void place_fini(struct place *p) {
 
 static uint64_t commit_index(void *arg) { return atomic_load(&((struct place *)arg)->committed); }
 
+static bool commit_known(void *arg) { return !atomic_load(&((struct place *)arg)->unknown); }
+
 static void place_up(struct place *p, uint64_t committed) {
     char error[256] = "";
-    const struct feed_options options = {.listen = address, .cluster_id = p->cluster_id,
+    const struct feed_options options = {.listen = p == &twin ? twin_address : address,
+                                         .cluster_id = p->cluster_id,
                                          .node_id = 1, .shards_count = SHARD + 1};
     const struct feed_source source = {.storage = p->storage, .commit_index = commit_index,
-                                       .arg = p};
+                                       .arg = p, .commit_known = commit_known};
     atomic_store(&p->committed, committed);
     p->feed = feed_open(&options, error, sizeof error);
     if (!p->feed) fail_msg("%s", error);
@@ -115,10 +128,10 @@ static void identified(void *arg, const char *cluster_id, uint32_t shards_count)
 
 static void shards_told(void *arg, const bool shards[SHARDS_MAX]) {}
 
-static void follow(void) {
+static void follow(const char *whom) {
     char error[256] = "";
     const struct follower_options options = {
-        .nodes = nodes, .heartbeat_ms = 20, .next = follow_from, .offer = offered,
+        .nodes = whom, .heartbeat_ms = 20, .next = follow_from, .offer = offered,
         .import_required = import_required, .identified = identified, .retired = shards_told,
         .existing = shards_told};
     atomic_store(&next, 0);
@@ -154,7 +167,7 @@ static void await_foreign(const char *theirs) {
 /* Its entries up to 40 have been taken then. */
 static void follow_a_and_lose_it(void) {
     place_up(&a, 40);
-    follow();
+    follow(nodes);
     await_next(41);
     place_down(&a);
 }
@@ -162,12 +175,14 @@ static void follow_a_and_lose_it(void) {
 static int set_up(void **state) {
     place_init(&a, cluster_a, 3);
     place_init(&b, cluster_b, 4);
+    place_init(&twin, cluster_a, 3);
     return 0;
 }
 
 static int tear_down(void **state) {
     place_fini(&a);
     place_fini(&b);
+    place_fini(&twin);
     return 0;
 }
 
@@ -194,16 +209,81 @@ static void another_cluster_at_the_address_is_not_followed(void **state) {
     place_down(&a);
 }
 
+/* Its log begins behind 41 from now on. */
+static void lose_beginning(struct place *p) {
+    struct storage_stats stats;
+    p->storage->ops->retain(p->storage, p->history.logs[SHARD].last, INT64_MAX);
+    storage_memory_advance(p->disk, 100000);
+    p->storage->ops->stats(p->storage, &stats);
+    assert_true(stats.log_first > 41);
+}
+
+static void await_imports(uint32_t wanted) {
+    int64_t until_ms = clock_mono_ms() + PATIENCE_MS;
+    while (atomic_load(&imports) < wanted) {
+        assert_true(clock_mono_ms() < until_ms);
+        usleep(2000);
+    }
+}
+
+/* The state of a shard tells nothing of what happened in between: the log of another node does. */
+static void another_log_is_better_than_an_import(void **state) {
+    uint64_t last = a.history.logs[SHARD].last;
+    lose_beginning(&a);
+    place_up(&a, last);
+    place_up(&twin, last);
+    follow(both_nodes);
+    await_next(last + 1);
+    assert_int_equal(atomic_load(&imports), 0);
+    assert_false(atomic_load(&strange));
+    follower_stop(follower);
+    place_down(&a);
+    place_down(&twin);
+}
+
+/* When it has not got it either, or does not answer, there is nothing else. */
+static void no_log_is_an_import(void **state) {
+    uint64_t last = a.history.logs[SHARD].last;
+    lose_beginning(&a);
+    place_up(&a, last);
+    atomic_store(&twin.unknown, true);
+    place_up(&twin, 0);
+    follow(both_nodes);
+    await_imports(1);
+    assert_int_equal(atomic_load(&next), 0);
+    follower_stop(follower);
+    place_down(&twin);
+    atomic_store(&twin.unknown, false);
+    lose_beginning(&twin);
+    place_up(&twin, last);
+    follow(both_nodes);
+    await_imports(1);
+    assert_int_equal(atomic_load(&next), 0);
+    follower_stop(follower);
+    place_down(&a);
+    place_down(&twin);
+}
+
+/* It knows of entries that its own disk has not taken: another node has them. */
+static void who_cannot_give_what_it_knows_of_is_left(void **state) {
+    uint64_t last = twin.history.logs[SHARD].last;
+    place_fini(&a);
+    place_init_upto(&a, cluster_a, 3, 40);
+    place_up(&a, last);
+    place_up(&twin, last);
+    follow(both_nodes);
+    await_next(last + 1);
+    assert_false(atomic_load(&strange));
+    follower_stop(follower);
+    place_down(&a);
+    place_down(&twin);
+}
+
 /* What its log has not got any more is another cluster's affair too: nothing is imported of it. */
 static void a_refusal_of_another_cluster_counts_for_nothing(void **state) {
     follow_a_and_lose_it();
-    struct storage_stats stats;
-    uint64_t last = b.history.logs[SHARD].last;
-    b.storage->ops->retain(b.storage, last, INT64_MAX);
-    storage_memory_advance(b.disk, 100000);
-    b.storage->ops->stats(b.storage, &stats);
-    assert_true(stats.log_first > 41);
-    place_up(&b, last);
+    lose_beginning(&b);
+    place_up(&b, b.history.logs[SHARD].last);
     await_foreign(cluster_b);
     assert_int_equal(atomic_load(&imports), 0);
     assert_false(atomic_load(&strange));
@@ -214,6 +294,10 @@ static void a_refusal_of_another_cluster_counts_for_nothing(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(another_cluster_at_the_address_is_not_followed, set_up,
+                                        tear_down),
+        cmocka_unit_test_setup_teardown(another_log_is_better_than_an_import, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(no_log_is_an_import, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(who_cannot_give_what_it_knows_of_is_left, set_up,
                                         tear_down),
         cmocka_unit_test_setup_teardown(a_refusal_of_another_cluster_counts_for_nothing, set_up,
                                         tear_down),
