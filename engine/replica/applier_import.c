@@ -134,6 +134,9 @@ static enum applier_outcome remove_others(struct import *m) {
 }
 
 static enum applier_outcome import_all(struct import *m, uint64_t index) {
+    /* Entries in between would be counted once more. */
+    if (index + 1 < applier_next(m->a, m->shard))
+        return failed(m, APPLIER_GAP, "it is older than what is here");
     if (!applier_begin(m->a)) return failed(m, APPLIER_NO_MEMORY, "no room to read");
     applier_position_of(m->a, m->shard)->lacks = VIEW_IMPORTING;
     enum applier_outcome outcome = import_commit(m, true);

@@ -26,8 +26,7 @@ static void on_batch(void *arg, struct follower_batch *batch) {
     pthread_mutex_unlock(&r->lock);
 }
 
-/* The follower asks for shards that it has just heard of: what the disk has of them. */
-static uint64_t on_next(void *arg, uint32_t shard) {
+uint64_t replica_next(void *arg, uint32_t shard) {
     struct replica *r = arg;
     const void *rows;
     uint64_t next = 1;
@@ -49,7 +48,7 @@ static void on_import_required(void *arg, uint32_t shard, uint64_t from) {
     if (!atomic_exchange(&r->shards[shard].partial, true))
         log_warn("shard %u: the log has no entry %llu any more, it goes on from %llu: its state is "
                  "fetched from a node (import_required)", shard,
-                 (unsigned long long)on_next(r, shard), (unsigned long long)from);
+                 (unsigned long long)replica_next(r, shard), (unsigned long long)from);
 }
 
 static void on_identified(void *arg, const char *cluster_id, uint32_t shards_count) {
@@ -186,7 +185,7 @@ static bool open_sockets(struct replica *r, char *error, size_t error_bytes) {
 static bool start_threads(struct replica *r, char *error, size_t error_bytes) {
     struct follower_options options = {.nodes = r->config.nodes,
                                        .heartbeat_ms = r->config.heartbeat_ms,
-                                       .next = on_next,
+                                       .next = replica_next,
                                        .offer = on_batch,
                                        .import_required = on_import_required,
                                        .identified = on_identified,

@@ -31,6 +31,12 @@ static bool fetch(struct replica *r, uint32_t shard) {
         if (import_fetch(feed, shard, cluster_id, import->path, &r->stopping, &import->index,
                          error, sizeof error) != 0)
             continue;
+        if (import->index + 1 < replica_next(r, shard)) { /* it lags: another one may not */
+            snprintf(error, sizeof error, "%s: its state is of entry %llu, which is older than "
+                     "what is here", feed, (unsigned long long)import->index);
+            unlink(import->path);
+            continue;
+        }
         pthread_mutex_lock(&r->lock);
         import->next = r->imports;
         r->imports = import;

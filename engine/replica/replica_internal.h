@@ -86,6 +86,9 @@ bool replica_hand_over(struct replica *replica);
 /* Any thread: waits until the disk has what can be read now; false when `stop` came first. */
 bool replica_wait_written(struct replica *replica, const atomic_bool *stop);
 
+/* The shard's next entry, after the newest publication. Any thread; fits follower_options.next. */
+uint64_t replica_next(void *replica, uint32_t shard);
+
 /* Fetches what shards need that the logs do not reach (replica_import.c), on a thread of its own;
  * and, on the applier's thread, takes in what it has fetched. True: something was taken in. */
 void *replica_import_main(void *replica);

@@ -227,6 +227,45 @@ static void what_is_missing_is_refused(void **state) {
     history_fini(&history);
 }
 
+/* A stored state without any order. */
+static void make_empty_state(const char *path) {
+    MDB_env *env;
+    MDB_txn *txn;
+    MDB_dbi orders;
+    assert_int_equal(mdb_env_create(&env), 0);
+    assert_int_equal(mdb_env_set_maxdbs(env, 2), 0);
+    assert_int_equal(mdb_env_open(env, path, MDB_NOSUBDIR, 0600), 0);
+    assert_int_equal(mdb_txn_begin(env, NULL, 0, &txn), 0);
+    assert_int_equal(mdb_dbi_open(txn, "orders", MDB_CREATE, &orders), 0);
+    assert_int_equal(mdb_txn_commit(txn), 0);
+    mdb_env_close(env);
+}
+
+/* What lies between it and the views would be counted once more, and be gone until then. */
+static void a_state_that_is_older_is_not_imported(void **state) {
+    char error[512] = "", path[128];
+    uint64_t positions[HISTORY_SHARDS];
+    snprintf(path, sizeof path, "%s/state", directory);
+    make_empty_state(path);
+    history_init(&history, 5);
+    open_all(0);
+    history_grow(&history, 200);
+    apply_all(&history, false);
+    uint64_t last = history.logs[0].last;
+    assert_int_equal(applier_import(applier, 0, path, last - 1, error, sizeof error),
+                     APPLIER_GAP);
+    assert_non_null(strstr(error, "older"));
+    positions_of(positions);
+    assert_int_equal(positions[0], last);
+    assert_int_equal(applier_lacks(applier, 0), VIEW_BUILDING);
+    assert_int_equal(applier_settle(applier), APPLIER_TAKEN);
+    history_check(&history, positions, store);
+    assert_int_equal(applier_import(applier, 0, path, last, error, sizeof error), APPLIER_TAKEN);
+    assert_int_equal(applier_lacks(applier, 0), VIEW_WHOLE);
+    close_all();
+    history_fini(&history);
+}
+
 /* More of the first shard, written; then another start. */
 static void take_some_and_open_again(void) {
     assert_true(applier_begin(applier));
@@ -530,6 +569,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test_setup_teardown(an_order_that_is_not_written_is_not_counted, set_up,
                                         tear_down),
         cmocka_unit_test_setup_teardown(what_is_missing_is_refused, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_state_that_is_older_is_not_imported, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_shard_is_whole_once_it_was_up_to_date, set_up,
                                         tear_down),
         cmocka_unit_test_setup_teardown(each_order_is_counted_as_placed_once, set_up, tear_down),
