@@ -252,14 +252,14 @@ static int applier_write_table(struct applier *a, const struct overlay *t) {
     return rc;
 }
 
-static int put_cluster_id(struct applier *a) {
+/* *put: it stays to be put again until the transaction is on disk. */
+static int put_cluster_id(struct applier *a, bool *put) {
     char cluster_id[sizeof a->cluster_id];
     pthread_mutex_lock(&a->lock);
     memcpy(cluster_id, a->cluster_id, sizeof cluster_id);
-    a->cluster_id[0] = 0;
     pthread_mutex_unlock(&a->lock);
-    /* Lost with the transaction when that is: the next start meets it again. */
-    return cluster_id[0] ? view_put_cluster_id(a->store, a->disk.txn, cluster_id) : 0;
+    *put = cluster_id[0] != 0;
+    return *put ? view_put_cluster_id(a->store, a->disk.txn, cluster_id) : 0;
 }
 
 /* What a transaction that came to nothing began or finished has not happened. */
@@ -284,7 +284,8 @@ static enum applier_outcome write_frozen(struct applier *a, const struct overlay
             d->newest_ms = frozen->positions[i].time_ms;
     }
     d->txn = view_write_begin(a->store);
-    int rc = put_cluster_id(a);
+    bool identified;
+    int rc = put_cluster_id(a, &identified);
     if (rc == 0 && frozen) rc = applier_write_table(a, frozen);
     if (rc == 0) rc = applier_build(a);
     if (rc == 0) rc = applier_prune(a);
@@ -299,6 +300,7 @@ static enum applier_outcome write_frozen(struct applier *a, const struct overlay
     d->stats.transactions++;
     d->stats.write_ns += (uint64_t)(clock_mono_ns() - began_ns);
     pthread_mutex_lock(&a->lock);
+    if (identified) a->cluster_id[0] = 0;
     a->disk_stats = d->stats;
     pthread_mutex_unlock(&a->lock);
     return APPLIER_TAKEN;

@@ -16,6 +16,7 @@
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -223,6 +224,37 @@ static void what_is_missing_is_refused(void **state) {
     assert_int_equal(applier_take(applier, 0, records, bytes, error, sizeof error),
                      APPLIER_DAMAGED);
     applier_abort(applier);
+    close_all();
+    history_fini(&history);
+}
+
+/* How large files may grow; 0 = as large as they like. */
+static void bound_files(rlim_t bytes) {
+    struct rlimit limit;
+    assert_int_equal(getrlimit(RLIMIT_FSIZE, &limit), 0);
+    limit.rlim_cur = bytes ? bytes : limit.rlim_max;
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &limit), 0);
+}
+
+/* Whose orders they are is not lost with the transaction that found no room for it. */
+static void a_full_disk_does_not_forget_the_cluster(void **state) {
+    static const char id[] = "0123456789abcdef0123456789abcdef";
+    uint64_t positions[HISTORY_SHARDS];
+    history_init(&history, 6);
+    open_all(0);
+    history_grow(&history, 400);
+    applier_identify(applier, id);
+    apply_all(&history, false);
+    assert_true(applier_freeze(applier));
+    bound_files(view_store_bytes(store));
+    assert_int_equal(applier_write(applier), APPLIER_NO_ROOM);
+    bound_files(0);
+    assert_int_equal(applier_write(applier), APPLIER_TAKEN);
+    positions_of(positions);
+    history_check(&history, positions, store);
+    close_all();
+    open_all(0);
+    assert_string_equal(store->cluster_id, id);
     close_all();
     history_fini(&history);
 }
@@ -562,6 +594,7 @@ static void another_boot_throws_the_views_away(void **state) {
 }
 
 int main(int argc, char **argv) {
+    signal(SIGXFSZ, SIG_IGN);
     uint64_t one = argc > 1 ? strtoull(argv[1], NULL, 10) : 0;
     if (one) next_seed = one;
     const struct CMUnitTest tests[] = {
@@ -569,6 +602,8 @@ int main(int argc, char **argv) {
         cmocka_unit_test_setup_teardown(an_order_that_is_not_written_is_not_counted, set_up,
                                         tear_down),
         cmocka_unit_test_setup_teardown(what_is_missing_is_refused, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_full_disk_does_not_forget_the_cluster, set_up,
+                                        tear_down),
         cmocka_unit_test_setup_teardown(a_state_that_is_older_is_not_imported, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_shard_is_whole_once_it_was_up_to_date, set_up,
                                         tear_down),
