@@ -119,16 +119,24 @@ static void incoming_of(const struct replica_config *config, char path[1200]) {
     snprintf(path, 1200, "%.1000s/views.incoming", config->data);
 }
 
-void bootstrap_give_up(const struct replica_config *config) {
-    char incoming[1200];
+static void directory_of(const struct replica_config *config, char path[1100]) {
+    snprintf(path, 1100, "%.1000s/views", config->data);
+}
+
+void bootstrap_give_up(struct replica_config *config) {
+    char directory[1100], incoming[1200];
+    if (config->views_lock_fd == 0) return; /* what is there is another one's */
     incoming_of(config, incoming);
     unlink(incoming);
+    directory_of(config, directory);
+    view_store_unlock(directory, config->views_lock_fd);
+    config->views_lock_fd = 0;
 }
 
 static bool fetch(struct bootstrap *b, const char *url, char *error, size_t error_bytes) {
     char directory[1100], incoming[1200];
     uint64_t index;
-    snprintf(directory, sizeof directory, "%.1000s/views", b->config->data);
+    directory_of(b->config, directory);
     incoming_of(b->config, incoming);
     log_info("fetching the views of %s", url);
     if (import_fetch(url, UINT32_MAX, b->ours, incoming, b->stop, &index, error, error_bytes) !=
@@ -181,24 +189,36 @@ static enum bootstrap_outcome try_all(struct bootstrap *b) {
     return BOOTSTRAP_NOTHING;
 }
 
-enum bootstrap_outcome bootstrap_run(const struct replica_config *config, const atomic_bool *stop,
-                                     char *error, size_t error_bytes) {
-    struct bootstrap b = {.config = config, .stop = stop, .error = error,
-                          .error_bytes = error_bytes};
-    char path[1200];
+static enum bootstrap_outcome try_patiently(struct bootstrap *b) {
     int64_t until_ms = clock_mono_ms() + BOOTSTRAP_PATIENCE_MS;
-    snprintf(path, sizeof path, "%.1000s/views/data.mdb", config->data);
-    if (config->from[0] == 0 || access(path, F_OK) == 0) return BOOTSTRAP_NOTHING;
-    if (data_directory_is_refused(config->data, DATA_DIRECTORY_REPLICA, error, error_bytes))
-        return BOOTSTRAP_REFUSED;
-    mkdir(config->data, 0750); /* if it cannot be made, opening the views says why */
-    while (!atomic_load(stop)) {
-        enum bootstrap_outcome outcome = try_all(&b);
+    while (!atomic_load(b->stop)) {
+        enum bootstrap_outcome outcome = try_all(b);
         if (outcome != BOOTSTRAP_NOTHING) return outcome;
         if (clock_mono_ms() >= until_ms) break;
         usleep(BOOTSTRAP_AGAIN_MS * 1000);
     }
-    if (!atomic_load(stop))
+    if (!atomic_load(b->stop))
         log_warn("--from: nobody gave any views: they are made from the logs");
     return BOOTSTRAP_NOTHING;
+}
+
+enum bootstrap_outcome bootstrap_run(struct replica_config *config, const atomic_bool *stop,
+                                     char *error, size_t error_bytes) {
+    struct bootstrap b = {.config = config, .stop = stop, .error = error,
+                          .error_bytes = error_bytes};
+    char directory[1100], path[1200];
+    if (config->from[0] == 0) return BOOTSTRAP_NOTHING;
+    if (data_directory_is_refused(config->data, DATA_DIRECTORY_REPLICA, error, error_bytes))
+        return BOOTSTRAP_REFUSED;
+    if (mkdir(config->data, 0750) != 0 && access(config->data, W_OK) != 0)
+        return BOOTSTRAP_NOTHING; /* opening the views says why */
+    directory_of(config, directory);
+    int lock_fd = view_store_lock(directory, error, error_bytes);
+    if (lock_fd < 0) return BOOTSTRAP_REFUSED;
+    config->views_lock_fd = lock_fd;
+    snprintf(path, sizeof path, "%s/data.mdb", directory);
+    if (access(path, F_OK) == 0) return BOOTSTRAP_NOTHING;
+    enum bootstrap_outcome outcome = try_patiently(&b);
+    if (outcome == BOOTSTRAP_REFUSED) bootstrap_give_up(config);
+    return outcome;
 }

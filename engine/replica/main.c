@@ -24,7 +24,7 @@ static int await_signal(const sigset_t *signals, int timeout_ms) {
 
 /* Taking over another replica's views, on a thread of its own: this one waits for signals. */
 struct early {
-    const struct replica_config *config;
+    struct replica_config *config;
     atomic_bool done, stop;
     enum bootstrap_outcome outcome;
     char error[1024];
@@ -38,7 +38,7 @@ static void *early_main(void *arg) {
 }
 
 /* Whatever it waits for just now, a signal ends the process: nothing is open yet. */
-static void take_over(const struct replica_config *config, const sigset_t *signals) {
+static void take_over(struct replica_config *config, const sigset_t *signals) {
     static struct early early;
     pthread_t thread;
     early.config = config;

@@ -227,7 +227,8 @@ static bool open_views(struct replica *r, char *error, size_t error_bytes) {
     snprintf(directory, sizeof directory, "%.1000s/views", r->config.data);
     const struct view_store_options store = {.directory = directory,
                                              .map_bytes = r->config.map_bytes,
-                                             .synced = r->config.synced};
+                                             .synced = r->config.synced,
+                                             .lock_fd = r->config.views_lock_fd};
     r->store = view_store_open(&store, error, error_bytes);
     if (!r->store) return false;
     /* Behind the views, whose lock says that no other replica is here: it clears the directory. */

@@ -28,6 +28,7 @@ struct replica_config {
     int nice;                         /* of the applier once it has caught up; 0 = as it is */
     int log_level;
     int ready_fd;
+    int views_lock_fd;                /* bootstrap_run() has it; 0 = opening the views takes it */
 };
 
 /* Opens everything and begins to follow and to answer; `from` is for bootstrap_run() before that.

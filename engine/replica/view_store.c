@@ -180,21 +180,38 @@ static int open_environment(struct view_store *s, char *error, size_t error_byte
     return rc == 0 ? open_tables(s, error, error_bytes) : rc;
 }
 
-static bool lock_directory(struct view_store *s, char *error, size_t error_bytes) {
+/* Whether the file that was locked still has its name: an unlock may have come between. */
+static bool lock_is_named(int fd, const char *path) {
+    struct stat locked, named;
+    return fstat(fd, &locked) == 0 && stat(path, &named) == 0 && locked.st_ino == named.st_ino;
+}
+
+int view_store_lock(const char *directory, char *error, size_t error_bytes) {
     char path[1100];
-    if (mkdir(s->directory, 0750) != 0 && errno != EEXIST) {
-        fault(error, error_bytes, s->directory, strerror(errno));
-        return false;
+    snprintf(path, sizeof path, "%.1024s/lock", directory);
+    for (;;) {
+        if (mkdir(directory, 0750) != 0 && errno != EEXIST)
+            return fault(error, error_bytes, directory, strerror(errno));
+        int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0640);
+        if (fd < 0) return fault(error, error_bytes, path, strerror(errno));
+        if (flock(fd, LOCK_EX | LOCK_NB) != 0) {
+            close(fd);
+            return fault(error, error_bytes, directory, "another replica uses this directory");
+        }
+        if (lock_is_named(fd, path)) return fd;
+        close(fd);
     }
-    snprintf(path, sizeof path, "%s/lock", s->directory);
-    s->lock_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0640);
-    if (s->lock_fd < 0) {
-        fault(error, error_bytes, path, strerror(errno));
-        return false;
+}
+
+void view_store_unlock(const char *directory, int lock_fd) {
+    char path[1100];
+    snprintf(path, sizeof path, "%.1024s/data.mdb", directory);
+    if (access(path, F_OK) != 0) {
+        snprintf(path, sizeof path, "%.1024s/lock", directory);
+        unlink(path);
+        rmdir(directory);
     }
-    if (flock(s->lock_fd, LOCK_EX | LOCK_NB) == 0) return true;
-    fault(error, error_bytes, s->directory, "another replica uses this directory");
-    return false;
+    close(lock_fd);
 }
 
 static void store_free(struct view_store *s) {
@@ -214,7 +231,7 @@ struct view_store *view_store_open(const struct view_store_options *options, cha
         return NULL;
     }
     pthread_mutex_init(&s->lock, NULL);
-    s->lock_fd = -1;
+    s->lock_fd = options->lock_fd ? options->lock_fd : -1;
     s->synced = options->synced;
     s->map_bytes = options->map_bytes ? options->map_bytes : view_store_map_bytes;
     if ((size_t)snprintf(s->directory, sizeof s->directory, "%s", options->directory) >=
@@ -223,7 +240,8 @@ struct view_store *view_store_open(const struct view_store_options *options, cha
         store_free(s);
         return NULL;
     }
-    if (!lock_directory(s, error, error_bytes)) {
+    if (s->lock_fd < 0) s->lock_fd = view_store_lock(s->directory, error, error_bytes);
+    if (s->lock_fd < 0) {
         store_free(s);
         return NULL;
     }

@@ -44,6 +44,7 @@ struct view_store_options {
     const char *directory;     /* made when it is not there */
     uint64_t map_bytes;        /* 0 = 256 GiB of addresses; no memory is taken for it */
     bool synced;
+    int lock_fd;               /* of view_store_lock(), the store's from now on; 0 = it is taken */
 };
 
 /* A view has two tables. Which of them answers stands in `meta`, so that every reader sees one
@@ -72,6 +73,12 @@ struct view_store {
     bool synced;
     uint64_t map_bytes;
 };
+
+/* Makes the directory and its lock, which keeps every other replica away as long as the descriptor
+ * is open. -1 with a sentence. */
+int view_store_lock(const char *directory, char *error, size_t error_bytes);
+/* Gives it back; views that are not there leave neither file nor directory behind. */
+void view_store_unlock(const char *directory, int lock_fd);
 
 /* Opens; makes what is missing. NULL with a sentence in error (locked by another process, not
  * writable, damaged, a newer layout's). */

@@ -126,7 +126,14 @@ ends 0
 
 new away --nodes "$node" --from tcp://127.0.0.1:1
 says away "--from: cannot reach tcp://127.0.0.1:1"
-kill -TERM "${pids[-1]}"
+begin second-away timeout 60 "$replica" --data "$work/away" --listen "ipc://$work/second-away.ipc" \
+    --nodes "$node" --from "$source"
+ends 1
+says second-away "$work/away/views: another replica uses this directory"
+checks=$((checks + 1))
+! grep -q fetching "$work/second-away.log" || fail "it fetched into the directory of another one"
+kill -TERM "${pids[-2]}"
+unset "pids[-1]"
 ends 0
 checks=$((checks + 1))
 [ ! -e "$work/away/views" ] || fail "it ended and left views"
