@@ -142,6 +142,12 @@ static int since_find_replicas(struct since *s) {
 
 /* -- the orders -------------------------------------------------------------------------------- */
 
+/* What was in the output before goes only now that something came. */
+static int since_rows(struct since *s, const jumun_answer *a) {
+    if (!s->rows->begun && !rows_begin(s->cli, s->rows, s->begin_bytes)) return CLI_BAD_FILE;
+    return !a || rows_write(s->rows, a) ? CLI_DONE : rows_failed(s->cli, s->rows);
+}
+
 static int since_fetch(struct since *s) {
     jumun_query q = {.kind = JUMUN_MULTI_GET, .fields = s->rows->fields,
                      .fields_count = s->rows->fields_count};
@@ -161,13 +167,13 @@ static int since_fetch(struct since *s) {
         cli_wait_end(&s->wait_replica);
         if (code != JUMUN_OK) status = cli_query_failed(s->cli, code, a);
         else if (jumun_answer_rows(a) == 0) status = cli_query_failed(s->cli, JUMUN_BAD_REPLY, a);
-        else if (!rows_write(s->rows, a)) status = rows_failed(s->cli, s->rows);
+        else status = since_rows(s, a);
         at += a ? jumun_answer_rows(a) : 0; /* fewer than asked for when they do not fit */
         jumun_answer_free(a);
         if (status == CLI_DONE && cli_stop_asked()) status = CLI_NO_ANSWER;
     }
     jumun_queries_close(queries);
-    return status;
+    return status == CLI_DONE && !s->rows->begun ? since_rows(s, NULL) : status;
 }
 
 /* -- where to begin, in the log and in the output ---------------------------------------------- */
@@ -267,7 +273,6 @@ static int since_write(struct since *s, const char *tokens_path) {
     memcpy(s->state.cluster, s->cluster.id, sizeof s->state.cluster);
     bool noted = s->rows->path[0] && tokens_path;
     int status = !noted || since_note(s, tokens_path, true) ? CLI_DONE : CLI_BAD_FILE;
-    if (status == CLI_DONE && !rows_begin(s->cli, s->rows, s->begin_bytes)) status = CLI_BAD_FILE;
     if (status == CLI_DONE) status = since_fetch(s);
     if (status == CLI_DONE && !rows_sync(s->rows)) status = rows_failed(s->cli, s->rows);
     if (status != CLI_DONE) {

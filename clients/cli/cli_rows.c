@@ -59,7 +59,9 @@ bool rows_open(struct cli *cli, struct rows *rows, const char *path) {
         return true;
     }
     snprintf(rows->path, sizeof rows->path, "%s", path);
-    int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0666);
+    int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+    rows->made = fd >= 0;
+    if (fd < 0) fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0666);
     if (fd < 0 || fstat(fd, &st) != 0 || !(rows->out = fdopen(fd, "wb"))) {
         int why = errno;
         if (fd >= 0) close(fd);
@@ -87,6 +89,7 @@ bool rows_begin(struct cli *cli, struct rows *rows, uint64_t at) {
                           fseeko(rows->out, (off_t)at, SEEK_SET) != 0))
         return rows_cannot(cli, rows, strerror(errno));
     rows->bytes = at;
+    rows->begun = true;
     rows->started_ns = text_mono_ns();
     bool begins = rows->path[0] ? at == 0 : !rows_stdout_goes_on();
     if (rows->format != ROWS_CSV || rows->no_heading || !begins) return true;
@@ -97,9 +100,10 @@ bool rows_begin(struct cli *cli, struct rows *rows, uint64_t at) {
 }
 
 void rows_undo(struct rows *rows, uint64_t at) {
-    if (!rows->out || !rows->regular) return;
+    if (!rows->out || !rows->regular || !rows->begun) return;
     if (fflush(rows->out) != 0) clearerr(rows->out); /* no room: it goes all the same */
     if (ftruncate(fileno(rows->out), (off_t)at) == 0) rows->bytes = at;
+    if (at == 0) rows->begun = false;
 }
 
 static void csv_text(struct rows *rows, const char *text) {
@@ -196,6 +200,7 @@ bool rows_sync(struct rows *rows) {
 bool rows_close(struct rows *rows) {
     if (!rows->out) return true;
     bool ok = rows_flush(rows);
+    if (rows->made && !rows->begun) unlink(rows->path);
     if (rows->out != stdout && fclose(rows->out) != 0) ok = false;
     rows->out = NULL;
     return ok;

@@ -16,6 +16,8 @@ struct rows {
     bool no_heading;
     char path[ROWS_PATH_BYTES];/* of the output, from the root; "" = standard output */
     bool regular;              /* a file that can be cut */
+    bool made;                 /* there was no such file */
+    bool begun;                /* rows_begin() was here */
     bool named;                /* its name is durable */
     uint64_t there;            /* what was in it when it was opened */
     uint64_t written, bytes;   /* bytes: where the file ends now */
@@ -42,8 +44,10 @@ int rows_failed(struct cli *cli, const struct rows *rows);
 bool rows_flush(struct rows *rows);
 /* All that was written is on the disk, where it is a file: before tokens tell of it. */
 bool rows_sync(struct rows *rows);
-/* Cuts a file to its first `at` bytes again: what was written since is not to stay. */
+/* Cuts a file to its first `at` bytes again, if it was begun: what was written since is not to
+ * stay. */
 void rows_undo(struct rows *rows, uint64_t at);
+/* A file that was not there before and was not begun goes again. */
 bool rows_close(struct rows *rows);
 /* As --format has it. */
 const char *rows_format_name(enum rows_format format);

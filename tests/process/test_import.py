@@ -82,6 +82,8 @@ def snapshots_are_given_back(jumun, cluster):
     jumun('import', '--full', '--fields', 'key,colour', '--output', 'keep.jsonl', expect=1,
           says='no field of the name "colour"')
     check(jumun.lines('keep.jsonl') == ['mine'], 'a refused copy left the file alone')
+    jumun('import', '--full', '--fields', 'key,colour', '--output', 'none.jsonl', expect=1)
+    check(not os.path.exists(jumun.path('none.jsonl')), 'nor does it make one')
     check(cluster.snapshots() == 0, 'a refused copy gave its snapshot back')
     for number in (signal.SIGINT, signal.SIGTERM):
         end(jumun.slow_copy(cluster), number)
@@ -178,11 +180,12 @@ def changes_go_behind_what_is_there(jumun):
     failing = [*first, '--fields', 'key,colour']
     jumun(*failing, expect=1, says='no field of the name "colour"')
     check(not os.path.exists(jumun.path('first.tokens')), 'no tokens without changes')
-    check(jumun.lines('first.jsonl') == [], 'and none of these')
+    check(not os.path.exists(jumun.path('first.jsonl')), 'and no file of these')
     jumun(*first)
-    before = jumun.tokens('first.tokens')
+    before, changes = jumun.tokens('first.tokens'), jumun.lines('first.jsonl')
     jumun(*failing, '--restart', expect=1)
     check(jumun.tokens('first.tokens') == before, 'older tokens stay')
+    check(jumun.lines('first.jsonl') == changes and changes, 'and so does what came with them')
     # A file of its own for changes; then one that these tokens know nothing of.
     before = jumun.tokens('c.tokens')
     jumun.place()
