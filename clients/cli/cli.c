@@ -144,12 +144,16 @@ int cli_exit_of(int code) {
     "--replica (port 7500) and answer questions"
 
 const char *cli_wrong_server_text(enum cli_server there) {
-    return there == CLI_NODE ? "a node answers there, not a replica; " WHICH_OPTION
-                             : "a replica answers there, not a node; " WHICH_OPTION;
+    static const char *const texts[] = {
+        [CLI_NODE] = "a node answers there, not a replica; " WHICH_OPTION,
+        [CLI_REPLICA] = "a replica answers there, not a node; " WHICH_OPTION,
+        [CLI_FEED] = "a node's feed answers there (--feed-listen), which replicas follow; "
+                     WHICH_OPTION};
+    return texts[there];
 }
 
 int cli_wrong_server(const struct cli *cli, enum cli_server there, const char *address) {
-    cli_error(cli, "%s %.300s: %s", there == CLI_NODE ? "--replica" : "--endpoint", address,
+    cli_error(cli, "%s %.300s: %s", there == CLI_REPLICA ? "--endpoint" : "--replica", address,
               cli_wrong_server_text(there));
     return CLI_USAGE;
 }

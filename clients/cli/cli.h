@@ -98,7 +98,7 @@ int cli_exit_of(int code);
 
 /* Says that what answers at `address` is not what the option it was given with is for, and which
  * option is. Returns the exit status. */
-enum cli_server { CLI_NODE, CLI_REPLICA };
+enum cli_server { CLI_NODE, CLI_REPLICA, CLI_FEED /* of a node */ };
 const char *cli_wrong_server_text(enum cli_server there); /* without option and address */
 /* What an answer that is none of this protocol's may mean. */
 #define CLI_FEED_PORT_TEXT                                                                         \

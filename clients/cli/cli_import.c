@@ -7,6 +7,7 @@
 
 #include "actors/result_codes.h"
 #include "clients/cli/cli_stop.h"
+#include "clients/cli/cli_unreached.h"
 #include "clients/cli/output.h"
 #include "clients/cli/progress.h"
 #include "clients/cli/text.h"
@@ -96,12 +97,22 @@ static bool import_begin_at(struct import *im, int *status, bool *answered, char
     return begun;
 }
 
+/* What keeps it from being reached, where that can be found out, in place of `error`. */
+static void import_unreached(const struct import *im, char error[REACH_SENTENCE_BYTES]) {
+    char sentence[REACH_SENTENCE_BYTES];
+    const char *why = cli_unreached_why(im->state.replica, NULL, sentence);
+    if (why) snprintf(error, REACH_SENTENCE_BYTES, "%s", why);
+}
+
 /* The first replica that makes a snapshot; when none does, each is told of with its reason. One
  * that refused is more than one that is away. */
 static int import_begin(struct import *im) {
-    struct { char replica[ENDPOINT_BYTES_MAX], error[256]; bool node; } why[CLI_REPLICAS_MAX];
+    struct {
+        char replica[ENDPOINT_BYTES_MAX], error[REACH_SENTENCE_BYTES];
+        enum cli_server there;
+    } why[CLI_REPLICAS_MAX];
     const char *at = cli_replicas(im->cli);
-    uint32_t count = 0, nodes = 0;
+    uint32_t count = 0, wrong = 0;
     int status = CLI_NO_ANSWER;
     for (; count < CLI_REPLICAS_MAX; at += strcspn(at, ",") + 1) {
         size_t size = strcspn(at, ",");
@@ -111,16 +122,19 @@ static int import_begin(struct import *im) {
         snprintf(im->state.replica, sizeof im->state.replica, "%.*s", (int)size, at);
         if (import_begin_at(im, &one, &answered, error, sizeof why->error)) return CLI_DONE;
         memcpy(why[count].replica, im->state.replica, sizeof im->state.replica);
-        why[count].node = answered && cli_is_node(im->cli, im->state.replica);
-        if (one == CLI_REFUSED && !why[count].node) status = one;
-        nodes += why[count++].node;
+        if (!answered) import_unreached(im, error);
+        why[count].there = answered ? cli_server_at(im->cli, im->state.replica) : CLI_REPLICA;
+        if (one == CLI_REFUSED && why[count].there == CLI_REPLICA) status = one;
+        wrong += why[count++].there != CLI_REPLICA;
         if (at[size] == '\0' || cli_stop_asked()) break;
     }
     for (uint32_t i = 0; i < count; i++) {
-        if (why[i].node) cli_wrong_server(im->cli, CLI_NODE, why[i].replica);
-        else cli_error(im->cli, "%s: no snapshot: %s", why[i].replica, why[i].error);
+        if (why[i].there != CLI_REPLICA)
+            cli_wrong_server(im->cli, why[i].there, why[i].replica);
+        else
+            cli_error(im->cli, "%s: no snapshot: %s", why[i].replica, why[i].error);
     }
-    return nodes == count ? CLI_USAGE : status;
+    return wrong == count ? CLI_USAGE : status;
 }
 
 /* The replica need not keep it until it notices that nobody asks. */

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "actors/result_codes.h"
 #include "clients/cli/cli_unreached.h"
 #include "clients/cli/text.h"
 #include "engine/base/hex.h"
@@ -89,6 +90,34 @@ static void no_answer_text(const struct cli *cli, const char *replicas, char *te
              text_span(span, cli->timeout_ms));
 }
 
+enum cli_server cli_server_at(const struct cli *cli, const char *replica) {
+    const jumun_query_options options = {.no_stale = true,
+                                         .timeout_ms = cli->timeout_ms < QUERY_NODE_MS
+                                                           ? cli->timeout_ms
+                                                           : QUERY_NODE_MS};
+    const jumun_query ping = {.kind = JUMUN_REPLICA_PING};
+    char error[256];
+    jumun_answer *a;
+    jumun_queries *q = jumun_queries_open(replica, &options, error, sizeof error);
+    if (!q) return CLI_REPLICA;
+    int code = jumun_query_run(q, &ping, &a);
+    jumun_answer_free(a);
+    jumun_queries_close(q);
+    if (code == JUMUN_NOT_A_REPLICA) return CLI_NODE;
+    return code == RESULT_UNKNOWN_COMMAND ? CLI_FEED : CLI_REPLICA; /* every replica knows a ping */
+}
+
+/* Whether the code tells that no replica is there: then it is said, and *status is the exit's. */
+static bool query_told_wrong_server(const struct cli *cli, int code, const char *replicas,
+                                    int *status) {
+    enum cli_server there = CLI_NODE;
+    if (code == RESULT_UNKNOWN_COMMAND) there = cli_server_at(cli, replicas);
+    else if (code != JUMUN_NOT_A_REPLICA) return false;
+    if (there == CLI_REPLICA) return false;
+    *status = cli_wrong_server(cli, there, replicas);
+    return true;
+}
+
 int cli_query_failed(struct cli *cli, int code, const jumun_answer *answer) {
     char clean[sizeof answer->detail], away[400];
     const char *text = jumun_result_text(code);
@@ -104,27 +133,11 @@ int cli_query_failed(struct cli *cli, int code, const jumun_answer *answer) {
         cli_print_json(json_pack("{s:i, s:s, s:s}", "code", code, "name", jumun_result_name(code),
                                  "text", text));
     }
-    if (code == JUMUN_NOT_A_REPLICA) return cli_wrong_server(cli, CLI_NODE, cli_replicas(cli));
+    if (query_told_wrong_server(cli, code, cli_replicas(cli), &status)) return status;
     cli_error(cli, "%s [%d %s]: %s", status == CLI_REFUSED ? "refused" : "failed", code,
               jumun_result_name(code), text);
     if (code == JUMUN_NOT_SENT) cli_tell_unreached(cli_replicas(cli));
     return status;
-}
-
-bool cli_is_node(const struct cli *cli, const char *replica) {
-    const jumun_query_options options = {.no_stale = true,
-                                         .timeout_ms = cli->timeout_ms < QUERY_NODE_MS
-                                                           ? cli->timeout_ms
-                                                           : QUERY_NODE_MS};
-    const jumun_query ping = {.kind = JUMUN_REPLICA_PING};
-    char error[256];
-    jumun_answer *a;
-    jumun_queries *q = jumun_queries_open(replica, &options, error, sizeof error);
-    if (!q) return false;
-    bool node = jumun_query_run(q, &ping, &a) == JUMUN_NOT_A_REPLICA;
-    jumun_answer_free(a);
-    jumun_queries_close(q);
-    return node;
 }
 
 int cli_look(jumun_queries *q, struct cli_look *look) {
@@ -198,7 +211,8 @@ void cli_look_all(struct cli_asked *all, uint32_t count) {
 
 int cli_look_failed(const struct cli *cli, const char *replica, int code) {
     char span[TEXT_BYTES];
-    if (code == JUMUN_NOT_A_REPLICA) return cli_wrong_server(cli, CLI_NODE, replica);
+    int status;
+    if (query_told_wrong_server(cli, code, replica, &status)) return status;
     if (code == JUMUN_NOT_SENT)
         cli_error(cli, "%s: no replica answers there within %s [%d %s]", replica,
                   text_span(span, cli->timeout_ms), code, jumun_result_name(code));

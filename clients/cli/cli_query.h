@@ -31,8 +31,9 @@ bool cli_fields(struct cli *cli, const char *fields[CLI_FIELDS_MAX], uint32_t *c
 /* Says on stderr why there is no answer; returns the exit status. */
 int cli_query_failed(struct cli *cli, int code, const jumun_answer *answer);
 
-/* Whether a node answers at the address of a replica. Waits a second at most. */
-bool cli_is_node(const struct cli *cli, const char *replica);
+/* What it is that answers at the address of a replica; CLI_REPLICA also where nothing does. Waits a
+ * second at most. */
+enum cli_server cli_server_at(const struct cli *cli, const char *replica);
 
 /* A replica's own word on how it is. */
 struct cli_look {

@@ -303,14 +303,21 @@ j 2 --json --endpoint "$one" get "$key" && json 'd["code"] == 23 and d["name"] =
 j 2 --endpoint "$one" --timeout 10s cluster status
 complains "a replica answers there, not a node"
 
-# -- and what only a replica answers, asked of a node: at once, though there is time
+# -- and what only a replica answers, asked of a node and of its feed: at once, with time left
+j 0 --json status
+feed=$(python3 -c 'import json, sys; print(json.load(sys.stdin)["feed"]["endpoint"])' <"$work/out")
 for words in "orders --store s1" "orders --key $key --at-least 0:1" stats lag "watch store/s1" \
     "import --full" "import --since 10m" "replica status" "replica views" \
     "replica rebuild board"; do
     # shellcheck disable=SC2086
     j 2 --timeout 2m $words --replica "$JUMUN_ENDPOINT"
     complains "--replica $JUMUN_ENDPOINT: a node answers there, not a replica; nodes are named with"
+    # shellcheck disable=SC2086
+    j 2 --timeout 2m $words --replica "$feed"
+    complains "--replica $feed: a node's feed answers there (--feed-listen), which replicas"
 done
+j 3 --timeout 2s import --full --replica tcp://127.0.0.1:1
+complains "no snapshot: nothing listens there (connection refused): does it run?"
 j 2 --json orders --store s1 --replica "$JUMUN_ENDPOINT"
 json 'd["code"] == 1008 and d["name"] == "not_a_replica"'
 j 2 --json lag --replica "$JUMUN_ENDPOINT,$one"
