@@ -138,14 +138,17 @@ static void order_set_rider(struct order *order, const void *rider, uint8_t byte
     order->rider_bytes = bytes;
 }
 
+/* Field by field where it belongs: a record that is put together elsewhere and then copied waits
+ * for its bytes, and with them for all that was written before, cold lines included. */
 static void order_remember(struct order *order, const struct event *event, uint8_t outcome) {
-    struct order_command_record record = {.id = event->cause,
-                                          .version = (uint16_t)event->version,
-                                          .kind = (uint8_t)event->cause_kind,
-                                          .outcome = outcome};
+    uint8_t *at = (uint8_t *)order + order->actor.bytes;
+    uint16_t version = (uint16_t)event->version;
     require(order->commands_count < ORDER_COMMANDS_MAX && event->version <= UINT16_MAX);
-    memcpy((uint8_t *)order + order->actor.bytes, &record, sizeof record);
-    order->actor.bytes += (uint32_t)sizeof record;
+    memcpy(at + offsetof(struct order_command_record, id), &event->cause, sizeof event->cause);
+    memcpy(at + offsetof(struct order_command_record, version), &version, sizeof version);
+    at[offsetof(struct order_command_record, kind)] = (uint8_t)event->cause_kind;
+    at[offsetof(struct order_command_record, outcome)] = outcome;
+    order->actor.bytes += (uint32_t)sizeof(struct order_command_record);
     order->commands_count++;
 }
 
