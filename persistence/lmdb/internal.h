@@ -172,8 +172,11 @@ struct timer_change {          /* of the timers table: a row that goes, or comes
 struct checkpoint_order {
     struct checkpoint_place *places; /* the newest copy of each actor, by kind and key */
     struct timer_change *changes;    /* by deadline and key: as the rows lie */
+    struct checkpoint_place *unsorted_places;
+    struct timer_change *unsorted_changes;
+    struct radix_item *sort;         /* room to sort twice as many items, and scratch for that */
     uint32_t places_count, changes_count;
-    uint32_t capacity;               /* items */
+    uint32_t capacity;               /* items; each may change two deadlines */
 };
 
 struct checkpoint_thread {
