@@ -10,6 +10,7 @@
 #include "engine/node/node.h"
 #include "engine/node/node_waiting.h"
 #include "engine/node/recover.h"
+#include "engine/wire/nng_threads.h"
 
 enum {
     MAIN_TICK_MS = 1000,
@@ -106,6 +107,7 @@ int main(int argc, char **argv) {
     sigaddset(&signals, SIGTERM);
     sigaddset(&signals, SIGINT);
     pthread_sigmask(SIG_BLOCK, &signals, NULL);
+    nng_threads_limit();
     int code = EXIT_DONE;
     if (main_prepare(&config, &signals, &code)) return code;
     code = node_start(&node, &config, error, sizeof error);

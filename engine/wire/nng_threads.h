@@ -1,0 +1,10 @@
+/* How many threads nng takes for its callbacks. Only programs may decide that, never libjumun. */
+#ifndef JUMUN_WIRE_NNG_THREADS_H
+#define JUMUN_WIRE_NNG_THREADS_H
+
+/* One for each processor instead of nng's two: where all processors are busy, what is more only
+ * takes turns with the rest. To be called before anything of nng, on the program's first thread;
+ * starts nng. */
+void nng_threads_limit(void);
+
+#endif
