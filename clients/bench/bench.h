@@ -64,6 +64,8 @@ struct bench_lane {
     uint64_t random;
     uint32_t orders_count;
     uint32_t current;            /* the order whose command is in flight */
+    uint32_t upcoming;           /* the one after that: on its way from memory already */
+    bench_order before;          /* what `current` was when its command was made */
 };
 
 struct bench {
@@ -97,8 +99,8 @@ static inline struct bench_lane *bench_lane_at(const struct bench *b, uint32_t n
 /* Fills the lane's next command; its texts live as long as the process. The order stays where it
  * is, and so does the lane: keys follow from the address. */
 void bench_next_command(struct bench_lane *lane, jumun_command *command);
-/* Takes the answer to the lane's command: checks, counts, moves the order on. The next order is
- * picked here, so that it comes from memory meanwhile. */
+/* Takes the answer to the lane's command: checks, counts, moves the order on. The order after the
+ * next one is picked here, so that it comes from memory meanwhile. */
 void bench_take_result(struct bench_lane *lane, const jumun_result *result, int64_t now_ns);
 int64_t bench_now_ns(void);
 uint64_t bench_done(const struct bench *b); /* commands accepted so far */

@@ -62,8 +62,9 @@ static void lane_command_id(struct bench_lane *lane, jumun_key *id) {
 
 static void bench_pick_order(struct bench_lane *lane) {
     /* Any order of the lane, so that orders at all stages of life are interleaved. */
-    lane->current = (uint32_t)((lane_random(lane) >> 32) * lane->orders_count >> 32);
-    prefetch_write(&lane->orders[lane->current]);
+    lane->current = lane->upcoming;
+    lane->upcoming = (uint32_t)((lane_random(lane) >> 32) * lane->orders_count >> 32);
+    prefetch_write(&lane->orders[lane->upcoming]);
 }
 
 bool bench_workload_init(struct bench *b, uint32_t lanes_count) {
@@ -92,6 +93,7 @@ bool bench_workload_init(struct bench *b, uint32_t lanes_count) {
         *lane = (struct bench_lane){.bench = b, .orders = (bench_order *)(void *)(lane + 1),
                                     .orders_count = end - first};
         lane->random = b->seed + l * 0xd1342543de82ef95ULL;
+        bench_pick_order(lane);
         bench_pick_order(lane);
         first = end;
     }
@@ -143,6 +145,7 @@ void bench_next_command(struct bench_lane *lane, jumun_command *command) {
     bench_order *o = &lane->orders[lane->current];
     uint32_t step = *o & BENCH_STEP_MASK;
     if (step == 0) *o = order_born(b, *o);
+    lane->before = *o;
     uint64_t random = order_key(b, o, &command->order);
     command->store_id = NULL;
     command->options = (jumun_options_command){0};
@@ -175,8 +178,7 @@ uint64_t bench_done(const struct bench *b) {
 
 void bench_take_result(struct bench_lane *lane, const jumun_result *result, int64_t now_ns) {
     struct bench *b = lane->bench;
-    bench_order *o = &lane->orders[lane->current];
-    uint32_t step = *o & BENCH_STEP_MASK;
+    uint32_t step = lane->before & BENCH_STEP_MASK;
     bool measuring = atomic_load_explicit(&b->measuring, memory_order_relaxed);
     bool read = b->options.mode == BENCH_READS && step > 0;
     bool ok = result->code == JUMUN_OK;
@@ -186,7 +188,7 @@ void bench_take_result(struct bench_lane *lane, const jumun_result *result, int6
     bool wrong = ok && result->version != expected;
     if (ok && !read) step = (step + 1) % LIFE_STEPS;
     if (!ok && result->code >= 1000) step = 0; /* its fate is not known: a new order */
-    *o = (*o & ~(uint32_t)BENCH_STEP_MASK) | step;
+    lane->orders[lane->current] = (lane->before & ~(uint32_t)BENCH_STEP_MASK) | step;
     bench_pick_order(lane);
     if (wrong) atomic_fetch_add_explicit(&b->wrong, 1, memory_order_relaxed);
     if (!measuring) return;
