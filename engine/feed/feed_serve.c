@@ -64,6 +64,11 @@ static struct feed_range range_of(const struct feed_source *source) {
     return r;
 }
 
+/* The oldest entry from which on the log is whole; 0 = there is none. */
+static uint64_t whole_from(const struct feed_range *r) {
+    return r->first != 0 && r->gap_last >= r->first ? r->gap_last + 1 : r->first;
+}
+
 /* -- HELLO, LOCATE --------------------------------------------------------------------------- */
 
 static void serve_hello(struct feed_thread *t, struct feed_waiter *waiter) {
@@ -103,7 +108,7 @@ static void serve_hello(struct feed_thread *t, struct feed_waiter *waiter) {
         feed_leave(f, i);
         msgpack_write_array(&w, 3);
         msgpack_write_uint(&w, i);
-        msgpack_write_uint(&w, r.first != 0 && r.gap_last >= r.first ? r.gap_last + 1 : r.first);
+        msgpack_write_uint(&w, whole_from(&r));
         msgpack_write_uint(&w, r.last);
         count++;
     }
@@ -118,9 +123,9 @@ static void serve_locate(struct feed_thread *t, struct feed_waiter *waiter,
                          const struct feed_source *source) {
     struct feed_range r = range_of(source);
     char error[256] = "";
-    uint64_t index = r.last + 1;
-    if (r.first != 0 && r.first <= r.last &&
-        !feed_locate(source->storage, r.first, r.last, waiter->request.time_ms, &index, error,
+    uint64_t index = r.last + 1, first = whole_from(&r);
+    if (first != 0 && first <= r.last &&
+        !feed_locate(source->storage, first, r.last, waiter->request.time_ms, &index, error,
                      sizeof error)) {
         log_error("feed: %s", error);
         refuse(t, waiter, RESULT_STORAGE_FAILED, error, 0);
@@ -371,6 +376,13 @@ static bool notify_visit(void *arg, const struct record_header *h, const void *p
     return true;
 }
 
+/* The entry at `next` cannot be read: where to go on. */
+static uint64_t behind_unreadable(const struct feed_source *source, const struct feed_range *range,
+                                  uint64_t next) {
+    uint64_t readable = readable_from(source, range, next);
+    return readable != 0 ? readable : range->last + 1;
+}
+
 void feed_notify(struct feed_thread *t) {
     struct feed *f = t->feed;
     if (!f->notifier) return;
@@ -390,8 +402,10 @@ void feed_notify(struct feed_thread *t) {
             walk.next = range.last + 1;
         } else if (walk.next <= range.last) {
             t->moved_ms = clock_mono_ms();
-            source.storage->ops->read(source.storage, walk.next, range.last, notify_visit, &walk,
-                                      error, sizeof error);
+            /* What cannot be read, a gap above all, is never told: it promises nothing. */
+            if (source.storage->ops->read(source.storage, walk.next, range.last, notify_visit,
+                                          &walk, error, sizeof error) < 0)
+                walk.next = behind_unreadable(&source, &range, walk.next);
         }
         t->notified[shard] = walk.next;
         feed_leave(f, shard);

@@ -16,7 +16,9 @@
  *                                entry always fits
  *                     form       enum feed_form, default FEED_RECORDS
  *                     kinds      [event kind, ...]: only these events; nil = all. Not for RECORDS
- *   LOCATE          [shard, time_ms]: the first entry that was decided at or after that time
+ *   LOCATE          [shard, time_ms]: the first entry that was decided at or after that time, of
+ *                   those from which on the log is whole: an older one may be gone (a PULL of the
+ *                   index in front of it tells)
  *   SNAPSHOT_BEGIN  [shard]: makes a copy of the shard's stored orders; a replica takes nil as the
  *                     shard and copies all its views
  *   SNAPSHOT_CHUNK  [id, offset, bytes_max]

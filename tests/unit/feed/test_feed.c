@@ -210,6 +210,50 @@ static uint32_t commit_times(void *arg, uint64_t from, uint64_t upto, struct com
     return 2;
 }
 
+/* The same log with a gap in it, as an installed state leaves one. */
+static struct storage_gap gap;
+static atomic_uint gap_looks;  /* reads that began in it */
+
+static void gapped_stats(struct storage *s, struct storage_stats *stats) {
+    storage->ops->stats(storage, stats);
+    stats->gaps = gap.first != 0;
+    stats->gap_first = gap.first;
+    stats->gap_last = gap.last;
+}
+
+static bool gapped_gap(struct storage *s, uint32_t position, struct storage_gap *out) {
+    *out = gap;
+    return position == 0 && gap.first != 0;
+}
+
+static int gapped_read(struct storage *s, uint64_t first, uint64_t upto,
+                       bool (*visit)(void *arg, const struct record_header *record,
+                                     const void *payload),
+                       void *arg, char *error, size_t error_bytes) {
+    bool meets = gap.first != 0 && first <= gap.last && upto >= gap.first;
+    if (!meets) return storage->ops->read(storage, first, upto, visit, arg, error, error_bytes);
+    if (first < gap.first) {
+        int rc = storage->ops->read(storage, first, gap.first - 1, visit, arg, error, error_bytes);
+        if (rc != 0) return rc;
+    } else {
+        atomic_fetch_add(&gap_looks, 1);
+    }
+    snprintf(error, error_bytes, "record %llu is not stored", (unsigned long long)gap.first);
+    return -1;
+}
+
+static struct storage_ops gapped_ops;
+static struct storage gapped = {.ops = &gapped_ops};
+
+static void gap_make(uint64_t first, uint64_t upto) {
+    gapped_ops = *storage->ops;
+    gapped_ops.stats = gapped_stats;
+    gapped_ops.gap = gapped_gap;
+    gapped_ops.read = gapped_read;
+    gap = (struct storage_gap){.first = first, .last = upto};
+    atomic_store(&gap_looks, 0);
+}
+
 static struct feed *feed_up(const char *name) {
     static char listen[64], notify[64];
     char error[256] = "";
@@ -456,6 +500,74 @@ static void notices_come_by_topic(void **state) {
     feed_close(f);
 }
 
+/* A time is looked up behind the gap, as what lies in it cannot be read. */
+static void a_time_is_found_beside_a_gap(void **state) {
+    nng_msg *reply;
+    uint8_t room[64];
+    char error[256] = "";
+    struct msgpack_writer w;
+    struct feed_reply p;
+    gap_make(5, last - 20);
+    atomic_store(&committed, last);
+    struct feed *f = feed_up("gap");
+    feed_remove(f, SHARD);
+    const struct feed_source source = {&gapped, commit_index, commit_times, NULL, commit_known};
+    feed_add(f, SHARD, &source);
+    msgpack_writer_init(&w, room, sizeof room);
+    msgpack_write_array(&w, 4);
+    msgpack_write_uint(&w, FEED_VERSION);
+    msgpack_write_uint(&w, FEED_LOCATE);
+    msgpack_write_uint(&w, SHARD);
+    msgpack_write_uint(&w, 1);
+    assert_int_equal(feed_ask(feed_endpoint(f), room, msgpack_writer_size(&w), WAIT_MS, &reply,
+                              error, sizeof error), 0);
+    assert_true(feed_reply_decode(nng_msg_body(reply), nng_msg_len(reply), FEED_LOCATE,
+                                  FEED_RECORDS, &p));
+    assert_int_equal(p.code, RESULT_OK);
+    assert_int_equal(p.next, last - 19);
+    nng_msg_free(reply);
+    feed_stop(f);
+    feed_close(f);
+    gap.first = 0;
+}
+
+/* A state was installed while somebody listened: what stands behind it is told. */
+static void notices_go_on_behind_a_gap(void **state) {
+    nng_socket sub;
+    nng_msg *message;
+    gap.first = 0;
+    gap_make(0, 0);
+    atomic_store(&committed, 1);
+    struct feed *f = feed_up("notices-gap");
+    feed_remove(f, SHARD);
+    const struct feed_source source = {&gapped, commit_index, commit_times, NULL, commit_known};
+    feed_add(f, SHARD, &source);
+    assert_int_equal(nng_sub0_open(&sub), 0);
+    assert_int_equal(nng_socket_set(sub, NNG_OPT_SUB_SUBSCRIBE, "", 0), 0);
+    assert_int_equal(nng_dial(sub, feed_notify_endpoint(f), NULL, 0), 0);
+    assert_int_equal(nng_socket_set_ms(sub, NNG_OPT_RECVTIMEO, 20), 0);
+    uint64_t to = 1;
+    int rc = NNG_ETIMEDOUT;
+    for (; rc != 0 && to <= last / 2; to++) {
+        atomic_store(&committed, to);
+        rc = nng_recvmsg(sub, &message, 0);
+        if (rc == 0) nng_msg_free(message);
+    }
+    assert_int_equal(rc, 0);
+    while (nng_recvmsg(sub, &message, 0) == 0) nng_msg_free(message);
+    gap.last = last - 20;
+    gap.first = to;
+    atomic_store(&committed, last);
+    assert_int_equal(nng_socket_set_ms(sub, NNG_OPT_RECVTIMEO, SETTLE_MS), 0);
+    assert_int_equal(nng_recvmsg(sub, &message, 0), 0);
+    nng_msg_free(message);
+    assert_true(atomic_load(&gap_looks) <= 2);
+    nng_close(sub);
+    feed_stop(f);
+    feed_close(f);
+    gap.first = 0;
+}
+
 static void await_subscribers(const struct notifier *n, uint32_t wanted) {
     for (int ms = 0; notifier_subscribers(n) != wanted; ms++) {
         if (ms == SETTLE_MS) fail_msg("%u subscribers", notifier_subscribers(n));
@@ -506,6 +618,8 @@ int main(void) {
         FEED_TEST(hello_tells_what_is_here),
         FEED_TEST(a_dead_consumer_stops_nobody),
         FEED_TEST(notices_come_by_topic),
+        FEED_TEST(a_time_is_found_beside_a_gap),
+        FEED_TEST(notices_go_on_behind_a_gap),
         FEED_TEST(a_stranger_takes_no_subscriber_away),
     };
     return cmocka_run_group_tests_name("feed", tests, NULL, NULL);
