@@ -44,6 +44,17 @@ static void request_begin(struct msgpack_writer *w, uint8_t room[128], uint32_t 
     msgpack_write_uint(w, kind);
 }
 
+/* [version, kind, shard, from, wait_ms, bytes_max, form] */
+static void request_pull(struct msgpack_writer *w, uint8_t room[128], uint32_t shard,
+                         uint64_t from) {
+    request_begin(w, room, 7, FEED_PULL);
+    msgpack_write_uint(w, shard);
+    msgpack_write_uint(w, from);
+    msgpack_write_uint(w, 0);
+    msgpack_write_nil(w);
+    msgpack_write_uint(w, FEED_MARKS);
+}
+
 /* [[index, time_ms, kind, subject, version, state], ...]: events of stores have other subjects,
  * which a replica does not know as orders and leaves out. */
 static bool since_marks(struct since *s, struct bytes payload, uint64_t last) {
@@ -67,22 +78,38 @@ static bool since_marks(struct since *s, struct bytes payload, uint64_t last) {
     return true;
 }
 
-/* Where the shard is to be read from; 0 after the error was printed. A shard that the file of
- * tokens does not name came later: all of it is new. */
-static uint64_t since_first(struct since *s, uint32_t shard) {
-    for (uint32_t i = 0; i < s->from_count && !s->time_ms; i++)
-        if (s->from[i].shard == shard) return s->from[i].index + 1;
-    if (!s->time_ms) return 1;
+/* The first entry of that time, of a node's log that holds what was decided before it, too: one
+ * that begins there may have lost more. 0 after the error was printed. */
+static uint64_t since_locate(struct since *s, uint32_t shard) {
     uint8_t room[128];
     struct msgpack_writer w;
     struct feed_reply reply;
-    request_begin(&w, room, 4, FEED_LOCATE);
-    msgpack_write_uint(&w, shard);
-    msgpack_write_int(&w, s->time_ms);
-    void *bytes = cli_feed_ask(&s->feed, &w, FEED_LOCATE, &reply);
-    uint64_t first = bytes ? reply.next : 0;
-    free(bytes);
-    return first;
+    for (uint32_t i = 0; i <= s->feed.nodes_count; i++) {
+        request_begin(&w, room, 4, FEED_LOCATE);
+        msgpack_write_uint(&w, shard);
+        msgpack_write_int(&w, s->time_ms);
+        void *bytes = cli_feed_ask(&s->feed, &w, FEED_LOCATE, &reply);
+        uint64_t first = bytes ? reply.next : 0;
+        free(bytes);
+        if (first <= 1) return first;
+        uint32_t located_by = s->feed.at;
+        request_pull(&w, room, shard, first - 1);
+        if (!(bytes = cli_feed_ask(&s->feed, &w, FEED_PULL, &reply))) return 0;
+        free(bytes);
+        if (s->feed.at == located_by) return first;
+    }
+    s->feed.status = CLI_NO_ANSWER;
+    cli_error(s->cli, "shard %u: each node answers now and then only", shard);
+    return 0;
+}
+
+/* Where the shard is to be read from; 0 after the error was printed. A shard that the file of
+ * tokens does not name came later: all of it is new. */
+static uint64_t since_first(struct since *s, uint32_t shard) {
+    if (s->time_ms) return since_locate(s, shard);
+    for (uint32_t i = 0; i < s->from_count; i++)
+        if (s->from[i].shard == shard) return s->from[i].index + 1;
+    return 1;
 }
 
 static int since_shard(struct since *s, const jumun_token *to) {
@@ -98,12 +125,7 @@ static int since_shard(struct since *s, const jumun_token *to) {
         uint8_t room[128];
         struct msgpack_writer w;
         struct feed_reply reply;
-        request_begin(&w, room, 7, FEED_PULL);
-        msgpack_write_uint(&w, to->shard);
-        msgpack_write_uint(&w, at);
-        msgpack_write_uint(&w, 0);
-        msgpack_write_nil(&w);
-        msgpack_write_uint(&w, FEED_MARKS);
+        request_pull(&w, room, to->shard, at);
         void *bytes = cli_feed_ask(&s->feed, &w, FEED_PULL, &reply);
         if (!bytes) return s->feed.status;
         bool ok = since_marks(s, reply.rest, to->index);

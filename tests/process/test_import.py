@@ -8,11 +8,15 @@ clusters are not mixed up, and times are what they say.
 import json
 import os
 import signal
+import socket
+import struct
 import subprocess
 import sys
+import threading
 import time
 
-from replica_process import PATIENCE, Lone, await_that, check, folder
+from replica_process import (PATIENCE, Lone, await_that, check, exactly, folder, message, packb,
+                             unpack)
 
 ORDERS = 1700
 SNAPSHOTS_MAX = 4
@@ -257,6 +261,56 @@ def times_are_what_they_say(jumun):
     jumun('import', '--since', '2026-02-29', expect=2, says='no time such as')
 
 
+class FakeNode:
+    """A node's general endpoint and its feed in one: a log of entries FIRST to 60, all of them
+    decided now, none of which is an order's."""
+    CLUSTER = 'f' * 32
+
+    def __init__(self, first):
+        self.first, self.listener = first, socket.create_server(('127.0.0.1', 0))
+        self.url = f'tcp://127.0.0.1:{self.listener.getsockname()[1]}'
+        threading.Thread(target=self.serve, daemon=True).start()
+
+    def serve(self):
+        while True:
+            connection = self.listener.accept()[0]
+            threading.Thread(target=self.talk, args=(connection,), daemon=True).start()
+
+    def talk(self, s):
+        try:
+            exactly(s, 8)
+            s.sendall(bytes.fromhex('0053500000310000'))
+            while True:
+                asked = message(s)
+                reply = asked[:4] + self.answer(unpack(asked[4:], 0)[0])
+                s.sendall(struct.pack('>Q', len(reply)) + reply)
+        except (ConnectionError, OSError):
+            s.close()
+
+    def answer(self, asked):
+        if len(asked) == 3:     # SHARD_MAP, in the envelope of the commands
+            return (b'\x93\x01\x00\x91\x96' + b'\x00' * 5 + b'\x81' + packb('feed') +
+                    packb(self.url))
+        kind = asked[1]
+        if kind == 300:
+            return (b'\x93\x01\x00\x82' + packb('cluster_id') + packb(self.CLUSTER) +
+                    packb('shards') + packb([[0, self.first, 60]]))
+        if kind == 302:
+            return packb([1, 0, 0, self.first, 60, self.CLUSTER])
+        if asked[3] < self.first:
+            return packb([1, 20, 'the log does not reach back', self.first, self.CLUSTER])
+        return packb([1, 0, 0, asked[3], 61, 60, 0, [], [], self.CLUSTER])
+
+
+def a_log_that_begins_too_late_is_told(jumun):
+    """By time: what is older than a log's first entry may have changed, too."""
+    short, whole = FakeNode(50), FakeNode(1)
+    since = ['import', '--since', '1h', '--replica', 'tcp://127.0.0.1:1', '--endpoint']
+    jumun(*since, short.url, expect=1, says='The log does not reach back so far')
+    jumun(*since, f'{short.url},{whole.url}', says='0 orders changed')
+    jumun(*since, whole.url, says='0 orders changed')
+
+
 def shards_are_named(jumun):
     jumun('import', '--since', '0:3', expect=2, says='shard 1 is not named')
     jumun('import', '--since', '0:3,1:3,7:3', expect=2, says='there is no shard 7')
@@ -334,6 +388,7 @@ def main(*programs):
         changes_go_behind_what_is_there(jumun)
         headings_stand_where_the_output_begins(jumun, one)
         times_are_what_they_say(jumun)
+        a_log_that_begins_too_late_is_told(jumun)
         shards_are_named(jumun)
         tokens_belong_to_their_command(jumun)
         two_clusters_are_told_apart(jumun, one, other)
