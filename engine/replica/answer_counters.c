@@ -75,7 +75,8 @@ static bool add_stored(struct counting *c, struct bytes key, MDB_val value) {
     if (value.mv_size == sizeof numbers) memcpy(numbers, value.mv_data, sizeof numbers);
     if (!add_recent(c, key)) return false;
     if (c->next < c->recent.count && compare(recent_key(c, c->next), key) == 0) {
-        for (int i = 0; i < VIEW_NUMBERS; i++) numbers[i] += c->sorted[c->next]->numbers[i];
+        for (int i = 0; i < VIEW_NUMBERS; i++)
+            numbers[i] = view_add(numbers[i], c->sorted[c->next]->numbers[i]);
         c->next++;
     }
     return add_row(c, key, numbers);

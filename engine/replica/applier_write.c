@@ -205,7 +205,7 @@ static int add_numbers(struct applier_disk *d, MDB_dbi table, const uint8_t *nam
     if (rc == 0 && value.mv_size == sizeof numbers) {
         int64_t stored[VIEW_NUMBERS];
         memcpy(stored, value.mv_data, sizeof stored);
-        for (int n = 0; n < VIEW_NUMBERS; n++) numbers[n] += stored[n];
+        for (int n = 0; n < VIEW_NUMBERS; n++) numbers[n] = view_add(numbers[n], stored[n]);
     }
     if (rc != 0 && rc != MDB_NOTFOUND) return rc;
     value = view_val(numbers, sizeof numbers);

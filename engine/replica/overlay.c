@@ -341,7 +341,7 @@ void overlay_add(struct overlay *t, enum view_number view, const struct sums *su
     else older->older = NULL;
     *n = (struct overlay_number){.older = older, .number = number};
     for (int i = 0; i < VIEW_NUMBERS; i++)
-        n->numbers[i] = e->numbers[i] + (older ? older->numbers[i] : 0);
+        n->numbers[i] = view_add(e->numbers[i], older ? older->numbers[i] : 0);
     atomic_store_explicit(&s->newest, n, memory_order_release);
 }
 

@@ -63,7 +63,8 @@ bool sums_add(struct sums *s, const struct view_sum *sum) {
         memcpy(s->keys + s->keys_bytes, sum->key, sum->key_bytes);
         s->keys_bytes += sum->key_bytes;
     }
-    for (int i = 0; i < VIEW_NUMBERS; i++) e->numbers[i] += sum->numbers[i];
+    for (int i = 0; i < VIEW_NUMBERS; i++)
+        e->numbers[i] = view_add(e->numbers[i], sum->numbers[i]);
     return true;
 }
 

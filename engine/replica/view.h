@@ -128,6 +128,13 @@ static inline uint32_t view_get_u32(const uint8_t *at) {
     return __builtin_bswap32(v);
 }
 
+/* Sums of money that do not fit stay at the end of what does: they come from outside. */
+static inline int64_t view_add(int64_t a, int64_t b) {
+    int64_t sum;
+    if (!__builtin_add_overflow(a, b, &sum)) return sum;
+    return b < 0 ? INT64_MIN : INT64_MAX;
+}
+
 /* -- the functions of views/; each file's head says what its rows are ------------------------- */
 
 uint32_t view_by_ref_key(const struct view_order *order, uint8_t *out);

@@ -385,6 +385,28 @@ static void each_order_is_counted_as_placed_once(void **state) {
     history_fini(&history);
 }
 
+/* Totals of orders are their callers' words: however many large ones make no sum negative. */
+static void sums_stay_at_the_end_of_what_fits(void **state) {
+    struct sums sums = {0};
+    const struct view_sum large = {.key_bytes = 10, .numbers = {1, INT64_MAX - 1, 0, -3}};
+    struct overlay *table = overlay_new(1, 0);
+    assert_non_null(table);
+    for (uint64_t number = 1; number <= 3; number++) {
+        assert_true(sums_add(&sums, &large));
+        assert_true(overlay_reserve(table, 0, 0, 1, 0, 0));
+        overlay_add(table, VIEW_COUNTERS, &sums, &sums.entries[0], number);
+    }
+    const struct overlay_number *n =
+        overlay_number_at(atomic_load(&table->sums[VIEW_COUNTERS]), 3);
+    assert_int_equal(sums.entries[0].numbers[0], 3);
+    assert_true(sums.entries[0].numbers[1] == INT64_MAX);
+    assert_int_equal(n->numbers[0], 1 + 2 + 3);
+    assert_true(n->numbers[1] == INT64_MAX);
+    assert_int_equal(n->numbers[3], -3 - 6 - 9);
+    overlay_free(table);
+    sums_fini(&sums);
+}
+
 static void old_minutes_go(void **state) {
     char error[512] = "";
     const struct view_store_options options = {.directory = directory, .map_bytes = 1u << 30};
@@ -608,6 +630,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test_setup_teardown(a_shard_is_whole_once_it_was_up_to_date, set_up,
                                         tear_down),
         cmocka_unit_test_setup_teardown(each_order_is_counted_as_placed_once, set_up, tear_down),
+        cmocka_unit_test(sums_stay_at_the_end_of_what_fits),
         cmocka_unit_test_setup_teardown(old_minutes_go, set_up, tear_down),
         cmocka_unit_test_setup_teardown(readers_see_one_moment_while_it_goes_on, set_up,
                                         tear_down),
