@@ -118,7 +118,7 @@ static int walk_customer(struct watching *k, struct bytes customer) {
  * The tokens of a shard that is cut end with its last row. */
 static uint32_t write_rows(struct watching *k) {
     struct answering *a = k->a;
-    size_t tokens_bytes = (size_t)a->positions_count * 20 + 64;
+    size_t tokens_bytes = ((size_t)a->positions_count + k->query->since_count) * 20 + 64;
     uint32_t rows = 0, at = 0;
     while (at < k->count) {
         const struct change *first = &k->changes[at];
@@ -151,6 +151,20 @@ static void since_of(struct watching *k) {
     }
 }
 
+static void write_token(struct answering *a, uint32_t shard, uint64_t index) {
+    msgpack_write_array(&a->w, 2);
+    msgpack_write_uint(&a->w, shard);
+    msgpack_write_uint(&a->w, index);
+}
+
+/* Whether it is to be handed on as it came: of a shard that exists, and that is not known here. */
+static bool is_elsewhere(const struct watching *k, uint32_t at) {
+    const struct query_token *since = k->query->since;
+    bool first = since[at].shard < SHARDS_MAX && answering_place(k->a, since[at].shard) < 0;
+    for (uint32_t i = 0; i < at && first; i++) first = since[i].shard != since[at].shard;
+    return first;
+}
+
 static void write_answer(struct watching *k) {
     struct answering *a = k->a;
     bool complete = true;
@@ -168,15 +182,19 @@ static void write_answer(struct watching *k) {
         int place = answering_place(a, k->changes[i].shard);
         if (place >= 0) k->cut[place] = true;
     }
-    msgpack_write_array(&a->w, a->positions_count);
+    uint32_t tokens = a->positions_count;
+    for (uint32_t i = 0; i < k->query->since_count; i++) tokens += is_elsewhere(k, i);
+    msgpack_write_array(&a->w, tokens);
     for (uint32_t i = 0; i < a->positions_count; i++) {
         /* Never behind what was asked: another replica may have been further on. */
         uint64_t index = k->cut[i] ? k->since[i] : a->positions[i].index;
         complete = complete && !k->cut[i];
         if (index < asked[i]) index = asked[i];
-        msgpack_write_array(&a->w, 2);
-        msgpack_write_uint(&a->w, a->positions[i].shard);
-        msgpack_write_uint(&a->w, index);
+        write_token(a, a->positions[i].shard, index);
+    }
+    for (uint32_t i = 0; i < k->query->since_count; i++) {
+        if (is_elsewhere(k, i))
+            write_token(a, k->query->since[i].shard, k->query->since[i].index);
     }
     msgpack_write_bool(&a->w, complete);
     if (!k->query->has_since) return;

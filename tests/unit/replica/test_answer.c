@@ -182,6 +182,31 @@ static void pages_of_a_watch_leave_nothing_out(void **state) {
     }
 }
 
+/* A replica that has not heard of a shard yet keeps nobody from going on in it elsewhere. */
+static void tokens_of_shards_that_are_not_here_stay(void **state) {
+    const struct query_token since[] = {{0, 1}, {7, 4711}, {SHARDS_MAX, 1}, {7, 1}};
+    const struct query q = {.kind = QUERY_WATCH, .subject = bytes_of_text("store/nobodys"),
+                            .limit = 1, .has_since = true, .since = since, .since_count = 4};
+    struct msgpack_reader r;
+    size_t bytes;
+    uint32_t items = 0, fields = 0, found = 0;
+    uint64_t shard = 0, index = 0;
+    assert_int_equal(ask(&q, 1, &r, &bytes), 1);
+    assert_int_equal(msgpack_read_array(&r, &items), MSGPACK_OK);
+    for (int i = 0; i < 5; i++) assert_int_equal(msgpack_skip(&r), MSGPACK_OK);
+    assert_int_equal(msgpack_read_array(&r, &items), MSGPACK_OK);
+    assert_int_equal(msgpack_skip(&r), MSGPACK_OK);
+    assert_int_equal(msgpack_read_array(&r, &items), MSGPACK_OK);
+    assert_int_equal(items, HISTORY_SHARDS + 1);
+    for (uint32_t i = 0; i < items; i++) {
+        assert_int_equal(msgpack_read_array(&r, &fields), MSGPACK_OK);
+        assert_int_equal(msgpack_read_uint(&r, &shard), MSGPACK_OK);
+        assert_int_equal(msgpack_read_uint(&r, &index), MSGPACK_OK);
+        found += shard == 7 && index == 4711;
+    }
+    assert_int_equal(found, 1);
+}
+
 /* -- nearly full messages ---------------------------------------------------------------------- */
 
 /* Whether the reply is one: so many results, tokens, missing shards, and nothing behind them. */
@@ -251,6 +276,8 @@ static void a_page_that_finds_no_room_is_refused_whole(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(pages_of_a_watch_leave_nothing_out, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(tokens_of_shards_that_are_not_here_stay, set_up,
+                                        tear_down),
         cmocka_unit_test_setup_teardown(a_page_that_finds_no_room_is_refused_whole, set_up,
                                         tear_down),
     };
