@@ -212,6 +212,23 @@ static uint32_t each_lacking(const msgpack_object *row, uint32_t shard,
     return nodes->via.array.size;
 }
 
+/* The same of clocks. */
+static uint32_t each_clock(const struct view *v, void (*tell)(void *arg, const char *sentence),
+                           void *arg) {
+    const struct cluster_document *d = &v->known->document;
+    char sentence[STATUS_FAULT_BYTES];
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < d->nodes_count; i++) {
+        if (!cluster_clock_fault(d, v->statuses, v->there, i, sentence, sizeof sentence)) continue;
+        if (tell) tell(arg, sentence);
+        count++;
+    }
+    if (count > 0 || !cluster_clocks_differ(d, v->statuses, v->there, sentence, sizeof sentence))
+        return count;
+    if (tell) tell(arg, sentence);
+    return 1;
+}
+
 /* Calls `tell` with a sentence for each thing that is not as the document has it. Returns how many
  * there are. */
 static uint32_t each_fault(const struct view *v, void (*tell)(void *arg, const char *sentence),
@@ -224,11 +241,7 @@ static uint32_t each_fault(const struct view *v, void (*tell)(void *arg, const c
         if (tell) tell(arg, sentence);
         count++;
     }
-    for (uint32_t i = 0; i < d->nodes_count; i++) {
-        if (!cluster_clock_fault(d, v->statuses, v->there, i, sentence, sizeof sentence)) continue;
-        if (tell) tell(arg, sentence);
-        count++;
-    }
+    count += each_clock(v, tell, arg);
     for (uint32_t i = 0; i < d->shards_count; i++) {
         const struct cluster_shard *s = &d->shards[i];
         const msgpack_object *row = leader_of(v, s->shard, &leader);

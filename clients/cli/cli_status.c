@@ -293,6 +293,29 @@ static void status_machine(const struct status_view *v) {
             text_count((char[TEXT_BYTES]){0}, status_sum(v->now, "messages_resent")));
 }
 
+/* Nothing, where the clock goes as it shall. */
+static void status_clock(const struct status_view *v) {
+    const struct cli *cli = v->cli;
+    const msgpack_object *nodes = value_at(v->now, "nodes");
+    int64_t refused_ms = value_int(v->now, "clock_refused_ms", 0);
+    char span[TEXT_BYTES];
+    if (refused_ms != 0)
+        fprintf(v->out, "  %sclock%s    %sthe machine's was set %s by %s, which is not followed: "
+                "set it right, or restart the node%s\n", CLI_STYLE(cli, "2"), CLI_PLAIN(cli),
+                CLI_STYLE(cli, "31"), refused_ms < 0 ? "back" : "forward",
+                text_span(span, refused_ms < 0 ? -refused_ms : refused_ms), CLI_PLAIN(cli));
+    for (uint32_t i = 0; i < value_count(nodes); i++) {
+        const msgpack_object *node = value_item(nodes, i);
+        int64_t ahead_ms = value_int(node, "clock_ahead_ms", 0);
+        if (!value_bool(node, "clock_off", false)) continue;
+        fprintf(v->out, "  %sclock%s    %sthat of node %" PRId64 " is %s %s this node's; jumun "
+                "cluster status says which one is wrong%s\n", CLI_STYLE(cli, "2"), CLI_PLAIN(cli),
+                CLI_STYLE(cli, "31"), value_int(node, "node", 0),
+                text_span(span, ahead_ms < 0 ? -ahead_ms : ahead_ms),
+                ahead_ms < 0 ? "behind" : "ahead of", CLI_PLAIN(cli));
+    }
+}
+
 bool cli_node_waits(const msgpack_object *status) {
     char state[16];
     return strcmp(value_text(status, "state", state, sizeof state), "waiting") == 0;
@@ -323,6 +346,7 @@ void cli_show_status(const struct cli *cli, const msgpack_object *now,
     status_orders(&v);
     status_shards(&v);
     status_machine(&v);
+    status_clock(&v);
     status_refusals(&v);
 }
 

@@ -114,6 +114,9 @@ def clock_ahead(c):
     check(len(told['faults']) == 1, 'of the one that is wrong: %s' % told['faults'])
     check('node 3: its clock is 5 min' in text and 'ahead of that of node' in text, text)
     c.await_that(lambda: 'the clock of node 3 is 3' in log_of(c, 0), 'the others warn of it')
+    for at, node, how in ((0, 3, 'ahead of'), (2, 1, 'behind')):
+        text = c.jumun('status', at=at)
+        check('that of node %d is 5 min' % node in text and how + " this node's" in text, text)
     c.end(2)
     c.start(2)
     c.await_that(lambda: not c.status()['faults'], 'it is right again')
