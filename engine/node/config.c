@@ -229,7 +229,7 @@ static error_t config_option_cluster(struct config_state *s, int key, const char
     case OPTION_RECOVER: c->recover_alone = true; return 0;
     case OPTION_RECOVER_JSON: c->recover_json = true; return 0;
     case OPTION_PEER_LISTEN:
-        return config_text(s, "peer-listen", arg, c->peer_listen, sizeof c->peer_listen);
+        return config_address(s, "peer-listen", arg, NULL, c->peer_listen, sizeof c->peer_listen);
     case OPTION_TLS_CERT:
         return config_text(s, "tls-cert", arg, c->tls_certificate, sizeof c->tls_certificate);
     case OPTION_TLS_KEY: return config_text(s, "tls-key", arg, c->tls_key, sizeof c->tls_key);

@@ -82,6 +82,8 @@ static void nonsense_is_refused_with_a_sentence(void **state) {
     assert_int_equal(READ(&c, "--listen=none"), -1);
     assert_int_equal(READ(&c, "--feed-listen=7401"), -1);
     assert_int_equal(READ(&c, "--notify-listen=localhost:7402"), -1);
+    assert_int_equal(READ(&c, "--cluster-wait", "--peer-listen=127.0.0.1:7396"), -1);
+    assert_non_null(strstr(error, "--peer-listen: \"127.0.0.1:7396\" does not begin with tcp://"));
     assert_int_equal(READ(&c, "--listen=tcp://127.0.0.1:0", "--feed-listen=none",
                           "--notify-listen=none"), 0);
     assert_int_equal(READ(&c, "--no-such-option"), -1);
