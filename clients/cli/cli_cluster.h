@@ -5,6 +5,7 @@
 
 #include "actors/cluster/cluster.h"
 #include "clients/cli/cli.h"
+#include "engine/limits.h"
 #include "engine/wire/msgpack_writer.h"
 
 enum { CLUSTER_REQUEST_BYTES_MAX = 2 << 20, CLUSTER_SENTENCE_BYTES = 512 };
@@ -104,7 +105,7 @@ bool cluster_ports_are_free(struct cli *cli, uint32_t shards);
  * host. */
 struct cluster_waiting {
     char client[ENDPOINT_BYTES_MAX], peer[ENDPOINT_BYTES_MAX];
-    char cluster_id[33];
+    char cluster_id[CLUSTER_ID_BYTES];
     uint32_t shards, node;     /* of data that is there; 0 = none */
     /* What a document has to have that goes on with this data; count 0 = one epoch of `shards`. */
     struct cluster_epoch epochs[EPOCHS_MAX];

@@ -579,7 +579,7 @@ static bool was_removed(const struct cluster_document *d, uint32_t node) {
 static int refuse_busy(struct cli *cli, const char *address, const struct cluster_waiting *w) {
     const struct cluster_known *k;
     struct id128 id;
-    bool ours = strlen(w->cluster_id) == 32 && hex_id(w->cluster_id, &id) &&
+    bool ours = strlen(w->cluster_id) == CLUSTER_ID_BYTES - 1 && hex_id(w->cluster_id, &id) &&
                 cluster_fetch(cli, false, &k) == CLI_DONE &&
                 memcmp(&id, &k->document.cluster_id, sizeof id) == 0;
     if (ours && was_removed(&k->document, w->node))

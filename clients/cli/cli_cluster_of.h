@@ -6,10 +6,10 @@
 #include "clients/cli/cli_query.h"
 #include "engine/limits.h"
 
-enum { CLI_CLUSTER_BYTES = 33, CLI_REPLICAS_MAX = 16 };
+enum { CLI_REPLICAS_MAX = 16 };
 
 /* The cluster that all must be of, and who was the first to tell it. */
-struct cli_cluster_of { char id[CLI_CLUSTER_BYTES], who[400]; };
+struct cli_cluster_of { char id[CLUSTER_ID_BYTES], who[400]; };
 
 /* Whether `who` ("the node at tcp://...") is of the same cluster as those before; an empty id is
  * not known, and agrees. False after the error was printed. */
@@ -22,7 +22,7 @@ struct cli_place { uint32_t shard; uint64_t index, commit; int64_t age_ms; };
 struct cli_replica_status {
     char url[ENDPOINT_BYTES_MAX];
     bool answered, node;       /* node: one answers there, and no replica */
-    char cluster[CLI_CLUSTER_BYTES];       /* "" = it has met no node yet */
+    char cluster[CLUSTER_ID_BYTES];       /* "" = it has met no node yet */
     uint32_t places_count;
     struct cli_place places[CLI_TOKENS_MAX];  /* age_ms: INT64_MAX = not known */
 };

@@ -282,7 +282,7 @@ static void show_stores(const struct view *v) {
 
 static void show(const struct view *v) {
     const struct cluster_document *d = &v->known->document;
-    char id[33];
+    char id[CLUSTER_ID_BYTES];
     hex_format(d->cluster_id.bytes, 16, id);
     printf("%scluster%s %s, document version %" PRIu64 ", %u replicas of each shard, "
            "level %u\n\n",
@@ -382,7 +382,7 @@ static void add_fault(void *list, const char *sentence) {
 
 static int show_json(const struct view *v) {
     const struct cluster_document *d = &v->known->document;
-    char id[33];
+    char id[CLUSTER_ID_BYTES];
     hex_format(d->cluster_id.bytes, 16, id);
     json_t *nodes = json_array(), *shards = json_array(), *epochs = json_array();
     for (uint32_t i = 0; i < d->nodes_count; i++) json_array_append_new(nodes, node_json(v, i));

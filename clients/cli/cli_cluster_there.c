@@ -20,7 +20,7 @@ static bool there_is_full(const struct cluster_status *status) {
 
 void cluster_there_of(const struct cluster_document *d, const struct cluster_member *m,
                       const struct cluster_status *status, struct cluster_there *t) {
-    char id[33];
+    char id[CLUSTER_ID_BYTES];
     *t = (struct cluster_there){.kind = CLUSTER_THERE_SILENT};
     if (!status) return;
     hex_format(d->cluster_id.bytes, 16, id);

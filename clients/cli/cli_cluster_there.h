@@ -3,6 +3,7 @@
 #define JUMUN_CLI_CLI_CLUSTER_THERE_H
 
 #include "clients/cli/cli_cluster.h"
+#include "engine/limits.h"
 
 enum cluster_there_kind {
     CLUSTER_THERE_MEMBER,      /* the node that the document says */
@@ -16,7 +17,7 @@ enum cluster_there_kind {
 struct cluster_there {
     enum cluster_there_kind kind;
     char who[128];             /* of a stranger, and of what waits; else "" */
-    char cluster_id[33];       /* as it says; "" = it says none */
+    char cluster_id[CLUSTER_ID_BYTES]; /* as it says; "" = it says none */
     uint32_t node;             /* as it says; 0 = it says none */
 };
 

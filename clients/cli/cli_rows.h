@@ -3,6 +3,7 @@
 #define JUMUN_CLI_CLI_ROWS_H
 
 #include "clients/cli/cli_cluster_of.h"
+#include "engine/limits.h"
 
 enum rows_format { ROWS_JSONL, ROWS_CSV, ROWS_MSGPACK };
 enum { ROWS_PATH_BYTES = 4096, ROWS_FIELDS_BYTES = 2048, ROWS_COMMAND_BYTES = 128 };
@@ -68,7 +69,7 @@ struct rows_state {
     uint64_t bytes, rows;      /* bytes: where the output ends */
     uint8_t cursor[CLI_CURSOR_BYTES];
     uint32_t cursor_bytes;
-    char cluster[CLI_CLUSTER_BYTES];
+    char cluster[CLUSTER_ID_BYTES];
     char output[ROWS_PATH_BYTES], format[8], fields[ROWS_FIELDS_BYTES];
     bool writing;              /* changes are being written: `bytes` is where they began */
     char command[ROWS_COMMAND_BYTES];  /* whose place it is: "import --full", "import --since",

@@ -31,7 +31,7 @@ struct feed_link_settings feed_link_settings = {.patience_ms = 30000};
 
 struct feed_link {
     char node[ENDPOINT_BYTES_MAX];
-    char cluster_id[33];
+    char cluster_id[CLUSTER_ID_BYTES];
     bool direct;                   /* `node` is the feed itself */
     bool other;                    /* no feed at all, and asked for nothing but its answers */
     pthread_mutex_t lock;          /* guards what is below */

@@ -28,7 +28,7 @@ extern struct feed_link_settings feed_link_settings;
 
 /* What a node says of itself. */
 struct feed_link_hello {
-    char cluster_id[33];
+    char cluster_id[CLUSTER_ID_BYTES];
     uint64_t node_id;
     uint32_t shards_count;     /* that the newest orders are spread over */
     uint32_t count;

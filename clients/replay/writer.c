@@ -346,7 +346,7 @@ static void identity_epochs(json_t *json, const struct writer_identity *told) {
 
 bool writer_identity(const char *directory, const char *name, const struct writer_identity *told,
                      char *error, size_t error_bytes) {
-    char path[1200], beside[1240], made[33] = "";
+    char path[1200], beside[1240], made[CLUSTER_ID_BYTES] = "";
     const char *cluster_id = told->cluster_id;
     if (!*cluster_id) {
         uint8_t random[16] = {0};

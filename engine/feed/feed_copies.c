@@ -103,7 +103,7 @@ static nng_msg *reply_of(const uint8_t *head, size_t head_bytes, const void *tai
 
 static void reply_begun(struct responder_slot *slot, uint64_t id, uint64_t bytes,
                         const struct feed_copy_tokens *tokens) {
-    uint8_t buffer[256 * 24 + 64 + FEED_CLUSTER_BYTES];
+    uint8_t buffer[256 * 24 + 64 + CLUSTER_ID_BYTES];
     struct msgpack_writer w;
     msgpack_writer_init(&w, buffer, sizeof buffer);
     msgpack_write_array(&w, tokens->cluster_id[0] ? 6 : 5);

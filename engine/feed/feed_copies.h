@@ -11,6 +11,7 @@
 #include <stdatomic.h>
 
 #include "engine/feed/responder.h"
+#include "engine/limits.h"
 #include "engine/wire/feed_decode.h"
 #include "engine/wire/query_decode.h"
 
@@ -22,7 +23,7 @@ struct feed_copies;
 struct feed_copy_tokens {
     uint32_t count;
     struct query_token tokens[256];
-    char cluster_id[33];           /* whose it is; "" = not told */
+    char cluster_id[CLUSTER_ID_BYTES]; /* whose it is; "" = not told */
 };
 
 struct feed_copies_options {

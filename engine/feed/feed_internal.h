@@ -11,6 +11,7 @@
 #include "engine/feed/notify.h"
 #include "engine/feed/responder.h"
 #include "engine/feed/feed_copies.h"
+#include "engine/limits.h"
 #include "engine/wire/feed_decode.h"
 
 enum { FEED_THREADS_MAX = 8 };
@@ -53,7 +54,7 @@ struct feed_thread {
 };
 
 struct feed {
-    char cluster_id[33];
+    char cluster_id[CLUSTER_ID_BYTES];
     uint64_t node_id;
     atomic_uint shards_count;
     struct responder *responder;

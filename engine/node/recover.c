@@ -26,7 +26,7 @@ enum { RECOVER_PATH_BYTES = 4400, RECOVER_ASIDE_MAX = 1000 };
  * short knows it again by this. */
 static void recover_note_path(const struct cluster_cache *cache, const char *replica, char *out,
                               size_t bytes) {
-    char cluster[33];
+    char cluster[CLUSTER_ID_BYTES];
     hex_format(cache->document.cluster_id.bytes, 16, cluster);
     snprintf(out, bytes, "%s/recovered-%s", replica, cluster);
 }

@@ -243,7 +243,8 @@ static bool topology_read_json(json_t *json, struct cluster_topology *t, char *e
         snprintf(error, bytes, "%s", fault.text);
         return false;
     }
-    snprintf(t->cluster_id, sizeof t->cluster_id, "%s", strlen(cluster_id) == 32 ? cluster_id : "");
+    bool told = strlen(cluster_id) == CLUSTER_ID_BYTES - 1;
+    snprintf(t->cluster_id, sizeof t->cluster_id, "%s", told ? cluster_id : "");
     if (version < 1 || shards < 1 || shards > SHARDS_MAX || json_array_size(nodes) == 0) {
         snprintf(error, bytes, "\"version\" is at least 1, \"shards\" from 1 to %d, and \"nodes\" "
                  "a list of at least one node", SHARDS_MAX);

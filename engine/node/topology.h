@@ -40,7 +40,7 @@ struct cluster_topology {
     uint64_t version;                           /* of the cluster document; only grows */
     uint64_t view_version;                      /* what shards know it by: see
                                                    cluster_view_version() */
-    char cluster_id[33];                        /* 32 hex digits */
+    char cluster_id[CLUSTER_ID_BYTES];          /* 32 hex digits */
     uint32_t node;                              /* this one's number */
     uint32_t nodes_count, epochs_count, groups_count;
     uint8_t level;                              /* of the cluster; 0 = the first */

@@ -2,6 +2,7 @@
 #ifndef JUMUN_REPLICA_APPLIER_INTERNAL_H
 #define JUMUN_REPLICA_APPLIER_INTERNAL_H
 
+#include "engine/limits.h"
 #include "engine/replica/applier.h"
 #include "engine/replica/sums.h"
 
@@ -62,7 +63,7 @@ struct applier {
     struct applier_disk disk;
     pthread_mutex_t lock;      /* guards what is below; short */
     struct applier_disk_stats disk_stats; /* as of the last transaction */
-    char cluster_id[33];       /* "" = not known, or the disk knows it */
+    char cluster_id[CLUSTER_ID_BYTES]; /* "" = not known, or the disk knows it */
 };
 
 /* The shard's position, a new one if there was none; the order of a key, from memory or disk, NULL

@@ -22,7 +22,7 @@ enum {
 struct bootstrap {
     const struct replica_config *config;
     const atomic_bool *stop;
-    char ours[33];                 /* the nodes' cluster; "" = none has answered yet */
+    char ours[CLUSTER_ID_BYTES];   /* the nodes' cluster; "" = none has answered yet */
     char node[ENDPOINT_BYTES_MAX]; /* who said so */
     bool told[BOOTSTRAP_SOURCES_MAX], told_nodes;
     char *error;
@@ -58,7 +58,8 @@ static bool ask_nodes(struct bootstrap *b, char *error, size_t error_bytes) {
 }
 
 /* Reads "replica" and "cluster_id" out of a status's map. False: it is none. */
-static bool read_status(struct msgpack_reader *r, bool *replica, char cluster_id[33]) {
+static bool read_status(struct msgpack_reader *r, bool *replica,
+                        char cluster_id[CLUSTER_ID_BYTES]) {
     uint32_t pairs, size;
     const void *text;
     if (msgpack_read_map(r, &pairs) != MSGPACK_OK) return false;
@@ -68,7 +69,8 @@ static bool read_status(struct msgpack_reader *r, bool *replica, char cluster_id
         if (bytes_equal(name, bytes_of_text("replica"))) {
             if (msgpack_read_bool(r, replica) != MSGPACK_OK) return false;
         } else if (bytes_equal(name, bytes_of_text("cluster_id"))) {
-            if (msgpack_read_str(r, &text, &size) != MSGPACK_OK || size > 32) return false;
+            if (msgpack_read_str(r, &text, &size) != MSGPACK_OK || size >= CLUSTER_ID_BYTES)
+                return false;
             memcpy(cluster_id, text, size);
             cluster_id[size] = 0;
         } else if (msgpack_skip(r) != MSGPACK_OK) {
@@ -79,8 +81,8 @@ static bool read_status(struct msgpack_reader *r, bool *replica, char cluster_id
 }
 
 /* What the replica says of itself. False with a sentence: it did not answer. */
-static bool ask_replica(const char *url, bool *replica, char cluster_id[33], char *error,
-                        size_t error_bytes) {
+static bool ask_replica(const char *url, bool *replica, char cluster_id[CLUSTER_ID_BYTES],
+                        char *error, size_t error_bytes) {
     static const uint8_t request[] = {0x93, PROTOCOL_VERSION, 0xc0, 0x91, 0x91,
                                       NODE_COMMAND_STATUS};
     struct msgpack_reader r;
@@ -156,7 +158,7 @@ static void tell(bool *told, const char *what) {
 }
 
 static enum bootstrap_outcome try_one(struct bootstrap *b, uint32_t number, const char *url) {
-    char theirs[33], error[512] = "", what[640];
+    char theirs[CLUSTER_ID_BYTES], error[512] = "", what[640];
     bool replica;
     bool *told = &b->told[number % BOOTSTRAP_SOURCES_MAX];
     if (!ask_replica(url, &replica, theirs, error, sizeof error)) {

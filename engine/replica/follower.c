@@ -251,7 +251,7 @@ static void source_is_foreign(struct source *s, const char *follows, const char 
 /* nng dials anew behind our back: what answers now is not what was greeted. */
 static void lane_foreign(struct lane *l, struct bytes cluster) {
     struct follower *f = l->follower;
-    char theirs[FEED_CLUSTER_BYTES + 1];
+    char theirs[CLUSTER_ID_BYTES];
     snprintf(theirs, sizeof theirs, "%.*s", (int)cluster.size, (const char *)cluster.data);
     pthread_mutex_lock(&f->lock);
     struct source *s = &f->sources[l->source];

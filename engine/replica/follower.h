@@ -45,7 +45,7 @@ struct follower_options {
     const char *nodes;         /* comma-separated: see feed_discover() */
     uint32_t heartbeat_ms;     /* a pull that finds nothing comes back after so long; 0 = 100 */
     /* The cluster that is followed; "" = any, the first one met. Others are refused. */
-    char cluster_id[33];
+    char cluster_id[CLUSTER_ID_BYTES];
     /* Where a shard that was just heard of begins. */
     uint64_t (*next)(void *arg, uint32_t shard);
     /* Takes over the batch, to be given back by follower_consumed(). Threads of nng; one at a time

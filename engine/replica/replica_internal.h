@@ -7,6 +7,7 @@
 
 #include "engine/feed/notify.h"
 #include "engine/feed/feed_copies.h"
+#include "engine/limits.h"
 #include "engine/replica/applier.h"
 #include "engine/replica/follower.h"
 #include "engine/replica/query_server.h"
@@ -63,7 +64,7 @@ struct replica {
     struct follower_batch *first, **last;
     struct replica_import *imports; /* fetched */
     bool stop;
-    char cluster_id[33];           /* the views', or that of the nodes; "" = not met yet */
+    char cluster_id[CLUSTER_ID_BYTES]; /* the views', or that of the nodes; "" = not met yet */
     struct applier_stats applier_stats;
     atomic_uint shards_count;      /* that the cluster spreads new orders over; 0 = not met yet */
     atomic_bool no_room;

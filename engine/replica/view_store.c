@@ -143,7 +143,7 @@ static int open_identity(struct view_store *s, MDB_txn *txn, char *error, size_t
         return fault(error, error_bytes, s->directory, "it holds something else than views");
     if (found.format != VIEW_STORE_FORMAT)
         return fault(error, error_bytes, s->directory, "it was made by another version");
-    memcpy(s->cluster_id, found.cluster_id, 32);
+    memcpy(s->cluster_id, found.cluster_id, CLUSTER_ID_BYTES - 1);
     return 0;
 }
 

@@ -22,6 +22,7 @@
 #include <lmdb.h>
 #include <pthread.h>
 
+#include "engine/limits.h"
 #include "engine/replica/overlay.h"
 
 /* Why orders of a shard may be missing among the rows. Numbers of the disk. */
@@ -67,7 +68,7 @@ struct view_store {
     uint32_t positions_count;
     struct overlay *active, *frozen; /* frozen: NULL = none */
     struct view_read *oldest_read, *newest_read; /* of those that have begun; NULL = none */
-    char cluster_id[33];       /* "" = not known yet */
+    char cluster_id[CLUSTER_ID_BYTES]; /* "" = not known yet */
     char directory[1024];
     int lock_fd;
     bool synced;

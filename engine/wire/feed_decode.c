@@ -163,7 +163,7 @@ bool feed_request_is_one(const void *message, size_t size) {
 /* It came later than what stands before it: it may be missing. */
 static void take_cluster(struct items *i, struct feed_reply *p) {
     if (!i->bad && i->left > 0) p->cluster = need_str(i);
-    if (p->cluster.size > FEED_CLUSTER_BYTES) i->bad = true;
+    if (p->cluster.size >= CLUSTER_ID_BYTES) i->bad = true;
 }
 
 static void take_answer(struct items *i, enum feed_kind kind, enum feed_form form,

@@ -5,6 +5,7 @@
 
 #include "actors/result_codes.h"
 #include "engine/base/bytes.h"
+#include "engine/limits.h"
 #include "engine/wire/feed_protocol.h"
 
 struct feed_request {
@@ -68,7 +69,7 @@ bool feed_times_next(struct feed_times *times, uint64_t *last, int64_t *ms);
 
 struct feed_hello_shard { uint32_t shard; uint64_t first, commit; };
 struct feed_hello {
-    char cluster_id[33];
+    char cluster_id[CLUSTER_ID_BYTES];
     uint64_t node_id;
     uint32_t shards_count;     /* that the newest orders are spread over */
     struct bytes notify;

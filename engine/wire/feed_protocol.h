@@ -94,8 +94,7 @@ enum feed_kind {
 enum feed_form { FEED_RECORDS = 0, FEED_EVENTS = 1, FEED_MARKS = 2, FEED_MAPS = 3 };
 
 enum {
-    FEED_TOPIC_BYTES_MAX = 9 + 64, /* "customer/" and an id */
-    FEED_CLUSTER_BYTES = 32        /* of a cluster's id, at most */
+    FEED_TOPIC_BYTES_MAX = 9 + 64  /* "customer/" and an id */
 };
 
 #endif

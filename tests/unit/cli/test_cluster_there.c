@@ -17,7 +17,7 @@ struct told { const char *state, *cluster_id; uint32_t node; bool document, full
 
 /* A cluster of nodes 1, 2 and 3 with one shard on all of them. */
 static struct cluster_document document;
-static char ours[33];
+static char ours[CLUSTER_ID_BYTES];
 static char sentence[BYTES];
 
 static int setup(void **state) {

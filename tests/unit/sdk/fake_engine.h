@@ -9,6 +9,7 @@
 #include <stdint.h>
 
 #include "clients/sdk/jumun.h"
+#include "engine/limits.h"
 
 enum { FAKE_GENERAL = -1, FAKE_COMMANDS_MAX = 1024, FAKE_SHARDS_MAX = 4 };
 
@@ -25,7 +26,7 @@ struct fake_message {
     int endpoint;                        /* FAKE_GENERAL, or the shard */
     uint32_t number;                     /* of the messages that the script has seen, from 0 */
     int64_t deadline_ms;
-    char cluster[33];                    /* that it names; "" = none */
+    char cluster[CLUSTER_ID_BYTES];      /* that it names; "" = none */
     uint32_t count;
     struct fake_command commands[FAKE_COMMANDS_MAX];
     /* the answer, for the script to change */
