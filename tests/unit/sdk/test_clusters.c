@@ -7,6 +7,7 @@
 #include <cmocka.h>
 
 #include <stdatomic.h>
+#include <stdio.h>
 #include <string.h>
 #include <time.h>
 
@@ -27,6 +28,18 @@ static struct fake_engine *start(const char *name, const char *cluster, atomic_u
     struct fake_engine *e = fake_engine_start(name, 1, count, seen);
     fake_engine_be_of(e, cluster);
     return e;
+}
+
+/* A client that has met our cluster at that name, where nobody is any more. */
+static jumun_client *left_alone(const char *name, const jumun_options *options) {
+    char url[64];
+    jumun_result r;
+    snprintf(url, sizeof url, "inproc://%s", name);
+    struct fake_engine *e = start(name, OURS, NULL);
+    jumun_client *c = open_client(url, options);
+    assert_int_equal(ready(c, &r), JUMUN_OK);
+    fake_engine_stop(e);
+    return c;
 }
 
 /* A member's disk is not there when it starts again, so that it is a node alone with nothing. */
@@ -57,11 +70,9 @@ static void test_where_all_are_of_another_cluster_nothing_is_done(void **state) 
     for (int doubt = 0; doubt < 2; doubt++) {
         const jumun_options o = {.timeout_ms = 120000, .attempt_timeout_ms = doubt ? 100 : 120000};
         atomic_uint seen = 0;
-        struct fake_engine *e = start("w2", OURS, NULL);
-        jumun_client *c = open_client("inproc://w2", &o);
+        jumun_client *c = left_alone("w2", &o);
+        struct fake_engine *e;
         jumun_result r;
-        assert_int_equal(ready(c, &r), JUMUN_OK);
-        fake_engine_stop(e);
         if (doubt) {
             e = fake_engine_start("w2", 1, drop, NULL);
             fake_engine_be_of(e, OURS);
@@ -82,13 +93,9 @@ static void test_where_all_are_of_another_cluster_nothing_is_done(void **state) 
 
 /* A client that nobody uses asks from time to time whether it is still so, and not all the time. */
 static void test_a_client_among_strangers_is_quiet(void **state) {
-    struct fake_engine *e = start("w6", OURS, NULL);
-    jumun_client *c = open_client("inproc://w6", &patient);
+    jumun_client *c = left_alone("w6", &patient);
     jumun_client_stats before, after;
-    jumun_result r;
-    assert_int_equal(ready(c, &r), JUMUN_OK);
-    fake_engine_stop(e);
-    e = start("w6", THEIRS, NULL);
+    struct fake_engine *e = start("w6", THEIRS, NULL);
     assert_int_equal(ready_within(c, 500), JUMUN_WRONG_CLUSTER);
     jumun_stats(c, &before);
     nanosleep(&(struct timespec){.tv_sec = 2}, NULL);
@@ -102,12 +109,9 @@ static void test_a_client_among_strangers_is_quiet(void **state) {
  * address. It tells which one it was. */
 static void test_a_client_follows_its_cluster_into_the_next_one(void **state) {
     atomic_uint seen = 0;
-    struct fake_engine *e = start("w3", OURS, NULL);
-    jumun_client *c = open_client("inproc://w3", &patient);
+    jumun_client *c = left_alone("w3", &patient);
     jumun_result r;
-    assert_int_equal(ready(c, &r), JUMUN_OK);
-    fake_engine_stop(e);
-    e = fake_engine_start("w3", 1, count, &seen);
+    struct fake_engine *e = fake_engine_start("w3", 1, count, &seen);
     fake_engine_descend_from(e, OURS);
     fake_engine_be_of(e, THEIRS);
     for (int i = 0; i < CALLS; i++) assert_int_equal(ready(c, &r), JUMUN_OK);
