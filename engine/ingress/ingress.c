@@ -367,9 +367,10 @@ static void ingress_on_aio(void *arg) {
 
 /* -- life -------------------------------------------------------------------------------------- */
 
+/* Not ADD_POST: who speaks another protocol is turned away before it, and goes like all others. */
 static void ingress_on_pipe(nng_pipe pipe, nng_pipe_ev event, void *arg) {
     struct ingress *g = arg;
-    ingress_add(event == NNG_PIPE_EV_ADD_POST ? &g->opened : &g->closed, 1);
+    ingress_add(event == NNG_PIPE_EV_ADD_PRE ? &g->opened : &g->closed, 1);
 }
 
 /* The address that a listener really has: port 0 became a number. */
@@ -390,7 +391,7 @@ static bool ingress_endpoint_open(struct ingress_endpoint *endpoint, const char 
     if (rc == 0)
         rc = nng_socket_set_size(endpoint->socket, NNG_OPT_RECVMAXSZ, MESSAGE_BYTES_MAX);
     if (rc == 0)
-        rc = nng_pipe_notify(endpoint->socket, NNG_PIPE_EV_ADD_POST, ingress_on_pipe,
+        rc = nng_pipe_notify(endpoint->socket, NNG_PIPE_EV_ADD_PRE, ingress_on_pipe,
                              endpoint->ingress);
     if (rc == 0)
         rc = nng_pipe_notify(endpoint->socket, NNG_PIPE_EV_REM_POST, ingress_on_pipe,

@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Peers that leave in the middle of a greeting: they connect, end their side and reset; or, with
 encryption, leave after their second flight of the handshake. They come to every port that a node, a
-replica and a waiting node listen at, and all of these must go on as if nobody had come. With
+replica and a waiting node listen at, and all of these must go on as if nobody had come. Others
+speak another protocol, and are counted as they came and went. With
 "deaf" one more asks and does not read: its replies are given up, and counted.
 
   test_rude_peers.py JUMUND JUMUN JUMUN_REPLICA JUMUN_REPLAY [deaf]
@@ -98,6 +99,21 @@ def ask_and_not_read(port):
     return s
 
 
+def count_strangers(w, node, port):
+    """They want to be told of news (SP's SUB), where questions are answered."""
+    for _ in range(RESETS):
+        with socket.create_connection(('127.0.0.1', port), timeout=PATIENCE) as s:
+            s.sendall(b'\0SP\0\0\x21\0\0')
+            while s.recv(64):
+                pass
+    until = time.monotonic() + PATIENCE
+    while not RESETS < (count := json.loads(w.cli('--endpoint', node, '--json', 'status'))[
+            'connections'])['closed'] == count['opened'] - count['open']:
+        check(time.monotonic() < until, f'strangers are counted: {count}')
+        time.sleep(0.1)
+    check(0 < count['open'] < RESETS, f'those that are there are counted: {count}')
+
+
 class World:
     def __init__(self, jumun, folder, tls):
         self.jumun, self.folder, self.tls, self.running = jumun, folder, tls, []
@@ -157,6 +173,8 @@ def node_and_replica(w, scheme, context, jumund, jumun_replica, jumun_replay, de
             check(time.monotonic() < until, f'{url} has the order')
             time.sleep(0.1)
     w.run(jumun_replay, '--quiet', 'verify', node)
+    if context is None:
+        count_strangers(w, node, base + 5)
     if context is None and deaf:
         deaf_client(w, node, base + 5)
 
