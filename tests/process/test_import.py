@@ -57,8 +57,8 @@ class Jumun:
             return json.load(f)
 
     def copy_some(self, tokens, *words):
-        """A slow copy, as soon as its tokens tell of a page."""
-        copy = self.begin('import', '--full', '--rate', '100', '--tokens', tokens, *words,
+        """A slow copy, as soon as its tokens tell of a page of 500 orders."""
+        copy = self.begin('import', '--full', '--rate', '300', '--tokens', tokens, *words,
                           out=subprocess.DEVNULL)
         await_that(lambda: os.path.exists(self.path(tokens)) and
                    self.tokens(tokens)['rows'] > 0, 'the copy never came to a page')
@@ -94,10 +94,13 @@ def snapshots_are_given_back(jumun, cluster):
         check(cluster.snapshots() == 0, 'a stopped copy gave its snapshot back')
 
 
-def a_killed_copy_makes_room(jumun, cluster):
+def copies_are_killed(jumun, cluster):
     for _ in range(SNAPSHOTS_MAX):
         end(jumun.slow_copy(cluster), signal.SIGKILL)
     check(cluster.snapshots() == SNAPSHOTS_MAX, 'nobody could give those back')
+
+
+def a_killed_copy_makes_room(jumun):
     copies = []
 
     def copied():
@@ -380,11 +383,14 @@ def main(*programs):
         with open(f'{work}/orders.csv', 'w', encoding='utf-8') as f:
             f.write('store,currency,lines\n' + 's2,KRW,a:1:100\n' * ORDERS)
         jumun('-q', 'place', '--csv', 'orders.csv')
+        # What is killed there is missed after half a minute, while all others are at work here.
+        there = Jumun(program, other, work)
+        there('-q', 'place', '--csv', 'orders.csv')
+        copies_are_killed(there, other)
         snapshots_are_given_back(jumun, one)
         a_reader_may_have_seen_enough(jumun, one)
         a_copy_goes_on_as_it_was_begun(jumun, one)
         standard_output_cannot_be_gone_on_with(jumun, one)
-        a_killed_copy_makes_room(jumun, one)
         changes_go_behind_what_is_there(jumun)
         headings_stand_where_the_output_begins(jumun, one)
         times_are_what_they_say(jumun)
@@ -392,6 +398,7 @@ def main(*programs):
         shards_are_named(jumun)
         tokens_belong_to_their_command(jumun)
         two_clusters_are_told_apart(jumun, one, other)
+        a_killed_copy_makes_room(there)
         print('each copy went on as it was begun, and none was lost')
 
 

@@ -5,6 +5,7 @@ reads any more.
 
   test_replay_manners.py JUMUND JUMUN JUMUN_REPLAY JUMUN_BENCH JUMUN_DEMO RULES SOURCE
 """
+import concurrent.futures
 import json
 import os
 import shutil
@@ -24,18 +25,19 @@ NOBODY = 'tcp://127.0.0.1:1'
 def sentence(expect, words, *arguments):
     """The command ends with that code, and one sentence holds the words; with --json it is the
     end of what is printed, too."""
-    done = replay(*arguments, '-q', expect=expect)
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:  # some wait for who does not answer
+        done, as_json = pool.map(lambda more: replay(*arguments, '-q', *more, expect=expect),
+                                 ([], ['--json']))
     lines = done.stderr.splitlines()
     told = [line for line in lines if not line.startswith('Try: ')]
     name = ' '.join(map(str, arguments))
     check(len(told) == 1 and told[0].startswith('jumun-replay: ') and words in told[0],
           f'{name}: one sentence with "{words}": {lines}')
     check(not done.stdout, f'{name}: nothing else: {done.stdout[:200]}')
-    done = replay(*arguments, '-q', '--json', expect=expect)
     try:
-        failure = json.loads(done.stdout)
+        failure = json.loads(as_json.stdout)
     except ValueError:
-        check(False, f'{name} --json: {done.stdout[:200]}')
+        check(False, f'{name} --json: {as_json.stdout[:200]}')
         return
     check(failure.get('status') == expect and words in failure.get('error', ''),
           f'{name} --json: {failure}')
