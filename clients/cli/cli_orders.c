@@ -22,7 +22,7 @@ struct orders {
     jumun_token tokens[CLI_TOKENS_MAX];
     const char *fields[CLI_FIELDS_MAX];
     uint32_t fields_count;
-    uint8_t states[16];
+    uint8_t states[CLI_STATES_MAX];
     jumun_key keys[ORDERS_KEYS_MAX];
     uint8_t cursor[CLI_CURSOR_BYTES];
     int64_t limit;
@@ -32,21 +32,6 @@ struct orders {
     struct table *table;       /* else */
     struct cli_wait wait;
 };
-
-static bool orders_states(struct orders *o) {
-    size_t cursor = 0;
-    const char *word;
-    while ((word = args_next(&o->cli->args, "state", &cursor))) {
-        int number = jumun_state_number(word);
-        if (number == 0 || o->query.states_count == 16) {
-            cli_usage(o->cli, "--state: \"%.40s\" is not a state of an order", word);
-            return false;
-        }
-        o->states[o->query.states_count++] = (uint8_t)number;
-    }
-    o->query.states = o->states;
-    return true;
-}
 
 static bool orders_keys(struct orders *o) {
     size_t cursor = 0;
@@ -89,7 +74,8 @@ static bool orders_kind(struct orders *o) {
     const char *store = args_value(args, "store"), *customer = args_value(args, "customer");
     const char *ref = args_value(args, "ref");
     jumun_query *q = &o->query;
-    if (!orders_states(o) || !orders_keys(o)) return false;
+    if (!cli_states(o->cli, o->states, &q->states_count) || !orders_keys(o)) return false;
+    q->states = o->states;
     int given = (store != NULL) + (customer != NULL) + (ref != NULL) + (q->keys_count > 0);
     bool by_state = given == 0 && q->states_count > 0;
     if (given + by_state != 1 || (q->states_count > 0 && !store && !by_state)) {

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "actors/order/order.h"
 #include "actors/result_codes.h"
 #include "clients/cli/cli_unreached.h"
 #include "clients/cli/text.h"
@@ -64,6 +65,25 @@ bool cli_demand(struct cli *cli, jumun_demand *d, jumun_token tokens[CLI_TOKENS_
     d->bounded_age = max_age >= 0;
     d->max_age_ms = max_age > UINT32_MAX ? UINT32_MAX : (uint32_t)max_age;
     d->strict = args_flag(&cli->args, "strict");
+    return true;
+}
+
+bool cli_states(struct cli *cli, uint8_t states[CLI_STATES_MAX], uint32_t *count) {
+    size_t cursor = 0;
+    const char *word;
+    for (*count = 0; (word = args_next(&cli->args, "state", &cursor));) {
+        int number = jumun_state_number(word);
+        if (number == 0 || *count == CLI_STATES_MAX) {
+            cli_usage(cli, "--state: \"%.40s\" is not a state of an order", word);
+            return false;
+        }
+        if (number == ORDER_AWAITED) {
+            cli_usage(cli, "--state: an order that is awaited was not placed yet, and is in no "
+                           "list and no count: jumun orders --key shows it");
+            return false;
+        }
+        states[(*count)++] = (uint8_t)number;
+    }
     return true;
 }
 

@@ -25,6 +25,11 @@ enum { CLI_CURSOR_BYTES = 512, CLI_CURSOR_TEXT_BYTES = 2 * CLI_CURSOR_BYTES + 1 
 bool cli_cursor_parse(const char *text, uint8_t cursor[CLI_CURSOR_BYTES], uint32_t *count);
 void cli_cursor_text(const uint8_t *cursor, uint32_t count, char text[CLI_CURSOR_TEXT_BYTES]);
 
+/* Every --state. A state that no list and no counter has is refused. False after the error was
+ * printed. */
+enum { CLI_STATES_MAX = 16 };
+bool cli_states(struct cli *cli, uint8_t states[CLI_STATES_MAX], uint32_t *count);
+
 /* --fields, cut in place; *count = 0 when it is absent. False after the error was printed. */
 bool cli_fields(struct cli *cli, const char *fields[CLI_FIELDS_MAX], uint32_t *count);
 

@@ -15,7 +15,7 @@ struct stats {
     jumun_queries *queries;
     jumun_query query;
     jumun_token tokens[CLI_TOKENS_MAX];
-    uint8_t states[16], cursor[512];
+    uint8_t states[CLI_STATES_MAX], cursor[512];
     struct table *table;
     json_t *list;
     uint64_t rows;
@@ -24,8 +24,7 @@ struct stats {
 
 static bool stats_options(struct stats *s) {
     struct cli *cli = s->cli;
-    const char *by = args_value(&cli->args, "by"), *word;
-    size_t cursor = 0;
+    const char *by = args_value(&cli->args, "by");
     bool day = by && strcmp(by, "day") == 0;
     int64_t last = day ? 30 * 86400000LL : 3600000;
     if (by && !day && strcmp(by, "minute") != 0) {
@@ -34,14 +33,7 @@ static bool stats_options(struct stats *s) {
     }
     if (!cli_span_option(cli, "last", &last) || !cli_demand(cli, &s->query.demand, s->tokens))
         return false;
-    while ((word = args_next(&cli->args, "state", &cursor))) {
-        int number = jumun_state_number(word);
-        if (number == 0 || s->query.states_count == 16) {
-            cli_usage(cli, "--state: \"%.40s\" is not a state of an order", word);
-            return false;
-        }
-        s->states[s->query.states_count++] = (uint8_t)number;
-    }
+    if (!cli_states(cli, s->states, &s->query.states_count)) return false;
     s->query.kind = JUMUN_COUNTERS;
     s->query.states = s->states;
     s->query.subject = args_value(&cli->args, "store");

@@ -4,6 +4,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "actors/result_codes.h"
+#include "engine/wire/msgpack_reader.h"
 #include "engine/wire/msgpack_writer.h"
 #include "engine/wire/protocol.h"
 #include "engine/wire/socket_close.h"
@@ -60,6 +62,23 @@ static const uint8_t discovery[] = {0x93, PROTOCOL_VERSION, 0xc0, 0x91, 0x91,
 
 nng_msg *feed_discover_message(void) { return message_of(discovery, sizeof discovery); }
 
+/* Who answers a SHARD_MAP without telling of a feed: a refusal of a feed has a detail behind the
+ * sentence, what a replica answers has its tokens. */
+static const char *no_feed_text(const void *message, size_t size) {
+    struct msgpack_reader r;
+    uint32_t fields;
+    uint64_t version, code;
+    msgpack_reader_init(&r, message, size);
+    if (msgpack_read_array(&r, &fields) == MSGPACK_OK &&
+        msgpack_read_uint(&r, &version) == MSGPACK_OK &&
+        msgpack_read_uint(&r, &code) == MSGPACK_OK) {
+        if (code != RESULT_OK && fields > 3)
+            return "the feed of a node answers there: name the general endpoint (--listen)";
+        if (code == RESULT_OK && fields == 5) return "a replica answers there, not a node";
+    }
+    return "it tells of no feed";
+}
+
 int feed_discover(const char *node, uint32_t timeout_ms, char feed[ENDPOINT_BYTES_MAX],
                   char *error, size_t error_bytes) {
     nng_msg *reply;
@@ -70,12 +89,9 @@ int feed_discover(const char *node, uint32_t timeout_ms, char feed[ENDPOINT_BYTE
     if (feed_ask(node, discovery, sizeof discovery, timeout_ms, &reply, error, error_bytes) != 0)
         return -1;
     bool found = feed_endpoint_decode(nng_msg_body(reply), nng_msg_len(reply), node, feed);
-    /* A replica tells tokens as well: five fields. */
-    bool replica = nng_msg_len(reply) > 0 && *(const uint8_t *)nng_msg_body(reply) == 0x95;
+    const char *why = found ? NULL : no_feed_text(nng_msg_body(reply), nng_msg_len(reply));
     nng_msg_free(reply);
-    if (found) return 0;
-    return fail(error, error_bytes, node,
-                replica ? "a replica answers there, not a node" : "it tells of no feed");
+    return found ? 0 : fail(error, error_bytes, node, why);
 }
 
 static nng_msg *hello_message(void) {

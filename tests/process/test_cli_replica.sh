@@ -229,6 +229,9 @@ j 0 store pause unheard
 checks=$((checks + 1)); ! grep -q "no order" "$work/err" || fail "it has been heard of by now"
 
 j 2 orders --store s1 --state cooked && complains "not a state"
+for with in "orders" "orders --store s1" "stats"; do
+    j 2 $with --state awaited && complains "was not placed yet"
+done
 j 2 orders --store s1 --at-least 1-2
 j 1 orders --store s1 --fields key,colour && complains field_unknown
 

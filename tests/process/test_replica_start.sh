@@ -119,6 +119,12 @@ new mistaken --nodes "$source"
 says mistaken "$source: a replica answers there, not a node"
 kill -TERM "${pids[-1]}"
 ends 0
+feed=$("$jumun" --endpoint "$node" --json status |
+    python3 -c 'import json, sys; print(json.load(sys.stdin)["feed"]["endpoint"])')
+new feed --nodes "$feed"
+says feed "$feed: the feed of a node answers there: name the general endpoint"
+kill -TERM "${pids[-1]}"
+ends 0
 new direct --nodes "feed:tcp://127.0.0.1:1"
 says direct "answering at"
 kill -TERM "${pids[-1]}"
