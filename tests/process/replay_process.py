@@ -2,6 +2,8 @@
 
 A script's first arguments are JUMUND JUMUN JUMUN_REPLAY JUMUN_BENCH.
 """
+import concurrent.futures
+import contextlib
 import json
 import os
 import shutil
@@ -111,6 +113,16 @@ def killed_when(seen, *arguments):
         process.kill()
         process.wait()
         return False, f'nothing was seen of it for {PATIENCE_S} s'
+
+
+@contextlib.contextmanager
+def beside(test, *arguments):
+    """Runs a test that shares nothing with those in the block beside them: nodes and the disk are
+    mostly waited for. Its end, and what it raised, come with the block's."""
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        running = pool.submit(test, *arguments)
+        yield
+        running.result()
 
 
 def _show_logs():

@@ -16,7 +16,7 @@ import tarfile
 import time
 from pathlib import Path
 
-from replay_process import (BENCH, JUMUND, REPLAY, Node, check, replay, replay_json,
+from replay_process import (BENCH, JUMUND, REPLAY, Node, beside, check, replay, replay_json,
                             replay_lines, verdict)
 
 (DEMO, DAMAGE, RULES, CHANGED, ROOT) = sys.argv[5:10]
@@ -718,6 +718,12 @@ def test_fixtures(work):
 
 
 def tests(work):
+    with beside(test_restore_from_a_base, work):
+        tests_of_one_log(work)
+    test_live_and_restore(work)
+
+
+def tests_of_one_log(work):
     data = work / 'data'
     node = Node(data, '--shards', '2')
     load(node)
@@ -736,8 +742,6 @@ def tests(work):
     test_what_if(data, lines)
     test_play(data, work, lines)
     test_fixtures(work)
-    test_live_and_restore(work)
-    test_restore_from_a_base(work)
 
 
 if __name__ == '__main__':

@@ -21,7 +21,7 @@ import ports  # noqa: E402
 from pack import packb, unpackb  # noqa: E402
 
 import replay_process  # noqa: E402
-from replay_process import JUMUN, REPLAY, check, replay, replay_json, verdict  # noqa: E402
+from replay_process import JUMUN, REPLAY, beside, check, replay, replay_json, verdict  # noqa: E402
 
 RULES, PAGE = sys.argv[5:7]
 EVENTS_MIN = 8000           # several messages of republished events
@@ -367,13 +367,13 @@ def tests(work):
     try:
         keys = load(node)
         time.sleep(1)
-        test_same_as_directory(data, node, keys)
-        test_errors(data, node, work)
-        test_play(node, work)
-        test_nodes_that_differ(data, node, work)
-        test_republish(data, node, work)
+        with beside(test_long_log, work):
+            test_same_as_directory(data, node, keys)
+            test_errors(data, node, work)
+            test_play(node, work)
+            test_nodes_that_differ(data, node, work)
+            test_republish(data, node, work)
         test_live(node)
-        test_long_log(work)
     finally:
         if node.process.poll() is None:
             node.process.send_signal(signal.SIGCONT)
