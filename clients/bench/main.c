@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "clients/bench/bench.h"
+#include "engine/base/priority.h"
 #include "engine/wire/nng_threads.h"
 
 const char *argp_program_version = "jumun-bench " JUMUN_VERSION;
@@ -173,6 +174,7 @@ int main(int argc, char **argv) {
     argp_err_exit_status = 2;
     struct argp argp = {options, parse, NULL, doc, NULL, NULL, NULL};
     argp_parse(&argp, argc, argv, 0, NULL, &b.options);
+    priority_patient();
     nng_threads_limit();
     if (!bench_workload_init(&b, lanes_for(&b.options))) {
         fprintf(stderr, "jumun-bench: no memory for %u orders\n", b.options.live_orders);

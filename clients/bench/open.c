@@ -75,6 +75,7 @@ void bench_pace(const struct bench *b, void (*send)(void *arg, int64_t intended_
 }
 
 static void *pace(void *arg) {
+    priority_prompt();
     (void)priority_set(PACER_NICE);
     bench_pace(arg, send_one, arg);
     return NULL;

@@ -161,6 +161,7 @@ static void hurry_or_not(struct feed_thread *t) {
 static void *feed_main(void *arg) {
     struct feed_thread *t = arg;
     pthread_setname_np(pthread_self(), "feed");
+    priority_prompt();
     pthread_mutex_lock(&t->lock);
     while (!t->stop) {
         if (!t->incoming) wait_for_more(t);

@@ -7,6 +7,7 @@
 
 #include "engine/base/clock.h"
 #include "engine/base/log.h"
+#include "engine/base/priority.h"
 #include "engine/node/node.h"
 #include "engine/node/node_waiting.h"
 #include "engine/node/recover.h"
@@ -107,6 +108,7 @@ int main(int argc, char **argv) {
     sigaddset(&signals, SIGTERM);
     sigaddset(&signals, SIGINT);
     pthread_sigmask(SIG_BLOCK, &signals, NULL);
+    priority_patient();
     nng_threads_limit();
     int code = EXIT_DONE;
     if (main_prepare(&config, &signals, &code)) return code;

@@ -11,6 +11,7 @@
 #include "engine/base/clock.h"
 #include "engine/base/directory.h"
 #include "engine/base/log.h"
+#include "engine/base/priority.h"
 #include "persistence/lmdb/internal.h"
 
 static void journal_path(const struct storage_lmdb *s, char path[LMDB_PATH_BYTES_MAX]) {
@@ -282,6 +283,7 @@ static void *log_journal_run(void *arg) {
     struct storage_lmdb *s = arg;
     struct record *records;
     bool go_on = true;
+    priority_prompt();
     while ((records = journal_take(s))) {
         while (records && go_on) {
             struct log_batch batch;

@@ -6,6 +6,8 @@
 #include <cmocka.h>
 
 #include <arpa/inet.h>
+#include <dirent.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -574,6 +576,42 @@ static void what_cannot_start_says_why(void **state) {
     assert_start_fails(node.data, NULL, "--node-id=5", 3, "belongs to node 1, not 5");
 }
 
+/* How the threads called `name` are scheduled: SCHED_BATCH waits for its turn, SCHED_OTHER not.
+ * -1: they differ, or there is none. */
+static int policy_of(const char *name) {
+    char path[600], line[64];
+    int policy = -1;
+    snprintf(path, sizeof path, "/proc/%d/task", (int)node.pid);
+    DIR *tasks = opendir(path);
+    assert_non_null(tasks);
+    struct dirent *entry;
+    while ((entry = readdir(tasks))) {
+        if (entry->d_name[0] == '.') continue;
+        snprintf(path, sizeof path, "/proc/%d/task/%s/comm", (int)node.pid, entry->d_name);
+        FILE *f = fopen(path, "re");
+        if (!f) continue;
+        bool is_it = fgets(line, sizeof line, f) && strncmp(line, name, strlen(name)) == 0;
+        fclose(f);
+        if (!is_it) continue;
+        int found = sched_getscheduler((pid_t)atoi(entry->d_name));
+        if (policy != -1 && policy != found) {
+            policy = -1;
+            break;
+        }
+        policy = found;
+    }
+    closedir(tasks);
+    return policy;
+}
+
+static void only_who_keeps_others_waiting_goes_first(void **state) {
+    static const char *const patient[] = {"shard-", "nng:task", "egress", "log-", "state-"};
+    for (size_t i = 0; i < sizeof patient / sizeof *patient; i++)
+        assert_int_equal(policy_of(patient[i]), SCHED_BATCH);
+    assert_int_equal(policy_of("journal-0"), SCHED_OTHER);
+    assert_int_equal(policy_of("feed"), SCHED_OTHER);
+}
+
 int main(int argc, char **argv) {
     if (argc != 2) {
         fprintf(stderr, "usage: %s JUMUND\n", argv[0]);
@@ -585,6 +623,7 @@ int main(int argc, char **argv) {
         NODE_TEST(place_pay_get_history),
         NODE_TEST(a_reply_of_node_commands_ends_at_its_bound),
         NODE_TEST(reads_of_what_is_not_there),
+        NODE_TEST(only_who_keeps_others_waiting_goes_first),
         NODE_TEST(any_endpoint_takes_any_command),
         NODE_TEST(stores_count_and_pause_over_all_shards),
         NODE_TEST(messages_that_are_none),
