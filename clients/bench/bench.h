@@ -41,6 +41,7 @@ struct bench_options {
     uint32_t timeout_ms, queue;
     double seconds, warmup_seconds;
     uint64_t prefill;            /* orders placed first and left alive */
+    bool patient;                /* see jumund --patient */
     bool async;                  /* mode callers: callbacks instead of threads */
     bool json, quiet;
     const char *replicas;        /* mode queries: addresses, comma-separated */

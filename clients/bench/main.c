@@ -33,7 +33,7 @@ static const char doc[] =
 
 enum { OPT_BATCH = 256, OPT_IN_FLIGHT, OPT_CALLERS, OPT_LIVE, OPT_STORES, OPT_LINES, OPT_RATE,
        OPT_WARMUP, OPT_PREFILL, OPT_JSON, OPT_PLOT, OPT_TIMEOUT, OPT_QUEUE,
-       OPT_REPLICA, OPT_QUERY, OPT_FIELDS, OPT_ASYNC };
+       OPT_REPLICA, OPT_QUERY, OPT_FIELDS, OPT_ASYNC, OPT_PATIENT };
 
 static const struct argp_option options[] = {
     {"endpoint", 'e', "URL", 0,
@@ -58,6 +58,8 @@ static const struct argp_option options[] = {
     {"stores", OPT_STORES, "N", 0, "Stores they are spread over, 1 to 256 (default 256)", 2},
     {"lines", OPT_LINES, "N", 0, "Lines of an order, 1 to 64 (default 3)", 2},
     {"prefill", OPT_PREFILL, "N", 0, "Place N orders first and leave them alive", 2},
+    {"patient", OPT_PATIENT, 0, 0, "Threads that are woken wait for their turn, as those of "
+     "jumund --patient do", 2},
     {"json", OPT_JSON, 0, 0, "Report as one line of JSON", 3},
     {"plot", OPT_PLOT, "FILE", 0, "Write rate over time and latencies as PNG (gnuplot)", 3},
     {"quiet", 'q', 0, 0, "No progress", 3},
@@ -103,6 +105,7 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
     case OPT_IN_FLIGHT: o->in_flight = (uint32_t)number(arg, 1, 64, "in-flight", state); break;
     case OPT_CALLERS: o->callers = (uint32_t)number(arg, 1, 4096, "callers", state); break;
     case OPT_ASYNC: o->async = true; break;
+    case OPT_PATIENT: o->patient = true; break;
     case OPT_RATE: o->rate = number(arg, 1, 100000000, "rate", state); break;
     case OPT_TIMEOUT: o->timeout_ms = (uint32_t)number(arg, 1, 3600000, "timeout-ms", state); break;
     case OPT_QUEUE: o->queue = (uint32_t)number(arg, 1, 1u << 24, "queue", state); break;
@@ -174,7 +177,7 @@ int main(int argc, char **argv) {
     argp_err_exit_status = 2;
     struct argp argp = {options, parse, NULL, doc, NULL, NULL, NULL};
     argp_parse(&argp, argc, argv, 0, NULL, &b.options);
-    priority_patient();
+    if (b.options.patient) priority_patient();
     nng_threads_limit();
     if (!bench_workload_init(&b, lanes_for(&b.options))) {
         fprintf(stderr, "jumun-bench: no memory for %u orders\n", b.options.live_orders);

@@ -7,6 +7,7 @@
 
 #include "clients/bench/bench.h"
 #include "clients/sdk/jumun_query.h"
+#include "engine/base/priority.h"
 
 enum { QUERIES_ORDERS_MAX = 50000, QUERIES_PAGE = 100, QUERIES_KEYS = 128, QUERIES_TEXT = 65 };
 
@@ -175,6 +176,7 @@ static void send_one(void *arg, int64_t intended_ns) {
 
 static void *pace(void *arg) {
     struct queries *q = arg;
+    priority_prompt();
     bench_pace(q->b, send_one, q);
     return NULL;
 }

@@ -12,12 +12,14 @@ bool priority_set(int nice);
 
 /* The calling thread, and those that it starts from now on, wait for their turn when they are
  * woken: they take no processor away from a thread at work, which goes on for some milliseconds at
- * most. Many threads that wake each other change places far less often so, and a processor that is
- * free is taken as fast as ever. */
+ * most, whosever it is and whatever its nice value. Many threads that wake each other change places
+ * far less often so, and a processor that is free is taken as fast as ever. A thread that somebody
+ * put under another policy than the usual one stays as it is. */
 void priority_patient(void);
+bool priority_is_patient(void);
 
-/* Takes that back: the calling thread is at work soon after it was woken, whatever is. For one
- * that does little at a time and has others wait for it. */
+/* Takes that back, and nothing else: a thread that was patient is at work soon after it was woken.
+ * For one that does little at a time and has others wait for it. */
 void priority_prompt(void);
 
 /* The calling thread does work that nobody waits for: it takes what others leave, in long turns,

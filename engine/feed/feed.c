@@ -148,6 +148,8 @@ static void wait_for_more(struct feed_thread *t) {
 static void hurry_or_not(struct feed_thread *t) {
     bool far = t->far_ms != 0 && clock_mono_ms() - t->far_ms < FEED_FAR_MS;
     int nice = far ? 0 : t->feed->nice;
+    if (t->patient && far) priority_patient();
+    else if (t->patient) priority_prompt();
     if (nice == t->nice) return;
     t->nice = nice; /* also where it is refused */
     if (!priority_set(nice) && !t->told_refusal) {
@@ -161,6 +163,7 @@ static void hurry_or_not(struct feed_thread *t) {
 static void *feed_main(void *arg) {
     struct feed_thread *t = arg;
     pthread_setname_np(pthread_self(), "feed");
+    t->patient = priority_is_patient();
     priority_prompt();
     pthread_mutex_lock(&t->lock);
     while (!t->stop) {

@@ -27,6 +27,7 @@ static const char config_doc[] =
 
 enum {
     OPTION_DATA = 'd', OPTION_LISTEN = 'l', OPTION_SHARDS = 's', OPTION_NO_PIN = 256,
+    OPTION_PATIENT,
     OPTION_NODE_ID, OPTION_MAILBOX, OPTION_CONTEXTS, OPTION_MEMORY, OPTION_CHECKPOINT_AGE,
     OPTION_FEED, OPTION_NOTIFY, OPTION_CLUSTER, OPTION_PEER_LISTEN, OPTION_TLS_CERT,
     OPTION_TLS_KEY, OPTION_TLS_CA, OPTION_CATCH_UP, OPTION_CATCH_UP_LOG, OPTION_RETENTION,
@@ -49,6 +50,9 @@ static const struct argp_option config_options[] = {
     {"shards", OPTION_SHARDS, "N", 0, "Number of shards, one thread each; a directory keeps the "
      "number that it was made with (default: one per core)", 0},
     {"no-pin", OPTION_NO_PIN, NULL, 0, "Let the system choose the cores of the shards' threads", 0},
+    {"patient", OPTION_PATIENT, NULL, 0, "Threads that are woken wait for their turn: more "
+     "commands a second where the node fills the machine, later answers beside other busy "
+     "programs", 0},
     {"node-id", OPTION_NODE_ID, "N", 0, "Number of this node in its cluster (default: 1)", 0},
     {"cluster", OPTION_CLUSTER, "FILE", 0, "Run as a node of the cluster that this JSON file "
      "describes (docs/operations.md); needs --node-id in a new directory", 0},
@@ -274,6 +278,7 @@ static error_t config_option(int key, char *arg, struct argp_state *state) {
         break;
     case OPTION_FEED_NICE: rc = config_nice(s, arg, &c->feed_nice); break;
     case OPTION_NO_PIN: c->pin = false; return 0;
+    case OPTION_PATIENT: c->patient = true; return 0;
     case OPTION_CATCH_UP_LOG:
         return config_bytes(s, "catch-up-log", arg, 1u << 20, &c->catch_up_log_bytes);
     case OPTION_CATCH_UP:

@@ -33,6 +33,7 @@ struct config {
     char notify_listen[ENDPOINT_BYTES_MAX]; /* of its notifications; likewise */
     uint32_t shards;                  /* 0 = as the directory has, or one per core for a new one */
     bool pin;
+    bool patient;              /* priority_patient() */
     uint64_t node_id;                 /* 0 = as the directory has, or 1 for a new one */
     uint32_t mailbox_commands;        /* per shard */
     uint32_t contexts;                /* messages in the node at a time, per endpoint */

@@ -108,7 +108,7 @@ int main(int argc, char **argv) {
     sigaddset(&signals, SIGTERM);
     sigaddset(&signals, SIGINT);
     pthread_sigmask(SIG_BLOCK, &signals, NULL);
-    priority_patient();
+    if (config.patient) priority_patient();
     nng_threads_limit();
     int code = EXIT_DONE;
     if (main_prepare(&config, &signals, &code)) return code;

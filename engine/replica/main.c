@@ -11,7 +11,6 @@
 #include "engine/replica/bootstrap.h"
 #include "engine/replica/replica.h"
 #include "engine/replica/replica_config.h"
-#include "engine/wire/nng_threads.h"
 
 enum { MAIN_TICK_MS = 1000, MAIN_READY_LOOK_MS = 2, MAIN_EARLY_LOOK_MS = 5 };
 
@@ -74,7 +73,6 @@ int main(int argc, char **argv) {
     sigaddset(&signals, SIGTERM);
     sigaddset(&signals, SIGINT);
     pthread_sigmask(SIG_BLOCK, &signals, NULL);
-    nng_threads_limit();
     take_over(&config, &signals);
     struct replica *replica = replica_start(&config, error, sizeof error);
     if (!replica) {

@@ -37,6 +37,8 @@ class Node:
     def start(self):
         command = [f"{self.args.build}/engine/node/jumund", "--data", self.directory,
                    "--listen", self.endpoint, "--shards", str(self.args.shards), *self.options]
+        if self.args.patient:
+            command.append("--patient")
         self.log = open(f"{self.directory}.log", "a")
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=self.log, text=True)
         begin = time.monotonic()
@@ -63,6 +65,8 @@ class Node:
 def bench(args, node, *options):
     command = [f"{args.build}/clients/bench/jumun-bench", "--endpoint", node.endpoint, "--json",
                "--quiet", "--seconds", str(args.seconds), "--warmup", "1", *map(str, options)]
+    if args.patient:
+        command.append("--patient")
     out = subprocess.run(command, capture_output=True, text=True)
     if not out.stdout.strip():
         raise SystemExit(f"{' '.join(command)}: {out.stderr}")
@@ -239,6 +243,8 @@ def main():
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=5)
     parser.add_argument("--shards", type=int, default=os.cpu_count())
+    parser.add_argument("--patient", action="store_true",
+                        help="node and load generator run --patient; the bare parts do not")
     parser.add_argument("--live", type=int, default=1000000, help="orders of the memory part")
     parser.add_argument("--only", default=",".join(PARTS), help=f"of {', '.join(PARTS)}")
     args = parser.parse_args()

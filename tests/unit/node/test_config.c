@@ -27,7 +27,7 @@ static void defaults_are_the_documented_ones(void **state) {
     assert_string_equal(c.data, "./jumun-data");
     assert_string_equal(c.listen, "tcp://127.0.0.1:7400");
     assert_int_equal(c.shards, 0);
-    assert_true(c.pin);
+    assert_true(c.pin && !c.patient);
     assert_int_equal(c.mailbox_commands, MAILBOX_COMMANDS_MAX);
     assert_int_equal(c.checkpoint_age_ms, CHECKPOINT_AGE_MS);
     assert_int_equal(c.retention_ms, RETENTION_MS);
@@ -39,14 +39,15 @@ static void defaults_are_the_documented_ones(void **state) {
 static void every_option_is_read(void **state) {
     struct config c;
     int rc = READ(&c, "--data=/tmp/x", "--listen", "tcp://0.0.0.0:9000", "--shards=4", "--no-pin",
-                  "--node-id=7", "--mailbox-commands=2048", "--memory-max=3G", "--contexts=256",
-                  "--checkpoint-age-ms=50", "--retention-days=2", "--catch-up-log=32M",
-                  "--segment-bytes=128M", "--log-level=warn", "--ready-fd=5");
+                  "--patient", "--node-id=7", "--mailbox-commands=2048", "--memory-max=3G",
+                  "--contexts=256", "--checkpoint-age-ms=50", "--retention-days=2",
+                  "--catch-up-log=32M", "--segment-bytes=128M", "--log-level=warn",
+                  "--ready-fd=5");
     assert_int_equal(rc, 0);
     assert_string_equal(c.data, "/tmp/x");
     assert_string_equal(c.listen, "tcp://0.0.0.0:9000");
     assert_int_equal(c.shards, 4);
-    assert_false(c.pin);
+    assert_true(!c.pin && c.patient);
     assert_int_equal(c.node_id, 7);
     assert_int_equal(c.mailbox_commands, 2048);
     assert_true(c.memory_bytes_max == 3ULL << 30);
