@@ -13,8 +13,8 @@ static _Thread_local bool nng_asks;
 
 /* nng has no option for this: it starts two threads for each processor that sysconf() counts.
  * Stands in the place of the library's for the whole program, and says otherwise only while nng
- * starts. */
-__attribute__((visibility("default"), used)) long sysconf(int name) {
+ * starts. A thread sanitizer asks too, before it can watch anything. */
+__attribute__((visibility("default"), used, no_sanitize("thread"))) long sysconf(int name) {
     long found = __sysconf(name);
     if (!nng_asks || name != _SC_NPROCESSORS_ONLN || found < 1) return found;
     return (found + NNG_THREADS_PER_PROCESSOR - 1) / NNG_THREADS_PER_PROCESSOR;
