@@ -47,7 +47,7 @@ struct feed_thread {
     int64_t moved_ms;          /* when something was last served, monotonic */
     int64_t far_ms;            /* when somebody far back was last served; 0 = never */
     int nice;                  /* what it runs at */
-    bool patient;              /* where nobody is near the end: the node runs --patient */
+    bool patient;              /* the node is; so is the thread while it serves who is far back */
     bool told_refusal;         /* that it may not run at what it was asked to */
     uint64_t notified[SHARDS_MAX + 1];
     struct feed_gather gather[SHARDS_MAX];

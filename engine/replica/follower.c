@@ -81,6 +81,8 @@ static void lane_unbind(struct lane *l) {
     l->ctx.id = 0;
 }
 
+_Static_assert(FOLLOWER_SOURCES_MAX <= 32, "a mask of sources has a bit for each");
+
 /* Turns to the next node that has the shard and is not in the mask `but`; false = there is none. */
 static bool lane_turn(struct lane *l, uint32_t but) {
     struct follower *f = l->follower;
