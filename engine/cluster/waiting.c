@@ -20,6 +20,7 @@ enum { WAITING_LOOK_MS = 100, WAITING_REPLY_BYTES_MAX = WAITING_SEED_BYTES_MAX +
 
 struct waiting {
     const struct waiting_options *options;
+    char listen[ENDPOINT_BYTES_MAX]; /* what the address really is */
     struct msgpack_writer reply;
     uint8_t *data;              /* of a seed that is read */
     struct cluster_cache cache; /* of an adoption */
@@ -39,7 +40,7 @@ static void waiting_status(struct waiting *w) {
     msgpack_pair_text(&w->reply, "version", program.version);
     msgpack_pair_uint(&w->reply, "level_min", program.level_min);
     msgpack_pair_uint(&w->reply, "level_max", program.level_max);
-    msgpack_pair_text(&w->reply, "listen", o->listen);
+    msgpack_pair_text(&w->reply, "listen", w->listen);
     msgpack_pair_text(&w->reply, "peer_listen", o->peer_listen);
     msgpack_pair_uint(&w->reply, "node", o->node);
     msgpack_pair_text(&w->reply, "cluster_id", o->cluster_id);
@@ -169,24 +170,25 @@ static bool waiting_turn(struct waiting *w, nng_socket socket) {
     return true;
 }
 
-static int waiting_listen(const struct waiting_options *o, nng_socket *socket, char *error,
-                          size_t error_bytes) {
-    nng_listener listener;
+static int waiting_listen(const struct waiting_options *o, nng_socket *socket,
+                          nng_listener *listener, char *error, size_t error_bytes) {
     int rc = nng_rep0_open(socket);
     if (rc == 0) rc = nng_socket_set_size(*socket, NNG_OPT_RECVMAXSZ, MESSAGE_BYTES_MAX);
     if (rc == 0) rc = nng_socket_set_ms(*socket, NNG_OPT_RECVTIMEO, WAITING_LOOK_MS);
     if (rc == 0) rc = nng_socket_set_ms(*socket, NNG_OPT_SENDTIMEO, 10 * WAITING_LOOK_MS);
-    if (rc == 0) return tls_listen(*socket, o->listen, o->tls, &listener, error, error_bytes);
+    if (rc == 0) return tls_listen(*socket, o->listen, o->tls, listener, error, error_bytes);
     snprintf(error, error_bytes, "cannot set a socket: %s", nng_strerror(rc));
     return rc;
 }
 
-int waiting_run(const struct waiting_options *options, void (*ready)(void *arg), char *error,
-                size_t error_bytes) {
+int waiting_run(const struct waiting_options *options, void (*ready)(void *arg, const char *listen),
+                char *error, size_t error_bytes) {
     nng_socket socket = NNG_SOCKET_INITIALIZER;
+    nng_listener listener = NNG_LISTENER_INITIALIZER;
     struct waiting *w = calloc(1, sizeof *w);
     uint8_t *data = malloc(WAITING_SEED_BYTES_MAX);
-    int rc = w && data ? waiting_listen(options, &socket, error, error_bytes) : NNG_ENOMEM;
+    int rc = w && data ? waiting_listen(options, &socket, &listener, error, error_bytes)
+                       : NNG_ENOMEM;
     int outcome = -1;
     if (rc == NNG_EADDRINUSE || rc == NNG_ENOMEM) {
         snprintf(error, error_bytes, "cannot listen on %s (--listen): %s", options->listen,
@@ -196,7 +198,8 @@ int waiting_run(const struct waiting_options *options, void (*ready)(void *arg),
         *w = (struct waiting){.options = options, .data = data};
         if (getrandom(&w->process, sizeof w->process, 0) != (ssize_t)sizeof w->process)
             w->process = 0; /* nobody compares that */
-        ready(options->arg);
+        tls_listener_address(listener, options->listen, w->listen, sizeof w->listen);
+        ready(options->arg, w->listen);
         bool good = true;
         while (good && !w->adopted && !options->stopped(options->arg))
             good = waiting_turn(w, socket);

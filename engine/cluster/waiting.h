@@ -37,8 +37,8 @@ struct waiting_options {
 enum { WAITING_SEED_BYTES_MAX = 1 << 20 };   /* of one seed read */
 
 /* Listens until the node is adopted (0) or told to stop (1); -1 with a sentence in error when it
- * cannot listen. `ready` is called once it listens. */
-int waiting_run(const struct waiting_options *options, void (*ready)(void *arg), char *error,
-                size_t error_bytes);
+ * cannot listen. `ready` is called once it listens, with the address that it really has. */
+int waiting_run(const struct waiting_options *options, void (*ready)(void *arg, const char *listen),
+                char *error, size_t error_bytes);
 
 #endif

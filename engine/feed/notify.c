@@ -48,13 +48,7 @@ struct notifier *notifier_open(const char *listen, const struct tls_options *tls
         notifier_close(n);
         return NULL;
     }
-    int port = 0;
-    const char *colon = strrchr(listen, ':');
-    if ((strncmp(listen, "tcp", 3) == 0 || tls_is_wanted(listen)) && colon &&
-        nng_listener_get_int(listener, NNG_OPT_TCP_BOUND_PORT, &port) == 0)
-        snprintf(n->endpoint, sizeof n->endpoint, "%.*s:%d", (int)(colon - listen), listen, port);
-    else
-        snprintf(n->endpoint, sizeof n->endpoint, "%s", listen);
+    tls_listener_address(listener, listen, n->endpoint, sizeof n->endpoint);
     return n;
 }
 

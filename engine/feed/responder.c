@@ -32,17 +32,6 @@ struct responder {
     struct reply_patience patience;
 };
 
-/* The address that a listener really has: port 0 became a number. */
-static void bound_address(nng_listener listener, const char *url, char *out) {
-    int port = 0;
-    const char *colon = strrchr(url, ':');
-    if ((strncmp(url, "tcp", 3) == 0 || tls_is_wanted(url)) && colon &&
-        nng_listener_get_int(listener, NNG_OPT_TCP_BOUND_PORT, &port) == 0)
-        snprintf(out, ENDPOINT_BYTES_MAX, "%.*s:%d", (int)(colon - url), url, port);
-    else
-        snprintf(out, ENDPOINT_BYTES_MAX, "%s", url);
-}
-
 struct responder *responder_open(const struct responder_options *options, char *error,
                                  size_t error_bytes) {
     nng_listener listener;
@@ -62,7 +51,7 @@ struct responder *responder_open(const struct responder_options *options, char *
         snprintf(error, error_bytes, "cannot listen on %s: %s", options->listen, nng_strerror(rc));
     }
     if (rc == 0) {
-        bound_address(listener, options->listen, r->endpoint);
+        tls_listener_address(listener, options->listen, r->endpoint, sizeof r->endpoint);
         return r;
     }
     responder_close(r);

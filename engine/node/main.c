@@ -78,7 +78,7 @@ static int main_serve(struct node *n, const sigset_t *signals) {
 static bool main_is_stopped(void *signals) { return main_await_signal(signals, 0) != 0; }
 
 /* What is to be done instead of serving, or before it. True = exit with *code. */
-static bool main_prepare(const struct config *config, sigset_t *signals, int *code) {
+static bool main_prepare(struct config *config, sigset_t *signals, int *code) {
     char error[1024] = "";
     bool adopted = true;
     if (config->recover_alone) {

@@ -16,7 +16,7 @@
 #include "engine/wire/tls.h"
 
 struct wait_work {
-    const struct config *config;
+    struct config *config;
     struct identity identity;      /* shards 0 = an empty directory */
     bool (*stopped)(void *arg);
     void *arg;
@@ -125,13 +125,15 @@ static int wait_finish_adoption(const struct wait_work *w, char *error, size_t e
     return cluster_cache_fulfil(w->config->data, error, error_bytes) == 0 ? 1 : -1;
 }
 
-static void wait_ready(void *arg) {
+/* Any free port is this one from now on: once adopted the node serves where it was found. */
+static void wait_ready(void *arg, const char *listen) {
     struct wait_work *w = arg;
+    snprintf(w->config->listen, sizeof w->config->listen, "%s", listen);
     log_info("waiting for a cluster at %s: see jumun cluster form, join, add", w->config->listen);
     dprintf(w->config->ready_fd, "jumund waiting: %s pid=%d\n", w->config->listen, (int)getpid());
 }
 
-int node_wait(const struct config *config, bool (*stopped)(void *arg), void *arg, bool *adopted,
+int node_wait(struct config *config, bool (*stopped)(void *arg), void *arg, bool *adopted,
               char *error, size_t error_bytes) {
     char peer_listen[ENDPOINT_BYTES_MAX];
     struct wait_work w = {.config = config, .stopped = stopped, .arg = arg};

@@ -16,9 +16,9 @@ bool node_is_adopted(const struct config *config);
 bool node_is_nearly_adopted(const struct config *config);
 
 /* Listens until the node is taken into a cluster: EXIT_DONE with *adopted, and node_start() makes
- * it serve; EXIT_DONE without, when `stopped` said so; or another exit code with a sentence in
- * error. */
-int node_wait(const struct config *config, bool (*stopped)(void *arg), void *arg, bool *adopted,
+ * it serve, at the address that it waited at (port 0 in config->listen has become a number);
+ * EXIT_DONE without, when `stopped` said so; or another exit code with a sentence in error. */
+int node_wait(struct config *config, bool (*stopped)(void *arg), void *arg, bool *adopted,
               char *error, size_t error_bytes);
 
 #endif

@@ -337,17 +337,6 @@ void transport_heard(struct transport *t, uint32_t node) {
 
 /* -- life -------------------------------------------------------------------------------------- */
 
-/* The address that a listener really has: port 0 became a number. */
-static void transport_set_bound(struct transport *t, nng_listener listener) {
-    int port = 0;
-    const char *url = t->options.listen, *colon = strrchr(url, ':');
-    if (strncmp(url, "inproc", 6) != 0 && colon &&
-        nng_listener_get_int(listener, NNG_OPT_TCP_BOUND_PORT, &port) == 0)
-        snprintf(t->endpoint, sizeof t->endpoint, "%.*s:%d", (int)(colon - url), url, port);
-    else
-        snprintf(t->endpoint, sizeof t->endpoint, "%s", url);
-}
-
 struct transport *transport_open(const struct transport_options *options, char *error,
                                  size_t error_bytes) {
     struct transport *t = aligned_alloc(64, (sizeof *t + 63) / 64 * 64);
@@ -367,7 +356,7 @@ struct transport *transport_open(const struct transport_options *options, char *
     if (rc != 0) snprintf(error, error_bytes, "cannot open a socket: %s", nng_strerror(rc));
     else rc = tls_listen(t->pull, options->listen, &t->tls, &listener, error, error_bytes);
     if (rc == 0) {
-        transport_set_bound(t, listener);
+        tls_listener_address(listener, t->options.listen, t->endpoint, sizeof t->endpoint);
         return t;
     }
     transport_close(t);

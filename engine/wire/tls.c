@@ -149,6 +149,16 @@ int tls_listen(nng_socket socket, const char *url, const struct tls_options *tls
     return rc;
 }
 
+void tls_listener_address(nng_listener listener, const char *url, char *out, size_t out_bytes) {
+    int port = 0;
+    const char *colon = strrchr(url, ':');
+    if ((strncmp(url, "tcp", 3) == 0 || tls_is_wanted(url)) && colon &&
+        nng_listener_get_int(listener, NNG_OPT_TCP_BOUND_PORT, &port) == 0)
+        snprintf(out, out_bytes, "%.*s:%d", (int)(colon - url), url, port);
+    else
+        snprintf(out, out_bytes, "%s", url);
+}
+
 int tls_dial(nng_socket socket, const char *url, const struct tls_options *tls,
              nng_dialer *dialer, char *error, size_t error_bytes) {
     return tls_dial_once(socket, url, tls, 0, dialer, error, error_bytes);

@@ -43,6 +43,9 @@ int tls_client_config(const char *url, const struct tls_options *tls, enum tls_c
 int tls_listen(nng_socket socket, const char *url, const struct tls_options *tls,
                nng_listener *listener, char *error, size_t error_bytes);
 
+/* The address that a listener at `url` really has: port 0 became a number. */
+void tls_listener_address(nng_listener listener, const char *url, char *out, size_t out_bytes);
+
 /* Dials `url` for as long as the dialer lives, and returns at once. With encryption `tls` must have
  * an authority; the certificate of the other side must be signed by it and name the host of the
  * address. */

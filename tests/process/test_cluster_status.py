@@ -122,6 +122,20 @@ def clock_ahead(c):
     c.await_that(lambda: not c.status()['faults'], 'it is right again')
 
 
+def any_port(c):
+    """A node on any free port says which, before it is taken in and once it serves there."""
+    waits = c.start(3, '--listen', 'tcp://127.0.0.1:0').split()
+    check(waits[:2] == ['jumund', 'waiting:'] and not waits[2].endswith(':0'),
+          'a node that waits says at which port: %s' % waits)
+    there = waits[2]
+    check('waits for a cluster' in c.jumun('--endpoint', there, 'status'), 'it answers there')
+    c.jumun('cluster', 'join', there, at=0)
+    serves = c.nodes[3].stdout.readline()
+    check('ready: %s ' % there in serves, 'it serves where it waited: %s' % serves)
+    c.jumun('cluster', 'remove', '4', at=0)
+    lose(c, 3)
+
+
 def main():
     with cluster('status') as c:
         for place in range(3):
@@ -129,6 +143,7 @@ def main():
         form(c, range(3), '--shards', '1')
         told, text = status(c, 0, 0)
         check(told['faults'] == [], 'nothing is wrong: %s' % told['faults'])
+        any_port(c)
         said = c.jumun('--timeout', '500ms', '--endpoint', c.peers(0), 'status', expect=3)
         check('a port for the other nodes of a cluster (--peer-listen' in said, said)
         check(all(n['there'] == 'member' for n in told['nodes']), 'all are who they shall be')
