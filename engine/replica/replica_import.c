@@ -5,19 +5,47 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "engine/base/clock.h"
 #include "engine/base/log.h"
 #include "engine/replica/import.h"
 #include "engine/replica/replica_internal.h"
 
-enum { IMPORT_LOOK_MS = 100, IMPORT_AGAIN_MS = 2000 };
+enum { IMPORT_LOOK_MS = 100, IMPORT_PAUSE_MS_MIN = 100, IMPORT_PAUSE_MS_MAX = 5000 };
 
 /* -- in ---------------------------------------------------------------------------------------- */
 
-/* Fetches the shard's state from one of its nodes. True: it is on its way to the applier. */
-static bool fetch(struct replica *r, uint32_t shard) {
+/* What fails may go on failing for hours, and each attempt costs a node a copy: they come further
+ * and further apart, and the log has each reason once. */
+static void import_failed(struct replica *r, uint32_t shard, const char *why) {
+    struct replica_shard *s = &r->shards[shard];
+    int64_t pause_ms = IMPORT_PAUSE_MS_MIN;
+    if (atomic_load(&r->stopping)) return;
+    uint32_t failures = atomic_fetch_add(&s->import_failures, 1);
+    while (failures-- > 0 && pause_ms < IMPORT_PAUSE_MS_MAX) pause_ms *= 2;
+    if (pause_ms > IMPORT_PAUSE_MS_MAX) pause_ms = IMPORT_PAUSE_MS_MAX;
+    atomic_store(&s->import_again_ms, clock_mono_ms() + pause_ms);
+    pthread_mutex_lock(&r->lock);
+    bool told = strcmp(s->import_why, why) == 0;
+    snprintf(s->import_why, sizeof s->import_why, "%s", why);
+    pthread_mutex_unlock(&r->lock);
+    if (!told)
+        log_error("shard %u: no import: %s: tried again, every %d s in the end", shard, why,
+                  IMPORT_PAUSE_MS_MAX / 1000);
+}
+
+static void import_succeeded(struct replica *r, uint32_t shard) {
+    struct replica_shard *s = &r->shards[shard];
+    atomic_store(&s->import_failures, 0);
+    pthread_mutex_lock(&r->lock);
+    s->import_why[0] = 0;
+    pthread_mutex_unlock(&r->lock);
+}
+
+/* Fetches the shard's state from one of its nodes, and sends it to the applier. */
+static void fetch(struct replica *r, uint32_t shard) {
     char feed[ENDPOINT_BYTES_MAX], error[512] = "no node has it";
     struct replica_import *import = calloc(1, sizeof *import);
-    if (!import) return false;
+    if (!import) return;
     char cluster_id[sizeof r->cluster_id];
     pthread_mutex_lock(&r->lock);
     memcpy(cluster_id, r->cluster_id, sizeof cluster_id);
@@ -27,7 +55,8 @@ static bool fetch(struct replica *r, uint32_t shard) {
     for (uint32_t attempt = 0; !atomic_load(&r->stopping); attempt++) {
         follower_feed(r->follower, shard, attempt, feed, sizeof feed);
         if (feed[0] == 0) break;
-        log_info("shard %u: fetching its state from %s", shard, feed);
+        if (atomic_load(&r->shards[shard].import_failures) == 0)
+            log_info("shard %u: fetching its state from %s", shard, feed);
         if (import_fetch(feed, shard, cluster_id, import->path, &r->stopping, &import->index,
                          error, sizeof error) != 0)
             continue;
@@ -37,33 +66,31 @@ static bool fetch(struct replica *r, uint32_t shard) {
             unlink(import->path);
             continue;
         }
+        /* Before the applier has it: when that fails at once, it asks for another one. */
+        atomic_store(&r->shards[shard].import_from, 0);
         pthread_mutex_lock(&r->lock);
         import->next = r->imports;
         r->imports = import;
         pthread_cond_signal(&r->wake);
         pthread_mutex_unlock(&r->lock);
-        return true;
+        return;
     }
-    log_warn("shard %u: no import: %s", shard, error);
+    import_failed(r, shard, error);
     free(import);
-    return false;
 }
 
 void *replica_import_main(void *arg) {
     struct replica *r = arg;
     pthread_setname_np(pthread_self(), "importer");
     while (!atomic_load(&r->stopping)) {
-        bool failed = false;
         for (uint32_t shard = 0; shard < SHARDS_MAX; shard++) {
-            uint64_t from = atomic_load(&r->shards[shard].import_from);
-            if (from == 0 || atomic_load(&r->stopping)) continue;
-            atomic_store(&r->shards[shard].importing, true);
-            if (fetch(r, shard)) atomic_store(&r->shards[shard].import_from, 0);
-            else failed = true;
+            struct replica_shard *s = &r->shards[shard];
+            if (atomic_load(&s->import_from) == 0 || atomic_load(&r->stopping)) continue;
+            if (clock_mono_ms() < atomic_load(&s->import_again_ms)) continue;
+            atomic_store(&s->importing, true);
+            fetch(r, shard);
         }
-        for (int i = 0; i < (failed ? IMPORT_AGAIN_MS : IMPORT_LOOK_MS) / IMPORT_LOOK_MS; i++) {
-            if (!atomic_load(&r->stopping)) usleep(IMPORT_LOOK_MS * 1000);
-        }
+        usleep(IMPORT_LOOK_MS * 1000);
     }
     return NULL;
 }
@@ -77,13 +104,14 @@ static void take(struct replica *r, const struct replica_import *import) {
     if (outcome == APPLIER_TAKEN) {
         log_info("shard %u: imported up to entry %llu", import->shard,
                  (unsigned long long)import->index);
+        import_succeeded(r, import->shard);
         atomic_store(&s->partial, false);
         atomic_store(&s->importing, false);
         atomic_store(&s->index, import->index);
         follower_restart(r->follower, import->shard, import->index + 1);
         query_server_committed(r->queries);
     } else {
-        log_error("shard %u: %s", import->shard, error);
+        import_failed(r, import->shard, error);
         atomic_store(&s->import_from, 1); /* fetched again */
     }
 }

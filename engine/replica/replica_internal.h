@@ -25,6 +25,9 @@ struct replica_shard {
     atomic_llong time_ms;          /* of the newest applied entry */
     atomic_ullong import_from;     /* an import is required: the log goes on from here; 0 = none */
     atomic_bool importing;         /* its state is being fetched, or taken in */
+    atomic_uint import_failures;   /* one behind the other */
+    atomic_llong import_again_ms;  /* not fetched before then, monotonic */
+    char import_why[512];          /* it failed last; guarded by the replica's `lock` */
 };
 
 /* A fetched state of a shard, on its way to the applier. */
@@ -59,7 +62,7 @@ struct replica {
         atomic_ullong orders_done, orders_built, generation;
     } builds[VIEWS_COUNT];         /* as of the newest transaction */
     atomic_bool write_now;         /* somebody waits for the disk to have what is published */
-    pthread_mutex_t lock;          /* guards `first`..`applier_stats` */
+    pthread_mutex_t lock;          /* guards `first`..`applier_stats`, and shards' `import_why` */
     pthread_cond_t wake;
     struct follower_batch *first, **last;
     struct replica_import *imports; /* fetched */

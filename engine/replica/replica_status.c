@@ -80,6 +80,12 @@ static void put_shard(struct replica *r, struct msgpack_writer *w, uint32_t shar
     put_bool(w, &map, "building", building);
     put_bool(w, &map, "importing", import_from != 0 || atomic_load(&s->importing));
     put_uint(w, &map, "import_from", import_from);
+    put_uint(w, &map, "import_failures", atomic_load(&s->import_failures));
+    char import_why[sizeof s->import_why];
+    pthread_mutex_lock(&r->lock);
+    memcpy(import_why, s->import_why, sizeof import_why);
+    pthread_mutex_unlock(&r->lock);
+    put_text(w, &map, "import_why", import_why);
     follower_lane(r->follower, shard, &lane);
     put_text(w, &map, "node", lane.node);
     put_uint(w, &map, "failures", lane.failures);
