@@ -233,6 +233,7 @@ static uint32_t work_started(struct shard *s, int64_t *next_ms) {
     }
     if (s->phase == SHARD_SERVING || s->phase == SHARD_FOLLOWING) {
         done += shard_checkpoint(s, next_ms);
+        shard_trail_retain(s);
         shard_evict_under_pressure(s);
     }
     shard_tell_leader(s);

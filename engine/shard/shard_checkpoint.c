@@ -326,7 +326,6 @@ void shard_on_checkpointed(struct shard *s, const struct storage_event *event) {
     consensus_checkpointed(s->consensus, s->checkpoint_index, shard_trail_kept(s), s->mono_ms,
                            &update);
     shard_take_update(s, &update);
-    shard_trail_retain(s);
 }
 
 bool shard_checkpoint_is_clean(const struct shard *s) {

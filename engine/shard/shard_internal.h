@@ -454,7 +454,8 @@ void shard_address(uint64_t id, char address[SHARD_ADDRESS_BYTES]);
 /* -- shard_trail.c */
 /* How many entries in front of the marker consensus is to know on. */
 uint32_t shard_trail_kept(struct shard *s);
-/* Lets the storage drop what is old enough and nobody asks for. Now and then. */
+/* Lets the storage drop what is old enough and nobody asks for. Now and then, also while nothing is
+ * written. */
 void shard_trail_retain(struct shard *s);
 /* The terms of the log's entries up to the marker, *count of them; the caller frees them. NULL:
  * none. */

@@ -718,6 +718,35 @@ static void test_nothing_of_a_message_overtakes_what_is_put_off(void **state) {
     assert_true(put_off >= 1);
 }
 
+/* The disk would keep what is past its retention for as long as nobody writes. */
+static void test_a_quiet_log_drops_what_is_old(void **state) {
+    enum { KEPT_MS = 600000 };
+    (void)state;
+    struct world *w = &world;
+    world_close(w);
+    struct storage_memory_options small = disk;
+    small.segment_records = 8;
+    world_open(w, &small);
+    world_crash(w);
+    w->options.retention_ms = KEPT_MS;
+    world_start(w);
+    world_run(w, 50);
+    for (uint32_t i = 0; i < 20; i++) {
+        struct command place = world_place(w, world_key(w, 0), "s1");
+        assert_int_equal(world_ask(w, &place).code, RESULT_OK);
+        end_order(w, place.subject);
+    }
+    world_run(w, 70000);
+    struct storage_stats before, after;
+    w->storages[0]->ops->stats(w->storages[0], &before);
+    assert_int_equal(before.log_first, 1);
+    w->now_ms += KEPT_MS;
+    world_run(w, 70000);
+    w->storages[0]->ops->stats(w->storages[0], &after);
+    assert_int_equal(after.log_last, before.log_last); /* nobody has written */
+    assert_true(after.log_first + 2 * 8 > after.log_last);
+}
+
 static void test_drain_stores_everything(void **state) {
     (void)state;
     struct world *w = &world;
@@ -763,7 +792,7 @@ int main(void) {
         T(test_history_is_the_chain_of_an_order),
         T(test_every_failing_allocation_is_an_answer),
         T(test_nothing_of_a_message_overtakes_what_is_put_off),
-        T(test_drain_stores_everything),
+        T(test_a_quiet_log_drops_what_is_old), T(test_drain_stores_everything),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
