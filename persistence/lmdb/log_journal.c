@@ -205,6 +205,18 @@ static bool journal_make_room(struct storage_lmdb *s, size_t bytes) {
     return true;
 }
 
+/* Whether the batch is kept out, so that no more is acknowledged than the log will have room for.
+ * What an election writes is let in: the journal's blocks are there already, and without it a
+ * server alone that starts on a full disk could not lead, and answered no reads. */
+static bool journal_lacks_room(const struct storage_lmdb *s, const struct log_batch *batch,
+                               size_t bytes) {
+    bool barriers = true;
+    const struct record *r = batch->first;
+    for (uint32_t i = 0; i < batch->count; i++, r = r->next)
+        barriers = barriers && r->header.type == RECORD_BARRIER;
+    return !barriers && lmdb_free_bytes(s->directory) < s->room_floor_bytes + bytes;
+}
+
 /* One frame. False = it did not go into the journal, and nothing has changed. */
 static bool journal_commit(struct storage_lmdb *s, const struct log_batch *batch) {
     struct log_journal *j = &s->journal;
@@ -217,7 +229,7 @@ static bool journal_commit(struct storage_lmdb *s, const struct log_batch *batch
         bytes += journal_record_bytes(r);
     }
     if (bytes > journal_frame_bytes(&j->file)) return false;
-    if (lmdb_free_bytes(s->directory) < s->room_floor_bytes + bytes) return false;
+    if (journal_lacks_room(s, batch, bytes)) return false;
     if (!log_tail_reserve(&s->tail, batch->count) || !journal_make_room(s, bytes)) return false;
     pthread_mutex_lock(&s->log.lock);
     uint64_t records = s->log.records_applied - j->handed_before;

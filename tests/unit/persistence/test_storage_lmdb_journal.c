@@ -386,6 +386,30 @@ static void large_records_keep_their_turn(void **state) {
     fixture_expect(f, 1, 60, 1);
 }
 
+/* The blocks are there. So a server alone that starts on a full disk leads, and answers reads. */
+static void what_an_election_writes_needs_no_room(void **state) {
+    struct fixture *f = *state;
+    open_with_journal(f);
+    fixture_append(f, 1, 5, 1, 300, 5);
+    fixture_close(f);
+    f->options.room_floor_bytes = 1ULL << 60;
+    fixture_open(f);
+    f->appended_sequence = 0;
+    struct record *barrier = fixture_record(6, 2, 8, 0);
+    barrier->header.type = RECORD_BARRIER;
+    fixture_wait64(f, &f->appended_sequence, f->storage->ops->append(f->storage, barrier));
+    f->storage->ops->append(f->storage, fixture_record(7, 2, 300, 6));
+    fixture_wait(f, &f->full, 1);
+    assert_true(f->appended_index == 6);
+    fixture_expect(f, 1, 5, 1);
+    fixture_expect(f, 6, 6, 2);
+    fixture_close(f);
+    f->options.room_floor_bytes = 1;
+    fixture_open(f);
+    fixture_expect(f, 1, 5, 1);
+    fixture_expect(f, 6, 6, 2);
+}
+
 static void without_room_for_a_frame_it_goes_on_without(void **state) {
     struct fixture *f = *state;
     open_with_journal(f);
@@ -561,6 +585,7 @@ int main(void) {
         TEST(without_a_journal_it_is_emptied_and_removed),
         TEST(a_journal_without_the_log_before_it_is_refused),
         TEST(a_full_journal_waits_for_the_log),
+        TEST(what_an_election_writes_needs_no_room),
         TEST(large_records_keep_their_turn),
         TEST(without_room_for_a_frame_it_goes_on_without),
     };
