@@ -291,7 +291,11 @@ const char *replica_notify_endpoint(const struct replica *r) {
 
 bool replica_is_caught_up(const struct replica *r) {
     uint32_t shards = atomic_load(&r->shards_count), fresh = 0;
-    for (uint32_t i = 0; i < SHARDS_MAX; i++) fresh += atomic_load(&r->shards[i].fresh_ms) != 0;
+    for (uint32_t i = 0; i < SHARDS_MAX; i++) {
+        if (!atomic_load(&r->shards[i].existing)) continue;
+        if (atomic_load(&r->shards[i].fresh_ms) == 0) return false;
+        fresh++;
+    }
     return shards != 0 && fresh >= shards;
 }
 

@@ -39,8 +39,8 @@ struct replica *replica_start(const struct replica_config *config, char *error,
 const char *replica_endpoint(const struct replica *replica);
 const char *replica_notify_endpoint(const struct replica *replica); /* "" = none */
 
-/* Whether it has met its cluster and every shard that it follows has been up to date at least once
- * since the start. Any thread. */
+/* Whether it has met its cluster and every shard that exists, also one that new orders do not go to
+ * any more, has been up to date at least once since the start. Any thread. */
 bool replica_is_caught_up(const struct replica *replica);
 
 /* Stops following, finishes the transaction at hand, closes. `exiting`: the process ends right

@@ -101,10 +101,53 @@ static void an_import_that_fails_is_not_begun_anew_at_once(void **state) {
     replica_stop(r, false);
 }
 
+static void await_fresh(struct replica *r, uint32_t shard) {
+    int64_t until_ms = clock_mono_ms() + PATIENCE_MS;
+    while (atomic_load(&r->shards[shard].fresh_ms) == 0) {
+        assert_true(clock_mono_ms() < until_ms);
+        usleep(1000);
+    }
+}
+
+/* A cluster that shrinks has more shards than it spreads new orders over: so many that are up to
+ * date do not make up for one that is not. */
+static void it_is_ready_when_every_shard_is_up_to_date(void **state) {
+    atomic_store(&world.shards[0].unknown, true);
+    feed_world_up(&world, 1, NULL);
+    struct replica *r = replica_open();
+    await_fresh(r, 1);
+    await_fresh(r, 2);
+    assert_int_equal(atomic_load(&r->shards_count), 1);
+    assert_false(replica_is_caught_up(r));
+    atomic_store(&world.shards[0].unknown, false);
+    await_caught_up(r);
+    assert_true(atomic_load(&r->shards[0].fresh_ms) != 0);
+    replica_stop(r, false);
+}
+
+/* One that was retired and that no node has any more is not waited for. */
+static void a_retired_shard_is_not_waited_for(void **state) {
+    static const uint8_t active[SHARDS_MAX / 8] = {3};
+    atomic_store(&world.shards[2].unknown, true);
+    feed_world_up(&world, 2, NULL);
+    struct replica *r = replica_open();
+    await_fresh(r, 0);
+    await_fresh(r, 1);
+    assert_false(replica_is_caught_up(r));
+    feed_remove(world.feed, 2);
+    feed_set_active(world.feed, active);
+    await_caught_up(r);
+    assert_true(atomic_load(&r->shards[2].retired));
+    replica_stop(r, false);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(an_import_that_fails_is_not_begun_anew_at_once, set_up,
                                         tear_down),
+        cmocka_unit_test_setup_teardown(it_is_ready_when_every_shard_is_up_to_date, set_up,
+                                        tear_down),
+        cmocka_unit_test_setup_teardown(a_retired_shard_is_not_waited_for, set_up, tear_down),
     };
     return cmocka_run_group_tests_name("replica_import", tests, NULL, NULL);
 }
