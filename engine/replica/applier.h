@@ -118,11 +118,25 @@ enum applier_outcome applier_settle(struct applier *applier);
 /* Brings a shard to where a node's stored state is: `path` is a file that SNAPSHOT_BEGIN of its
  * feed made, of the shard's entries up to `index` at least. Orders are put, orders that it has not
  * got any more go, and the position is set; sums count from what the file does not hold on. In
- * several transactions: until the last one the shard is marked as being imported
- * (applier_lacks()), and an end in between begins again. Nothing is begun.
+ * steps, each a publication of its own, of a bounded number of orders: in between, and only there,
+ * records of other shards may be taken, but none of this one. Until the last step the shard is
+ * marked as being imported (applier_lacks()), and an end in between begins again; so does a step
+ * that fails, after which nothing but the end may follow. Nothing is begun when these are called.
  * APPLIER_TAKEN, or why not, with a sentence. */
-enum applier_outcome applier_import(struct applier *applier, uint32_t shard, const char *path,
-                                    uint64_t index, char *error, size_t error_bytes);
+struct applier_import;
+enum applier_import_state {
+    APPLIER_IMPORT_GOES_ON,
+    APPLIER_IMPORT_WAITS,          /* until applier_write() has written what was published */
+    APPLIER_IMPORT_DONE
+};
+enum applier_outcome applier_import_begin(struct applier *applier, uint32_t shard,
+                                          const char *path, uint64_t index,
+                                          struct applier_import **import, char *error,
+                                          size_t error_bytes);
+enum applier_outcome applier_import_step(struct applier_import *import,
+                                         enum applier_import_state *state, char *error,
+                                         size_t error_bytes);
+void applier_import_end(struct applier_import *import);
 /* Why rows of the shard may be missing; VIEW_BUILDING for one that it has never met. */
 enum view_lack applier_lacks(const struct applier *applier, uint32_t shard);
 

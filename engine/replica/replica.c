@@ -319,6 +319,7 @@ void replica_stop(struct replica *r, bool exiting) {
     if (r->applier && applier_settle(r->applier) != APPLIER_TAKEN)
         log_warn("%s: not everything could be written: it is read again", r->config.data);
     if (r->importer_started) pthread_join(r->importer, NULL);
+    replica_drop_imports(r);
     if (r->follower) follower_stop(r->follower);
     if (r->snapshots) feed_copies_stop(r->snapshots);
     if (r->queries) query_server_halt(r->queries, REPLICA_PATIENCE_MS);

@@ -34,7 +34,7 @@ static struct follower_batch *take_batches(struct replica *r, int64_t timeout_ms
     until.tv_sec += timeout_ms / 1000 + until.tv_nsec / 1000000000;
     until.tv_nsec %= 1000000000;
     pthread_mutex_lock(&r->lock);
-    while (!r->first && !r->imports && !r->stop) {
+    while (!r->first && (!r->imports || r->import) && !r->stop) {
         if (pthread_cond_timedwait(&r->wake, &r->lock, &until) != 0) break;
     }
     struct follower_batch *batches = r->first;
@@ -154,6 +154,7 @@ static bool take_one(struct replica *r, struct follower_batch *b, struct applied
     char error[512];
     uint64_t next = applier_next(r->applier, b->shard);
     if (b->bytes != 0 && b->first > next) return true; /* of before a restart */
+    if (r->import && r->import->shard == b->shard) return true; /* it goes on behind its state */
     if (b->bytes != 0 && b->next > next) {
         enum applier_outcome outcome =
             applier_take(r->applier, b->shard, b->records, b->bytes, error, sizeof error);
@@ -271,8 +272,8 @@ void *replica_apply_main(void *arg) {
         bool stop = r->stop;
         pthread_mutex_unlock(&r->lock);
         if (stop) break;
-        replica_take_imports(r);
-        struct follower_batch *batches = take_batches(r, APPLY_LOOK_MS);
+        int64_t idle_ms = replica_take_imports(r);
+        struct follower_batch *batches = take_batches(r, idle_ms < 0 ? APPLY_LOOK_MS : idle_ms);
         if (batches && only_heartbeats(r, batches)) take_heartbeats(r, batches);
         else if (batches) apply(r, batches);
         if (replica_hand_over(r)) note_stats(r);

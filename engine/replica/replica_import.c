@@ -10,7 +10,12 @@
 #include "engine/replica/import.h"
 #include "engine/replica/replica_internal.h"
 
-enum { IMPORT_LOOK_MS = 100, IMPORT_PAUSE_MS_MIN = 100, IMPORT_PAUSE_MS_MAX = 5000 };
+enum {
+    IMPORT_LOOK_MS = 100,
+    IMPORT_PAUSE_MS_MIN = 100, IMPORT_PAUSE_MS_MAX = 5000,
+    IMPORT_SHARE_MS_MIN = 10, IMPORT_SHARE_MS_MAX = 2000, /* of the applier's thread, at a time */
+    IMPORT_WAIT_MS = 5             /* for the disk */
+};
 
 /* -- in ---------------------------------------------------------------------------------------- */
 
@@ -95,39 +100,78 @@ void *replica_import_main(void *arg) {
     return NULL;
 }
 
-static void take(struct replica *r, const struct replica_import *import) {
-    char error[512] = "";
-    struct replica_shard *s = &r->shards[import->shard];
-    enum applier_outcome outcome = applier_import(r->applier, import->shard, import->path,
-                                                  import->index, error, sizeof error);
-    unlink(import->path);
-    if (outcome == APPLIER_TAKEN) {
-        log_info("shard %u: imported up to entry %llu", import->shard,
-                 (unsigned long long)import->index);
-        import_succeeded(r, import->shard);
-        atomic_store(&s->partial, false);
-        atomic_store(&s->importing, false);
-        atomic_store(&s->index, import->index);
-        follower_restart(r->follower, import->shard, import->index + 1);
-        query_server_committed(r->queries);
-    } else {
-        import_failed(r, import->shard, error);
-        atomic_store(&s->import_from, 1); /* fetched again */
-    }
+static void import_leave(struct replica *r) {
+    if (r->import_steps) applier_import_end(r->import_steps);
+    if (r->import) unlink(r->import->path);
+    free(r->import);
+    r->import = NULL;
+    r->import_steps = NULL;
 }
 
-bool replica_take_imports(struct replica *r) {
+static void import_finish(struct replica *r) {
+    const struct replica_import *import = r->import;
+    struct replica_shard *s = &r->shards[import->shard];
+    log_info("shard %u: imported up to entry %llu", import->shard,
+             (unsigned long long)import->index);
+    import_succeeded(r, import->shard);
+    atomic_store(&s->partial, false);
+    atomic_store(&s->importing, false);
+    atomic_store(&s->index, import->index);
+    follower_restart(r->follower, import->shard, import->index + 1);
+    query_server_committed(r->queries);
+}
+
+/* The next one that was fetched. False: there is none. */
+static bool import_next(struct replica *r) {
     pthread_mutex_lock(&r->lock);
-    struct replica_import *imports = r->imports;
-    r->imports = NULL;
+    r->import = r->imports;
+    if (r->import) r->imports = r->import->next;
     pthread_mutex_unlock(&r->lock);
-    bool any = imports != NULL;
-    for (struct replica_import *next; imports; imports = next) {
-        next = imports->next;
-        take(r, imports);
-        free(imports);
+    r->import_left_ms = clock_mono_ms();
+    return r->import != NULL;
+}
+
+static enum applier_outcome import_step(struct replica *r, enum applier_import_state *state,
+                                        char *error, size_t error_bytes) {
+    *state = APPLIER_IMPORT_GOES_ON;
+    if (r->import_steps) return applier_import_step(r->import_steps, state, error, error_bytes);
+    return applier_import_begin(r->applier, r->import->shard, r->import->path, r->import->index,
+                                &r->import_steps, error, error_bytes);
+}
+
+/* It and the other shards' batches share the thread: while those take little, it gets little at a
+ * time; while they take long, they are behind themselves, and it gets as much. */
+int64_t replica_take_imports(struct replica *r) {
+    char error[512] = "";
+    if (!r->import && !import_next(r)) return -1;
+    int64_t began_ms = clock_mono_ms(), share_ms = began_ms - r->import_left_ms;
+    if (share_ms < IMPORT_SHARE_MS_MIN) share_ms = IMPORT_SHARE_MS_MIN;
+    if (share_ms > IMPORT_SHARE_MS_MAX) share_ms = IMPORT_SHARE_MS_MAX;
+    enum applier_import_state state;
+    enum applier_outcome outcome;
+    do {
+        outcome = import_step(r, &state, error, sizeof error);
+        r->import_left_ms = clock_mono_ms();
+    } while (outcome == APPLIER_TAKEN && state == APPLIER_IMPORT_GOES_ON &&
+             !applier_is_full(r->applier) && r->import_left_ms - began_ms < share_ms);
+    if (outcome == APPLIER_TAKEN && state != APPLIER_IMPORT_DONE) {
+        if (state != APPLIER_IMPORT_WAITS) return 0;
+        atomic_store(&r->write_now, true);
+        return IMPORT_WAIT_MS;
     }
-    return any;
+    if (outcome == APPLIER_TAKEN) {
+        import_finish(r);
+    } else {
+        import_failed(r, r->import->shard, error);
+        atomic_store(&r->shards[r->import->shard].import_from, 1); /* fetched again */
+    }
+    import_leave(r);
+    return 0;
+}
+
+void replica_drop_imports(struct replica *r) {
+    do import_leave(r);
+    while (import_next(r));
 }
 
 /* -- out --------------------------------------------------------------------------------------- */

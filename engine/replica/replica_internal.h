@@ -42,6 +42,9 @@ struct replica {
     struct replica_config config;
     struct view_store *store;
     struct applier *applier;       /* its thread's */
+    struct replica_import *import; /* that it is taking in; NULL = none */
+    struct applier_import *import_steps;
+    int64_t import_left_ms;        /* it was left to take batches; monotonic */
     struct follower *follower;
     struct query_server *queries;
     struct notifier *notifier;     /* NULL = none */
@@ -93,10 +96,13 @@ bool replica_wait_written(struct replica *replica, const atomic_bool *stop);
 /* The shard's next entry, after the newest publication. Any thread; fits follower_options.next. */
 uint64_t replica_next(void *replica, uint32_t shard);
 
-/* Fetches what shards need that the logs do not reach (replica_import.c), on a thread of its own;
- * and, on the applier's thread, takes in what it has fetched. True: something was taken in. */
+/* Fetches what shards need that the logs do not reach (replica_import.c); a thread of its own. */
 void *replica_import_main(void *replica);
-bool replica_take_imports(struct replica *replica);
+/* The applier's thread: takes in some of what was fetched. Returns how many milliseconds may pass
+ * until the next call; -1 = until something has been fetched. */
+int64_t replica_take_imports(struct replica *replica);
+/* Once both threads have ended: leaves the rest. */
+void replica_drop_imports(struct replica *replica);
 
 /* Whether orders of some shard may be missing here: one is being built, imported, damaged, or
  * exists and has not come yet. */

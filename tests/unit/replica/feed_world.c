@@ -20,13 +20,13 @@ struct stored_header { uint64_t checksum; uint32_t bytes; uint16_t format; uint8
 static int export_state(struct storage *s, const char *path, const atomic_bool *stop,
                         struct storage_meta *meta, char *error, size_t error_bytes) {
     struct feed_world_shard *shard = shard_of_ops(s);
-    atomic_fetch_add(&shard->copies, 1);
     feed_world_state *make = atomic_load(&shard->world->make_state);
+    if (make) make(shard->world, shard->shard, path);
+    atomic_fetch_add(&shard->copies, 1);
     if (!make) {
         snprintf(error, error_bytes, "no copies here");
         return -1;
     }
-    make(shard->world, shard->shard, path);
     memset(meta, 0, sizeof *meta);
     meta->applied_index = shard->world->history.logs[shard->shard].last;
     return 0;

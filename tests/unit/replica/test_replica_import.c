@@ -141,6 +141,122 @@ static void a_retired_shard_is_not_waited_for(void **state) {
     replica_stop(r, false);
 }
 
+/* -- other shards meanwhile -- */
+
+/* Each order so many times, under keys that no other one has: it takes a while to take in. */
+enum { MANY = 150 };
+static void make_large(struct feed_world *w, uint32_t shard, const char *path) {
+    struct history *h = &w->history;
+    uint32_t count = h->orders_count;
+    struct history_order *real = h->orders;
+    h->orders = calloc((size_t)count * MANY, sizeof *h->orders);
+    assert_non_null(h->orders);
+    h->orders_count = 0;
+    for (uint32_t i = 0; i < count * MANY; i++) {
+        struct history_order o = real[i % count];
+        if (!o.block || o.shard != shard) continue;
+        struct actor *block = malloc(o.block->bytes);
+        assert_non_null(block);
+        memcpy(block, o.block, o.block->bytes);
+        if (i >= count) memcpy(block->key.bytes, &i, sizeof i);
+        o.block = block;
+        o.key = block->key;
+        h->orders[h->orders_count++] = o;
+    }
+    feed_world_write_state(w, shard, path);
+    for (uint32_t i = 0; i < h->orders_count; i++) free(h->orders[i].block);
+    free(h->orders);
+    h->orders = real;
+    h->orders_count = count;
+}
+
+static void await_index(struct replica *r, uint32_t shard, uint64_t index) {
+    int64_t until_ms = clock_mono_ms() + PATIENCE_MS;
+    while (atomic_load(&r->shards[shard].index) < index) {
+        assert_true(clock_mono_ms() < until_ms);
+        usleep(500);
+    }
+}
+
+/* What is seen of other shards while the state of one is taken in. */
+static void other_shards_go_on_during_an_import(void **state) {
+    atomic_store(&world.make_state, make_large);
+    atomic_store(&world.shards[0].committed, 10);
+    feed_world_forget(&world, LOST);
+    feed_world_up(&world, HISTORY_SHARDS, snapshots);
+    struct replica *r = replica_open();
+    await_index(r, 0, 10);
+    int64_t until_ms = clock_mono_ms() + PATIENCE_MS, longest_ms = 0;
+    while (atomic_load(&world.shards[LOST].copies) == 0) {
+        assert_true(clock_mono_ms() < until_ms);
+        usleep(100);
+    }
+    int64_t began_ms = clock_mono_ms();
+    for (uint64_t index = 11; atomic_load(&r->shards[LOST].importing); index++) {
+        int64_t asked_ms = clock_mono_ms();
+        assert_true(index <= world.history.logs[0].last);
+        atomic_store(&world.shards[0].committed, index);
+        await_index(r, 0, index);
+        usleep(2000);
+        if (clock_mono_ms() - asked_ms > longest_ms) longest_ms = clock_mono_ms() - asked_ms;
+    }
+    int64_t took_ms = clock_mono_ms() - began_ms;
+    print_message("the import took %lld ms, another shard's entry at most %lld ms\n",
+                  (long long)took_ms, (long long)longest_ms);
+    assert_true(longest_ms < took_ms / 5);
+    await_caught_up(r);
+    assert_false(replica_is_partial(r));
+    replica_stop(r, false);
+}
+
+/* All orders are as the whole history leaves them. */
+static void check_orders(struct replica *r) {
+    struct view_read read;
+    assert_true(view_read_begin(r->store, &read));
+    for (uint32_t i = 0; i < world.history.orders_count; i++) {
+        const struct history_order *o = &world.history.orders[i];
+        struct bytes block;
+        uint32_t shard;
+        bool lives = o->block && !(o->block->flags & ACTOR_RETIRED);
+        assert_int_equal(view_order_get(r->store, &read, &o->key, &block, &shard), lives);
+        if (!lives) continue;
+        assert_int_equal(shard, o->shard);
+        assert_int_equal(block.size, o->block->bytes);
+        assert_memory_equal(block.data, o->block, block.size);
+    }
+    view_read_end(r->store, &read);
+}
+
+/* Orders that it had, and that ended in the stretch that is lost, go; the rest is as it would be
+ * without an import. Entries of the other shards come all the while. */
+static void an_import_leaves_what_a_whole_log_would(void **state) {
+    atomic_store(&world.make_state, feed_world_write_state);
+    for (uint32_t i = 0; i < HISTORY_SHARDS; i++)
+        atomic_store(&world.shards[i].committed, world.history.logs[i].last / 2);
+    feed_world_up(&world, HISTORY_SHARDS, snapshots);
+    struct replica *r = replica_open();
+    await_caught_up(r);
+    feed_world_down(&world);
+    replica_stop(r, false);
+    feed_world_forget(&world, LOST);
+    atomic_store(&world.shards[LOST].committed, world.history.logs[LOST].last);
+    feed_world_up(&world, HISTORY_SHARDS, snapshots);
+    r = replica_open();
+    for (uint64_t more = 1; more <= world.history.logs[0].last; more++) {
+        for (uint32_t i = 0; i < HISTORY_SHARDS; i++) {
+            struct feed_world_shard *s = &world.shards[i];
+            if (atomic_load(&s->committed) < world.history.logs[i].last)
+                atomic_fetch_add(&s->committed, 1);
+        }
+        usleep(500);
+    }
+    for (uint32_t i = 0; i < HISTORY_SHARDS; i++) await_index(r, i, world.history.logs[i].last);
+    await_caught_up(r);
+    assert_int_equal(atomic_load(&world.shards[LOST].copies), 1);
+    check_orders(r);
+    replica_stop(r, false);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(an_import_that_fails_is_not_begun_anew_at_once, set_up,
@@ -148,6 +264,9 @@ int main(void) {
         cmocka_unit_test_setup_teardown(it_is_ready_when_every_shard_is_up_to_date, set_up,
                                         tear_down),
         cmocka_unit_test_setup_teardown(a_retired_shard_is_not_waited_for, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(other_shards_go_on_during_an_import, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(an_import_leaves_what_a_whole_log_would, set_up,
+                                        tear_down),
     };
     return cmocka_run_group_tests_name("replica_import", tests, NULL, NULL);
 }
