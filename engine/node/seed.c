@@ -189,6 +189,16 @@ static struct record *configuration_of(const uint64_t *servers, uint32_t count) 
     return consensus_bootstrap_record(servers, addresses, count);
 }
 
+/* Whether an earlier run has put in the very state that was received. Its place in the log alone
+ * does not tell: another node's state may end at the same one. */
+static int is_installed(struct storage *s, const char *file, const struct storage_meta *m,
+                        const struct storage_meta *seed, bool *there, char *error,
+                        size_t error_bytes) {
+    *there = false;
+    if (m->applied_index != seed->applied_index || m->applied_term != seed->applied_term) return 0;
+    return storage_lmdb_same_rows(s, file, there, error, error_bytes);
+}
+
 /* Puts the received state in. Nothing to do when an earlier run has got as far: the file is taken
  * by the install, and nothing else puts a state into the directory of a node that waits. */
 static int install(struct storage *s, const char *directory, uint32_t shard,
@@ -198,9 +208,11 @@ static int install(struct storage *s, const char *directory, uint32_t shard,
     if (m->applied_index != 0 && access(file, F_OK) != 0 && errno == ENOENT) return 0;
     struct storage_meta *seed = malloc(sizeof *seed);
     int rc = seed ? s->ops->check_state(s, file, seed, error, error_bytes) : -1;
-    bool there = rc == 0 && m->applied_index == seed->applied_index;
+    bool there = false;
+    if (rc == 0) rc = is_installed(s, file, m, seed, &there, error, error_bytes);
     if (rc == 0 && !there && (m->applied_index != 0 || m->log_last != 0)) {
-        snprintf(error, error_bytes, "it has a log of its own");
+        snprintf(error, error_bytes, "it has a log of its own, or another state is left of a "
+                 "forming that was broken off: start the node on an empty directory");
         rc = -1;
     }
     if (rc == 0 && !there) rc = s->ops->install_state(s, file, 0, error, error_bytes);

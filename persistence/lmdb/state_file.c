@@ -345,22 +345,26 @@ static void view_close(struct storage_lmdb *s) {
     free(s);
 }
 
-static int check_export_row(struct rows *rows, const char *path) {
+/* What the file says of all its rows. NULL, or what is wrong. */
+static const char *export_row_get(struct storage_lmdb *s, MDB_txn *txn, struct export_row *row) {
     MDB_val key = storage_val(export_key, sizeof export_key - 1), value;
+    int rc = mdb_get(txn, s->state_tables[STATE_META], &key, &value);
+    if (rc != 0 || value.mv_size != sizeof *row) return "it was not exported as a whole";
+    memcpy(row, value.mv_data, sizeof *row);
+    if (row->checksum != XXH3_64bits(&row->rows, sizeof *row - sizeof row->checksum))
+        return "its row `export` is damaged: checksum does not match";
+    return NULL;
+}
+
+static bool export_row_tells(const struct export_row *row, const struct rows *rows) {
+    return row->rows == rows->count && row->digest == XXH3_64bits_digest(&rows->digest);
+}
+
+static int check_export_row(struct rows *rows, const char *path) {
     struct export_row row;
-    const char *fault = NULL;
-    int rc = mdb_get(rows->txn, rows->s->state_tables[STATE_META], &key, &value);
-    if (rc != 0 || value.mv_size != sizeof row) {
-        fault = "it was not exported as a whole";
-    } else {
-        memcpy(&row, value.mv_data, sizeof row);
-        if (row.checksum != XXH3_64bits(&row.rows, sizeof row - sizeof row.checksum)) {
-            fault = "its row `export` is damaged: checksum does not match";
-        } else if (row.rows != rows->count ||
-                   row.digest != XXH3_64bits_digest(&rows->digest)) {
-            fault = "rows are missing or not those that were exported";
-        }
-    }
+    const char *fault = export_row_get(rows->s, rows->txn, &row);
+    if (!fault && !export_row_tells(&row, rows))
+        fault = "rows are missing or not those that were exported";
     return fault ? lmdb_error(rows->error, rows->error_bytes, "%s: %s", path, fault) : 0;
 }
 
@@ -386,6 +390,31 @@ int storage_lmdb_check(uint32_t shard, const char *path, struct storage_meta *me
 int state_check(struct storage *base, const char *path, struct storage_meta *meta, char *error,
                 size_t error_bytes) {
     return storage_lmdb_check(((struct storage_lmdb *)base)->shard, path, meta, error, error_bytes);
+}
+
+int storage_lmdb_same_rows(struct storage *base, const char *path, bool *same, char *error,
+                           size_t error_bytes) {
+    struct storage_lmdb *s = (struct storage_lmdb *)base;
+    struct rows rows = {.s = s, .error = error, .error_bytes = error_bytes};
+    struct export_row row;
+    MDB_txn *txn;
+    const char *fault = NULL;
+    struct storage_lmdb *view =
+        view_open(s->shard, path, MDB_NOSUBDIR | MDB_NOLOCK, error, error_bytes);
+    if (!view) return -1;
+    int outcome = 0, rc = lmdb_env_read_begin(&view->state, &txn);
+    if (rc == 0) {
+        fault = export_row_get(view, txn, &row);
+        lmdb_env_read_end(&view->state, txn);
+    }
+    view_close(view);
+    if (rc == 0 && !fault) rc = lmdb_env_read_begin(&s->state, &rows.txn);
+    if (rc != 0 || fault)
+        return lmdb_error(error, error_bytes, "%s: %s", path, fault ? fault : mdb_strerror(rc));
+    outcome = rows_walk(&rows);
+    lmdb_env_read_end(&s->state, rows.txn);
+    *same = outcome == 0 && export_row_tells(&row, &rows);
+    return outcome;
 }
 
 int state_file_marker(struct storage_lmdb *s, const char *path, struct storage_meta *meta,

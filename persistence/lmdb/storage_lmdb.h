@@ -89,6 +89,11 @@ int storage_lmdb_export(const char *directory, uint32_t shard, const char *path,
                         const atomic_bool *stop, struct storage_meta *meta, char *error,
                         size_t error_bytes);
 
+/* Whether the stored state has the very rows of a file that check_state() found good; the marker
+ * and what it carries may differ. No checkpoint may be under way. 0, or -1 with a sentence. */
+int storage_lmdb_same_rows(struct storage *s, const char *path, bool *same, char *error,
+                           size_t error_bytes);
+
 /* storage_ops.check_state without an open storage. */
 int storage_lmdb_check(uint32_t shard, const char *path, struct storage_meta *meta, char *error,
                        size_t error_bytes);

@@ -78,13 +78,13 @@ static void be_alone(const struct world *w, uint64_t term) {
     replica_end(f);
 }
 
-static void carry(const struct world *w, int to) {
+static void carry_from(const struct world *from, const struct world *w, int to) {
     static uint8_t piece[1 << 20];
     char error[512] = "";
     uint64_t offset = 0, total = 1;
     while (offset < total) {
         uint32_t bytes;
-        if (seed_read(w->data[0], SHARD, offset, piece, sizeof piece, &bytes, &total, error,
+        if (seed_read(from->data[0], SHARD, offset, piece, sizeof piece, &bytes, &total, error,
                       sizeof error) != 0 ||
             seed_write(w->data[to], SHARD, offset, total, bytes_of(piece, bytes), error,
                        sizeof error) != 0)
@@ -92,6 +92,8 @@ static void carry(const struct world *w, int to) {
         offset += bytes;
     }
 }
+
+static void carry(const struct world *w, int to) { carry_from(w, w, to); }
 
 static void adopt(const struct world *w, int node) {
     char error[512] = "";
@@ -297,6 +299,41 @@ static void test_a_term_without_a_record_does_not_tell_them_apart(void **state) 
     for (int i = 0; i < NODES; i++) expect_formed(w, i, RECORDS, 5);
 }
 
+/* Node 1 was to begin with what another node alone had, which ends at the same place. */
+static void test_another_forming_is_not_gone_on_with(void **state) {
+    const struct world *w = *state;
+    struct world other = {.data = {"/tmp/jumun-seed-XXXXXX"}};
+    char error[512] = "";
+    assert_non_null(mkdtemp(other.data[0]));
+    be_alone(w, 4);
+    be_alone(&other, 4);
+    struct fixture *f = replica(&other, 0);
+    struct id128 key = fixture_key(1, 1);
+    uint8_t *block = fixture_block(ACTOR_ORDER, &key, 100, 'x');
+    struct checkpoint_item item = {.key = key, .kind = ACTOR_ORDER, .bytes = 100};
+    struct storage_meta *m = fixture_meta(f);
+    struct checkpoint c = {.applied_index = m->applied_index, .applied_term = m->applied_term,
+                           .configuration_index = m->configuration_index,
+                           .configuration = m->configuration,
+                           .configuration_bytes = m->configuration_bytes, .items = &item,
+                           .items_count = 1, .blocks = block, .blocks_bytes = 104};
+    f->storage->ops->checkpoint(f->storage, &c);
+    fixture_wait(f, &f->checkpointed, 1);
+    free(block);
+    free(m);
+    replica_end(f);
+    carry_from(&other, w, 1);
+    adopt(w, 1);
+    carry_from(w, w, 1);
+    assert_int_equal(seed_adopt(w->data[1], SHARD, servers, NODES, false, error, sizeof error), -1);
+    assert_non_null(strstr(error, "broken off"));
+    /* And the same one is. */
+    carry_from(&other, w, 1);
+    adopt(w, 1);
+    expect_formed(w, 1, RECORDS, 5);
+    fixture_remove_tree(other.data[0]);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void) {
@@ -308,6 +345,7 @@ int main(void) {
         TEST(test_an_installed_state_is_gone_on_with),
         TEST(test_a_record_without_its_marker_is_gone_on_with),
         TEST(test_it_may_be_begun_anew),
+        TEST(test_another_forming_is_not_gone_on_with),
         TEST(test_a_term_without_a_record_does_not_tell_them_apart),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
