@@ -25,11 +25,15 @@ enum {
 };
 
 struct source {
+    struct follower *follower;
+    pthread_t thread;              /* asks it; one for each, as a dead one takes its time */
+    bool started;
     char node[ENDPOINT_BYTES_MAX];
     char feed[ENDPOINT_BYTES_MAX]; /* "" = not found yet */
     nng_socket socket;             /* id 0 = none; dials the feed for as long as it lives */
     bool told[SHARDS_MAX];         /* shards that it has */
     int64_t hello_ms;              /* when it is asked next, monotonic */
+    bool asked;                    /* at least once, whatever came of it */
     bool complained;
     bool foreign_told;             /* the log has it that another cluster's node is there */
     bool reached;                  /* as follower_source tells */
@@ -59,8 +63,10 @@ struct lane {
 struct follower {
     struct follower_options options;
     pthread_t thread;
+    bool started;
+    pthread_mutex_t tell_lock;     /* one source at a time says what it has; taken before `lock` */
     pthread_mutex_t lock;          /* guards lanes' fields, sources and what is below */
-    pthread_cond_t wake;
+    pthread_cond_t wake, ask;      /* the lanes' thread; those of the sources */
     bool stop;
     struct source sources[FOLLOWER_SOURCES_MAX];
     uint32_t sources_count;
@@ -113,8 +119,12 @@ static void lane_fail(struct lane *l) {
 /* What a node's log has not got any more another one's may have: only when none does is its state
  * to be imported, which tells nothing of what happened in between. */
 static void lane_falls_short(struct lane *l) {
+    struct follower *f = l->follower;
+    bool all_asked = true;
     l->short_logs |= 1u << l->source;
+    for (uint32_t i = 0; i < f->sources_count; i++) all_asked = all_asked && f->sources[i].asked;
     if (lane_turn(l, l->short_logs)) lane_rest(l, 0);
+    else if (!all_asked) lane_rest(l, FOLLOWER_RETRY_MS);
     else l->standing = true;
 }
 
@@ -259,6 +269,7 @@ static void lane_foreign(struct lane *l, struct bytes cluster) {
     struct source *s = &f->sources[l->source];
     source_is_foreign(s, f->options.cluster_id, theirs);
     s->hello_ms = 0;
+    pthread_cond_broadcast(&f->ask);
     lane_fail(l);
     pthread_mutex_unlock(&f->lock);
 }
@@ -310,7 +321,7 @@ static void lane_on_aio(void *arg) {
     lane_received(l);
 }
 
-/* -- sources (the follower's thread) ----------------------------------------------------------- */
+/* -- sources (a thread each) ------------------------------------------------------------------- */
 
 static void source_complain(struct source *s, const char *error) {
     if (!s->complained) log_warn("%s", error);
@@ -322,6 +333,7 @@ static void source_complain(struct source *s, const char *error) {
 static void source_note(struct follower *f, struct source *s, const char *why, int64_t again_ms) {
     pthread_mutex_lock(&f->lock);
     s->hello_ms = clock_mono_ms() + again_ms;
+    s->asked = true;
     s->reached = !why;
     snprintf(s->why, sizeof s->why, "%s", why ? why : "");
     if (why) {
@@ -363,6 +375,7 @@ static struct lane *lane_add(struct follower *f, uint32_t shard, uint32_t source
     return l;
 }
 
+/* With tell_lock held: the first one says which cluster is followed. Lanes come only after it. */
 static bool source_is_ours(struct follower *f, const struct feed_hello *hello) {
     if (f->options.cluster_id[0] == 0)
         memcpy(f->options.cluster_id, hello->cluster_id, sizeof f->options.cluster_id);
@@ -409,6 +422,7 @@ static void source_leave(struct follower *f, struct source *s, const char *their
     pthread_mutex_lock(&f->lock);
     nng_socket left = s->socket;
     s->socket.id = 0;
+    s->asked = true;
     source_is_foreign(s, f->options.cluster_id, theirs);
     f->stats.failures++;
     s->hello_ms = clock_mono_ms() + FOLLOWER_HELLO_MS;
@@ -429,13 +443,47 @@ static void source_hello(struct follower *f, uint32_t number) {
         source_complain(s, error);
         return;
     }
+    pthread_mutex_lock(&f->tell_lock);
     if (source_is_ours(f, &hello)) {
         source_note(f, s, NULL, FOLLOWER_HELLO_MS);
         source_take(f, number, &hello, feed);
     } else {
         source_leave(f, s, hello.cluster_id);
     }
+    pthread_mutex_unlock(&f->tell_lock);
     nng_msg_free(reply);
+}
+
+/* The lock is held. */
+static void wait_ms(struct follower *f, pthread_cond_t *cond, int64_t ms) {
+    struct timespec until;
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    until.tv_sec += ms / 1000;
+    until.tv_nsec += ms % 1000 * 1000000;
+    if (until.tv_nsec >= 1000000000) {
+        until.tv_nsec -= 1000000000;
+        until.tv_sec++;
+    }
+    pthread_cond_timedwait(cond, &f->lock, &until);
+}
+
+static void *source_main(void *arg) {
+    struct source *s = arg;
+    struct follower *f = s->follower;
+    pthread_setname_np(pthread_self(), "hello");
+    pthread_mutex_lock(&f->lock);
+    while (!f->stop) {
+        int64_t left_ms = s->hello_ms - clock_mono_ms();
+        if (left_ms > 0) {
+            wait_ms(f, &f->ask, left_ms);
+            continue;
+        }
+        pthread_mutex_unlock(&f->lock);
+        source_hello(f, (uint32_t)(s - f->sources));
+        pthread_mutex_lock(&f->lock);
+    }
+    pthread_mutex_unlock(&f->lock);
+    return NULL;
 }
 
 static void *follower_main(void *arg) {
@@ -444,24 +492,11 @@ static void *follower_main(void *arg) {
     pthread_mutex_lock(&f->lock);
     while (!f->stop) {
         int64_t now_ms = clock_mono_ms();
-        for (uint32_t i = 0; i < f->sources_count && !f->stop; i++) {
-            if (f->sources[i].hello_ms > now_ms) continue;
-            pthread_mutex_unlock(&f->lock);
-            source_hello(f, i);
-            pthread_mutex_lock(&f->lock);
-        }
         for (uint32_t i = 0; i < SHARDS_MAX && !f->stop; i++) {
             struct lane *l = f->lanes[i];
             if (l && l->state == LANE_RESTING && l->not_before_ms <= now_ms) lane_pull(l);
         }
-        struct timespec until;
-        clock_gettime(CLOCK_MONOTONIC, &until);
-        until.tv_nsec += FOLLOWER_LOOK_MS * 1000000;
-        if (until.tv_nsec >= 1000000000) {
-            until.tv_nsec -= 1000000000;
-            until.tv_sec++;
-        }
-        if (!f->stop) pthread_cond_timedwait(&f->wake, &f->lock, &until);
+        if (!f->stop) wait_ms(f, &f->wake, FOLLOWER_LOOK_MS);
     }
     pthread_mutex_unlock(&f->lock);
     return NULL;
@@ -486,13 +521,7 @@ static bool take_nodes(struct follower *f, const char *nodes, char *error, size_
     return f->sources_count != 0;
 }
 
-struct follower *follower_start(const struct follower_options *options, char *error,
-                                size_t error_bytes) {
-    struct follower *f = calloc(1, sizeof *f);
-    if (!f) {
-        snprintf(error, error_bytes, "no memory for the follower");
-        return NULL;
-    }
+static void follower_init(struct follower *f, const struct follower_options *options) {
     f->options = *options;
     f->options.nodes = NULL;
     if (f->options.heartbeat_ms == 0) f->options.heartbeat_ms = FOLLOWER_HEARTBEAT_MS;
@@ -500,17 +529,38 @@ struct follower *follower_start(const struct follower_options *options, char *er
     pthread_condattr_init(&attr);
     pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
     pthread_cond_init(&f->wake, &attr);
+    pthread_cond_init(&f->ask, &attr);
     pthread_condattr_destroy(&attr);
     pthread_mutex_init(&f->lock, NULL);
-    int rc = 0;
+    pthread_mutex_init(&f->tell_lock, NULL);
+}
+
+static int start_threads(struct follower *f) {
+    int rc = pthread_create(&f->thread, NULL, follower_main, f);
+    f->started = rc == 0;
+    for (uint32_t i = 0; i < f->sources_count && rc == 0; i++) {
+        struct source *s = &f->sources[i];
+        s->follower = f;
+        rc = pthread_create(&s->thread, NULL, source_main, s);
+        s->started = rc == 0;
+    }
+    return rc;
+}
+
+struct follower *follower_start(const struct follower_options *options, char *error,
+                                size_t error_bytes) {
+    struct follower *f = calloc(1, sizeof *f);
+    if (!f) {
+        snprintf(error, error_bytes, "no memory for the follower");
+        return NULL;
+    }
+    follower_init(f, options);
     if (take_nodes(f, options->nodes, error, error_bytes)) {
-        rc = pthread_create(&f->thread, NULL, follower_main, f);
+        int rc = start_threads(f);
         if (rc == 0) return f;
         snprintf(error, error_bytes, "cannot start the follower: %s", strerror(rc));
     }
-    pthread_mutex_destroy(&f->lock);
-    pthread_cond_destroy(&f->wake);
-    free(f);
+    follower_stop(f);
     return NULL;
 }
 
@@ -600,8 +650,11 @@ void follower_stop(struct follower *f) {
     pthread_mutex_lock(&f->lock);
     f->stop = true;
     pthread_cond_signal(&f->wake);
+    pthread_cond_broadcast(&f->ask);
     pthread_mutex_unlock(&f->lock);
-    pthread_join(f->thread, NULL);
+    if (f->started) pthread_join(f->thread, NULL);
+    for (uint32_t i = 0; i < f->sources_count; i++)
+        if (f->sources[i].started) pthread_join(f->sources[i].thread, NULL);
     for (uint32_t i = 0; i < SHARDS_MAX; i++) {
         if (!f->lanes[i]) continue;
         nng_aio_stop(f->lanes[i]->aio);
@@ -613,6 +666,8 @@ void follower_stop(struct follower *f) {
         if (f->sources[i].socket.id != 0) socket_close(f->sources[i].socket);
     }
     pthread_mutex_destroy(&f->lock);
+    pthread_mutex_destroy(&f->tell_lock);
     pthread_cond_destroy(&f->wake);
+    pthread_cond_destroy(&f->ask);
     free(f);
 }

@@ -1,7 +1,8 @@
 /* The follower: pulls the entries of all shards from the feeds of one or several nodes, checks them
  * and hands them on in order. A shard is one lane: one pull on its way, the next one as soon as the
  * answer is there. A node that fails, lags away or lacks the shard is left for the next one; a
- * position is the same everywhere.
+ * position is the same everywhere. All nodes are asked side by side what they have: dead ones hold
+ * up nobody.
  *
  * Only what is of the cluster that is followed is taken: each answer says whose it is, as another
  * cluster's node may come to stand at the same address and number its entries likewise. Such a node
@@ -54,7 +55,8 @@ struct follower_options {
     /* No node's log has the shard's next entry any more, of those that answer; one can be followed
      * from `from`. The lane stands until follower_restart(). */
     void (*import_required)(void *arg, uint32_t shard, uint64_t from);
-    /* A node answered; shards that nobody told of before have lanes now. */
+    /* What follows here: threads of the follower, one call at a time.
+     * A node answered; shards that nobody told of before have lanes now. */
     void (*identified)(void *arg, const char *cluster_id, uint32_t shards_count);
     /* The same, whenever one did: shards that exist no more, as far as it knows, and that no node
      * has. */

@@ -291,6 +291,42 @@ static void a_refusal_of_another_cluster_counts_for_nothing(void **state) {
     place_down(&b);
 }
 
+/* Nor is it known that a node's log has no more before it was asked. */
+static void who_has_not_answered_yet_may_have_the_log(void **state) {
+    uint64_t last = a.history.logs[SHARD].last;
+    lose_beginning(&a);
+    place_up(&a, last);
+    follow("feed:inproc://follower,feed:inproc://dead-1"); /* it is given a second */
+    struct follower_source s;
+    int64_t until_ms = clock_mono_ms() + PATIENCE_MS;
+    do {
+        assert_true(clock_mono_ms() < until_ms);
+        usleep(2000);
+        uint32_t before = atomic_load(&imports);
+        assert_true(follower_source(follower, 1, &s));
+        if (s.failures == 0) assert_int_equal(before, 0);
+    } while (s.failures == 0);
+    await_imports(1);
+    follower_stop(follower);
+    place_down(&a);
+}
+
+/* Each takes its time to be found dead. */
+static void dead_nodes_hold_up_nobody(void **state) {
+    static const char dead_and_a[] = "feed:inproc://dead-1,feed:inproc://dead-2,"
+                                     "feed:inproc://dead-3,feed:inproc://dead-4,"
+                                     "feed:inproc://follower";
+    place_up(&a, 40);
+    int64_t began_ms = clock_mono_ms();
+    follow(dead_and_a);
+    await_next(41);
+    int64_t took_ms = clock_mono_ms() - began_ms;
+    print_message("followed after %lld ms\n", (long long)took_ms);
+    assert_true(took_ms < 2000);
+    follower_stop(follower);
+    place_down(&a);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(another_cluster_at_the_address_is_not_followed, set_up,
@@ -301,6 +337,9 @@ int main(void) {
                                         tear_down),
         cmocka_unit_test_setup_teardown(a_refusal_of_another_cluster_counts_for_nothing, set_up,
                                         tear_down),
+        cmocka_unit_test_setup_teardown(who_has_not_answered_yet_may_have_the_log, set_up,
+                                        tear_down),
+        cmocka_unit_test_setup_teardown(dead_nodes_hold_up_nobody, set_up, tear_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
