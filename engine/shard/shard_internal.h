@@ -391,7 +391,8 @@ uint32_t shard_messages(struct shard *s);
 void shard_news_add_order(struct shard *s, const struct actor *order, bool opened);
 void shard_news_add_status(struct shard *s, struct bytes store, bool paused, uint32_t version);
 bool shard_news_has_room(const struct shard *s);
-uint16_t shard_news_reserve(struct shard *s, struct bytes store, bool board); /* a result code */
+/* A result code; *made = the slot of a block that was made for it, or SLOT_NONE. */
+uint16_t shard_news_reserve(struct shard *s, struct bytes store, bool board, uint32_t *made);
 /* The same for what the next events of an order that is there may say of its store; false = no
  * memory. */
 bool shard_news_reserve_order(struct shard *s, const struct actor *order);

@@ -141,6 +141,7 @@ struct news_visit {
     bool apply;              /* else only make room */
     bool unlimited;          /* whatever the number of stores */
     bool failed, at_limit;   /* at_limit: failed, and not for lack of memory */
+    uint32_t made;           /* slot of the last block that was not there; SLOT_NONE = they were */
     const struct apply_context *context;
 };
 
@@ -162,6 +163,7 @@ static bool news_visit_item(void *arg, const struct store_news *item) {
         if (!v->at_limit)
             n = actor_table_add(&s->table, kind, &key, store_news_bytes(NULL, item));
         if (n == SLOT_NONE) v->failed = true;
+        else v->made = n;
     } else {
         const struct actor *a = shard_actor(s, n);
         if (!actor_table_reserve(&s->table, actor_table_slot(&s->table, n),
@@ -222,13 +224,17 @@ static bool message_make_room(struct shard *s, struct bytes *payload, bool *well
 
 /* News for a store of this very shard are applied in the turn that makes them, when it is too late
  * to lack memory: the first news of a store finds its block reserved. */
-uint16_t shard_news_reserve(struct shard *s, struct bytes store, bool board) {
+uint16_t shard_news_reserve(struct shard *s, struct bytes store, bool board, uint32_t *made) {
+    *made = SLOT_NONE;
     if (store.size < 1 || store.size > ID_TEXT_BYTES_MAX) return RESULT_OK; /* will be refused */
     if (!board && shard_store_home(s, store) != s->options.id) return RESULT_OK;
     struct store_news item = {.store = store};
     struct news_visit v = {
-        .s = s, .message_kind = board ? STORE_MESSAGE_STATUS : STORE_MESSAGE_COUNTS};
-    if (news_visit_item(&v, &item)) return RESULT_OK;
+        .s = s, .message_kind = board ? STORE_MESSAGE_STATUS : STORE_MESSAGE_COUNTS,
+        .made = SLOT_NONE};
+    bool room = news_visit_item(&v, &item);
+    *made = v.made;
+    if (room) return RESULT_OK;
     return v.at_limit ? RESULT_STORES_LIMIT_REACHED : RESULT_OUT_OF_MEMORY;
 }
 

@@ -160,6 +160,12 @@ static struct decision decide_unless_new(struct shard *s, const struct command *
     return d.repeated && s->turn.sink.size == mark ? d : undo(s, mark, events, refusal, 0);
 }
 
+/* What was made for a command that lacks memory after all: left there, it would count as an order
+ * or a store that there never was. */
+static void give_back(struct shard *s, uint32_t slot) {
+    if (slot != SLOT_NONE) actor_table_remove(&s->table, slot);
+}
+
 static struct decision decide_once(struct shard *s, const struct command *command,
                                    enum actor_kind kind, uint32_t *slot) {
     struct turn *t = &s->turn;
@@ -171,11 +177,18 @@ static struct decision decide_once(struct shard *s, const struct command *comman
     if (kind == ACTOR_STORE && !a && s->table.count[ACTOR_STORE] >= STORES_PER_SHARD_MAX)
         return undo(s, mark, events, RESULT_STORES_LIMIT_REACHED, 0);
     uint16_t code = RESULT_OK;
-    if (command->kind == COMMAND_PLACE) code = shard_news_reserve(s, command->place.store, false);
-    if (kind == ACTOR_STORE) code = shard_news_reserve(s, command->store.store, true);
+    uint32_t had = *slot, made = SLOT_NONE;
+    if (command->kind == COMMAND_PLACE)
+        code = shard_news_reserve(s, command->place.store, false, &made);
+    if (kind == ACTOR_STORE) code = shard_news_reserve(s, command->store.store, true, &made);
     if (code == RESULT_OK && !turn_apply(s, kind, slot, mark)) code = RESULT_OUT_OF_MEMORY;
-    if (code != RESULT_OK) return undo(s, mark, events, code, version);
-    return d;
+    if (code == RESULT_OK) return d;
+    give_back(s, made);
+    if (had == SLOT_NONE) {
+        give_back(s, *slot);
+        *slot = SLOT_NONE;
+    }
+    return undo(s, mark, events, code, version);
 }
 
 /* What overtook the place of an order is decided as soon as it is placed, oldest first, in the same

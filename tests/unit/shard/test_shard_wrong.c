@@ -1,4 +1,5 @@
-/* The shard when something is wrong: damage, a disk that stands still, a request that is late. */
+/* The shard when something is wrong: damage, a disk that stands still, a request that is late, no
+ * memory. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>
@@ -154,6 +155,32 @@ static void test_a_repeat_of_what_waits_for_room_is_not_refused(void **state) {
     assert_int_equal(world_ask(w, &fresh).code, RESULT_SHUTTING_DOWN);
 }
 
+/* A block that was made for what is refused would stand for a store that there never was: the shard
+ * would count it, and never be empty. */
+static void test_what_lacked_memory_leaves_no_store(void **state) {
+    (void)state;
+    struct world *w = &world;
+    uint32_t failed = 0;
+    for (uint64_t nth = 1; nth <= 12; nth++) {
+        char store[16];
+        world_store(w, 0, store);
+        struct command first = world_place(w, world_key(w, 0), store);
+        if (nth % 2 == 0) first = world_store_command(w, COMMAND_STORE_PAUSE, store);
+        const uint64_t *count = w->shards[0]->table.count;
+        uint64_t before[] = {count[ACTOR_ORDER], count[ACTOR_STORE], count[ACTOR_BOARD]};
+        w->shards[0]->memory.fail_countdown = 1 + nth / 2;
+        struct result r = world_ask(w, &first);
+        w->shards[0]->memory.fail_countdown = 0;
+        if (r.code != RESULT_OUT_OF_MEMORY) continue;
+        failed++;
+        assert_int_equal(count[ACTOR_ORDER], before[0]);
+        assert_int_equal(count[ACTOR_STORE], before[1]);
+        assert_int_equal(count[ACTOR_BOARD], before[2]);
+        assert_int_equal(world_ask(w, &first).code, RESULT_OK);
+    }
+    assert_true(failed >= 2);
+}
+
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 int main(void) {
     const struct CMUnitTest tests[] = {
@@ -161,6 +188,7 @@ int main(void) {
         T(test_a_full_limbo_lets_the_thread_sleep),
         T(test_a_deadline_that_has_passed_wants_no_retry),
         T(test_a_repeat_of_what_waits_for_room_is_not_refused),
+        T(test_what_lacked_memory_leaves_no_store),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
