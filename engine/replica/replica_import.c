@@ -1,5 +1,6 @@
 /* State on its way in and out: what a shard's node has stored, when the log does not reach back to
  * where this replica is; and copies of this replica's views for others. */
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -188,7 +189,8 @@ int replica_make_snapshot(void *arg, uint32_t shard, const char *path, const ato
         return RESULT_NOT_READY;
     }
     if (!replica_wait_written(r, stop)) return RESULT_SHUTTING_DOWN;
-    int rc = view_store_copy(r->store, path);
+    int rc = view_store_copy(r->store, path, stop);
+    if (rc == ECANCELED) return RESULT_SHUTTING_DOWN;
     if (rc == 0) rc = view_copy_open(&copy, path);
     if (rc != 0) {
         snprintf(error, error_bytes, "no copy of the views: %s", mdb_strerror(rc));

@@ -17,7 +17,8 @@ enum {
     VIEW_STORE_FORMAT = 1,
     VIEW_STORE_READERS_MAX = 1024,
     VIEW_BOOT_BYTES = 37,      /* of the kernel's boot id, with its end */
-    VIEW_TABLES_MAX = 2 * VIEWS_COUNT + 2
+    VIEW_TABLES_MAX = 2 * VIEWS_COUNT + 2,
+    PUMP_BYTES = 1 << 20
 };
 static const uint64_t view_store_map_bytes = 256ull << 30;
 
@@ -51,18 +52,20 @@ static int boot_write(const char *directory, const char *word) {
     return rc == 0 ? directory_sync(directory) : rc;
 }
 
-/* Whether the pages are all there: written under this boot, or closed in good order, or synced. */
-static bool boot_is_trusted(const char *directory) {
+/* Whether the pages are all there: on the disk, because it was closed in good order, or synced; or
+ * at least in the page cache, having been written under this boot. */
+enum boot_trust { BOOT_DISTRUSTED, BOOT_CACHED, BOOT_DURABLE };
+static enum boot_trust boot_trust(const char *directory) {
     char path[1100], word[64] = "", now[VIEW_BOOT_BYTES];
     snprintf(path, sizeof path, "%s/boot", directory);
     int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0) return false;
+    if (fd < 0) return BOOT_DISTRUSTED;
     ssize_t got = read(fd, word, sizeof word - 1);
     close(fd);
-    if (got < 0) return false;
+    if (got < 0) return BOOT_DISTRUSTED;
     boot_now(now);
-    return strcmp(word, "closed") == 0 || strcmp(word, "synced") == 0 ||
-           (now[0] != 0 && strcmp(word, now) == 0);
+    if (strcmp(word, "closed") == 0 || strcmp(word, "synced") == 0) return BOOT_DURABLE;
+    return now[0] != 0 && strcmp(word, now) == 0 ? BOOT_CACHED : BOOT_DISTRUSTED;
 }
 
 static void distrust(const char *directory) {
@@ -245,12 +248,17 @@ struct view_store *view_store_open(const struct view_store_options *options, cha
         store_free(s);
         return NULL;
     }
-    if (!boot_is_trusted(s->directory)) distrust(s->directory);
+    enum boot_trust trust = boot_trust(s->directory);
+    if (trust == BOOT_DISTRUSTED) distrust(s->directory);
     char now[VIEW_BOOT_BYTES];
     boot_now(now);
     error[0] = 0;
-    int rc = boot_write(s->directory, s->synced ? "synced" : now);
+    /* What a run that did not sync has left is synced first, and then said to be. */
+    bool durable = s->synced && trust == BOOT_DURABLE;
+    int rc = boot_write(s->directory, durable ? "synced" : now);
     if (rc == 0) rc = open_environment(s, error, error_bytes);
+    if (rc == 0 && s->synced && !durable) rc = mdb_env_sync(s->env, 1);
+    if (rc == 0 && s->synced && !durable) rc = boot_write(s->directory, "synced");
     if (rc == 0) return s;
     if (error[0] == 0) fault(error, error_bytes, s->directory, mdb_strerror(rc));
     store_free(s);
@@ -352,10 +360,58 @@ int view_green_switch(struct view_store *s, MDB_txn *txn, enum view_number v) {
 
 /* -- copies ------------------------------------------------------------------------------------ */
 
-int view_store_copy(struct view_store *s, const char *path) {
+/* LMDB cannot be told to end a copy: it writes into a pipe, whose other end can. */
+struct pump { int from, to, rc; const atomic_bool *stop; };
+
+static int pump_write(int fd, const uint8_t *data, size_t bytes) {
+    while (bytes > 0) {
+        ssize_t n = write(fd, data, bytes);
+        if (n < 0 && errno == EINTR) continue;
+        if (n < 0) return errno;
+        data += n;
+        bytes -= (size_t)n;
+    }
+    return 0;
+}
+
+static void *pump_main(void *arg) {
+    struct pump *p = arg;
+    uint8_t *buffer = malloc(PUMP_BYTES);
+    if (!buffer) p->rc = ENOMEM;
+    while (p->rc == 0) {
+        ssize_t n = read(p->from, buffer, PUMP_BYTES);
+        if (n == 0) break;
+        if (n < 0) p->rc = errno == EINTR ? 0 : errno;
+        else if (p->stop && atomic_load(p->stop)) p->rc = ECANCELED;
+        else p->rc = pump_write(p->to, buffer, (size_t)n);
+    }
+    free(buffer);
+    close(p->from); /* who writes still is told by it, and ends */
+    return NULL;
+}
+
+static int copy_into(struct view_store *s, int fd, const atomic_bool *stop) {
+    int ends[2];
+    pthread_t thread;
+    if (pipe2(ends, O_CLOEXEC) != 0) return errno;
+    fcntl(ends[1], F_SETPIPE_SZ, PUMP_BYTES); /* where it may not be, it is slower */
+    struct pump pump = {.from = ends[0], .to = fd, .stop = stop};
+    int rc = pthread_create(&thread, NULL, pump_main, &pump);
+    if (rc != 0) {
+        close(ends[0]);
+        close(ends[1]);
+        return rc;
+    }
+    rc = mdb_env_copyfd2(s->env, ends[1], MDB_CP_COMPACT);
+    close(ends[1]);
+    pthread_join(thread, NULL);
+    return pump.rc != 0 ? pump.rc : rc;
+}
+
+int view_store_copy(struct view_store *s, const char *path, const atomic_bool *stop) {
     int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0640);
     if (fd < 0) return errno;
-    int rc = mdb_env_copyfd2(s->env, fd, MDB_CP_COMPACT);
+    int rc = copy_into(s, fd, stop);
     if (close(fd) != 0 && rc == 0) rc = errno;
     if (rc != 0) unlink(path);
     return rc;

@@ -205,8 +205,9 @@ int view_green_begin(struct view_store *store, MDB_txn *txn, enum view_number vi
 int view_green_switch(struct view_store *store, MDB_txn *txn, enum view_number view);
 
 /* Copies everything as it is at one moment into the new file `path`, without what is free in
- * between. Any thread; the pages of that moment are kept from reuse meanwhile. 0 or a code. */
-int view_store_copy(struct view_store *store, const char *path);
+ * between. Any thread; the pages of that moment are kept from reuse meanwhile. `stop` (or NULL)
+ * ends it early: ECANCELED. 0 or a code; then there is no file. */
+int view_store_copy(struct view_store *store, const char *path, const atomic_bool *stop);
 
 /* A copy, opened to be read in place; several at a time do no harm. 0 or a code. */
 struct view_copy { MDB_env *env; MDB_txn *txn; MDB_dbi orders, meta; };

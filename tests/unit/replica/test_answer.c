@@ -259,7 +259,7 @@ static void check_behind_full(const struct query *last) {
 static void a_page_that_finds_no_room_is_refused_whole(void **state) {
     static const uint8_t key_field = ORDER_FIELD_key;
     snprintf(copy, sizeof copy, "%s/copy", directory);
-    assert_int_equal(view_store_copy(store, copy), 0);
+    assert_int_equal(view_store_copy(store, copy, NULL), 0);
     const struct query queries[] = {
         {.kind = QUERY_COUNTERS, .bucket_ms = 86400000, .from_ms = INT64_MIN, .to_ms = INT64_MAX,
          .limit = QUERY_ROWS_MAX},
