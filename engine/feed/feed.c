@@ -125,7 +125,7 @@ static void serve_all(struct feed_thread *t, struct feed_waiter *incoming) {
         *at = w->next;
         free(w);
     }
-    atomic_store_explicit(&t->feed->waiting, waiting, memory_order_relaxed);
+    atomic_store_explicit(&t->waiting, waiting, memory_order_relaxed);
 }
 
 /* Until something comes in, or it is time to look at the shards again. The lock is held. */
@@ -336,6 +336,7 @@ void feed_stats(const struct feed *f, struct feed_stats *stats) {
                                  .entries = atomic_load(&f->entries),
                                  .bytes = atomic_load(&f->bytes),
                                  .shared = atomic_load(&f->shared),
-                                 .waiting = atomic_load(&f->waiting),
                                  .notices = f->notifier ? notifier_sent(f->notifier) : 0};
+    for (uint32_t i = 0; i < f->threads_count; i++)
+        stats->waiting += atomic_load_explicit(&f->threads[i].waiting, memory_order_relaxed);
 }

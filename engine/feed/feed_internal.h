@@ -39,6 +39,7 @@ struct feed_thread {
     pthread_cond_t wake;
     struct feed_waiter *incoming;
     bool stop;
+    atomic_ullong waiting;     /* of `waiters`, for who asks */
     struct feed_waiter *waiters; /* its own from here on */
     uint8_t *buffer;           /* FEED_BATCH_ROOM_BYTES: the payload of `batch` */
     struct feed_request read;  /* what `batch` was read for; from == 0: there is none */
@@ -71,7 +72,7 @@ struct feed {
     int nice;
     struct feed_thread *threads;
     bool started, stopped;
-    atomic_ullong refused, overloaded, imports_required, entries, bytes, waiting, shared;
+    atomic_ullong refused, overloaded, imports_required, entries, bytes, shared;
 };
 
 /* The shard's source while it is being read; false = it is not here. Each true is followed by

@@ -261,7 +261,7 @@ static struct feed *feed_up(const char *name) {
     snprintf(notify, sizeof notify, "inproc://notify-%s", name);
     const struct feed_options options = {.listen = listen, .notify = notify,
                                          .cluster_id = "0123456789abcdef0123456789abcdef",
-                                         .node_id = 7, .shards_count = 2};
+                                         .node_id = 7, .shards_count = 2, .threads = 2};
     const struct feed_source source = {storage, commit_index, commit_times, NULL,
                                        commit_known};
     struct feed *f = feed_open(&options, error, sizeof error);
@@ -604,6 +604,35 @@ static void a_stranger_takes_no_subscriber_away(void **state) {
     notifier_close(n);
 }
 
+/* Each thread has its own shards. */
+static void pulls_that_wait_are_counted_over_all_threads(void **state) {
+    nng_socket asks[2];
+    struct feed_stats stats;
+    atomic_store(&committed, last);
+    struct feed *f = feed_up("waiting");
+    const struct feed_source source = {storage, commit_index, commit_times, NULL, commit_known};
+    feed_add(f, SHARD + 1, &source);
+    for (uint32_t i = 0; i < 2; i++) {
+        assert_int_equal(nng_req0_open(&asks[i]), 0);
+        assert_int_equal(nng_dial(asks[i], feed_endpoint(f), NULL, 0), 0);
+        nng_msg *pull = feed_pull_message(SHARD + i, last + 1, WAIT_MS, 1 << 20);
+        assert_int_equal(nng_sendmsg(asks[i], pull, 0), 0);
+    }
+    int64_t until_ms = clock_mono_ms() + 2000;
+    do {
+        assert_true(clock_mono_ms() < until_ms);
+        usleep(2000);
+        feed_stats(f, &stats);
+    } while (stats.waiting != 2);
+    usleep(100000);
+    feed_stats(f, &stats);
+    assert_int_equal(stats.waiting, 2);
+    nng_close(asks[0]);
+    nng_close(asks[1]);
+    feed_stop(f);
+    feed_close(f);
+}
+
 int main(void) {
 #define FEED_TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
     const struct CMUnitTest tests[] = {
@@ -612,6 +641,7 @@ int main(void) {
         FEED_TEST(forms_and_filters_bring_each_event_once),
         FEED_TEST(a_time_is_found),
         FEED_TEST(a_pull_waits_for_a_commit),
+        FEED_TEST(pulls_that_wait_are_counted_over_all_threads),
         FEED_TEST(two_who_ask_for_the_same_share_it),
         FEED_TEST(who_does_not_know_says_not_that_there_is_nothing_newer),
         FEED_TEST(what_cannot_be_is_refused),
