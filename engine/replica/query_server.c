@@ -149,14 +149,22 @@ static bool try_answer(struct query_server *s, const struct query_request *reque
     return true;
 }
 
-/* `commits`: those counted before its last answer was made. */
+/* `commits`: those counted before its last answer was made. Who comes when the waking thread may
+ * have ended already does not wait. */
 static void park(struct query_server *s, struct parked *p, uint64_t commits) {
+    struct answer answer;
     pthread_mutex_lock(&s->lock);
-    parked_list(s, p);
-    p->due = atomic_load(&s->commits) != commits;
-    if (p->due) s->committed = true;
-    pthread_cond_signal(&s->wake); /* its deadline may be the next one */
+    bool stopped = s->stop;
+    if (!stopped) {
+        parked_list(s, p);
+        p->due = atomic_load(&s->commits) != commits;
+        if (p->due) s->committed = true;
+        pthread_cond_signal(&s->wake); /* its deadline may be the next one */
+    }
     pthread_mutex_unlock(&s->lock);
+    if (!stopped) return;
+    try_answer(s, &p->request, p->slot, false, &answer);
+    parked_free(p);
 }
 
 /* -- in (threads of nng) ----------------------------------------------------------------------- */

@@ -8,6 +8,7 @@
 #include <ftw.h>
 #include <nng/nng.h>
 #include <nng/protocol/reqrep0/req.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -28,7 +29,16 @@ static struct applier *applier;
 static struct query_server *server;
 static struct history history;
 
-static uint32_t age_ms(void *arg, uint32_t shard) { return 0; }
+/* Somebody who is answering is held there, once. */
+static atomic_bool hold, held;
+
+static uint32_t age_ms(void *arg, uint32_t shard) {
+    if (shard == 0 && atomic_exchange(&hold, false)) {
+        atomic_store(&held, true);
+        while (atomic_load(&held)) usleep(100);
+    }
+    return 0;
+}
 static bool none(void *arg, uint32_t shard) { return false; }
 static void committed(void *arg) { query_server_advance(server); }
 static void changed(void *arg, const struct fold_order *o) { query_server_changed(server, o); }
@@ -170,9 +180,33 @@ static void a_change_wakes_whoever_watches(void **state) {
     nng_close(watcher);
 }
 
+/* Who begins to wait while the server stops is answered like those who waited before. */
+static void nobody_is_left_waiting_at_the_end(void **state) {
+    nng_socket watcher;
+    nng_msg *reply;
+    take_one(1);
+    assert_int_equal(nng_req0_open(&watcher), 0);
+    assert_int_equal(nng_socket_set_ms(watcher, NNG_OPT_RECVTIMEO, PATIENCE_MS), 0);
+    assert_int_equal(nng_dial(watcher, address, NULL, 0), 0);
+    atomic_store(&hold, true);
+    assert_int_equal(nng_sendmsg(watcher, watch_message("store/nobodys", 1), 0), 0);
+    int64_t began_ms = clock_mono_ms();
+    while (!atomic_load(&held)) assert_true(clock_mono_ms() - began_ms < PATIENCE_MS);
+    query_server_stop(server);
+    atomic_store(&held, false);
+    began_ms = clock_mono_ms();
+    query_server_halt(server, PATIENCE_MS);
+    assert_true(clock_mono_ms() - began_ms < PATIENCE_MS / 2);
+    int rc = nng_recvmsg(watcher, &reply, 0);
+    if (rc != 0) fail_msg("%s", nng_strerror(rc));
+    nng_msg_free(reply);
+    nng_close(watcher);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(a_change_wakes_whoever_watches, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(nobody_is_left_waiting_at_the_end, set_up, tear_down),
     };
     return cmocka_run_group_tests_name("query_server", tests, NULL, NULL);
 }
