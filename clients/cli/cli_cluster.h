@@ -91,6 +91,9 @@ int cluster_wait_for(struct cli *cli, bool leads);
  * shall): what else is not where it shall be is told at the end, and so is what cannot come to pass
  * while other nodes do not answer. */
 int cluster_wait_for_node(struct cli *cli, uint32_t node, bool drained);
+/* The same after a transfer: until the shard is led by its preferred node, whatever the other
+ * groups do; for a minute unless --wait says something else. */
+int cluster_wait_for_lead(struct cli *cli, uint32_t shard);
 /* Asks the nodes of the known document whether each shard of the node has another replica that
  * answers, on a node that is not drained. False with a list of those that have none. True of a
  * node that does not answer, or is no active one of the cluster. */

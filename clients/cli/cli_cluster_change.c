@@ -47,6 +47,8 @@ static int change_and_tell(struct cli *cli, uint32_t kind, const uint64_t *numbe
     bool grows = kind == COMMAND_CLUSTER_GROW || kind == COMMAND_CLUSTER_CANCEL_GROW;
     if (waits && (kind == COMMAND_CLUSTER_DRAIN || kind == COMMAND_CLUSTER_UNDRAIN))
         return cluster_wait_for_node(cli, (uint32_t)numbers[0], kind == COMMAND_CLUSTER_DRAIN);
+    if (waits && kind == COMMAND_CLUSTER_PREFER)
+        return cluster_wait_for_lead(cli, (uint32_t)numbers[0]);
     return waits ? cluster_wait_for(cli, !grows) : CLI_DONE;
 }
 

@@ -9,8 +9,9 @@
 #include "clients/cli/text.h"
 
 /* A node is away for a moment between waiting and serving: that is not told. */
-enum { WAIT_LOOK_MS = 400, WAIT_LINE_BYTES = 160, WAIT_DEFAULT_MS = 600000, WAIT_SILENT_MS = 3000,
-       WAIT_REMIND_MS = 15000, STANDBY = 1, VOTER = 2 };
+enum { WAIT_LOOK_MS = 400, WAIT_LINE_BYTES = 160, WAIT_DEFAULT_MS = 600000,
+       WAIT_LEAD_MS = 60000, WAIT_SILENT_MS = 3000, WAIT_REMIND_MS = 15000, STANDBY = 1,
+       VOTER = 2 };
 
 /* The newest two: between leaders a group says one thing and the other in turn. */
 struct wait_shard {
@@ -23,6 +24,11 @@ struct wait {
     bool leads;                            /* also for those that a silent node shall have */
     uint32_t node;                         /* only what concerns this one is waited for; 0 = all */
     bool drained;                          /* it shall lead nothing; else what it is to lead */
+    bool one;                              /* only `shard` is waited for: that its preferred node */
+    uint32_t shard;                        /* leads it */
+    uint32_t leader;                       /* of that one, as seen last; 0 = not known */
+    uint64_t behind_entries;               /* and how far the node that shall lead is behind */
+    int64_t patience_ms;                   /* unless --wait says something else */
     struct cluster_status *statuses;       /* by position in the document */
     bool *reached;
     struct { int64_t since_ms; bool told; } silent[NODES_MAX]; /* since_ms: 0 = it answers */
@@ -171,6 +177,43 @@ static bool is_waited_for(const struct wait *w, const struct cluster_shard *s) {
     return s->preferred == w->node && leader != w->node && is_active(w, w->node);
 }
 
+/* -- what is waited for when a lead is transferred --------------------------------------------- */
+
+static const struct cluster_shard *the_one(const struct wait *w) {
+    const struct cluster_document *d = &cluster_known()->document;
+    for (uint32_t i = 0; i < d->shards_count; i++)
+        if (d->shards[i].shard == w->shard) return &d->shards[i];
+    return NULL;
+}
+
+static void look_at_the_one(struct wait *w) {
+    const struct cluster_shard *s = the_one(w);
+    w->leader = 0;
+    w->behind_entries = 0;
+    const msgpack_object *row = s ? leader_row(w, s->shard, &w->leader) : NULL;
+    if (!row) return;
+    uint64_t last = (uint64_t)value_int(row, "last_index", 0);
+    uint64_t match = item_uint(group_server(row, cluster_server_on(s, s->preferred)), 2);
+    if (match < last) w->behind_entries = last - match;
+}
+
+/* Nothing is broken off: the document has it, and the leader does it when it can. */
+static void report_the_one(struct cli *cli, const struct wait *w, const char *span) {
+    const struct cluster_shard *s = the_one(w);
+    char name[16];
+    const char *shard = cluster_shard_name(w->shard, name);
+    if (!s) return;
+    if (w->leader == 0) {
+        cli_error(cli, "shard %s: no leader is known, still after %s; node %u gets the lead once "
+                  "there is one and it keeps up", shard, span, s->preferred);
+        return;
+    }
+    cli_error(cli, "shard %s: node %u leads on, still after %s: node %u, %" PRIu64 " entries "
+              "behind just now, gets the lead once it answers and keeps up with the log for some "
+              "seconds. jumun cluster transfer %s %u calls it off", shard, w->leader, span,
+              s->preferred, w->behind_entries, shard, w->leader);
+}
+
 /* -- looking ----------------------------------------------------------------------------------- */
 
 /* Names a node that stopped answering, and one that answers again. */
@@ -220,8 +263,10 @@ static void look(struct wait *w) {
         if (d->nodes[i].state == CLUSTER_MEMBER_REMOVED)
             w->reached[i] = cluster_status_of(w->cli, d->nodes[i].client, &w->statuses[i]);
     w->open = 0;
+    if (w->one) look_at_the_one(w);
     for (uint32_t i = 0; i < d->shards_count; i++) {
         char line[WAIT_LINE_BYTES];
+        if (w->one && d->shards[i].shard != w->shard) continue;
         if (d->shards[i].state != CLUSTER_SHARD_ACTIVE) continue;
         describe(w, &d->shards[i], line);
         w->last[i].left[0] = 0;
@@ -270,7 +315,9 @@ static int report(struct cli *cli, const struct wait *w, int64_t took_ms) {
     if (w->open == 0 && !w->behind) {
         char span[TEXT_BYTES];
         text_span(span, took_ms);
-        if (!cli->quiet && !cli->json && w->node) report_node(w, span);
+        if (!cli->quiet && !cli->json && w->one)
+            printf("node %u leads it (%s)\n", w->leader, span);
+        else if (!cli->quiet && !cli->json && w->node) report_node(w, span);
         else if (!cli->quiet && !cli->json)
             printf("all %u groups are where they shall be (%s)\n", k->document.shards_count, span);
         for (uint32_t i = 0; i < k->document.nodes_count && !cli->quiet && !cli->json; i++)
@@ -287,6 +334,11 @@ static int report(struct cli *cli, const struct wait *w, int64_t took_ms) {
         cli_error(cli, "no node that answers has version %" PRIu64 " of the cluster document, "
                   "which this command has led to: it goes on by itself (see jumun cluster status)",
                   cluster_version_wanted());
+        return CLI_NO_ANSWER;
+    }
+    if (w->one) {
+        char span[TEXT_BYTES];
+        report_the_one(cli, w, text_span(span, took_ms));
         return CLI_NO_ANSWER;
     }
     cli_error(cli, "%u %s not there yet: it goes on by itself (see jumun cluster status)", w->open,
@@ -308,6 +360,7 @@ static struct wait *wait_new(struct cli *cli) {
     w->statuses = calloc(NODES_MAX, sizeof *w->statuses);
     w->reached = calloc(NODES_MAX, sizeof *w->reached);
     w->behind = true;
+    w->patience_ms = WAIT_DEFAULT_MS;
     w->began_ms = text_now_ms();
     if (w->statuses && w->reached) return w;
     wait_delete(w);
@@ -328,7 +381,7 @@ static void tell_behind(struct wait *w, uint64_t version) {
 
 /* Takes it over, and deletes it. */
 static int wait_run(struct cli *cli, struct wait *w) {
-    int64_t patience_ms = WAIT_DEFAULT_MS, began_ms = w->began_ms;
+    int64_t patience_ms = w->patience_ms, began_ms = w->began_ms;
     bool sense = cli_span_option(cli, "wait", &patience_ms);
     if (!sense || args_flag(&cli->args, "no-wait")) {
         wait_delete(w);
@@ -373,6 +426,15 @@ int cluster_wait_for_node(struct cli *cli, uint32_t node, bool drained) {
     w->leads = true;
     w->node = node;
     w->drained = drained;
+    return wait_run(cli, w);
+}
+
+int cluster_wait_for_lead(struct cli *cli, uint32_t shard) {
+    struct wait *w = wait_new(cli);
+    if (!w) return CLI_NO_ANSWER;
+    w->leads = w->one = true;
+    w->shard = shard;
+    w->patience_ms = WAIT_LEAD_MS;
     return wait_run(cli, w);
 }
 

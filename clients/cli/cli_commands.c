@@ -167,6 +167,10 @@ static const struct args_option wait_options[] = {
     {"wait", 'w', "TIME", "how long to wait until all is in place (default 10m)", NULL},
     {"no-wait", 0, NULL, "return once it is decided", NULL},
     {NULL}};
+static const struct args_option transfer_options[] = {
+    {"wait", 'w', "TIME", "how long to wait until the node leads (default 1m)", NULL},
+    {"no-wait", 0, NULL, "return once it is decided", NULL},
+    {NULL}};
 static const struct args_option drain_options[] = {
     {"force", 0, NULL, "also if no other node answers that could lead instead", NULL},
     {"wait", 'w', "TIME", "how long to wait until all is in place (default 10m)", NULL},
@@ -296,7 +300,7 @@ const struct cli_command cli_commands[] = {
      "jumun cluster move 3 1 4\njumun cluster move meta 1 4", wait_options, 3, 3, false,
      cli_cluster_move},
     {"cluster transfer", "SHARD NODE", "let another node lead a shard", NULL,
-     "jumun cluster transfer 3 2", wait_options, 2, 2, false, cli_cluster_transfer},
+     "jumun cluster transfer 3 2", transfer_options, 2, 2, false, cli_cluster_transfer},
     {"cluster balance", "", "spread replicas and leads evenly", NULL, "jumun cluster balance",
      wait_options, 0, 0, false, cli_cluster_balance},
     {"cluster drain", "NODE", "let a node lead nothing, before maintenance",

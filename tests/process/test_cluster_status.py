@@ -51,6 +51,11 @@ def strangers(c):
     said = c.jumun('cluster', 'transfer', 'meta' if shard['meta'] else '0', '2', '--wait', '18s',
                    at=0, expect=3)
     check('until node 2 answers, still after' in said, 'it says what it waits for: ' + said)
+    check('gets the lead once it answers' in said and 'calls it off' in said, 'and how it is: ' +
+          said)
+    other = next(s for s in told['shards'] if s is not shard)
+    c.jumun('cluster', 'transfer', 'meta' if other['meta'] else '0',
+            '1' if other['preferred'] != 1 else '3', '--wait', '30s', at=0)
     check('waiting' in c.start(1), 'an empty node waits')
     is_told(c, 'waits', 'an empty node waits at ' + c.url(1), 'jumun cluster replace 2')
     for place in (3, 4):
