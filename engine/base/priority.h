@@ -18,8 +18,9 @@ bool priority_set(int nice);
 void priority_patient(void);
 bool priority_is_patient(void);
 
-/* Takes that back, and nothing else: a thread that was patient is at work soon after it was woken.
- * For one that does little at a time and has others wait for it. */
+/* Takes that back, and nothing else, not what the process was started under (chrt): a thread that
+ * was patient is at work soon after it was woken. For one that does little at a time and has others
+ * wait for it. */
 void priority_prompt(void);
 
 /* The calling thread does work that nobody waits for: it takes what others leave, in long turns,

@@ -27,7 +27,32 @@ static void *wait_promptly(void *arg) {
     return policy_here(arg);
 }
 
+/* False, and told: nobody may change here how a thread is scheduled, or this runs under chrt. */
+static bool may_be_patient(void) {
+    const struct sched_param none = {.sched_priority = 0};
+    int policy = sched_getscheduler(0);
+    bool may = policy == SCHED_OTHER && sched_setscheduler(0, SCHED_BATCH, &none) == 0;
+    if (may) assert_int_equal(sched_setscheduler(0, policy, &none), 0);
+    else print_message("SKIPPED: sched_setscheduler() is not permitted, or policy %d is set\n",
+                       policy);
+    return may;
+}
+
+/* chrt --batch 0 PROGRAM. Before the process itself has asked for patience. */
+static void what_others_have_set_stays(void **state) {
+    const struct sched_param none = {.sched_priority = 0};
+    if (!may_be_patient()) skip();
+    assert_int_equal(sched_setscheduler(0, SCHED_BATCH, &none), 0);
+    priority_prompt();
+    assert_int_equal(sched_getscheduler(0), SCHED_BATCH);
+    priority_patient();
+    priority_prompt();
+    assert_int_equal(policy_of_a_new_thread(), SCHED_BATCH);
+    assert_int_equal(sched_setscheduler(0, SCHED_OTHER, &none), 0);
+}
+
 static void patience_is_handed_on_and_taken_back(void **state) {
+    if (!may_be_patient()) skip();
     assert_int_equal(sched_getscheduler(0), SCHED_OTHER);
     priority_patient();
     assert_int_equal(sched_getscheduler(0), SCHED_BATCH);
@@ -43,6 +68,7 @@ static void patience_is_handed_on_and_taken_back(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(patience_is_handed_on_and_taken_back)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(what_others_have_set_stays),
+                                       cmocka_unit_test(patience_is_handed_on_and_taken_back)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
