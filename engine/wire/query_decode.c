@@ -121,12 +121,18 @@ static void take_field_names(struct fields *f, struct query *q) {
     q->fields_count = (uint8_t)count;
 }
 
+static void check_state(struct fields *f, uint64_t state) {
+    blame(f, f->fault != 0 || state < ORDER_AWAITED || state > ORDER_EXPIRED,
+          RESULT_NUMBER_OUT_OF_RANGE, "a state is a number from 1 (awaited) to 11 (expired)");
+}
+
 static void take_states(struct fields *f, struct query *q) {
     if (!present(f)) return;
     uint32_t count = take_list(f, 16);
     for (uint32_t i = 0; i < count && f->fault == 0; i++) {
         uint64_t state = 0;
         check(f, msgpack_read_uint_upto(f->reader, 15, &state));
+        if (f->fault == 0 || f->fault == RESULT_NUMBER_OUT_OF_RANGE) check_state(f, state);
         q->states |= (uint16_t)(1u << state);
     }
 }
@@ -236,8 +242,7 @@ static void take_body(struct fields *f, struct query *q) {
         goto rows;
     case QUERY_STATE_ORDERS:
         q->state = (uint8_t)take_uint_upto(f, 15);
-        blame(f, f->fault == 0 && (q->state < ORDER_AWAITED || q->state > ORDER_EXPIRED),
-              RESULT_NUMBER_OUT_OF_RANGE, "a state is a number from 1 (awaited) to 11 (expired)");
+        if (f->fault == 0) check_state(f, q->state);
         take_range(f, q);
         goto rows;
     case QUERY_COUNTERS: take_counters(f, q); break;

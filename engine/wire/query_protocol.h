@@ -15,7 +15,8 @@
  *     BY_REF           [external_ref, fields?, limit?, cursor?]
  *     CUSTOMER_ORDERS  [customer, fields?, limit?, cursor?]                  newest first
  *     STORE_BOARD      [store, states?, fields?, limit?, cursor?]  open orders, by state, oldest
- *                      first; states: [state number, ...] (enum order_state)
+ *                      first; states: [state number, ...] (enum order_state); one that
+ *                      there is not is refused
  *     STATE_ORDERS     [state, from_ms?, to_ms?, fields?, limit?, cursor?]   by time placed, in
  *                      [from_ms, to_ms), oldest first
  *     COUNTERS         [bucket_ms, from_ms, to_ms, store?, states?, limit?, cursor?]
