@@ -16,6 +16,7 @@
 
 enum {
     QUERY_CONTEXTS = 1024,
+    QUERY_PARKED_BYTES = 64 << 20,
     QUERY_TOPICS_MAX = 8,          /* watched by one parked message; more: any */
     QUERY_TOPIC_SLOTS = 4096       /* of the filter of changed topics */
 };
@@ -27,6 +28,7 @@ struct parked {
     nng_msg *message;
     struct wire_arena arena;
     struct query_request request;
+    uint64_t bytes;                /* of message and arena */
     int64_t until_ms;              /* Unix */
     uint64_t topics[QUERY_TOPICS_MAX];
     uint32_t topics_count;         /* UINT32_MAX = any */
@@ -49,6 +51,7 @@ struct query_server {
      * who commits counts it and then looks for watchers: one of the two sees the other. */
     atomic_uint watchers;          /* parked messages that wait for a topic */
     atomic_ullong commits;
+    atomic_ullong parked_bytes;    /* of all that wait, or are looked at again */
     atomic_ullong queries, refused, waited, not_reached;
     struct histogram latency;
 };
@@ -110,7 +113,8 @@ static void watch_topic(struct parked *p, struct bytes topic) {
 
 /* -- parking ----------------------------------------------------------------------------------- */
 
-static void parked_free(struct parked *p) {
+static void parked_free(struct query_server *s, struct parked *p) {
+    atomic_fetch_sub(&s->parked_bytes, p->bytes);
     wire_arena_free(&p->arena);
     nng_msg_free(p->message);
     free(p);
@@ -128,6 +132,13 @@ static bool may_park(struct query_server *s) {
     struct responder_stats stats;
     responder_stats(s->responder, &stats);
     return stats.in_flight < s->options.contexts - s->options.contexts / 8;
+}
+
+/* Takes room for what waits; false = there is none. */
+static bool take_room(struct query_server *s, uint64_t bytes) {
+    if (atomic_fetch_add(&s->parked_bytes, bytes) + bytes <= s->options.parked_bytes) return true;
+    atomic_fetch_sub(&s->parked_bytes, bytes);
+    return false;
 }
 
 static int64_t wait_until_ms(const struct query_request *r, int64_t now_ms) {
@@ -164,7 +175,7 @@ static void park(struct query_server *s, struct parked *p, uint64_t commits) {
     pthread_mutex_unlock(&s->lock);
     if (!stopped) return;
     try_answer(s, &p->request, p->slot, false, &answer);
-    parked_free(p);
+    parked_free(s, p);
 }
 
 /* -- in (threads of nng) ----------------------------------------------------------------------- */
@@ -195,15 +206,19 @@ static void take_feed_request(struct query_server *s, struct responder_slot *slo
 /* Everything of the message that has to outlive this call is in `p`. */
 static void take_parked(struct query_server *s, const struct parked *p, uint64_t commits,
                         const struct answer *answer) {
-    struct parked *kept = malloc(sizeof *kept);
+    struct wire_arena arena = p->arena;
+    uint64_t bytes = nng_msg_len(p->message) + arena.bytes;
+    bool room = take_room(s, bytes);
+    struct parked *kept = room ? malloc(sizeof *kept) : NULL;
+    if (room && !kept) atomic_fetch_sub(&s->parked_bytes, bytes);
     if (!kept) {
-        reply_refusal(s, p->slot, RESULT_OUT_OF_MEMORY);
-        struct wire_arena arena = p->arena;
+        reply_refusal(s, p->slot, room ? RESULT_OUT_OF_MEMORY : RESULT_OVERLOADED);
         wire_arena_free(&arena);
         nng_msg_free(p->message);
         return;
     }
     *kept = *p;
+    kept->bytes = bytes;
     kept->reached = answer->reached;
     for (uint32_t i = 0; i < kept->request.queries_count; i++) {
         const struct query *q = &kept->request.queries[i];
@@ -286,7 +301,7 @@ static void look_again(struct query_server *s, struct parked *p, int64_t now_ms)
     if (try_answer(s, &p->request, p->slot, !late, &answer)) {
         if (late && !answer.reached)
             atomic_fetch_add_explicit(&s->not_reached, 1, memory_order_relaxed);
-        parked_free(p);
+        parked_free(s, p);
         return;
     }
     p->reached = answer.reached;
@@ -366,6 +381,7 @@ struct query_server *query_server_open(const struct query_server_options *option
     }
     s->options = *options;
     if (s->options.contexts == 0) s->options.contexts = QUERY_CONTEXTS;
+    if (s->options.parked_bytes == 0) s->options.parked_bytes = QUERY_PARKED_BYTES;
     pthread_condattr_t attr;
     pthread_mutex_init(&s->lock, NULL);
     pthread_condattr_init(&attr);
@@ -406,6 +422,7 @@ void query_server_stats(const struct query_server *server, struct query_server_s
     pthread_mutex_lock(&s->lock);
     *stats = (struct query_server_stats){.parked = s->parked_count};
     pthread_mutex_unlock(&s->lock);
+    stats->parked_bytes = atomic_load(&s->parked_bytes);
     stats->messages = r.received;
     stats->queries = atomic_load(&s->queries);
     stats->refused = atomic_load(&s->refused);

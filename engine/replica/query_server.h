@@ -3,8 +3,9 @@
  * parked until a commit or its deadline, and then answered by the waking thread.
  *
  * Parked messages are bounded by the contexts; when nearly all are parked, a message is answered at
- * once with what there is. Nothing here waits for the applier, nor the applier for anything here
- * but a short lock. */
+ * once with what there is. Their memory is bounded too: a message that would have to wait and finds
+ * no room is refused with OVERLOADED. Nothing here waits for the applier, nor the applier for
+ * anything here but a short lock. */
 #ifndef JUMUN_REPLICA_QUERY_SERVER_H
 #define JUMUN_REPLICA_QUERY_SERVER_H
 
@@ -20,6 +21,7 @@ struct query_server;
 struct query_server_options {
     const char *listen;            /* nng address; port 0 = any free one */
     uint32_t contexts;             /* 0 = 1,024 */
+    uint64_t parked_bytes;         /* of all messages that wait, as sent and decoded; 0 = 64 MiB */
     struct answer_source source;
     /* A message of the feed's protocol (snapshots): takes the slot over and answers it later. Any
      * thread; must not block. NULL = such messages are malformed. */
@@ -30,6 +32,7 @@ struct query_server_options {
 struct query_server_stats {
     uint64_t messages, queries, refused, replies_dropped, bytes_in, bytes_out;
     uint64_t in_flight, parked;    /* now */
+    uint64_t parked_bytes;         /* of them */
     uint64_t watchers;             /* of those parked: that wait for a change of what they watch */
     uint64_t waited;               /* messages that were parked so far */
     uint64_t not_reached;          /* ... and whose deadline passed first */

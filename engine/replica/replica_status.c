@@ -146,6 +146,7 @@ static void put_queries(struct replica *r, struct msgpack_writer *w, struct coun
     put_uint(w, &map, "bytes_out", s.bytes_out);
     put_uint(w, &map, "in_flight", s.in_flight);
     put_uint(w, &map, "parked", s.parked);
+    put_uint(w, &map, "parked_bytes", s.parked_bytes);
     put_uint(w, &map, "watchers", s.watchers);
     put_uint(w, &map, "subscribers", r->notifier ? notifier_subscribers(r->notifier) : 0);
     put_uint(w, &map, "waited", s.waited);

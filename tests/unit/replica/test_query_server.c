@@ -47,6 +47,8 @@ static int remove_one(const char *path, const struct stat *st, int type, struct 
     return remove(path);
 }
 
+static uint64_t parked_bytes;  /* that may wait; 0 = as many as usual */
+
 static int set_up(void **state) {
     char error[512] = "";
     snprintf(directory, sizeof directory, "/tmp/jumun-query-server-XXXXXX");
@@ -56,6 +58,7 @@ static int set_up(void **state) {
     if (!store) fail_msg("%s", error);
     const struct query_server_options options = {
         .listen = address,
+        .parked_bytes = parked_bytes,
         .source = {.store = store, .age_ms = age_ms, .is_partial = none, .is_existing = none}};
     server = query_server_open(&options, error, sizeof error);
     if (!server || !query_server_start(server, error, sizeof error)) fail_msg("%s", error);
@@ -203,9 +206,58 @@ static void nobody_is_left_waiting_at_the_end(void **state) {
     nng_close(watcher);
 }
 
+static int set_up_small(void **state) {
+    parked_bytes = 64 << 10;
+    int rc = set_up(state);
+    parked_bytes = 0;
+    return rc;
+}
+
+/* Few large messages may take as much as many small ones; what finds no room is told so at once. */
+static void what_waits_is_bounded_in_bytes(void **state) {
+    enum { ASKERS = 200 };
+    static nng_socket askers[ASKERS];
+    struct query_server_stats stats;
+    take_one(1);
+    for (int i = 0; i < ASKERS; i++) {
+        assert_int_equal(nng_req0_open(&askers[i]), 0);
+        assert_int_equal(nng_socket_set_ms(askers[i], NNG_OPT_RECVTIMEO, PATIENCE_MS), 0);
+        assert_int_equal(nng_dial(askers[i], address, NULL, 0), 0);
+        assert_int_equal(nng_sendmsg(askers[i], watch_message("store/nobodys", 1), 0), 0);
+    }
+    int64_t until_ms = clock_mono_ms() + PATIENCE_MS;
+    do {
+        assert_true(clock_mono_ms() < until_ms);
+        query_server_stats(server, &stats);
+    } while (stats.parked + stats.refused < ASKERS);
+    assert_true(stats.parked > 0 && stats.refused > 0);
+    assert_in_range(stats.parked_bytes, stats.parked, 64 << 10);
+    query_server_stop(server); /* who waits is answered with what there is */
+    uint64_t refused = 0;
+    for (int i = 0; i < ASKERS; i++) {
+        nng_msg *reply;
+        struct msgpack_reader r;
+        uint32_t items;
+        uint64_t version, code = 1;
+        assert_int_equal(nng_recvmsg(askers[i], &reply, 0), 0);
+        msgpack_reader_init(&r, nng_msg_body(reply), nng_msg_len(reply));
+        assert_int_equal(msgpack_read_array(&r, &items), MSGPACK_OK);
+        assert_int_equal(msgpack_read_uint(&r, &version), MSGPACK_OK);
+        assert_int_equal(msgpack_read_uint(&r, &code), MSGPACK_OK);
+        if (code != RESULT_OK) assert_int_equal(code, RESULT_OVERLOADED);
+        refused += code != RESULT_OK;
+        nng_msg_free(reply);
+        nng_close(askers[i]);
+    }
+    assert_int_equal(refused, stats.refused);
+    query_server_stats(server, &stats);
+    assert_int_equal(stats.parked_bytes, 0);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(a_change_wakes_whoever_watches, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(what_waits_is_bounded_in_bytes, set_up_small, tear_down),
         cmocka_unit_test_setup_teardown(nobody_is_left_waiting_at_the_end, set_up, tear_down),
     };
     return cmocka_run_group_tests_name("query_server", tests, NULL, NULL);
