@@ -71,6 +71,9 @@ static void *status_main(void *arg) {
         call->status->answered = value_bool(map, "replica", false);
         call->status->node = !call->status->answered && value_at(map, "node_id");
         if (call->status->answered) status_read(call->status, map);
+        const msgpack_object *code = value_item(&unpacked.data, 1);
+        call->status->refused = code && code->type == MSGPACK_OBJECT_POSITIVE_INTEGER &&
+                                code->via.u64 != 0;
     }
     msgpack_unpacked_destroy(&unpacked);
     free(reply);
@@ -117,7 +120,13 @@ int cli_replicas_agree(struct cli *cli, struct cli_cluster_of *cluster,
                                 list[i].url))
             return CLI_REFUSED;
     }
-    return answered || !node ? CLI_DONE : cli_wrong_server(cli, CLI_NODE, node);
+    if (answered) return CLI_DONE;
+    if (node) return cli_wrong_server(cli, CLI_NODE, node);
+    /* A feed knows neither: who asks it for orders would be told so when the time is over. */
+    for (uint32_t i = 0; i < count; i++)
+        if (list[i].refused && cli_server_at(cli, list[i].url) == CLI_FEED)
+            return cli_wrong_server(cli, CLI_FEED, list[i].url);
+    return CLI_DONE;
 }
 
 /* -- tokens ------------------------------------------------------------------------------------ */

@@ -22,6 +22,7 @@ struct cli_place { uint32_t shard; uint64_t index, commit; int64_t age_ms; };
 struct cli_replica_status {
     char url[ENDPOINT_BYTES_MAX];
     bool answered, node;       /* node: one answers there, and no replica */
+    bool refused;              /* whoever answers there does not know the question */
     char cluster[CLUSTER_ID_BYTES];       /* "" = it has met no node yet */
     uint32_t places_count;
     struct cli_place places[CLI_TOKENS_MAX];  /* age_ms: INT64_MAX = not known */
@@ -31,7 +32,7 @@ struct cli_replica_status {
 uint32_t cli_replicas_ask(struct cli *cli, const char *replicas,
                           struct cli_replica_status **list);
 /* Whether all that answer are replicas of the cluster; CLI_DONE, or another status after the error
- * was printed. Nodes among them are passed over, unless nobody else answers. */
+ * was printed. Nodes and their feeds among them are passed over, unless nobody else answers. */
 int cli_replicas_agree(struct cli *cli, struct cli_cluster_of *cluster,
                        const struct cli_replica_status *list, uint32_t count);
 

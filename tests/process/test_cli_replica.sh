@@ -309,6 +309,7 @@ complains "a replica answers there, not a node"
 # -- and what only a replica answers, asked of a node and of its feed: at once, with time left
 j 0 --json status
 feed=$(python3 -c 'import json, sys; print(json.load(sys.stdin)["feed"]["endpoint"])' <"$work/out")
+asked_at=$SECONDS
 for words in "orders --store s1" "orders --key $key --at-least 0:1" stats lag "watch store/s1" \
     "import --full" "import --since 10m" "replica status" "replica views" \
     "replica rebuild board"; do
@@ -319,6 +320,8 @@ for words in "orders --store s1" "orders --key $key --at-least 0:1" stats lag "w
     j 2 --timeout 2m $words --replica "$feed"
     complains "--replica $feed: a node's feed answers there (--feed-listen), which replicas"
 done
+checks=$((checks + 1)) # one that waits does so for a minute
+[ $((SECONDS - asked_at)) -lt 50 ] || fail "not at once: $((SECONDS - asked_at)) s"
 j 3 --timeout 2s import --full --replica tcp://127.0.0.1:1
 complains "no snapshot: nothing listens there (connection refused): does it run?"
 j 2 --json orders --store s1 --replica "$JUMUN_ENDPOINT"
