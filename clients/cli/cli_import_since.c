@@ -1,6 +1,7 @@
 /* jumun import --since: which orders changed is read from the log (their keys only), how they are
  * now from a replica that has got at least as far. */
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -8,6 +9,7 @@
 #include "clients/cli/cli_feed.h"
 #include "clients/cli/cli_rows.h"
 #include "clients/cli/cli_stop.h"
+#include "clients/cli/cli_unreached.h"
 #include "clients/cli/key_set.h"
 #include "clients/cli/text.h"
 #include "clients/cli/when.h"
@@ -27,6 +29,7 @@ struct since {
     int64_t time_ms;                   /* 0 = by tokens */
     jumun_token to[CLI_TOKENS_MAX];    /* the logs' ends when it began */
     uint32_t to_count;
+    bool replica_is_there;             /* one at least answered */
     struct key_set changed;            /* orders */
     struct rows_state state;           /* of --tokens, as it was and as it will be */
     bool state_is_new;                 /* there was no such file */
@@ -158,8 +161,21 @@ static int since_find_replicas(struct since *s) {
     struct cli_replica_status *list;
     uint32_t count = cli_replicas_ask(s->cli, cli_replicas(s->cli), &list);
     int status = cli_replicas_agree(s->cli, &s->cluster, list, count);
+    for (uint32_t i = 0; i < count; i++) s->replica_is_there |= list[i].answered;
     free(list);
     return status;
+}
+
+/* No order is to be asked for, so that nobody would notice: until one changes. */
+static int since_miss_replicas(struct since *s) {
+    char sentence[REACH_SENTENCE_BYTES], url[ENDPOINT_BYTES_MAX];
+    for (const char *at = cli_replicas(s->cli); *at; at += *at == ',') {
+        size_t size = strcspn(at, ",");
+        snprintf(url, sizeof url, "%.*s", (int)size, at);
+        cli_error(s->cli, "%s: %s", url, cli_unreached_why(url, "no answer", sentence));
+        at += size;
+    }
+    return CLI_NO_ANSWER;
 }
 
 /* -- the orders -------------------------------------------------------------------------------- */
@@ -312,6 +328,8 @@ static int since_run(struct since *s, const char *tokens_path) {
     for (uint32_t i = 0; i < s->to_count && status == CLI_DONE; i++)
         status = since_shard(s, &s->to[i]);
     if (status == CLI_DONE) key_set_settle(&s->changed);
+    if (status == CLI_DONE && s->changed.count == 0 && !s->replica_is_there)
+        status = since_miss_replicas(s);
     if (status == CLI_DONE) status = since_write(s, tokens_path);
     if (status != CLI_DONE) return status;
     s->state.tokens_count = s->to_count;

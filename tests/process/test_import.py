@@ -16,7 +16,7 @@ import threading
 import time
 
 from replica_process import (PATIENCE, Lone, await_that, check, exactly, folder, message, packb,
-                             unpack)
+                             ports, unpack)
 
 ORDERS = 1700
 SNAPSHOTS_MAX = 4
@@ -243,6 +243,15 @@ def headings_stand_where_the_output_begins(jumun, cluster):
     check(len(jumun('orders', '--key', key).splitlines()) == 2, 'orders has one')
 
 
+def a_dead_replica_is_told_where_nothing_changed(jumun):
+    later = time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(time.time() + 7200))
+    dead = f'tcp://127.0.0.1:{ports.pick(1)}'
+    jumun('import', '--since', later, '--replica', dead, expect=3, says=dead)
+    check(jumun('import', '--since', later) == '', 'nothing changed')
+    url = jumun.environment['JUMUN_REPLICA']
+    check(jumun('import', '--since', later, '--replica', f'{dead},{url}') == '', 'one is there')
+
+
 def times_are_what_they_say(jumun):
     now = time.time()
     iso = time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(now - 3600))
@@ -394,6 +403,7 @@ def main(*programs):
         changes_go_behind_what_is_there(jumun)
         headings_stand_where_the_output_begins(jumun, one)
         times_are_what_they_say(jumun)
+        a_dead_replica_is_told_where_nothing_changed(jumun)
         a_log_that_begins_too_late_is_told(jumun)
         shards_are_named(jumun)
         tokens_belong_to_their_command(jumun)
