@@ -188,13 +188,17 @@ int replica_make_snapshot(void *arg, uint32_t shard, const char *path, const ato
                                      "or another one");
         return RESULT_NOT_READY;
     }
-    if (!replica_wait_written(r, stop)) return RESULT_SHUTTING_DOWN;
+    int code = replica_wait_written(r, stop);
+    if (code == RESULT_DISK_FULL)
+        snprintf(error, error_bytes, "this replica has no room for its own views, on disk or in "
+                                     "their map: make some there, or ask another one");
+    if (code != RESULT_OK) return code;
     int rc = view_store_copy(r->store, path, stop);
     if (rc == ECANCELED) return RESULT_SHUTTING_DOWN;
     if (rc == 0) rc = view_copy_open(&copy, path);
     if (rc != 0) {
         snprintf(error, error_bytes, "no copy of the views: %s", mdb_strerror(rc));
-        return RESULT_STORAGE_FAILED;
+        return rc == ENOSPC ? RESULT_DISK_FULL : RESULT_STORAGE_FAILED;
     }
     tokens->count = view_copy_positions(&copy, positions, SHARDS_MAX);
     for (uint32_t i = 0; i < tokens->count; i++)

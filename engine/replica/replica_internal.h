@@ -90,8 +90,9 @@ void *replica_write_main(void *replica);
 /* The applier's thread, after each publication: gives it to the writer when it is time (true);
  * waits for the writer when there is no more room in memory. */
 bool replica_hand_over(struct replica *replica);
-/* Any thread: waits until the disk has what can be read now; false when `stop` came first. */
-bool replica_wait_written(struct replica *replica, const atomic_bool *stop);
+/* Any thread: waits until the disk has what can be read now. RESULT_OK, or why that did not come:
+ * `stop` did, or there is no room. */
+int replica_wait_written(struct replica *replica, const atomic_bool *stop);
 
 /* The shard's next entry, after the newest publication. Any thread; fits follower_options.next. */
 uint64_t replica_next(void *replica, uint32_t shard);

@@ -3,6 +3,7 @@
  * can be written waits here, and the log waits on the nodes' disks. */
 #include <unistd.h>
 
+#include "actors/result_codes.h"
 #include "engine/base/clock.h"
 #include "engine/base/log.h"
 #include "engine/base/priority.h"
@@ -174,13 +175,14 @@ bool replica_hand_over(struct replica *r) {
     return true;
 }
 
-bool replica_wait_written(struct replica *r, const atomic_bool *stop) {
+int replica_wait_written(struct replica *r, const atomic_bool *stop) {
     uint64_t wanted[SHARDS_MAX];
     for (uint32_t i = 0; i < SHARDS_MAX; i++) wanted[i] = atomic_load(&r->shards[i].index);
     while (!disk_is_at(r, wanted)) {
-        if (atomic_load(stop) || atomic_load(&r->stopping)) return false;
+        if (atomic_load(stop) || atomic_load(&r->stopping)) return RESULT_SHUTTING_DOWN;
+        if (atomic_load(&r->no_room)) return RESULT_DISK_FULL;
         atomic_store(&r->write_now, true);
         usleep(WRITE_WAIT_MS * 1000);
     }
-    return true;
+    return RESULT_OK;
 }

@@ -12,7 +12,9 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "actors/result_codes.h"
 #include "engine/base/clock.h"
+#include "engine/replica/feed_client.h"
 #include "engine/replica/replica_config.h"
 #include "engine/replica/replica_internal.h"
 #include "tests/unit/replica/feed_world.h"
@@ -41,6 +43,8 @@ static int tear_down(void **state) {
     return nftw(directory, remove_one, 16, FTW_DEPTH | FTW_PHYS);
 }
 
+static uint64_t map_bytes = 1u << 30; /* of the views */
+
 static struct replica *replica_open(void) {
     char error[512] = "";
     static unsigned sockets;
@@ -50,7 +54,7 @@ static struct replica *replica_open(void) {
     snprintf(config.nodes, sizeof config.nodes, "feed:%s", address);
     snprintf(config.listen, sizeof config.listen, "inproc://importing-replica-%u", sockets++);
     snprintf(config.notify_listen, sizeof config.notify_listen, "none");
-    config.map_bytes = 1u << 30;
+    config.map_bytes = map_bytes;
     config.heartbeat_ms = 20;
     struct replica *r = replica_start(&config, error, sizeof error);
     if (!r) fail_msg("%s", error);
@@ -257,6 +261,30 @@ static void an_import_leaves_what_a_whole_log_would(void **state) {
     replica_stop(r, false);
 }
 
+/* A copy is of what the disk has: who asks for one is told that there is no room, and does not wait
+ * until somebody makes some. */
+static void a_full_disk_is_told_to_who_asks_for_a_copy(void **state) {
+    static const uint8_t begin[] = {0x93, FEED_VERSION, 0xcd, FEED_SNAPSHOT_BEGIN >> 8,
+                                    FEED_SNAPSHOT_BEGIN & 255, 0xc0};
+    char error[512] = "";
+    nng_msg *reply;
+    struct feed_reply p;
+    feed_world_up(&world, HISTORY_SHARDS, NULL);
+    map_bytes = 256 << 10;
+    struct replica *r = replica_open();
+    map_bytes = 1u << 30;
+    await_caught_up(r);
+    if (feed_ask(replica_endpoint(r), begin, sizeof begin, 10000, &reply, error, sizeof error) != 0)
+        fail_msg("%s", error);
+    assert_true(feed_reply_decode(nng_msg_body(reply), nng_msg_len(reply), FEED_SNAPSHOT_BEGIN,
+                                  FEED_RECORDS, &p));
+    assert_int_equal(p.code, RESULT_DISK_FULL);
+    assert_non_null(memmem(p.sentence.data, p.sentence.size, "no room", 7));
+    assert_true(atomic_load(&r->no_room));
+    nng_msg_free(reply);
+    replica_stop(r, false);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(an_import_that_fails_is_not_begun_anew_at_once, set_up,
@@ -265,6 +293,8 @@ int main(void) {
                                         tear_down),
         cmocka_unit_test_setup_teardown(a_retired_shard_is_not_waited_for, set_up, tear_down),
         cmocka_unit_test_setup_teardown(other_shards_go_on_during_an_import, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_full_disk_is_told_to_who_asks_for_a_copy, set_up,
+                                        tear_down),
         cmocka_unit_test_setup_teardown(an_import_leaves_what_a_whole_log_would, set_up,
                                         tear_down),
     };
