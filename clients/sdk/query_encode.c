@@ -71,7 +71,8 @@ const char *query_encode_fault(const jumun_query *q) {
         if (q->demand.at_least[i].shard >= SHARDS_MAX && q->demand.at_least[i].shard != SHARD_META)
             return "at_least: no shard has a number over 255";
     for (uint32_t i = 0; i < q->states_count; i++)
-        if (q->states[i] > 15) return "a state's number is over 15";
+        if (q->states[i] < ORDER_AWAITED || q->states[i] > ORDER_EXPIRED)
+            return "a state is a number from 1 (awaited) to 11 (expired)";
     for (uint32_t i = 0; i < q->fields_count; i++)
         if (!q->fields[i] || strlen(q->fields[i]) > ID_TEXT_BYTES_MAX)
             return "a field's name is missing or too long";

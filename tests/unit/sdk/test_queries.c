@@ -87,6 +87,12 @@ static void test_a_wrong_query_is_told_at_once(void **state) {
     assert_int_equal(jumun_query_run(q, &board, &a), JUMUN_BAD_ARGUMENT);
     assert_string_equal(a->detail, "the subject is missing");
     jumun_answer_free(a);
+    const uint8_t states[] = {2, 12};
+    board = (jumun_query){.kind = JUMUN_STORE_BOARD, .subject = "s1", .states = states,
+                          .states_count = 2};
+    assert_int_equal(jumun_query_run(q, &board, &a), JUMUN_BAD_ARGUMENT);
+    assert_string_equal(a->detail, "a state is a number from 1 (awaited) to 11 (expired)");
+    jumun_answer_free(a);
     jumun_query kind = {.kind = 7};
     assert_int_equal(jumun_query_run(q, &kind, &a), JUMUN_BAD_ARGUMENT);
     jumun_answer_free(a);
