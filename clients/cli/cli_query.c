@@ -252,6 +252,9 @@ void cli_query_caveats(const struct cli *cli, const jumun_demand *demand, const 
         for (uint32_t i = 0; i < a->missing_count; i++) fprintf(stderr, " %u", a->missing[i]);
         fputc('\n', stderr);
     }
+    if (a->uncounted)
+        cli_error(cli, "%s began, or went on, with a stored state: its counters lack what happened "
+                  "before. Ask a replica that has followed from the beginning", a->replica);
     if (a->age_ms == UINT32_MAX)
         cli_error(cli, "the age of the answer is not known: %s has not heard of a node yet",
                   a->replica);

@@ -99,9 +99,10 @@ static int stats_run(struct stats *s) {
         }
         cli_query_caveats(s->cli, &s->query.demand, a);
         if (s->list) {
-            cli_print_json(json_pack("{s:O, s:I, s:b, s:b}", "counters", s->list, "age_ms",
+            cli_print_json(json_pack("{s:O, s:I, s:b, s:b, s:b}", "counters", s->list, "age_ms",
                                      cli_age(a),
-                                     "partial", a->partial, "lagging", a->lagging));
+                                     "partial", a->partial, "lagging", a->lagging,
+                                     "uncounted", a->uncounted));
         } else {
             table_print(s->table, stdout, 0);
         }

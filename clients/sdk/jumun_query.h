@@ -160,6 +160,8 @@ typedef struct {
                                    `code` is JUMUN_ORDER_NOT_FOUND: it may be newer than that */
     bool stale;                 /* given before: no replica could be had */
     bool changes;               /* of JUMUN_CHANGES: value = [rows, tokens, complete] */
+    bool uncounted;             /* JUMUN_COUNTERS: the numbers lack events of the past, for the
+                                   replica began, or went on, with a stored state */
     uint32_t age_ms;            /* how old the oldest part may be. UINT32_MAX = not known */
     uint32_t version;           /* JUMUN_GET_ORDER: the order's */
     const void *value; size_t value_bytes;    /* msgpack (docs/replicas.md); NULL = none */

@@ -107,6 +107,7 @@ bool query_reply_next(struct query_reply *reply, struct query_result *result) {
     result->version = (uint32_t)version;
     result->shard = (uint32_t)shard;
     result->partial = (flags & RESULT_FLAG_PARTIAL) != 0;
+    result->uncounted = (flags & RESULT_FLAG_UNCOUNTED) != 0;
     bool ok = code == RESULT_OK ? read_value(r, fields, result) : read_refusal(r, fields, result);
     *r = behind;
     return ok;

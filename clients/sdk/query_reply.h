@@ -32,7 +32,7 @@ struct query_result {
     int code;
     uint32_t version, shard, retry_after_ms;
     uint64_t index;
-    bool partial;
+    bool partial, uncounted;
     const void *value, *cursor, *sentence;  /* inside the message; NULL = none */
     size_t value_bytes;
     uint32_t cursor_bytes, sentence_bytes;

@@ -159,6 +159,7 @@ static void end_answered(struct ending *e, struct query_call *call,
                       .replica = e->replica->endpoint->addresses};
     a.changes = call->kind == JUMUN_CHANGES;
     a.age_ms = query_reply_age(reply, one_shard ? result->shard : UINT32_MAX);
+    a.uncounted = result->uncounted;
     a.partial = one_shard ? query_reply_lacks(reply, result->shard) : result->partial;
     a.lagging = call->relaxed || (e->lags && !one_shard);
     if (a.lagging) atomic_fetch_add_explicit(&e->q->stat_lagging, 1, memory_order_relaxed);

@@ -64,7 +64,7 @@ void answering_head(struct answering *a, uint32_t version, uint32_t shard, uint6
     msgpack_write_uint(&a->w, version);
     msgpack_write_uint(&a->w, shard);
     msgpack_write_uint(&a->w, index);
-    msgpack_write_uint(&a->w, a->partial && version == 0 ? RESULT_FLAG_PARTIAL : 0);
+    msgpack_write_uint(&a->w, a->flags | (a->partial && version == 0 ? RESULT_FLAG_PARTIAL : 0));
 }
 
 void answering_refuse_as(struct answering *a, uint16_t code, uint32_t shard, uint64_t index,

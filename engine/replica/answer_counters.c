@@ -151,10 +151,19 @@ static bool sort_recent(struct counting *c) {
     return true;
 }
 
+/* A shard that came, or went on, with a stored state: that tells of no events. */
+static bool lacks_past(const struct answering *a) {
+    for (uint32_t i = 0; i < a->positions_count; i++)
+        if (a->positions[i].counted_from > 1) return true;
+    return false;
+}
+
 static void write_rows(struct counting *c, MDB_cursor *cursor) {
     struct answering *a = c->a;
     size_t start = msgpack_writer_size(&a->w);
+    a->flags = lacks_past(a) ? RESULT_FLAG_UNCOUNTED : 0;
     answering_head(a, 0, 0, 0, true);
+    a->flags = 0;
     size_t head = msgpack_writer_size(&a->w);
     msgpack_writer_tagged_(&a->w, 0xdc, 0, 2);
     count_rows(c, cursor);

@@ -17,6 +17,7 @@ struct answering {
     bool ready;                /* it has met its cluster: something is known */
     bool partial;              /* something is missing */
     bool watched, changed;
+    uint32_t flags;            /* of the result at hand, beside partial */
     struct msgpack_writer w;
     uint8_t *block;            /* ACTOR_BYTES_MAX, aligned: the order at hand */
 };

@@ -59,11 +59,13 @@ static void put_histogram(struct msgpack_writer *w, struct counted_map *m, const
     map_end(w, &map);
 }
 
-static void put_shard(struct replica *r, struct msgpack_writer *w, uint32_t shard, bool building) {
+static void put_shard(struct replica *r, struct msgpack_writer *w, uint32_t shard,
+                      uint64_t counted_from) {
     const struct replica_shard *s = &r->shards[shard];
     int64_t fresh_ms = atomic_load(&s->fresh_ms);
     uint64_t import_from = atomic_load(&s->import_from);
     struct follower_lane lane;
+    bool building = atomic_load(&s->building);
     struct counted_map map = map_begin(w);
     put_uint(w, &map, "shard", shard);
     put_uint(w, &map, "index", atomic_load(&s->index));
@@ -79,6 +81,7 @@ static void put_shard(struct replica *r, struct msgpack_writer *w, uint32_t shar
     put_bool(w, &map, "partial", atomic_load(&s->partial) || building);
     put_bool(w, &map, "building", building);
     put_bool(w, &map, "importing", import_from != 0 || atomic_load(&s->importing));
+    put_uint(w, &map, "counted_from", counted_from);
     put_uint(w, &map, "import_from", import_from);
     put_uint(w, &map, "import_failures", atomic_load(&s->import_failures));
     char import_why[sizeof s->import_why];
@@ -102,13 +105,30 @@ static uint32_t followed(const struct replica *r, uint32_t *shards) {
     return count;
 }
 
+/* By shard; 1 where nothing is known to lack. */
+static void counted_from(struct replica *r, uint64_t from[SHARDS_MAX]) {
+    const void *rows;
+    struct view_read read;
+    for (uint32_t i = 0; i < SHARDS_MAX; i++) from[i] = 1;
+    if (!view_read_begin(r->store, &read)) return;
+    uint32_t count = view_positions(r->store, &read, &rows);
+    for (uint32_t i = 0; i < count; i++) {
+        struct view_position p;
+        memcpy(&p, (const uint8_t *)rows + i * sizeof p, sizeof p);
+        if (p.shard < SHARDS_MAX) from[p.shard] = p.counted_from;
+    }
+    view_read_end(r->store, &read);
+}
+
 static void put_shards(struct replica *r, struct msgpack_writer *w, struct counted_map *m) {
     uint32_t shards[SHARDS_MAX], count = followed(r, shards);
+    uint64_t from[SHARDS_MAX];
+    counted_from(r, from);
     m->pairs++;
     msgpack_write_text(w, "shards");
     msgpack_write_array(w, count);
     for (uint32_t i = 0; i < count; i++)
-        put_shard(r, w, shards[i], atomic_load(&r->shards[shards[i]].building));
+        put_shard(r, w, shards[i], from[shards[i]]);
 }
 
 static void put_applier(struct replica *r, struct msgpack_writer *w, struct counted_map *m) {

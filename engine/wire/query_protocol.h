@@ -44,7 +44,8 @@
  *            reached by the deadline, or the replica has not got them yet (it follows them from
  *            nothing and has not been up to date once, it imports them, or it knows of them only)
  *   result = [0, order_version, shard, index, flags, value, cursor?]       flags: 2 = partial, for
- *            the shards in `missing`; cursor: there is more
+ *            the shards in `missing`; 4 = of COUNTERS, uncounted: the numbers lack events of the
+ *            past (STATUS names the shards); cursor: there is more
  *          | [code, order_version, shard, index, flags, "sentence", retry_after_ms]
  *            NOT_READY: the replica has reached no node yet and knows no shard; it waits for
  *            nothing then, so that another one can be asked
@@ -100,6 +101,6 @@ enum query_kind {
 #undef X
 };
 
-enum { RESULT_FLAG_PARTIAL = 2 };
+enum { RESULT_FLAG_PARTIAL = 2, RESULT_FLAG_UNCOUNTED = 4 };
 
 #endif

@@ -17,6 +17,7 @@
 #include "engine/replica/feed_client.h"
 #include "engine/replica/replica_config.h"
 #include "engine/replica/replica_internal.h"
+#include "engine/wire/msgpack_reader.h"
 #include "tests/unit/replica/feed_world.h"
 
 enum { PATIENCE_MS = 60000, ENTRIES = 2000, LOST = 1 };
@@ -231,6 +232,40 @@ static void check_orders(struct replica *r) {
     view_read_end(r->store, &read);
 }
 
+/* The flags of an answer to a question for the counters by day. */
+static uint64_t counters_flags(struct replica *r) {
+    uint8_t bytes[64];
+    char error[512] = "";
+    struct msgpack_writer w;
+    struct msgpack_reader reader;
+    nng_msg *reply;
+    uint32_t items;
+    uint64_t numbers[7] = {0};
+    msgpack_writer_init(&w, bytes, sizeof bytes);
+    msgpack_write_array(&w, 3);
+    msgpack_write_uint(&w, PROTOCOL_VERSION);
+    msgpack_write_nil(&w);
+    msgpack_write_array(&w, 1);
+    msgpack_write_array(&w, 2);
+    msgpack_write_uint(&w, QUERY_COUNTERS);
+    msgpack_write_uint(&w, 86400000);
+    if (feed_ask(replica_endpoint(r), bytes, msgpack_writer_size(&w), PATIENCE_MS, &reply, error,
+                 sizeof error) != 0)
+        fail_msg("%s", error);
+    msgpack_reader_init(&reader, nng_msg_body(reply), nng_msg_len(reply));
+    assert_int_equal(msgpack_read_array(&reader, &items), MSGPACK_OK);
+    for (int i = 0; i < 2; i++)
+        assert_int_equal(msgpack_read_uint(&reader, &numbers[i]), MSGPACK_OK);
+    assert_int_equal(msgpack_read_array(&reader, &items), MSGPACK_OK);
+    assert_int_equal(msgpack_read_array(&reader, &items), MSGPACK_OK);
+    for (int i = 2; i < 7; i++)
+        assert_int_equal(msgpack_read_uint(&reader, &numbers[i]), MSGPACK_OK);
+    assert_int_equal(numbers[1], RESULT_OK);
+    assert_int_equal(numbers[2], RESULT_OK);
+    nng_msg_free(reply);
+    return numbers[6];
+}
+
 /* Orders that it had, and that ended in the stretch that is lost, go; the rest is as it would be
  * without an import. Entries of the other shards come all the while. */
 static void an_import_leaves_what_a_whole_log_would(void **state) {
@@ -240,6 +275,7 @@ static void an_import_leaves_what_a_whole_log_would(void **state) {
     feed_world_up(&world, HISTORY_SHARDS, snapshots);
     struct replica *r = replica_open();
     await_caught_up(r);
+    assert_int_equal(counters_flags(r), 0);
     feed_world_down(&world);
     replica_stop(r, false);
     feed_world_forget(&world, LOST);
@@ -258,6 +294,7 @@ static void an_import_leaves_what_a_whole_log_would(void **state) {
     await_caught_up(r);
     assert_int_equal(atomic_load(&world.shards[LOST].copies), 1);
     check_orders(r);
+    assert_int_equal(counters_flags(r), RESULT_FLAG_UNCOUNTED);
     replica_stop(r, false);
 }
 

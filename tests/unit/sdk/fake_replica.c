@@ -239,8 +239,11 @@ static void write_board(struct msgpack_writer *w, struct fake_replica *r, const 
     if (more) msgpack_write_bin(w, &from, sizeof from);
 }
 
-static void write_counters(struct msgpack_writer *w) {
-    write_head(w, 6, 0, 0, false);
+/* It lacks the past: who asks from some time on does not miss it. */
+static void write_counters(struct msgpack_writer *w, const struct query *q) {
+    msgpack_write_array(w, 6);
+    for (int i = 0; i < 4; i++) msgpack_write_uint(w, 0);
+    msgpack_write_uint(w, q->from_ms == INT64_MIN ? RESULT_FLAG_UNCOUNTED : 0);
     msgpack_write_array(w, 1);
     msgpack_write_array(w, 8);
     msgpack_write_int(w, 60000);
@@ -273,7 +276,7 @@ static void write_result(struct msgpack_writer *w, struct fake_replica *r, const
             write_row(w, newest_of(r, (const uint8_t *)q->subject.data + 16 * (size_t)i));
         break;
     case QUERY_STORE_BOARD: write_board(w, r, q, lags || r->lacks); break;
-    case QUERY_COUNTERS: write_counters(w); break;
+    case QUERY_COUNTERS: write_counters(w, q); break;
     case QUERY_WATCH: write_watch(w, r, q); break;
     case NODE_COMMAND_SHARD_MAP:
         write_head(w, 6, 0, 0, false);

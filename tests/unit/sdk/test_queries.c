@@ -176,6 +176,12 @@ static void test_counters_are_read(void **state) {
     assert_string_equal(jumun_state_name(c.state), "placed");
     assert_int_equal(c.refunded, 40);
     assert_int_equal(jumun_answer_counter(a, 1, &c), JUMUN_ORDER_NOT_FOUND);
+    assert_true(a->uncounted && !a->partial);
+    jumun_answer_free(a);
+    counters.has_from = true;
+    counters.from_ms = 60000;
+    assert_int_equal(jumun_query_run(q, &counters, &a), JUMUN_OK);
+    assert_false(a->uncounted);
     jumun_answer_free(a);
     jumun_queries_close(q);
     fake_replica_stop(r);
