@@ -26,21 +26,35 @@ def say(text):
     print(text, file=sys.stderr, flush=True)
 
 
-class Node:
-    """One jumund on a directory of its own."""
+def halves():
+    """This process's processors, one half for clients and one for the node; None with just one."""
+    cpus = sorted(os.sched_getaffinity(0))
+    middle = (len(cpus) + 1) // 2
+    return (cpus[:middle], cpus[middle:]) if len(cpus) > 1 else None
 
-    def __init__(self, args, directory, *options):
-        self.args, self.directory, self.options = args, directory, options
+
+def keep_to(cpus):
+    """What a new process does before it begins; None: it may go anywhere."""
+    return (lambda: os.sched_setaffinity(0, cpus)) if cpus else None
+
+
+class Node:
+    """One jumund on a directory of its own; on all processors, or on `cpus` alone."""
+
+    def __init__(self, args, directory, *options, cpus=None):
+        self.args, self.directory, self.options, self.cpus = args, directory, options, cpus
         self.port = ports.pick(30) + 5
         self.endpoint = f"tcp://127.0.0.1:{self.port}"
 
     def start(self):
+        shards = len(self.cpus) if self.cpus else self.args.shards
         command = [f"{self.args.build}/engine/node/jumund", "--data", self.directory,
-                   "--listen", self.endpoint, "--shards", str(self.args.shards), *self.options]
+                   "--listen", self.endpoint, "--shards", str(shards), *self.options]
         if self.args.patient:
             command.append("--patient")
         self.log = open(f"{self.directory}.log", "a")
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=self.log, text=True)
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=self.log, text=True,
+                                        preexec_fn=keep_to(self.cpus))
         begin = time.monotonic()
         for line in self.process.stdout:
             if line.startswith("jumund ready"):
@@ -62,12 +76,12 @@ class Node:
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def bench(args, node, *options):
+def bench(args, node, *options, cpus=None):
     command = [f"{args.build}/clients/bench/jumun-bench", "--endpoint", node.endpoint, "--json",
                "--quiet", "--seconds", str(args.seconds), "--warmup", "1", *map(str, options)]
     if args.patient:
         command.append("--patient")
-    out = subprocess.run(command, capture_output=True, text=True)
+    out = subprocess.run(command, capture_output=True, text=True, preexec_fn=keep_to(cpus))
     if not out.stdout.strip():
         raise SystemExit(f"{' '.join(command)}: {out.stderr}")
     result = json.loads(out.stdout)
@@ -142,6 +156,40 @@ def throughput(args):
               f"| {r['p99'] / 1e3:.2f} ms "
               f"| {r['p9999'] / 1e3:.1f} ms | {r['bare']:,.0f}/s, p50 {r['bare_p50'] / 1e3:.2f} ms "
               f"| {r['ratio']:.2f} | {r['latency_ratio']:.2f} |")
+    print()
+
+
+def floor(args, groups, apart):
+    """What waiting threads, messages and synced writes allow without any engine: answers/s."""
+    command = [f"{args.build}/tests/perf/callers_probe", fresh(args, "floor"), "64", str(groups),
+               str(max(1, int(args.seconds))), *(["apart"] if apart else [])]
+    out = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    return float(out.split(": ")[1].split()[0])
+
+
+def callers(args):
+    """64 waiting threads, beside the least that they cost, on shared and on separate processors."""
+    print("| 64 callers, one command at a time each | commands/s | p50 | p99 "
+          "| the least they cost: one message for all | two messages in turn | to the first |")
+    print("| --- | --- | --- | --- | --- | --- | --- |")
+    for title, both in (("client and node on all processors", (None, None)),
+                        ("client and node on a half of their own each", halves())):
+        if not both:
+            continue
+        rows = []
+        for n in range(args.rounds):
+            one, two = (floor(args, groups, both[0] is not None) for groups in (1, 2))
+            node = Node(args, fresh(args, "node"), cpus=both[1])
+            node.start()
+            mine = bench(args, node, "--mode", "callers", "--callers", 64, cpus=both[0])
+            node.stop()
+            rows.append((mine["commands_per_second"], mine["p50_us"], mine["p99_us"], one, two,
+                         mine["commands_per_second"] / one))
+            say(f"  {title} [{n + 1}/{args.rounds}]: {rows[-1][0]:,.0f}/s, the least "
+                f"{one:,.0f}/s and {two:,.0f}/s")
+        rate, p50, p99, one, two, ratio = (statistics.median(column) for column in zip(*rows))
+        print(f"| {title} | {rate:,.0f} | {p50 / 1e3:.2f} ms | {p99 / 1e3:.2f} ms | {one:,.0f}/s "
+              f"| {two:,.0f}/s | {ratio:.2f} |")
     print()
 
 
@@ -232,8 +280,8 @@ def overload(args):
     node.stop()
 
 
-PARTS = {"throughput": throughput, "memory": memory_and_restart, "recovery": recovery,
-         "overload": overload}
+PARTS = {"throughput": throughput, "callers": callers, "memory": memory_and_restart,
+         "recovery": recovery, "overload": overload}
 
 
 def main():
@@ -250,7 +298,8 @@ def main():
     args = parser.parse_args()
     args.build = os.path.abspath(args.build)
     subprocess.run(["ninja", "-C", args.build, "engine/node/jumund", "clients/cli/jumun",
-                    "clients/bench/jumun-bench", "tests/perf/bare_probe"],
+                    "clients/bench/jumun-bench", "tests/perf/bare_probe",
+                    "tests/perf/callers_probe"],
                    check=True, stdout=subprocess.DEVNULL)
     with tempfile.TemporaryDirectory(prefix="jumun-measure-") as args.directory:
         for name in args.only.split(","):
