@@ -56,8 +56,11 @@ bool args_parse(struct args *args, int argc, char **argv, const struct args_opti
                             : optopt >= ARGS_LONG_BASE ? "takes no value"
                                                        : "is not an option here";
             char letter[3] = {'-', (char)optopt, 0};
-            bool one_letter = optopt > 0 && optopt < ARGS_LONG_BASE;
-            snprintf(error, error_bytes, "%.80s %s", one_letter ? letter : argv[optind - 1], why);
+            const char *word = argv[optind - 1];
+            if (optopt > 0 && optopt < ARGS_LONG_BASE) word = letter;
+            bool number = optopt >= '0' && optopt <= '9';
+            snprintf(error, error_bytes, "%.80s %s%s", word, why,
+                     number ? ": numbers below 0 stand behind \"--\"" : "");
             return false;
         }
         if (args->given_count == ARGS_VALUES_MAX) {

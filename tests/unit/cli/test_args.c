@@ -78,6 +78,10 @@ static void test_mistakes_are_named(void **state) {
     assert_string_equal(why, "--lines is not an option here");
     assert_false(PARSE(false, "x", "-z"));
     assert_string_equal(why, "-z is not an option here");
+    assert_false(PARSE(false, "x", "KEY", "-5"));
+    assert_string_equal(why, "-5 is not an option here: numbers below 0 stand behind \"--\"");
+    assert_true(PARSE(false, "x", "KEY", "-l", "a", "--", "-5"));
+    assert_string_equal(args.positionals[1], "-5");
     assert_false(PARSE(false, "x", "--line"));
     assert_string_equal(why, "--line needs a value");
     assert_false(PARSE(false, "x", "-l"));
