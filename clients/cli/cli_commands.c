@@ -199,7 +199,8 @@ static const struct args_option backup_options[] = {
 const struct cli_command cli_commands[] = {
     {"place", "", "place an order, or all orders of a file",
      "Amounts are whole numbers of minor units: 9500 is 9,500 KRW, but 95.00 GBP. A file goes on\n"
-     "after refusals and reports them by kind; rows that cannot be read end in status 4.\n"
+     "after refusals and reports them by line (the first 20) and by kind; rows that cannot be\n"
+     "read end in status 4.\n"
      "With --quiet it prints the keys of the orders placed, in the order of the rows.\n"
      "JSON: {\"store\", \"currency\", \"lines\": [{\"sku\", \"quantity\", \"unit_price\", "
      "\"name\"?}],\n"

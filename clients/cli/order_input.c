@@ -279,6 +279,10 @@ bool order_input_json(struct order_input *o, const char *text, size_t size, char
     json_error_t fault;
     o->json = json_loadb(text, size, JSON_REJECT_DUPLICATES, &fault);
     if (!o->json) {
+        /* Text of one line is a line of something else, whose number the caller knows. */
+        if (!memchr(text, '\n', size)) {
+            return order_bad(error, bytes, "column %d: %s", fault.column, fault.text);
+        }
         return order_bad(error, bytes, "line %d, column %d: %s", fault.line, fault.column,
                          fault.text);
     }

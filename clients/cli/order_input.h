@@ -2,7 +2,8 @@
  *
  * Three ways in: a JSON object, a CSV row under a heading, and single lines from flags. Shape is
  * checked here (types, names, numbers that fit); the rules are the engine's. Every error is a
- * sentence that names the place: "line 3, column 7: ...", "lines[2].quantity: ...", "total: ...".
+ * sentence that names the place: "line 3, column 7: ...", "column 7: ..." in text of one line,
+ * "lines[2].quantity: ...", "total: ...".
  *
  * JSON and CSV have the same fields:
  *   key, fulfilment, payment_timing, currency, store, lines, fees, discounts, total, customer,

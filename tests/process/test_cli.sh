@@ -174,12 +174,21 @@ test_files() {
     j 4 place --csv "$work/orders.csv"
     says '500 orders placed'
     complains 'line 503: lines[0].quantity: "one" is not a whole number'
-    complains '[116 total_mismatch]'; complains '[112 quantity_not_positive]'
-    complains 'placing  '
+    complains 'orders.csv: line 502: [116 total_mismatch] lines plus fees minus discounts is not'
+    complains 'orders.csv: line 504: [112 quantity_not_positive] '
+    complains 'placing  '; complains '503 rows'; complains ' 500 placed, 2 refused, 1 unreadable'
     sed -i 503d "$work/orders.csv"
     gzip -k "$work/orders.csv"
     j 1 --json place --csv "$work/orders.csv.gz"
     json 'd["placed"] == 500 and d["bad_rows"] == 0 and d["results"]["total_mismatch"] == 1'
+    json 'd["rows"] == 502 and [(r["line"], r["code"]) for r in d["refusals"]] == [
+        (502, 116), (503, 112)]'
+    {
+        echo store,currency,lines
+        for i in $(seq 30); do echo 's2,KRW,a:0:100'; done
+    } >"$work/refused.csv"
+    j 1 place --csv "$work/refused.csv"; complains 'line 21: '; complains 'are only counted'
+    [ "$(grep -c 'refused.csv: line' "$work/err")" = 20 ] || fail 'not 20 refusals are named'
 
     echo '{"store":"s2","currency":"GBP","lines":[{"sku":"a","quantity":1,"unit_price":1}]}' \
         >"$work/order.json"
@@ -197,7 +206,7 @@ test_files() {
     [ "$(wc -l <"$work/out")" = 2 ] || fail 'not one key for each order'
     j 0 get "$(tail -n 1 "$work/out")"; says placed
     echo '{"store": }' >>"$work/orders.jsonl"
-    j 4 place --jsonl "$work/orders.jsonl"; complains 'line 3: line 1, column 11: '
+    j 4 place --jsonl "$work/orders.jsonl"; complains 'orders.jsonl: line 3, column 11: '
     j 4 place --from-json "$work/nowhere.json"; complains 'No such file'
     echo 'store,currency,price' >"$work/heading.csv"
     j 4 place --csv "$work/heading.csv"; complains 'column 3: "price" is not a field of an order'
