@@ -14,6 +14,7 @@ enum {
     PREFERRED_AFTER_MS = 1000,   /* of a lead, before the preferred server gets it ... */
     GIVER_REST_MS = 15000,       /* ... or, where it gave the lead away itself, gets it back */
     BLOCKED_MS_MAX = 2000,       /* a disk without room, or one that stands still */
+    FULL_TOO_MS_MAX = 300000,    /* the same where the lead was given, see is_full_too() */
     SILENT_MS_MAX = 5000,        /* an unwanted voter counts as dead then */
     TARGET_LAG_MAX = 256,
     PREFERRED_LAG_MAX = 96,      /* entries that turns would wait for: it is not urgent ... */
@@ -93,18 +94,21 @@ static void note_lacking(struct shard *s, const struct consensus_group *g) {
 
 /* -- the lead ---------------------------------------------------------------------------------- */
 
+/* Nothing is added while this disk is full: who does not come to have all of it is full, too, and
+ * turns would wait for it in vain. */
 static bool can_lead(const struct shard *s, const struct consensus_server *m) {
     const struct shard_placement *p = &s->steward.placement;
+    uint64_t lag_max = s->disk_full ? 0 : TARGET_LAG_MAX;
     return m->role == CONSENSUS_VOTER && m->id != s->options.server_id && m->recent && !m->lacks &&
            is_placed(p, m->id) && !is_drained(p, m->id) &&
-           m->match_index + TARGET_LAG_MAX >= consensus_last_index(s->consensus);
+           m->match_index + lag_max >= consensus_last_index(s->consensus);
 }
 
-static uint64_t best_target(const struct shard *s, const struct consensus_group *g) {
+static uint64_t best_but(const struct shard *s, const struct consensus_group *g, uint64_t giver) {
     const struct consensus_server *best = NULL;
     for (uint32_t i = 0; i < g->count; i++) {
         const struct consensus_server *m = &g->servers[i];
-        if (!can_lead(s, m)) continue;
+        if (m->id == giver || !can_lead(s, m)) continue;
         if (m->id == s->steward.placement.preferred) return m->id;
         if (!best || m->match_index > best->match_index ||
             (m->match_index == best->match_index && m->id < best->id))
@@ -113,12 +117,29 @@ static uint64_t best_target(const struct shard *s, const struct consensus_group 
     return best ? best->id : 0;
 }
 
+/* From a full disk the lead goes back only where nobody else can take it. */
+static uint64_t best_target(const struct shard *s, const struct consensus_group *g) {
+    uint64_t best = s->disk_full ? best_but(s, g, s->steward.giver) : 0;
+    return best != 0 ? best : best_but(s, g, 0);
+}
+
+/* The lead was given, as from a full disk, to one that is full as well: it may be that all are.
+ * Going round among them it would help nobody, and interrupt the reads that go on; and each round
+ * takes room in the journals, which nothing makes again. (The preferred server was given it for
+ * another reason.) */
+static bool is_full_too(const struct shard *s) {
+    const struct steward *w = &s->steward;
+    return s->disk_full && w->giver != 0 && w->placement.preferred != s->options.server_id &&
+           w->blocked_ms - s->serving_since_ms < GIVER_REST_MS;
+}
+
 /* This server leads and should not. */
 static bool must_go(const struct shard *s, const struct consensus_group *g) {
     const struct shard_placement *p = &s->steward.placement;
     if (s->draining || atomic_load_explicit(&s->hand_over, memory_order_relaxed)) return true;
     if (is_drained(p, s->options.server_id)) return true;
-    if (s->steward.blocked_ms != 0 && s->mono_ms - s->steward.blocked_ms >= BLOCKED_MS_MAX)
+    int64_t blocked_ms_max = is_full_too(s) ? FULL_TOO_MS_MAX : BLOCKED_MS_MAX;
+    if (s->steward.blocked_ms != 0 && s->mono_ms - s->steward.blocked_ms >= blocked_ms_max)
         return true;
     return !is_placed(p, s->options.server_id) && all_placed_vote(p, g);
 }
@@ -160,7 +181,7 @@ static void note_keeps_up(struct shard *s, const struct consensus_group *g) {
 static bool preferred_waits(const struct shard *s, const struct consensus_group *g) {
     const struct shard_placement *p = &s->steward.placement;
     const struct consensus_server *m = member(g, p->preferred);
-    return p->preferred != s->options.server_id && m && can_lead(s, m) &&
+    return p->preferred != s->options.server_id && m && can_lead(s, m) && !s->disk_full &&
            s->mono_ms - s->steward.keeps_up_ms >= PREFERRED_KEEPS_UP_MS &&
            s->phase == SHARD_SERVING && s->mono_ms - s->serving_since_ms >= PREFERRED_AFTER_MS &&
            all_placed_vote(p, g) && g->count == p->count;

@@ -304,6 +304,73 @@ static void test_a_leader_without_room_hands_over(void **state) {
     orders_assert_stores(w, &done);
 }
 
+/* What is to be written is nowhere: nobody else could lead, and no turn waits for it. */
+static void test_a_leader_stays_where_no_disk_has_room(void **state) {
+    (void)state;
+    struct group_world *w = &world;
+    orders_place_some(w, &done, 10);
+    uint32_t leader = group_await_leader(w, 0);
+    for (uint32_t n = 0; n < 3; n++) storage_memory_set_full(w->replicas[n][0].disk, true);
+    static struct ask ask, read;
+    struct command c = world_place(&w->names, world_key(&w->names, 0), "s1");
+    assert_true(group_offer(w, leader, &ask, &c));
+    placement.preferred = server((leader + 1) % 3);
+    place(0, 1, 2);
+    for (int i = 0; i < 12000; i++) {
+        group_run(w, 1);
+        assert_int_equal(group_shard(w, leader, 0)->steward.target, 0);
+    }
+    assert_false(ask.answered);
+    assert_int_equal(group_leader(w, 0), leader);
+    struct command get = {0};
+    for (uint32_t i = 0; i < done.count; i++) {
+        get = world_command(&w->names, COMMAND_GET, done.keys[i]);
+        if (group_shard_of(w, &get) == 0) break;
+    }
+    assert_int_equal(group_shard_of(w, &get), 0);
+    assert_true(group_offer(w, leader, &read, &get));
+    group_run(w, 500);
+    assert_true(read.answered);
+    assert_int_equal(read.result.code, RESULT_OK);
+    for (uint32_t n = 0; n < 3; n++) storage_memory_set_full(w->replicas[n][0].disk, false);
+    group_run(w, 2000);
+    assert_true(ask.answered);
+    assert_int_equal(ask.result.code, RESULT_OK);
+    done.keys[done.count] = c.subject;
+    done.versions[done.count++] = ask.result.version;
+    orders_place_some(w, &done, 10);
+    orders_assert(w, &done);
+    orders_assert_stores(w, &done);
+}
+
+static uint64_t transfers_of(uint32_t shard) {
+    uint64_t sum = 0;
+    for (uint32_t n = 0; n < 3; n++) sum += group_shard(&world, n, shard)->stats.transfers;
+    return sum;
+}
+
+/* What is to be written has all been written, so that nobody knows whose disk has room: one try is
+ * made at once, the next one after a while, and not with the one that the lead came from. */
+static void test_a_lead_does_not_go_round_full_disks(void **state) {
+    (void)state;
+    struct group_world *w = &world;
+    orders_place_some(w, &done, 10);
+    uint32_t first = group_await_leader(w, 0);
+    uint64_t before = transfers_of(0);
+    for (uint32_t n = 0; n < 3; n++) group_shard(w, n, 0)->disk_full = true;
+    group_run(w, 30000);
+    assert_int_equal(transfers_of(0) - before, 1);
+    uint32_t second = group_await_leader(w, 0), third = 3 - first - second;
+    assert_int_not_equal(second, first);
+    group_shard(w, third, 0)->disk_full = false;
+    group_run(w, 300000);
+    assert_int_equal(group_await_leader(w, 0), third);
+    assert_int_equal(transfers_of(0) - before, 2);
+    for (uint32_t n = 0; n < 3; n++) group_shard(w, n, 0)->disk_full = false;
+    orders_place_some(w, &done, 10);
+    orders_assert(w, &done);
+}
+
 static void test_who_lags_too_far_is_sent_the_state(void **state) {
     (void)state;
     struct group_world *w = &world;
@@ -367,6 +434,9 @@ int main(void) {
         cmocka_unit_test_setup_teardown(test_a_node_that_stops_hands_over_first, setup, teardown),
         cmocka_unit_test_setup_teardown(test_a_hand_over_under_load, setup, teardown),
         cmocka_unit_test_setup_teardown(test_a_leader_without_room_hands_over, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_a_leader_stays_where_no_disk_has_room, setup,
+                                        teardown),
+        cmocka_unit_test_setup_teardown(test_a_lead_does_not_go_round_full_disks, setup, teardown),
         cmocka_unit_test_setup_teardown(test_who_lags_too_far_is_sent_the_state, setup, teardown),
         cmocka_unit_test_setup_teardown(test_a_state_waits_for_room, setup, teardown),
     };
