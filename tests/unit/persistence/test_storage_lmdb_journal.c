@@ -410,6 +410,40 @@ static void what_an_election_writes_needs_no_room(void **state) {
     fixture_expect(f, 6, 6, 2);
 }
 
+/* Nothing empties the journal meanwhile: each election takes a block. The last one waits for room,
+ * and nothing is lost. */
+static void elections_on_a_full_disk_fill_the_journal(void **state) {
+    struct fixture *f = *state;
+    open_with_journal(f);
+    fixture_append(f, 1, 5, 1, 300, 5);
+    fixture_close(f);
+    f->options.room_floor_bytes = 1ULL << 60;
+    uint64_t last = 5;
+    for (bool room = true; room;) {
+        fixture_open(f);
+        f->appended_sequence = 0;
+        last++;
+        struct record *barrier = fixture_record(last, last, 8, 0);
+        barrier->header.type = RECORD_BARRIER;
+        f->storage->ops->append(f->storage, barrier);
+        for (int i = 0; i < 200 && f->appended_sequence == 0; i++) {
+            if (!fixture_poll(f)) fixture_nap();
+        }
+        room = f->appended_sequence != 0;
+        if (!room) assert_true(last > 5 + BLOCKS - 8);
+        fixture_close(f);
+    }
+    f->options.room_floor_bytes = 1;
+    fixture_open(f);
+    struct storage_meta *meta = fixture_meta(f);
+    assert_int_equal(meta->log_last, last - 1);
+    free(meta);
+    fixture_expect(f, 1, 5, 1);
+    for (uint64_t i = 6; i < last; i++) fixture_expect(f, i, i, i);
+    fixture_append(f, last, last + 50, last, 3000, 6);
+    fixture_expect(f, last, last + 50, last);
+}
+
 static void without_room_for_a_frame_it_goes_on_without(void **state) {
     struct fixture *f = *state;
     open_with_journal(f);
@@ -586,6 +620,7 @@ int main(void) {
         TEST(a_journal_without_the_log_before_it_is_refused),
         TEST(a_full_journal_waits_for_the_log),
         TEST(what_an_election_writes_needs_no_room),
+        TEST(elections_on_a_full_disk_fill_the_journal),
         TEST(large_records_keep_their_turn),
         TEST(without_room_for_a_frame_it_goes_on_without),
     };
