@@ -144,7 +144,8 @@ struct steward {
                                     has been away since */
     uint64_t giver_term;
     uint64_t keeps_up;           /* the preferred server, not behind since keeps_up_ms */
-    int64_t keeps_up_ms;
+    int64_t keeps_up_ms, keeps_up_seen_ms;
+    uint64_t keeps_up_last;      /* of the log, at keeps_up_seen_ms */
     int64_t blocked_ms;          /* since when its disk keeps this leader from work; 0 = not */
     struct { uint64_t id; int64_t since_ms; } silent[CONSENSUS_SERVERS_MAX];
     struct { uint64_t id, term; } lacking[CONSENSUS_SERVERS_MAX]; /* that was told of */

@@ -18,7 +18,8 @@ enum {
     SILENT_MS_MAX = 5000,        /* an unwanted voter counts as dead then */
     TARGET_LAG_MAX = 256,
     PREFERRED_LAG_MAX = 96,      /* entries that turns would wait for: it is not urgent ... */
-    PREFERRED_KEEPS_UP_MS = 2000 /* ... and so long it has not been further behind */
+    PREFERRED_KEEPS_UP_MS = 2000, /* ... and so long it has not been further behind */
+    PREFERRED_MOVES_MS = 1000
 };
 
 static bool holds(const uint64_t *ids, uint32_t count, uint64_t id) {
@@ -167,15 +168,22 @@ static bool must_rest(const struct shard *s) {
 }
 
 /* Since when the preferred server is not behind. One that was away passes the end of its way in
- * bursts, with all its work before it: turns would wait for it, in vain as often as not. */
+ * bursts, with all its work before it: turns would wait for it, in vain as often as not. So they
+ * would for one that is a little behind and stays there, for its disk is full, or stands still: it
+ * has to have got as far as the log was a second ago. */
 static void note_keeps_up(struct shard *s, const struct consensus_group *g) {
     struct steward *w = &s->steward;
     const struct consensus_server *m = member(g, w->placement.preferred);
-    if (!m || !m->recent || m->id != w->keeps_up ||
-        m->match_index + PREFERRED_LAG_MAX < consensus_last_index(s->consensus)) {
+    uint64_t last = consensus_last_index(s->consensus);
+    bool looks = s->mono_ms - w->keeps_up_seen_ms >= PREFERRED_MOVES_MS;
+    if (!m || !m->recent || m->id != w->keeps_up || m->match_index + PREFERRED_LAG_MAX < last ||
+        (looks && m->match_index < w->keeps_up_last)) {
         w->keeps_up = w->placement.preferred;
         w->keeps_up_ms = s->mono_ms;
     }
+    if (!looks) return;
+    w->keeps_up_last = last;
+    w->keeps_up_seen_ms = s->mono_ms;
 }
 
 static bool preferred_waits(const struct shard *s, const struct consensus_group *g) {

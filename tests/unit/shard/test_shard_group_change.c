@@ -343,6 +343,32 @@ static void test_a_leader_stays_where_no_disk_has_room(void **state) {
     orders_assert_stores(w, &done);
 }
 
+/* It is a few entries behind, and stays so: turns do not stop for it, again and again. */
+static void test_a_preferred_node_without_room_is_left_alone(void **state) {
+    (void)state;
+    struct group_world *w = &world;
+    placement.preferred = server(1);
+    place(0, 1, 2);
+    await_lead(1);
+    storage_memory_set_full(w->replicas[1][0].disk, true);
+    struct ask ask;
+    struct command c = world_place(&w->names, world_key(&w->names, 0), "s1");
+    assert_true(group_offer(w, 1, &ask, &c));
+    for (int i = 0; i < 8000 && group_leader(w, 0) == 1; i++) group_run(w, 1);
+    uint32_t leader = group_await_leader(w, 0), stopped = 0;
+    assert_int_not_equal(leader, 1);
+    for (int i = 0; i < 3; i++) orders_place(w, &done, 0, "s1");
+    for (int i = 0; i < 60000; i++) {
+        group_run(w, 1);
+        stopped += group_shard(w, leader, 0)->steward.target != 0;
+    }
+    assert_int_equal(group_leader(w, 0), leader);
+    assert_int_equal(stopped, 0);
+    storage_memory_set_full(w->replicas[1][0].disk, false);
+    await_lead(1);
+    orders_assert(w, &done);
+}
+
 static uint64_t transfers_of(uint32_t shard) {
     uint64_t sum = 0;
     for (uint32_t n = 0; n < 3; n++) sum += group_shard(&world, n, shard)->stats.transfers;
@@ -435,6 +461,8 @@ int main(void) {
         cmocka_unit_test_setup_teardown(test_a_hand_over_under_load, setup, teardown),
         cmocka_unit_test_setup_teardown(test_a_leader_without_room_hands_over, setup, teardown),
         cmocka_unit_test_setup_teardown(test_a_leader_stays_where_no_disk_has_room, setup,
+                                        teardown),
+        cmocka_unit_test_setup_teardown(test_a_preferred_node_without_room_is_left_alone, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(test_a_lead_does_not_go_round_full_disks, setup, teardown),
         cmocka_unit_test_setup_teardown(test_who_lags_too_far_is_sent_the_state, setup, teardown),
