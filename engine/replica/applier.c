@@ -164,6 +164,9 @@ static enum applier_outcome take_event(struct applier *a, const struct event *e,
     if (!o) o = applier_order_of(a, &e->subject, p->shard);
     enum fold_outcome outcome =
         o ? fold_apply(a->fold, o, e, p->shard, p->index, time_ms, &counted) : FOLD_NO_MEMORY;
+    /* An order that is not there, in the stretch that a stored state may be ahead of its index: it
+     * had ended there. */
+    if (outcome == FOLD_GAP && p->index < p->counted_from && !o->block) outcome = FOLD_KNOWN;
     const char *what = outcome == FOLD_GAP ? "events before it are missing" : "it is malformed";
     char key[ULID_TEXT_SIZE + 1];
     switch (outcome) {

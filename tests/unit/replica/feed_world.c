@@ -28,7 +28,8 @@ static int export_state(struct storage *s, const char *path, const atomic_bool *
         return -1;
     }
     memset(meta, 0, sizeof *meta);
-    meta->applied_index = shard->world->history.logs[shard->shard].last;
+    uint64_t index = atomic_load(&shard->state_index);
+    meta->applied_index = index ? index : shard->world->history.logs[shard->shard].last;
     return 0;
 }
 
@@ -146,10 +147,12 @@ void feed_world_write_state(struct feed_world *w, uint32_t shard, const char *pa
     assert_int_equal(mdb_env_open(env, path, MDB_NOSUBDIR | MDB_NOLOCK | MDB_NOSYNC, 0600), 0);
     assert_int_equal(mdb_txn_begin(env, NULL, 0, &txn), 0);
     assert_int_equal(mdb_dbi_open(txn, "orders", MDB_CREATE, &table), 0);
+    uint64_t index = atomic_load(&w->shards[shard].state_index);
     for (uint32_t i = 0; i < w->history.orders_count; i++) {
         const struct history_order *o = &w->history.orders[i];
-        if (o->shard == shard && o->block && !(o->block->flags & ACTOR_RETIRED))
-            put_order(txn, table, o);
+        if (o->shard != shard || !o->block) continue;
+        bool stays = index != 0 && o->block->last_index > index;
+        if (stays || !(o->block->flags & ACTOR_RETIRED)) put_order(txn, table, o);
     }
     assert_int_equal(mdb_txn_commit(txn), 0);
     mdb_env_close(env);

@@ -23,6 +23,7 @@ struct feed_world_shard {
     atomic_ullong committed;
     atomic_bool unknown;           /* whether that is all that there is */
     atomic_uint copies;            /* of its state that were made */
+    atomic_ullong state_index;     /* that these are of at least; 0 = the end of the history */
 };
 
 struct feed_world {
@@ -46,7 +47,7 @@ void feed_world_up(struct feed_world *world, uint32_t shards_count, const char *
 void feed_world_down(struct feed_world *world);
 
 /* Makes the file that a node's copy of the shard's state is: its orders that live, as the whole
- * history leaves them. */
+ * history leaves them, and those that ended behind `state_index`. */
 feed_world_state feed_world_write_state;
 
 #endif

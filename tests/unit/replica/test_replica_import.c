@@ -298,6 +298,33 @@ static void an_import_leaves_what_a_whole_log_would(void **state) {
     replica_stop(r, false);
 }
 
+static void await_whole(struct replica *r) {
+    int64_t until_ms = clock_mono_ms() + 15000;
+    while (replica_is_partial(r)) {
+        assert_true(clock_mono_ms() < until_ms);
+        usleep(1000);
+    }
+    for (uint32_t i = 0; i < HISTORY_SHARDS; i++) await_index(r, i, world.history.logs[i].last);
+    await_caught_up(r);
+}
+
+/* Orders that ended behind the index of the state are ended in it: what the log brings of them is
+ * known. */
+static void a_state_may_be_ahead_of_its_index(void **state) {
+    struct feed_world_shard *s = &world.shards[LOST];
+    uint64_t half = world.history.logs[LOST].last / 2;
+    atomic_store(&world.make_state, feed_world_write_state);
+    atomic_store(&s->state_index, half + 20);
+    s->ops.retain(s->storage, half, INT64_MAX);
+    storage_memory_advance(s->disk, 100000);
+    feed_world_up(&world, HISTORY_SHARDS, snapshots);
+    struct replica *r = replica_open();
+    await_whole(r);
+    assert_int_equal(atomic_load(&s->copies), 1);
+    check_orders(r);
+    replica_stop(r, false);
+}
+
 /* A copy is of what the disk has: who asks for one is told that there is no room, and does not wait
  * until somebody makes some. */
 static void a_full_disk_is_told_to_who_asks_for_a_copy(void **state) {
@@ -334,6 +361,7 @@ int main(void) {
                                         tear_down),
         cmocka_unit_test_setup_teardown(an_import_leaves_what_a_whole_log_would, set_up,
                                         tear_down),
+        cmocka_unit_test_setup_teardown(a_state_may_be_ahead_of_its_index, set_up, tear_down),
     };
     return cmocka_run_group_tests_name("replica_import", tests, NULL, NULL);
 }
