@@ -371,7 +371,8 @@ static struct lane *lane_add(struct follower *f, uint32_t shard, uint32_t source
     l->shard = shard;
     l->source = source;
     l->next = f->options.next(f->options.arg, shard);
-    l->state = LANE_RESTING;
+    l->standing = l->next == 0;
+    l->state = l->standing ? LANE_STANDING : LANE_RESTING;
     return l;
 }
 

@@ -47,7 +47,7 @@ struct follower_options {
     uint32_t heartbeat_ms;     /* a pull that finds nothing comes back after so long; 0 = 100 */
     /* The cluster that is followed; "" = any, the first one met. Others are refused. */
     char cluster_id[CLUSTER_ID_BYTES];
-    /* Where a shard that was just heard of begins. */
+    /* Where a shard that was just heard of begins; 0 = it stands until follower_restart(). */
     uint64_t (*next)(void *arg, uint32_t shard);
     /* Takes over the batch, to be given back by follower_consumed(). Threads of nng; one at a time
      * for a shard. */

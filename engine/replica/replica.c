@@ -42,6 +42,13 @@ uint64_t replica_next(void *arg, uint32_t shard) {
     return next;
 }
 
+/* An import that was cut short comes first: its orders are partly newer than the position, and a
+ * log that goes on faster than states are made would keep ahead of all of them. */
+static uint64_t follow_from(void *arg, uint32_t shard) {
+    struct replica *r = arg;
+    return atomic_load(&r->shards[shard].partial) ? 0 : replica_next(r, shard);
+}
+
 static void on_import_required(void *arg, uint32_t shard, uint64_t from) {
     struct replica *r = arg;
     atomic_store(&r->shards[shard].import_from, from);
@@ -185,7 +192,7 @@ static bool open_sockets(struct replica *r, char *error, size_t error_bytes) {
 static bool start_threads(struct replica *r, char *error, size_t error_bytes) {
     struct follower_options options = {.nodes = r->config.nodes,
                                        .heartbeat_ms = r->config.heartbeat_ms,
-                                       .next = replica_next,
+                                       .next = follow_from,
                                        .offer = on_batch,
                                        .import_required = on_import_required,
                                        .identified = on_identified,

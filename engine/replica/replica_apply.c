@@ -109,17 +109,23 @@ static void note_stats(struct replica *r) {
     pthread_mutex_unlock(&r->lock);
 }
 
-static void publish(struct replica *r, const struct applied *applied) {
-    const struct view_position *positions;
-    uint32_t count = applier_positions(r->applier, &positions);
-    record_lag(r, applied);
-    for (uint32_t i = 0; i < count; i++) {
-        const struct view_position *p = &positions[i];
+void replica_note_positions(struct replica *r) {
+    const struct view_position *p;
+    for (uint32_t count = applier_positions(r->applier, &p); count > 0; count--, p++) {
         struct replica_shard *s = &r->shards[p->shard];
-        const struct applied_shard *a = &applied->shards[p->shard];
         atomic_store(&s->index, p->index);
         atomic_store(&s->building, p->lacks == VIEW_BUILDING);
         atomic_store(&s->time_ms, p->time_ms);
+    }
+}
+
+static void publish(struct replica *r, const struct applied *applied) {
+    const struct view_position *p;
+    record_lag(r, applied);
+    replica_note_positions(r);
+    for (uint32_t count = applier_positions(r->applier, &p); count > 0; count--, p++) {
+        struct replica_shard *s = &r->shards[p->shard];
+        const struct applied_shard *a = &applied->shards[p->shard];
         if (!a->any) continue;
         atomic_store(&s->commit, a->commit);
         atomic_store(&s->followed, true);
@@ -154,7 +160,8 @@ static bool take_one(struct replica *r, struct follower_batch *b, struct applied
     char error[512];
     uint64_t next = applier_next(r->applier, b->shard);
     if (b->bytes != 0 && b->first > next) return true; /* of before a restart */
-    if (r->import && r->import->shard == b->shard) return true; /* it goes on behind its state */
+    /* It goes on behind its state. */
+    if (applier_lacks(r->applier, b->shard) == VIEW_IMPORTING) return true;
     if (b->bytes != 0 && b->next > next) {
         enum applier_outcome outcome =
             applier_take(r->applier, b->shard, b->records, b->bytes, error, sizeof error);

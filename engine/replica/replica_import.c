@@ -115,9 +115,9 @@ static void import_finish(struct replica *r) {
     log_info("shard %u: imported up to entry %llu", import->shard,
              (unsigned long long)import->index);
     import_succeeded(r, import->shard);
+    replica_note_positions(r);
     atomic_store(&s->partial, false);
     atomic_store(&s->importing, false);
-    atomic_store(&s->index, import->index);
     follower_restart(r->follower, import->shard, import->index + 1);
     query_server_committed(r->queries);
 }

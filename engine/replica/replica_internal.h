@@ -85,6 +85,9 @@ struct replica {
 /* The applier's thread (replica_apply.c). */
 void *replica_apply_main(void *replica);
 
+/* The applier's thread, after a publication: what `shards` tell of its positions. */
+void replica_note_positions(struct replica *replica);
+
 /* The thread that writes the disk (replica_write.c). */
 void *replica_write_main(void *replica);
 /* The applier's thread, after each publication: gives it to the writer when it is time (true);
@@ -94,7 +97,7 @@ bool replica_hand_over(struct replica *replica);
  * `stop` did, or there is no room. */
 int replica_wait_written(struct replica *replica, const atomic_bool *stop);
 
-/* The shard's next entry, after the newest publication. Any thread; fits follower_options.next. */
+/* The shard's next entry, after the newest publication. Any thread. */
 uint64_t replica_next(void *replica, uint32_t shard);
 
 /* Fetches what shards need that the logs do not reach (replica_import.c); a thread of its own. */

@@ -46,13 +46,15 @@ static int tear_down(void **state) {
 
 static uint64_t map_bytes = 1u << 30; /* of the views */
 
+static const char *also = "";         /* another node that it is told of */
+
 static struct replica *replica_open(void) {
     char error[512] = "";
     static unsigned sockets;
     struct replica_config config;
     replica_config_defaults(&config);
     snprintf(config.data, sizeof config.data, "%s/replica", directory);
-    snprintf(config.nodes, sizeof config.nodes, "feed:%s", address);
+    snprintf(config.nodes, sizeof config.nodes, "feed:%s%s", address, also);
     snprintf(config.listen, sizeof config.listen, "inproc://importing-replica-%u", sockets++);
     snprintf(config.notify_listen, sizeof config.notify_listen, "none");
     config.map_bytes = map_bytes;
@@ -325,6 +327,100 @@ static void a_state_may_be_ahead_of_its_index(void **state) {
     replica_stop(r, false);
 }
 
+/* Half of the history is in the views, and the replica down. */
+static void begin_with_half(void) {
+    for (uint32_t i = 0; i < HISTORY_SHARDS; i++)
+        atomic_store(&world.shards[i].committed, world.history.logs[i].last / 2);
+    feed_world_up(&world, HISTORY_SHARDS, snapshots);
+    struct replica *r = replica_open();
+    await_caught_up(r);
+    feed_world_down(&world);
+    replica_stop(r, false);
+    for (uint32_t i = 0; i < HISTORY_SHARDS; i++)
+        atomic_store(&world.shards[i].committed, world.history.logs[i].last);
+}
+
+/* What a kill in the middle of an import leaves: orders that are newer than their position. */
+static void cut_an_import_short(void) {
+    char error[512] = "", path[96], views_path[96];
+    struct applier_import *import;
+    enum applier_import_state state;
+    snprintf(path, sizeof path, "%s/state", directory);
+    snprintf(views_path, sizeof views_path, "%s/replica/views", directory);
+    feed_world_write_state(&world, LOST, path);
+    const struct view_store_options stored = {.directory = views_path, .map_bytes = map_bytes};
+    struct view_store *store = view_store_open(&stored, error, sizeof error);
+    if (!store) fail_msg("%s", error);
+    const struct applier_options options = {.store = store};
+    struct applier *a = applier_new(&options, error, sizeof error);
+    if (!a) fail_msg("%s", error);
+    assert_int_equal(applier_import_begin(a, LOST, path, world.history.logs[LOST].last, &import,
+                                          error, sizeof error), APPLIER_TAKEN);
+    assert_int_equal(applier_import_step(import, &state, error, sizeof error), APPLIER_TAKEN);
+    assert_int_equal(state, APPLIER_IMPORT_GOES_ON);
+    applier_import_end(import);
+    assert_int_equal(applier_settle(a), APPLIER_TAKEN);
+    applier_free(a);
+    view_store_close(store);
+}
+
+/* Its log is there again, at a node that was away: the shard does not go on with it before its
+ * orders are whole, nor does a log that goes on faster than states are made keep them from that. */
+static void an_import_that_was_cut_short_comes_first(void **state) {
+    atomic_store(&world.make_state, feed_world_write_state);
+    begin_with_half();
+    cut_an_import_short();
+    atomic_store(&world.shards[LOST].state_index, world.history.logs[LOST].last / 2 + 20);
+    feed_world_up(&world, HISTORY_SHARDS, snapshots);
+    struct replica *r = replica_open();
+    await_whole(r);
+    assert_int_equal(atomic_load(&world.shards[LOST].copies), 1);
+    check_orders(r);
+    replica_stop(r, false);
+}
+
+/* ... and is not asked for twice, when the log turns out not to reach back while it is done. */
+static void an_import_that_was_cut_short_is_begun_anew_once(void **state) {
+    atomic_store(&world.make_state, make_large);
+    begin_with_half();
+    cut_an_import_short();
+    feed_world_forget(&world, LOST);
+    feed_world_up(&world, HISTORY_SHARDS, snapshots);
+    also = ",feed:inproc://nobody-is-there"; /* known after a second */
+    struct replica *r = replica_open();
+    also = "";
+    await_whole(r);
+    int64_t until_ms = clock_mono_ms() + 1500;
+    while (clock_mono_ms() < until_ms) usleep(10000);
+    assert_false(replica_is_partial(r));
+    assert_int_equal(atomic_load(&world.shards[LOST].copies), 1);
+    assert_false(atomic_load(&r->shards[LOST].importing));
+    replica_stop(r, false);
+}
+
+/* One that is being built, and is imported: it is whole then, also when nothing more comes. */
+static void an_imported_shard_is_not_being_built(void **state) {
+    struct feed_world_shard *s = &world.shards[LOST];
+    atomic_store(&world.make_state, feed_world_write_state);
+    atomic_store(&s->committed, world.history.logs[LOST].last / 2);
+    atomic_store(&s->unknown, true);
+    feed_world_up(&world, HISTORY_SHARDS, snapshots);
+    struct replica *r = replica_open();
+    await_index(r, LOST, world.history.logs[LOST].last / 2);
+    assert_true(atomic_load(&r->shards[LOST].building));
+    int64_t time_ms = atomic_load(&r->shards[LOST].time_ms);
+    feed_world_down(&world);
+    feed_world_forget(&world, LOST);
+    atomic_store(&s->committed, world.history.logs[LOST].last);
+    atomic_store(&s->unknown, false);
+    feed_world_up(&world, HISTORY_SHARDS, snapshots);
+    await_whole(r);
+    assert_int_equal(atomic_load(&s->copies), 1);
+    assert_false(atomic_load(&r->shards[LOST].building));
+    assert_true(atomic_load(&r->shards[LOST].time_ms) > time_ms);
+    replica_stop(r, false);
+}
+
 /* A copy is of what the disk has: who asks for one is told that there is no room, and does not wait
  * until somebody makes some. */
 static void a_full_disk_is_told_to_who_asks_for_a_copy(void **state) {
@@ -362,6 +458,11 @@ int main(void) {
         cmocka_unit_test_setup_teardown(an_import_leaves_what_a_whole_log_would, set_up,
                                         tear_down),
         cmocka_unit_test_setup_teardown(a_state_may_be_ahead_of_its_index, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(an_import_that_was_cut_short_comes_first, set_up,
+                                        tear_down),
+        cmocka_unit_test_setup_teardown(an_import_that_was_cut_short_is_begun_anew_once, set_up,
+                                        tear_down),
+        cmocka_unit_test_setup_teardown(an_imported_shard_is_not_being_built, set_up, tear_down),
     };
     return cmocka_run_group_tests_name("replica_import", tests, NULL, NULL);
 }
