@@ -2,6 +2,7 @@
  * docs/formats.md: table `orders`, key -> snapshot header and block. Its blocks may be newer than
  * its marker; the log from the marker on brings the rest, and what an order has already is
  * skipped. */
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <xxhash.h>
@@ -52,7 +53,7 @@ static int import_open(struct applier_import *m) {
     if (rc == 0) rc = mdb_dbi_open(m->txn, "orders", 0, &m->orders);
     if (rc == 0) rc = mdb_cursor_open(m->txn, m->orders, &m->cursor);
     if (rc == 0) m->rc = mdb_cursor_get(m->cursor, &m->key, &m->value, MDB_FIRST);
-    return rc;
+    return rc == 0 && m->rc != MDB_NOTFOUND ? m->rc : rc;
 }
 
 /* The block of a row, checked and aligned; NULL = damaged. */
@@ -80,6 +81,8 @@ static enum applier_outcome put_orders(struct applier_import *m) {
         if (!o || fold_replace(a->fold, o, m->shard, block) == FOLD_NO_MEMORY)
             return failed(m, APPLIER_NO_MEMORY, "no memory");
         m->rc = mdb_cursor_get(m->cursor, &m->key, &m->value, MDB_NEXT);
+        if (m->rc != 0 && m->rc != MDB_NOTFOUND)
+            return failed(m, APPLIER_DAMAGED, mdb_strerror(m->rc));
         if (applier_taken_bytes(a) >= applier_room(a)) break;
     }
     return APPLIER_TAKEN;
@@ -105,13 +108,18 @@ static enum applier_outcome remove_others(struct applier_import *m, bool *more) 
         memcpy(m->after.bytes, key.mv_data, 16);
         if (value.mv_size > sizeof row) memcpy(&row, value.mv_data, sizeof row);
         if (row.shard != m->shard) continue;
-        if (mdb_get(m->txn, m->orders, &key, &unused) == 0) continue;
+        rc = mdb_get(m->txn, m->orders, &key, &unused);
+        if (rc == 0) continue;
+        if (rc != MDB_NOTFOUND) break;
         struct fold_order *o = applier_order_of(m->a, &m->after, m->shard);
-        if (o && o->block && o->shard == m->shard) fold_remove(m->a->fold, o);
+        if (!o) rc = ENOMEM;
+        if (!o) break;
+        if (o->block && o->shard == m->shard) fold_remove(m->a->fold, o);
     }
     *more = rc == 0;
     mdb_cursor_close(cursor);
-    return APPLIER_TAKEN;
+    if (rc == 0 || rc == MDB_NOTFOUND) return APPLIER_TAKEN;
+    return failed(m, rc == ENOMEM ? APPLIER_NO_MEMORY : APPLIER_DAMAGED, mdb_strerror(rc));
 }
 
 /* The shard is as the file has it, and its log goes on behind. */

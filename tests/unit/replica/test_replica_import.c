@@ -421,6 +421,43 @@ static void an_imported_shard_is_not_being_built(void **state) {
     replica_stop(r, false);
 }
 
+/* Its last pages are not there, as its heads say. */
+static void make_torn(struct feed_world *w, uint32_t shard, const char *path) {
+    uint64_t last_page;
+    feed_world_write_state(w, shard, path);
+    FILE *file = fopen(path, "r+");
+    assert_non_null(file);
+    for (long head = 0; head < 2; head++) {
+        long at = head * 4096 + 16 + 24 + 2 * 48;
+        assert_int_equal(fseek(file, at, SEEK_SET), 0);
+        assert_int_equal(fread(&last_page, sizeof last_page, 1, file), 1);
+        if (last_page < 16) continue; /* of before the one transaction */
+        last_page -= 6;
+        assert_int_equal(fseek(file, at, SEEK_SET), 0);
+        assert_int_equal(fwrite(&last_page, sizeof last_page, 1, file), 1);
+    }
+    fclose(file);
+}
+
+/* A state whose orders cannot all be read is none: those that it seems to lack stay. */
+static void a_torn_state_is_not_taken_for_a_whole_one(void **state) {
+    atomic_store(&world.make_state, make_torn);
+    begin_with_half();
+    feed_world_forget(&world, LOST);
+    feed_world_up(&world, HISTORY_SHARDS, snapshots);
+    struct replica *r = replica_open();
+    int64_t until_ms = clock_mono_ms() + PATIENCE_MS;
+    while (atomic_load(&r->shards[LOST].import_failures) < 2) {
+        assert_true(clock_mono_ms() < until_ms && !replica_is_caught_up(r));
+        usleep(1000);
+    }
+    assert_true(replica_is_partial(r));
+    atomic_store(&world.make_state, feed_world_write_state);
+    await_whole(r);
+    check_orders(r);
+    replica_stop(r, false);
+}
+
 /* A copy is of what the disk has: who asks for one is told that there is no room, and does not wait
  * until somebody makes some. */
 static void a_full_disk_is_told_to_who_asks_for_a_copy(void **state) {
@@ -463,6 +500,8 @@ int main(void) {
         cmocka_unit_test_setup_teardown(an_import_that_was_cut_short_is_begun_anew_once, set_up,
                                         tear_down),
         cmocka_unit_test_setup_teardown(an_imported_shard_is_not_being_built, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_torn_state_is_not_taken_for_a_whole_one, set_up,
+                                        tear_down),
     };
     return cmocka_run_group_tests_name("replica_import", tests, NULL, NULL);
 }
