@@ -251,6 +251,7 @@ struct shard {
     struct outbox outbox;
     int64_t gathering_since_ms;     /* commands wait for entries to be written, monotonic; 0 = no */
     struct turn turn;
+    bool crowded;                   /* commands alone filled the last one */
     struct growth growth;
     struct shard_view view;         /* as taken; the newest that was told */
     uint8_t *entry_buffer;

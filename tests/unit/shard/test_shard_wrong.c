@@ -1,5 +1,5 @@
 /* The shard when something is wrong: damage, a disk that stands still, a request that is late, no
- * memory. */
+ * memory, too much to do. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>
@@ -181,6 +181,39 @@ static void test_what_lacked_memory_leaves_no_store(void **state) {
     assert_true(failed >= 2);
 }
 
+/* However many commands wait: otherwise a pause would not be noted for as long as the load lasts,
+ * and in the end the shards that send would stop. */
+static void test_a_full_mailbox_does_not_keep_news_out(void **state) {
+    (void)state;
+    struct world *w = &world;
+    enum { ASKS = 8, COMMANDS = 1024 };
+    static struct ask asks[ASKS];
+    static struct command reads[ASKS][COMMANDS];
+    static struct result results[ASKS][COMMANDS];
+    static struct ask paused;
+    char store[16];
+    for (int a = 0; a < ASKS; a++) {
+        for (int i = 0; i < COMMANDS; i++)
+            reads[a][i] = world_command(w, COMMAND_GET, world_key(w, 0));
+        asks[a].answered = true;
+    }
+    world_store(w, 1, store);
+    struct command pause = world_store_command(w, COMMAND_STORE_PAUSE, store);
+    assert_true(world_offer(w, &paused, &pause));
+    for (int round = 0; round < 1000; round++) {
+        for (int a = 0; a < ASKS; a++) {
+            if (asks[a].answered)
+                assert_true(world_offer_message(w, &asks[a], reads[a], results[a], COMMANDS));
+        }
+        world_round(w);
+        w->mono_ms++;
+        w->now_ms++;
+    }
+    assert_true(paused.answered);
+    assert_true(shard_store_is_paused(w->shards[0], bytes_of_text(store)));
+    world_run(w, 100);
+}
+
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 int main(void) {
     const struct CMUnitTest tests[] = {
@@ -189,6 +222,7 @@ int main(void) {
         T(test_a_deadline_that_has_passed_wants_no_retry),
         T(test_a_repeat_of_what_waits_for_room_is_not_refused),
         T(test_what_lacked_memory_leaves_no_store),
+        T(test_a_full_mailbox_does_not_keep_news_out),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
