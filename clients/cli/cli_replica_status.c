@@ -118,6 +118,13 @@ static void print_shards(const struct cli *cli, const msgpack_object *s) {
     putchar('\n');
     table_print(t, stdout, 2);
     table_delete(t);
+    for (uint32_t i = 0; i < value_count(shards); i++) {
+        const msgpack_object *shard = value_item(shards, i);
+        char why[512];
+        if (!*value_text(shard, "why", why, sizeof why)) continue;
+        printf("  %sshard %" PRId64 " gets no further:%s %s\n", CLI_STYLE(cli, "31"),
+               value_int(shard, "shard", i), CLI_PLAIN(cli), why);
+    }
 }
 
 static double rate(const struct asked *a, const char *path) {

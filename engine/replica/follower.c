@@ -54,6 +54,8 @@ struct lane {
     uint32_t source;
     uint64_t next, failures;
     bool fed;                      /* its source answered, and has not failed since */
+    char why[512];                 /* as follower_lane tells */
+    uint32_t complained;           /* bit = source: the log has its `why` since entries came */
     size_t held_bytes;             /* handed on, not consumed */
     int64_t not_before_ms;         /* monotonic */
     nng_ctx ctx;                   /* id 0 = none */
@@ -114,6 +116,17 @@ static void lane_fail(struct lane *l) {
     lane_unbind(l);
     lane_turn(l, 0);
     lane_rest(l, FOLLOWER_RETRY_MS);
+}
+
+/* A node cannot give what is asked for, and says why. */
+static void lane_complain(struct lane *l, const struct feed_reply *p) {
+    const struct source *s = &l->follower->sources[l->source];
+    snprintf(l->why, sizeof l->why, "%.200s refuses entry %llu: [%u %s] %.*s", s->node,
+             (unsigned long long)l->next, p->code, result_code_name(p->code),
+             p->sentence.size < 250 ? (int)p->sentence.size : 250, (const char *)p->sentence.data);
+    if (p->code == RESULT_NOT_READY || p->code == RESULT_SHUTTING_DOWN) return; /* usual */
+    if (!(l->complained >> l->source & 1)) log_warn("shard %u: %s", l->shard, l->why);
+    l->complained |= 1u << l->source;
 }
 
 /* What a node's log has not got any more another one's may have: only when none does is its state
@@ -217,6 +230,8 @@ static void lane_take(struct lane *l, const struct feed_reply *p) {
         l->next = b->next;
         l->fed = true;
         l->short_logs = 0;
+        l->why[0] = 0;
+        l->complained = 0;
         l->held_bytes += b->bytes;
         f->stats.batches++;
         f->stats.bytes += b->bytes;
@@ -242,7 +257,10 @@ static void lane_refused(struct lane *l, const struct feed_reply *p) {
     if (l->restarted) lane_rest(l, 0);
     else if (import) lane_falls_short(l);
     else if (p->code == RESULT_OVERLOADED) lane_rest(l, (int64_t)(detail < 1000 ? detail : 1000));
-    else lane_fail(l);
+    else {
+        lane_complain(l, p);
+        lane_fail(l);
+    }
     if (l->standing) l->state = LANE_STANDING;
     import = import && l->standing;
     pthread_mutex_unlock(&f->lock);
@@ -643,6 +661,7 @@ void follower_lane(struct follower *f, uint32_t shard, struct follower_lane *lan
     pthread_mutex_lock(&f->lock);
     const struct lane *l = f->lanes[shard];
     if (l) lane->failures = l->failures;
+    if (l) memcpy(lane->why, l->why, sizeof lane->why);
     if (l && l->fed) memcpy(lane->node, f->sources[l->source].node, sizeof lane->node);
     pthread_mutex_unlock(&f->lock);
 }

@@ -86,6 +86,8 @@ struct follower_source {
 struct follower_lane {
     char node[ENDPOINT_BYTES_MAX]; /* whose feed it follows, as it was given; "" = nobody's now */
     uint64_t failures;         /* pulls that failed */
+    char why[512];             /* which node refused the last one, its sentence; "" = none did since
+                                  entries came */
 };
 
 /* Begins to follow. NULL with a sentence in error. */

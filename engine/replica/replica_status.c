@@ -92,6 +92,7 @@ static void put_shard(struct replica *r, struct msgpack_writer *w, uint32_t shar
     follower_lane(r->follower, shard, &lane);
     put_text(w, &map, "node", lane.node);
     put_uint(w, &map, "failures", lane.failures);
+    put_text(w, &map, "why", lane.why);
     map_end(w, &map);
 }
 

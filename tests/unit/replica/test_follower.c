@@ -279,6 +279,31 @@ static void who_cannot_give_what_it_knows_of_is_left(void **state) {
     place_down(&twin);
 }
 
+/* The log of the only node is damaged there: what is in front comes, and why not more is told. */
+static void what_cannot_be_read_is_told(void **state) {
+    struct follower_lane lane;
+    assert_true(storage_memory_corrupt_record(a.disk, 41));
+    place_up(&a, a.history.logs[SHARD].last);
+    follow(both_nodes);
+    await_next(41);
+    int64_t until_ms = clock_mono_ms() + PATIENCE_MS;
+    do {
+        assert_true(clock_mono_ms() < until_ms);
+        usleep(2000);
+        follower_lane(follower, SHARD, &lane);
+    } while (!strstr(lane.why, "refuses entry 41: [9 storage_failed] "));
+    assert_non_null(strstr(lane.why, nodes));
+    assert_non_null(strstr(lane.why, "checksum does not match"));
+    place_up(&twin, twin.history.logs[SHARD].last); /* has it */
+    await_next(twin.history.logs[SHARD].last + 1);
+    follower_lane(follower, SHARD, &lane);
+    assert_string_equal(lane.why, "");
+    assert_false(atomic_load(&strange));
+    follower_stop(follower);
+    place_down(&a);
+    place_down(&twin);
+}
+
 /* What its log has not got any more is another cluster's affair too: nothing is imported of it. */
 static void a_refusal_of_another_cluster_counts_for_nothing(void **state) {
     follow_a_and_lose_it();
@@ -339,6 +364,7 @@ int main(void) {
                                         tear_down),
         cmocka_unit_test_setup_teardown(who_has_not_answered_yet_may_have_the_log, set_up,
                                         tear_down),
+        cmocka_unit_test_setup_teardown(what_cannot_be_read_is_told, set_up, tear_down),
         cmocka_unit_test_setup_teardown(dead_nodes_hold_up_nobody, set_up, tear_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
