@@ -28,7 +28,7 @@
     X(SHUTTING_DOWN, 6, "the node is shutting down")                                               \
     X(DEADLINE_PASSED, 7, "the request's deadline had passed before it was decided")               \
     X(OUT_OF_MEMORY, 8, "no memory for this command: retry after the time given")                  \
-    X(STORAGE_FAILED, 9, "the stored order cannot be read: see the node's log")                    \
+    X(STORAGE_FAILED, 9, "what is stored of the order cannot be read: see the node's log")         \
     X(LEADERSHIP_LOST, 10, "the shard's leader changed: ask the new one, under the same id")       \
     X(WRONG_CLUSTER, 11, "this node belongs to another cluster than the one that was asked for")   \
     X(IMPORT_REQUIRED, 20, "the log does not reach back that far: import, then go on behind it")   \
