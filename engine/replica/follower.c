@@ -351,7 +351,7 @@ static void source_complain(struct source *s, const char *error) {
 static void source_note(struct follower *f, struct source *s, const char *why, int64_t again_ms) {
     pthread_mutex_lock(&f->lock);
     s->hello_ms = clock_mono_ms() + again_ms;
-    s->asked = true;
+    if (why) s->asked = true; /* else once it has told what it has */
     s->reached = !why;
     snprintf(s->why, sizeof s->why, "%s", why ? why : "");
     if (why) {
@@ -419,6 +419,7 @@ static void source_take(struct follower *f, uint32_t number, const struct feed_h
         s->told[shard] = true;
         if (!f->lanes[shard]) f->lanes[shard] = lane_add(f, shard, number);
     }
+    s->asked = true;
     s->complained = s->foreign_told = false;
     bool retired[SHARDS_MAX], existing[SHARDS_MAX];
     for (uint32_t i = 0; i < SHARDS_MAX; i++) {
