@@ -124,13 +124,14 @@ static uint64_t best_target(const struct shard *s, const struct consensus_group 
     return best != 0 ? best : best_but(s, g, 0);
 }
 
-/* The lead was given, as from a full disk, to one that is full as well: it may be that all are.
- * Going round among them it would help nobody, and interrupt the reads that go on; and each round
- * takes room in the journals, which nothing makes again. (The preferred server was given it for
- * another reason.) */
+/* It serves, but the lead was given, as from a full disk, to one that is full as well: it may be
+ * that all are. Going round among them it would help nobody, and interrupt the reads that go on;
+ * and each round takes room in the journals, which nothing makes again. (The preferred server was
+ * given it for another reason.) */
 static bool is_full_too(const struct shard *s) {
     const struct steward *w = &s->steward;
-    return s->disk_full && w->giver != 0 && w->placement.preferred != s->options.server_id &&
+    return s->disk_full && s->phase == SHARD_SERVING && w->giver != 0 &&
+           w->placement.preferred != s->options.server_id &&
            w->blocked_ms - s->serving_since_ms < GIVER_REST_MS;
 }
 

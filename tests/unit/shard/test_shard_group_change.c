@@ -343,6 +343,27 @@ static void test_a_leader_stays_where_no_disk_has_room(void **state) {
     orders_assert_stores(w, &done);
 }
 
+/* It leads, and its own barrier finds no room: nobody serves meanwhile. */
+static void test_a_lead_that_cannot_begin_goes_back_at_once(void **state) {
+    (void)state;
+    struct group_world *w = &world;
+    uint32_t full = group_await_leader(w, 0), giver = (full + 1) % 3;
+    placement.drained[placement.drained_count++] = server((full + 2) % 3);
+    place(0, 1, 2);
+    group_run(w, 100);
+    shard_hand_over(group_shard(w, full, 0));
+    for (int i = 0; i < 5000 && group_leader(w, 0) != (int)giver; i++) group_run(w, 1);
+    assert_int_equal(group_leader(w, 0), giver);
+    storage_memory_set_full(w->replicas[full][0].disk, true);
+    shard_hand_over(group_shard(w, giver, 0));
+    for (int i = 0; i < 5000 && group_leader(w, 0) == (int)giver; i++) group_run(w, 1);
+    group_run(w, 6000);
+    assert_int_equal(group_leader(w, 0), giver);
+    storage_memory_set_full(w->replicas[full][0].disk, false);
+    orders_place_some(w, &done, 4);
+    orders_assert(w, &done);
+}
+
 /* It is a few entries behind, and stays so: turns do not stop for it, again and again. */
 static void test_a_preferred_node_without_room_is_left_alone(void **state) {
     (void)state;
@@ -461,6 +482,8 @@ int main(void) {
         cmocka_unit_test_setup_teardown(test_a_hand_over_under_load, setup, teardown),
         cmocka_unit_test_setup_teardown(test_a_leader_without_room_hands_over, setup, teardown),
         cmocka_unit_test_setup_teardown(test_a_leader_stays_where_no_disk_has_room, setup,
+                                        teardown),
+        cmocka_unit_test_setup_teardown(test_a_lead_that_cannot_begin_goes_back_at_once, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(test_a_preferred_node_without_room_is_left_alone, setup,
                                         teardown),
