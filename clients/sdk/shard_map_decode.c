@@ -75,6 +75,7 @@ static const char *map_read_nodes(struct msgpack_reader *r, const char *asked,
     uint32_t count, fields;
     if (msgpack_read_array(r, &count) != MSGPACK_OK) return "nodes is not a list";
     if (count > NODES_MAX) return "more nodes than the limit";
+    map->nodes_count = 0; /* a map may name them twice */
     for (uint32_t i = 0; i < count; i++) {
         uint64_t node;
         const void *address;

@@ -421,6 +421,32 @@ static void test_shard_maps_that_cannot_be(void **state) {
                         "the shard map has no epochs");
 }
 
+static void test_nodes_told_twice_are_not_twice_as_many(void **state) {
+    static struct {
+        struct shard_map map;
+        char behind[NODES_MAX * SHARD_MAP_ADDRESS_BYTES];
+    } room;
+    msgpack_pack_map(&packer, 3);
+    for (int times = 0; times < 2; times++) {
+        pack_text("nodes");
+        msgpack_pack_array(&packer, NODES_MAX);
+        for (int i = 0; i < NODES_MAX; i++) {
+            msgpack_pack_array(&packer, 2);
+            msgpack_pack_int(&packer, i);
+            pack_text(times ? "tcp://new:1" : "tcp://old:1");
+        }
+    }
+    pack_text("epochs");
+    msgpack_pack_array(&packer, 1);
+    msgpack_pack_array(&packer, 2);
+    msgpack_pack_int(&packer, 0);
+    msgpack_pack_int(&packer, 1);
+    assert_null(shard_map_decode(buffer.data, buffer.size, "tcp://a:1", &room.map));
+    assert_int_equal(room.map.nodes_count, NODES_MAX);
+    assert_string_equal(room.map.nodes[0], "tcp://new:1");
+    for (size_t i = 0; i < sizeof room.behind; i++) assert_int_equal(room.behind[i], 0);
+}
+
 static const char *decode_ids(const char *id, uint32_t ancestors, struct shard_map *map) {
     msgpack_sbuffer_clear(&buffer);
     msgpack_pack_map(&packer, 3);
@@ -472,6 +498,8 @@ int main(void) {
                                         pack_teardown),
         cmocka_unit_test_setup_teardown(test_a_shard_map, pack_setup, pack_teardown),
         cmocka_unit_test_setup_teardown(test_shard_maps_that_cannot_be, pack_setup,
+                                        pack_teardown),
+        cmocka_unit_test_setup_teardown(test_nodes_told_twice_are_not_twice_as_many, pack_setup,
                                         pack_teardown),
         cmocka_unit_test_setup_teardown(test_the_clusters_of_a_shard_map, pack_setup,
                                         pack_teardown),
