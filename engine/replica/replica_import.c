@@ -89,7 +89,8 @@ void *replica_import_main(void *arg) {
     struct replica *r = arg;
     pthread_setname_np(pthread_self(), "importer");
     while (!atomic_load(&r->stopping)) {
-        for (uint32_t shard = 0; shard < SHARDS_MAX; shard++) {
+        bool met = atomic_load(&r->shards_count) != 0;
+        for (uint32_t shard = 0; met && shard < SHARDS_MAX; shard++) {
             struct replica_shard *s = &r->shards[shard];
             if (atomic_load(&s->import_from) == 0 || atomic_load(&r->stopping)) continue;
             if (clock_mono_ms() < atomic_load(&s->import_again_ms)) continue;

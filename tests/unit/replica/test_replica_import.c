@@ -371,8 +371,10 @@ static void an_import_that_was_cut_short_comes_first(void **state) {
     begin_with_half();
     cut_an_import_short();
     atomic_store(&world.shards[LOST].state_index, world.history.logs[LOST].last / 2 + 20);
-    feed_world_up(&world, HISTORY_SHARDS, snapshots);
     struct replica *r = replica_open();
+    usleep(300000);
+    assert_int_equal(atomic_load(&r->shards[LOST].import_failures), 0); /* nobody was met yet */
+    feed_world_up(&world, HISTORY_SHARDS, snapshots);
     await_whole(r);
     assert_int_equal(atomic_load(&world.shards[LOST].copies), 1);
     check_orders(r);
@@ -419,6 +421,62 @@ static void an_imported_shard_is_not_being_built(void **state) {
     assert_false(atomic_load(&r->shards[LOST].building));
     assert_true(atomic_load(&r->shards[LOST].time_ms) > time_ms);
     replica_stop(r, false);
+}
+
+/* On the disk there are those orders and no others. */
+static void check_count(void) {
+    char error[512] = "", path[96];
+    uint64_t living = 0;
+    MDB_stat stat;
+    struct view_read read;
+    for (uint32_t i = 0; i < world.history.orders_count; i++) {
+        const struct actor *block = world.history.orders[i].block;
+        living += block && !(block->flags & ACTOR_RETIRED);
+    }
+    snprintf(path, sizeof path, "%s/replica/views", directory);
+    const struct view_store_options stored = {.directory = path, .map_bytes = map_bytes};
+    struct view_store *store = view_store_open(&stored, error, sizeof error);
+    if (!store) fail_msg("%s", error);
+    assert_true(view_read_begin(store, &read));
+    assert_int_equal(mdb_stat(read.txn, store->orders, &stat), 0);
+    view_read_end(store, &read);
+    view_store_close(store);
+    assert_int_equal(stat.ms_entries, living);
+}
+
+static uint32_t copies_made(void) {
+    uint32_t copies = 0;
+    for (uint32_t i = 0; i < HISTORY_SHARDS; i++) copies += atomic_load(&world.shards[i].copies);
+    return copies;
+}
+
+/* All shards at once, and an orderly end in the middle of it: each is whole in the end, also what
+ * was taken in before. */
+static void imports_of_all_shards_outlive_a_stop(void **state) {
+    atomic_store(&world.make_state, make_large);
+    begin_with_half();
+    for (uint32_t i = 0; i < HISTORY_SHARDS; i++) feed_world_forget(&world, i);
+    feed_world_up(&world, HISTORY_SHARDS, snapshots);
+    for (uint32_t stops = 0; stops < 3; stops++) {
+        struct replica *r = replica_open();
+        int64_t until_ms = clock_mono_ms() + PATIENCE_MS;
+        uint32_t before = copies_made();
+        while (copies_made() < before + 2) { /* the first one is being taken in */
+            assert_true(clock_mono_ms() < until_ms);
+            usleep(1000);
+        }
+        usleep(20000 * stops);
+        assert_true(replica_is_partial(r));
+        replica_stop(r, false);
+    }
+    for (uint32_t i = 0; i < HISTORY_SHARDS; i++) atomic_store(&world.shards[i].copies, 0);
+    atomic_store(&world.make_state, feed_world_write_state);
+    struct replica *r = replica_open();
+    await_whole(r);
+    assert_int_equal(copies_made(), HISTORY_SHARDS);
+    check_orders(r);
+    replica_stop(r, false);
+    check_count();
 }
 
 /* Its last pages are not there, as its heads say. */
@@ -500,6 +558,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(an_import_that_was_cut_short_is_begun_anew_once, set_up,
                                         tear_down),
         cmocka_unit_test_setup_teardown(an_imported_shard_is_not_being_built, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(imports_of_all_shards_outlive_a_stop, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_torn_state_is_not_taken_for_a_whole_one, set_up,
                                         tear_down),
     };
