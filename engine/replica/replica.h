@@ -6,6 +6,7 @@
 #ifndef JUMUN_REPLICA_REPLICA_H
 #define JUMUN_REPLICA_REPLICA_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 
@@ -28,7 +29,8 @@ struct replica_config {
     int nice;                         /* of the applier once it has caught up; 0 = as it is */
     int log_level;
     int ready_fd;
-    int views_lock_fd;                /* bootstrap_run() has it; 0 = opening the views takes it */
+    atomic_int views_lock_fd;         /* bootstrap_run() has it, also while another thread gives up;
+                                         0 = opening the views takes it */
 };
 
 /* Opens everything and begins to follow and to answer; `from` is for bootstrap_run() before that.
