@@ -78,12 +78,14 @@ static void checkpoint_do(struct storage_lmdb *s, struct checkpoint *c) {
     }
     if (rc != 0 && !lmdb_is_room(rc)) lmdb_fatal(rc, "%s cannot be written", s->state.path);
     if (rc == 0) {
+        if (t->full) log_warn("shard %u: there is room for checkpoints again", s->shard);
         atomic_fetch_add_explicit(&t->checkpoints, 1, memory_order_relaxed);
         atomic_fetch_add_explicit(&t->items, c->items_count, memory_order_relaxed);
-    } else {
+    } else if (!t->full) { /* it comes again, every second */
         log_warn("shard %u: no room for a checkpoint in %s: %s", s->shard, s->state.path,
                  mdb_strerror(rc));
     }
+    t->full = rc != 0;
     completions_checkpoint(s, c, rc == 0);
 }
 

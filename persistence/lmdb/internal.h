@@ -189,6 +189,7 @@ struct checkpoint_thread {
     struct checkpoint_order order; /* [state] of the checkpoint that is written */
     uint64_t let_go_bytes;     /* [state] of the file, when it was last let go */
     bool trash_waiting, stop;
+    bool full;                 /* [state] the log has it that there is no room */
     atomic_uint_fast64_t checkpoints, items;
     atomic_uint_fast64_t state_bytes; /* for stats: LMDB itself may be asked only by the writer */
 };

@@ -114,6 +114,47 @@ static void checkpoint_without_room_comes_back(void **state) {
     free(block);
 }
 
+/* Its text is the caller's. */
+static char *told_on_stderr(FILE *file, int stderr_saved) {
+    char *text = calloc(1, 8192);
+    assert_non_null(text);
+    assert_true(dup2(stderr_saved, STDERR_FILENO) >= 0);
+    close(stderr_saved);
+    rewind(file);
+    assert_true(fread(text, 1, 8191, file) > 0);
+    fclose(file);
+    return text;
+}
+
+/* It is tried again every second for as long as the disk is full: the log says it once. */
+static void lack_of_room_for_checkpoints_is_told_once(void **state) {
+    struct fixture *f = *state;
+    struct failing failing = {STORAGE_POINT_STATE_COMMIT, ENOSPC, 5};
+    struct checkpoint checkpoint = {.applied_index = 0};
+    FILE *file = tmpfile();
+    assert_non_null(file);
+    set_failing(f, &failing);
+    fixture_open(f);
+    int stderr_saved = dup(STDERR_FILENO);
+    assert_true(dup2(fileno(file), STDERR_FILENO) >= 0);
+    for (unsigned i = 1; i <= 5; i++) {
+        f->storage->ops->checkpoint(f->storage, &checkpoint);
+        fixture_wait(f, &f->checkpoints_failed, i);
+    }
+    for (unsigned i = 1; i <= 2; i++) {
+        f->storage->ops->checkpoint(f->storage, &checkpoint);
+        fixture_wait(f, &f->checkpointed, i);
+    }
+    char *text = told_on_stderr(file, stderr_saved);
+    char *told = strstr(text, "no room for a checkpoint");
+    assert_non_null(told);
+    assert_null(strstr(told + 1, "no room for a checkpoint"));
+    told = strstr(told, "there is room for checkpoints again");
+    assert_non_null(told);
+    assert_null(strstr(told + 1, "there is room for checkpoints again"));
+    free(text);
+}
+
 /* Retention is what may make room, so it is done while appends wait. */
 static void retention_works_while_full(void **state) {
     struct fixture *f = *state;
@@ -261,6 +302,7 @@ int main(void) {
         TEST(full_disk_at_a_rollover),
         TEST(floor_stops_appends_and_checkpoints),
         TEST(checkpoint_without_room_comes_back),
+        TEST(lack_of_room_for_checkpoints_is_told_once),
         TEST(retention_works_while_full),
         cmocka_unit_test_setup_teardown(real_full_disk, fixture_setup, unmount_and_teardown),
         TEST(failed_write_ends_the_process),
