@@ -37,6 +37,14 @@ void completion_bash_values(const char *command, const struct args_option *optio
     }
 }
 
+/* zsh runs the whole file, as a function of the file's name, when something is to be completed for
+ * the first time: then it has to be done as well, or the first Tab would be in vain. */
+static void completion_zsh_first(const char *program) {
+    printf("[[ $funcstack[1] != _%s ]] || _bash_complete -o filenames -F _", program);
+    for (; *program; program++) putchar(*program == '-' ? '_' : *program);
+    putchar('\n');
+}
+
 bool completion_print(const char *program, const char *shell, void (*bash)(FILE *out),
                       void (*fish)(FILE *out)) {
     bool zsh = strcmp(shell, "zsh") == 0;
@@ -44,6 +52,7 @@ bool completion_print(const char *program, const char *shell, void (*bash)(FILE 
     if (zsh || strcmp(shell, "bash") == 0) bash(stdout);
     else if (strcmp(shell, "fish") == 0) fish(stdout);
     else return false;
+    if (zsh) completion_zsh_first(program);
     return true;
 }
 

@@ -354,6 +354,7 @@ test_completion() {
     complete_line jumun place --store ''; omits -- # whatever comes there, it is no option
     complete_line jumun -e ''; omits place
     j 0 completion zsh; says '#compdef jumun'
+    says '[[ $funcstack[1] != _jumun ]] || _bash_complete -o filenames -F _jumun'
     j 0 completion fish; says '__fish_seen_subcommand_from place'
     j 2 completion tcsh
 }
