@@ -211,34 +211,34 @@ static uint32_t commit_times(void *arg, uint64_t from, uint64_t upto, struct com
 }
 
 /* The same log with a gap in it, as an installed state leaves one. */
-static struct storage_gap gap;
+static atomic_ullong gap_first, gap_last; /* gap_first 0 = there is none */
 static atomic_uint gap_looks;  /* reads that began in it */
 
 static void gapped_stats(struct storage *s, struct storage_stats *stats) {
     storage->ops->stats(storage, stats);
-    stats->gaps = gap.first != 0;
-    stats->gap_first = gap.first;
-    stats->gap_last = gap.last;
+    stats->gaps = gap_first != 0;
+    stats->gap_first = gap_first;
+    stats->gap_last = gap_last;
 }
 
 static bool gapped_gap(struct storage *s, uint32_t position, struct storage_gap *out) {
-    *out = gap;
-    return position == 0 && gap.first != 0;
+    *out = (struct storage_gap){.first = gap_first, .last = gap_last};
+    return position == 0 && gap_first != 0;
 }
 
 static int gapped_read(struct storage *s, uint64_t first, uint64_t upto,
                        bool (*visit)(void *arg, const struct record_header *record,
                                      const void *payload),
                        void *arg, char *error, size_t error_bytes) {
-    bool meets = gap.first != 0 && first <= gap.last && upto >= gap.first;
+    bool meets = gap_first != 0 && first <= gap_last && upto >= gap_first;
     if (!meets) return storage->ops->read(storage, first, upto, visit, arg, error, error_bytes);
-    if (first < gap.first) {
-        int rc = storage->ops->read(storage, first, gap.first - 1, visit, arg, error, error_bytes);
+    if (first < gap_first) {
+        int rc = storage->ops->read(storage, first, gap_first - 1, visit, arg, error, error_bytes);
         if (rc != 0) return rc;
     } else {
         atomic_fetch_add(&gap_looks, 1);
     }
-    snprintf(error, error_bytes, "record %llu is not stored", (unsigned long long)gap.first);
+    snprintf(error, error_bytes, "record %llu is not stored", (unsigned long long)gap_first);
     return -1;
 }
 
@@ -250,7 +250,8 @@ static void gap_make(uint64_t first, uint64_t upto) {
     gapped_ops.stats = gapped_stats;
     gapped_ops.gap = gapped_gap;
     gapped_ops.read = gapped_read;
-    gap = (struct storage_gap){.first = first, .last = upto};
+    gap_last = upto;
+    gap_first = first;
     atomic_store(&gap_looks, 0);
 }
 
@@ -528,14 +529,14 @@ static void a_time_is_found_beside_a_gap(void **state) {
     nng_msg_free(reply);
     feed_stop(f);
     feed_close(f);
-    gap.first = 0;
+    gap_first = 0;
 }
 
 /* A state was installed while somebody listened: what stands behind it is told. */
 static void notices_go_on_behind_a_gap(void **state) {
     nng_socket sub;
     nng_msg *message;
-    gap.first = 0;
+    gap_first = 0;
     gap_make(0, 0);
     atomic_store(&committed, 1);
     struct feed *f = feed_up("notices-gap");
@@ -555,8 +556,8 @@ static void notices_go_on_behind_a_gap(void **state) {
     }
     assert_int_equal(rc, 0);
     while (nng_recvmsg(sub, &message, 0) == 0) nng_msg_free(message);
-    gap.last = last - 20;
-    gap.first = to;
+    gap_last = last - 20;
+    gap_first = to;
     atomic_store(&committed, last);
     assert_int_equal(nng_socket_set_ms(sub, NNG_OPT_RECVTIMEO, SETTLE_MS), 0);
     assert_int_equal(nng_recvmsg(sub, &message, 0), 0);
@@ -565,7 +566,7 @@ static void notices_go_on_behind_a_gap(void **state) {
     nng_close(sub);
     feed_stop(f);
     feed_close(f);
-    gap.first = 0;
+    gap_first = 0;
 }
 
 static void await_subscribers(const struct notifier *n, uint32_t wanted) {
