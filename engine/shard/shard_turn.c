@@ -273,13 +273,22 @@ static uint16_t answer_like_before(const struct request_part *part, uint32_t pos
     return RESULT_OK;
 }
 
+/* Another shard has taken nothing of late. What is sent to it must not pile up without end. */
+static bool outbox_is_full(const struct shard *s) {
+    return s->outbox.messages_waiting >= OUTBOX_MESSAGES_MAX ||
+           s->outbox.bytes_waiting >= OUTBOX_BYTES_MAX;
+}
+
 /* Why no new command is taken now, from what can be known without its actor. */
 static uint16_t refusal_now(const struct shard *s, const struct request_part *part,
                             uint32_t position) {
     const struct request *request = part->request;
     if (s->draining) return RESULT_SHUTTING_DOWN;
     if (request->deadline_ms && s->now_ms > request->deadline_ms) return RESULT_DEADLINE_PASSED;
-    if (s->disk_full && !command_is_read(request->commands[position].kind)) return RESULT_DISK_FULL;
+    if (!command_is_read(request->commands[position].kind)) {
+        if (s->disk_full) return RESULT_DISK_FULL;
+        if (outbox_is_full(s)) return RESULT_OVERLOADED;
+    }
     return answer_like_before(part, position);
 }
 
@@ -426,10 +435,6 @@ static void prefetch_orders(struct shard *s, const struct request_part *part, ui
 static uint32_t turn_mailbox(struct shard *s) {
     uint32_t done = 0;
     struct request_part *part;
-    /* The mailbox fills and says so. */
-    if (s->outbox.messages_waiting >= OUTBOX_MESSAGES_MAX ||
-        s->outbox.bytes_waiting >= OUTBOX_BYTES_MAX)
-        return 0;
     while (shard_turn_has_room(s) && (part = mailbox_peek(&s->mailbox))) {
         shard_turn_begin(s);
         if (part->left == 0) { /* the first look at it */
