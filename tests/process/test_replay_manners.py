@@ -400,7 +400,8 @@ def test_averages(data):
         check(seconds > 0 and abs(stats['events_per_second'] - inside / seconds) < 0.01,
               f'{words}: {stats["events_per_second"]} of {inside} in {seconds}')
         text = replay('stats', data, *words).stdout
-        check(f'{int(inside / seconds):,} events/s on average' in text, f'{words}: {text[:200]}')
+        whole = inside * 1000 // (stats['end_ms'] - stats['begin_ms']) # no rounding of fractions
+        check(f'{whole:,} events/s on average' in text, f'{words}: {text[:200]}')
     nothing = replay_json('stats', data, '--from', f'@{moments[-1] + 600000}')
     check(nothing['events'] == 0 and nothing['events_per_second'] == 0, f'{nothing}')
 
