@@ -14,6 +14,7 @@
 #include "engine/router/map_place.h"
 #include "engine/wire/protocol.h"
 #include "engine/wire/reply_patience.h"
+#include "engine/wire/tls.h"
 
 enum {
     INGRESS_OVERLOADED_RETRY_MS = 50,
@@ -373,17 +374,6 @@ static void ingress_on_pipe(nng_pipe pipe, nng_pipe_ev event, void *arg) {
     ingress_add(event == NNG_PIPE_EV_ADD_PRE ? &g->opened : &g->closed, 1);
 }
 
-/* The address that a listener really has: port 0 became a number. */
-static void ingress_bound_address(nng_listener listener, const char *url, char *out) {
-    int port = 0;
-    const char *colon = strrchr(url, ':');
-    if (strncmp(url, "inproc", 6) != 0 && colon &&
-        nng_listener_get_int(listener, NNG_OPT_TCP_BOUND_PORT, &port) == 0)
-        snprintf(out, ENDPOINT_BYTES_MAX, "%.*s:%d", (int)(colon - url), url, port);
-    else
-        snprintf(out, ENDPOINT_BYTES_MAX, "%s", url);
-}
-
 static bool ingress_endpoint_open(struct ingress_endpoint *endpoint, const char *url, char *bound,
                                   char *error, size_t error_bytes) {
     nng_listener listener;
@@ -402,7 +392,7 @@ static bool ingress_endpoint_open(struct ingress_endpoint *endpoint, const char 
     }
     rc = tls_listen(endpoint->socket, url, endpoint->ingress->options.tls, &listener, error,
                     error_bytes);
-    if (rc == 0) ingress_bound_address(listener, url, bound);
+    if (rc == 0) tls_listener_address(listener, url, bound, ENDPOINT_BYTES_MAX);
     return rc == 0;
 }
 
