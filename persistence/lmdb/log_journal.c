@@ -210,11 +210,11 @@ static bool journal_make_room(struct storage_lmdb *s, size_t bytes) {
  * server alone that starts on a full disk could not lead, and answered no reads. */
 static bool journal_lacks_room(const struct storage_lmdb *s, const struct log_batch *batch,
                                size_t bytes) {
-    bool barriers = true;
+    if (lmdb_free_bytes(s->directory) >= s->room_floor_bytes + bytes) return false;
     const struct record *r = batch->first;
     for (uint32_t i = 0; i < batch->count; i++, r = r->next)
-        barriers = barriers && r->header.type == RECORD_BARRIER;
-    return !barriers && lmdb_free_bytes(s->directory) < s->room_floor_bytes + bytes;
+        if (r->header.type != RECORD_BARRIER) return true;
+    return false;
 }
 
 /* One frame. False = it did not go into the journal, and nothing has changed. */
