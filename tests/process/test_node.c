@@ -16,6 +16,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "tests/lib/scheduling.h"
 #include "tests/process/node_process.h"
 #include "tests/process/raw_client.h"
 
@@ -604,20 +605,10 @@ static int policy_of(const char *name) {
     return policy;
 }
 
-static bool may_set_policies(void) {
-    const struct sched_param none = {.sched_priority = 0};
-    int policy = sched_getscheduler(0);
-    bool may = policy == SCHED_OTHER && sched_setscheduler(0, SCHED_BATCH, &none) == 0;
-    if (may) assert_int_equal(sched_setscheduler(0, policy, &none), 0);
-    else print_message("SKIPPED: sched_setscheduler() is not permitted, or policy %d is set\n",
-                       policy);
-    return may;
-}
-
 static void a_patient_node_waits_but_for_who_keeps_others_waiting(void **state) {
     static const char *const patient[] = {"shard-", "nng:task", "egress", "log-", "state-"};
     static const char *const prompt[] = {"journal-0", "feed"};
-    if (!may_set_policies()) skip();
+    if (!scheduling_may_change()) skip();
     for (size_t i = 0; i < sizeof patient / sizeof *patient; i++)
         assert_int_equal(policy_of(patient[i]), SCHED_OTHER); /* unless it is asked for */
     node_stop(&node);

@@ -8,6 +8,7 @@
 #include <sched.h>
 
 #include "engine/base/priority.h"
+#include "tests/lib/scheduling.h"
 
 static void *policy_here(void *arg) {
     *(int *)arg = sched_getscheduler(0);
@@ -27,21 +28,10 @@ static void *wait_promptly(void *arg) {
     return policy_here(arg);
 }
 
-/* False, and told: nobody may change here how a thread is scheduled, or this runs under chrt. */
-static bool may_be_patient(void) {
-    const struct sched_param none = {.sched_priority = 0};
-    int policy = sched_getscheduler(0);
-    bool may = policy == SCHED_OTHER && sched_setscheduler(0, SCHED_BATCH, &none) == 0;
-    if (may) assert_int_equal(sched_setscheduler(0, policy, &none), 0);
-    else print_message("SKIPPED: sched_setscheduler() is not permitted, or policy %d is set\n",
-                       policy);
-    return may;
-}
-
 /* chrt --batch 0 PROGRAM. Before the process itself has asked for patience. */
 static void what_others_have_set_stays(void **state) {
     const struct sched_param none = {.sched_priority = 0};
-    if (!may_be_patient()) skip();
+    if (!scheduling_may_change()) skip();
     assert_int_equal(sched_setscheduler(0, SCHED_BATCH, &none), 0);
     priority_prompt();
     assert_int_equal(sched_getscheduler(0), SCHED_BATCH);
@@ -52,7 +42,7 @@ static void what_others_have_set_stays(void **state) {
 }
 
 static void patience_is_handed_on_and_taken_back(void **state) {
-    if (!may_be_patient()) skip();
+    if (!scheduling_may_change()) skip();
     assert_int_equal(sched_getscheduler(0), SCHED_OTHER);
     priority_patient();
     assert_int_equal(sched_getscheduler(0), SCHED_BATCH);
