@@ -40,18 +40,7 @@ static int set_up(void **state) {
     buffer = malloc(FEED_BATCH_ROOM_BYTES);
     assert_true(disk && storage && buffer);
     last = history.logs[SHARD].last;
-    struct record *first = NULL, **at = &first;
-    for (uint64_t i = 1; i <= last; i++) {
-        size_t bytes;
-        const struct record_header *h = history_records(&history, SHARD, i, i, &bytes);
-        struct record *r = record_new(h->payload_bytes);
-        assert_non_null(r);
-        r->header = *h;
-        memcpy(r->payload, h + 1, h->payload_bytes);
-        *at = r;
-        at = &r->next;
-    }
-    storage->ops->append(storage, first);
+    storage->ops->append(storage, history_appendable(&history, SHARD, last));
     storage_memory_advance(disk, 1);
     struct storage_stats stats;
     storage->ops->stats(storage, &stats);

@@ -42,27 +42,17 @@ static void shard_init(struct feed_world *w, uint32_t number, uint64_t seed) {
     const struct storage_memory_options options = {.seed = seed, .shard = number,
                                                    .segment_records = 64};
     struct feed_world_shard *s = &w->shards[number];
-    struct record *first = NULL, **at = &first;
     s->world = w;
     s->shard = number;
     s->disk = storage_memory_new(&options);
     s->storage = storage_memory_open(s->disk);
-    for (uint64_t i = 1; i <= w->history.logs[number].last; i++) {
-        size_t bytes;
-        const struct record_header *h = history_records(&w->history, number, i, i, &bytes);
-        struct record *r = record_new(h->payload_bytes);
-        assert_non_null(r);
-        r->header = *h;
-        memcpy(r->payload, h + 1, h->payload_bytes);
-        *at = r;
-        at = &r->next;
-    }
-    s->storage->ops->append(s->storage, first);
+    uint64_t last = w->history.logs[number].last;
+    s->storage->ops->append(s->storage, history_appendable(&w->history, number, last));
     storage_memory_advance(s->disk, 1);
     s->ops = *s->storage->ops;
     s->ops.export_state = export_state;
     s->storage->ops = &s->ops;
-    atomic_store(&s->committed, w->history.logs[number].last);
+    atomic_store(&s->committed, last);
 }
 
 void feed_world_init(struct feed_world *w, const char *cluster_id, const char *address,

@@ -211,6 +211,21 @@ const void *history_records(const struct history *h, uint32_t shard, uint64_t fi
     return log->bytes + log->offsets[first - 1];
 }
 
+struct record *history_appendable(const struct history *h, uint32_t shard, uint64_t last) {
+    struct record *first = NULL, **at = &first;
+    for (uint64_t i = 1; i <= last; i++) {
+        size_t bytes;
+        const struct record_header *header = history_records(h, shard, i, i, &bytes);
+        struct record *r = record_new(header->payload_bytes);
+        assert_non_null(r);
+        r->header = *header;
+        memcpy(r->payload, header + 1, header->payload_bytes);
+        *at = r;
+        at = &r->next;
+    }
+    return first;
+}
+
 /* -- the plainest fold ------------------------------------------------------------------------- */
 
 struct plain_order { struct id128 key; uint32_t shard; struct actor *block; };

@@ -39,6 +39,8 @@ void history_grow(struct history *h, uint32_t entries);
 /* Records first..last of a shard. */
 const void *history_records(const struct history *h, uint32_t shard, uint64_t first, uint64_t last,
                             size_t *bytes);
+/* Records 1..last of a shard, linked, as a storage appends them, which takes them over. */
+struct record *history_appendable(const struct history *h, uint32_t shard, uint64_t last);
 
 /* Folds the logs up to `positions` (an index for each shard) from scratch, and fails the test
  * unless the orders and all views hold exactly what follows from that. */

@@ -48,20 +48,11 @@ static void place_init_upto(struct place *p, const char *cluster_id, uint64_t se
     history_grow(&p->history, ENTRIES);
     p->disk = storage_memory_new(&options);
     p->storage = storage_memory_open(p->disk);
-    struct record *first = NULL, **at = &first;
-    for (uint64_t i = 1; i <= p->history.logs[SHARD].last && i <= upto; i++) {
-        size_t bytes;
-        const struct record_header *h = history_records(&p->history, SHARD, i, i, &bytes);
-        struct record *r = record_new(h->payload_bytes);
-        assert_non_null(r);
-        r->header = *h;
-        memcpy(r->payload, h + 1, h->payload_bytes);
-        *at = r;
-        at = &r->next;
-    }
-    p->storage->ops->append(p->storage, first);
+    uint64_t last = p->history.logs[SHARD].last;
+    p->storage->ops->append(p->storage,
+                            history_appendable(&p->history, SHARD, upto < last ? upto : last));
     storage_memory_advance(p->disk, 1);
-    assert_true(p->history.logs[SHARD].last > 100);
+    assert_true(last > 100);
 }
 
 static void place_init(struct place *p, const char *cluster_id, uint64_t seed) {
