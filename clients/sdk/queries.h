@@ -53,6 +53,7 @@ struct query_call {
     uint32_t tried;                    /* replicas that failed it in this round */
     uint32_t attempts;                 /* rounds */
     int refused_code;                  /* the last retryable refusal; 0 = none */
+    char refused_detail[sizeof ((jumun_answer *)0)->detail]; /* its sentence, or "" */
     bool any_state, strict, no_stale;
     bool alone;                        /* its answer did not fit beside others' */
     bool relaxed;                      /* the demand was given up */

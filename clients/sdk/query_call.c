@@ -2,6 +2,7 @@
 #include <linux/futex.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -163,6 +164,8 @@ void query_call_end_without(jumun_queries *q, struct query_call *call, int code,
     bool refused = code < 1000 && code != RESULT_OVERLOADED && code != RESULT_NOT_READY;
     if (code != JUMUN_CLOSED && !refused && query_call_end_stale(q, call, now_ns)) return;
     jumun_answer none = {.code = code, .age_ms = UINT32_MAX, .replica = ""};
+    if (code == call->refused_code)
+        memcpy(none.detail, call->refused_detail, sizeof none.detail);
     if (code >= 1000 && code != JUMUN_CLOSED) tell_of_other_cluster(q, &none);
     query_call_end(call, &none);
 }

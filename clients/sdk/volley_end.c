@@ -26,10 +26,12 @@ struct ending {
     bool lags;                     /* the reply does not reflect what was demanded */
 };
 
-static void set_detail(jumun_answer *a, const void *text, uint32_t bytes) {
-    uint32_t n = bytes < sizeof a->detail ? bytes : sizeof a->detail - 1;
-    if (n) memcpy(a->detail, text, n);
-    a->detail[n] = '\0';
+enum { DETAIL_BYTES = sizeof ((jumun_answer *)0)->detail };
+
+static void set_detail(char detail[DETAIL_BYTES], const void *text, uint32_t bytes) {
+    uint32_t n = bytes < DETAIL_BYTES ? bytes : DETAIL_BYTES - 1;
+    if (n) memcpy(detail, text, n);
+    detail[n] = '\0';
 }
 
 /* Another replica may know better; nothing is wrong with the question. */
@@ -58,14 +60,19 @@ static bool is_elsewhere(struct ending *e, const struct query_call *call) {
     return any;
 }
 
+/* What to say should its time end before anybody answers it: a later attempt may get no reply. */
+static void remember_refusal(struct query_call *call, int code, const void *sentence,
+                             uint32_t bytes) {
+    call->refused_code = code;
+    set_detail(call->refused_detail, sentence, bytes);
+}
+
 /* False: its time is over. */
-static bool again_elsewhere(struct ending *e, struct query_call *call, int code,
-                            uint32_t asked_ms) {
+static bool again_elsewhere(struct ending *e, struct query_call *call, uint32_t asked_ms) {
     int64_t due_ns = e->now_ns;
     if (!is_elsewhere(e, call))
         due_ns += retry_delay_ns(++call->attempts, QUERY_BACKOFF_MS_MIN, QUERY_BACKOFF_MS_MAX,
                                  asked_ms);
-    if (code) call->refused_code = code;
     if (due_ns >= call->deadline_ns) return false;
     again(e, call, due_ns);
     return true;
@@ -76,7 +83,7 @@ static void end_refused(struct ending *e, struct query_call *call, int code, con
     bool lagging = e->lags || call->relaxed;
     jumun_answer a = {.code = code, .age_ms = UINT32_MAX, .lagging = lagging,
                       .replica = e->replica->endpoint->addresses};
-    set_detail(&a, sentence, bytes);
+    set_detail(a.detail, sentence, bytes);
     a.tokens = e->reply->tokens;
     a.tokens_count = e->reply->tokens_count;
     /* A state that is too old knows nothing of an order that was placed since. */
@@ -186,7 +193,8 @@ static void end_unable(struct ending *e, struct query_call *call,
                        const struct query_result *result) {
     bool kept_now = result->code == RESULT_NOT_READY && !is_elsewhere(e, call);
     if (kept_now && query_call_end_stale(e->q, call, e->now_ns)) return;
-    if (again_elsewhere(e, call, result->code, result->retry_after_ms)) return;
+    remember_refusal(call, result->code, result->sentence, result->sentence_bytes);
+    if (again_elsewhere(e, call, result->retry_after_ms)) return;
     if (query_call_end_stale(e->q, call, e->now_ns)) return;
     end_refused(e, call, result->code, result->sentence, result->sentence_bytes);
 }
@@ -225,10 +233,12 @@ static bool reply_lags(const struct volley *v, const struct query_reply *reply) 
     return v->max_age_ms >= 0 && query_reply_age(reply, UINT32_MAX) > v->max_age_ms;
 }
 
-static void end_all_again(struct ending *e, int code) {
+/* The code 0: there was no reply, and what was refused before stays the reason. */
+static void end_all_again(struct ending *e, int code, const void *sentence, uint32_t bytes) {
     for (uint32_t i = 0; i < e->count; i++) {
         struct query_call *call = e->v->calls[i];
-        if (call && !again_elsewhere(e, call, code, 0))
+        if (call && code) remember_refusal(call, code, sentence, bytes);
+        if (call && !again_elsewhere(e, call, 0))
             query_call_end_without(e->q, call, query_call_code_of_giving_up(call), e->now_ns);
     }
 }
@@ -260,11 +270,11 @@ static bool is_perhaps_node(struct ending *e) {
 
 static void end_refused_message(struct ending *e) {
     if (is_perhaps_node(e)) {
-        end_all_again(e, JUMUN_NOT_A_REPLICA);
+        end_all_again(e, JUMUN_NOT_A_REPLICA, NULL, 0);
         return;
     }
     if (is_worth_another(e->reply->code)) {
-        end_all_again(e, e->reply->code);
+        end_all_again(e, e->reply->code, e->reply->sentence, e->reply->sentence_bytes);
         return;
     }
     for (uint32_t i = 0; i < e->count; i++)
@@ -370,7 +380,7 @@ void attempt_on_end(void *arg, enum exchange_end end, const void *data, size_t b
     } else if (mine && kind == QUERY_REPLY_REFUSED) {
         end_refused_message(&e);
     } else if (mine) {
-        end_all_again(&e, end == EXCHANGE_REPLIED ? JUMUN_BAD_REPLY : 0);
+        end_all_again(&e, end == EXCHANGE_REPLIED ? JUMUN_BAD_REPLY : 0, NULL, 0);
     }
     pthread_mutex_lock(&q->lock);
     attempt_finish(a, &e);

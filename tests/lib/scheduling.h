@@ -1,9 +1,15 @@
-/* What a test may do to its own scheduling. Behind <cmocka.h>. */
+/* What a test may do to its own scheduling. */
 #ifndef JUMUN_TESTS_SCHEDULING_H
 #define JUMUN_TESTS_SCHEDULING_H
 
 #include <sched.h>
+#include <stdarg.h>
 #include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <setjmp.h>
+
+#include <cmocka.h>
 
 /* False, and told: nobody may change here how a thread is scheduled, or this runs under chrt. */
 static inline bool scheduling_may_change(void) {

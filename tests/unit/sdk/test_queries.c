@@ -497,6 +497,35 @@ static void test_a_replica_that_lacks_something_is_left_for_another(void **state
     fake_history_free(h);
 }
 
+static void keep_answer(void *arg, const jumun_answer *answer) {
+    *(jumun_answer *)arg = *answer;
+    atomic_fetch_add(&answered, 1);
+}
+
+/* Refused, asked again, and no reply since: the answer is the refusal, with its sentence. */
+static void test_the_last_refusal_is_told_when_time_ends(void **state) {
+    struct fake_history *h = fake_history_new();
+    struct fake_replica *r = fake_replica_start(h, "q24", false);
+    jumun_query_options o = {PATIENT};
+    jumun_queries *q = open_queries("inproc://q24", &o);
+    jumun_query board = {.kind = JUMUN_STORE_BOARD, .subject = "s1"};
+    jumun_answer answer;
+    await_measured(q, 1);
+    fake_replica_refuse(r, RESULT_NOT_READY);
+    uint32_t before = fake_replica_queries(r);
+    board.demand.timeout_ms = 1500;
+    atomic_store(&answered, 0);
+    assert_int_equal(jumun_query_submit(q, &board, keep_answer, &answer), JUMUN_OK);
+    while (fake_replica_queries(r) == before) usleep(1000);
+    fake_replica_delay(r, UINT32_MAX);
+    await_answered(1);
+    assert_int_equal(answer.code, JUMUN_NOT_READY);
+    assert_string_equal(answer.detail, "refused by the test");
+    jumun_queries_close(q);
+    fake_replica_stop(r);
+    fake_history_free(h);
+}
+
 /* All replicas began anew: what was known before is given, with its age; what was never asked is
  * refused as it is, not as "no such order". */
 static void test_the_last_good_answer_outlives_the_knowledge(void **state) {
@@ -732,6 +761,7 @@ int main(void) {
         cmocka_unit_test(test_silence_ends_in_time),
         cmocka_unit_test(test_a_replica_that_refuses_is_left_for_another),
         cmocka_unit_test(test_a_replica_that_lacks_something_is_left_for_another),
+        cmocka_unit_test(test_the_last_refusal_is_told_when_time_ends),
         cmocka_unit_test(test_the_last_good_answer_outlives_the_knowledge),
         cmocka_unit_test(test_a_node_is_not_taken_for_a_replica),
         cmocka_unit_test(test_a_shard_that_nobody_knows_is_told),
