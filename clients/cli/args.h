@@ -1,5 +1,5 @@
-/* Command-line arguments from tables: one table of options feeds the parser (getopt_long), the help
- * texts and the shell completions, so that the three cannot drift apart. */
+/* Command-line arguments from tables: one table of options feeds the parser, the help texts and the
+ * shell completions, so that the three cannot drift apart. */
 #ifndef JUMUN_CLI_ARGS_H
 #define JUMUN_CLI_ARGS_H
 
@@ -27,7 +27,9 @@ struct args {
 
 /* Parses argv[1..argc) against up to three tables (NULL entries are skipped). With
  * `stop_at_first`, the first word that is no option ends the parsing and begins the positionals;
- * else options may stand anywhere before "--". argv is permuted. False with a sentence. */
+ * else options may stand anywhere before "--". A long name may be cut short where it stays clear,
+ * and what begins like a number below 0 (-17) is a word, not an option. argv is permuted. False
+ * with a sentence. */
 bool args_parse(struct args *args, int argc, char **argv, const struct args_option *const tables[3],
                 bool stop_at_first, char *error, size_t error_bytes);
 

@@ -76,6 +76,8 @@ test_a_delivery() {
     j 0 pick-up "$key"
     j 0 deliver "$key"
     j 0 annotate "$key" 'left at the door'
+    j 1 refund "$key" -17; complains 'amount_not_positive'
+    j 1 refund "$key" -- -17; complains 'amount_not_positive'
     j 0 refund "$key" 3000 --reason 'cold soup'
     j 0 complete "$key"
     j 0 get "$key"

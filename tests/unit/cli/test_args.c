@@ -78,16 +78,52 @@ static void test_mistakes_are_named(void **state) {
     assert_string_equal(why, "--lines is not an option here");
     assert_false(PARSE(false, "x", "-z"));
     assert_string_equal(why, "-z is not an option here");
-    assert_false(PARSE(false, "x", "KEY", "-5"));
-    assert_string_equal(why, "-5 is not an option here: numbers below 0 stand behind \"--\"");
-    assert_true(PARSE(false, "x", "KEY", "-l", "a", "--", "-5"));
-    assert_string_equal(args.positionals[1], "-5");
     assert_false(PARSE(false, "x", "--line"));
     assert_string_equal(why, "--line needs a value");
     assert_false(PARSE(false, "x", "-l"));
     assert_string_equal(why, "-l needs a value");
     assert_false(PARSE(false, "x", "--dry-run=yes"));
     assert_string_equal(why, "--dry-run=yes takes no value");
+    assert_false(PARSE(false, "x", "-nz", "KEY"));
+    assert_string_equal(why, "-z is not an option here");
+    assert_false(PARSE(false, "x", "--dr", "--d=1"));
+    assert_string_equal(why, "--d=1 takes no value");
+    assert_false(PARSE(false, "x", "-n5"));
+    assert_string_equal(why, "-5 is not an option here");
+}
+
+/* What a number below 0 means is for the command to say: "-17 is not an option" would not help. */
+static void test_numbers_below_0_are_words(void **state) {
+    (void)state;
+    assert_true(PARSE(false, "x", "KEY", "-17", "-n", "-l", "-3"));
+    assert_int_equal(args.positionals_count, 2);
+    assert_string_equal(args.positionals[0], "KEY");
+    assert_string_equal(args.positionals[1], "-17");
+    assert_true(args_flag(&args, "dry-run"));
+    assert_string_equal(args_value(&args, "line"), "-3");
+    assert_true(PARSE(false, "x", "KEY", "-l", "a", "--", "-5", "-n"));
+    assert_int_equal(args.positionals_count, 3);
+    assert_string_equal(args.positionals[1], "-5");
+    assert_string_equal(args.positionals[2], "-n");
+    assert_false(args_flag(&args, "dry-run"));
+    assert_true(PARSE(true, "x", "-5", "-n"));
+    assert_int_equal(args.positionals_count, 2);
+    assert_string_equal(args.positionals[0], "-5");
+}
+
+static void test_a_name_may_be_cut_short(void **state) {
+    static const struct args_option clear[] = {
+        {"state", 0, "STATE", "", NULL}, {"store", 0, "STORE", "", NULL}, {NULL}};
+    static const struct args_option *const two[3] = {clear, own, global};
+    char first[] = "--sto=s1", second[] = "--st", program[] = "x", *argv[] = {program, first, NULL};
+    (void)state;
+    assert_true(args_parse(&args, 2, argv, two, false, why, sizeof why));
+    assert_string_equal(args_value(&args, "store"), "s1");
+    argv[1] = second;
+    assert_false(args_parse(&args, 2, argv, two, false, why, sizeof why));
+    assert_string_equal(why, "--st may be --state or --store");
+    assert_true(PARSE(false, "x", "--endp", "tcp://a"));
+    assert_string_equal(args_value(&args, "endpoint"), "tcp://a");
 }
 
 int main(void) {
@@ -96,6 +132,8 @@ int main(void) {
         cmocka_unit_test(test_an_own_option_hides_a_global_one),
         cmocka_unit_test(test_what_follows_a_command_is_left_to_it),
         cmocka_unit_test(test_mistakes_are_named),
+        cmocka_unit_test(test_numbers_below_0_are_words),
+        cmocka_unit_test(test_a_name_may_be_cut_short),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
