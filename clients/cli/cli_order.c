@@ -172,12 +172,13 @@ int cli_amend(struct cli *cli) {
     jumun_command c;
     if (!cli_begin(cli, JUMUN_AMEND, &c)) return CLI_USAGE;
     struct order_input order;
-    char error[256], *spec;
+    struct order_fault fault;
+    char *spec;
     int status = CLI_USAGE;
     order_input_init(&order);
     for (size_t cursor = 0; (spec = args_next(&cli->args, "line", &cursor));) {
-        if (order_input_add_line(&order, spec, error, sizeof error)) continue;
-        cli_usage(cli, "%s", error);
+        if (order_input_add_line(&order, spec, &fault)) continue;
+        cli_usage(cli, "%s", fault.sentence);
         goto out;
     }
     /* An amend keeps store and currency: stand-ins satisfy the check of completeness. */
@@ -188,8 +189,8 @@ int cli_amend(struct cli *cli) {
         !cli_int_option(cli, "total", &order.place.total)) {
         goto out;
     }
-    if (!order_input_finish(&order, error, sizeof error)) {
-        cli_usage(cli, "%s", error);
+    if (!order_input_finish(&order, &fault)) {
+        cli_usage(cli, "%s", fault.sentence);
         goto out;
     }
     c.amend = (jumun_amend){order.place.lines, order.place.lines_count, order.place.fees,

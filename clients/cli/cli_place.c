@@ -55,16 +55,17 @@ static bool cli_place_texts(struct cli *cli, jumun_place *p) {
 }
 
 static int cli_place_flags(struct cli *cli, struct order_input *order) {
-    char error[256], *spec;
+    struct order_fault fault;
+    char *spec;
     jumun_place *p = &order->place;
     for (size_t cursor = 0; (spec = args_next(&cli->args, "line", &cursor));) {
-        if (!order_input_add_line(order, spec, error, sizeof error)) {
-            return cli_usage(cli, "%s", error);
+        if (!order_input_add_line(order, spec, &fault)) {
+            return cli_usage(cli, "%s", fault.sentence);
         }
     }
     const char *attributes = args_value(&cli->args, "attributes");
-    if (attributes && !order_input_attributes(order, attributes, error, sizeof error)) {
-        return cli_usage(cli, "%s", error);
+    if (attributes && !order_input_attributes(order, attributes, &fault)) {
+        return cli_usage(cli, "%s", fault.sentence);
     }
     order->has_total = args_value(&cli->args, "total") != NULL;
     if (!cli_place_texts(cli, p) || !cli_int_option(cli, "fees", &p->fees) ||
@@ -75,13 +76,14 @@ static int cli_place_flags(struct cli *cli, struct order_input *order) {
         !cli_span_option(cli, "auto-complete", &p->auto_complete_ms)) {
         return CLI_USAGE;
     }
-    if (!order_input_finish(order, error, sizeof error)) return cli_usage(cli, "%s", error);
+    if (!order_input_finish(order, &fault)) return cli_usage(cli, "%s", fault.sentence);
     return cli_place_send(cli, order);
 }
 
 static int cli_place_json(struct cli *cli, struct order_input *order, const char *path) {
     struct input in;
-    char error[512];
+    struct order_fault fault;
+    char error[768];
     if (!input_open(&in, path, error, sizeof error)) {
         cli_error(cli, "%s", error);
         return CLI_BAD_FILE;
@@ -92,8 +94,8 @@ static int cli_place_json(struct cli *cli, struct order_input *order, const char
         cli_error(cli, "%s: is empty", in.name);
     } else if (got == INPUT_BAD) {
         cli_error(cli, "%s", error);
-    } else if (!order_input_json(order, in.row, in.row_used, error, sizeof error)) {
-        cli_error(cli, "%s: %s", in.name, error);
+    } else if (!order_input_json(order, in.row, in.row_used, &fault)) {
+        cli_error(cli, "%s", order_fault_told(&fault, in.name, 0, error, sizeof error));
     } else {
         status = cli_place_send(cli, order);
     }

@@ -159,46 +159,45 @@ static void place_one(struct place_run *run, const struct order_input *order, ui
     place_answered(slot, &r, NULL, 0);
 }
 
-/* Reads all orders of the file. False when not even the heading can be used. */
-static bool place_rows(struct place_run *run, struct input *in, bool csv, bool dry) {
-    struct order_input order;
-    struct order_columns columns;
-    char why[256], sentence[512];
-    enum input_result got;
-    order_input_init(&order);
-    if (csv) {
-        got = input_csv_row(in, sentence, sizeof sentence);
-        if (got == INPUT_END) snprintf(sentence, sizeof sentence, "%s: is empty", in->name);
-        bool usable = got == INPUT_ROW &&
-                      order_columns_read(&columns, in->fields, in->fields_count, why, sizeof why);
-        if (!usable) {
-            if (got == INPUT_ROW) {
-                snprintf(sentence, sizeof sentence, "%s: line 1: %s", in->name, why);
-            }
-            cli_error(run->cli, "%s", sentence);
-            order_input_fini(&order);
-            return false;
-        }
+/* False after the sentence was told: then nothing of the file can be used. */
+static bool place_heading(struct place_run *run, struct input *in, struct order_columns *columns) {
+    struct order_fault fault;
+    char sentence[768];
+    enum input_result got = input_csv_row(in, sentence, sizeof sentence);
+    if (got == INPUT_ROW) {
+        if (order_columns_read(columns, in->fields, in->fields_count, &fault)) return true;
+        order_fault_told(&fault, in->name, in->line, sentence, sizeof sentence);
+    } else if (got == INPUT_END) {
+        snprintf(sentence, sizeof sentence, "%.300s: is empty", in->name);
     }
+    cli_error(run->cli, "%s", sentence);
+    return false;
+}
+
+/* Reads all orders of the file; `columns` is NULL for JSON. */
+static void place_rows(struct place_run *run, struct input *in,
+                       const struct order_columns *columns, bool dry) {
+    struct order_input order;
+    struct order_fault fault;
+    char sentence[768];
+    order_input_init(&order);
     for (;;) {
-        got = csv ? input_csv_row(in, sentence, sizeof sentence)
-                  : input_text_line(in, sentence, sizeof sentence);
+        enum input_result got = columns ? input_csv_row(in, sentence, sizeof sentence)
+                                        : input_text_line(in, sentence, sizeof sentence);
         if (got == INPUT_END) break;
         if (got == INPUT_ROW) {
-            bool good = csv ? order_input_csv(&order, &columns, in->fields, in->fields_count, why,
-                                              sizeof why)
-                            : order_input_json(&order, in->row, in->row_used, why, sizeof why);
+            bool good = columns
+                ? order_input_csv(&order, columns, in->fields, in->fields_count, &fault)
+                : order_input_json(&order, in->row, in->row_used, &fault);
             if (good && dry) run->sent++;
             else if (good) place_one(run, &order, in->line, input_share(in));
             if (good) continue;
-            snprintf(sentence, sizeof sentence, "%s: line %" PRIu64 "%s %s", in->name, in->line,
-                     strncmp(why, "column ", 7) == 0 ? "," : ":", why);
+            order_fault_told(&fault, in->name, in->line, sentence, sizeof sentence);
         }
         place_bad(run, sentence);
         if (in->failed) break;
     }
     order_input_fini(&order);
-    return true;
 }
 
 static int place_report(struct place_run *run) {
@@ -262,7 +261,10 @@ int cli_place_rows(struct cli *cli, const char *path, bool csv) {
         pthread_cond_init(&run->changed, NULL);
         progress_start(&run->progress, cli->quiet || dry ? NULL : stderr, "placing", "rows",
                        cli->color_errors);
-        if (!place_rows(run, &in, csv, dry)) {
+        struct order_columns columns;
+        bool usable = !csv || place_heading(run, &in, &columns);
+        if (usable) place_rows(run, &in, csv ? &columns : NULL, dry);
+        if (!usable) {
             status = CLI_BAD_FILE;
         } else if (dry) {
             char count[TEXT_BYTES];

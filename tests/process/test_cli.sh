@@ -209,9 +209,12 @@ test_files() {
     j 0 get "$(tail -n 1 "$work/out")"; says placed
     echo '{"store": }' >>"$work/orders.jsonl"
     j 4 place --jsonl "$work/orders.jsonl"; complains 'orders.jsonl: line 3, column 11: '
+    echo '{"column 4": 1}' >"$work/field.jsonl"
+    j 4 place --jsonl "$work/field.jsonl"; complains 'line 1: column 4: there is no such field'
     j 4 place --from-json "$work/nowhere.json"; complains 'No such file'
     echo 'store,currency,price' >"$work/heading.csv"
-    j 4 place --csv "$work/heading.csv"; complains 'column 3: "price" is not a field of an order'
+    j 4 place --csv "$work/heading.csv"
+    complains 'line 1, column 3: "price" is not a field of an order'
 }
 
 test_looking() {

@@ -11,12 +11,12 @@
 #include "clients/cli/order_input.h"
 
 static struct order_input order;
-static char why[256];
+static struct order_fault fault;
 
 static int setup(void **state) {
     (void)state;
     order_input_init(&order);
-    why[0] = 0;
+    fault = (struct order_fault){0};
     return 0;
 }
 
@@ -27,12 +27,12 @@ static int teardown(void **state) {
 }
 
 static bool read_json(const char *text) {
-    return order_input_json(&order, text, strlen(text), why, sizeof why);
+    return order_input_json(&order, text, strlen(text), &fault);
 }
 
 static void refuses_json(const char *text, const char *sentence) {
     assert_false(read_json(text));
-    assert_string_equal(why, sentence);
+    assert_string_equal(fault.sentence, sentence);
 }
 
 static void test_a_whole_json_order(void **state) {
@@ -72,7 +72,8 @@ static void test_a_given_total_is_kept(void **state) {
 static void test_json_errors_name_the_place(void **state) {
     (void)state;
     assert_false(read_json("{\"store\": \"s\",\n \"lines\": [}"));
-    assert_non_null(strstr(why, "line 2, column "));
+    assert_int_equal(fault.line, 2);
+    assert_int_equal(fault.column, 12);
     refuses_json("[1]", "an order must be an object");
     refuses_json("{\"stroe\":\"s\"}", "stroe: there is no such field");
     refuses_json("{\"store\":5}", "store: must be text");
@@ -112,14 +113,15 @@ static bool read_csv(const char *heading, const char *row) {
     char text[512];
     snprintf(text, sizeof text, "%s\n%s\n", heading, row);
     assert_true(input_open_memory(&in, text, strlen(text)));
+    char why[256];
     assert_int_equal(input_csv_row(&in, why, sizeof why), INPUT_ROW);
-    bool good = order_columns_read(&columns, in.fields, in.fields_count, why, sizeof why);
+    bool good = order_columns_read(&columns, in.fields, in.fields_count, &fault);
     if (good) {
         assert_int_equal(input_csv_row(&in, why, sizeof why), INPUT_ROW);
         char *fields[INPUT_FIELDS_MAX];
         memcpy(kept, in.row, in.row_used);
         for (uint32_t i = 0; i < in.fields_count; i++) fields[i] = kept + (in.fields[i] - in.row);
-        good = order_input_csv(&order, &columns, fields, in.fields_count, why, sizeof why);
+        good = order_input_csv(&order, &columns, fields, in.fields_count, &fault);
     }
     input_close(&in);
     return good;
@@ -137,22 +139,44 @@ static void test_a_csv_order(void **state) {
     assert_int_equal(order.place.attributes_bytes, 4);
 }
 
+/* Place and sentence stay apart, whatever the sentence begins with. */
+static void test_a_fault_is_told_with_its_place(void **state) {
+    char text[512];
+    (void)state;
+    assert_false(read_json("{\"column 7\": 1}"));
+    assert_string_equal(order_fault_told(&fault, "o.jsonl", 12, text, sizeof text),
+                        "o.jsonl: line 12: column 7: there is no such field");
+    assert_string_equal(order_fault_told(&fault, "o.json", 0, text, sizeof text),
+                        "o.json: column 7: there is no such field");
+    const struct order_fault at = {2, 5, "unexpected"};
+    assert_string_equal(order_fault_told(&at, "o.jsonl", 12, text, sizeof text),
+                        "o.jsonl: line 13, column 5: unexpected");
+    assert_string_equal(order_fault_told(&at, "o.json", 0, text, sizeof text),
+                        "o.json: line 2, column 5: unexpected");
+    const struct order_fault heading = {0, 3, "unexpected"};
+    assert_string_equal(order_fault_told(&heading, "o.csv", 1, text, sizeof text),
+                        "o.csv: line 1, column 3: unexpected");
+}
+
 static void test_csv_errors_name_the_column(void **state) {
     (void)state;
     assert_false(read_csv("store,currency,price", "a,b,c"));
-    assert_string_equal(why, "column 3: \"price\" is not a field of an order");
+    assert_string_equal(fault.sentence, "\"price\" is not a field of an order");
+    assert_int_equal(fault.column, 3);
     assert_false(read_csv("store,currency,store", "a,b,c"));
-    assert_string_equal(why, "column 3: \"store\" stands twice");
+    assert_string_equal(fault.sentence, "\"store\" stands twice");
+    assert_int_equal(fault.column, 3);
     assert_false(read_csv("store,lines", "a,b"));
-    assert_string_equal(why, "the heading has no column \"currency\"");
+    assert_string_equal(fault.sentence, "the heading has no column \"currency\"");
+    assert_int_equal(fault.column, 0);
     assert_false(read_csv("store,currency,lines", "a,b"));
-    assert_string_equal(why, "the row has 2 fields, the heading has 3");
+    assert_string_equal(fault.sentence, "the row has 2 fields, the heading has 3");
     assert_false(read_csv("store,currency,lines", "s,KRW,a:1"));
-    assert_string_equal(why, "lines[0]: \"a:1\" is not sku:quantity:unit_price[:name]");
+    assert_string_equal(fault.sentence, "lines[0]: \"a:1\" is not sku:quantity:unit_price[:name]");
     assert_false(read_csv("store,currency,lines", "s,KRW,a:1:1;b:x:1"));
-    assert_string_equal(why, "lines[1].quantity: \"x\" is not a whole number");
+    assert_string_equal(fault.sentence, "lines[1].quantity: \"x\" is not a whole number");
     assert_false(read_csv("store,currency,lines,fees", "s,KRW,a:1:1,1.50"));
-    assert_string_equal(why, "fees: \"1.50\" is not a whole number");
+    assert_string_equal(fault.sentence, "fees: \"1.50\" is not a whole number");
 }
 
 /* The engine's rules are the engine's: what it must refuse has to reach it. */
@@ -180,6 +204,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(test_json_errors_name_the_place, setup, teardown),
         cmocka_unit_test_setup_teardown(test_what_is_required, setup, teardown),
         cmocka_unit_test_setup_teardown(test_a_csv_order, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_a_fault_is_told_with_its_place, setup, teardown),
         cmocka_unit_test_setup_teardown(test_csv_errors_name_the_column, setup, teardown),
         cmocka_unit_test_setup_teardown(test_negative_numbers_pass, setup, teardown),
         cmocka_unit_test_setup_teardown(test_a_used_input_forgets, setup, teardown),
