@@ -96,11 +96,35 @@ static void source_read_tail(struct lmdb_source *s) {
     if (!s->tail) log_warn("%s: %s: it is left out", path, error);
 }
 
+/* Whether the segments hold the very same record: the log in them has come as far as there, for two
+ * logs of a group that share a record's index and term share all in front of it. */
+static bool source_holds(struct lmdb_source *s, const struct record *r) {
+    struct record_header header = {0};
+    struct page_cursor c;
+    struct page_tree tree;
+    struct page_row row;
+    uint8_t key[8];
+    uint32_t i = s->count;
+    while (i > 0 && s->list[i - 1].first > r->header.index) i--;
+    if (i == 0 || lmdb_source_open_tree(s, &s->list[i - 1], &tree, false, NULL, 0) != 0)
+        return false;
+    storage_be64(key, r->header.index);
+    page_cursor_seek(&c, &tree, tree.root, key, sizeof key);
+    if (page_cursor_next(&c, &row) == 1 && row.value_bytes >= sizeof header)
+        memcpy(&header, row.value, sizeof header);
+    page_tree_close(&tree);
+    return memcmp(&header, &r->header, sizeof header) == 0;
+}
+
 /* One that does not join what is in the segments says nothing about them. */
 static void source_join_tail(struct lmdb_source *s) {
     const struct source_tail *t = s->tail;
     if (!t) return;
-    if (t->first + t->count - 1 <= s->last && source_is_in_use(s)) { /* it is in there by now */
+    bool used = source_is_in_use(s);
+    uint64_t end = t->first + t->count - 1;
+    /* It is in there by now. What else stands there is truncated by the journal, in which a log
+     * that goes back ends before them. */
+    if (end <= s->last && used && source_holds(s, t->records[t->count - 1])) {
         lmdb_source_tail_release(s->tail);
         s->tail = NULL;
         return;
@@ -112,12 +136,12 @@ static void source_join_tail(struct lmdb_source *s) {
         s->tail = NULL;
         return;
     }
-    s->tail->is_end = !source_is_in_use(s);
+    s->tail->is_end = !used;
     /* What begins behind it will be written anew: a kill may have left it unborn. */
     while (s->count > 0 && s->list[s->count - 1].first >= t->first && t->is_end)
         s->bytes -= s->list[--s->count].bytes;
     if (s->first == 0) s->first = t->first;
-    s->last = t->first + t->count - 1;
+    s->last = end;
 }
 
 /* -- the list ------------------------------------------------------------------------------- */

@@ -285,6 +285,44 @@ static void a_tool_reads_what_a_kill_left(void **state) {
     log_source_close(source);
 }
 
+/* A node's log is what its journal says, also where the segments reach further: what stands behind
+ * the truncation there was never committed, and in front of it are not those that were. */
+static void a_tool_beside_a_node_reads_the_truncation_that_waits(void **state) {
+    struct fixture *f = *state;
+    open_with_journal(f);
+    fixture_append(f, 1, 100, 1, 100, 5);
+    fixture_close(f);
+    pid_t child = fork();
+    assert_true(child >= 0);
+    if (child == 0) {
+        f->appended_sequence = 0;
+        fixture_open(f);
+        atomic_store(&gate->hold, true);
+        fixture_append(f, 50, 60, 2, 100, 6);
+        atomic_store(&gate->opened, true);
+        while (!atomic_load(&gate->end)) fixture_nap();
+        fixture_close(f);
+        _exit(0);
+    }
+    fixture_await(&gate->opened);
+    struct log_source *source = log_source_open(f->directory, f->error, sizeof f->error);
+    assert_non_null(source);
+    uint64_t first, last;
+    log_source_range(source, &first, &last);
+    assert_true(first == 1 && last == 60);
+    struct log_cursor *cursor = log_cursor_open(source, 1, last, true);
+    struct log_item item;
+    for (uint64_t i = 1; i <= last; i++) {
+        assert_int_equal(log_cursor_next(cursor, &item), LOG_RECORD);
+        assert_true(item.index == i && item.header->term == (i < 50 ? 1 : 2));
+    }
+    log_cursor_close(cursor);
+    log_source_close(source);
+    atomic_store(&gate->hold, false);
+    atomic_store(&gate->end, true);
+    fixture_await_end(child, 0, 0);
+}
+
 /* What the vote's environment calls its format. */
 static uint32_t format_of(const struct fixture *f) {
     char path[192];
@@ -615,6 +653,7 @@ int main(void) {
         TEST(any_history_is_found_again),
         TEST(any_history_over_segments_is_found_again),
         TEST(a_tool_reads_what_a_kill_left),
+        TEST(a_tool_beside_a_node_reads_the_truncation_that_waits),
         TEST(the_format_says_whether_the_log_is_whole),
         TEST(without_a_journal_it_is_emptied_and_removed),
         TEST(a_journal_without_the_log_before_it_is_refused),
