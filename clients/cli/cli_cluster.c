@@ -8,6 +8,7 @@
 
 #include "actors/command.h"
 #include "actors/result_codes.h"
+#include "clients/cli/cli_cluster_file.h"
 #include "clients/cli/cli_unreached.h"
 #include "clients/cli/text.h"
 #include "clients/sdk/raw_call.h"
@@ -148,8 +149,7 @@ bool cluster_ask(struct cli *cli, const char *address, const struct cluster_call
 
 /* -- any node ---------------------------------------------------------------------------------- */
 
-/* Nodes of the list --endpoint, and those of the last document. Address i; NULL behind the last. */
-static const char *cluster_address(struct cli *cli, uint32_t i) {
+const char *cluster_address(struct cli *cli, uint32_t i) {
     static char address[ENDPOINT_BYTES_MAX];
     const char *at = cli->endpoint;
     for (; *at; i--) {
@@ -219,6 +219,7 @@ int cluster_send(struct cli *cli, const struct cluster_call *call, struct cluste
     char from[ENDPOINT_BYTES_MAX] = "";
     bool unformed = true; /* all that were asked in this round are of no cluster, or replicas */
     bool others = false;  /* somebody is, or does not answer: `a` is what was last heard of those */
+    bool looked = false;  /* whether the cluster has a document at all */
     *a = (struct cluster_answer){.code = UINT32_MAX};
     for (uint32_t i = 0;; i++) {
         struct cluster_answer next;
@@ -251,6 +252,12 @@ int cluster_send(struct cli *cli, const struct cluster_call *call, struct cluste
         unformed = false;
         others = true;
         if (!may_pass(a)) break;
+        if (a->code != RESULT_NOT_LEADER || looked) continue;
+        looked = true;
+        if (!cluster_is_of_file(cli, asked)) continue;
+        cluster_answer_free(a);
+        cli_error(cli, CLUSTER_FILE_TEXT);
+        return CLI_REFUSED;
     }
     if (a->code != RESULT_OK) return send_failed(cli, from, a);
     if (a->version > version_wanted) version_wanted = a->version;

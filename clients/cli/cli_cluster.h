@@ -44,8 +44,13 @@ bool cluster_ask(struct cli *cli, const char *address, const struct cluster_call
  * command's time is up. CLI_DONE with the answer to be freed; else the error was printed. */
 int cluster_send(struct cli *cli, const struct cluster_call *call, struct cluster_answer *answer);
 
+/* Address i: of --endpoint, then of the last document; NULL behind the last. Good until the next
+ * call. */
+const char *cluster_address(struct cli *cli, uint32_t i);
+
 struct cluster_known {
     uint64_t version;          /* 0 = none yet */
+    bool of_file;              /* no document, but what nodes say (cli_cluster_file.h) */
     struct cluster_document document;
 };
 

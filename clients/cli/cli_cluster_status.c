@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "clients/cli/cli_cluster_clocks.h"
+#include "clients/cli/cli_cluster_file.h"
 #include "clients/cli/table.h"
 #include "clients/cli/text.h"
 #include "engine/base/hex.h"
@@ -172,11 +173,12 @@ static void show_shards(const struct view *v) {
                                   : lag == STATUS_LAG_UNKNOWN ? "?"
                                                               : text_count(count, lag));
         table_cell(t, NULL, "%" PRId64, value_int(row, "last_index", 0));
+        bool elsewhere = row && s->preferred && leader != s->preferred;
         table_cell(t, "33", "%s",
-                   !active                               ? "retired"
-                   : moves                               ? "moving"
-                   : row && leader != s->preferred       ? "not where it is preferred"
-                                                         : "");
+                   !active     ? "retired"
+                   : moves     ? "moving"
+                   : elsewhere ? "not where it is preferred"
+                               : "");
     }
     table_print(t, stdout, 2);
     table_delete(t);
@@ -284,10 +286,9 @@ static void show(const struct view *v) {
     const struct cluster_document *d = &v->known->document;
     char id[CLUSTER_ID_BYTES];
     hex_format(d->cluster_id.bytes, 16, id);
-    printf("%scluster%s %s, document version %" PRIu64 ", %u replicas of each shard, "
-           "level %u\n\n",
-           CLI_STYLE(v->cli, "1"), CLI_PLAIN(v->cli), id, v->known->version, d->replicas,
-           program_level(d->level));
+    printf("%scluster%s %s, %s version %" PRIu64 ", %u replicas of each shard, level %u\n\n",
+           CLI_STYLE(v->cli, "1"), CLI_PLAIN(v->cli), id, v->known->of_file ? "file" : "document",
+           v->known->version, d->replicas, program_level(d->level));
     show_nodes(v);
     putchar('\n');
     show_shards(v);
@@ -296,6 +297,7 @@ static void show(const struct view *v) {
     show_epochs(v);
     show_stores(v);
     show_gaps(v);
+    if (v->known->of_file) puts("\n  " CLUSTER_FILE_TEXT);
     if (each_fault(v, NULL, NULL) > 0) putchar('\n');
     each_fault(v, print_fault, v->cli);
 }
@@ -395,10 +397,11 @@ static int show_json(const struct view *v) {
     json_t *faults = json_array();
     each_fault(v, add_fault, faults);
     return cli_print_json(json_pack(
-        "{s:s, s:I, s:i, s:I, s:I, s:o, s:o, s:o, s:o}", "cluster_id", id, "version",
-        (json_int_t)v->known->version, "level", program_level(d->level), "replicas",
-        (json_int_t)d->replicas, "stores_shards", (json_int_t)d->stores_shards, "nodes", nodes,
-        "shards", shards, "epochs", epochs, "faults", faults));
+        "{s:s, s:I, s:b, s:i, s:I, s:I, s:o, s:o, s:o, s:o}", "cluster_id", id, "version",
+        (json_int_t)v->known->version, "of_file", v->known->of_file, "level",
+        program_level(d->level), "replicas", (json_int_t)d->replicas, "stores_shards",
+        (json_int_t)d->stores_shards, "nodes", nodes, "shards", shards, "epochs", epochs, "faults",
+        faults));
 }
 
 static void look(struct view *v) {
@@ -411,8 +414,8 @@ static void look(struct view *v) {
 }
 
 int cli_cluster_status(struct cli *cli) {
-    struct view v = {.cli = cli};
-    int status = cluster_fetch(cli, true, &v.known);
+    struct view v = {.cli = cli, .known = cluster_file_read(cli)};
+    int status = v.known ? CLI_DONE : cluster_fetch(cli, true, &v.known);
     if (status != CLI_DONE) return status;
     v.statuses = calloc(NODES_MAX, sizeof *v.statuses);
     v.reached = calloc(NODES_MAX, sizeof *v.reached);

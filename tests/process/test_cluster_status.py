@@ -141,7 +141,38 @@ def any_port(c):
     lose(c, 3)
 
 
+def of_a_file(c):
+    """A cluster that a file describes has no document: what its nodes say is shown, at once, and
+    what would change it is refused at once."""
+    path = c.data(0) + '.json'
+    with open(path, 'w') as file:
+        json.dump({'cluster_id': '0123456789abcdef' * 2, 'shards': 2, 'nodes': [
+            {'node': place + 1, 'peers': c.peers(place), 'clients': c.url(place)}
+            for place in range(3)]}, file)
+    for place in range(3):
+        c.start(place, '--cluster', path, '--node-id', str(place + 1), alone=True, wait=False)
+    for place in range(3):
+        check('ready' in c.nodes[place].stdout.readline(), 'node %d serves' % (place + 1))
+    c.await_that(lambda: all(s['lag'] == 0 and s['leader'] for s in c.status()['shards']),
+                 'all groups are led')
+    told, text = status(c, 1, 0)
+    check(told['of_file'] and 'as the file of its nodes says' in text, text)
+    check([n['clients'] for n in told['nodes']] == [c.url(p) for p in range(3)], told['nodes'])
+    check([sorted(s['nodes']) for s in told['shards']] == [[1, 2, 3]] * 2, told['shards'])
+    for words in (('drain', '2'), ('balance',), ('form', '--node', c.url(0), '--node', c.url(1),
+                                                 '--node', c.url(2))):
+        begun = time.monotonic()
+        said = c.jumun('cluster', *words, expect=1)
+        check('as the file of its nodes says' in said, said)
+        check(time.monotonic() - begun < 10, 'and at once, not after the timeout of 20 s')
+    c.end(2, signal.SIGKILL)
+    told, text = status(c, 0, 1)
+    check(told['nodes'][2]['there'] == 'silent', 'a node that is away is told')
+
+
 def main():
+    with cluster('status-of-a-file') as c:
+        of_a_file(c)
     with cluster('status') as c:
         for place in range(3):
             c.start(place)
