@@ -278,35 +278,51 @@ bool cluster_learn(const void *data, size_t bytes, char *sentence, size_t senten
     return fault == NULL;
 }
 
-/* Takes a node's copy over unless it is of another cluster, or older than what is known. False: it
- * is of no use. */
-static bool take_copy(const struct cluster_answer *a) {
+/* Takes a node's copy over unless it is of another cluster, or older than what is known. Its
+ * version; 0: it is of no use. */
+static uint64_t take_copy(const struct cluster_answer *a) {
     static struct cluster_known copy;
-    if (cluster_decode(a->value.data, a->value.size, &copy.version, &copy.document)) return false;
+    if (cluster_decode(a->value.data, a->value.size, &copy.version, &copy.document)) return 0;
     if (known.version > 0 && memcmp(&copy.document.cluster_id, &known.document.cluster_id,
                                     sizeof copy.document.cluster_id) != 0)
-        return false;
+        return 0;
     if (copy.version >= known.version) known = copy;
-    return true;
+    return copy.version;
+}
+
+/* The same with the copy of the node at address i; 0 also when it gives none. */
+static uint64_t ask_copy(struct cli *cli, uint32_t i, const struct cluster_call *call) {
+    char address[ENDPOINT_BYTES_MAX];
+    struct cluster_answer a;
+    uint64_t version = 0;
+    snprintf(address, sizeof address, "%s", cluster_address(cli, i));
+    if (cluster_ask(cli, address, call, ask_ms(cli, address), &a) && a.code == RESULT_OK)
+        version = take_copy(&a);
+    cluster_answer_free(&a);
+    return version;
 }
 
 /* The first node's own copy that has what this run has led to; without one, the newest. */
 static bool fetch_copy(struct cli *cli) {
     struct cluster_call call;
-    struct cluster_answer a;
     bool good = false;
     if (!cluster_begin(&call, NODE_COMMAND_CLUSTER_DOCUMENT, false, 0)) return false;
     for (uint32_t i = 0; cluster_address(cli, i); i++) {
-        char address[ENDPOINT_BYTES_MAX];
         if (good && known.version >= version_wanted) break;
-        snprintf(address, sizeof address, "%s", cluster_address(cli, i));
-        if (cluster_ask(cli, address, &call, ask_ms(cli, address), &a) && a.code == RESULT_OK &&
-            take_copy(&a))
-            good = true;
-        cluster_answer_free(&a);
+        if (ask_copy(cli, i, &call)) good = true;
     }
     cluster_end(&call);
     return good;
+}
+
+bool cluster_is_spread(struct cli *cli) {
+    struct cluster_call call;
+    uint64_t version = 0;
+    if (!cluster_begin(&call, NODE_COMMAND_CLUSTER_DOCUMENT, false, 0)) return false;
+    for (uint32_t i = 0; version == 0 && cluster_address(cli, i); i++)
+        version = ask_copy(cli, i, &call);
+    cluster_end(&call);
+    return version >= version_wanted;
 }
 
 int cluster_fetch(struct cli *cli, bool any, const struct cluster_known **out) {

@@ -61,6 +61,8 @@ int cluster_fetch(struct cli *cli, bool any, const struct cluster_known **known)
 const struct cluster_known *cluster_known(void);
 /* The newest version that a command of this run has led to. */
 uint64_t cluster_version_wanted(void);
+/* Whether the first node that gives its copy, which is who is asked next time, has that. */
+bool cluster_is_spread(struct cli *cli);
 /* Takes one over that came by another way. */
 bool cluster_learn(const void *data, size_t bytes, char *sentence, size_t sentence_bytes);
 

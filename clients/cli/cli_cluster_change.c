@@ -13,10 +13,8 @@ enum { SPREAD_MS = 3000, SPREAD_LOOK_MS = 50 };
 
 /* Waits until the first node knows of the change as well: what is looked at next is not older. */
 static void await_spread(struct cli *cli) {
-    const struct cluster_known *k;
     for (int64_t until_ms = text_now_ms() + SPREAD_MS; text_now_ms() < until_ms;) {
-        if (cluster_fetch(cli, true, &k) == CLI_DONE && k->version >= cluster_version_wanted())
-            return;
+        if (cluster_is_spread(cli)) return;
         usleep(SPREAD_LOOK_MS * 1000);
     }
 }
@@ -35,7 +33,7 @@ static int change_and_tell(struct cli *cli, uint32_t kind, const uint64_t *numbe
     cluster_end(&call);
     if (status != CLI_DONE) return status;
     if (decided) *decided = true;
-    if (!waits) await_spread(cli);
+    await_spread(cli);
     if (cli->json && (!waits || args_flag(&cli->args, "no-wait"))) {
         json_t *out = json_pack("{s:i, s:s, s:I}", "code", 0, "name", "ok", "version",
                                 (json_int_t)version);
