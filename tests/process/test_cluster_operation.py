@@ -236,10 +236,7 @@ def orders(c):
     c.place_orders(3)
     c.jumun('cluster', 'balance', expect=1)  # nothing to do
     # All have everything before two are lost.
-    for _ in range(100):
-        if all(x['lag'] == 0 for x in c.status()['shards']):
-            break
-        time.sleep(0.1)
+    c.await_that(lambda: all(x['lag'] == 0 for x in c.status()['shards']), 'none is behind')
     c.end(0, signal.SIGKILL)
     c.end(1, signal.SIGKILL)
     c.end(2, signal.SIGKILL)

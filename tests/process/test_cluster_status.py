@@ -6,6 +6,7 @@ members.
 """
 import concurrent.futures
 import json
+import re
 import shutil
 import signal
 import sys
@@ -13,14 +14,26 @@ import time
 
 from cluster_of_nodes import check, cluster, form
 
+AHEAD = '([5-9]|[1-9][0-9]) min'       # the clock gains, and the machine may be slow
 
-def status(c, at, expect):
-    """The status by the node at `at`, as JSON, after the same as text."""
-    text = c.jumun('cluster', 'status', at=at, expect=expect)
-    told = json.loads(c.jumun('--json', 'cluster', 'status', at=at, expect=expect))
-    for fault in told['faults']:
-        check(fault in text, 'the text has it too: %s\n%s' % (fault, text))
-    return told, text
+
+def status(c, at, faults=None):
+    """The status by the node at `at`, as JSON, after the same as text, with so many faults; None:
+    any. On a busy machine a group may elect just now, and then there is one more for a moment."""
+    seen = []
+
+    def looks():
+        del seen[:]
+        for words in (('cluster', 'status'), ('--json', 'cluster', 'status')):
+            seen.append(c.jumun(*words, at=at, expect=(0, 1)))
+        told = json.loads(seen[1])['faults']
+        return faults in (None, len(told)) and all(fault in seen[0] for fault in told)
+
+    try:
+        c.await_that(looks, '%s faults, and the text has them too' % faults)
+    except SystemExit as failed:
+        raise SystemExit('%s:\n%s\n%s' % (failed, *seen)) from None
+    return json.loads(seen[1]), seen[0]
 
 
 def second(told):
@@ -35,7 +48,7 @@ def lose(c, place):
 def is_told(c, there, *parts):
     """Of node 2, by the other two."""
     for at in (0, 2):
-        told, text = status(c, at, 1)
+        told, text = status(c, at)
         check(second(told)['there'] == there, '%s: %s' % (there, second(told)))
         check(second(told)['state'] == 'active', 'what the document says stays')
         for part in parts:
@@ -48,14 +61,18 @@ def strangers(c):
     lose(c, 1)
     told = is_told(c, 'silent', 'does not answer at ' + c.url(1))
     shard = next(s for s in told['shards'] if s['preferred'] != 2)
-    said = c.jumun('cluster', 'transfer', 'meta' if shard['meta'] else '0', '2', '--wait', '18s',
-                   at=0, expect=3)
+    # It reminds where nothing new happens for 15 s; on a busy machine the group may elect.
+    for patience in ('18s', '40s', '80s'):
+        said = c.jumun('cluster', 'transfer', 'meta' if shard['meta'] else '0', '2', '--wait',
+                       patience, at=0, expect=3)
+        if 'until node 2 answers, still after' in said:
+            break
     check('until node 2 answers, still after' in said, 'it says what it waits for: ' + said)
     check('gets the lead once it answers' in said and 'calls it off' in said, 'and how it is: ' +
           said)
     other = next(s for s in told['shards'] if s is not shard)
     c.jumun('cluster', 'transfer', 'meta' if other['meta'] else '0',
-            '1' if other['preferred'] != 1 else '3', '--wait', '30s', at=0)
+            '1' if other['preferred'] != 1 else '3', '--wait', '2m', at=0)
     check('waiting' in c.start(1), 'an empty node waits')
     is_told(c, 'waits', 'an empty node waits at ' + c.url(1), 'jumun cluster replace 2')
     for place in (3, 4):
@@ -77,7 +94,7 @@ def in_vain(c, *calls):
     """What each of the calls, (words, places), says in the end. None does anything, each waits
     until its time is over: so all at once."""
     with concurrent.futures.ThreadPoolExecutor(len(calls)) as pool:
-        running = [pool.submit(c.jumun, '--timeout', '2s', *words, at=at, expect=3)
+        running = [pool.submit(c.jumun, '--timeout', '5s', *words, at=at, expect=3)
                    for words, at in calls]
         return [call.result() for call in running]
 
@@ -92,7 +109,7 @@ def no_majority(c):
         check('form one, or join' not in other, 'there is a cluster: ' + other)
     check('a node waits there' in told and 'form one' not in told, 'the other may know: ' + told)
     c.await_that(lambda: 'no node is known to lead the shard now' in c.jumun(
-        '--timeout', '2s', *place, at=2, expect=3), 'what it lacks is told')
+        '--timeout', '5s', *place, at=2, expect=3), 'what it lacks is told')
     changes = ('replace', '2', c.url(1)), ('add', c.url(1)), ('transfer', '0', '3')
     for told in in_vain(c, *((('cluster', *words), at) for words in changes
                              for at in (2, (1, 2, 0)))):
@@ -106,7 +123,8 @@ def log_of(c, place):
 
 
 def clock_ahead(c):
-    """Node 3 starts with a clock that is 300 s ahead, and is told; then with a right one."""
+    """Node 3 starts with a clock that is 300 s ahead, and gains; it is told; then with a right
+    one."""
     right = c.env
     c.end(2)
     c.env = {**right, 'LD_PRELOAD': sys.argv[3],
@@ -116,12 +134,13 @@ def clock_ahead(c):
     c.await_that(lambda: c.status()['faults'] and 'clock' in c.status()['faults'][0],
                  'a clock that is ahead is a fault')
     told, text = status(c, 0, 1)
-    check(len(told['faults']) == 1, 'of the one that is wrong: %s' % told['faults'])
-    check('node 3: its clock is 5 min' in text and 'ahead of that of node' in text, text)
-    c.await_that(lambda: 'the clock of node 3 is 3' in log_of(c, 0), 'the others warn of it')
+    c.jumun('cluster', 'status', at=0, expect=1)
+    check(re.search(f'node 3: its clock is {AHEAD} .*ahead of that of node', text), text)
+    c.await_that(lambda: 'the clock of node 3 is ' in log_of(c, 0), 'the others warn of it')
     for at, node, how in ((0, 3, 'ahead of'), (2, 1, 'behind')):
         text = c.jumun('status', at=at)
-        check('that of node %d is 5 min' % node in text and how + " this node's" in text, text)
+        check(re.search(f'that of node {node} is {AHEAD}', text) and how + " this node's" in text,
+              text)
     c.end(2)
     c.start(2)
     c.await_that(lambda: not c.status()['faults'], 'it is right again')
@@ -178,7 +197,6 @@ def main():
             c.start(place)
         form(c, range(3), '--shards', '1')
         told, text = status(c, 0, 0)
-        check(told['faults'] == [], 'nothing is wrong: %s' % told['faults'])
         any_port(c)
         said = c.jumun('--timeout', '500ms', '--endpoint', c.peers(0), 'status', expect=3)
         check('a port for the other nodes of a cluster (--peer-listen' in said, said)
@@ -188,10 +206,10 @@ def main():
         check('ready' in c.start(1), 'a member serves at once, whatever --cluster-wait says')
         strangers(c)
         c.end(0, signal.SIGKILL)
-        told, text = status(c, 2, 1)
+        told, text = status(c, 2, 4)
         check('shard 0: 1 of its 3 replicas answers: that is no majority' in text, text)
         check('shard meta: 1 of its 3 replicas answers' in text, text)
-        check(len(told['faults']) == 4, 'two nodes and two groups: %s' % told['faults'])
+        c.jumun('cluster', 'status', at=2, expect=1)
         check('waiting' in c.start(1), 'an empty node waits')
         no_majority(c)
     print('1 passed, 0 failed')
