@@ -69,8 +69,8 @@ class Node:
         self.endpoint = line[2]
 
     def jumun(self, *arguments, expect=0):
-        done = subprocess.run([JUMUN, '-q', '-e', self.endpoint, *arguments], capture_output=True,
-                              text=True, check=False, timeout=PATIENCE_S)
+        done = subprocess.run([JUMUN, '-q', '-e', self.endpoint, '--timeout', '1m', *arguments],
+                              capture_output=True, text=True, check=False, timeout=PATIENCE_S)
         check(done.returncode == expect,
               f'jumun {" ".join(arguments)}: exit {done.returncode}: {done.stderr}')
         return done.stdout.strip()
@@ -79,7 +79,20 @@ class Node:
         """A load, running."""
         return subprocess.Popen([BENCH, '-e', self.endpoint, '-s', str(seconds), '--warmup', '0',
                                  '--live', '300', '--batch', '32', '--in-flight', '2', '-q',
+                                 '--timeout-ms', '60000',
                                  *options], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+    def rest(self):
+        """Waits until no message is on its way between its shards, and all changes are stored."""
+        until = time.monotonic() + PATIENCE_S
+        while True:
+            shards = json.loads(self.jumun('status', '--json'))['shards']
+            if all(s['messages_waiting'] == 0 and s['dirty_actors'] == 0 and
+                   s['checkpoint_index'] == s['last_index'] for s in shards):
+                return
+            if time.monotonic() > until:
+                raise SystemExit(f'{self.options[2]} does not come to rest: {shards}')
+            time.sleep(0.1)
 
     def stop(self, how=signal.SIGTERM):
         self.process.send_signal(how)

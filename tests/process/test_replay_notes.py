@@ -101,9 +101,9 @@ def tests(work):
     until = time.monotonic() + PATIENCE_S
     while time.monotonic() < until:
         subprocess.run([BENCH, '-e', node.endpoint, '-s', '1', '--warmup', '0', '--live', '300',
-                        '--batch', '8', '--in-flight', '2', '-q'], stdout=subprocess.DEVNULL,
-                       check=True)
-        time.sleep(0.5)
+                        '--batch', '8', '--in-flight', '2', '-q', '--timeout-ms', '60000'],
+                       stdout=subprocess.DEVNULL, check=True)
+        node.rest()
         if is_enough(data):
             break
     node.stop()

@@ -21,7 +21,7 @@ import ports  # noqa: E402
 from pack import packb, unpackb  # noqa: E402
 
 import replay_process  # noqa: E402
-from replay_process import JUMUN, REPLAY, beside, check, replay, replay_json, verdict  # noqa: E402
+from replay_process import REPLAY, beside, check, replay, replay_json, verdict  # noqa: E402
 
 RULES, PAGE = sys.argv[5:7]
 EVENTS_MIN = 8000           # several messages of republished events
@@ -41,9 +41,7 @@ class Node(replay_process.Node):
                          listen=f'tcp://127.0.0.1:{free_port()}')
 
     def feed(self):
-        status = subprocess.run([JUMUN, '-q', '-e', self.endpoint, 'status', '--json'],
-                                capture_output=True, text=True, check=True)
-        return json.loads(status.stdout)['feed']['endpoint']
+        return json.loads(self.jumun('status', '--json'))['feed']['endpoint']
 
     def place(self, store='s1'):
         return self.jumun('place', '--store', store, '--currency', 'KRW', '--fulfilment', 'pickup',
@@ -302,9 +300,13 @@ def test_republish(data, node, work):
               f'{words}: {len(here.taken)} events')
     # Nobody there yet; then connections that break before and behind the taking, and refusals.
     port = free_port()
-    sender = subprocess.Popen([REPLAY, 'republish', str(data), '--patience', '120s', '--into',
-                               f'tcp://127.0.0.1:{port}'], stderr=subprocess.PIPE, text=True)
-    time.sleep(1)
+    says = work / 'says'
+    with open(says, 'w', encoding='utf-8') as out:
+        sender = subprocess.Popen([REPLAY, 'republish', str(data), '--patience', '120s', '--into',
+                                   f'tcp://127.0.0.1:{port}'], stderr=out)
+    until = time.monotonic() + 100
+    while 'does not answer' not in says.read_text() and time.monotonic() < until:
+        time.sleep(0.05)
 
     def answer(self, message):
         self.calls += 1
@@ -317,7 +319,8 @@ def test_republish(data, node, work):
             raise ConnectionError
         return told
     here = inbox(receiver, port=port, answer=answer)
-    _, told = sender.communicate(timeout=200)
+    sender.wait(200)
+    told = says.read_text()
     check(sender.returncode == 0 and [as_json(e) for e in here.taken] == wanted,
           f'{len(here.taken)} events over broken connections: {told}')
     check(here.calls > 9 and len(here.ended) == 1, f'{here.calls} messages')
@@ -353,7 +356,7 @@ def test_long_log(work):
             check(node.bench(2, '--lines', '64').wait() == 0, 'the load went through')
             if len(list((data / 'shard-0').glob('log-*'))) > 1:
                 break
-        time.sleep(1)
+        node.rest()
         test_node_goes_away(data, node)
         test_cut_log(data, node, work)
     finally:
@@ -366,7 +369,7 @@ def tests(work):
     node = Node(data, '--shards', '2')
     try:
         keys = load(node)
-        time.sleep(1)
+        node.rest()
         with beside(test_long_log, work):
             test_same_as_directory(data, node, keys)
             test_errors(data, node, work)
