@@ -30,7 +30,13 @@ run() {
     "$@" >"$work/out" 2>"$work/err" </dev/null || status=$?
     [ $status -eq "$wanted" ] || fail "status $status instead of $wanted: $*"
 }
-j() { local wanted=$1; shift; run "$wanted" "$jumun" "$@"; }
+# What somebody answers may take its time on a busy machine.
+j() {
+    local wanted=$1 patience=(--timeout 1m)
+    shift
+    [ "$wanted" -ne 3 ] || patience=()
+    run "$wanted" "$jumun" "${patience[@]}" "$@"
+}
 says() { checks=$((checks + 1)); grep -qF -- "$1" "$work/out" || fail "stdout lacks: $1"; }
 complains() { checks=$((checks + 1)); grep -qF -- "$1" "$work/err" || fail "stderr lacks: $1"; }
 omits() { checks=$((checks + 1)); ! grep -qF -- "$1" "$work/out" || fail "stdout has: $1"; }
@@ -47,7 +53,7 @@ start_node() {
     "$jumund" --data "$work/data" --listen tcp://127.0.0.1:0 --shards 2 --no-pin \
         >"$work/ready" 2>"$work/log" </dev/null &
     node=$!
-    for _ in $(seq 300); do
+    for _ in $(seq 600); do
         JUMUN_ENDPOINT=$(sed -n 's/^jumund ready: \([^ ]*\).*/\1/p' "$work/ready")
         [ -z "$JUMUN_ENDPOINT" ] || { export JUMUN_ENDPOINT; return; }
         sleep 0.1
@@ -57,7 +63,8 @@ start_node() {
 }
 
 place() { # prints the key of a new order; options are added
-    "$jumun" -q place --store s1 --currency KRW --line rice:2:9500:Rice --line cola:1:1500 "$@"
+    "$jumun" --timeout 1m -q place --store s1 --currency KRW --line rice:2:9500:Rice \
+        --line cola:1:1500 "$@"
 }
 
 test_a_delivery() {
@@ -149,7 +156,7 @@ test_stores() {
     j 0 store get s9; says paused; says 'oven broke'
     j 1 store pause s9; complains store_already_paused
     # The news of a pause travels to the other shard: until then an order may still be taken.
-    for _ in $(seq 100); do
+    for _ in $(seq 1000); do
         place --store s9 >"$work/out" 2>"$work/err" || break
         sleep 0.05
     done
@@ -200,7 +207,7 @@ test_files() {
     j 0 place --from-json "$work/order.json" --dry-run; says 'at s2 for 0.01 GBP'
     j 0 place --from-json "$work/order.json" --dry-run --json
     json 'd == {"would_place": 1, "lines": 1, "store": "s2", "currency": "GBP", "total": 1}'
-    "$jumun" -j place --from-json - <"$work/order.json" >"$work/out" 2>"$work/err"
+    "$jumun" --timeout 1m -j place --from-json - <"$work/order.json" >"$work/out" 2>"$work/err"
     json 'd["code"] == 0'
     cat "$work/order.json" "$work/order.json" >"$work/orders.jsonl"
     j 0 place --jsonl "$work/orders.jsonl"; says '2 orders placed'
@@ -290,7 +297,7 @@ test_mistakes() {
 test_unknown_outcome() {
     local key id
     key=$(place)
-    "$jumun" annotate "$key" warm-up >/dev/null
+    "$jumun" --timeout 1m annotate "$key" warm-up >/dev/null
     kill -STOP "$node"
     j 3 -t 700ms annotate "$key" again
     kill -CONT "$node"
@@ -303,6 +310,17 @@ test_unknown_outcome() {
     fi
 }
 
+# is_told TEXT CALL...: the call fails and says so; a busy machine may be too late for an answer.
+is_told() {
+    local text=$1
+    shift
+    for _ in 1 2 3 4 5; do
+        j 3 "$@"
+        grep -qF -- "$text" "$work/err" && break
+    done
+    complains "$text"
+}
+
 # Ports of the node that are not for clients.
 test_other_ports() {
     local feed notify
@@ -310,11 +328,11 @@ test_other_ports() {
     read -r feed notify < <(python3 -c 'import json, sys
 feed = json.load(sys.stdin)["feed"]
 print(feed["endpoint"], feed["notify"])' <"$work/out")
-    j 3 -e "$feed" -t 2s status; complains 'is this the port of the feed (--feed-listen)'
-    j 3 -e "$feed" -t 2s cluster status; complains 'is this the port of the feed (--feed-listen)'
-    j 3 -e "$notify" -t 500ms status; complains 'a port for notifications (--notify-listen)'
-    j 3 cluster form --node "$feed"; complains 'is this the port of the feed (--feed-listen)'
-    j 3 cluster form --node "$notify"; complains 'a port for notifications (--notify-listen)'
+    is_told 'is this the port of the feed (--feed-listen)' -e "$feed" -t 2s status
+    is_told 'is this the port of the feed (--feed-listen)' -e "$feed" -t 2s cluster status
+    is_told 'a port for notifications (--notify-listen)' -e "$notify" -t 500ms status
+    is_told 'is this the port of the feed (--feed-listen)' cluster form --node "$feed"
+    is_told 'a port for notifications (--notify-listen)' cluster form --node "$notify"
 }
 
 test_help() {

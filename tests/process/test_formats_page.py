@@ -56,7 +56,7 @@ def live(jumund, data, page):
         return small, large, total
     finally:
         node.terminate()
-        check(node.wait(timeout=30) == 0, 'the node stopped in order')
+        check(node.wait(timeout=60) == 0, 'the node stopped in order')
 
 
 def segments(data, shard):

@@ -134,6 +134,7 @@ def run_in_a_cluster(page):
         c.end(0, signal.SIGKILL)
         keys.append(order_and_look(scope, client, 'when its node is killed'))
         check(client.at != c.url(0), 'it went on to another one')
+        c.await_that(lambda: c.status()['shards'][0]['leader'], 'a leader is known')
         leader = c.status()['shards'][0]['leader'] - 1
         shard = ['tcp://127.0.0.1:%d' % (int(c.url(n).split(':')[2]) + 1)
                  for n in (leader, 3 - leader)]
@@ -160,7 +161,7 @@ def main():
             run_by_hand(page, jumun, folder, int(port.group(1)))
         finally:
             node.terminate()
-            status = node.wait(timeout=30)
+            status = node.wait(timeout=PATIENCE_S)
     check(status == 0, 'the node stopped in order')
     run_in_a_cluster(page)
     print('the page tells the truth')

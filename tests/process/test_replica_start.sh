@@ -59,7 +59,8 @@ start other "$jumund" --data "$work/other" --listen tcp://127.0.0.1:0 --shards 2
 other=$address
 start source "$replica" --nodes "$node" --data "$work/source" --listen tcp://127.0.0.1:0
 source=$address
-key=$("$jumun" --endpoint "$node" -q place --store s1 --currency KRW --line rice:2:9500)
+key=$("$jumun" --timeout 1m --endpoint "$node" -q place --store s1 --currency KRW \
+    --line rice:2:9500)
 
 for bad in bogus tcp://127.0.0.1 tcp://127.0.0.1:99999 "$node,"; do
     for option in --nodes --from; do
@@ -119,7 +120,7 @@ new mistaken --nodes "$source"
 says mistaken "$source: a replica answers there, not a node"
 kill -TERM "${pids[-1]}"
 ends 0
-feed=$("$jumun" --endpoint "$node" --json status |
+feed=$("$jumun" --timeout 1m --endpoint "$node" --json status |
     python3 -c 'import json, sys; print(json.load(sys.stdin)["feed"]["endpoint"])')
 new feed --nodes "$feed"
 says feed "$feed: the feed of a node answers there: name the general endpoint"

@@ -102,19 +102,19 @@ def examples(page):
 
 def run(node, replica, jumun, page):
     def place(*more):
-        return subprocess.run([jumun, '--endpoint', node, '-q', 'place', '--store', 'store-1',
-                               '--customer', 'c7', '--external-ref', 'r-77', '--currency', 'KRW',
-                               '--line', 'rice:2:9500', *more], check=True, text=True,
-                              stdout=subprocess.PIPE).stdout.strip()
+        return subprocess.run([jumun, '--endpoint', node, '--timeout', '1m', '-q', 'place',
+                               '--store', 'store-1', '--customer', 'c7', '--external-ref', 'r-77',
+                               '--currency', 'KRW', '--line', 'rice:2:9500', *more], check=True,
+                              text=True, stdout=subprocess.PIPE).stdout.strip()
     keys = [place() for _ in range(3)]
     parsed = subprocess.run([jumun, '--json', 'key', 'parse', keys[0]], check=True, text=True,
                             stdout=subprocess.PIPE).stdout
     key = json.loads(parsed)['hex']
-    subprocess.run([jumun, '--endpoint', node, 'pay', keys[0], '19000', '--reference', 'p1', '-q'],
-                   check=True, stdout=subprocess.DEVNULL)
+    subprocess.run([jumun, '--endpoint', node, '--timeout', '1m', 'pay', keys[0], '19000',
+                    '--reference', 'p1', '-q'], check=True, stdout=subprocess.DEVNULL)
     token = json.loads(subprocess.run(
-        [jumun, '--endpoint', node, '--json', 'accept', keys[0], '--minutes', '5'], check=True,
-        text=True, stdout=subprocess.PIPE).stdout)
+        [jumun, '--endpoint', node, '--timeout', '1m', '--json', 'accept', keys[0], '--minutes',
+         '5'], check=True, text=True, stdout=subprocess.PIPE).stdout)
     subprocess.run([jumun, 'orders', '--replica', replica, '--key', keys[0], '--timeout', '1m',
                     '--at-least', '%d:%d' % (token['shard'], token['index']), '--strict'],
                    check=True, stdout=subprocess.DEVNULL)
