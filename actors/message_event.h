@@ -65,6 +65,14 @@ static inline struct id128 stored_message_key(uint32_t peer, uint64_t sequence) 
     return key;
 }
 
+static inline void stored_message_of_key(const struct id128 *key, uint32_t *peer,
+                                         uint64_t *sequence) {
+    *peer = 0;
+    *sequence = 0;
+    for (int i = 0; i < 4; i++) *peer = *peer << 8 | key->bytes[i];
+    for (int i = 4; i < 12; i++) *sequence = *sequence << 8 | key->bytes[i];
+}
+
 /* Whether a block from disk has this shape. Never aborts. */
 static inline bool stored_message_is_well_formed(const void *block, uint32_t bytes) {
     const struct stored_message *m = block;

@@ -62,8 +62,12 @@
 #define SHARD_MESSAGE_BYTES_MAX (256u << 10) /* one message between shards */
 #define INBOX_MESSAGES_MAX 4096       /* messages and acknowledgements waiting per shard */
 #define MESSAGE_LINGER_MS 4LL         /* how long a message waits for others to travel with */
-#define OUTBOX_MESSAGES_MAX 65536     /* sent and not acknowledged, all peers of a shard together */
+#define OUTBOX_MESSAGES_MAX 65536     /* sent to all peers and in no checkpoint: beyond it commands
+                                         are refused. From an eighth of it on one is made */
 #define OUTBOX_BYTES_MAX (64u << 20)  /* ... and their payloads */
+#define OUTBOX_WINDOW_MESSAGES 256    /* to one peer, on their way: hides a commit, and what is sent
+                                         again after a loss stays small. So many stay in memory */
+#define OUTBOX_WINDOW_BYTES (256u << 10) /* ... and so much of it */
 #define ACTOR_BYTES_MAX (2u << 20)    /* one actor's block */
 
 /* -- the group ------------------------------------------------------------------------------- */

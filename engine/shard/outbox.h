@@ -3,8 +3,10 @@
  * A message is an event (MESSAGE_SENT) of the entry that caused it; once that entry is committed it
  * is sent, and sent again (go back N) until its receiver has committed a MESSAGE_SEEN for it. The
  * receiver takes messages of one sender strictly in sequence, so each acts exactly once.
- * Held in memory until acknowledged; what a restart forgets is read from the log again, from the
- * oldest unacknowledged entry on. One thread. */
+ * Each checkpoint stores those that are not acknowledged, so that a state is whole without the log
+ * in front of it. Of what is stored only as many stay in memory as may be on their way to a peer;
+ * the rest is away, and read from the state again when its turn has come. So a peer that takes
+ * nothing for long costs room on the disk, and no memory. One thread. */
 #ifndef JUMUN_SHARD_OUTBOX_H
 #define JUMUN_SHARD_OUTBOX_H
 
@@ -19,8 +21,13 @@ struct outbox_message {
     uint8_t payload[];
 };
 
-/* Unacknowledged messages are stored with each checkpoint, so that a state is whole without the log
- * in front of it. */
+struct outbox_list { struct outbox_message *first, *last; uint32_t count; uint64_t bytes; };
+
+/* What is not acknowledged, in sequence:
+ *
+ *   acknowledged + 1 ...  in memory, to be sent next     `front`
+ *   ... away_last         in the stored state alone      away_last = 0: there is none of these,
+ *   ... sequence_last     in memory, and younger         `behind`      nor of these */
 struct outbox_peer {
     uint64_t sequence_last;     /* highest assigned to a message for this peer */
     uint64_t acknowledged;      /* highest that the peer has committed */
@@ -33,20 +40,26 @@ struct outbox_peer {
     /* While the cluster grows, see shard_growth.c. Both: enum { STORE_ASK_... }, or'ed. */
     uint8_t owes, awaits;       /* questions of the peer that are open; own ones to it */
     uint64_t boards_asked, stores_asked; /* the versions in the peer's newest questions */
-    struct outbox_message *first, *last; /* unacknowledged, in sequence */
-    struct outbox_message *unsent;       /* first of them with sequence > sent */
+    struct outbox_list front, behind;
+    struct outbox_message *unsent;       /* first of `front` with sequence > sent */
+    uint64_t away_last;
+    uint64_t asked_last;        /* of these: asked of the storage up to here ... */
+    uint32_t asked;             /* ... and so many of them have not come */
 };
 
 struct outbox {
     uint32_t id, peers_count;   /* those behind the count were never heard of */
     struct outbox_peer *peers;  /* by shard id, SHARDS_MAX */
-    uint64_t messages_waiting, bytes_waiting;
+    uint32_t window;            /* messages that a peer may be sent before it acknowledges one */
+    uint64_t messages_waiting;  /* all that is not acknowledged */
+    uint64_t unstored, unstored_bytes; /* of these: in no state, so they cannot leave memory */
+    uint32_t peers_away;        /* peers some of whose messages are away */
     uint64_t acknowledged;      /* messages, counted: tells a checkpoint that cursors have moved */
     uint64_t acknowledged_logged; /* ... as of the newest note of it in the log */
     uint64_t sent, resent, seen, repeated; /* counters */
 };
 
-bool outbox_init(struct outbox *o, uint32_t id, uint32_t peers_count);
+bool outbox_init(struct outbox *o, uint32_t id, uint32_t peers_count, uint32_t window);
 void outbox_fini(struct outbox *o);
 
 /* There is a shard of this number too, below SHARDS_MAX. */
@@ -61,10 +74,24 @@ void outbox_forget(struct outbox *o); /* all but the counters */
  * the acknowledged sequence are skipped. False without memory. */
 bool outbox_note_sent(struct outbox *o, const struct event *e, uint64_t index);
 
-/* Takes a message that was stored. Any order. Acknowledged ones are skipped. False without
- * memory. */
-bool outbox_load(struct outbox *o, uint32_t peer, uint64_t sequence, uint64_t index,
-                 struct bytes payload);
+/* The state has a message for `peer`: any order, before all others, and after what the cursors say.
+ * It is away. */
+void outbox_note_stored(struct outbox *o, uint32_t peer, uint64_t sequence);
+
+/* The oldest message for `peer` that no state has; the others follow by next. NULL = none. */
+const struct outbox_message *outbox_unstored(const struct outbox *o, uint32_t peer);
+
+/* It has it now, or will have it before anything of it leaves memory: oldest first. */
+void outbox_store(struct outbox *o, uint32_t peer, const struct outbox_message *message);
+
+/* Everything that was stored is durable by now: what is behind a window leaves memory. */
+void outbox_let_go(struct outbox *o);
+
+/* The next message for `peer` that is to be loaded; false = none now. Each is to be answered by
+ * outbox_loaded(), in any order; what comes out of order or without memory is asked for again. */
+bool outbox_ask(struct outbox *o, uint32_t peer, uint64_t *sequence);
+void outbox_loaded(struct outbox *o, uint32_t peer, uint64_t sequence, uint64_t index,
+                   struct bytes payload);
 
 /* The peer has committed everything up to `sequence`. */
 void outbox_acknowledge(struct outbox *o, uint32_t peer, uint64_t sequence);

@@ -34,7 +34,8 @@ static bool shard_alloc(struct shard *s) {
     return s->entry_buffer && s->message_buffer && s->news_picked && s->limbo && s->parked &&
            s->visitors && n->items && n->shards && n->buckets && n->texts && n->status &&
            s->checkpoint.configuration && s->checkpoint.cursors &&
-           outbox_init(&s->outbox, s->options.id, s->options.shards_count) &&
+           outbox_init(&s->outbox, s->options.id, s->options.shards_count,
+                       s->options.outbox_window) &&
            actor_table_init(&s->table, &s->memory);
 }
 
@@ -52,6 +53,7 @@ struct shard *shard_open(const struct shard_options *options, int64_t now_ms, in
     s->options = *options;
     if (!s->options.checkpoint_age_ms) s->options.checkpoint_age_ms = CHECKPOINT_AGE_MS;
     if (!s->options.resend_after_ms) s->options.resend_after_ms = 1000;
+    if (!s->options.outbox_window) s->options.outbox_window = OUTBOX_WINDOW_MESSAGES;
     if (!s->options.retention_ms) s->options.retention_ms = RETENTION_MS;
     s->view.level = program.level_max;
     if (options->view) s->view = s->view_offered = *options->view;
@@ -171,16 +173,17 @@ static bool everything_is_stored(struct shard *s);
  * the other shard costs more than a message. */
 static uint32_t send_messages(struct shard *s, int64_t *next_ms) {
     if (s->outbox.messages_waiting == 0 && !s->inbox) return 0;
+    uint32_t asked = shard_ask_messages(s);
     if (s->inbox && s->inbox_since_ms + MESSAGE_LINGER_MS < *next_ms)
         *next_ms = s->inbox_since_ms + MESSAGE_LINGER_MS;
     if (s->mono_ms - s->outbox_sent_ms < MESSAGE_LINGER_MS) {
         if (s->outbox_sent_ms + MESSAGE_LINGER_MS < *next_ms)
             *next_ms = s->outbox_sent_ms + MESSAGE_LINGER_MS;
-        return 0;
+        return asked;
     }
     s->outbox_sent_ms = s->mono_ms;
-    return outbox_send(&s->outbox, s->options.courier, s->commit_index, s->mono_ms,
-                       s->options.resend_after_ms, next_ms);
+    return asked + outbox_send(&s->outbox, s->options.courier, s->commit_index, s->mono_ms,
+                               s->options.resend_after_ms, next_ms);
 }
 
 /* Something is due or waits, and no round can do anything about it. */

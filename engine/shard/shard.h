@@ -59,6 +59,8 @@ struct shard_options {
     uint64_t memory_bytes_max;       /* of actors; 0 = no bound */
     int64_t checkpoint_age_ms;       /* 0 = CHECKPOINT_AGE_MS */
     int64_t resend_after_ms;         /* unacknowledged messages; 0 = 1,000 */
+    uint32_t outbox_window;          /* messages to one other shard that are on their way, or kept
+                                        in memory for it; 0 = OUTBOX_WINDOW_MESSAGES */
     int64_t retention_ms;            /* of log segments; 0 = RETENTION_MS */
     uint64_t trail_bytes;            /* of log that consensus knows, if the stored state has not
                                         more; 0 = TRAIL_BYTES */

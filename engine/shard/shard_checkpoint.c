@@ -226,6 +226,7 @@ static void checkpoint_hand_over(struct shard *s) {
 static bool checkpoint_is_due(const struct shard *s) {
     if (s->checkpoint.data.items_count > 0 || s->dirty_stores_count > 0) return true;
     if (s->outbox.acknowledged != s->checkpoint_acknowledged) return true;
+    if (shard_messages_press(s)) return true;
     return s->dirty.count == 0 && s->applied_index > s->checkpoint_index;
 }
 
@@ -243,7 +244,7 @@ uint32_t shard_checkpoint(struct shard *s, int64_t *next_ms) {
         done = checkpoint_fill(s, next_ms);
         int64_t age = checkpoint_age_ms(s);
         bool full = w->data.blocks_bytes >= CHECKPOINT_BYTES_MAX ||
-                    w->data.items_count >= CHECKPOINT_ITEMS_MAX;
+                    w->data.items_count >= CHECKPOINT_ITEMS_MAX || shard_messages_press(s);
         bool settled = s->mono_ms - s->checkpoint_closed_ms >= age;
         if ((full || (settled && done == 0)) && checkpoint_is_due(s)) {
             s->checkpoint_closed_ms = s->mono_ms;
@@ -315,7 +316,10 @@ void shard_on_checkpointed(struct shard *s, const struct storage_event *event) {
         w->retry_ms = s->mono_ms + RETRY_MS;
         return;
     }
-    if (s->phase != SHARD_FORGETTING) checkpoint_release(s);
+    if (s->phase != SHARD_FORGETTING) {
+        checkpoint_release(s);
+        outbox_let_go(&s->outbox);
+    }
     s->checkpoint_index = w->data.applied_index;
     s->checkpoint_term = w->data.applied_term;
     w->data.items_count = 0;

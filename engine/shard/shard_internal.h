@@ -14,7 +14,7 @@
  *   shard_load.c        actors that are not in memory; leaving memory again
  *   shard_checkpoint.c  the dirty list -> background state transactions
  *   shard_start.c       the stored state and consensus, at the start and after forgetting
- *   shard_outbox.c      unacknowledged messages <-> the stored state
+ *   shard_outbox.c      unacknowledged messages <-> the stored state, at a start and while it runs
  *   shard_recovery.c    the log behind the state: at the start, and as long as it follows
  *   shard_stats.c       the published numbers */
 #ifndef JUMUN_SHARD_INTERNAL_H
@@ -290,6 +290,7 @@ struct shard {
     uint64_t checkpoint_index, checkpoint_term; /* newest durable marker */
     int64_t checkpoint_closed_ms;   /* monotonic */
     uint64_t checkpoint_acknowledged; /* outbox.acknowledged as of the newest one */
+    bool messages_linger;           /* it left stored messages that nobody needs */
     uint64_t stores_index;          /* recovery: stores, cursors and totals reflect this entry */
     uint64_t replay_index;          /* recovery: next entry to look at */
     uint32_t replay_loads;          /* orders read from the disk in this round */
@@ -446,6 +447,10 @@ bool shard_checkpoint_is_clean(const struct shard *s);
 
 /* -- shard_outbox.c */
 bool shard_store_messages(struct shard *s);    /* into the checkpoint that is being closed */
+/* Whether they are to be stored, or removed, sooner than anything else asks for a checkpoint. */
+bool shard_messages_press(const struct shard *s);
+uint32_t shard_ask_messages(struct shard *s);  /* those that are away and come next */
+void shard_on_message_loaded(struct shard *s, const struct storage_event *event);
 bool shard_load_messages(struct shard *s, char *error, size_t error_bytes);
 
 /* -- shard_start.c */

@@ -94,6 +94,12 @@ void shard_on_loaded(struct shard *s, const struct storage_event *event) {
         if (event->block) s->options.storage->ops->release_block(s->options.storage, event->block);
         return;
     }
+    if (event->actor_kind == ACTOR_MESSAGE) {
+        s->loads_waiting--;
+        shard_on_message_loaded(s, event);
+        if (event->block) s->options.storage->ops->release_block(s->options.storage, event->block);
+        return;
+    }
     uint32_t n = actor_table_find(&s->table, ACTOR_ORDER, &event->key);
     require(n != SLOT_NONE);
     struct slot *slot = actor_table_slot(&s->table, n);

@@ -34,7 +34,8 @@ static void gather_growth(struct shard *s) {
     t->messages_waiting = s->outbox.messages_waiting;
     memset(t->owed, 0, sizeof t->owed);
     for (uint32_t p = 0; p < s->outbox.peers_count && t->messages_waiting > 0; p++)
-        if (s->outbox.peers[p].first) t->owed[p / 8] |= (uint8_t)(1u << (p % 8));
+        if (s->outbox.peers[p].front.first || s->outbox.peers[p].away_last)
+            t->owed[p / 8] |= (uint8_t)(1u << (p % 8));
     t->stores_looked_percent = 100;
     if (g->version != 0 && !g->settled && s->table.slots_used > 0)
         t->stores_looked_percent = (uint8_t)(100ull * g->store_slot / s->table.slots_used);

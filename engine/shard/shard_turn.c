@@ -273,10 +273,11 @@ static uint16_t answer_like_before(const struct request_part *part, uint32_t pos
     return RESULT_OK;
 }
 
-/* Another shard has taken nothing of late. What is sent to it must not pile up without end. */
+/* Another shard has taken nothing of late, and the own disk is too slow, or stands still, for what
+ * is sent to it to leave memory. */
 static bool outbox_is_full(const struct shard *s) {
-    return s->outbox.messages_waiting >= OUTBOX_MESSAGES_MAX ||
-           s->outbox.bytes_waiting >= OUTBOX_BYTES_MAX;
+    return s->outbox.unstored >= OUTBOX_MESSAGES_MAX ||
+           s->outbox.unstored_bytes >= OUTBOX_BYTES_MAX;
 }
 
 /* Why no new command is taken now, from what can be known without its actor. */

@@ -90,6 +90,7 @@ enum sim_canary {
     X(uint64_t, memory_bytes_max)                                                                  \
     X(int64_t, checkpoint_age_ms)                                                                  \
     X(int64_t, resend_after_ms)                                                                    \
+    X(uint32_t, outbox_window) /* what is beyond it leaves memory; 0 = as in a node */             \
     X(int64_t, retention_ms)                                                                       \
     X(uint32_t, trailing_entries)                                                                  \
     /* disks */                                                                                    \

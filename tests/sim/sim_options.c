@@ -66,6 +66,13 @@ static void draw_journal(struct sim_options *o) {
     o->late_ms_max = late_ms[prng_below(&p, 4)];
 }
 
+static void draw_outbox(struct sim_options *o) {
+    static const uint32_t windows[] = {1, 2, 4, 16};
+    struct prng p;
+    prng_seed(&p, o->seed ^ 0x6f7574626f78ULL);
+    if (!prng_chance(&p, 1, 3)) o->outbox_window = windows[prng_below(&p, 4)];
+}
+
 static void draw_upgrade(struct sim_options *o) {
     struct prng p;
     prng_seed(&p, o->seed ^ 0x75706772616465ULL);
@@ -107,6 +114,7 @@ void sim_options_draw(struct sim_options *o, uint64_t seed, uint32_t nodes) {
     draw_clients(o, &p);
     if (nodes > 1) draw_cluster(o, &p);
     draw_journal(o);
+    draw_outbox(o);
     if (nodes > 1) draw_upgrade(o);
 }
 

@@ -85,6 +85,7 @@ bool replica_open(struct sim_replica *r, char *error, size_t error_bytes) {
                                     .memory_bytes_max = o->memory_bytes_max,
                                     .checkpoint_age_ms = o->checkpoint_age_ms,
                                     .resend_after_ms = o->resend_after_ms,
+                                    .outbox_window = o->outbox_window,
                                     .retention_ms = o->retention_ms,
                                     .trailing_entries = o->trailing_entries,
                                     .seed = (uint32_t)prng_next(&sim->prng)};

@@ -116,6 +116,28 @@ static void loads_can_be_counted_down(void **state) {
     assert_int_equal(ends, 1);
 }
 
+/* Messages to other shards lie among the board notes. */
+static void a_message_is_loaded_by_its_kind(void **state) {
+    struct fixture *f = *state;
+    fixture_open(f);
+    vote(f, 2);
+    fixture_append(f, 1, 30, 1, 64, 1000);
+    const struct id128 key = fixture_key(3, 7);
+    struct draft *d = draft_new(20);
+    draft_put(d, ACTOR_BOARD, fixture_key(3, 6), 101, 'n');
+    draft_put(d, ACTOR_MESSAGE, key, 200, 'm');
+    draft_do(f, d);
+    f->storage->ops->load(f->storage, ACTOR_MESSAGE, &key);
+    fixture_wait(f, &f->loaded_count, 1);
+    const struct storage_event *e = &f->loaded[0];
+    assert_int_equal(e->kind, STORAGE_LOADED);
+    assert_int_equal(e->actor_kind, ACTOR_MESSAGE);
+    assert_true(e->ok && e->block);
+    assert_int_equal(e->block_bytes, 200);
+    assert_int_equal(((const uint8_t *)e->block)[199], 'm');
+    f->storage->ops->release_block(f->storage, e->block);
+}
+
 /* -- export and check -------------------------------------------------------------------------- */
 
 static void an_exported_state_is_checked(void **state) {
@@ -431,6 +453,7 @@ int main(void) {
         TWINS(a_truncation_and_its_records_are_one_append),
         TWINS(meta_can_be_asked_again),
         TWINS(loads_can_be_counted_down),
+        TWINS(a_message_is_loaded_by_its_kind),
         TWINS(an_exported_state_is_checked),
         TWINS(an_installed_state_replaces_state_and_log),
         TWINS(all_behind_an_install_can_be_truncated),

@@ -177,3 +177,14 @@ struct result world_ask(struct world *w, const struct command *command) {
     ask.result.value = ask.result.value ? &ask : NULL; /* only tells that there was one */
     return ask.result;
 }
+
+int64_t world_open_orders(struct world *w, const char *store) {
+    uint32_t shard = world_shard_of(&(struct command){.kind = COMMAND_STORE_GET,
+                                                      .store.store = bytes_of_text(store)});
+    struct id128 key = store_key(bytes_of_text(store), false);
+    uint32_t slot = actor_table_find(&w->shards[shard]->table, ACTOR_STORE, &key);
+    if (slot == SLOT_NONE) return 0;
+    struct store_view view;
+    store_view(shard_actor(w->shards[shard], slot), &view);
+    return view.open_orders;
+}

@@ -63,4 +63,7 @@ bool world_offer_message(struct world *w, struct ask *ask, struct command *comma
 /* Offers, runs until it is answered (at most 5 s of virtual time) and returns the answer. */
 struct result world_ask(struct world *w, const struct command *command);
 
+/* As the store's own shard counts them. */
+int64_t world_open_orders(struct world *w, const char *store);
+
 #endif

@@ -11,7 +11,7 @@
 #include "actors/message_event.h"
 #include "engine/shard/outbox.h"
 
-enum { SENT_MAX = 4096 };
+enum { SENT_MAX = 4096, WINDOW = 256 };
 
 struct test_courier {
     struct courier courier;
@@ -43,11 +43,28 @@ static void note(struct outbox *o, uint64_t sequence, uint64_t index) {
     assert_true(outbox_note_sent(o, e, index));
 }
 
+/* As a checkpoint does that is durable at once. */
+static void store_all(struct outbox *o) {
+    for (const struct outbox_message *m = outbox_unstored(o, 1); m; m = m->next)
+        outbox_store(o, 1, m);
+    outbox_let_go(o);
+}
+
+/* The storage answers, in any order. */
+static void load(struct outbox *o, uint64_t sequence) {
+    outbox_loaded(o, 1, sequence, sequence, bytes_of(&sequence, sizeof sequence));
+}
+
+static uint64_t ask(struct outbox *o) {
+    uint64_t sequence = 0;
+    return outbox_ask(o, 1, &sequence) ? sequence : 0;
+}
+
 static void test_only_committed_messages_leave(void **state) {
     (void)state;
     struct outbox o;
     struct test_courier t = {.courier = {.send = courier_send}};
-    assert_true(outbox_init(&o, 0, 2));
+    assert_true(outbox_init(&o, 0, 2, WINDOW));
     for (uint64_t n = 1; n <= 3; n++) note(&o, n, 10 + n);
     int64_t next = INT64_MAX;
     assert_int_equal(outbox_send(&o, &t.courier, 10, 1000, 500, &next), 0);
@@ -64,7 +81,7 @@ static void test_silence_brings_all_of_them_again(void **state) {
     (void)state;
     struct outbox o;
     struct test_courier t = {.courier = {.send = courier_send}};
-    assert_true(outbox_init(&o, 0, 2));
+    assert_true(outbox_init(&o, 0, 2, WINDOW));
     for (uint64_t n = 1; n <= 5; n++) note(&o, n, n);
     int64_t next = INT64_MAX;
     outbox_send(&o, &t.courier, 5, 1000, 500, &next);
@@ -81,7 +98,8 @@ static void test_silence_brings_all_of_them_again(void **state) {
     assert_int_equal(o.messages_waiting, 3);
     outbox_acknowledge(&o, 1, 5);
     assert_int_equal(o.messages_waiting, 0);
-    assert_int_equal(o.bytes_waiting, 0);
+    assert_int_equal(o.unstored, 0);
+    assert_int_equal(o.unstored_bytes, 0);
     assert_int_equal(outbox_send(&o, &t.courier, 5, 9999, 500, &next), 0);
     outbox_fini(&o);
 }
@@ -90,7 +108,7 @@ static void test_a_replay_does_not_double_messages(void **state) {
     (void)state;
     struct outbox o;
     struct test_courier t = {.courier = {.send = courier_send}};
-    assert_true(outbox_init(&o, 0, 2));
+    assert_true(outbox_init(&o, 0, 2, WINDOW));
     o.peers[1].acknowledged = o.peers[1].sent = 2;
     o.peers[1].sequence_last = 4; /* as the cursor says */
     for (uint64_t n = 1; n <= 5; n++) note(&o, n, n);
@@ -102,19 +120,30 @@ static void test_a_replay_does_not_double_messages(void **state) {
     outbox_fini(&o);
 }
 
-static void test_a_lossy_courier_delivers_everything_once(void **state) {
-    (void)state;
+static void lossy(uint64_t seed, uint32_t window) {
     struct outbox o;
     struct test_courier t = {.courier = {.send = courier_send}};
-    assert_true(outbox_init(&o, 0, 2));
-    uint64_t seen = 0, noted = 0, commit = 0;
+    uint64_t seen = 0, noted = 0, commit = 0, asked[64];
+    uint32_t loads = 0;
     int64_t now = 1;
     struct prng prng;
-    prng_seed(&prng, 7);
+    prng_seed(&prng, seed);
+    assert_true(outbox_init(&o, 0, 2, window));
     while (seen < 1000) {
         now += 10;
-        if (noted < 1000 && prng_chance(&prng, 1, 2)) { note(&o, noted + 1, noted + 1); noted++; }
+        for (int i = 0; i < 4 && noted < 1000 && prng_chance(&prng, 1, 2); i++) {
+            note(&o, noted + 1, noted + 1);
+            noted++;
+        }
         if (commit < noted && prng_chance(&prng, 1, 2)) commit = noted;
+        /* A checkpoint has what is committed. */
+        if (commit == noted && prng_chance(&prng, 1, 8)) store_all(&o);
+        while (loads < 64 && (asked[loads] = ask(&o)) != 0) loads++;
+        while (loads > 0 && prng_chance(&prng, 3, 4)) {
+            uint32_t which = prng_chance(&prng, 1, 16) ? loads - 1 : 0;
+            load(&o, asked[which]);
+            memmove(&asked[which], &asked[which + 1], (--loads - which) * sizeof *asked);
+        }
         int64_t next = INT64_MAX;
         t.count = 0;
         outbox_send(&o, &t.courier, commit, now, 50, &next);
@@ -129,22 +158,27 @@ static void test_a_lossy_courier_delivers_everything_once(void **state) {
     outbox_acknowledge(&o, 1, seen);
     assert_int_equal(o.messages_waiting, 0);
     assert_int_equal(o.peers[1].acknowledged, 1000);
+    assert_int_equal(o.unstored, 0);
     outbox_fini(&o);
+}
+
+static void test_a_lossy_courier_delivers_everything_once(void **state) {
+    (void)state;
+    static const uint32_t windows[] = {1, 2, 5, 16, WINDOW};
+    for (uint64_t seed = 1; seed <= 50; seed++) lossy(seed, windows[seed % 5]);
 }
 
 /* A start from the state: any order, and then the log behind it says some of them again. */
 static void test_stored_messages_come_back_in_order(void **state) {
     (void)state;
-    static const uint64_t order[] = {7, 5, 9, 6, 8};
+    static const uint64_t order[] = {7, 5, 9, 4, 6, 8};
     struct outbox o;
     struct test_courier t = {.courier = {.send = courier_send}};
     int64_t next = INT64_MAX;
-    assert_true(outbox_init(&o, 0, 2));
+    assert_true(outbox_init(&o, 0, 2, WINDOW));
     o.peers[1].acknowledged = o.peers[1].sent = 4;
-    for (int i = 0; i < 5; i++)
-        assert_true(outbox_load(&o, 1, order[i], 20 + order[i],
-                                bytes_of(&order[i], sizeof order[i])));
-    assert_int_equal(o.peers[1].stored_first, 5);
+    for (int i = 0; i < 6; i++) outbox_note_stored(&o, 1, order[i]);
+    assert_int_equal(o.peers[1].stored_first, 4); /* it is still to be removed */
     assert_int_equal(o.peers[1].stored_last, 9);
     assert_int_equal(outbox_oldest_index(&o, 1), 0); /* no log is needed for them */
     note(&o, 8, 28);
@@ -152,8 +186,69 @@ static void test_stored_messages_come_back_in_order(void **state) {
     note(&o, 10, 30);
     assert_int_equal(outbox_oldest_index(&o, 1), 30);
     assert_int_equal(o.messages_waiting, 6);
-    assert_int_equal(outbox_send(&o, &t.courier, 100, 1000, 500, &next), 6);
+    assert_int_equal(outbox_send(&o, &t.courier, 100, 1000, 500, &next), 0);
+    for (uint64_t n = 5; n <= 9; n++) assert_int_equal(ask(&o), n);
+    assert_int_equal(ask(&o), 0);
+    load(&o, 5);
+    load(&o, 7); /* too early: it comes again */
+    assert_int_equal(outbox_send(&o, &t.courier, 100, 1000, 500, &next), 1);
+    for (uint64_t n = 6; n <= 9; n++)
+        if (n != 7) load(&o, n);
+    assert_int_equal(outbox_send(&o, &t.courier, 100, 1000, 500, &next), 1);
+    for (uint64_t n = 7; n <= 9; n++) assert_int_equal(ask(&o), n);
+    for (uint64_t n = 7; n <= 9; n++) load(&o, n);
+    assert_int_equal(outbox_send(&o, &t.courier, 100, 1000, 500, &next), 4);
     for (uint32_t i = 0; i < 6; i++) assert_int_equal(t.sequences[i], 5 + i);
+    assert_int_equal(o.messages_waiting, 6);
+    outbox_acknowledge(&o, 1, 10);
+    assert_int_equal(o.messages_waiting, 0);
+    outbox_fini(&o);
+}
+
+static uint64_t in_memory(const struct outbox *o) {
+    return o->peers[1].front.count + o->peers[1].behind.count;
+}
+
+static void test_what_is_stored_leaves_memory_but_for_a_window(void **state) {
+    (void)state;
+    enum { MANY = 1000, FEW = 8 };
+    struct outbox o;
+    struct test_courier t = {.courier = {.send = courier_send}};
+    int64_t next = INT64_MAX;
+    assert_true(outbox_init(&o, 0, 2, FEW));
+    for (uint64_t n = 1; n <= MANY; n++) note(&o, n, n);
+    assert_int_equal(outbox_send(&o, &t.courier, MANY, 1000, 500, &next), FEW);
+    assert_int_equal(o.unstored, MANY);
+    assert_int_equal(o.unstored_bytes, MANY * sizeof(uint64_t));
+    store_all(&o);
+    assert_int_equal(o.unstored, 0);
+    assert_int_equal(o.unstored_bytes, 0);
+    assert_int_equal(o.messages_waiting, MANY);
+    assert_int_equal(in_memory(&o), FEW);
+    note(&o, MANY + 1, MANY + 1);
+    assert_int_equal(in_memory(&o), FEW + 1);
+    assert_int_equal(o.messages_waiting, MANY + 1);
+    assert_int_equal(outbox_oldest_index(&o, 1), MANY + 1);
+    assert_int_equal(ask(&o), 0); /* the window is full */
+    outbox_acknowledge(&o, 1, 5);
+    assert_int_equal(ask(&o), FEW + 1);
+    load(&o, FEW + 1);
+    /* One of these was sent by an earlier leader, far behind what is in memory here. */
+    assert_int_equal(ask(&o), FEW + 2);
+    outbox_acknowledge(&o, 1, 600);
+    load(&o, FEW + 2);
+    assert_int_equal(in_memory(&o), 1);
+    assert_int_equal(o.messages_waiting, MANY + 1 - 600);
+    assert_int_equal(ask(&o), 601);
+    load(&o, 601);
+    assert_int_equal(outbox_send(&o, &t.courier, 2 * MANY, 1000, 500, &next), 1);
+    assert_int_equal(t.sequences[t.count - 1], 601);
+    store_all(&o);
+    assert_int_equal(in_memory(&o), 1);
+    outbox_acknowledge(&o, 1, MANY + 1);
+    assert_int_equal(o.messages_waiting, 0);
+    assert_int_equal(o.peers_away, 0);
+    note(&o, MANY + 2, MANY + 2);
     outbox_fini(&o);
 }
 
@@ -161,7 +256,7 @@ static void test_stored_messages_come_back_in_order(void **state) {
 static void test_acknowledgements_in_the_log_count(void **state) {
     (void)state;
     struct outbox o;
-    assert_true(outbox_init(&o, 0, 2));
+    assert_true(outbox_init(&o, 0, 2, WINDOW));
     for (uint64_t n = 1; n <= 5; n++) note(&o, n, 10 + n);
     outbox_note_acknowledged(&o, 1, 3);
     assert_int_equal(o.messages_waiting, 2);
@@ -185,6 +280,7 @@ int main(void) {
         cmocka_unit_test(test_silence_brings_all_of_them_again),
         cmocka_unit_test(test_a_replay_does_not_double_messages),
         cmocka_unit_test(test_stored_messages_come_back_in_order),
+        cmocka_unit_test(test_what_is_stored_leaves_memory_but_for_a_window),
         cmocka_unit_test(test_acknowledgements_in_the_log_count),
         cmocka_unit_test(test_a_lossy_courier_delivers_everything_once),
     };

@@ -386,17 +386,6 @@ static void test_two_deadlines_of_one_moment_both_fire(void **state) {
     free(read.result.value);
 }
 
-static int64_t open_orders(struct world *w, const char *store) {
-    uint32_t shard = world_shard_of(&(struct command){.kind = COMMAND_STORE_GET,
-                                                      .store.store = bytes_of_text(store)});
-    struct id128 key = store_key(bytes_of_text(store), false);
-    uint32_t slot = actor_table_find(&w->shards[shard]->table, ACTOR_STORE, &key);
-    if (slot == SLOT_NONE) return 0;
-    struct store_view view;
-    store_view(shard_actor(w->shards[shard], slot), &view);
-    return view.open_orders;
-}
-
 static void test_stores_count_orders_of_all_shards_exactly_once(void **state) {
     (void)state;
     struct world *w = &world;
@@ -416,16 +405,16 @@ static void test_stores_count_orders_of_all_shards_exactly_once(void **state) {
         }
     }
     world_run(w, 3000);
-    assert_int_equal(open_orders(w, store), 30);
+    assert_int_equal(world_open_orders(w, store), 30);
     end_order(w, first);
     world_run(w, 3000);
-    assert_int_equal(open_orders(w, store), 29);
+    assert_int_equal(world_open_orders(w, store), 29);
     for (int i = 0; i < 2; i++) {
         world_run(w, i ? 10 : 4000);
         world_crash(w);
         world_start(w);
         world_run(w, 3000);
-        assert_int_equal(open_orders(w, store), 29);
+        assert_int_equal(world_open_orders(w, store), 29);
     }
 }
 
@@ -470,7 +459,7 @@ static void test_a_store_beyond_the_limit_stops_no_other_news(void **state) {
     struct command place = world_place(w, world_key(w, 0), known);
     assert_int_equal(world_ask(w, &place).code, RESULT_OK);
     world_run(w, 100);
-    assert_int_equal(open_orders(w, known), 1);
+    assert_int_equal(world_open_orders(w, known), 1);
     uint64_t *count = &w->shards[1]->table.count[ACTOR_STORE], before = *count;
     *count = STORES_PER_SHARD_MAX;
     place = world_place(w, world_key(w, 0), unknown);
@@ -480,14 +469,14 @@ static void test_a_store_beyond_the_limit_stops_no_other_news(void **state) {
     struct command own = world_place(w, world_key(w, 1), unknown);
     assert_int_equal(world_ask(w, &own).code, RESULT_STORES_LIMIT_REACHED);
     world_run(w, 100);
-    assert_int_equal(open_orders(w, known), 2);
+    assert_int_equal(world_open_orders(w, known), 2);
     assert_int_equal(w->shards[0]->outbox.messages_waiting, 0);
     *count = before;
     world_crash(w);
     world_start(w);
     world_run(w, 100);
-    assert_int_equal(open_orders(w, known), 2);
-    assert_int_equal(open_orders(w, unknown), 0);
+    assert_int_equal(world_open_orders(w, known), 2);
+    assert_int_equal(world_open_orders(w, unknown), 0);
 }
 
 /* Each status is logged once for every shard: with the most shards that there may be, all of a
@@ -542,38 +531,6 @@ static void test_a_pause_is_not_shown_before_it_is_durable(void **state) {
     world_run(w, 200);
     assert_true(pause_ask.answered && place_ask.answered);
     assert_int_equal(place_ask.result.code, RESULT_STORE_PAUSED);
-}
-
-static void test_an_outbox_that_is_not_emptied_refuses_commands_not_reads(void **state) {
-    (void)state;
-    struct world *w = &world;
-    char store[16];
-    world_store(w, 1, store);
-    w->courier_is_down = true;
-    struct command place = world_place(w, world_key(w, 0), store);
-    assert_int_equal(world_ask(w, &place).code, RESULT_OK);
-    struct command get = {.kind = COMMAND_GET, .subject = place.subject};
-    uint64_t *counts[] = {&w->shards[0]->outbox.bytes_waiting,
-                          &w->shards[0]->outbox.messages_waiting};
-    uint64_t most[] = {OUTBOX_BYTES_MAX, OUTBOX_MESSAGES_MAX};
-    for (int i = 0; i < 2; i++) {
-        *counts[i] += most[i];
-        struct command next = world_place(w, world_key(w, 0), store);
-        struct result refused = world_ask(w, &next);
-        assert_int_equal(refused.code, RESULT_OVERLOADED);
-        assert_true(refused.retry_after_ms > 0);
-        assert_int_equal(world_ask(w, &get).code, RESULT_OK);
-        struct result again = world_ask(w, &place); /* one that was acted on */
-        assert_int_equal(again.code, RESULT_OK);
-        assert_int_equal(again.flags, RESULT_FLAG_REPEATED);
-        *counts[i] -= most[i];
-        assert_int_equal(world_ask(w, &next).code, RESULT_OK);
-    }
-    w->courier_is_down = false;
-    world_run(w, 2000);
-    assert_int_equal(w->shards[0]->outbox.messages_waiting, 0);
-    assert_int_equal(w->shards[0]->outbox.bytes_waiting, 0);
-    assert_int_equal(open_orders(w, store), 3);
 }
 
 /* Both are answered, each without the memory that no reply could carry. */
@@ -633,7 +590,7 @@ static void test_what_overtook_its_place_is_decided_with_it(void **state) {
     assert_int_equal(again.code, RESULT_OK);
     assert_int_equal(again.flags, RESULT_FLAG_REPEATED);
     world_run(w, 2000);
-    assert_int_equal(open_orders(w, "s1"), 0);
+    assert_int_equal(world_open_orders(w, "s1"), 0);
 }
 
 static void test_history_is_the_chain_of_an_order(void **state) {
@@ -788,7 +745,6 @@ int main(void) {
         T(test_a_store_beyond_the_limit_stops_no_other_news),
         T(test_pauses_for_many_shards_are_spread_over_turns),
         T(test_a_pause_is_not_shown_before_it_is_durable),
-        T(test_an_outbox_that_is_not_emptied_refuses_commands_not_reads),
         T(test_reads_of_one_message_are_bounded_in_bytes),
         T(test_what_overtook_its_place_is_decided_with_it),
         T(test_history_is_the_chain_of_an_order),

@@ -439,12 +439,12 @@ static void test_shards_become_empty(void **state) {
         assert_int_equal(stats.owed[0], 0); /* all that was sent has come */
     }
     struct shard *first = group_shard(w, group_await_leader(w, 0), 0);
-    first->outbox.peers[3].first = (struct outbox_message *)(void *)first; /* one is on its way */
+    first->outbox.peers[3].front.first = (void *)first; /* one is on its way */
     first->outbox.messages_waiting++;
     struct shard_stats told;
     first->published_ms = 0;
     shard_publish(first);
-    first->outbox.peers[3].first = NULL;
+    first->outbox.peers[3].front.first = NULL;
     first->outbox.messages_waiting--;
     shard_stats(first, &told);
     assert_int_equal(told.owed[0], 1u << 3);

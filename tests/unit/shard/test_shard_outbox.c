@@ -1,0 +1,91 @@
+/* A shard whose messages another one does not take. */
+#include <stdarg.h>
+#include <stddef.h>
+#include <setjmp.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <cmocka.h>
+
+#include "tests/unit/shard/shard_world.h"
+
+static const struct storage_memory_options disk = {.seed = 11, .append_ms_max = 4,
+                                                   .checkpoint_ms_max = 6, .load_ms_max = 3};
+
+static struct world world;
+static int setup(void **state) {
+    world_open(&world, &disk);
+    world_run(&world, 50);
+    return 0;
+}
+static int teardown(void **state) { (void)state; world_close(&world); return 0; }
+
+static void test_an_outbox_that_is_not_emptied_refuses_commands_not_reads(void **state) {
+    (void)state;
+    struct world *w = &world;
+    char store[16];
+    world_store(w, 1, store);
+    w->courier_is_down = true;
+    struct command place = world_place(w, world_key(w, 0), store);
+    assert_int_equal(world_ask(w, &place).code, RESULT_OK);
+    struct command get = {.kind = COMMAND_GET, .subject = place.subject};
+    uint64_t *counts[] = {&w->shards[0]->outbox.unstored_bytes, &w->shards[0]->outbox.unstored};
+    uint64_t most[] = {OUTBOX_BYTES_MAX, OUTBOX_MESSAGES_MAX};
+    for (int i = 0; i < 2; i++) {
+        *counts[i] += most[i];
+        struct command next = world_place(w, world_key(w, 0), store);
+        struct result refused = world_ask(w, &next);
+        assert_int_equal(refused.code, RESULT_OVERLOADED);
+        assert_true(refused.retry_after_ms > 0);
+        assert_int_equal(world_ask(w, &get).code, RESULT_OK);
+        struct result again = world_ask(w, &place); /* one that was acted on */
+        assert_int_equal(again.code, RESULT_OK);
+        assert_int_equal(again.flags, RESULT_FLAG_REPEATED);
+        *counts[i] -= most[i];
+        assert_int_equal(world_ask(w, &next).code, RESULT_OK);
+    }
+    w->courier_is_down = false;
+    world_run(w, 2000);
+    assert_int_equal(w->shards[0]->outbox.messages_waiting, 0);
+    assert_int_equal(w->shards[0]->outbox.unstored_bytes, 0);
+    assert_int_equal(world_open_orders(w, store), 3);
+}
+
+static uint64_t outbox_in_memory(const struct shard *s) {
+    return s->outbox.peers[1].front.count + s->outbox.peers[1].behind.count;
+}
+
+/* One partner is gone for long: nobody is refused for it, and what it is owed waits on the disk. */
+static void test_a_shard_that_takes_nothing_stops_no_orders_of_others(void **state) {
+    (void)state;
+    struct world *w = &world;
+    enum { PLACED = 4000, ROOM = 3000 };
+    char store[16];
+    world_store(w, 1, store);
+    w->courier_is_down = true;
+    w->shards[0]->outbox.unstored += OUTBOX_MESSAGES_MAX - ROOM; /* the others take long to place */
+    for (uint32_t i = 0; i < PLACED; i++) {
+        struct command place = world_place(w, world_key(w, 0), store);
+        assert_int_equal(world_ask(w, &place).code, RESULT_OK);
+    }
+    world_run(w, 50);
+    assert_true(outbox_in_memory(w->shards[0]) <= OUTBOX_WINDOW_MESSAGES);
+    assert_int_equal(w->shards[0]->outbox.messages_waiting, PLACED);
+    world_crash(w);
+    world_start(w);
+    world_run(w, 100);
+    assert_int_equal(w->shards[0]->outbox.messages_waiting, PLACED);
+    assert_true(outbox_in_memory(w->shards[0]) <= OUTBOX_WINDOW_MESSAGES);
+    w->courier_is_down = false;
+    for (int i = 0; i < 200 && w->shards[0]->outbox.messages_waiting > 0; i++) world_run(w, 1000);
+    assert_int_equal(world_open_orders(w, store), PLACED);
+}
+
+#define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        T(test_an_outbox_that_is_not_emptied_refuses_commands_not_reads),
+        T(test_a_shard_that_takes_nothing_stops_no_orders_of_others),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
