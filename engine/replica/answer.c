@@ -58,13 +58,13 @@ void answering_row(struct answering *a, const struct query *q, const struct acto
 }
 
 void answering_head(struct answering *a, uint32_t version, uint32_t shard, uint64_t index,
-                    bool more) {
+                    bool more, uint32_t flags) {
     msgpack_write_array(&a->w, more ? 7 : 6);
     msgpack_write_uint(&a->w, RESULT_OK);
     msgpack_write_uint(&a->w, version);
     msgpack_write_uint(&a->w, shard);
     msgpack_write_uint(&a->w, index);
-    msgpack_write_uint(&a->w, a->flags | (a->partial && version == 0 ? RESULT_FLAG_PARTIAL : 0));
+    msgpack_write_uint(&a->w, flags | (a->partial && version == 0 ? RESULT_FLAG_PARTIAL : 0));
 }
 
 void answering_refuse_as(struct answering *a, uint16_t code, uint32_t shard, uint64_t index,
@@ -164,14 +164,14 @@ static void answer_get(struct answering *a, const struct query *q) {
     } else if (!order) {
         answering_refuse(a, RESULT_ORDER_NOT_FOUND, shard, index, 0);
     } else {
-        answering_head(a, order->version, shard, index, false);
+        answering_head(a, order->version, shard, index, false, 0);
         answering_row(a, q, order);
     }
 }
 
 static void answer_multi_get(struct answering *a, const struct query *q) {
     uint32_t keys = q->subject.size / 16, count = 0;
-    answering_head(a, 0, 0, 0, false);
+    answering_head(a, 0, 0, 0, false, 0);
     size_t head = msgpack_writer_size(&a->w);
     msgpack_writer_tagged_(&a->w, 0xdc, 0, 2);
     for (; count < keys; count++) {
@@ -196,7 +196,7 @@ static void answer_rebuild(struct answering *a, const struct query *q) {
         answering_refuse_as(a, RESULT_MALFORMED_COMMAND, 0, 0, 0, why);
         return;
     }
-    answering_head(a, 0, 0, 0, false);
+    answering_head(a, 0, 0, 0, false, 0);
     msgpack_write_map(&a->w, 3);
     msgpack_write_text(&a->w, "view");
     msgpack_write_str(&a->w, q->subject.data, q->subject.size);
@@ -234,15 +234,15 @@ static void answer_one(struct answering *a, const struct query *q) {
     case QUERY_EXPORT: answer_export(a, q); break;
     case QUERY_REBUILD: answer_rebuild(a, q); break;
     case NODE_COMMAND_PING:
-        answering_head(a, 0, 0, 0, false);
+        answering_head(a, 0, 0, 0, false, 0);
         msgpack_write_text(&a->w, "pong");
         break;
     case NODE_COMMAND_STATUS:
-        answering_head(a, 0, 0, 0, false);
+        answering_head(a, 0, 0, 0, false, 0);
         a->source->status(a->source->arg, &a->w);
         break;
     case NODE_COMMAND_SHARD_MAP:
-        answering_head(a, 0, 0, 0, false);
+        answering_head(a, 0, 0, 0, false, 0);
         a->source->shard_map(a->source->arg, &a->w);
         break;
     default: answering_refuse(a, RESULT_UNKNOWN_COMMAND, 0, 0, 0); break;

@@ -161,9 +161,7 @@ static bool lacks_past(const struct answering *a) {
 static void write_rows(struct counting *c, MDB_cursor *cursor) {
     struct answering *a = c->a;
     size_t start = msgpack_writer_size(&a->w);
-    a->flags = lacks_past(a) ? RESULT_FLAG_UNCOUNTED : 0;
-    answering_head(a, 0, 0, 0, true);
-    a->flags = 0;
+    answering_head(a, 0, 0, 0, true, lacks_past(a) ? RESULT_FLAG_UNCOUNTED : 0);
     size_t head = msgpack_writer_size(&a->w);
     msgpack_writer_tagged_(&a->w, 0xdc, 0, 2);
     count_rows(c, cursor);

@@ -13,7 +13,7 @@ static void export_rows(struct answering *a, const struct query *q, struct view_
         return;
     }
     size_t start = msgpack_writer_size(&a->w);
-    answering_head(a, 0, 0, 0, true);
+    answering_head(a, 0, 0, 0, true, 0);
     size_t head = msgpack_writer_size(&a->w);
     msgpack_writer_tagged_(&a->w, 0xdc, 0, 2);
     bool resumed = q->cursor.size == 16;

@@ -17,7 +17,6 @@ struct answering {
     bool ready;                /* it has met its cluster: something is known */
     bool partial;              /* something is missing */
     bool watched, changed;
-    uint32_t flags;            /* of the result at hand, beside partial */
     struct msgpack_writer w;
     uint8_t *block;            /* ACTOR_BYTES_MAX, aligned: the order at hand */
 };
@@ -28,9 +27,10 @@ const struct actor *answering_order(struct answering *a, const struct id128 *key
 /* Writes the order as the query's fields want it; nil for NULL. */
 void answering_row(struct answering *a, const struct query *query, const struct actor *order);
 
-/* The beginning of a result with a value; `more`: a cursor follows it. The flags say partial. */
+/* The beginning of a result with a value; `more`: a cursor follows it. That it is partial is added
+ * to the flags. */
 void answering_head(struct answering *a, uint32_t version, uint32_t shard, uint64_t index,
-                    bool more);
+                    bool more, uint32_t flags);
 void answering_refuse(struct answering *a, uint16_t code, uint32_t shard, uint64_t index,
                       uint32_t retry_after_ms);
 /* The same with a sentence of its own. */

@@ -147,7 +147,7 @@ void answer_list(struct answering *a, const struct query *q) {
         return;
     }
     size_t start = msgpack_writer_size(&a->w);
-    answering_head(a, 0, 0, 0, true);
+    answering_head(a, 0, 0, 0, true, 0);
     size_t head = msgpack_writer_size(&a->w);
     msgpack_writer_tagged_(&a->w, 0xdc, 0, 2);
     walk_all(&page, &cursor, &s, by_state);

@@ -170,7 +170,7 @@ static void write_answer(struct watching *k) {
     bool complete = true;
     uint64_t asked[SHARDS_MAX];
     memcpy(asked, k->since, sizeof asked);
-    answering_head(a, 0, 0, 0, false);
+    answering_head(a, 0, 0, 0, false, 0);
     msgpack_write_array(&a->w, 3);
     size_t head = msgpack_writer_size(&a->w);
     msgpack_writer_tagged_(&a->w, 0xdc, 0, 2);
