@@ -109,6 +109,20 @@ static bool meta_get_view(struct view_store *s, MDB_txn *txn, enum view_number v
     return row->generation != 0 && row->layout == views[v].layout;
 }
 
+/* Numbers cannot be made of orders: what has happened until now is in none. */
+static int count_from_now(struct view_store *s, MDB_txn *txn) {
+    struct view_position positions[SHARDS_MAX];
+    const void *rows;
+    uint32_t count = view_disk_positions(s, txn, &rows);
+    if (count == 0 || count > SHARDS_MAX) return 0;
+    memcpy(positions, rows, count * sizeof *positions);
+    for (uint32_t i = 0; i < count; i++) {
+        struct view_position *p = &positions[i];
+        if (p->counted_from <= p->index) p->counted_from = p->index + 1;
+    }
+    return view_put_positions(s, txn, positions, count);
+}
+
 /* A view of this layout is taken as it is; one that is new or of another layout starts empty, and
  * is complete at once only where there are no orders yet. */
 static int open_view(struct view_store *s, MDB_txn *txn, enum view_number v, bool empty) {
@@ -123,10 +137,10 @@ static int open_view(struct view_store *s, MDB_txn *txn, enum view_number v, boo
     if (rc != 0) return rc;
     t->generation = meta_get_view(s, txn, v, &row) ? row.generation : 0;
     if (t->generation != 0) return 0;
-    /* Numbers cannot be made of orders: they count from now on. */
     if (!empty && views[v].key) return meta_put_view(s, txn, v);
     for (int side = 0; side < 2 && rc == 0; side++) rc = mdb_drop(txn, t->sides[side], 0);
     t->generation = 1;
+    if (rc == 0 && !views[v].key) rc = count_from_now(s, txn);
     return rc == 0 ? meta_put_view(s, txn, v) : rc;
 }
 

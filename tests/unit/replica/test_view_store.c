@@ -146,9 +146,53 @@ static void a_large_copy_can_be_ended(void **state) {
     view_store_close(s);
 }
 
+/* As if the counters' rows had been of another layout. */
+static void age_counters(struct view_store *s) {
+    const uint32_t row[2] = {views[VIEW_COUNTERS].layout + 1, 1};
+    MDB_val key = view_val("view/counters", 13), value = view_val(row, sizeof row);
+    MDB_txn *txn = view_write_begin(s);
+    assert_int_equal(mdb_put(txn, s->meta, &key, &value, 0), 0);
+    assert_int_equal(view_write_commit(s, txn), 0);
+}
+
+/* Numbers cannot be made of orders: the answers are to say so. */
+static void counters_of_another_layout_count_from_now(void **state) {
+    static const struct view_position before[] = {
+        {.shard = 0, .index = 0, .counted_from = 1, .lacks = VIEW_BUILDING},
+        {.shard = 1, .index = 41, .counted_from = 1},
+        {.shard = 4, .index = 50, .counted_from = 60}}; /* what it imported was ahead */
+    static const uint64_t counted_from[] = {1, 42, 60};
+    struct view_position after[3];
+    struct view_read read;
+    const void *rows;
+    struct view_store *s = store_open(false);
+    MDB_txn *txn = view_write_begin(s);
+    assert_int_equal(view_put_positions(s, txn, before, 3), 0);
+    assert_int_equal(view_write_commit(s, txn), 0);
+    for (int aged = 0; aged < 2; aged++) {
+        if (aged) age_counters(s);
+        view_store_close(s);
+        s = store_open(false);
+        assert_true(view_read_begin(s, &read));
+        assert_int_equal(view_positions(s, &read, &rows), 3);
+        memcpy(after, rows, sizeof after);
+        view_read_end(s, &read);
+        for (int i = 0; i < 3; i++) {
+            assert_int_equal(after[i].shard, before[i].shard);
+            assert_int_equal(after[i].index, before[i].index);
+            assert_int_equal(after[i].lacks, before[i].lacks);
+            assert_int_equal(after[i].counted_from,
+                             aged ? counted_from[i] : before[i].counted_from);
+        }
+    }
+    view_store_close(s);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(it_does_not_say_synced_of_what_is_not, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(counters_of_another_layout_count_from_now, set_up,
+                                        tear_down),
         cmocka_unit_test_setup_teardown(a_copy_can_be_ended, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_large_copy_can_be_ended, set_up, tear_down),
     };
