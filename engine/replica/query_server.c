@@ -81,15 +81,21 @@ static nng_msg *message_of(const uint8_t *bytes, size_t size) {
     return message;
 }
 
-static void reply_refusal(struct query_server *s, struct responder_slot *slot,
-                          enum result_code code) {
+/* `sentence` NULL: the code's own. */
+static void reply_refusal_as(struct query_server *s, struct responder_slot *slot,
+                             enum result_code code, const char *sentence) {
     uint8_t bytes[256];
-    const char *sentence = code == RESULT_MALFORMED_MESSAGE
-                               ? "a message is [1, deadline_ms, [query, ...], at_least?, "
-                                 "max_age_ms?] in msgpack"
-                               : NULL;
     atomic_fetch_add_explicit(&s->refused, 1, memory_order_relaxed);
     responder_reply(slot, message_of(bytes, answer_refusal(code, sentence, bytes, sizeof bytes)));
+}
+
+static void reply_refusal(struct query_server *s, struct responder_slot *slot,
+                          enum result_code code) {
+    reply_refusal_as(s, slot, code,
+                     code == RESULT_MALFORMED_MESSAGE
+                         ? "a message is [1, deadline_ms, [query, ...], at_least?, "
+                           "max_age_ms?] in msgpack"
+                         : NULL);
 }
 
 /* -- topics ------------------------------------------------------------------------------------ */
@@ -212,7 +218,11 @@ static void take_parked(struct query_server *s, const struct parked *p, uint64_t
     struct parked *kept = room ? malloc(sizeof *kept) : NULL;
     if (room && !kept) atomic_fetch_sub(&s->parked_bytes, bytes);
     if (!kept) {
-        reply_refusal(s, p->slot, room ? RESULT_OUT_OF_MEMORY : RESULT_OVERLOADED);
+        if (bytes > s->options.parked_bytes) /* however long it waits for others to go */
+            reply_refusal_as(s, p->slot, RESULT_MESSAGE_TOO_LARGE, "the message would have to "
+                             "wait, and takes more memory than there is for all that do: ask for "
+                             "less in one, or demand nothing");
+        else reply_refusal(s, p->slot, room ? RESULT_OUT_OF_MEMORY : RESULT_OVERLOADED);
         wire_arena_free(&arena);
         nng_msg_free(p->message);
         return;

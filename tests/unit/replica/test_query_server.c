@@ -254,10 +254,54 @@ static void what_waits_is_bounded_in_bytes(void **state) {
     assert_int_equal(stats.parked_bytes, 0);
 }
 
+/* "Come again" would be a lie. */
+static void what_can_never_wait_is_told_so(void **state) {
+    enum { WATCHES = 1000 };
+    nng_socket asker;
+    nng_msg *message, *reply;
+    struct msgpack_writer w;
+    struct msgpack_reader r;
+    uint32_t items, size = 0;
+    uint64_t version, code = 1;
+    const void *sentence = "";
+    take_one(1);
+    assert_int_equal(nng_msg_alloc(&message, WATCHES * 64), 0);
+    msgpack_writer_init(&w, nng_msg_body(message), WATCHES * 64);
+    msgpack_write_array(&w, 3);
+    msgpack_write_uint(&w, PROTOCOL_VERSION);
+    msgpack_write_uint(&w, (uint64_t)clock_unix_ms() + PATIENCE_MS);
+    msgpack_write_array(&w, WATCHES);
+    for (int i = 0; i < WATCHES; i++) {
+        msgpack_write_array(&w, 3);
+        msgpack_write_uint(&w, QUERY_WATCH);
+        msgpack_write_text(&w, "store/nobodys");
+        msgpack_write_array(&w, 1);
+        msgpack_write_array(&w, 2);
+        msgpack_write_uint(&w, 0);
+        msgpack_write_uint(&w, 1);
+    }
+    nng_msg_chop(message, WATCHES * 64 - msgpack_writer_size(&w));
+    assert_int_equal(nng_req0_open(&asker), 0);
+    assert_int_equal(nng_socket_set_ms(asker, NNG_OPT_RECVTIMEO, PATIENCE_MS), 0);
+    assert_int_equal(nng_dial(asker, address, NULL, 0), 0);
+    assert_int_equal(nng_sendmsg(asker, message, 0), 0);
+    assert_int_equal(nng_recvmsg(asker, &reply, 0), 0);
+    msgpack_reader_init(&r, nng_msg_body(reply), nng_msg_len(reply));
+    assert_int_equal(msgpack_read_array(&r, &items), MSGPACK_OK);
+    assert_int_equal(msgpack_read_uint(&r, &version), MSGPACK_OK);
+    assert_int_equal(msgpack_read_uint(&r, &code), MSGPACK_OK);
+    assert_int_equal(code, RESULT_MESSAGE_TOO_LARGE);
+    assert_int_equal(msgpack_read_str(&r, &sentence, &size), MSGPACK_OK);
+    assert_non_null(memmem(sentence, size, "ask for less", 12));
+    nng_msg_free(reply);
+    nng_close(asker);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(a_change_wakes_whoever_watches, set_up, tear_down),
         cmocka_unit_test_setup_teardown(what_waits_is_bounded_in_bytes, set_up_small, tear_down),
+        cmocka_unit_test_setup_teardown(what_can_never_wait_is_told_so, set_up_small, tear_down),
         cmocka_unit_test_setup_teardown(nobody_is_left_waiting_at_the_end, set_up, tear_down),
     };
     return cmocka_run_group_tests_name("query_server", tests, NULL, NULL);
