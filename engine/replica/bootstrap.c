@@ -22,6 +22,7 @@ enum {
 struct bootstrap {
     const struct replica_config *config;
     const atomic_bool *stop;
+    nng_aio *with;                 /* what waits for answers */
     char ours[CLUSTER_ID_BYTES];   /* the nodes' cluster; "" = none has answered yet */
     char node[ENDPOINT_BYTES_MAX]; /* who said so */
     bool told[BOOTSTRAP_SOURCES_MAX], told_nodes;
@@ -48,8 +49,8 @@ static bool ask_nodes(struct bootstrap *b, char *error, size_t error_bytes) {
         struct feed_hello hello = {.shards = shards, .shards_max = 1};
         char feed[ENDPOINT_BYTES_MAX];
         nng_msg *reply;
-        if (feed_discover(b->node, BOOTSTRAP_ASK_MS, feed, error, error_bytes) != 0 ||
-            feed_hello(feed, BOOTSTRAP_ASK_MS, &hello, &reply, error, error_bytes) != 0)
+        if (feed_discover(b->node, BOOTSTRAP_ASK_MS, NULL, feed, error, error_bytes) != 0 ||
+            feed_hello(feed, BOOTSTRAP_ASK_MS, NULL, &hello, &reply, error, error_bytes) != 0)
             continue;
         snprintf(b->ours, sizeof b->ours, "%s", hello.cluster_id);
         nng_msg_free(reply);
@@ -91,7 +92,8 @@ static bool ask_replica(const char *url, bool *replica, char cluster_id[CLUSTER_
     nng_msg *reply;
     *replica = false;
     cluster_id[0] = 0;
-    if (feed_ask(url, request, sizeof request, BOOTSTRAP_ASK_MS, &reply, error, error_bytes) != 0)
+    if (feed_ask(url, request, sizeof request, BOOTSTRAP_ASK_MS, NULL, &reply, error,
+                 error_bytes) != 0)
         return false;
     msgpack_reader_init(&r, nng_msg_body(reply), nng_msg_len(reply));
     bool good = msgpack_read_array(&r, &items) == MSGPACK_OK && items >= 3 &&
@@ -141,7 +143,7 @@ static bool fetch(struct bootstrap *b, const char *url, char *error, size_t erro
     directory_of(b->config, directory);
     incoming_of(b->config, incoming);
     log_info("fetching the views of %s", url);
-    if (import_fetch(url, UINT32_MAX, b->ours, incoming, b->stop, &index, error, error_bytes) !=
+    if (import_fetch(url, UINT32_MAX, b->ours, incoming, b->with, &index, error, error_bytes) !=
             0 ||
         view_store_adopt(directory, incoming, error, error_bytes) != 0)
         return false;
@@ -220,7 +222,13 @@ enum bootstrap_outcome bootstrap_run(struct replica_config *config, const atomic
     config->views_lock_fd = lock_fd;
     snprintf(path, sizeof path, "%s/data.mdb", directory);
     if (access(path, F_OK) == 0) return BOOTSTRAP_NOTHING;
+    if (nng_aio_alloc(&b.with, NULL, NULL) != 0) {
+        snprintf(error, error_bytes, "no memory to ask another replica");
+        bootstrap_give_up(config);
+        return BOOTSTRAP_REFUSED;
+    }
     enum bootstrap_outcome outcome = try_patiently(&b);
+    nng_aio_free(b.with);
     if (outcome == BOOTSTRAP_REFUSED) bootstrap_give_up(config);
     return outcome;
 }

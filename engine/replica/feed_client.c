@@ -31,13 +31,45 @@ int feed_link_open(nng_socket *link, const char *url, const struct tls_options *
     return -1;
 }
 
+static int asked(int rc, const char *url, char *error, size_t error_bytes) {
+    if (rc == 0) return 0;
+    return fail(error, error_bytes, url, rc == NNG_ETIMEDOUT ? "no answer" : nng_strerror(rc));
+}
+
 int feed_link_ask(nng_socket link, const char *url, nng_msg *request, nng_msg **reply, char *error,
                   size_t error_bytes) {
     int rc = request ? nng_sendmsg(link, request, 0) : NNG_ENOMEM;
     if (rc != 0 && request) nng_msg_free(request);
     if (rc == 0) rc = nng_recvmsg(link, reply, 0);
-    if (rc == 0) return 0;
-    return fail(error, error_bytes, url, rc == NNG_ETIMEDOUT ? "no answer" : nng_strerror(rc));
+    return asked(rc, url, error, error_bytes);
+}
+
+/* The same, ended by nng_aio_stop(). */
+static int link_ask_with(nng_socket link, const char *url, nng_msg *request, uint32_t timeout_ms,
+                         nng_aio *with, nng_msg **reply, char *error, size_t error_bytes) {
+    if (!with) return feed_link_ask(link, url, request, reply, error, error_bytes);
+    if (!request) return asked(NNG_ENOMEM, url, error, error_bytes);
+    nng_aio_set_timeout(with, (nng_duration)timeout_ms);
+    nng_aio_set_msg(with, request);
+    nng_send_aio(link, with);
+    nng_aio_wait(with);
+    int rc = nng_aio_result(with);
+    if (rc != 0) nng_msg_free(request);
+    nng_aio_set_msg(with, NULL);
+    if (rc == 0) {
+        nng_recv_aio(link, with);
+        nng_aio_wait(with);
+        rc = nng_aio_result(with);
+    }
+    if (rc == 0) *reply = nng_aio_get_msg(with);
+    nng_aio_set_msg(with, NULL);
+    return asked(rc, url, error, error_bytes);
+}
+
+bool feed_pause(uint32_t pause_ms, nng_aio *with) {
+    nng_sleep_aio((nng_duration)pause_ms, with);
+    nng_aio_wait(with);
+    return nng_aio_result(with) == 0;
 }
 
 static nng_msg *message_of(const void *request, size_t bytes) {
@@ -48,11 +80,12 @@ static nng_msg *message_of(const void *request, size_t bytes) {
 }
 
 int feed_ask(const char *url, const void *request, size_t bytes, uint32_t timeout_ms,
-             nng_msg **reply, char *error, size_t error_bytes) {
+             nng_aio *with, nng_msg **reply, char *error, size_t error_bytes) {
     nng_socket link;
     if (feed_link_open(&link, url, tls_of_environment(), timeout_ms, error, error_bytes) != 0)
         return -1;
-    int rc = feed_link_ask(link, url, message_of(request, bytes), reply, error, error_bytes);
+    int rc = link_ask_with(link, url, message_of(request, bytes), timeout_ms, with, reply, error,
+                           error_bytes);
     socket_close(link);
     return rc;
 }
@@ -79,14 +112,15 @@ static const char *no_feed_text(const void *message, size_t size) {
     return "it tells of no feed";
 }
 
-int feed_discover(const char *node, uint32_t timeout_ms, char feed[ENDPOINT_BYTES_MAX],
-                  char *error, size_t error_bytes) {
+int feed_discover(const char *node, uint32_t timeout_ms, nng_aio *with,
+                  char feed[ENDPOINT_BYTES_MAX], char *error, size_t error_bytes) {
     nng_msg *reply;
     if (strncmp(node, "feed:", 5) == 0) {
         snprintf(feed, ENDPOINT_BYTES_MAX, "%s", node + 5);
         return 0;
     }
-    if (feed_ask(node, discovery, sizeof discovery, timeout_ms, &reply, error, error_bytes) != 0)
+    if (feed_ask(node, discovery, sizeof discovery, timeout_ms, with, &reply, error,
+                 error_bytes) != 0)
         return -1;
     bool found = feed_endpoint_decode(nng_msg_body(reply), nng_msg_len(reply), node, feed);
     const char *why = found ? NULL : no_feed_text(nng_msg_body(reply), nng_msg_len(reply));
@@ -104,26 +138,32 @@ static nng_msg *hello_message(void) {
     return message_of(request, msgpack_writer_size(&w));
 }
 
-int feed_hello(const char *feed, uint32_t timeout_ms, struct feed_hello *hello, nng_msg **reply,
-               char *error, size_t error_bytes) {
-    nng_socket link;
-    if (feed_link_open(&link, feed, tls_of_environment(), timeout_ms, error, error_bytes) != 0)
-        return -1;
-    int rc = feed_link_hello(link, feed, hello, reply, error, error_bytes);
-    socket_close(link);
-    return rc;
-}
-
-int feed_link_hello(nng_socket link, const char *feed, struct feed_hello *hello, nng_msg **reply,
-                    char *error, size_t error_bytes) {
+static int hello_take(const char *feed, struct feed_hello *hello, nng_msg **reply, char *error,
+                      size_t error_bytes) {
     struct feed_reply answer;
-    if (feed_link_ask(link, feed, hello_message(), reply, error, error_bytes) != 0) return -1;
     if (feed_reply_decode(nng_msg_body(*reply), nng_msg_len(*reply), FEED_HELLO, FEED_RECORDS,
                           &answer) &&
         answer.code == RESULT_OK && feed_hello_decode(answer.rest, hello))
         return 0;
     nng_msg_free(*reply);
     return fail(error, error_bytes, feed, "it does not speak the feed's protocol");
+}
+
+int feed_hello(const char *feed, uint32_t timeout_ms, nng_aio *with, struct feed_hello *hello,
+               nng_msg **reply, char *error, size_t error_bytes) {
+    nng_socket link;
+    if (feed_link_open(&link, feed, tls_of_environment(), timeout_ms, error, error_bytes) != 0)
+        return -1;
+    int rc = link_ask_with(link, feed, hello_message(), timeout_ms, with, reply, error,
+                           error_bytes);
+    socket_close(link);
+    return rc == 0 ? hello_take(feed, hello, reply, error, error_bytes) : -1;
+}
+
+int feed_link_hello(nng_socket link, const char *feed, struct feed_hello *hello, nng_msg **reply,
+                    char *error, size_t error_bytes) {
+    if (feed_link_ask(link, feed, hello_message(), reply, error, error_bytes) != 0) return -1;
+    return hello_take(feed, hello, reply, error, error_bytes);
 }
 
 nng_msg *feed_pull_message(uint32_t shard, uint64_t from, uint32_t wait_ms, uint32_t bytes_max) {

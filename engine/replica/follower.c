@@ -1,5 +1,6 @@
 #include "engine/replica/follower.h"
 
+#include <errno.h>
 #include <nng/nng.h>
 #include <nng/protocol/reqrep0/req.h>
 #include <pthread.h>
@@ -28,9 +29,11 @@ struct source {
     struct follower *follower;
     pthread_t thread;              /* asks it; one for each, as a dead one takes its time */
     bool started;
+    nng_aio *with;                 /* what waits for its answers; stopped with the follower */
     char node[ENDPOINT_BYTES_MAX];
     char feed[ENDPOINT_BYTES_MAX]; /* "" = not found yet */
     nng_socket socket;             /* id 0 = none; dials the feed for as long as it lives */
+    bool connected;                /* `socket` is */
     bool told[SHARDS_MAX];         /* shards that it has */
     int64_t hello_ms;              /* when it is asked next, monotonic */
     bool asked;                    /* at least once, whatever came of it */
@@ -91,31 +94,37 @@ static void lane_unbind(struct lane *l) {
 
 _Static_assert(FOLLOWER_SOURCES_MAX <= 32, "a mask of sources has a bit for each");
 
-/* Turns to the next node that has the shard and is not in the mask `but`; false = there is none. */
+/* Turns to the next node that has the shard and is not in the mask `but`, one that is connected
+ * before others; false = there is none. */
 static bool lane_turn(struct lane *l, uint32_t but) {
     struct follower *f = l->follower;
+    uint32_t found = UINT32_MAX;
     for (uint32_t i = 1; i <= f->sources_count; i++) {
         uint32_t candidate = (l->source + i) % f->sources_count;
         const struct source *s = &f->sources[candidate];
         if (s->socket.id == 0 || !s->told[l->shard] || but >> candidate & 1) continue;
-        lane_unbind(l);
-        l->fed = false;
-        l->source = candidate;
-        return true;
+        if (found == UINT32_MAX || s->connected) found = candidate;
+        if (s->connected) break;
     }
-    return false;
+    if (found == UINT32_MAX) return false;
+    lane_unbind(l);
+    l->fed = false;
+    l->source = found;
+    return true;
 }
 
 /* The next node that has the shard; the same one when it is the only one. */
 static void lane_fail(struct lane *l) {
     struct follower *f = l->follower;
+    const struct source *left = &f->sources[l->source];
+    bool lost = left->socket.id != 0 && !left->connected; /* no node's fault that is still there */
     f->stats.failures++;
     l->failures++;
     l->fed = false;
     if (l->short_logs) l->short_logs |= 1u << l->source;
     lane_unbind(l);
     lane_turn(l, 0);
-    lane_rest(l, FOLLOWER_RETRY_MS);
+    lane_rest(l, lost && f->sources[l->source].connected ? 0 : FOLLOWER_RETRY_MS);
 }
 
 /* A node cannot give what is asked for, and says why. */
@@ -318,6 +327,11 @@ static void lane_on_aio(void *arg) {
     int rc = nng_aio_result(l->aio);
     pthread_mutex_lock(&f->lock);
     uint8_t state = l->state;
+    if (rc == 0 && state == LANE_SENDING && !f->stop && !f->sources[l->source].connected) {
+        lane_fail(l); /* it went away with what it was asked */
+        pthread_mutex_unlock(&f->lock);
+        return;
+    }
     if (rc == 0 && state == LANE_SENDING) {
         l->state = LANE_RECEIVING;
         nng_aio_set_timeout(l->aio, (nng_duration)f->options.heartbeat_ms + FOLLOWER_PATIENCE_MS);
@@ -361,6 +375,24 @@ static void source_note(struct follower *f, struct source *s, const char *why, i
     pthread_mutex_unlock(&f->lock);
 }
 
+/* A thread of nng. When the connection is gone so are the answers to what went out on it: nng would
+ * ask again, whenever there is another one, instead of saying so. */
+static void source_on_pipe(nng_pipe pipe, nng_pipe_ev event, void *arg) {
+    struct source *s = arg;
+    struct follower *f = s->follower;
+    pthread_mutex_lock(&f->lock);
+    if (!f->stop && nng_pipe_socket(pipe).id == s->socket.id) {
+        s->connected = event == NNG_PIPE_EV_ADD_PRE;
+        for (uint32_t i = 0; i < SHARDS_MAX && !s->connected; i++) {
+            struct lane *l = f->lanes[i];
+            if (l && &f->sources[l->source] == s &&
+                (l->state == LANE_SENDING || l->state == LANE_RECEIVING))
+                nng_aio_cancel(l->aio);
+        }
+    }
+    pthread_mutex_unlock(&f->lock);
+}
+
 static bool source_open(struct source *s) {
     nng_socket socket;
     if (nng_req0_open(&socket) != 0) return false;
@@ -368,14 +400,18 @@ static bool source_open(struct source *s) {
     nng_socket_set_ms(socket, NNG_OPT_REQ_RESENDTIME, NNG_DURATION_INFINITE);
     nng_socket_set_ms(socket, NNG_OPT_RECONNMINT, 20);
     nng_socket_set_ms(socket, NNG_OPT_RECONNMAXT, 500);
+    nng_pipe_notify(socket, NNG_PIPE_EV_ADD_PRE, source_on_pipe, s);
+    nng_pipe_notify(socket, NNG_PIPE_EV_REM_POST, source_on_pipe, s);
+    s->socket = socket;
+    s->connected = false;
     nng_dialer dialer;
     char error[512];
     if (tls_dial(socket, s->feed, tls_of_environment(), &dialer, error, sizeof error) != 0) {
         source_complain(s, error);
+        s->socket.id = 0;
         socket_close(socket);
         return false;
     }
-    s->socket = socket;
     return true;
 }
 
@@ -450,15 +486,24 @@ static void source_leave(struct follower *f, struct source *s, const char *their
     if (left.id != 0) socket_close(left);
 }
 
+static bool follower_is_stopped(struct follower *f) {
+    pthread_mutex_lock(&f->lock);
+    bool stop = f->stop;
+    pthread_mutex_unlock(&f->lock);
+    return stop;
+}
+
 static void source_hello(struct follower *f, uint32_t number) {
     struct source *s = &f->sources[number];
     struct feed_hello_shard shards[SHARDS_MAX];
     struct feed_hello hello = {.shards = shards, .shards_max = SHARDS_MAX};
     char feed[ENDPOINT_BYTES_MAX], error[512];
     nng_msg *reply;
-    int rc = feed_discover(s->node, FOLLOWER_ASK_MS, feed, error, sizeof error);
-    if (rc == 0) rc = feed_hello(feed, FOLLOWER_ASK_MS, &hello, &reply, error, sizeof error);
+    int rc = feed_discover(s->node, FOLLOWER_ASK_MS, s->with, feed, error, sizeof error);
+    if (rc == 0)
+        rc = feed_hello(feed, FOLLOWER_ASK_MS, s->with, &hello, &reply, error, sizeof error);
     if (rc != 0) {
+        if (follower_is_stopped(f)) return;
         source_note(f, s, error, FOLLOWER_RETRY_MS);
         source_complain(s, error);
         return;
@@ -561,6 +606,7 @@ static int start_threads(struct follower *f) {
     for (uint32_t i = 0; i < f->sources_count && rc == 0; i++) {
         struct source *s = &f->sources[i];
         s->follower = f;
+        if (nng_aio_alloc(&s->with, NULL, NULL) != 0) return ENOMEM;
         rc = pthread_create(&s->thread, NULL, source_main, s);
         s->started = rc == 0;
     }
@@ -673,9 +719,12 @@ void follower_stop(struct follower *f) {
     pthread_cond_signal(&f->wake);
     pthread_cond_broadcast(&f->ask);
     pthread_mutex_unlock(&f->lock);
+    for (uint32_t i = 0; i < f->sources_count; i++) nng_aio_stop(f->sources[i].with);
     if (f->started) pthread_join(f->thread, NULL);
-    for (uint32_t i = 0; i < f->sources_count; i++)
+    for (uint32_t i = 0; i < f->sources_count; i++) {
         if (f->sources[i].started) pthread_join(f->sources[i].thread, NULL);
+        nng_aio_free(f->sources[i].with);
+    }
     for (uint32_t i = 0; i < SHARDS_MAX; i++) {
         if (!f->lanes[i]) continue;
         nng_aio_stop(f->lanes[i]->aio);

@@ -45,8 +45,8 @@ static bool first_token(struct bytes tokens, uint64_t *index) {
            msgpack_read_uint(&r, index) == MSGPACK_OK;
 }
 
-static int begin(const char *url, uint32_t shard, const char *cluster_id, struct feed_reply *p,
-                 uint64_t *index, char *error, size_t error_bytes) {
+static int begin(const char *url, uint32_t shard, const char *cluster_id, nng_aio *with,
+                 struct feed_reply *p, uint64_t *index, char *error, size_t error_bytes) {
     uint8_t request[32];
     struct msgpack_writer w;
     nng_msg *reply;
@@ -56,8 +56,8 @@ static int begin(const char *url, uint32_t shard, const char *cluster_id, struct
     msgpack_write_uint(&w, FEED_SNAPSHOT_BEGIN);
     if (shard == UINT32_MAX) msgpack_write_nil(&w);
     else msgpack_write_uint(&w, shard);
-    if (feed_ask(url, request, msgpack_writer_size(&w), IMPORT_BEGIN_MS, &reply, error,
-                 error_bytes) != 0)
+    if (feed_ask(url, request, msgpack_writer_size(&w), IMPORT_BEGIN_MS, with, &reply,
+                 error, error_bytes) != 0)
         return -1;
     bool read = feed_reply_decode(nng_msg_body(reply), nng_msg_len(reply), FEED_SNAPSHOT_BEGIN,
                                   FEED_RECORDS, p);
@@ -72,8 +72,8 @@ static int begin(const char *url, uint32_t shard, const char *cluster_id, struct
 }
 
 /* One chunk into the file. Bytes, 0 at the end, -1 = try again, -2 = give up. */
-static int64_t chunk(const char *url, uint64_t id, uint64_t offset, int fd, char *error,
-                     size_t error_bytes) {
+static int64_t chunk(const char *url, uint64_t id, uint64_t offset, int fd, nng_aio *with,
+                     char *error, size_t error_bytes) {
     uint8_t request[48];
     struct msgpack_writer w;
     struct feed_reply p;
@@ -85,8 +85,8 @@ static int64_t chunk(const char *url, uint64_t id, uint64_t offset, int fd, char
     msgpack_write_uint(&w, id);
     msgpack_write_uint(&w, offset);
     msgpack_write_uint(&w, IMPORT_CHUNK_BYTES);
-    if (feed_ask(url, request, msgpack_writer_size(&w), IMPORT_CHUNK_MS, &reply, error,
-                 error_bytes) != 0)
+    if (feed_ask(url, request, msgpack_writer_size(&w), IMPORT_CHUNK_MS, with, &reply,
+                 error, error_bytes) != 0)
         return -1;
     int64_t got = -1;
     if (!feed_reply_decode(nng_msg_body(reply), nng_msg_len(reply), FEED_SNAPSHOT_CHUNK,
@@ -111,13 +111,12 @@ static int64_t chunk(const char *url, uint64_t id, uint64_t offset, int fd, char
     return got;
 }
 
-static int fetch_chunks(const char *url, const struct feed_reply *begun, int fd,
-                        const atomic_bool *stop, char *error, size_t error_bytes) {
+static int fetch_chunks(const char *url, const struct feed_reply *begun, int fd, nng_aio *with,
+                        char *error, size_t error_bytes) {
     uint64_t offset = 0;
     int attempts = 0;
     while (offset < begun->bytes) {
-        if (atomic_load(stop)) return fail(error, error_bytes, url, "given up");
-        int64_t got = chunk(url, begun->snapshot, offset, fd, error, error_bytes);
+        int64_t got = chunk(url, begun->snapshot, offset, fd, with, error, error_bytes);
         if (got > 0) {
             offset += (uint64_t)got;
             attempts = 0;
@@ -125,12 +124,12 @@ static int fetch_chunks(const char *url, const struct feed_reply *begun, int fd,
         }
         if (got == 0) return fail(error, error_bytes, url, "its copy ends early");
         if (got == -2 || ++attempts == IMPORT_ATTEMPTS) return -1;
-        usleep(IMPORT_RETRY_MS * 1000);
+        if (!feed_pause(IMPORT_RETRY_MS, with)) return -1;
     }
     return 0;
 }
 
-static void end(const char *url, uint64_t id) {
+static void end(const char *url, uint64_t id, nng_aio *with) {
     uint8_t request[32];
     char error[128];
     struct msgpack_writer w;
@@ -140,21 +139,21 @@ static void end(const char *url, uint64_t id) {
     msgpack_write_uint(&w, FEED_VERSION);
     msgpack_write_uint(&w, FEED_SNAPSHOT_END);
     msgpack_write_uint(&w, id);
-    if (feed_ask(url, request, msgpack_writer_size(&w), IMPORT_CHUNK_MS, &reply, error,
-                 sizeof error) == 0)
+    if (feed_ask(url, request, msgpack_writer_size(&w), IMPORT_CHUNK_MS, with, &reply,
+                 error, sizeof error) == 0)
         nng_msg_free(reply);
 }
 
 int import_fetch(const char *url, uint32_t shard, const char *cluster_id, const char *path,
-                 const atomic_bool *stop, uint64_t *index, char *error, size_t error_bytes) {
+                 nng_aio *with, uint64_t *index, char *error, size_t error_bytes) {
     struct feed_reply begun;
-    if (begin(url, shard, cluster_id, &begun, index, error, error_bytes) != 0) return -1;
+    if (begin(url, shard, cluster_id, with, &begun, index, error, error_bytes) != 0) return -1;
     unlink(path);
     int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0640);
-    int rc = fd >= 0 ? fetch_chunks(url, &begun, fd, stop, error, error_bytes)
+    int rc = fd >= 0 ? fetch_chunks(url, &begun, fd, with, error, error_bytes)
                      : fail(error, error_bytes, path, strerror(errno));
     if (fd >= 0 && close(fd) != 0 && rc == 0) rc = fail(error, error_bytes, path, strerror(errno));
     if (rc != 0) unlink(path);
-    end(url, begun.snapshot);
+    end(url, begun.snapshot, with);
     return rc;
 }

@@ -1,5 +1,6 @@
 #include "engine/replica/replica.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -214,7 +215,8 @@ static bool start_threads(struct replica *r, char *error, size_t error_bytes) {
         return false;
     }
     r->writer_started = true;
-    rc = pthread_create(&r->importer, NULL, replica_import_main, r);
+    rc = nng_aio_alloc(&r->import_with, NULL, NULL) == 0 ? 0 : ENOMEM;
+    if (rc == 0) rc = pthread_create(&r->importer, NULL, replica_import_main, r);
     if (rc != 0) {
         snprintf(error, error_bytes, "cannot start the importer: %s", strerror(rc));
         return false;
@@ -308,6 +310,7 @@ bool replica_is_caught_up(const struct replica *r) {
 
 void replica_stop(struct replica *r, bool exiting) {
     atomic_store(&r->stopping, true);
+    nng_aio_stop(r->import_with);
     if (r->queries) query_server_stop(r->queries);
     if (r->thread_started) {
         pthread_mutex_lock(&r->lock);
@@ -326,6 +329,7 @@ void replica_stop(struct replica *r, bool exiting) {
     if (r->applier && applier_settle(r->applier) != APPLIER_TAKEN)
         log_warn("%s: not everything could be written: it is read again", r->config.data);
     if (r->importer_started) pthread_join(r->importer, NULL);
+    nng_aio_free(r->import_with);
     replica_drop_imports(r);
     if (r->follower) follower_stop(r->follower);
     if (r->snapshots) feed_copies_stop(r->snapshots);

@@ -34,12 +34,14 @@ static struct follower_batch *take_batches(struct replica *r, int64_t timeout_ms
     until.tv_sec += timeout_ms / 1000 + until.tv_nsec / 1000000000;
     until.tv_nsec %= 1000000000;
     pthread_mutex_lock(&r->lock);
-    while (!r->first && (!r->imports || r->import) && !r->stop) {
+    while (!r->first && (!r->imports || r->import) && !r->stop &&
+           !(r->import_waits && r->disk_moved)) {
         if (pthread_cond_timedwait(&r->wake, &r->lock, &until) != 0) break;
     }
     struct follower_batch *batches = r->first;
     r->first = NULL;
     r->last = &r->first;
+    r->disk_moved = false;
     pthread_mutex_unlock(&r->lock);
     return batches;
 }

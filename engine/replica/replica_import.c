@@ -8,14 +8,14 @@
 
 #include "engine/base/clock.h"
 #include "engine/base/log.h"
+#include "engine/replica/feed_client.h"
 #include "engine/replica/import.h"
 #include "engine/replica/replica_internal.h"
 
 enum {
     IMPORT_LOOK_MS = 100,
     IMPORT_PAUSE_MS_MIN = 100, IMPORT_PAUSE_MS_MAX = 5000,
-    IMPORT_SHARE_MS_MIN = 10, IMPORT_SHARE_MS_MAX = 2000, /* of the applier's thread, at a time */
-    IMPORT_WAIT_MS = 5             /* for the disk */
+    IMPORT_SHARE_MS_MIN = 10, IMPORT_SHARE_MS_MAX = 2000 /* of the applier's thread, at a time */
 };
 
 /* -- in ---------------------------------------------------------------------------------------- */
@@ -63,8 +63,8 @@ static void fetch(struct replica *r, uint32_t shard) {
         if (feed[0] == 0) break;
         if (atomic_load(&r->shards[shard].import_failures) == 0)
             log_info("shard %u: fetching its state from %s", shard, feed);
-        if (import_fetch(feed, shard, cluster_id, import->path, &r->stopping, &import->index,
-                         error, sizeof error) != 0)
+        if (import_fetch(feed, shard, cluster_id, import->path, r->import_with,
+                         &import->index, error, sizeof error) != 0)
             continue;
         if (import->index + 1 < replica_next(r, shard)) { /* it lags: another one may not */
             snprintf(error, sizeof error, "%s: its state is of entry %llu, which is older than "
@@ -97,7 +97,7 @@ void *replica_import_main(void *arg) {
             atomic_store(&s->importing, true);
             fetch(r, shard);
         }
-        usleep(IMPORT_LOOK_MS * 1000);
+        feed_pause(IMPORT_LOOK_MS, r->import_with);
     }
     return NULL;
 }
@@ -108,6 +108,7 @@ static void import_leave(struct replica *r) {
     free(r->import);
     r->import = NULL;
     r->import_steps = NULL;
+    r->import_waits = false;
 }
 
 static void import_finish(struct replica *r) {
@@ -156,11 +157,9 @@ int64_t replica_take_imports(struct replica *r) {
         r->import_left_ms = clock_mono_ms();
     } while (outcome == APPLIER_TAKEN && state == APPLIER_IMPORT_GOES_ON &&
              !applier_is_full(r->applier) && r->import_left_ms - began_ms < share_ms);
-    if (outcome == APPLIER_TAKEN && state != APPLIER_IMPORT_DONE) {
-        if (state != APPLIER_IMPORT_WAITS) return 0;
-        atomic_store(&r->write_now, true);
-        return IMPORT_WAIT_MS;
-    }
+    r->import_waits = outcome == APPLIER_TAKEN && state == APPLIER_IMPORT_WAITS;
+    if (r->import_waits) atomic_store(&r->write_now, true);
+    if (outcome == APPLIER_TAKEN && state != APPLIER_IMPORT_DONE) return r->import_waits ? -1 : 0;
     if (outcome == APPLIER_TAKEN) {
         import_finish(r);
     } else {

@@ -45,12 +45,14 @@ struct replica {
     struct replica_import *import; /* that it is taking in; NULL = none */
     struct applier_import *import_steps;
     int64_t import_left_ms;        /* it was left to take batches; monotonic */
+    bool import_waits;             /* for the disk */
     struct follower *follower;
     struct query_server *queries;
     struct notifier *notifier;     /* NULL = none */
     struct feed_copies *snapshots;
     pthread_t importer;
     bool importer_started;
+    nng_aio *import_with;          /* what the importer waits with; stopped at the end */
     atomic_bool stopping;
     pthread_t thread, writer;
     bool thread_started, writer_started;
@@ -58,6 +60,7 @@ struct replica {
     pthread_mutex_t write_lock;    /* guards `write_asked`..`builds`; those read without it, too */
     pthread_cond_t write_wake, written;
     bool write_asked, write_stop;
+    uint64_t writes;               /* transactions, and attempts for which there was no room */
     unsigned rebuild_asked;        /* bit = enum view_number: to be built anew, not begun yet */
     uint64_t rebuild_from[SHARDS_MAX]; /* ... once the disk has got as far as this */
     struct replica_build {
@@ -70,6 +73,7 @@ struct replica {
     struct follower_batch *first, **last;
     struct replica_import *imports; /* fetched */
     bool stop;
+    bool disk_moved;               /* there was a transaction since the applier's thread waited */
     char cluster_id[CLUSTER_ID_BYTES]; /* the views', or that of the nodes; "" = not met yet */
     struct applier_stats applier_stats;
     atomic_uint shards_count;      /* that the cluster spreads new orders over; 0 = not met yet */
@@ -103,7 +107,8 @@ uint64_t replica_next(void *replica, uint32_t shard);
 /* Fetches what shards need that the logs do not reach (replica_import.c); a thread of its own. */
 void *replica_import_main(void *replica);
 /* The applier's thread: takes in some of what was fetched. Returns how many milliseconds may pass
- * until the next call; -1 = until something has been fetched. */
+ * until the next call; -1 = until something has been fetched, or, with `import_waits`, the disk has
+ * moved. */
 int64_t replica_take_imports(struct replica *replica);
 /* Once both threads have ended: leaves the rest. */
 void replica_drop_imports(struct replica *replica);

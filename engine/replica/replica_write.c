@@ -14,7 +14,7 @@ enum {
     WRITE_LOOK_MS = 500,           /* how often it is looked for work that nobody asked for */
     WRITE_BUILD_MS = 1,            /* the same while views are being built */
     WRITE_NO_ROOM_MS = 500,
-    WRITE_WAIT_MS = 5              /* replica_wait_written() looks so often */
+    WRITE_WAIT_MS = 100            /* replica_wait_written() looks so often whether it is stopped */
 };
 
 /* With write_lock held. */
@@ -27,16 +27,28 @@ static void wait_ms(struct replica *r, pthread_cond_t *wake, int64_t ms) {
     pthread_cond_timedwait(wake, &r->write_lock, &until);
 }
 
+/* Wakes who waits for the disk: the applier's thread, and whoever wants a copy. */
+static void tell_written(struct replica *r) {
+    pthread_mutex_lock(&r->write_lock);
+    r->writes++;
+    pthread_cond_broadcast(&r->written);
+    pthread_mutex_unlock(&r->write_lock);
+    pthread_mutex_lock(&r->lock);
+    r->disk_moved = true;
+    pthread_cond_signal(&r->wake);
+    pthread_mutex_unlock(&r->lock);
+}
+
 static void write_once(struct replica *r) {
     enum applier_outcome outcome = applier_write(r->applier);
     if (outcome == APPLIER_TAKEN) {
         if (atomic_exchange(&r->no_room, false)) log_info("there is room again");
-        pthread_mutex_lock(&r->write_lock);
-        pthread_cond_broadcast(&r->written);
-        pthread_mutex_unlock(&r->write_lock);
+        tell_written(r);
         return;
     }
-    if (!atomic_exchange(&r->no_room, true))
+    bool told = atomic_exchange(&r->no_room, true);
+    tell_written(r);
+    if (!told)
         log_error("%s: no room for the views, on disk or in their map: when memory is full as "
                   "well, the replica stands still and answers what it has", r->config.data);
     usleep(WRITE_NO_ROOM_MS * 1000);
@@ -178,11 +190,16 @@ bool replica_hand_over(struct replica *r) {
 int replica_wait_written(struct replica *r, const atomic_bool *stop) {
     uint64_t wanted[SHARDS_MAX];
     for (uint32_t i = 0; i < SHARDS_MAX; i++) wanted[i] = atomic_load(&r->shards[i].index);
-    while (!disk_is_at(r, wanted)) {
+    for (;;) {
+        pthread_mutex_lock(&r->write_lock);
+        uint64_t writes = r->writes;
+        pthread_mutex_unlock(&r->write_lock);
+        if (disk_is_at(r, wanted)) return RESULT_OK;
         if (atomic_load(stop) || atomic_load(&r->stopping)) return RESULT_SHUTTING_DOWN;
         if (atomic_load(&r->no_room)) return RESULT_DISK_FULL;
         atomic_store(&r->write_now, true);
-        usleep(WRITE_WAIT_MS * 1000);
+        pthread_mutex_lock(&r->write_lock);
+        if (r->writes == writes) wait_ms(r, &r->written, WRITE_WAIT_MS);
+        pthread_mutex_unlock(&r->write_lock);
     }
-    return RESULT_OK;
 }

@@ -264,8 +264,8 @@ static struct feed *feed_up(const char *name) {
 static struct feed_reply answer_to(const struct feed *f, nng_msg *request, nng_msg **reply) {
     char error[256] = "";
     struct feed_reply p;
-    int rc = feed_ask(feed_endpoint(f), nng_msg_body(request), nng_msg_len(request), WAIT_MS, reply,
-                      error, sizeof error);
+    int rc = feed_ask(feed_endpoint(f), nng_msg_body(request), nng_msg_len(request), WAIT_MS, NULL,
+                      reply, error, sizeof error);
     nng_msg_free(request);
     if (rc != 0) fail_msg("%s", error);
     assert_true(feed_reply_decode(nng_msg_body(*reply), nng_msg_len(*reply), FEED_PULL,
@@ -421,7 +421,8 @@ static void hello_tells_what_is_here(void **state) {
     nng_msg *reply;
     atomic_store(&committed, 42);
     struct feed *f = feed_up("hello");
-    assert_int_equal(feed_hello(feed_endpoint(f), WAIT_MS, &hello, &reply, error, sizeof error), 0);
+    assert_int_equal(feed_hello(feed_endpoint(f), WAIT_MS, NULL, &hello, &reply, error,
+                                sizeof error), 0);
     assert_string_equal(hello.cluster_id, "0123456789abcdef0123456789abcdef");
     assert_int_equal(hello.node_id, 7);
     assert_int_equal(hello.shards_count, 2);
@@ -509,8 +510,8 @@ static void a_time_is_found_beside_a_gap(void **state) {
     msgpack_write_uint(&w, FEED_LOCATE);
     msgpack_write_uint(&w, SHARD);
     msgpack_write_uint(&w, 1);
-    assert_int_equal(feed_ask(feed_endpoint(f), room, msgpack_writer_size(&w), WAIT_MS, &reply,
-                              error, sizeof error), 0);
+    assert_int_equal(feed_ask(feed_endpoint(f), room, msgpack_writer_size(&w), WAIT_MS, NULL,
+                              &reply, error, sizeof error), 0);
     assert_true(feed_reply_decode(nng_msg_body(reply), nng_msg_len(reply), FEED_LOCATE,
                                   FEED_RECORDS, &p));
     assert_int_equal(p.code, RESULT_OK);

@@ -80,7 +80,7 @@ static struct feed_reply ask(enum feed_kind kind, uint64_t id, char sentence[256
     msgpack_write_uint(&w, id);
     if (chunk) msgpack_write_uint(&w, 0);
     int rc = feed_ask(responder_endpoint(responder), request, msgpack_writer_size(&w), WAIT_MS,
-                      &reply, error, sizeof error);
+                      NULL, &reply, error, sizeof error);
     if (rc != 0) fail_msg("%s", error);
     assert_true(feed_reply_decode(nng_msg_body(reply), nng_msg_len(reply), kind, FEED_RECORDS,
                                   &p));

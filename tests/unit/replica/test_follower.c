@@ -6,6 +6,8 @@
 #include <stdint.h>
 #include <cmocka.h>
 
+#include <nng/nng.h>
+#include <nng/protocol/reqrep0/rep.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,6 +15,7 @@
 
 #include "engine/base/clock.h"
 #include "engine/feed/feed.h"
+#include "engine/replica/feed_client.h"
 #include "engine/replica/follower.h"
 #include "tests/unit/replica/history_world.h"
 #include "tests/world/storage_memory.h"
@@ -343,6 +346,63 @@ static void dead_nodes_hold_up_nobody(void **state) {
     place_down(&a);
 }
 
+/* It takes connections and questions, and answers nothing. */
+static nng_socket mute_up(void) {
+    nng_socket mute;
+    assert_int_equal(nng_rep0_open(&mute), 0);
+    assert_int_equal(nng_listen(mute, "inproc://mute", NULL, 0), 0);
+    return mute;
+}
+
+static void a_stop_does_not_wait_for_a_mute_node(void **state) {
+    nng_socket mute = mute_up();
+    nng_msg *question;
+    follow("feed:inproc://mute");
+    assert_int_equal(nng_recvmsg(mute, &question, 0), 0);
+    nng_msg_free(question);
+    int64_t began_ms = clock_mono_ms();
+    follower_stop(follower);
+    int64_t took_ms = clock_mono_ms() - began_ms;
+    print_message("stopped after %lld ms\n", (long long)took_ms);
+    nng_close(mute);
+    assert_true(took_ms < 500);
+}
+
+/* A node that is killed says no word: its connection is closed, and another one is asked. */
+static void who_is_gone_is_left_at_once(void **state) {
+    nng_socket mute = mute_up();
+    nng_msg *question, *answer;
+    char error[256] = "";
+    struct follower_source s;
+    place_up(&a, 40);
+    follow("feed:inproc://mute,feed:inproc://follower-twin");
+    assert_int_equal(nng_recvmsg(mute, &question, 0), 0); /* HELLO: as if it were `a` */
+    assert_int_equal(feed_ask(address, nng_msg_body(question), nng_msg_len(question), 1000, NULL,
+                              &answer, error, sizeof error), 0);
+    nng_msg_free(question);
+    assert_int_equal(nng_sendmsg(mute, answer, 0), 0);
+    assert_int_equal(nng_recvmsg(mute, &question, 0), 0); /* PULL */
+    nng_msg_free(question);
+    place_up(&twin, 40);
+    int64_t until_ms = clock_mono_ms() + PATIENCE_MS;
+    do {
+        assert_true(clock_mono_ms() < until_ms);
+        usleep(2000);
+        assert_true(follower_source(follower, 1, &s));
+    } while (!s.reached);
+    usleep(100000); /* and it is connected: else this takes a little longer */
+    int64_t began_ms = clock_mono_ms();
+    nng_close(mute);
+    await_next(41);
+    int64_t took_ms = clock_mono_ms() - began_ms;
+    print_message("another one was followed after %lld ms\n", (long long)took_ms);
+    assert_true(took_ms < 700);
+    assert_false(atomic_load(&strange));
+    follower_stop(follower);
+    place_down(&a);
+    place_down(&twin);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(another_cluster_at_the_address_is_not_followed, set_up,
@@ -357,6 +417,8 @@ int main(void) {
                                         tear_down),
         cmocka_unit_test_setup_teardown(what_cannot_be_read_is_told, set_up, tear_down),
         cmocka_unit_test_setup_teardown(dead_nodes_hold_up_nobody, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_stop_does_not_wait_for_a_mute_node, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(who_is_gone_is_left_at_once, set_up, tear_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

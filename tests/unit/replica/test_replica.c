@@ -172,7 +172,7 @@ struct answer { nng_msg *message; msgpack_unpacked u; const msgpack_object *item
 static struct answer ask(const char *url, const struct question *q) {
     char error[256] = "";
     struct answer a;
-    if (feed_ask(url, q->bytes, msgpack_writer_size(&q->w), PATIENCE_MS, &a.message, error,
+    if (feed_ask(url, q->bytes, msgpack_writer_size(&q->w), PATIENCE_MS, NULL, &a.message, error,
                  sizeof error) != 0)
         fail_msg("%s", error);
     msgpack_unpacked_init(&a.u);
@@ -621,7 +621,8 @@ static void a_state_and_the_feed_equal_a_replay(void **state) {
     char error[256] = "";
     nng_msg *reply;
     uint64_t dropped = 0;
-    assert_int_equal(feed_hello(feed_url, PATIENCE_MS, &hello, &reply, error, sizeof error), 0);
+    assert_int_equal(feed_hello(feed_url, PATIENCE_MS, NULL, &hello, &reply, error,
+                                sizeof error), 0);
     for (uint32_t i = 0; i < hello.shards_held; i++) dropped += shards[i].first > 1;
     nng_msg_free(reply);
     print_message("%llu of %d logs have lost their beginning\n", (unsigned long long)dropped,

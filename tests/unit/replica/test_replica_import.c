@@ -6,6 +6,7 @@
 #include <stdint.h>
 #include <cmocka.h>
 
+#include <dirent.h>
 #include <ftw.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -251,8 +252,8 @@ static uint64_t counters_flags(struct replica *r) {
     msgpack_write_array(&w, 2);
     msgpack_write_uint(&w, QUERY_COUNTERS);
     msgpack_write_uint(&w, 86400000);
-    if (feed_ask(replica_endpoint(r), bytes, msgpack_writer_size(&w), PATIENCE_MS, &reply, error,
-                 sizeof error) != 0)
+    if (feed_ask(replica_endpoint(r), bytes, msgpack_writer_size(&w), PATIENCE_MS, NULL, &reply,
+                 error, sizeof error) != 0)
         fail_msg("%s", error);
     msgpack_reader_init(&reader, nng_msg_body(reply), nng_msg_len(reply));
     assert_int_equal(msgpack_read_array(&reader, &items), MSGPACK_OK);
@@ -450,6 +451,27 @@ static uint32_t copies_made(void) {
     return copies;
 }
 
+/* Shards that the views on the disk, which are not open, have not got whole. */
+static uint32_t lacking(void) {
+    char error[512] = "", path[96];
+    struct view_position positions[HISTORY_SHARDS];
+    uint32_t count = 0;
+    struct view_read read;
+    const void *rows;
+    snprintf(path, sizeof path, "%s/replica/views", directory);
+    const struct view_store_options stored = {.directory = path, .map_bytes = map_bytes};
+    struct view_store *store = view_store_open(&stored, error, sizeof error);
+    if (!store) fail_msg("%s", error);
+    assert_true(view_read_begin(store, &read));
+    assert_int_equal(view_positions(store, &read, &rows), HISTORY_SHARDS);
+    memcpy(positions, rows, sizeof positions);
+    view_read_end(store, &read);
+    view_store_close(store);
+    for (uint32_t i = 0; i < HISTORY_SHARDS; i++)
+        count += positions[i].index < world.history.logs[positions[i].shard].last;
+    return count;
+}
+
 /* All shards at once, and an orderly end in the middle of it: each is whole in the end, also what
  * was taken in before. */
 static void imports_of_all_shards_outlive_a_stop(void **state) {
@@ -469,11 +491,15 @@ static void imports_of_all_shards_outlive_a_stop(void **state) {
         assert_true(replica_is_partial(r));
         replica_stop(r, false);
     }
+    feed_world_down(&world); /* what is being made for who is gone is made then */
+    uint32_t wanted = lacking();
+    assert_true(wanted > 0);
+    feed_world_up(&world, HISTORY_SHARDS, snapshots);
     for (uint32_t i = 0; i < HISTORY_SHARDS; i++) atomic_store(&world.shards[i].copies, 0);
     atomic_store(&world.make_state, feed_world_write_state);
     struct replica *r = replica_open();
     await_whole(r);
-    assert_int_equal(copies_made(), HISTORY_SHARDS);
+    assert_int_equal(copies_made(), wanted);
     check_orders(r);
     replica_stop(r, false);
     check_count();
@@ -529,7 +555,8 @@ static void a_full_disk_is_told_to_who_asks_for_a_copy(void **state) {
     struct replica *r = replica_open();
     map_bytes = 1u << 30;
     await_caught_up(r);
-    if (feed_ask(replica_endpoint(r), begin, sizeof begin, 10000, &reply, error, sizeof error) != 0)
+    if (feed_ask(replica_endpoint(r), begin, sizeof begin, 10000, NULL, &reply, error,
+                 sizeof error) != 0)
         fail_msg("%s", error);
     assert_true(feed_reply_decode(nng_msg_body(reply), nng_msg_len(reply), FEED_SNAPSHOT_BEGIN,
                                   FEED_RECORDS, &p));
@@ -538,6 +565,86 @@ static void a_full_disk_is_told_to_who_asks_for_a_copy(void **state) {
     assert_true(atomic_load(&r->no_room));
     nng_msg_free(reply);
     replica_stop(r, false);
+}
+
+/* How often the thread of that name has gone to sleep. */
+static uint64_t sleeps_of(const char *thread) {
+    char path[64], line[128];
+    uint64_t sleeps = 0;
+    DIR *tasks = opendir("/proc/self/task");
+    assert_non_null(tasks);
+    for (const struct dirent *d; (d = readdir(tasks));) {
+        bool it = false;
+        snprintf(path, sizeof path, "/proc/self/task/%.20s/status", d->d_name);
+        FILE *file = fopen(path, "r");
+        while (file && fgets(line, sizeof line, file)) {
+            char name[32];
+            unsigned long long count;
+            if (sscanf(line, "Name: %31s", name) == 1) it = strcmp(name, thread) == 0;
+            if (it && sscanf(line, "voluntary_ctxt_switches: %llu", &count) == 1) sleeps = count;
+        }
+        if (file) fclose(file);
+    }
+    closedir(tasks);
+    return sleeps;
+}
+
+/* A disk that is slow is not asked over and over whether it is done. */
+static void an_import_waits_for_the_disk_quietly(void **state) {
+    atomic_store(&world.make_state, feed_world_write_state);
+    feed_world_forget(&world, LOST);
+    feed_world_up(&world, HISTORY_SHARDS, snapshots);
+    struct replica *r = replica_open();
+    MDB_txn *txn = view_write_begin(r->store); /* nobody else writes meanwhile */
+    int64_t until_ms = clock_mono_ms() + PATIENCE_MS;
+    while (atomic_load(&world.shards[LOST].copies) == 0) {
+        assert_true(clock_mono_ms() < until_ms);
+        usleep(1000);
+    }
+    usleep(500000); /* it has been fetched, and is taken in up to where it waits */
+    feed_world_down(&world);
+    usleep(500000);
+    uint64_t before = sleeps_of("applier");
+    assert_true(before > 0);
+    usleep(1000000);
+    uint64_t sleeps = sleeps_of("applier") - before;
+    print_message("woke up %llu times in a second\n", (unsigned long long)sleeps);
+    assert_true(sleeps < 50);
+    assert_true(atomic_load(&r->shards[LOST].importing));
+    view_write_abort(r->store, txn);
+    feed_world_up(&world, HISTORY_SHARDS, snapshots);
+    await_whole(r);
+    check_orders(r);
+    replica_stop(r, false);
+}
+
+/* It waits for a node that takes its time to make a state: an end does not wait for that one. */
+static atomic_bool being_made, may_be_made;
+
+static void make_in_its_own_time(struct feed_world *w, uint32_t shard, const char *path) {
+    atomic_store(&being_made, true);
+    while (!atomic_load(&may_be_made)) usleep(1000);
+    feed_world_write_state(w, shard, path);
+}
+
+static void a_stop_does_not_wait_for_a_state(void **state) {
+    atomic_store(&being_made, false);
+    atomic_store(&may_be_made, false);
+    atomic_store(&world.make_state, make_in_its_own_time);
+    feed_world_forget(&world, LOST);
+    feed_world_up(&world, HISTORY_SHARDS, snapshots);
+    struct replica *r = replica_open();
+    int64_t until_ms = clock_mono_ms() + PATIENCE_MS;
+    while (!atomic_load(&being_made)) {
+        assert_true(clock_mono_ms() < until_ms);
+        usleep(1000);
+    }
+    int64_t began_ms = clock_mono_ms();
+    replica_stop(r, false);
+    int64_t took_ms = clock_mono_ms() - began_ms;
+    print_message("stopped after %lld ms\n", (long long)took_ms);
+    atomic_store(&may_be_made, true);
+    assert_true(took_ms < 2000);
 }
 
 int main(void) {
@@ -559,6 +666,8 @@ int main(void) {
                                         tear_down),
         cmocka_unit_test_setup_teardown(an_imported_shard_is_not_being_built, set_up, tear_down),
         cmocka_unit_test_setup_teardown(imports_of_all_shards_outlive_a_stop, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_stop_does_not_wait_for_a_state, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(an_import_waits_for_the_disk_quietly, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_torn_state_is_not_taken_for_a_whole_one, set_up,
                                         tear_down),
     };
