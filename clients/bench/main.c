@@ -15,21 +15,24 @@ static const char doc[] =
     "against a node and reports commands per second and latencies. Every answer is checked: each "
     "accepted command must have made exactly one new version of its order.\v"
     "Modes:\n"
-    "  batch    closed loop: --in-flight messages of up to --batch commands (default)\n"
-    "  callers  closed loop: --callers threads of one client, one command each at a time; with "
-    "--async callers that are no threads: the callback of one command submits the next\n"
+    "  batch    closed loop: --in-flight messages of up to --batch commands. The\n"
+    "           default\n"
+    "  callers  closed loop: --callers threads of one client, one command each at a\n"
+    "           time; with --async callers that are no threads: the callback of one\n"
+    "           command submits the next\n"
     "  reads    closed loop: orders read by key (get), batched\n"
-    "  open     open loop: --rate commands a second, whether or not answers come; latency counts "
-    "from the intended moment (no coordinated omission)\n"
-    "  queries  --query to query replicas (--replica): closed loop with --callers queries in "
-    "flight, or, with --rate, open loop. They go out in messages of up to --batch, --in-flight of "
-    "them at a time\n\n"
+    "  open     open loop: --rate commands a second, whether or not answers come;\n"
+    "           a latency counts from the intended moment (no coordinated omission)\n"
+    "  queries  --query to query replicas (--replica): closed loop with --callers\n"
+    "           queries in flight, or, with --rate, open loop. They go out in\n"
+    "           messages of up to --batch, --in-flight of them at a time\n\n"
     "Examples:\n"
     "  jumun-bench --batch 128 --in-flight 32\n"
     "  jumun-bench --mode callers --callers 64\n"
     "  jumun-bench --mode open --rate 200000 --plot load.png\n"
     "  jumun-bench --mode queries --query board --callers 256 --rate 5000\n\n"
-    "Exit status: 0 done, 1 an answer was wrong or commands failed, 2 usage, 3 no connection.";
+    "Exit status: 0 done, 1 an answer was wrong, commands failed, or the report could not be "
+    "written, 2 usage, 3 no connection.";
 
 enum { OPT_BATCH = 256, OPT_IN_FLIGHT, OPT_CALLERS, OPT_LIVE, OPT_STORES, OPT_LINES, OPT_RATE,
        OPT_WARMUP, OPT_PREFILL, OPT_JSON, OPT_PLOT, OPT_TIMEOUT, OPT_QUEUE,
@@ -63,6 +66,7 @@ static const struct argp_option options[] = {
     {"json", OPT_JSON, 0, 0, "Report as one line of JSON", 3},
     {"plot", OPT_PLOT, "FILE", 0, "Write rate over time and latencies as PNG (gnuplot)", 3},
     {"quiet", 'q', 0, 0, "No progress", 3},
+    {NULL, 'h', NULL, OPTION_HIDDEN, NULL, 0},
     {0}};
 
 static uint64_t number(const char *arg, uint64_t min, uint64_t max, const char *name,
@@ -118,6 +122,7 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
     case OPT_FIELDS: o->fields = arg; break;
     case OPT_JSON: o->json = true; break;
     case OPT_PLOT: o->plot = arg; break;
+    case 'h': argp_state_help(state, stdout, ARGP_HELP_STD_HELP); break;
     case ARGP_KEY_ARG: argp_error(state, "unexpected argument \"%s\"", arg); break;
     case ARGP_KEY_END:
         if (o->mode == BENCH_OPEN && o->rate == 0) argp_error(state, "mode open needs --rate");

@@ -15,10 +15,10 @@
 /* Frozen: scripts lean on them. */
 enum cli_exit {
     CLI_DONE = 0,
-    CLI_REFUSED = 1,           /* the engine refused */
+    CLI_REFUSED = 1,           /* the engine refused, or something is not as it shall be */
     CLI_USAGE = 2,             /* also: the address is that of another kind of server */
     CLI_NO_ANSWER = 3,         /* no connection, no leader, or the outcome is unknown */
-    CLI_BAD_FILE = 4           /* an input file cannot be read or understood */
+    CLI_BAD_FILE = 4           /* a file cannot be read, understood or written */
 };
 
 struct cli {
@@ -45,6 +45,8 @@ struct cli_command {
     int positionals_min, positionals_max;
     bool writes;               /* takes --id, --expected-version, --trace */
     int (*run)(struct cli *cli);
+    const char *refused;       /* what status 1 means; NULL = the engine refused */
+    const char *words;         /* what a shell completes for the arguments, as args_option.words */
 };
 
 extern const struct cli_command cli_commands[];   /* ends with a NULL name */

@@ -9,9 +9,10 @@ const struct args_option cli_global_options[] = {
      "(JUMUN_ENDPOINT; default tcp://127.0.0.1:7400)",
      NULL},
     {"timeout", 't', "TIME", "of one call, retries included: 500ms, 5s, 1m (default 5s)", NULL},
-    {"tls-ca", 0, "FILE", "who signs the nodes' certificates, for tls+tcp:// (JUMUN_TLS_CA)", NULL},
-    {"tls-cert", 0, "FILE", "own certificate, where nodes ask for one (JUMUN_TLS_CERT)", NULL},
-    {"tls-key", 0, "FILE", "key of that certificate (JUMUN_TLS_KEY)", NULL},
+    {"tls-ca", 0, "FILE", "who signs the nodes' certificates, for tls+tcp:// (JUMUN_TLS_CA)",
+     "@file"},
+    {"tls-cert", 0, "FILE", "own certificate, where nodes ask for one (JUMUN_TLS_CERT)", "@file"},
+    {"tls-key", 0, "FILE", "key of that certificate (JUMUN_TLS_KEY)", "@file"},
     {"json", 'j', NULL, "print JSON", NULL},
     {"quiet", 'q', NULL, "print only what was asked for and errors", NULL},
     {"color", 0, "WHEN", "auto, always or never (NO_COLOR is respected)", "auto|always|never"},
@@ -51,7 +52,7 @@ static const struct args_option pay_options[] = {
     {"state", 's', "STATE", "authorised, captured (default) or failed",
      "authorised|captured|failed"},
     {"method", 'm', "TEXT", "card, voucher, ... (default card)", "card|voucher|cash|transfer"},
-    {"reference", 'r', "TEXT", "names the payment; later results repeat it", NULL},
+    {"reference", 'r', "TEXT", "needed: names the payment; later results repeat it", NULL},
     {NULL}};
 static const struct args_option accept_options[] = {{"minutes", 'm', "N", "preparation time", NULL},
                                                     {NULL}};
@@ -274,7 +275,8 @@ const struct cli_command cli_commands[] = {
      "or of another cluster), disk full, does not answer. Status 1 when one is not what the\n"
      "document says, or a group has no majority or no leader; a sentence at the end says which.",
      "jumun cluster status\njumun cluster status --json | jq '.shards[].leader'", NULL, 0, 0, false,
-     cli_cluster_status},
+     cli_cluster_status,
+     "something is not as the cluster shall be: a sentence at the end says what"},
     {"cluster form", "", "make a cluster of nodes that wait",
      "Each node is started with jumund --cluster-wait. All on empty directories; or one on the\n"
      "directory of a node that was alone, stopped in order before: its orders are copied to the\n"
@@ -332,7 +334,8 @@ const struct cli_command cli_commands[] = {
      "jumun cluster recover --data /var/lib/jumun\n"
      "jumun cluster recover --data /var/lib/jumun --json | jq -c '.shards[] | [.term, .index]'\n"
      "jumun cluster recover --data /var/lib/jumun --force",
-     recover_options, 0, 0, false, cli_cluster_recover},
+     recover_options, 0, 0, false, cli_cluster_recover,
+     "the node runs, or the directory is that of no cluster's node"},
     {"status", "", "show how the node is", NULL,
      "jumun status\njumun status --interval 10s\n"
      "jumun status --json",
@@ -350,7 +353,8 @@ const struct cli_command cli_commands[] = {
      "jumun orders --store s1\njumun orders --store s1 --state ready --fields key,total\n"
      "jumun orders --customer c7 --limit 10 --json | jq -r .cursor\n"
      "jumun orders --customer c7 --limit 10 --cursor $CURSOR\njumun orders --state paid --from 1h",
-     orders_options, 0, 0, false, cli_orders},
+     orders_options, 0, 0, false, cli_orders,
+     "some --key has no order (the others are shown), or the replica refused"},
     {"stats", "", "count orders and money, from a replica",
      "Orders that came into each state in each minute or day, and their money. Into placed each\n"
      "order comes once, also one with nothing to pay, which is paid from the beginning. Captured\n"
@@ -361,14 +365,16 @@ const struct cli_command cli_commands[] = {
      "A replica that does not answer, or has reached no node yet, is a line of its own: then the\n"
      "status is 3 or 1.",
      "jumun lag --replica tcp://a:7500,tcp://b:7500\njumun lag --max-age 1s || alert",
-     lag_options, 0, 0, false, cli_lag},
+     lag_options, 0, 0, false, cli_lag,
+     "a shard is older than --max-age, or a replica has reached no node yet"},
     {"replica status", "", "show how replicas are",
      "Of each: the nodes that it follows and where it has got to with every shard, its views,\n"
      "load, latency, memory, disk, watchers, imports. One that does not answer, or has reached no\n"
      "node yet, is told on stderr: then the status is 3 or 1. With --json all that it says, once.",
      "jumun replica status\njumun replica status --replica tcp://a:7500,tcp://b:7500\n"
      "jumun replica status --json | jq '.[].status.follower.failures'",
-     replica_status_options, 0, 0, false, cli_replica_status},
+     replica_status_options, 0, 0, false, cli_replica_status,
+     "a replica has reached no node yet"},
     {"replica views", "", "show the views of a replica, and how a rebuild goes",
      "Rows and bytes on disk of each; the generation grows when a view was built anew.",
      "jumun replica views --replica tcp://a:7500", one_replica_options, 0, 0, false,
@@ -380,7 +386,8 @@ const struct cli_command cli_commands[] = {
      "replica ends meanwhile, the status is 3, and it is to be asked for again.",
      "jumun replica rebuild board --replica tcp://a:7500\n"
      "jumun replica rebuild board --no-wait && jumun replica views",
-     rebuild_options, 1, 1, false, cli_replica_rebuild},
+     rebuild_options, 1, 1, false, cli_replica_rebuild, NULL,
+     "by_ref|by_customer|board|by_state|changes"},
     {"watch", "TOPIC", "see changes as they happen, from a replica",
      "TOPIC: store/ID, customer/ID or order/KEY. Ctrl-C ends. Nothing is missed while it runs;\n"
      "with --tokens nothing is missed while it does not, either.",
@@ -417,16 +424,19 @@ const struct cli_command cli_commands[] = {
      "nngcat --req --dial tcp://127.0.0.1:7400 --file ping.bin --raw | jumun decode",
      encode_options, 1, 0, false, cli_encode},
     {"decode", "[FILE]", "show a msgpack message as JSON", NULL, "jumun decode reply.bin", NULL, 0,
-     1, false, cli_decode},
+     1, false, cli_decode, NULL,
+     "@file"},
     {"backup", "DATA TARGET", "copy what is new in a node's logs into a backup (jumun-replay)",
      "Reads the node's data directory on this machine, beside the running node. The first run\n"
-     "copies everything, each later one what came since. Exit status: see jumun-replay.",
+     "copies everything, each later one what came since.",
      "jumun backup jumun-data backup\njumun-replay restore backup new-data --to 06:30",
-     backup_options, 2, 2, false, cli_backup},
+     backup_options, 2, 2, false, cli_backup, NULL,
+     "@file"},
     {"completion", "SHELL", "print the completions of bash, zsh or fish", NULL,
      "source <(jumun completion bash)\n"
      "jumun completion fish > ~/.config/fish/completions/jumun.fish",
-     NULL, 1, 1, false, cli_completion},
+     NULL, 1, 1, false, cli_completion, NULL,
+     "bash|zsh|fish"},
     {"version", "", "print the version", NULL, NULL, NULL, 0, 0, false, cli_version},
     {"help", "[COMMAND]", "print help", NULL, "jumun help place", NULL, 0, 2, false, cli_help},
     {NULL}};

@@ -1,4 +1,5 @@
 /* Completions for bash, zsh and fish, made from the command table. */
+#include <stdlib.h>
 #include <string.h>
 
 #include "clients/cli/cli.h"
@@ -45,43 +46,43 @@ static void completion_group_words(const char *group, int size, FILE *out) {
 }
 
 static void completion_bash(FILE *out) {
-    fputs("# bash completion of jumun\n_jumun() {\n"
-          "    local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD-1]}\n"
-          "    local i command= words= global='", out);
-    completion_options(cli_global_options, out);
-    fputs("'\n"
-          "    for ((i = 1; i < COMP_CWORD; i++)); do\n"
-          "        case ${COMP_WORDS[i]} in\n            ", out);
-    completion_takers(cli_global_options, out);
-    fputs(") ((i++));;\n            -*) ;;\n            help|", out);
-    completion_groups("|", completion_group_name, out);
-    fputs(") command=\"${COMP_WORDS[i]}\"\n"
-          "                ((i + 1 < COMP_CWORD)) && command+=\" ${COMP_WORDS[i+1]}\"; break;;\n"
-          "            *) command=${COMP_WORDS[i]}; break;;\n"
-          "        esac\n    done\n"
-          "    case \"$command $prev\" in\n", out);
+    char *groups = NULL;
+    size_t groups_bytes = 0;
+    FILE *list = open_memstream(&groups, &groups_bytes);
+    if (!list) return;
+    fputs("help|", list);
+    completion_groups("|", completion_group_name, list);
+    fclose(list);
+    completion_bash_begin("jumun", cli_global_options, groups, out);
+    free(groups);
+    fputs("    case \"$command $prev\" in\n", out);
     for (const struct cli_command *c = cli_commands; c->name; c++) {
         completion_bash_values(c->name, c->options, out);
     }
     completion_bash_values(NULL, cli_global_options, out);
     fputs("    esac\n    case $command in\n        '') words='", out);
     completion_first_words(out);
-    fputs("'; words+=$global;;\n        completion) words='bash zsh fish';;\n", out);
+    fputs("'; words+=$global;;\n", out);
     completion_groups("", completion_group_words, out);
     fputs("        help|encode) words='", out);
     completion_first_words(out);
     fputs("';;\n", out);
     for (const struct cli_command *c = cli_commands; c->name; c++) {
-        if (!c->options && !c->writes) continue;
-        if (c->run == cli_encode) continue;
+        if ((!c->options && !c->writes && !c->words) || c->run == cli_encode) continue;
         fprintf(out, "        '%s') words='", c->name);
+        if (c->words && *c->words != '@') completion_words(c->words, out);
+        fputc(' ', out);
         completion_options(c->options, out);
         if (c->writes) completion_options(cli_write_options, out);
         fputs("'; words+=$global;;\n", out);
     }
-    fputs("        decode) COMPREPLY=($(compgen -f -- \"$cur\")); return;;\n"
-          "        *) words=$global;;\n    esac\n"
-          "    COMPREPLY=($(compgen -W \"$words\" -- \"$cur\"))\n}\n"
+    fputs("        *) words=$global;;\n    esac\n    case \"$command $cur\" in\n"
+          "        *' -'*) ;;\n", out);
+    for (const struct cli_command *c = cli_commands; c->name; c++)
+        if (c->words && *c->words == '@')
+            fprintf(out, "        '%s '*) COMPREPLY=($(compgen -f -- \"$cur\")); return;;\n",
+                    c->name);
+    fputs("    esac\n    COMPREPLY=($(compgen -W \"$words\" -- \"$cur\"))\n}\n"
           "complete -o filenames -F _jumun jumun\n", out);
 }
 
@@ -100,6 +101,15 @@ static void completion_fish(FILE *out) {
         }
         completion_fish_text(c->summary, out);
         fputc('\n', out);
+        if (c->words) {
+            bool files = *c->words == '@';
+            fprintf(out, "complete -c jumun -n '__fish_seen_subcommand_from %.*s%s%s'", size,
+                    c->name, second ? "; and __fish_seen_subcommand_from" : "",
+                    second ? second : "");
+            fputs(files ? " -F" : " -a '", out);
+            if (!files) completion_words(c->words, out);
+            fputs(files ? "\n" : "'\n", out);
+        }
         snprintf(condition, sizeof condition, " -n '__fish_seen_subcommand_from %.*s'", size,
                  c->name);
         completion_fish_options("jumun", condition, c->options, out);
@@ -108,7 +118,7 @@ static void completion_fish(FILE *out) {
     fputs("complete -c jumun -n __fish_use_subcommand -a store -d 'pause, resume or show a store'\n"
           "complete -c jumun -n __fish_use_subcommand -a replica -d 'look after replicas'\n"
           "complete -c jumun -n __fish_use_subcommand -a key -d 'make or read keys'\n"
-          "complete -c jumun -n '__fish_seen_subcommand_from completion' -a 'bash zsh fish'\n",
+          "complete -c jumun -n __fish_use_subcommand -a cluster -d 'form and change a cluster'\n",
           out);
 }
 

@@ -1,4 +1,5 @@
 /* key, decode, version, help: what needs no node. */
+#include <ctype.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -86,17 +87,25 @@ int cli_version(struct cli *cli) {
 
 /* -- help -------------------------------------------------------------------------------------- */
 
-static void help_exits(FILE *out) {
-    help_indented("0  done\n1  refused by the engine; the number and the sentence are on stderr\n"
-                  "2  wrong usage, or a replica's address for a node's, or the other way round\n"
+/* NULL = of all commands. */
+static void help_exits(const struct cli_command *c, FILE *out) {
+    if (c && c->run == cli_backup) {
+        help_indented("that of jumun-replay backup: see jumun-replay help backup", out);
+        return;
+    }
+    help_indented("0  done", out);
+    fprintf(out, "  1  %s\n", c && c->refused ? c->refused
+            : "refused by the engine; the number and the sentence are on stderr");
+    help_indented("2  wrong usage, or a replica's address for a node's, or the other way round\n"
                   "3  no connection, no leader of the shard, or the outcome is unknown\n"
-                  "4  an input file cannot be read or understood\n"
+                  "4  a file cannot be read, understood or written\n"
                   "141  who read standard output went away (head)", out);
 }
 
 void cli_print_help(const struct cli *cli, const struct cli_command *c, FILE *out) {
-    fprintf(out, "%sjumun %s%s%s%s [OPTION]...\n%s.\n", CLI_STYLE(cli, "1"), c->name,
-            CLI_PLAIN(cli), *c->arguments ? " " : "", c->arguments, c->summary);
+    fprintf(out, "%sjumun %s%s%s%s [OPTION]...\n%c%s.\n", CLI_STYLE(cli, "1"), c->name,
+            CLI_PLAIN(cli), *c->arguments ? " " : "", c->arguments,
+            toupper((unsigned char)c->summary[0]), c->summary + 1);
     if (c->details) {
         fputc('\n', out);
         fprintf(out, "%s\n", c->details);
@@ -116,7 +125,7 @@ void cli_print_help(const struct cli *cli, const struct cli_command *c, FILE *ou
         help_indented(c->examples, out);
     }
     help_heading(cli->color, "Exit status", out);
-    help_exits(out);
+    help_exits(c, out);
 }
 
 static void help_commands(const struct cli *cli, const char *group, FILE *out) {
@@ -150,7 +159,7 @@ void cli_print_overview(const struct cli *cli, FILE *out) {
                   "jumun pay $KEY 9500 --reference pg-1\njumun accept $KEY --minutes 20\n"
                   "jumun get $KEY\njumun top", out);
     help_heading(cli->color, "Exit status", out);
-    help_exits(out);
+    help_exits(NULL, out);
     fputs("\nMore: jumun help COMMAND, man jumun\n", out);
 }
 

@@ -2,8 +2,7 @@
 
 #include <string.h>
 
-/* What an option's `words` list, with blanks between them. */
-static void completion_words(const char *words, FILE *out) {
+void completion_words(const char *words, FILE *out) {
     for (; *words; words++) fputc(*words == '|' ? ' ' : *words, out);
 }
 
@@ -11,7 +10,8 @@ void completion_options(const struct args_option *options, FILE *out) {
     for (const struct args_option *o = options; o && o->name; o++) fprintf(out, "--%s ", o->name);
 }
 
-void completion_takers(const struct args_option *options, FILE *out) {
+/* "--name|-n|--other": those of the table that take the next word with them. */
+static void completion_takers(const struct args_option *options, FILE *out) {
     const char *before = "";
     for (const struct args_option *o = options; o->name; o++) {
         if (!o->argument) continue;
@@ -19,6 +19,45 @@ void completion_takers(const struct args_option *options, FILE *out) {
         before = "|";
         if (o->letter) fprintf(out, "|-%c", o->letter);
     }
+}
+
+/* "_jumun_replay" */
+static void completion_function(const char *program, FILE *out) {
+    fputc('_', out);
+    for (; *program; program++) fputc(*program == '-' ? '_' : *program, out);
+}
+
+/* bash parts words at : and =, so that tcp://host:7400 comes as five of them and --name=value as
+ * three: they are put together first. */
+void completion_bash_begin(const char *program, const struct args_option *global,
+                           const char *groups, FILE *out) {
+    fprintf(out, "# bash completion of %s\n", program);
+    completion_function(program, out);
+    fputs("() {\n"
+          "    local cur prev= word i last command= words= typed=() global='", out);
+    completion_options(global, out);
+    fputs("'\n"
+          "    for ((i = 1; i <= COMP_CWORD; i++)); do\n"
+          "        word=${COMP_WORDS[i]} last=$((${#typed[@]} - 1))\n"
+          "        if ((last >= 0)) && [[ $word == [:=]* || ${typed[last]} == *[:=] ]]; then\n"
+          "            typed[last]+=$word\n"
+          "        else\n"
+          "            typed+=(\"$word\")\n"
+          "        fi\n"
+          "    done\n"
+          "    last=$((${#typed[@]} - 1)) cur=${typed[last]}\n"
+          "    ((last > 0)) && prev=${typed[last-1]}\n"
+          "    [[ $cur == --*=* ]] && prev=${cur%%=*} cur=${cur#*=}\n"
+          "    for ((i = 0; i < last; i++)); do\n"
+          "        case ${typed[i]} in\n            ", out);
+    completion_takers(global, out);
+    fputs(") ((i++));;\n            -*) ;;\n", out);
+    if (*groups)
+        fprintf(out, "            %s) command=${typed[i]}\n"
+                     "                ((i + 1 < last)) && command+=\" ${typed[i+1]}\"; break;;\n",
+                groups);
+    fputs("            *) command=${typed[i]}; break;;\n"
+          "        esac\n    done\n", out);
 }
 
 void completion_bash_values(const char *command, const struct args_option *options, FILE *out) {
@@ -40,8 +79,8 @@ void completion_bash_values(const char *command, const struct args_option *optio
 /* zsh runs the whole file, as a function of the file's name, when something is to be completed for
  * the first time: then it has to be done as well, or the first Tab would be in vain. */
 static void completion_zsh_first(const char *program) {
-    printf("[[ $funcstack[1] != _%s ]] || _bash_complete -o filenames -F _", program);
-    for (; *program; program++) putchar(*program == '-' ? '_' : *program);
+    printf("[[ $funcstack[1] != _%s ]] || _bash_complete -o filenames -F ", program);
+    completion_function(program, stdout);
     putchar('\n');
 }
 

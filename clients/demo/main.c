@@ -56,6 +56,7 @@ static void demo_help(void) {
          "  -q, --quiet           no progress\n"
          "      --no-hints        leave out what to try next\n"
          "      --color WHEN      auto, always or never\n"
+         "  -V, --version\n"
          "  -h, --help\n"
          "\n"
          "Exit status: 0 done, 1 some commands got no final answer, or orders are not as they\n"
@@ -92,13 +93,14 @@ static int demo_options_read(struct demo_options *o, int argc, char **argv, bool
         {"wait", required_argument, NULL, 'w'},     {"plan", no_argument, NULL, 'p'},
         {"json", no_argument, NULL, 'j'},           {"quiet", no_argument, NULL, 'q'},
         {"color", required_argument, NULL, 'c'},    {"help", no_argument, NULL, 'h'},
+        {"version", no_argument, NULL, 'V'},
         {"no-hints", no_argument, NULL, 'N'},       {"states", required_argument, NULL, 's'},
         {"half", required_argument, NULL, 'H'},
         {NULL, 0, NULL, 0}};
     int code;
     int64_t n;
     *leave = true;
-    while ((code = getopt_long(argc, argv, "e:r:d:n:f:w:s:pjqh", longs, NULL)) != -1) {
+    while ((code = getopt_long(argc, argv, "e:r:d:n:f:w:s:pjqVh", longs, NULL)) != -1) {
         switch (code) {
         case 'e': o->endpoint = optarg; break;
         case 'd': o->data = optarg; break;
@@ -123,7 +125,11 @@ static int demo_options_read(struct demo_options *o, int argc, char **argv, bool
         case 'c':
             if (strcmp(optarg, "auto") == 0) break;
             o->color = o->color_errors = strcmp(optarg, "always") == 0;
-            break;
+            if (o->color || strcmp(optarg, "never") == 0) break;
+            fprintf(stderr, "jumun-demo: --color: \"%.40s\" is not auto, always or never\n",
+                    optarg);
+            return DEMO_USAGE;
+        case 'V': puts("jumun-demo " JUMUN_VERSION); return DEMO_DONE;
         case 'h': demo_help(); return DEMO_DONE;
         default: fputs("Try: jumun-demo --help\n", stderr); return DEMO_USAGE;
         }

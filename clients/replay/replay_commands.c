@@ -219,8 +219,8 @@ const struct replay_command replay_commands[] = {
      "the distances in time are kept, divided by the speed. A log holds only what was accepted.\n"
      "With --continue a play that was stopped or killed goes on: what comes once more has the\n"
      "same ids and keys, so nothing happens twice.",
-     "jumun-replay play backup --speed 100x --into tcp://127.0.0.1:7500\n"
-     "jumun-replay play backup --speed max --continue place.json --into tcp://127.0.0.1:7500",
+     "jumun-replay play backup --speed 100x --into tcp://staging:7400\n"
+     "jumun-replay play backup --speed max --continue place.json --into tcp://staging:7400",
      play_options, 1, 1, replay_play},
     {"help", "[COMMAND]", "Prints this help, or that of a command", NULL,
      "jumun-replay help diff", NULL, 0, 1, replay_help},

@@ -9,16 +9,8 @@ static void put_commands(FILE *out) {
 }
 
 static void completion_bash(FILE *out) {
-    fputs("# bash completion of jumun-replay\n_jumun_replay() {\n"
-          "    local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD-1]}\n"
-          "    local i command= words= global='", out);
-    completion_options(replay_global_options, out);
-    fputs("'\n    for ((i = 1; i < COMP_CWORD; i++)); do\n"
-          "        case ${COMP_WORDS[i]} in\n            ", out);
-    completion_takers(replay_global_options, out);
-    fputs(") ((i++));;\n            -*) ;;\n"
-          "            *) command=${COMP_WORDS[i]}; break;;\n        esac\n    done\n"
-          "    case \"$command $prev\" in\n", out);
+    completion_bash_begin("jumun-replay", replay_global_options, "", out);
+    fputs("    case \"$command $prev\" in\n", out);
     for (const struct replay_command *c = replay_commands; c->name; c++) {
         completion_bash_values(c->name, c->options, out);
     }

@@ -23,7 +23,7 @@ static const char config_doc[] =
     "\n"
     "Exit codes: 0 stopped on request; 1 failed while running, or could not listen; 2 the command "
     "line makes no sense; 3 the data directory is locked, not writable, damaged, or was made with "
-    "other settings.";
+    "other settings, or another version is needed; 130, 143 ended by a second SIGINT, SIGTERM.";
 
 enum {
     OPTION_DATA = 'd', OPTION_LISTEN = 'l', OPTION_SHARDS = 's', OPTION_NO_PIN = 256,
@@ -89,6 +89,7 @@ static const struct argp_option config_options[] = {
     {"log-level", OPTION_LOG_LEVEL, "LEVEL", 0, "error, warn, info or debug (default: info)", 0},
     {"ready-fd", OPTION_READY_FD, "FD", 0, "Descriptor that gets the ready line (default: stdout)",
      0},
+    {NULL, 'h', NULL, OPTION_HIDDEN, NULL, 0},
     {0}};
 
 struct config_state {
@@ -291,6 +292,7 @@ static error_t config_option(int key, char *arg, struct argp_state *state) {
         rc = config_bytes(s, "segment-bytes", arg, 64u << 20, &c->segment_bytes);
         break;
     case OPTION_LOG_LEVEL: rc = config_log_level(s, arg); break;
+    case 'h': argp_state_help(state, stdout, ARGP_HELP_STD_HELP); return 0;
     case ARGP_KEY_ARG:
         rc = config_refuse(s, "\"%s\" is not an option; see --help", arg);
         break;

@@ -62,6 +62,7 @@ static const struct argp_option replica_options[] = {
     {"log-level", OPTION_LOG_LEVEL, "LEVEL", 0, "error, warn, info or debug (default: info)", 0},
     {"ready-fd", OPTION_READY_FD, "FD", 0, "Descriptor that gets the ready line (default: stdout)",
      0},
+    {NULL, 'h', NULL, OPTION_HIDDEN, NULL, 0},
     {0}};
 
 static _Noreturn void refuse(const char *option, const char *wanted, const char *text) {
@@ -146,6 +147,7 @@ static error_t option(int key, char *arg, struct argp_state *state) {
     case OPTION_TLS_KEY: setenv("JUMUN_TLS_KEY", arg, 1); break;
     case OPTION_TLS_CA: setenv("JUMUN_TLS_CA", arg, 1); break;
     case OPTION_READY_FD: c->ready_fd = (int)number("ready-fd", arg, 1, 1u << 20); break;
+    case 'h': argp_state_help(state, stdout, ARGP_HELP_STD_HELP); break;
     case ARGP_KEY_ARG:
         fprintf(stderr, "jumun-replica: \"%s\" is not an option; see --help\n", arg);
         exit(REPLICA_EXIT_USAGE);

@@ -376,6 +376,15 @@ test_completion() {
     complete_line jumun -e tcp://x cancel --by ''; says customer
     complete_line jumun place --store ''; omits -- # whatever comes there, it is no option
     complete_line jumun -e ''; omits place
+    # As bash parts them.
+    complete_line jumun --endpoint tcp : //h : 7400 pl; says place
+    complete_line jumun -e tcp : //h : 7400 cluster dr; says drain
+    complete_line jumun --endpoint = tcp : //h : 7400 cluster form --rep; says --replicas
+    complete_line jumun orders --state = pa; says paid; omits placed
+    complete_line jumun orders --state =; says paid
+    complete_line jumun replica rebuild bo; says board
+    complete_line jumun backup "${work%?}"; says "$work"
+    complete_line jumun --tls-ca "${work%?}"; says "$work"
     j 0 completion zsh; says '#compdef jumun'
     says '[[ $funcstack[1] != _jumun ]] || _bash_complete -o filenames -F _jumun'
     j 0 completion fish; says '__fish_seen_subcommand_from place'

@@ -121,8 +121,8 @@ else
 fi
 
 # The directory that MANPATH is told to be has a page of each program, where man looks for it.
-for page in man1/jumun.1 man1/jumun-replay.1 man1/jumun-bench.1 man8/jumund.8 man8/jumun-replica.8
-do
+for page in man1/jumun.1 man1/jumun-replay.1 man1/jumun-bench.1 man1/jumun-demo.1 man8/jumund.8 \
+    man8/jumun-replica.8; do
     checks=$((checks + 1))
     grep -q '^\.TH ' "$root/docs/man/$page" || fail "docs/man/$page"
 done

@@ -24,7 +24,8 @@ for program in jumun jumund jumun-replica jumun-replay jumun-bench jumun-demo; d
     "$prefix/bin/$program" --help >"$root/help" ||
         { echo "bin/$program does not run"; exit 1; }
 done
-for file in man/man1/jumun.1 man/man1/jumun-bench.1 man/man1/jumun-replay.1 man/man8/jumund.8 \
+for file in man/man1/jumun.1 man/man1/jumun-bench.1 \
+    man/man1/jumun-demo.1 man/man1/jumun-replay.1 man/man8/jumund.8 \
     man/man8/jumun-replica.8 bash-completion/completions/jumun.bash \
     bash-completion/completions/jumun-replay.bash zsh/vendor-completions/_jumun \
     zsh/vendor-completions/_jumun-replay fish/vendor_completions.d/jumun.fish \
