@@ -34,7 +34,7 @@ class Jumun:
 
     def __call__(self, *words, expect=0, says=''):
         """-> its output; `says`: what stderr must have."""
-        run = self.begin('--timeout', '20s', *words)
+        run = self.begin('--timeout', '60s', *words)
         out, error = run.communicate(timeout=PATIENCE)
         if run.returncode != expect or says not in error:
             sys.exit(f'FAILED: {" ".join(words)}: {run.returncode}, not {expect}; wanted: {says}\n'
@@ -58,7 +58,7 @@ class Jumun:
 
     def copy_some(self, tokens, *words):
         """A slow copy, as soon as its tokens tell of a page of 500 orders."""
-        copy = self.begin('import', '--full', '--rate', '300', '--tokens', tokens, *words,
+        copy = self.begin('import', '--full', '--rate', '150', '--tokens', tokens, *words,
                           out=subprocess.DEVNULL)
         await_that(lambda: os.path.exists(self.path(tokens)) and
                    self.tokens(tokens)['rows'] > 0, 'the copy never came to a page')

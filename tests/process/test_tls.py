@@ -138,8 +138,8 @@ def main(jumund, jumun, jumun_replica, jumun_bench, jumun_replay):
         check('ready' in told, 'a replica follows: ' + told)
         until = time.monotonic() + PATIENCE
         while True:
-            rows = w.run(jumun, *ours, '--json', 'orders', '--store', 'store-1', '--replica',
-                         w.replica_url)
+            rows = w.run(jumun, *ours, '--timeout', '20s', '--json', 'orders', '--store', 'store-1',
+                         '--replica', w.replica_url)
             if all(key in rows for key in keys):
                 break
             check(time.monotonic() < until, 'the replica has the orders: ' + rows)

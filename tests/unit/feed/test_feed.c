@@ -561,7 +561,7 @@ static void notices_go_on_behind_a_gap(void **state) {
 
 static void await_subscribers(const struct notifier *n, uint32_t wanted) {
     for (int ms = 0; notifier_subscribers(n) != wanted; ms++) {
-        if (ms == SETTLE_MS) fail_msg("%u subscribers", notifier_subscribers(n));
+        if (ms == WAIT_MS) fail_msg("%u subscribers", notifier_subscribers(n));
         usleep(1000);
     }
 }
@@ -609,7 +609,7 @@ static void pulls_that_wait_are_counted_over_all_threads(void **state) {
         nng_msg *pull = feed_pull_message(SHARD + i, last + 1, WAIT_MS, 1 << 20);
         assert_int_equal(nng_sendmsg(asks[i], pull, 0), 0);
     }
-    int64_t until_ms = clock_mono_ms() + 2000;
+    int64_t until_ms = clock_mono_ms() + WAIT_MS;
     do {
         assert_true(clock_mono_ms() < until_ms);
         usleep(2000);

@@ -13,7 +13,7 @@
 #include "engine/base/clock.h"
 #include "engine/peers/catch_up.h"
 
-enum { PAYLOAD_BYTES = 100000, PATIENCE_MS = 20000 };
+enum { PAYLOAD_BYTES = 100000, PATIENCE_MS = 60000 };
 
 static char error[256];
 static atomic_ullong got_upto, got_messages, reads, gaps, too_long;

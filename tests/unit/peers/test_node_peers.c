@@ -15,7 +15,7 @@
 #include "engine/base/node_clock.h"
 #include "engine/peers/node_peers_private.h"
 
-enum { LEADER = 1, FOLLOWER = 2, SHARD = 3, PATIENCE_MS = 20000 };
+enum { LEADER = 1, FOLLOWER = 2, SHARD = 3, PATIENCE_MS = 60000 };
 
 static atomic_ullong got_records, got_signs;
 

@@ -19,7 +19,7 @@
 #include "engine/peers/transport.h"
 #include "engine/wire/msgpack_reader.h"
 
-enum { PATIENCE_MS = 20000 };
+enum { PATIENCE_MS = 60000 };
 
 static char error[512];
 static const struct id128 cluster = {{1, 2, 3}}, other_cluster = {{9}};

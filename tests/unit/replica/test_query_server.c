@@ -20,7 +20,7 @@
 #include "engine/wire/msgpack_reader.h"
 #include "tests/unit/replica/history_world.h"
 
-enum { ENTRIES = 20000, CROWD = 880, ROUNDS = 3000, PATIENCE_MS = 10000, WAIT_MS = 50000 };
+enum { ENTRIES = 20000, CROWD = 880, ROUNDS = 3000, PATIENCE_MS = 25000, WAIT_MS = 50000 };
 
 static const char address[] = "inproc://query-server";
 static char directory[64];

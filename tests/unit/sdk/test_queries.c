@@ -516,7 +516,8 @@ static void test_the_last_refusal_is_told_when_time_ends(void **state) {
     board.demand.timeout_ms = 1500;
     atomic_store(&answered, 0);
     assert_int_equal(jumun_query_submit(q, &board, keep_answer, &answer), JUMUN_OK);
-    while (fake_replica_queries(r) == before) usleep(1000);
+    /* With the second question the first one was refused. */
+    while (fake_replica_queries(r) < before + 2 && atomic_load(&answered) == 0) usleep(1000);
     fake_replica_delay(r, UINT32_MAX);
     await_answered(1);
     assert_int_equal(answer.code, JUMUN_NOT_READY);
@@ -543,9 +544,13 @@ static void test_the_last_good_answer_outlives_the_knowledge(void **state) {
     assert_true(a->age_ms < UINT32_MAX);
     jumun_answer_free(a);
     jumun_query get = get_of(&other);
-    get.demand.timeout_ms = 100;
-    assert_int_equal(jumun_query_run(q, &get, &a), RESULT_NOT_READY);
-    jumun_answer_free(a);
+    int code = JUMUN_NOT_SENT;
+    for (uint32_t ms = 100; code == JUMUN_NOT_SENT && ms <= 60000; ms *= 2) {
+        get.demand.timeout_ms = ms; /* as much as the first refusal needs now */
+        code = jumun_query_run(q, &get, &a);
+        jumun_answer_free(a);
+    }
+    assert_int_equal(code, RESULT_NOT_READY);
     jumun_queries_close(q);
     fake_replica_stop(r);
     fake_history_free(h);
