@@ -519,6 +519,10 @@ for _ in $(seq 300); do
     sleep 0.1
 done
 json 'd[0]["status"]["follower"]["failures"] > 0 and d[0]["status"]["sources"][0]["why"]'
+for _ in $(seq 300); do # it was heard of just now
+    "$jumun" --timeout 1m lag --max-age 1s --replica "$one" >"$work/out" 2>"$work/err" || break
+    sleep 0.1
+done
 j 1 lag --max-age 1s --replica "$one"
 j 0 replica status --interval 0 --replica "$one" && says "no node answers" && says ": no answer"
 j 0 --timeout 1m replica rebuild board --replica "$one"

@@ -8,6 +8,7 @@
 
 #include <ftw.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -216,6 +217,8 @@ static void overload_is_an_answer(void **state) {
     raw_close(&client);
 }
 
+static atomic_uint placed_before_the_end;
+
 /* Stopping while clients send: every message is answered or its connection ends. */
 static void *send_until_refused(void *arg) {
     struct lives *l = arg;
@@ -233,7 +236,10 @@ static void *send_until_refused(void *arg) {
         }
         uint64_t code = raw_result(&reply, 0).code;
         raw_reply_free(&reply);
-        if (code == OK) l->placed++;
+        if (code == OK) {
+            l->placed++;
+            atomic_fetch_add(&placed_before_the_end, 1);
+        }
         if (code == RESULT_SHUTTING_DOWN) break;
         if (code != OK && code != RESULT_SHUTTING_DOWN) l->wrong++;
     }
@@ -247,6 +253,8 @@ static void stopping_under_load(void **state) {
         lives[i] = (struct lives){.url = node->map.endpoint, .store = "end"};
         assert_int_equal(pthread_create(&lives[i].thread, NULL, send_until_refused, &lives[i]), 0);
     }
+    int64_t until_ms = clock_mono_ms() + PATIENCE_MS;
+    while (atomic_load(&placed_before_the_end) == 0 && clock_mono_ms() < until_ms) usleep(1000);
     usleep(200000);
     ingress_drain(node->ingress); /* what node_stop() begins with; then the clients go away */
     uint32_t placed = 0;
