@@ -66,7 +66,14 @@ def drained_beside_a_dead_one(c):
 
 def meta_figures(c):
     """What the nodes' statuses say that their meta groups were asked, and have refused."""
-    rows = [c.rows(place, META + 1)[-1] for place in sorted(c.nodes)]
+    told = []
+
+    def all_tell():
+        told[:] = [c.rows(place, META + 1) for place in sorted(c.nodes)]
+        return all(told)
+
+    c.await_that(all_tell, 'each node tells its status')
+    rows = [of[-1] for of in told]
     check(all(r['shard'] == META for r in rows), 'each node has a replica of it')
     return [(r['commands'], r['refused']) for r in rows]
 
