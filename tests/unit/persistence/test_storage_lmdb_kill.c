@@ -122,15 +122,22 @@ static uint64_t expect_what_was_told(struct fixture *f, const struct told *told)
     return meta.log_last;
 }
 
+/* Until it was told of records, on a disk however slow. */
+static void await_told(const struct told *told, uint64_t before) {
+    for (int i = 0; i < 60000 && atomic_load(&told->durable) == before; i++) fixture_nap();
+}
+
 static void killed_rounds(struct fixture *f) {
     struct told *told = fixture_share(sizeof *told);
     atomic_store(&told->kept, UINT64_MAX);
     f->options.segment_bytes_max = 1 << 19;
     unsigned seed = 5;
     for (uint64_t round = 1; round <= ROUNDS; round++) {
+        uint64_t before = atomic_load(&told->durable);
         pid_t child = fork();
         assert_true(child >= 0);
         if (child == 0) child_work(f, told, round);
+        if (round % 3 == 0) await_told(told, before);
         nanosleep(&(struct timespec){.tv_nsec = 2000000 + rand_r(&seed) % 80000000}, NULL);
         kill(child, SIGKILL);
         fixture_await_end(child, SIGKILL, 0);
