@@ -59,10 +59,20 @@ static int identity_lock(const char *directory, char *error, size_t error_bytes)
                  strerror(errno));
         return -1;
     }
-    if (flock(fd, LOCK_EX | LOCK_NB) == 0) return fd;
-    snprintf(error, error_bytes, "the data directory %s is in use by another process", directory);
+    bool locked = flock(fd, LOCK_EX | LOCK_NB) == 0;
+    if (locked && ftruncate(fd, 0) == 0) return fd;
+    if (locked) snprintf(error, error_bytes, "%s cannot be written: %s", path, strerror(errno));
+    else snprintf(error, error_bytes, "the data directory %s is in use by another process",
+                  directory);
     close(fd);
     return -1;
+}
+
+bool identity_tell_run(int lock_fd, const char *run, const char *endpoint) {
+    char text[ENDPOINT_BYTES_MAX + 128];
+    int bytes = snprintf(text, sizeof text, "{\"run\": \"%s\", \"endpoint\": \"%s\"}\n", run,
+                         endpoint);
+    return pwrite(lock_fd, text, (size_t)bytes, 0) == bytes;
 }
 
 /* False when they are there and make no sense. */

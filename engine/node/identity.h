@@ -50,6 +50,12 @@ struct identity {
 /* A new one, of random digits; false, with errno, where there are none. */
 bool identity_make_cluster_id(char cluster_id[CLUSTER_ID_BYTES]);
 
+/* Writes into the lock of a held directory which process holds it: `run`, a random number like a
+ * cluster id that is the process's own, and where it serves. So whoever works on the directory
+ * finds the node that does, and that node can say that it is the one. Stays when the process ends;
+ * the next one empties it. False, with errno, when it cannot be written. */
+bool identity_tell_run(int lock_fd, const char *run, const char *endpoint);
+
 /* Reads who a directory belongs to, without a lock: 1 read, 0 there is nobody yet, -1 with a
  * sentence in error. */
 int identity_peek(const char *directory, struct identity *identity, char *error,

@@ -1,5 +1,6 @@
 #include "engine/node/node.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -171,6 +172,10 @@ static int node_open_all(struct node *n, struct cluster_topology *topology, char
     n->lock_fd = identity_open(n->config.data, &wanted, default_shards, &n->identity, error,
                                error_bytes);
     if (n->lock_fd < 0) return EXIT_DATA;
+    if (!identity_make_cluster_id(n->run)) {
+        snprintf(error, error_bytes, "no random numbers: %s", strerror(errno));
+        return EXIT_RUNTIME;
+    }
     n->shards_count = topology ? default_shards : n->identity.shards;
     shard_map_init(&n->map, n->shards_count);
     memcpy(n->map.cluster_id, n->identity.cluster_id, sizeof n->map.cluster_id);
@@ -181,7 +186,11 @@ static int node_open_all(struct node *n, struct cluster_topology *topology, char
         n->map.epochs_count = n->identity.epochs_count;
         n->map.stores_shards = n->identity.stores_shards;
     }
-    return node_open(n, topology, error, error_bytes);
+    int code = node_open(n, topology, error, error_bytes);
+    /* Without it only backups have less of what is newest. */
+    if (code == EXIT_DONE && !identity_tell_run(n->lock_fd, n->run, n->map.endpoint))
+        log_warn("%s/lock cannot be written: %s", n->config.data, strerror(errno));
+    return code;
 }
 
 int node_start(struct node **node, const struct config *config, char *error, size_t error_bytes) {

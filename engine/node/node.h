@@ -32,6 +32,7 @@ struct node {
     struct config config;
     struct identity identity;
     int lock_fd;                       /* of the data directory; -1 = none */
+    char run[CLUSTER_ID_BYTES];        /* of this process, as the lock tells; random */
     struct node_clock clock;
     int64_t started_ms, started_mono_ms;
     int64_t window_mono_ms;            /* when the latency window was turned; node_tick()'s */

@@ -97,6 +97,8 @@ static void status_shard_counts(struct status *s, const struct shard_stats *t) {
     const struct { const char *key; uint64_t value; } counts[] = {
         {"term", t->term}, {"last_index", t->last_index}, {"commit_index", t->commit_index},
         {"applied_index", t->applied_index}, {"checkpoint_index", t->checkpoint_index},
+        {"settled_index", t->settled_index}, {"settled_term", t->settled_term},
+        {"unsettled", t->unsettled},
         {"commands", t->commands}, {"reads", t->reads}, {"refused", t->refused},
         {"repeated", t->repeated}, {"held", t->held}, {"overloaded", t->overloaded},
         {"events", t->events}, {"entries", t->entries}, {"entry_bytes", t->entry_bytes},
@@ -372,6 +374,7 @@ static void status_identity(struct status *s, struct node *n) {
     status_uint(s, "pid", (uint64_t)getpid());
     status_text(s, "endpoint", n->map.endpoint);
     status_text(s, "data", n->config.data);
+    status_text(s, "run", n->run);
     status_uint(s, "shards_count", n->shards_count);
     status_int(s, "started_ms", n->started_ms);
     status_int(s, "now_ms", node_clock_ms(&n->clock));

@@ -86,6 +86,10 @@ struct shard_stats {                 /* a consistent enough copy; counters only 
     uint64_t table_bytes;            /* slots, timers, dirty list */
     uint64_t mailbox_commands, limbo_entries, parked_commands, dirty_actors, timers_pending;
     uint64_t commit_index, applied_index, checkpoint_index, last_index, term;
+    /* The newest entry that is committed and on this replica's disk, as of this very moment: no
+     * later leader takes it back, nor what lies in front of it. 0 = none is known yet. And how many
+     * more are committed, and not on this disk yet. */
+    uint64_t settled_index, settled_term, unsettled;
     uint64_t loads, evictions;
     uint8_t role; bool ready; bool disk_full;
     uint8_t phase;                   /* as in shard_internal.h: for people */

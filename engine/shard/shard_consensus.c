@@ -140,10 +140,25 @@ static void limbo_commit(struct shard *s, uint64_t index) {
     }
 }
 
+/* For other threads, before anybody is answered. While a peer's state is installed nothing is
+ * durable; what was stays true. */
+static void note_settled(struct shard *s, uint64_t commit_index) {
+    uint64_t durable = consensus_durable_index(s->consensus);
+    uint64_t index = durable < commit_index ? durable : commit_index;
+    if (index <= s->settled.index) return;
+    uint64_t term = consensus_term_of(s->consensus, index);
+    if (term == 0) return;
+    pthread_mutex_lock(&s->published_lock);
+    s->settled.index = index;
+    s->settled.term = term;
+    pthread_mutex_unlock(&s->published_lock);
+}
+
 /* What this replica has decided is committed only as long as it leads, in the term in which it
  * decided: a new leader may have put something else in the same place. */
 static void take_commit(struct shard *s, const struct consensus_update *u) {
     require(u->commit_index >= s->commit_index);
+    note_settled(s, u->commit_index);
     if (u->commit_index > atomic_load_explicit(&s->commit_published, memory_order_relaxed)) {
         /* By the clock of this round, which began before: nothing seems younger than it is. */
         commit_times_note(&s->commit_times, u->commit_index, s->now_ms);

@@ -305,6 +305,7 @@ struct shard {
     uint64_t totals[SHARD_STATES_MAX]; /* orders by state, stored ones included */
     struct shard_stats stats;
     pthread_mutex_t published_lock;
+    struct { uint64_t index, term; } settled; /* under it; only the shard's thread writes */
     struct shard_stats published;
     struct consensus_group published_group;
     int64_t published_ms;

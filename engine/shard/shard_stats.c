@@ -109,9 +109,14 @@ void shard_publish(struct shard *s) {
 
 void shard_stats(const struct shard *shard, struct shard_stats *stats) {
     struct shard *s = (struct shard *)(uintptr_t)shard;
+    uint64_t commit_index = shard_commit_index(shard);
     pthread_mutex_lock(&s->published_lock);
     *stats = s->published;
+    stats->settled_index = s->settled.index;
+    stats->settled_term = s->settled.term;
     pthread_mutex_unlock(&s->published_lock);
+    stats->unsettled =
+        commit_index > stats->settled_index ? commit_index - stats->settled_index : 0;
     stats->mailbox_commands = mailbox_commands(&s->mailbox);
     stats->overloaded +=
         atomic_load_explicit(&s->mailbox.refused, memory_order_relaxed);

@@ -188,6 +188,32 @@ static void what_is_left_of_a_cluster_is_written(void **state) {
     assert_non_null(strstr(error, "its epochs make no sense"));
 }
 
+static void the_lock_says_(const char *text) {
+    char path[128], found[256];
+    snprintf(path, sizeof path, "%s/lock", directory);
+    FILE *f = fopen(path, "r");
+    assert_non_null(f);
+    found[fread(found, 1, sizeof found - 1, f)] = 0;
+    fclose(f);
+    assert_string_equal(found, text);
+}
+
+/* As long as it holds the directory, and a while longer: the next one empties it first. */
+static void the_lock_says_who_runs(void **state) {
+    int fd = open_as(0, 0);
+    assert_true(fd >= 0);
+    the_lock_says_("");
+    assert_true(identity_tell_run(fd, "00112233445566778899aabbccddeeff", "tcp://127.0.0.1:7400"));
+    the_lock_says_("{\"run\": \"00112233445566778899aabbccddeeff\", "
+                   "\"endpoint\": \"tcp://127.0.0.1:7400\"}\n");
+    assert_int_equal(open_as(0, 0), -1);
+    close(fd);
+    fd = open_as(0, 0);
+    assert_true(fd >= 0);
+    the_lock_says_("");
+    close(fd);
+}
+
 static void a_path_that_cannot_be_made_is_named(void **state) {
     const struct identity wanted = {0};
     char path[128];
@@ -224,6 +250,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(a_damaged_file_is_named, set_up, tear_down),
         cmocka_unit_test_setup_teardown(epochs_are_read, set_up, tear_down),
         cmocka_unit_test_setup_teardown(what_is_left_of_a_cluster_is_written, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(the_lock_says_who_runs, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_path_that_cannot_be_made_is_named, set_up, tear_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

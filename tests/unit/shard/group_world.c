@@ -197,6 +197,51 @@ void group_open(struct group_world *w, const struct group_setup *setup) {
     for (uint32_t n = 0; n < w->nodes; n++) group_start_node(w, n);
 }
 
+struct settled_look { uint64_t term; };
+
+static bool settled_visit(void *arg, const struct record_header *header, const void *payload) {
+    (void)payload;
+    ((struct settled_look *)arg)->term = header->term;
+    return true;
+}
+
+/* What a replica says to be settled is in its log, of the term that it tells, and every other one
+ * that ever says so of this index means the same record. */
+static void judge_settled(struct group_world *w, struct replica *r) {
+    struct shard_stats stats;
+    struct settled_look look = {0};
+    char error[256];
+    shard_stats(r->shard, &stats);
+    if (stats.settled_index == r->settled) return;
+    require(stats.settled_index > r->settled && stats.settled_term > 0);
+    r->settled = stats.settled_index;
+    struct group_settled *known = &w->settled[r->id][r->settled % GROUP_SETTLED];
+    require(known->index != r->settled || known->term == stats.settled_term);
+    *known = (struct group_settled){r->settled, stats.settled_term};
+    struct storage_meta *meta = calloc(1, sizeof *meta);
+    require(meta != NULL);
+    require(r->storage->ops->load_meta(r->storage, meta, error, sizeof error) == 0);
+    /* Right behind a peer's state there is nothing in the log yet. */
+    require(meta->log_last >= r->settled || meta->applied_index >= r->settled);
+    if (meta->log_last >= r->settled && meta->log_first <= r->settled) {
+        require(r->storage->ops->read(r->storage, r->settled, r->settled, settled_visit, &look,
+                                      error, sizeof error) == 0);
+        require(look.term == stats.settled_term);
+    }
+    free(meta);
+}
+
+/* A crash takes nothing of it. */
+static void judge_kept(struct replica *r) {
+    struct storage_meta *meta = calloc(1, sizeof *meta);
+    char error[256];
+    require(meta != NULL);
+    require(r->storage->ops->load_meta(r->storage, meta, error, sizeof error) == 0);
+    require(meta->log_last >= r->settled || meta->applied_index >= r->settled);
+    free(meta);
+    r->settled = 0;
+}
+
 static void start_replica(struct group_world *w, uint32_t node, uint32_t s) {
     uint64_t first[GROUP_NODES_MAX];
     struct replica *r = &w->replicas[node][s];
@@ -213,6 +258,7 @@ static void start_replica(struct group_world *w, uint32_t node, uint32_t s) {
     options.first_servers = first;
     options.first_servers_count = node < w->nodes ? w->nodes : 0;
     options.storage = r->storage = storage_memory_open(r->disk);
+    judge_kept(r);
     r->term = r->leader = 0;
     r->ready = false;
     storage_memory_advance(r->disk, w->mono_ms);
@@ -314,6 +360,7 @@ static void step(struct group_world *w) {
             for (int round = 0; round < 64; round++)
                 if (shard_work(r->shard, w->now_ms + w->clock_off_ms[n], w->mono_ms, &next) == 0)
                     break;
+            judge_settled(w, r);
             for (uint32_t to = 0; to < GROUP_NODES_MAX; to++)
                 if (r->wants_snapshot[to]) send_snapshot(w, r, to);
         }

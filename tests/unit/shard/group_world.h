@@ -10,6 +10,11 @@ enum { GROUP_NODES_MAX = 5, GROUP_SHARDS = WORLD_SHARDS, GROUP_SHARDS_MAX = 4 };
 
 struct group_world;
 
+/* What replicas of a shard said is settled: whoever says so of an index, it is of one term for
+ * ever. The newest GROUP_SETTLED of them. */
+enum { GROUP_SETTLED = 4096 };
+struct group_settled { uint64_t index, term; };
+
 /* One replica: what its shard is given of the world. */
 struct replica {
     struct peers peers;          /* first: the shard's handle */
@@ -23,6 +28,7 @@ struct replica {
     uint64_t leader, term;       /* as told by the shard */
     bool ready;
     bool wants_snapshot[GROUP_NODES_MAX]; /* of this one, as leader: asked for, by node */
+    uint64_t settled;            /* index that it told last */
 };
 
 struct group_world {
@@ -39,6 +45,7 @@ struct group_world {
     int64_t clock_off_ms[GROUP_NODES_MAX]; /* of a node's Unix clock */
     bool up[GROUP_NODES_MAX];
     bool frozen[GROUP_NODES_MAX]; /* its shards get no time; what comes for them waits */
+    struct group_settled settled[GROUP_SHARDS_MAX][GROUP_SETTLED]; /* by index */
     uint64_t snapshots;          /* sent */
     uint64_t from_memory[GROUP_NODES_MAX]; /* entries sent, by receiver; those that the sender's */
     uint64_t from_log[GROUP_NODES_MAX];    /* log is read for */
