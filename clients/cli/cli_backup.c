@@ -7,7 +7,7 @@
 
 #include "clients/cli/cli.h"
 
-enum { BACKUP_WORDS_MAX = 8, BACKUP_PATH_BYTES = 1024 };
+enum { BACKUP_WORDS_MAX = 10, BACKUP_PATH_BYTES = 1024 };
 
 /* Beside this program: where it is installed, and where it is built. */
 static void backup_exec(const char *const *words) {
@@ -34,6 +34,11 @@ int cli_backup(struct cli *cli) {
     if (cli->json) words[count++] = "--json";
     if (cli->quiet) words[count++] = "--quiet";
     if (args_flag(&cli->args, "base")) words[count++] = "--base";
+    const char *node = args_value(&cli->args, "node");
+    if (node) {
+        words[count++] = "--node";
+        words[count++] = node;
+    }
     words[count] = NULL;
     fflush(stdout);
     backup_exec(words);

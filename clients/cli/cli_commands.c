@@ -195,6 +195,7 @@ static const struct args_option recover_options[] = {
 
 static const struct args_option backup_options[] = {
     {"base", 0, NULL, "copy the stored state too: restores then need no older log", NULL},
+    {"node", 0, "URL", "the node that runs on DATA (default: the one that DATA tells)", NULL},
     {NULL}};
 
 const struct cli_command cli_commands[] = {

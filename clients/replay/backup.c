@@ -6,18 +6,9 @@
 #include <unistd.h>
 
 #include "clients/cli/text.h"
+#include "clients/replay/backup.h"
 #include "clients/replay/cut.h"
-#include "clients/replay/replay.h"
 #include "clients/replay/writer.h"
-
-struct backup {
-    struct replay *replay;
-    const char *target;
-    uint64_t upto[SHARDS_MAX]; /* ends of the logs when they were looked at */
-    uint64_t stored[SHARDS_MAX]; /* what the stored states reflected before; 0 = not known */
-    uint64_t added[SHARDS_MAX], bytes[SHARDS_MAX];
-    bool bases;                /* --base: a stored state as well, even where it is not needed */
-};
 
 /* A stored state, copied to base-<the record that it is exact at>; only then may the log's end be
  * looked at. */
@@ -68,8 +59,7 @@ static bool backup_has_base(const struct backup *b, uint32_t shard) {
     return found;
 }
 
-/* Where shard i's archive ends so far; `begin` is its first record. 0 = it is empty. */
-static uint64_t backup_archived(const struct backup *b, uint32_t i, uint64_t *begin) {
+uint64_t backup_archived(const struct backup *b, uint32_t i, uint64_t *begin) {
     char path[1100], error[1200];
     uint64_t last = 0;
     *begin = 0;
@@ -226,8 +216,9 @@ static int backup_tell(struct backup *b, int64_t began_ms) {
                               "records", (json_int_t)b->added[i], "bytes",
                               (json_int_t)b->bytes[i]));
     }
-    json_t *run = json_pack("{s:I, s:I, s:o}", "began_ms", (json_int_t)began_ms, "ended_ms",
-                            (json_int_t)text_now_ms(), "shards", shards);
+    json_t *run = json_pack("{s:I, s:I, s:b, s:o}", "began_ms", (json_int_t)began_ms, "ended_ms",
+                            (json_int_t)text_now_ms(), "settled", (int)b->settled, "shards",
+                            shards);
     json_array_append(runs, run);
     const struct writer_identity identity = {
         .cluster_id = r->source.cluster_id, .node_id = r->source.node_id,
@@ -281,7 +272,7 @@ static int backup_target(struct backup *b) {
 
 /* The ends were looked at one after another, while messages were on their way: they are lowered
  * until no shard's archive has seen what the archive of another one does not hold as sent. */
-static int backup_settle(struct backup *b) {
+int backup_settle(struct backup *b) {
     struct replay *r = b->replay;
     struct cut cut = {.count = r->source.count, .growing = true,
                       .shards = calloc(r->source.count, sizeof *cut.shards)};
@@ -314,10 +305,39 @@ static int backup_settle(struct backup *b) {
     return status;
 }
 
+/* An archive that reaches back to record 1 needs no stored state at all. */
+static bool backup_lacks_base(const struct backup *b, uint32_t i) {
+    const struct source_shard *shard = &b->replay->source.shards[i];
+    uint64_t first;
+    if (!replay_log_is_cut(shard) || backup_has_base(b, shard->number)) return false;
+    backup_archived(b, i, &first);
+    return first != 1;
+}
+
+/* Up to where it is copied: as the node tells, else what is known to be committed without it. */
+static int backup_ends(struct backup *b) {
+    struct replay *r = b->replay;
+    char error[1200];
+    uint64_t first, begin;
+    int status = b->now.url[0] ? backup_now_ends(b) : BACKUP_NOW_NOBODY;
+    if (status != BACKUP_NOW_NOBODY) return status;
+    for (uint32_t i = 0; i < r->source.count; i++) {
+        if (log_source_refresh(r->source.shards[i].log, error, sizeof error) != 0) {
+            replay_error(r, "%s", error);
+            return REPLAY_FAILED;
+        }
+        log_source_range(r->source.shards[i].log, &first, &b->upto[i]);
+        b->upto[i] = source_committed(&r->source.shards[i], b->upto[i]);
+        uint64_t archived = backup_archived(b, i, &begin);
+        if (b->upto[i] < archived) b->upto[i] = archived;
+    }
+    return r->source.count > 1 ? backup_settle(b) : REPLAY_DONE;
+}
+
 static int backup_all(struct backup *b) {
     struct replay *r = b->replay;
     char path[1100], error[1200];
-    uint64_t first, total = 0;
+    uint64_t total = 0;
     int64_t began_ms = text_now_ms();
     int status = backup_target(b);
     for (uint32_t i = 0; status == REPLAY_DONE && i < r->source.count; i++) {
@@ -330,24 +350,17 @@ static int backup_all(struct backup *b) {
             replay_error(r, "%s", error);
             return REPLAY_FAILED;
         }
-        bool needed = replay_log_is_cut(shard) && !backup_has_base(b, shard->number);
-        /* An archive that reaches back to record 1 needs no stored state at all. */
-        if (needed) {
-            backup_archived(b, i, &first);
-            needed = first != 1;
-        }
-        if (needed || b->bases) status = backup_base(b, shard);
+        if (backup_lacks_base(b, i) || b->bases) status = backup_base(b, shard);
     }
     /* All ends are looked at behind all stored states: what a state has seen was sent by then. */
+    if (status == REPLAY_DONE) status = backup_ends(b);
+    /* Retention goes on meanwhile. */
     for (uint32_t i = 0; status == REPLAY_DONE && i < r->source.count; i++) {
-        if (log_source_refresh(r->source.shards[i].log, error, sizeof error) != 0) {
-            replay_error(r, "%s", error);
-            return REPLAY_FAILED;
-        }
-        log_source_range(r->source.shards[i].log, &first, &b->upto[i]);
-        b->upto[i] = source_committed(&r->source.shards[i], b->upto[i]);
+        if (!backup_lacks_base(b, i)) continue;
+        replay_error(r, "shard %u: the beginning of its log was dropped meanwhile: begin again",
+                     r->source.shards[i].number);
+        status = REPLAY_FAILED;
     }
-    if (status == REPLAY_DONE && r->source.count > 1) status = backup_settle(b);
     if (status != REPLAY_DONE) return status;
     for (uint32_t i = 0; i < r->source.count; i++) total += b->upto[i];
     status = replay_run(r, r->source.count, "backing up", "records", total, backup_shard, b);
@@ -369,6 +382,7 @@ int replay_backup(struct replay *r) {
                             : "%s is not the data directory of a node", r->source.path);
         status = REPLAY_FAILED;
     }
+    if (status == REPLAY_DONE) status = backup_now_begin(b);
     if (status == REPLAY_DONE) status = backup_all(b);
     for (uint32_t i = 0; i < r->source.count; i++) {
         added += b->added[i];

@@ -102,6 +102,8 @@ static const struct args_option build_options[] = {
 
 static const struct args_option backup_options[] = {
     {"base", 0, NULL, "copy the stored state too: restores then need no older log", NULL},
+    {"node", 0, "URL", "the node that runs on SOURCE, which tells how far its log is settled "
+     "(default: the one that SOURCE tells)", NULL},
     {NULL, 0, NULL, NULL, NULL}};
 
 static const struct args_option what_if_options[] = {
@@ -193,7 +195,8 @@ const struct replay_command replay_commands[] = {
     {"backup", "SOURCE TARGET", "Copies all that is new in a node's logs into a backup",
      "Works beside the running node. The first run copies everything, each later one only what\n"
      "came since, so that TARGET becomes an archive that outlives the node's retention. A run\n"
-     "that was stopped is gone on with.",
+     "that was stopped is gone on with. The running node is asked how far its log is settled, and\n"
+     "all up to there is copied.",
      "jumun-replay backup jumun-data backup\njumun-replay verify backup",
      backup_options, 2, 2, replay_backup},
     {"restore", "BACKUP TARGET", "Makes a data directory of a backup, as it was at a moment",

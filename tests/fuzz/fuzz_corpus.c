@@ -376,6 +376,41 @@ static void write_replica(void) {
     write_file("replica", "heard", bytes, msgpack_writer_size(&w));
 }
 
+/* An answer to STATUS, with what tools read of it. */
+static void write_status(void) {
+    static const char *const keys[] = {"shard", "settled_index", "settled_term", "unsettled"};
+    uint8_t bytes[1024];
+    struct msgpack_writer w;
+    msgpack_writer_init(&w, bytes, sizeof bytes);
+    msgpack_write_array(&w, 3);
+    msgpack_write_uint(&w, 1);
+    msgpack_write_uint(&w, 0);
+    msgpack_write_array(&w, 1);
+    msgpack_write_array(&w, 6);
+    for (unsigned i = 0; i < 5; i++) msgpack_write_uint(&w, 0);
+    msgpack_write_map(&w, 5);
+    msgpack_write_text(&w, "node_id");
+    msgpack_write_uint(&w, 3);
+    msgpack_write_text(&w, "cluster_id");
+    msgpack_write_text(&w, "00112233445566778899aabbccddeeff");
+    msgpack_write_text(&w, "run");
+    msgpack_write_text(&w, "ffeeddccbbaa99887766554433221100");
+    msgpack_write_text(&w, "ready");
+    msgpack_write_bool(&w, true);
+    msgpack_write_text(&w, "shards");
+    msgpack_write_array(&w, 2);
+    for (unsigned shard = 0; shard < 2; shard++) {
+        msgpack_write_map(&w, 5);
+        msgpack_write_text(&w, "role");
+        msgpack_write_text(&w, "leader");
+        for (unsigned i = 0; i < 4; i++) {
+            msgpack_write_text(&w, keys[i]);
+            msgpack_write_uint(&w, shard + 100 * i);
+        }
+    }
+    write_file("status", "node", bytes, msgpack_writer_size(&w));
+}
+
 /* Environments of LMDB: a log's one table with large values, a state's named ones, an empty one. */
 static void write_pages(const char *name, unsigned rows, const char *table) {
     char folder[] = "/tmp/jumun-fuzz-corpus-XXXXXX", path[64];
@@ -413,6 +448,7 @@ int main(int argc, char **argv) {
         return 1;
     }
     write_replica();
+    write_status();
     write_examples("request", wire_examples_requests, wire_examples_requests_count);
     write_examples("reply", wire_examples_replies, wire_examples_replies_count);
     write_stories();
