@@ -141,7 +141,7 @@ struct news_visit {
     bool apply;              /* else only make room */
     bool unlimited;          /* whatever the number of stores */
     bool failed, at_limit;   /* at_limit: failed, and not for lack of memory */
-    uint32_t made;           /* slot of the last block that was not there; SLOT_NONE = they were */
+    uint32_t made;           /* slot of the block that was not there; SLOT_NONE = it was */
     const struct apply_context *context;
 };
 
@@ -156,6 +156,7 @@ static bool news_visit_item(void *arg, const struct store_news *item) {
     if (!board && !moved && !here) return true;
     struct id128 key = store_key(item->store, board);
     uint32_t n = actor_table_find(&s->table, kind, &key);
+    v->made = SLOT_NONE;
     if (n == SLOT_NONE) {
         /* What is logged was within the limit when it was taken, and is applied whatever it is. */
         v->at_limit = !v->apply && !v->unlimited && !moved &&
@@ -189,11 +190,14 @@ static bool news_visit_item(void *arg, const struct store_news *item) {
 struct news_pick {
     struct news_visit room;
     uint32_t kept, left_out;
+    uint32_t made[STORE_MESSAGE_ITEMS_MAX], made_count; /* slots */
 };
 
 static bool news_pick_item(void *arg, const struct store_news *item) {
     struct news_pick *p = arg;
+    p->room.made = SLOT_NONE;
     if (news_visit_item(&p->room, item)) {
+        if (p->room.made != SLOT_NONE) p->made[p->made_count++] = p->room.made;
         p->room.s->news_picked[p->kept++] = *item;
         return true;
     }
@@ -207,9 +211,14 @@ static bool news_pick_item(void *arg, const struct store_news *item) {
  * what is logged: a message that could never be taken would stop all that come behind it, and in
  * the end the shard that sends them. */
 static bool message_make_room(struct shard *s, struct bytes *payload, bool *well_formed) {
-    struct news_pick p = {.room = {.s = s, .apply = false}};
+    struct news_pick p;
+    p.room = (struct news_visit){.s = s, .apply = false};
+    p.kept = p.left_out = p.made_count = 0;
     *well_formed =
         store_message_decode(*payload, &p.room.message_kind, news_pick_item, &p) || p.room.failed;
+    /* Blocks without a version would count as stores, and stay if theirs has moved away before the
+     * message comes again. */
+    while (p.room.failed && p.made_count > 0) actor_table_remove(&s->table, p.made[--p.made_count]);
     if (!*well_formed || p.room.failed) return false;
     if (p.left_out == 0) return true;
     if (!s->stores_limit_told)

@@ -80,12 +80,47 @@ static void test_a_shard_that_takes_nothing_stops_no_orders_of_others(void **sta
     assert_int_equal(world_open_orders(w, store), PLACED);
 }
 
+/* Two stores in one message, and memory for one of them. */
+static void test_a_message_without_memory_leaves_no_stores(void **state) {
+    (void)state;
+    struct world *w = &world;
+    static struct ask ask;
+    static struct command places[2];
+    static struct result results[2];
+    static char stores[2][16];
+    struct shard *to = w->shards[1];
+    w->courier_is_down = true;
+    for (int i = 0; i < 2; i++) {
+        world_store(w, 1, stores[i]);
+        places[i] = world_place(w, world_key(w, 0), stores[i]);
+    }
+    assert_true(world_offer_message(w, &ask, places, results, 2));
+    world_run(w, 100);
+    assert_true(ask.answered);
+    w->courier_is_down = false;
+    bool lacked = false;
+    for (uint64_t nth = 1; to->outbox.peers[0].seen == 0; nth++) {
+        assert_true(nth < 20);
+        to->memory.fail_countdown = nth;
+        world_run(w, 1200); /* it is sent again each second */
+        if (to->outbox.peers[0].seen == 0) {
+            lacked = true;
+            assert_int_equal(to->table.count[ACTOR_STORE], 0);
+        }
+    }
+    to->memory.fail_countdown = 0;
+    assert_true(lacked);
+    assert_int_equal(world_open_orders(w, stores[0]), 1);
+    assert_int_equal(world_open_orders(w, stores[1]), 1);
+}
+
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
 int main(void) {
     const struct CMUnitTest tests[] = {
         T(test_an_outbox_that_is_not_emptied_refuses_commands_not_reads),
         T(test_a_shard_that_takes_nothing_stops_no_orders_of_others),
+        T(test_a_message_without_memory_leaves_no_stores),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
