@@ -299,7 +299,8 @@ void storage_memory_crash(struct storage_memory *d) {
     if (d->queued_term > d->dead_term) d->dead_term = d->queued_term;
     d->crash_at = 0;
     d->counters.crashes++;
-    uint32_t survive = d->full ? 0 : (uint32_t)prng_below(&d->prng, d->appends_count + 1);
+    uint32_t most = d->full ? d->writing : d->appends_count;
+    uint32_t survive = (uint32_t)prng_below(&d->prng, most + 1);
     bool journal = d->options.journal_blocks > 0;
     if (journal) journal_crash(d, survive);
     for (uint32_t i = 0; i < survive && !journal; i++) append_make_durable(d, &d->appends[i]);

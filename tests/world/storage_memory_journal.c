@@ -117,6 +117,7 @@ static bool late_finish(struct storage_memory *d, uint32_t count) {
 
 void journal_work(struct storage_memory *d) {
     struct memory_journal *j = &d->journal;
+    if (d->full && j->late_count > 0 && j->late_due_ms <= d->now_ms) log_tell_full(d);
     while (j->late_count > 0 && j->late_due_ms <= d->now_ms && !d->full && !d->crashed) {
         late_finish(d, 1 + (uint32_t)prng_below(&d->prng, j->late_count));
         j->late_due_ms = d->now_ms + disk_delay(d, d->options.late_ms_max);
@@ -124,7 +125,8 @@ void journal_work(struct storage_memory *d) {
 }
 
 int64_t journal_next_ms(const struct storage_memory *d) {
-    return d->journal.late_count > 0 && !d->full ? d->journal.late_due_ms : INT64_MAX;
+    bool told = d->full && d->told_full;
+    return d->journal.late_count > 0 && !told ? d->journal.late_due_ms : INT64_MAX;
 }
 
 /* -- writing ----------------------------------------------------------------------------------- */
@@ -225,6 +227,15 @@ bool journal_append(struct storage_memory *d, struct memory_append *a) {
         a->records = f.rest;
     }
     return true;
+}
+
+bool journal_admits(const struct storage_memory *d, const struct memory_append *a) {
+    size_t bytes = 0;
+    for (const struct record *r = a->records; r != NULL; r = r->next) {
+        if (r->header.type != RECORD_BARRIER) return false;
+        bytes += journal_record_bytes(r);
+    }
+    return d->journal.journal.open && journal_has_room(&d->journal.journal, bytes);
 }
 
 /* -- crashes ----------------------------------------------------------------------------------- */

@@ -121,15 +121,20 @@ void appends_drop(struct storage_memory *d, uint32_t count) {
     d->writing = 0;
 }
 
-/* Everything that waits becomes the next transaction. */
+void log_tell_full(struct storage_memory *d) {
+    if (d->told_full) return;
+    d->told_full = true;
+    disk_tell(d, (struct storage_event){.kind = STORAGE_LOG_FULL, .ok = true});
+}
+
+/* Everything that waits becomes the next transaction. On a full disk that is what an election has
+ * written, alone and where the journal has room for it. */
 void log_start(struct storage_memory *d) {
-    if (d->writing > 0 || d->appends_count == 0 || d->told_full) return;
-    if (d->full) {
-        d->told_full = true;
-        disk_tell(d, (struct storage_event){.kind = STORAGE_LOG_FULL, .ok = true});
-        return;
-    }
-    d->writing = d->appends_count;
+    if (d->writing > 0 || d->appends_count == 0) return;
+    bool barrier = d->full && journal_admits(d, &d->appends[0]);
+    if (d->full && !barrier) log_tell_full(d);
+    if (!barrier && (d->full || d->told_full)) return;
+    d->writing = barrier ? 1 : d->appends_count;
     d->writing_due_ms = d->now_ms + disk_delay(d, d->options.append_ms_max);
 }
 

@@ -171,6 +171,7 @@ void append_release(struct memory_append *a);
 void append_make_durable(struct storage_memory *d, struct memory_append *a);
 void appends_drop(struct storage_memory *d, uint32_t count);
 void log_start(struct storage_memory *d);
+void log_tell_full(struct storage_memory *d); /* once, until there is room */
 void log_finish(struct storage_memory *d);
 uint64_t memory_append(struct storage *s, struct record *records);
 int memory_read(struct storage *s, uint64_t first, uint64_t last,
@@ -184,6 +185,8 @@ void journal_free(struct storage_memory *d);
 void journal_load(struct storage_memory *d); /* as a process does that starts */
 /* Writes all of it. False when the process has died: what is left is in `a`. */
 bool journal_append(struct storage_memory *d, struct memory_append *a);
+/* Whether it goes into the journal of a full disk: what an election writes does. */
+bool journal_admits(const struct storage_memory *d, const struct memory_append *a);
 bool journal_settle(struct storage_memory *d); /* nothing is late, and the journal says so */
 void journal_work(struct storage_memory *d);   /* the log follows */
 int64_t journal_next_ms(const struct storage_memory *d);

@@ -192,6 +192,37 @@ static void full_and_room_again(void **state) {
     storage_memory_free(d);
 }
 
+/* As the real one: an election needs no room where there is a journal, all else does. */
+static void a_barrier_goes_into_the_journal_of_a_full_disk(void **state) {
+    struct storage_memory *d =
+        new_disk((struct storage_memory_options){.seed = 4, .journal_blocks = 16});
+    struct storage *s = storage_memory_open(d);
+    struct storage_event events[8];
+    s->ops->save_vote(s, 1, 1);
+    storage_memory_set_full(d, true);
+    struct record *barrier = record(1, 1, 0);
+    barrier->header.type = RECORD_BARRIER;
+    s->ops->append(s, barrier);
+    append(s, 2, 1, 1, 1);
+    bool full = false;
+    uint64_t told = 0;
+    for (int64_t t = 1; t < 10; t++) {
+        storage_memory_advance(d, t);
+        for (uint32_t i = 0, n = s->ops->poll(s, events, 8); i < n; i++) {
+            full |= events[i].kind == STORAGE_LOG_FULL;
+            if (events[i].kind == STORAGE_APPENDED) told = events[i].index;
+        }
+    }
+    assert_true(full);
+    assert_int_equal(told, 1);
+    assert_int_equal(storage_memory_durable_last(d), 1);
+    storage_memory_crash(d);
+    s = storage_memory_open(d);
+    assert_int_equal(storage_memory_durable_last(d), 1);
+    s->ops->close(s);
+    storage_memory_free(d);
+}
+
 /* -- checkpoints ------------------------------------------------------------------------------- */
 
 struct one_actor {
@@ -561,6 +592,7 @@ int main(void) {
         cmocka_unit_test(a_torn_record_is_named),
         cmocka_unit_test(truncation_is_one_step),
         cmocka_unit_test(full_and_room_again),
+        cmocka_unit_test(a_barrier_goes_into_the_journal_of_a_full_disk),
         cmocka_unit_test(checkpoints_loads_and_timers),
         cmocka_unit_test(a_checkpoint_survives_whole_or_not_at_all),
         cmocka_unit_test(what_no_shard_may_ask_for_is_noted),
