@@ -13,7 +13,9 @@
  * once, but for this: once an attempt got no answer, what the engine says of the machine (codes 2
  * to 49, as disk_full) or of an empty node (cluster_not_formed) is no "refused", for it tells of a
  * later attempt only. Such a call ends with
- * JUMUN_OUTCOME_UNKNOWN, disk_full after having been tried again until the timeout. A node that is
+ * JUMUN_OUTCOME_UNKNOWN, disk_full after having been tried again until the timeout. (What a rule
+ * refuses is told at once, as of that moment. An attempt before it without an answer may yet arrive
+ * and be accepted, up to its timeout: see "Retries" in docs/protocol.md.) A node that is
  * away or restarts is waited for. In a cluster the library follows the leader of each shard: when
  * one dies, hangs or hands over, callers notice a pause, not an error.
  *
