@@ -16,6 +16,7 @@
 #include "clients/cli/table.h"
 #include "clients/cli/text.h"
 #include "clients/cli/when.h"
+#include "clients/sdk/endpoint.h"
 #include "engine/wire/address.h"
 
 enum { PAUSE_REASON_BYTES = 1100 }; /* four for each of the longest reason's, as when it is shown */
@@ -152,9 +153,9 @@ const char *cli_wrong_server_text(enum cli_server there) {
     return texts[there];
 }
 
-int cli_wrong_server(const struct cli *cli, enum cli_server there, const char *address) {
-    cli_error(cli, "%s %.300s: %s", there == CLI_REPLICA ? "--endpoint" : "--replica", address,
-              cli_wrong_server_text(there));
+int cli_wrong_server(const struct cli *cli, const char *option, enum cli_server there,
+                     const char *address) {
+    cli_error(cli, "%s %.300s: %s", option, address, cli_wrong_server_text(there));
     return CLI_USAGE;
 }
 
@@ -200,7 +201,10 @@ static json_t *cli_result_json(const jumun_result *r, const jumun_key *order) {
  * takes its key too. */
 static int cli_failed(struct cli *cli, const jumun_result *r, const jumun_key *order) {
     int status = cli_exit_of(r->code);
-    if (r->code == JUMUN_READ_ONLY) return cli_wrong_server(cli, CLI_REPLICA, cli->endpoint);
+    if (r->code == JUMUN_READ_ONLY)
+        return cli_wrong_server(cli, "--endpoint", CLI_REPLICA, cli->endpoint);
+    if (r->code == JUMUN_BAD_REPLY && strcmp(r->detail, PEER_FEED_TEXT) == 0)
+        return cli_wrong_server(cli, "--endpoint", CLI_FEED, cli->endpoint);
     char detail[128] = "", id[JUMUN_KEY_TEXT_BYTES], key[JUMUN_KEY_TEXT_BYTES], span[TEXT_BYTES];
     if (r->code == RESULT_NOT_LEADER) {
         cli_error(cli, "failed [%d %s]: no node is known to lead the shard now: that takes a "
@@ -218,7 +222,6 @@ static int cli_failed(struct cli *cli, const jumun_result *r, const jumun_key *o
     cli_error(cli, "%s [%d %s]: %s%s", status == CLI_REFUSED ? "refused" : "failed", r->code,
               jumun_result_name(r->code), jumun_result_text(r->code), detail);
     if (r->code == JUMUN_NOT_SENT) fputs(cli->unreached, stderr);
-    if (r->code == JUMUN_BAD_REPLY) fprintf(stderr, "%s: %s.\n", cli->endpoint, CLI_FEED_PORT_TEXT);
     if (r->code == JUMUN_VERSION_CONFLICT) {
         fprintf(stderr, "The order's version is %u.\n", r->version);
     }

@@ -102,11 +102,8 @@ int cli_exit_of(int code);
  * option is. Returns the exit status. */
 enum cli_server { CLI_NODE, CLI_REPLICA, CLI_FEED /* of a node */ };
 const char *cli_wrong_server_text(enum cli_server there); /* without option and address */
-/* What an answer that is none of this protocol's may mean. */
-#define CLI_FEED_PORT_TEXT                                                                         \
-    "is this the port of the feed (--feed-listen), for replicas? Clients dial --listen, by "       \
-    "default 2 ports above it"
-int cli_wrong_server(const struct cli *cli, enum cli_server there, const char *address);
+int cli_wrong_server(const struct cli *cli, const char *option, enum cli_server there,
+                     const char *address);
 
 /* What a read gave; the value points into `bytes`. */
 struct cli_answer {

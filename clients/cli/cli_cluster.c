@@ -12,6 +12,7 @@
 #include "clients/cli/cli_unreached.h"
 #include "clients/cli/text.h"
 #include "clients/sdk/raw_call.h"
+#include "clients/sdk/reply_decode.h"
 #include "engine/base/program.h"
 #include "engine/wire/cluster_encode.h"
 #include "engine/wire/msgpack_reader.h"
@@ -107,14 +108,12 @@ static bool read_reply(struct cluster_answer *a, size_t bytes) {
     return read_result(&r, a);
 }
 
-/* A replica tells tokens as well: five fields. */
-static bool is_of_replica(const void *answer, size_t bytes) {
-    struct msgpack_reader r;
-    uint32_t fields;
-    uint64_t version;
-    msgpack_reader_init(&r, answer, bytes);
-    return msgpack_read_array(&r, &fields) == MSGPACK_OK && fields == 5 &&
-           msgpack_read_uint(&r, &version) == MSGPACK_OK;
+/* Who answers otherwise than a node; NULL = it is not known. */
+static const char *stranger_text(const void *answer, size_t bytes) {
+    struct reply reply;
+    if (reply_open(&reply, answer, bytes) != REPLY_REFUSED) return NULL;
+    if (reply.code == RESULT_READ_ONLY) return cli_wrong_server_text(CLI_REPLICA);
+    return reply.code == JUMUN_BAD_REPLY ? cli_wrong_server_text(CLI_FEED) : NULL;
 }
 
 /* Of one question to one node. */
@@ -137,13 +136,12 @@ bool cluster_ask(struct cli *cli, const char *address, const struct cluster_call
         return false;
     somebody_answered = true;
     if (read_reply(a, bytes)) return true;
-    bool replica = is_of_replica(a->bytes, bytes);
+    const char *stranger = stranger_text(a->bytes, bytes);
     cluster_answer_free(a);
     a->code = UINT32_MAX;
-    a->replica = replica;
+    a->stranger = stranger != NULL;
     snprintf(a->sentence, sizeof a->sentence, "%s",
-             replica ? cli_wrong_server_text(CLI_REPLICA)
-                     : "the answer is not understood: " CLI_FEED_PORT_TEXT);
+             stranger ? stranger : "the answer is not understood");
     return false;
 }
 
@@ -201,12 +199,12 @@ static bool tell_no_leader(struct cli *cli) {
 
 /* Tells of what was not done, and frees the answer. */
 static int send_failed(struct cli *cli, const char *from, struct cluster_answer *a) {
-    int status = a->replica ? CLI_USAGE : may_pass(a) ? CLI_NO_ANSWER : CLI_REFUSED;
+    int status = a->stranger ? CLI_USAGE : may_pass(a) ? CLI_NO_ANSWER : CLI_REFUSED;
     bool led = a->code != UINT32_MAX && a->code != RESULT_NOT_LEADER;
-    bool told = !a->replica && !led && tell_no_leader(cli);
+    bool told = !a->stranger && !led && tell_no_leader(cli);
     if (a->code == UINT32_MAX) {
         if (!told) cli_error(cli, "%s: %s", from, a->sentence);
-        if (!a->replica) cli_tell_unreached(cli->endpoint);
+        if (!a->stranger) cli_tell_unreached(cli->endpoint);
     } else if (!told) {
         cli_error(cli, "refused [%u %s]: %s", a->code, result_code_name(a->code), a->sentence);
     }
@@ -217,7 +215,7 @@ static int send_failed(struct cli *cli, const char *from, struct cluster_answer 
 int cluster_send(struct cli *cli, const struct cluster_call *call, struct cluster_answer *a) {
     int64_t until_ms = text_now_ms() + cli->timeout_ms;
     char from[ENDPOINT_BYTES_MAX] = "";
-    bool unformed = true; /* all that were asked in this round are of no cluster, or replicas */
+    bool unformed = true; /* all that were asked in this round are of no cluster, or no nodes */
     bool others = false;  /* somebody is, or does not answer: `a` is what was last heard of those */
     bool looked = false;  /* whether the cluster has a document at all */
     *a = (struct cluster_answer){.code = UINT32_MAX};
@@ -237,7 +235,7 @@ int cluster_send(struct cli *cli, const struct cluster_call *call, struct cluste
         uint32_t wait_ms = ask_ms(cli, asked);
         if (left_ms < wait_ms) wait_ms = left_ms > 1 ? (uint32_t)left_ms : 1;
         cluster_ask(cli, asked, call, wait_ms, &next);
-        bool outside = next.code == RESULT_CLUSTER_NOT_FORMED || next.replica; /* it stays so */
+        bool outside = next.code == RESULT_CLUSTER_NOT_FORMED || next.stranger; /* it stays so */
         /* Whoever is asked when the time is all but up has had none to answer. */
         bool hurried = next.code == UINT32_MAX && wait_ms < ask_ms(cli, asked);
         if (others && (outside || hurried)) {
@@ -361,7 +359,7 @@ bool cluster_status_of(struct cli *cli, const char *address, struct cluster_stat
         s->map = &s->unpacked.data;
         return true;
     }
-    s->replica = s->answer.replica;
+    s->stranger = s->answer.stranger;
     snprintf(s->error, sizeof s->error, "%s", s->answer.sentence);
     cluster_status_free(s);
     return false;

@@ -17,7 +17,7 @@ struct cluster_answer {
     bool repeated;
     uint32_t retry_after_ms;
     struct bytes value;        /* one msgpack value; of a done one */
-    bool replica;              /* no answer, because it is one */
+    bool stranger;             /* no answer, because it is a replica, or a feed */
     char sentence[CLUSTER_SENTENCE_BYTES]; /* of a refusal, or why there is no answer */
     void *bytes;
 };
@@ -71,7 +71,7 @@ struct cluster_status {
     msgpack_unpacked unpacked;
     const msgpack_object *map;
     struct cluster_answer answer;
-    bool replica;              /* there is none, because it is one */
+    bool stranger;             /* there is none, because it is a replica, or a feed */
     char error[CLUSTER_SENTENCE_BYTES];
 };
 bool cluster_status_of(struct cli *cli, const char *address, struct cluster_status *status);

@@ -62,7 +62,7 @@ static int cluster_look_at(struct cli *cli, const char *address, struct cluster_
     if (!cluster_status_of(cli, address, &status)) {
         char why[REACH_SENTENCE_BYTES];
         cli_error(cli, "%s: %s", address, cli_unreached_why(address, status.error, why));
-        return status.replica ? CLI_USAGE : CLI_NO_ANSWER;
+        return status.stranger ? CLI_USAGE : CLI_NO_ANSWER;
     }
     value_text(status.map, "state", state, sizeof state);
     w->waits = strcmp(state, "waiting") == 0;
@@ -83,7 +83,7 @@ static int cluster_look_at(struct cli *cli, const char *address, struct cluster_
 static int ask_waiting(struct cli *cli, const char *address, const struct cluster_call *call,
                        uint32_t timeout_ms, struct cluster_answer *a) {
     if (cluster_ask(cli, address, call, timeout_ms, a) && a->code == 0) return CLI_DONE;
-    int status = a->code != UINT32_MAX ? CLI_REFUSED : a->replica ? CLI_USAGE : CLI_NO_ANSWER;
+    int status = a->code != UINT32_MAX ? CLI_REFUSED : a->stranger ? CLI_USAGE : CLI_NO_ANSWER;
     cli_error(cli, "%s: %s", address, a->sentence);
     cluster_answer_free(a);
     return status;

@@ -121,11 +121,11 @@ int cli_replicas_agree(struct cli *cli, struct cli_cluster_of *cluster,
             return CLI_REFUSED;
     }
     if (answered) return CLI_DONE;
-    if (node) return cli_wrong_server(cli, CLI_NODE, node);
+    if (node) return cli_wrong_server(cli, "--replica", CLI_NODE, node);
     /* A feed knows neither: who asks it for orders would be told so when the time is over. */
     for (uint32_t i = 0; i < count; i++)
         if (list[i].refused && cli_server_at(cli, list[i].url) == CLI_FEED)
-            return cli_wrong_server(cli, CLI_FEED, list[i].url);
+            return cli_wrong_server(cli, "--replica", CLI_FEED, list[i].url);
     return CLI_DONE;
 }
 

@@ -69,19 +69,24 @@ static bool feed_find(struct cli_feed *f, struct cli_feed_node *node, uint64_t u
     msgpack_unpacked unpacked;
     msgpack_unpacked_init(&unpacked);
     bool found = feed_endpoint_decode(reply, bytes, node->url, node->feed);
-    bool replica = false;
+    bool replica = false, feed = false;
     if (msgpack_unpack_next(&unpacked, reply, bytes, &offset) == MSGPACK_UNPACK_SUCCESS) {
         const msgpack_object *map =
             value_item(value_item(value_item(&unpacked.data, 2), 0), 5);
         replica = value_bool(map, "replica", false);
+        /* Behind the sentence of a refusal a feed has a detail. */
+        feed = unpacked.data.type == MSGPACK_OBJECT_ARRAY && unpacked.data.via.array.size > 3 &&
+               value_item(&unpacked.data, 1) &&
+               value_item(&unpacked.data, 1)->type == MSGPACK_OBJECT_POSITIVE_INTEGER &&
+               value_item(&unpacked.data, 1)->via.u64 != RESULT_OK;
         if (found) feed_take_nodes(f, node->url, map);
     }
     msgpack_unpacked_destroy(&unpacked);
     free(reply);
     if (found) return true;
-    if (replica)
+    if (replica || feed)
         return feed_failed(f, CLI_USAGE, 0, "--endpoint %s: %s", node->url,
-                           cli_wrong_server_text(CLI_REPLICA));
+                           cli_wrong_server_text(replica ? CLI_REPLICA : CLI_FEED));
     return feed_failed(f, CLI_REFUSED, 0, "%s: this node has no feed", node->url);
 }
 

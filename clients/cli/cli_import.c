@@ -130,7 +130,7 @@ static int import_begin(struct import *im) {
     }
     for (uint32_t i = 0; i < count; i++) {
         if (why[i].there != CLI_REPLICA)
-            cli_wrong_server(im->cli, why[i].there, why[i].replica);
+            cli_wrong_server(im->cli, "--replica", why[i].there, why[i].replica);
         else
             cli_error(im->cli, "%s: no snapshot: %s", why[i].replica, why[i].error);
     }

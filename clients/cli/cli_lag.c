@@ -61,7 +61,7 @@ static int lag_no_answer(struct lag *l, const char *replica, int code) {
     }
     table_cell(l->table, NULL, "%s", replica);
     for (int i = 0; i < 4; i++) table_cell(l->table, NULL, "-");
-    table_cell(l->table, "31", code == JUMUN_NOT_A_REPLICA ? "a node" : "no answer");
+    table_cell(l->table, "31", code == JUMUN_NOT_A_REPLICA ? "no replica" : "no answer");
     return status;
 }
 

@@ -10,6 +10,7 @@
 #include "actors/result_codes.h"
 #include "clients/cli/cli_unreached.h"
 #include "clients/cli/text.h"
+#include "clients/sdk/endpoint.h"
 #include "engine/base/hex.h"
 
 enum {
@@ -121,20 +122,20 @@ enum cli_server cli_server_at(const struct cli *cli, const char *replica) {
     jumun_queries *q = jumun_queries_open(replica, &options, error, sizeof error);
     if (!q) return CLI_REPLICA;
     int code = jumun_query_run(q, &ping, &a);
+    bool feed = a && strcmp(a->detail, PEER_FEED_TEXT) == 0;
     jumun_answer_free(a);
     jumun_queries_close(q);
-    if (code == JUMUN_NOT_A_REPLICA) return CLI_NODE;
-    return code == RESULT_UNKNOWN_COMMAND ? CLI_FEED : CLI_REPLICA; /* every replica knows a ping */
+    if (code != JUMUN_NOT_A_REPLICA) return CLI_REPLICA;
+    return feed ? CLI_FEED : CLI_NODE;
 }
 
 /* Whether the code tells that no replica is there: then it is said, and *status is the exit's. */
 static bool query_told_wrong_server(const struct cli *cli, int code, const char *replicas,
                                     int *status) {
-    enum cli_server there = CLI_NODE;
-    if (code == RESULT_UNKNOWN_COMMAND) there = cli_server_at(cli, replicas);
-    else if (code != JUMUN_NOT_A_REPLICA) return false;
-    if (there == CLI_REPLICA) return false;
-    *status = cli_wrong_server(cli, there, replicas);
+    if (code != JUMUN_NOT_A_REPLICA) return false;
+    enum cli_server there = cli_server_at(cli, replicas);
+    *status = cli_wrong_server(cli, "--replica", there == CLI_REPLICA ? CLI_NODE : there,
+                               replicas);
     return true;
 }
 

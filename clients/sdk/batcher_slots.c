@@ -97,13 +97,16 @@ static void ending_retry_call(struct slot_ending *e, uint32_t position) {
     atomic_fetch_add_explicit(&slot->lane->shared->retries, 1, memory_order_relaxed);
 }
 
+/* How a message is refused by what is no node: a replica, a feed. */
+static bool is_of_no_node(int code) { return code == RESULT_READ_ONLY || code == JUMUN_BAD_REPLY; }
+
 /* The attempt left no answer for this call. */
 static void ending_without_answer(struct slot_ending *e, uint32_t position, bool maybe_done) {
     struct call *call = e->slot->calls[position];
     call->maybe_done |= maybe_done && !command_only_reads(call->kind);
-    /* What may be a node was asked too, so that a replica refused it before tells nothing. */
-    if (call->refused_code == RESULT_READ_ONLY &&
-        atomic_load_explicit(&e->slot->endpoint->peer, memory_order_relaxed) != PEER_REPLICA)
+    /* What may be a node was asked too, so that another one refused it before tells nothing. */
+    if (is_of_no_node(call->refused_code) &&
+        peer_may_be_node(atomic_load_explicit(&e->slot->endpoint->peer, memory_order_relaxed)))
         call->refused_code = 0;
     if (atomic_load(&e->slot->lane->shared->closing)) {
         jumun_result closed = {.code = JUMUN_CLOSED};
@@ -141,9 +144,9 @@ static void ending_with_answer(struct slot_ending *e, uint32_t position, jumun_r
     bool again = (retry_is_worthwhile(code) && !ending_is_final_for_node(call->kind, code)) ||
                  ending_clocks_differ(e, call, code) ||
                  (code == RESULT_DISK_FULL && call->maybe_done) ||
-                 (code == RESULT_READ_ONLY && node_list_may_have_node(&shared->nodes));
-    /* A replica was turned to because no node could be: how it refuses is not how this ends. */
-    bool no_refusal = code == RESULT_READ_ONLY && node_list_knows_node(&shared->nodes);
+                 (is_of_no_node(code) && node_list_may_have_node(&shared->nodes));
+    /* It was turned to because no node could be: how it refuses is not how this ends. */
+    bool no_refusal = is_of_no_node(code) && node_list_knows_node(&shared->nodes);
     int64_t asked_ns = result->retry_after_ms * 1000000LL;
     if (again && call->deadline_ns > e->now_ns + asked_ns && !atomic_load(&shared->closing)) {
         if (!no_refusal) {
@@ -219,12 +222,13 @@ static void ending_results(struct slot_ending *e, struct reply *reply) {
     endpoint_answered(e->slot->endpoint);
 }
 
-/* Only a node gives results, and only a replica is one that takes no commands: other refusals of a
- * whole message come from both. */
+/* Only a node gives results, only a replica is one that takes no commands, and a feed's refusals
+ * have a form of their own: others of a whole message come from nodes and replicas. */
 static void ending_note_peer(struct endpoint *endpoint, enum reply_kind kind, int code) {
     int known = atomic_load_explicit(&endpoint->peer, memory_order_relaxed), peer = known;
     if (kind == REPLY_RESULTS) peer = PEER_NODE;
     else if (kind == REPLY_REFUSED && code == RESULT_READ_ONLY) peer = PEER_REPLICA;
+    else if (kind == REPLY_REFUSED && code == JUMUN_BAD_REPLY) peer = PEER_FEED;
     if (peer != known) atomic_store(&endpoint->peer, peer);
 }
 

@@ -10,8 +10,17 @@
 
 enum { ENDPOINT_ADDRESSES_BYTES = 256 };
 
-/* What answers at an address, as far as it is known. */
-enum endpoint_peer { PEER_UNKNOWN, PEER_REPLICA, PEER_NODE };
+/* What answers at an address, as far as it is known; PEER_FEED: a node's feed, which takes neither
+ * commands nor questions. */
+enum endpoint_peer { PEER_UNKNOWN, PEER_REPLICA, PEER_NODE, PEER_FEED };
+#define PEER_FEED_TEXT "a node's feed answers there (--feed-listen), not for clients"
+
+/* Whether commands may be for it. */
+static inline bool peer_may_be_node(int peer) { return peer == PEER_UNKNOWN || peer == PEER_NODE; }
+/* Whether questions may be. */
+static inline bool peer_may_be_replica(int peer) {
+    return peer == PEER_UNKNOWN || peer == PEER_REPLICA;
+}
 
 struct endpoint {
     struct connection connection;

@@ -135,10 +135,13 @@ enum {
     JUMUN_BAD_ARGUMENT = 1004,      /* certainly not done: result.detail says what */
     JUMUN_CLOSED = 1005,            /* the client is being closed; what was sent already may have
                                        been done: ask again with result.id */
-    JUMUN_BAD_REPLY = 1006,         /* the peer does not speak this protocol */
+    JUMUN_BAD_REPLY = 1006,         /* the peer does not speak this protocol; result.detail says so
+                                       where it is a node's feed. When that is told: as with
+                                       JUMUN_READ_ONLY */
     JUMUN_NO_MEMORY = 1007,
     JUMUN_NOT_A_REPLICA = 1008,     /* of queries: nodes answer at all the addresses that were given
-                                       for replicas: those are for jumun_open() */
+                                       for replicas: those are for jumun_open(); or nodes' feeds,
+                                       which are for neither: the answer's detail says so */
     JUMUN_OTHER_CLUSTER = 1009      /* of queries: all replicas follow another cluster than the one
                                        that the session writes to */
 };

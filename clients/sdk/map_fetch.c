@@ -39,10 +39,12 @@ static bool map_take(jumun_client *client, struct endpoint *from, const void *va
 }
 
 /* Whether whoever answered so routes what it is sent all the same: a node that has no map, or one
- * of another shape. Where all addresses are replicas', these say to each command what they are. */
+ * of another shape. Where no address may be a node's, who is there says to each command what it
+ * is. */
 static bool map_is_needless(jumun_client *client, int code) {
     return (code >= RESULT_MALFORMED_MESSAGE && code < RESULT_ORDER_NOT_FOUND) ||
-           (code == JUMUN_READ_ONLY && !node_list_may_have_node(&client->shared.nodes));
+           ((code == JUMUN_READ_ONLY || code == JUMUN_BAD_REPLY) &&
+            !node_list_may_have_node(&client->shared.nodes));
 }
 
 static void map_on_answer(void *arg, const jumun_result *result, const void *value,

@@ -61,7 +61,7 @@ int node_list_add(struct node_list *list, const char *addresses, char *error,
 static bool is_good(struct endpoint *e) {
     return connection_is_up(&e->connection) && circuit_breaker_is_closed(&e->breaker) &&
            !endpoint_is_foreign(e) &&
-           atomic_load_explicit(&e->peer, memory_order_relaxed) != PEER_REPLICA;
+           peer_may_be_node(atomic_load_explicit(&e->peer, memory_order_relaxed));
 }
 
 static bool is_mute(struct endpoint *e) {
@@ -137,7 +137,7 @@ bool node_list_has(struct node_list *list, const struct endpoint *endpoint) {
 bool node_list_may_have_node(struct node_list *list) {
     uint32_t count = atomic_load_explicit(&list->count, memory_order_acquire);
     for (uint32_t i = 0; i < count; i++)
-        if (atomic_load_explicit(&list_at(list, i)->peer, memory_order_relaxed) != PEER_REPLICA)
+        if (peer_may_be_node(atomic_load_explicit(&list_at(list, i)->peer, memory_order_relaxed)))
             return true;
     return false;
 }

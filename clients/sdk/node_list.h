@@ -58,7 +58,7 @@ void node_list_clear_foreign(struct node_list *list);
 /* Whether it is one of them. Any thread. */
 bool node_list_has(struct node_list *list, const struct endpoint *endpoint);
 
-/* Whether one of them is no replica, as far as is known: endpoint.peer. Those that are replicas are
+/* Whether one of them may be a node, as far as is known: endpoint.peer. Replicas and feeds are
  * passed over as if they were not connected. Any thread. */
 bool node_list_may_have_node(struct node_list *list);
 /* Whether one of them has answered as a node. Any thread. */

@@ -160,13 +160,21 @@ static void tell_of_other_cluster(jumun_queries *q, jumun_answer *none) {
     pthread_mutex_unlock(&q->lock);
 }
 
+static void tell_of_feed(jumun_queries *q, jumun_answer *none) {
+    pthread_mutex_lock(&q->lock);
+    const struct replica *r = replica_set_feed(&q->replicas);
+    if (r) snprintf(none->detail, sizeof none->detail, "%s", PEER_FEED_TEXT);
+    pthread_mutex_unlock(&q->lock);
+}
+
 void query_call_end_without(jumun_queries *q, struct query_call *call, int code, int64_t now_ns) {
     bool refused = code < 1000 && code != RESULT_OVERLOADED && code != RESULT_NOT_READY;
     if (code != JUMUN_CLOSED && !refused && query_call_end_stale(q, call, now_ns)) return;
     jumun_answer none = {.code = code, .age_ms = UINT32_MAX, .replica = ""};
     if (code == call->refused_code)
         memcpy(none.detail, call->refused_detail, sizeof none.detail);
-    if (code >= 1000 && code != JUMUN_CLOSED) tell_of_other_cluster(q, &none);
+    if (code == JUMUN_NOT_A_REPLICA) tell_of_feed(q, &none);
+    else if (code >= 1000 && code != JUMUN_CLOSED) tell_of_other_cluster(q, &none);
     query_call_end(call, &none);
 }
 

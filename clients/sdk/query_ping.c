@@ -86,14 +86,20 @@ static bool is_of_node(const uint8_t *data, size_t bytes) {
     return bytes > 3 && data[0] == 0x93 && data[1] == PROTOCOL_VERSION && data[2] == 0;
 }
 
+static bool is_of_feed(const void *data, size_t bytes) {
+    struct query_reply reply;
+    return query_reply_open(&reply, data, bytes) == QUERY_REPLY_OF_FEED;
+}
+
 static void ping_on_end(void *arg, enum exchange_end end, const void *data, size_t bytes) {
     struct replica *r = arg;
     jumun_queries *q = r->queries;
     struct query_list over = {0};
     int over_code = 0;
     int64_t now_ns = clock_mono_ns();
-    bool ok = end == EXCHANGE_REPLIED && bytes >= 3 && *(const uint8_t *)data == 0x95;
+    bool ok = end == EXCHANGE_REPLIED && bytes >= 3 && memcmp(data, "\x95\x01\x00", 3) == 0;
     bool node = end == EXCHANGE_REPLIED && is_of_node(data, bytes);
+    bool feed = end == EXCHANGE_REPLIED && is_of_feed(data, bytes);
     struct told told;
     pthread_mutex_lock(&q->lock);
     bool asked = r->map_asked;
@@ -103,8 +109,8 @@ static void ping_on_end(void *arg, enum exchange_end end, const void *data, size
     if (listens) watch_hub_listen(q, r->number, r->endpoint->addresses, told.notify);
     pthread_mutex_lock(&q->lock);
     r->pinging = r->map_asked = false;
-    if (node) {
-        r->peer = PEER_NODE;
+    if (node || feed) {
+        r->peer = node ? PEER_NODE : PEER_FEED;
         circuit_breaker_success(&r->endpoint->breaker); /* it is well, and not what is wanted */
     } else if (ok) {
         r->peer = PEER_REPLICA;

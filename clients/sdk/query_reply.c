@@ -55,9 +55,12 @@ enum query_reply_kind query_reply_open(struct query_reply *reply, const void *da
         msgpack_read_uint_upto(&r, REPLY_CODE_MAX, &code) != MSGPACK_OK)
         return QUERY_REPLY_GARBAGE;
     reply->code = (int)code;
-    if (code != RESULT_OK)
-        return msgpack_read_str(&r, &reply->sentence, &reply->sentence_bytes) == MSGPACK_OK
-                   ? QUERY_REPLY_REFUSED : QUERY_REPLY_GARBAGE;
+    if (code != RESULT_OK) {
+        if (msgpack_read_str(&r, &reply->sentence, &reply->sentence_bytes) != MSGPACK_OK)
+            return QUERY_REPLY_GARBAGE;
+        /* It has a detail behind the sentence: engine/wire/feed_protocol.h. */
+        return fields > 3 ? QUERY_REPLY_OF_FEED : QUERY_REPLY_REFUSED;
+    }
     if (fields < 5 || msgpack_read_array(&r, &reply->count) != MSGPACK_OK)
         return QUERY_REPLY_GARBAGE;
     reply->at = r;

@@ -11,6 +11,7 @@
 enum query_reply_kind {
     QUERY_REPLY_RESULTS,   /* `count` results follow: query_reply_next() */
     QUERY_REPLY_REFUSED,   /* the whole message was refused: `code`, `sentence` */
+    QUERY_REPLY_OF_FEED,   /* the same in the words of a node's feed */
     QUERY_REPLY_GARBAGE    /* not this protocol */
 };
 

@@ -40,22 +40,28 @@ bool replica_set_all_open(const struct replica_set *set) {
         const struct replica *r = &set->replicas[i];
         /* One whose connection came anew may be of ours by now: it will tell. */
         bool foreign = r->foreign && r->cluster_known;
-        bool eligible = r->peer != PEER_NODE && !foreign;
+        bool eligible = peer_may_be_replica(r->peer) && !foreign;
         if (eligible && circuit_breaker_is_closed(&r->endpoint->breaker)) return false;
     }
     return true;
 }
 
-bool replica_set_all_nodes(const struct replica_set *set) {
+bool replica_set_has_none(const struct replica_set *set) {
     for (uint32_t i = 0; i < set->count; i++)
-        if (set->replicas[i].peer != PEER_NODE) return false;
+        if (peer_may_be_replica(set->replicas[i].peer)) return false;
     return true;
 }
 
 bool replica_set_all_foreign(const struct replica_set *set) {
     for (uint32_t i = 0; i < set->count; i++)
-        if (!set->replicas[i].foreign && set->replicas[i].peer != PEER_NODE) return false;
+        if (!set->replicas[i].foreign && peer_may_be_replica(set->replicas[i].peer)) return false;
     return replica_set_foreign(set) != NULL;
+}
+
+const struct replica *replica_set_feed(const struct replica_set *set) {
+    for (uint32_t i = 0; i < set->count; i++)
+        if (set->replicas[i].peer == PEER_FEED) return &set->replicas[i];
+    return NULL;
 }
 
 const struct replica *replica_set_foreign(const struct replica_set *set) {

@@ -41,7 +41,8 @@ struct replica_set {
 };
 
 static inline bool replica_is_good(const struct replica *r) {
-    return r->peer != PEER_NODE && !r->foreign && connection_is_up(&r->endpoint->connection) &&
+    return peer_may_be_replica(r->peer) && !r->foreign &&
+           connection_is_up(&r->endpoint->connection) &&
            circuit_breaker_is_closed(&r->endpoint->breaker);
 }
 
@@ -51,12 +52,14 @@ struct replica *replica_set_pick(struct replica_set *set, jumun_choice choice, u
 
 bool replica_set_any_good(const struct replica_set *set);
 bool replica_set_any_up(const struct replica_set *set); /* but those of another cluster */
-/* Whether nobody is to be asked now: the circuits of all are open, but of those that are nodes or
- * of another cluster, as they told on the connection that stands. */
+/* Whether nobody is to be asked now: the circuits of all are open, but of those that are nodes,
+ * feeds or of another cluster, as they told on the connection that stands. */
 bool replica_set_all_open(const struct replica_set *set);
-/* Whether nodes answer at all their addresses. */
-bool replica_set_all_nodes(const struct replica_set *set);
-/* Whether all of them are of another cluster, or nodes. */
+/* Whether nodes, or their feeds, answer at all their addresses. */
+bool replica_set_has_none(const struct replica_set *set);
+/* One where a feed answers; NULL = none is known to. */
+const struct replica *replica_set_feed(const struct replica_set *set);
+/* Whether all of them are of another cluster, or no replicas. */
 bool replica_set_all_foreign(const struct replica_set *set);
 /* One that is of another cluster; NULL = none is known to be. */
 const struct replica *replica_set_foreign(const struct replica_set *set);

@@ -1,30 +1,41 @@
 #include "clients/sdk/reply_decode.h"
 
+#include <string.h>
+
 #include "actors/result_codes.h"
+#include "clients/sdk/endpoint.h"
 #include "engine/wire/protocol.h"
 
-enum { REPLY_FIELDS_OF_REPLICA = 5 }; /* it tells tokens too: engine/wire/query_protocol.h */
+enum {
+    REPLY_FIELDS_OF_REPLICA = 5,   /* it tells tokens too: engine/wire/query_protocol.h */
+    REPLY_FIELDS_MAX = 5           /* behind a refusal's sentence a feed has a detail, and whose it
+                                      is: engine/wire/feed_protocol.h */
+};
 enum { REPLY_CODE_MAX = 999 }; /* from 1000 on the numbers are the library's own */
+
+static enum reply_kind reply_refuse(struct reply *reply, int code, const char *sentence) {
+    reply->code = code;
+    reply->sentence = sentence;
+    reply->sentence_bytes = (uint32_t)strlen(sentence);
+    return REPLY_REFUSED;
+}
 
 enum reply_kind reply_open(struct reply *reply, const void *data, size_t bytes) {
     *reply = (struct reply){0};
     msgpack_reader_init(&reply->at, data, bytes);
     uint32_t fields;
     uint64_t version, code;
-    if (msgpack_read_array(&reply->at, &fields) != MSGPACK_OK ||
-        (fields != 3 && fields != REPLY_FIELDS_OF_REPLICA) ||
+    if (msgpack_read_array(&reply->at, &fields) != MSGPACK_OK || fields < 3 ||
+        fields > REPLY_FIELDS_MAX ||
         msgpack_read_uint(&reply->at, &version) != MSGPACK_OK || version != PROTOCOL_VERSION ||
-        msgpack_read_uint_upto(&reply->at, REPLY_CODE_MAX, &code) != MSGPACK_OK ||
-        (fields != 3 && code != RESULT_OK))
+        msgpack_read_uint_upto(&reply->at, REPLY_CODE_MAX, &code) != MSGPACK_OK)
         return REPLY_GARBAGE;
+    if (fields > 3 && code != RESULT_OK)
+        return reply_refuse(reply, JUMUN_BAD_REPLY, PEER_FEED_TEXT);
+    if (fields == REPLY_FIELDS_OF_REPLICA)
+        return reply_refuse(reply, RESULT_READ_ONLY, "this is a query replica: ask a node");
+    if (fields != 3) return REPLY_GARBAGE;
     reply->code = (int)code;
-    if (fields != 3) {
-        static const char sentence[] = "this is a query replica: ask a node";
-        reply->code = RESULT_READ_ONLY;
-        reply->sentence = sentence;
-        reply->sentence_bytes = sizeof sentence - 1;
-        return REPLY_REFUSED;
-    }
     if (code == RESULT_OK)
         return msgpack_read_array(&reply->at, &reply->count) == MSGPACK_OK ? REPLY_RESULTS
                                                                            : REPLY_GARBAGE;

@@ -169,7 +169,7 @@ static void pump_without_replicas(jumun_queries *q, int64_t now_ns, struct query
     struct query_call *call;
     q->ready = (struct query_list){0};
     *over_code = !open                                   ? JUMUN_NOT_SENT
-                 : replica_set_all_nodes(&q->replicas)   ? JUMUN_NOT_A_REPLICA
+                 : replica_set_has_none(&q->replicas)    ? JUMUN_NOT_A_REPLICA
                  : replica_set_all_foreign(&q->replicas) ? JUMUN_OTHER_CLUSTER
                                                          : JUMUN_CIRCUIT_OPEN;
     while ((call = query_list_pop(&all)))

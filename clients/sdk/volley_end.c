@@ -268,8 +268,16 @@ static bool is_perhaps_node(struct ending *e) {
     return perhaps;
 }
 
-static void end_refused_message(struct ending *e) {
-    if (is_perhaps_node(e)) {
+/* The next ping would tell. */
+static void note_feed(struct ending *e) {
+    pthread_mutex_lock(&e->q->lock);
+    e->replica->peer = PEER_FEED;
+    pthread_mutex_unlock(&e->q->lock);
+}
+
+static void end_refused_message(struct ending *e, enum query_reply_kind kind) {
+    if (kind == QUERY_REPLY_OF_FEED) note_feed(e);
+    if (kind == QUERY_REPLY_OF_FEED || is_perhaps_node(e)) {
         end_all_again(e, JUMUN_NOT_A_REPLICA, NULL, 0);
         return;
     }
@@ -377,8 +385,8 @@ void attempt_on_end(void *arg, enum exchange_end end, const void *data, size_t b
             if (e.v->calls[i]) query_call_end_without(q, e.v->calls[i], JUMUN_CLOSED, e.now_ns);
     } else if (mine && kind == QUERY_REPLY_RESULTS) {
         end_results(&e);
-    } else if (mine && kind == QUERY_REPLY_REFUSED) {
-        end_refused_message(&e);
+    } else if (mine && (kind == QUERY_REPLY_REFUSED || kind == QUERY_REPLY_OF_FEED)) {
+        end_refused_message(&e, kind);
     } else if (mine) {
         end_all_again(&e, end == EXCHANGE_REPLIED ? JUMUN_BAD_REPLY : 0, NULL, 0);
     }

@@ -323,15 +323,18 @@ is_told() {
 
 # Ports of the node that are not for clients.
 test_other_ports() {
-    local feed notify
+    local feed notify words key=01KDVDNA00041061050R3GG28A
     j 0 status --json
     read -r feed notify < <(python3 -c 'import json, sys
 feed = json.load(sys.stdin)["feed"]
 print(feed["endpoint"], feed["notify"])' <"$work/out")
-    is_told 'is this the port of the feed (--feed-listen)' -e "$feed" -t 2s status
-    is_told 'is this the port of the feed (--feed-listen)' -e "$feed" -t 2s cluster status
+    for words in status ping "get $key" "complete $key" "cluster status"; do
+        # shellcheck disable=SC2086
+        j 2 -e "$feed" -t 2m $words
+        complains "a node's feed answers there (--feed-listen), which replicas"
+    done
     is_told 'a port for notifications (--notify-listen)' -e "$notify" -t 500ms status
-    is_told 'is this the port of the feed (--feed-listen)' cluster form --node "$feed"
+    j 2 cluster form --node "$feed"; complains "a node's feed answers there (--feed-listen)"
     is_told 'a port for notifications (--notify-listen)' cluster form --node "$notify"
 }
 

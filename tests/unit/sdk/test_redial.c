@@ -24,10 +24,12 @@
 #include <unistd.h>
 
 #include "clients/sdk/connection.h"
+#include "clients/sdk/endpoint.h"
 #include "clients/sdk/jumun.h"
 #include "clients/sdk/jumun_query.h"
 #include "clients/sdk/queries.h"
 #include "clients/sdk/sdk_clock.h"
+#include "engine/base/clock.h"
 #include "engine/wire/tls.h"
 #include "tests/lib/ports.h"
 
@@ -300,6 +302,73 @@ static void a_replica_does_not_answer_for_a_node_that_is_away(void **state) {
     server_end(&replica);
 }
 
+/* As a node's feed refuses what it does not know. */
+static void server_start_feed(struct server *s) {
+    s->bytes = 0;
+    server_say(s, "\x94\x01\x36\xa7no kind\x00", 12);
+    assert_int_equal(nng_rep0_open(&s->socket), 0);
+    server_listen(s->socket);
+    assert_int_equal(pthread_create(&s->thread, NULL, server_main, s), 0);
+}
+
+/* A command and a question, with much time, end at once and say what is there. */
+static void assert_feed_is_told(const char *address) {
+    char error[128] = "";
+    jumun_result r;
+    jumun_answer *a;
+    jumun_command read = {.kind = JUMUN_GET, .order = jumun_key_new(),
+                          .options = {.timeout_ms = PATIENCE_MS}};
+    jumun_command ping = {.kind = JUMUN_NODE_PING, .options = {.timeout_ms = PATIENCE_MS}};
+    int64_t began_ns = clock_mono_ns();
+    jumun_client *c = jumun_open(address, NULL, error, sizeof error);
+    assert_non_null(c);
+    assert_int_equal(jumun_call(c, &read, &r, NULL, NULL), JUMUN_BAD_REPLY);
+    assert_string_equal(r.detail, PEER_FEED_TEXT);
+    assert_int_equal(jumun_call(c, &ping, &r, NULL, NULL), JUMUN_BAD_REPLY);
+    assert_string_equal(r.detail, PEER_FEED_TEXT);
+    jumun_close(c);
+    jumun_queries *q = open_queries();
+    const jumun_query question = {.kind = JUMUN_STORE_BOARD, .subject = "s1"};
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(jumun_query_run(q, &question, &a), JUMUN_NOT_A_REPLICA);
+        assert_string_equal(a->detail, PEER_FEED_TEXT);
+        jumun_answer_free(a);
+    }
+    jumun_queries_close(q);
+    assert_true(clock_mono_ns() - began_ns < PATIENCE_MS / 4 * 1000000LL);
+}
+
+static void a_feed_is_told_and_passed_over(void **state) {
+    struct server feed, other;
+    char address[64], addresses[128], error[128] = "";
+    jumun_result r;
+    jumun_answer *a;
+    jumun_command read = {.kind = JUMUN_GET, .order = jumun_key_new(),
+                          .options = {.timeout_ms = PATIENCE_MS}};
+    server_start_feed(&feed);
+    snprintf(address, sizeof address, "tcp://127.0.0.1:%d", first_port);
+    assert_feed_is_told(address);
+    atomic_store(&port, first_port + 1);
+    snprintf(addresses, sizeof addresses, "%s,tcp://127.0.0.1:%d", address, first_port + 1);
+    server_start(&other, true);
+    jumun_client *c = jumun_open(addresses, NULL, error, sizeof error);
+    assert_non_null(c);
+    assert_int_equal(jumun_call(c, &read, &r, NULL, NULL), JUMUN_OK);
+    jumun_close(c);
+    server_end(&other);
+    server_start(&other, false);
+    const jumun_query_options in_order = {.timeout_ms = PATIENCE_MS, .choice = JUMUN_IN_ORDER};
+    const jumun_query question = {.kind = JUMUN_REPLICA_PING};
+    jumun_queries *q = jumun_queries_open(addresses, &in_order, error, sizeof error);
+    assert_non_null(q);
+    assert_int_equal(jumun_query_run(q, &question, &a), JUMUN_OK);
+    jumun_answer_free(a);
+    jumun_queries_close(q);
+    server_end(&other);
+    server_end(&feed);
+    atomic_store(&port, first_port);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(queries_outlive_a_broken_greeting),
@@ -309,6 +378,7 @@ int main(void) {
         cmocka_unit_test(a_watch_outlives_a_broken_greeting),
         cmocka_unit_test(closing_wakes_a_clock_that_dials),
         cmocka_unit_test(a_replica_does_not_answer_for_a_node_that_is_away),
+        cmocka_unit_test(a_feed_is_told_and_passed_over),
     };
     first_port = ports_pick(2);
     atomic_store(&port, first_port);
