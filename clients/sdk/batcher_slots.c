@@ -112,8 +112,8 @@ static void ending_without_answer(struct slot_ending *e, uint32_t position, bool
         jumun_result closed = {.code = JUMUN_CLOSED};
         ending_finish_call(e, position, &closed, NULL, 0);
     } else if (call->deadline_ns <= e->now_ns) {
-        jumun_result over = {.code = maybe_done ? JUMUN_OUTCOME_UNKNOWN
-                                                : call_code_of_giving_up(call)};
+        jumun_result over;
+        call_tell(call, maybe_done ? JUMUN_OUTCOME_UNKNOWN : call_code_of_giving_up(call), &over);
         atomic_fetch_add_explicit(&e->slot->lane->shared->timeouts, 1, memory_order_relaxed);
         ending_finish_call(e, position, &over, NULL, 0);
     } else {
@@ -149,10 +149,7 @@ static void ending_with_answer(struct slot_ending *e, uint32_t position, jumun_r
     bool no_refusal = is_of_no_node(code) && node_list_knows_node(&shared->nodes);
     int64_t asked_ns = result->retry_after_ms * 1000000LL;
     if (again && call->deadline_ns > e->now_ns + asked_ns && !atomic_load(&shared->closing)) {
-        if (!no_refusal) {
-            call->refused_code = (uint16_t)code;
-            call->refused_retry_ms = result->retry_after_ms;
-        }
+        if (!no_refusal) call_remember_refusal(call, result);
         if (result->retry_after_ms > e->asked_ms) e->asked_ms = result->retry_after_ms;
         e->between_leaders |= retry_needs_new_map(code);
         ending_retry_call(e, position);
@@ -163,7 +160,7 @@ static void ending_with_answer(struct slot_ending *e, uint32_t position, jumun_r
         *result = (jumun_result){.code = JUMUN_OUTCOME_UNKNOWN};
         reply_set_detail(result, NULL, 0);
     } else if (no_refusal) {
-        *result = (jumun_result){.code = call_code_of_giving_up(call)};
+        call_tell(call, call_code_of_giving_up(call), result);
     }
     ending_finish_call(e, position, result, value, value_bytes);
 }

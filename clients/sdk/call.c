@@ -3,7 +3,9 @@
 #include <limits.h>
 #include <linux/futex.h>
 #include <sched.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -129,8 +131,29 @@ static void call_end_waiting(struct call *call, const jumun_result *result, cons
     atomic_store(&call->waiting, CALL_WAIT_ENDED);
 }
 
+static void call_forget_refusal(struct call *call) {
+    if (call->refused_owned) free((void *)(uintptr_t)call->refused_sentence);
+    call->refused_owned = false;
+    call->refused_sentence = NULL;
+}
+
+void call_remember_refusal(struct call *call, const jumun_result *result) {
+    const char *usual = jumun_result_text(result->code);
+    call_forget_refusal(call);
+    call->refused_code = (uint16_t)result->code;
+    call->refused_retry_ms = result->retry_after_ms;
+    /* Under overload most say no more than their code does: no memory for that. */
+    if (strcmp(result->detail, usual) == 0) {
+        call->refused_sentence = usual;
+    } else if (result->detail[0]) {
+        call->refused_sentence = strdup(result->detail);
+        call->refused_owned = call->refused_sentence != NULL;
+    }
+}
+
 void call_end(struct call *call, const jumun_result *result, const void *value,
               size_t value_bytes, struct call_recycler *recycler) {
+    call_forget_refusal(call);
     if (call->origin == CALL_FROM_CALLER) {
         call_end_waiting(call, result, value, value_bytes, recycler);
         return;
@@ -151,9 +174,8 @@ struct call *call_reuse(struct call_recycler *recycler) {
 }
 
 void call_end_with(struct call *call, int code, struct call_recycler *recycler) {
-    jumun_result result = {.code = code, .id = call->id};
-    if (code == RESULT_OVERLOADED || code == call->refused_code)
-        result.retry_after_ms = call->refused_retry_ms;
+    jumun_result result;
+    call_tell(call, code, &result);
     call_end(call, &result, NULL, 0, recycler);
 }
 
@@ -164,6 +186,14 @@ void call_recycle(struct call_recycler *recycler) {
         if (recycler->wake[i]) call_wake(i, recycler->wake[i]);
         recycler->wake[i] = 0;
     }
+}
+
+void call_tell(const struct call *call, int code, jumun_result *result) {
+    *result = (jumun_result){.code = code, .id = call->id};
+    if (code == RESULT_OVERLOADED || code == call->refused_code)
+        result->retry_after_ms = call->refused_retry_ms;
+    if (code == call->refused_code && call->refused_sentence)
+        snprintf(result->detail, sizeof result->detail, "%s", call->refused_sentence);
 }
 
 int call_code_of_giving_up(const struct call *call) {

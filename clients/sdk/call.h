@@ -54,7 +54,9 @@ struct call {
                                   the machine says to a later one */
     bool holds_order;          /* counted in its bucket */
     uint8_t origin;            /* enum call_origin */
+    bool refused_owned;        /* its sentence is malloc'ed */
     uint32_t refused_retry_ms;
+    const char *refused_sentence; /* NULL = none */
     uint32_t inline_capacity;
     uint8_t inline_bytes[];
 };
@@ -144,7 +146,12 @@ struct call *call_reuse(struct call_recycler *recycler);
 /* To be called after the last call_end(), on the same thread. */
 void call_recycle(struct call_recycler *recycler);
 
-/* How a call ends that can be tried no more: what is known about its effect decides. */
+/* What to say should the call's time end before anything better is known. */
+void call_remember_refusal(struct call *call, const jumun_result *result);
+
+/* How a call ends that can be tried no more: what is known about its effect decides. Fills in the
+ * code, and of the refusal that it is what that said. */
 int call_code_of_giving_up(const struct call *call);
+void call_tell(const struct call *call, int code, jumun_result *result);
 
 #endif

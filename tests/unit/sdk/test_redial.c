@@ -23,6 +23,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "actors/result_codes.h"
 #include "clients/sdk/connection.h"
 #include "clients/sdk/endpoint.h"
 #include "clients/sdk/jumun.h"
@@ -369,6 +370,32 @@ static void a_feed_is_told_and_passed_over(void **state) {
     atomic_store(&port, first_port);
 }
 
+/* It waits to be asked again when its time ends: why it was refused is told then as well. */
+static void a_call_whose_time_ends_tells_the_refusals_sentence(void **state) {
+    static const char sentence[] = "a sentence of its own";
+    struct server s = {.bytes = 0};
+    char address[64], error[128] = "";
+    jumun_result r;
+    jumun_command ping = {.kind = JUMUN_NODE_PING, .options = {.timeout_ms = 300}};
+    const jumun_options rarely = {.backoff_ms_min = 3600000, .backoff_ms_max = 3600000};
+    server_say(&s, "\x93\x01\x00\x91\x97\x03\x00\x00\x00\x00", 10);
+    server_say(&s, "\xb5", 1);
+    server_say(&s, sentence, sizeof sentence - 1);
+    server_say(&s, "\x00", 1);
+    assert_int_equal(nng_rep0_open(&s.socket), 0);
+    server_listen(s.socket);
+    assert_int_equal(pthread_create(&s.thread, NULL, server_main, &s), 0);
+    snprintf(address, sizeof address, "tcp://127.0.0.1:%d", first_port);
+    jumun_client *c = jumun_open(address, &rarely, error, sizeof error);
+    assert_non_null(c);
+    for (int i = 0; i < 3; i++) {
+        assert_int_equal(jumun_call(c, &ping, &r, NULL, NULL), RESULT_NOT_READY);
+        assert_string_equal(r.detail, sentence);
+    }
+    jumun_close(c);
+    server_end(&s);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(queries_outlive_a_broken_greeting),
@@ -379,6 +406,7 @@ int main(void) {
         cmocka_unit_test(closing_wakes_a_clock_that_dials),
         cmocka_unit_test(a_replica_does_not_answer_for_a_node_that_is_away),
         cmocka_unit_test(a_feed_is_told_and_passed_over),
+        cmocka_unit_test(a_call_whose_time_ends_tells_the_refusals_sentence),
     };
     first_port = ports_pick(2);
     atomic_store(&port, first_port);
