@@ -330,8 +330,16 @@ static void who_has_not_answered_yet_may_have_the_log(void **state) {
     place_down(&a);
 }
 
+/* Whether it comes to pass in so many milliseconds, once of several times: a busy machine may be
+ * late, and what waits for a time to be over is late each time. */
+static bool is_soon(int64_t (*once)(void), int64_t bound_ms) {
+    for (int i = 0; i < 8; i++)
+        if (once() < bound_ms) return true;
+    return false;
+}
+
 /* Each takes its time to be found dead. */
-static void dead_nodes_hold_up_nobody(void **state) {
+static int64_t follow_beside_dead_nodes(void) {
     static const char dead_and_a[] = "feed:inproc://dead-1,feed:inproc://dead-2,"
                                      "feed:inproc://dead-3,feed:inproc://dead-4,"
                                      "feed:inproc://follower";
@@ -341,9 +349,13 @@ static void dead_nodes_hold_up_nobody(void **state) {
     await_next(41);
     int64_t took_ms = clock_mono_ms() - began_ms;
     print_message("followed after %lld ms\n", (long long)took_ms);
-    assert_true(took_ms < 2000);
     follower_stop(follower);
     place_down(&a);
+    return took_ms;
+}
+
+static void dead_nodes_hold_up_nobody(void **state) {
+    assert_true(is_soon(follow_beside_dead_nodes, 2000));
 }
 
 /* It takes connections and questions, and answers nothing. */
@@ -354,7 +366,7 @@ static nng_socket mute_up(void) {
     return mute;
 }
 
-static void a_stop_does_not_wait_for_a_mute_node(void **state) {
+static int64_t stop_beside_a_mute_node(void) {
     nng_socket mute = mute_up();
     nng_msg *question;
     follow("feed:inproc://mute");
@@ -365,11 +377,15 @@ static void a_stop_does_not_wait_for_a_mute_node(void **state) {
     int64_t took_ms = clock_mono_ms() - began_ms;
     print_message("stopped after %lld ms\n", (long long)took_ms);
     nng_close(mute);
-    assert_true(took_ms < 500);
+    return took_ms;
+}
+
+static void a_stop_does_not_wait_for_a_mute_node(void **state) {
+    assert_true(is_soon(stop_beside_a_mute_node, 500));
 }
 
 /* A node that is killed says no word: its connection is closed, and another one is asked. */
-static void who_is_gone_is_left_at_once(void **state) {
+static int64_t leave_who_is_gone(void) {
     nng_socket mute = mute_up();
     nng_msg *question, *answer;
     char error[256] = "";
@@ -377,8 +393,8 @@ static void who_is_gone_is_left_at_once(void **state) {
     place_up(&a, 40);
     follow("feed:inproc://mute,feed:inproc://follower-twin");
     assert_int_equal(nng_recvmsg(mute, &question, 0), 0); /* HELLO: as if it were `a` */
-    assert_int_equal(feed_ask(address, nng_msg_body(question), nng_msg_len(question), 1000, NULL,
-                              &answer, error, sizeof error), 0);
+    assert_int_equal(feed_ask(address, nng_msg_body(question), nng_msg_len(question), PATIENCE_MS,
+                              NULL, &answer, error, sizeof error), 0);
     nng_msg_free(question);
     assert_int_equal(nng_sendmsg(mute, answer, 0), 0);
     assert_int_equal(nng_recvmsg(mute, &question, 0), 0); /* PULL */
@@ -396,11 +412,15 @@ static void who_is_gone_is_left_at_once(void **state) {
     await_next(41);
     int64_t took_ms = clock_mono_ms() - began_ms;
     print_message("another one was followed after %lld ms\n", (long long)took_ms);
-    assert_true(took_ms < 700);
     assert_false(atomic_load(&strange));
     follower_stop(follower);
     place_down(&a);
     place_down(&twin);
+    return took_ms;
+}
+
+static void who_is_gone_is_left_at_once(void **state) {
+    assert_true(is_soon(leave_who_is_gone, 700));
 }
 
 int main(void) {
