@@ -192,8 +192,7 @@ int waiting_run(const struct waiting_options *options, void (*ready)(void *arg, 
     int outcome = -1;
     if (rc == NNG_EADDRINUSE || rc == NNG_ENOMEM) {
         snprintf(error, error_bytes, "cannot listen on %s (--listen): %s", options->listen,
-                 rc == NNG_EADDRINUSE ? "another program or node uses this address"
-                                      : nng_strerror(rc));
+                 tls_listen_why(rc));
     } else if (rc == 0) {
         *w = (struct waiting){.options = options, .data = data};
         if (getrandom(&w->process, sizeof w->process, 0) != (ssize_t)sizeof w->process)

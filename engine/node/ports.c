@@ -7,6 +7,7 @@
 
 #include "engine/peers/transport.h"
 #include "engine/router/shard_map.h"
+#include "engine/wire/tls.h"
 
 enum { PORT_MAX = 65535 };
 
@@ -60,9 +61,7 @@ static bool ports_take(struct node_ports *p, const char *address, const char *us
         return true;
     }
     if (listener) nng_stream_listener_free(listener);
-    snprintf(error, error_bytes, "cannot listen on %s, %s: %s", address, use,
-             rc == NNG_EADDRINUSE ? "another program or node uses this address"
-                                  : nng_strerror(rc));
+    snprintf(error, error_bytes, "cannot listen on %s, %s: %s", address, use, tls_listen_why(rc));
     return false;
 }
 

@@ -130,6 +130,14 @@ int tls_client_config(const char *url, const struct tls_options *tls, enum tls_c
     return rc;
 }
 
+const char *tls_listen_why(int rc) {
+    switch (rc) {
+    case NNG_EADDRINUSE: return "another program or node uses this address";
+    case NNG_EADDRINVAL: return "this machine has no such address, or not yet";
+    default: return nng_strerror(rc);
+    }
+}
+
 int tls_listen(nng_socket socket, const char *url, const struct tls_options *tls,
                nng_listener *listener, char *error, size_t error_bytes) {
     static const struct tls_options none;
@@ -142,10 +150,8 @@ int tls_listen(nng_socket socket, const char *url, const struct tls_options *tls
         if (config && rc == 0) nng_tls_config_free(config); /* the listener holds it */
     }
     if (rc == 0) rc = nng_listener_start(*listener, 0);
-    if (rc == NNG_EADDRINUSE)
-        snprintf(error, error_bytes, "cannot listen on %s: another program uses this address", url);
-    else if (rc != 0 && error[0] == 0)
-        snprintf(error, error_bytes, "cannot listen on %s: %s", url, nng_strerror(rc));
+    if (rc != 0 && error[0] == 0)
+        snprintf(error, error_bytes, "cannot listen on %s: %s", url, tls_listen_why(rc));
     return rc;
 }
 

@@ -43,6 +43,9 @@ int tls_client_config(const char *url, const struct tls_options *tls, enum tls_c
 int tls_listen(nng_socket socket, const char *url, const struct tls_options *tls,
                nng_listener *listener, char *error, size_t error_bytes);
 
+/* Why nng could not listen, by its error number. */
+const char *tls_listen_why(int error_number);
+
 /* The address that a listener at `url` really has: port 0 became a number. */
 void tls_listener_address(nng_listener listener, const char *url, char *out, size_t out_bytes);
 

@@ -321,9 +321,11 @@ is_told() {
     complains "$text"
 }
 
-# Ports of the node that are not for clients.
+# Ports of the node that are not for clients, and an address that no machine has (RFC 5737).
 test_other_ports() {
     local feed notify words key=01KDVDNA00041061050R3GG28A
+    run 1 "$jumund" --data "$work/nowhere" --listen tcp://192.0.2.1:7400
+    complains 'this machine has no such address'
     j 0 status --json
     read -r feed notify < <(python3 -c 'import json, sys
 feed = json.load(sys.stdin)["feed"]
