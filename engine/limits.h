@@ -182,6 +182,13 @@
 #define STORAGE_EXPORT_BYTES (4u << 20)    /* one transaction of an exported state */
 #define STORAGE_EXPORT_SYNC_BYTES (32u << 20) /* of it, written before the export waits for disk */
 #define STORAGE_ROOM_RETRY_MS 200          /* ... and look again after this long */
+/* What lies on the disk is read back, each thing once in a period. */
+#define SCRUB_PERIOD_MS (7LL * 86400000LL) /* default */
+#define SCRUB_PERIOD_MS_MAX (3650LL * 86400000LL)
+#define SCRUB_BYTES_PER_SECOND (16ULL << 20)      /* bound: a round may take longer for it ... */
+#define SCRUB_BYTES_PER_SECOND_MIN (256ULL << 10) /* ... and no less: a short log is soon read */
+#define SCRUB_PIECE_BYTES (1ULL << 20)     /* read at a time ... */
+#define SCRUB_VIEW_BYTES (256ULL << 10)    /* ... of a state, in one read transaction */
 
 /* -- relations ------------------------------------------------------------------------------ */
 /* A turn stops taking commands once less than one largest event is free, so an entry must hold at
@@ -200,6 +207,7 @@ static_assert(STORAGE_LOADS_MAX >= 2 * PARKED_COMMANDS_MAX, "every parked comman
 /* What one log and one state transaction may still write once the floor is seen. */
 static_assert(STORAGE_ROOM_FLOOR_BYTES >= 2 * (LOG_BATCH_BYTES_MAX + CHECKPOINT_BYTES_MAX),
               "the floor leaves room for what is under way");
+static_assert(SCRUB_VIEW_BYTES <= SCRUB_PIECE_BYTES, "a view is short");
 static_assert(CHECKPOINT_BYTES_MAX + ACTOR_BYTES_MAX + 2048ULL * STORES_PER_SHARD_MAX <=
                   CHECKPOINT_BLOCKS_BYTES_MAX,
               "all stores of a shard fit one checkpoint");

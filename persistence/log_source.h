@@ -77,6 +77,8 @@ struct log_item {
     const struct record_header *header; /* valid until the next step; 8-byte aligned */
     const void *payload;       /* behind it */
     uint8_t fault;             /* enum log_fault_kind */
+    bool passing;              /* ... but only memory or descriptors lacked: of what is stored it
+                                  says nothing */
     char what[160];            /* of a fault: a sentence */
 };
 

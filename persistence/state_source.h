@@ -18,7 +18,8 @@ struct state_source;
 
 enum state_source_table { STATE_SOURCE_ORDERS, STATE_SOURCE_STORES, STATE_SOURCE_BOARDS,
                           STATE_SOURCE_TIMERS, STATE_SOURCE_CURSORS,
-                          STATE_SOURCE_MESSAGES /* to other shards, not acknowledged */ };
+                          STATE_SOURCE_MESSAGES, /* to other shards, not acknowledged */
+                          STATE_SOURCE_CLUSTER /* of the meta group */ };
 enum { STATE_SOURCE_CONFIGURATION_BYTES_MAX = 4096 };
 
 /* Up to where every snapshot goes, and whose state it is. */
@@ -37,6 +38,7 @@ struct state_source_row {
                                                 a timer's kind of actor */
     uint64_t offset;           /* of the row's value in data.mdb */
     const char *fault;         /* NULL = sound; else what is wrong, and value is NULL */
+    bool passing;              /* ... but only memory lacked */
 };
 
 /* Opens the environment in `directory` ("DATA/shard-0/state"). NULL with a sentence. */

@@ -120,6 +120,39 @@ enum storage_filled {
     STORAGE_FILL_REFUSED      /* these records cannot be what belongs there; nothing changed */
 };
 
+/* Where scrub() goes on. All zero: at the beginning, or with `next`, at that record of the log. */
+struct storage_scrub_place {
+    uint64_t next;            /* of the log: the next record */
+    uint8_t part;             /* 0 = the log; then those of the stored state, the storage's own */
+    bool again;               /* something was wrong in this piece: it is looked at once more */
+    uint8_t key_bytes;        /* of the state: the last row that was looked at */
+    uint8_t key[64];
+};
+
+/* Something that is not as it was written. */
+struct storage_damage {
+    const char *kind;         /* "record_damaged", ..., "state_damaged": frozen names */
+    char where[28];           /* "log-00000000000000000001", "state/orders" */
+    uint64_t index, upto;     /* the records that it concerns; 0 = none by number */
+    char what[160];           /* a sentence */
+};
+
+enum { STORAGE_DAMAGES_MAX = 16 };
+
+/* What a piece came to. */
+struct storage_scrubbed {
+    uint64_t bytes;           /* read for it, from the disk or from memory */
+    uint32_t count;           /* of what is wrong in it; more than fit are left out */
+    struct storage_damage damage[STORAGE_DAMAGES_MAX];
+};
+
+enum storage_scrub {
+    STORAGE_SCRUB_MORE,       /* go on with the place */
+    STORAGE_SCRUB_DONE,       /* that was the last piece; the place is at the beginning again */
+    STORAGE_SCRUB_LATER       /* memory or descriptors lack, or the state is being replaced: nothing
+                                 is known of this piece, the place stays */
+};
+
 struct storage_ops {
     /* Reads everything start-up needs besides the log entries. 0, or -1 with a sentence in
      * error. */
@@ -218,6 +251,14 @@ struct storage_ops {
      * fails. */
     enum storage_filled (*fill)(struct storage *s, const void *records, size_t bytes, char *error,
                                 size_t error_bytes);
+
+    /* Reads a piece, about `bytes_max`, of what is stored and may not be read for a long time, and
+     * looks whether it is as it was written: the log but for its newest segment, then the stored
+     * state. Changes nothing. What is wrong is told when a second look at the same piece finds it
+     * too: what is dropped, cut or filled meanwhile is no damage. Any thread but the shard's, one
+     * at a time, none at close(). */
+    enum storage_scrub (*scrub)(struct storage *s, struct storage_scrub_place *place,
+                                uint64_t bytes_max, struct storage_scrubbed *scrubbed);
 
     void (*stats)(struct storage *s, struct storage_stats *stats); /* any thread */
 

@@ -49,7 +49,7 @@ uint64_t gaps_end_in(const char *directory) {
     struct page_tree tree;
     uint64_t end = 0;
     snprintf(path, sizeof path, "%.980s/vote", directory);
-    if (page_tree_open(&tree, path, NULL, false, NULL, 0) != 0) return 0;
+    if (page_tree_open(&tree, path, NULL, NULL, false, NULL, 0) != 0) return 0;
     for (int i = 0; i < GAPS_LOOKS_MAX; i++) {
         end = gaps_end_of(&tree);
         /* What was committed meanwhile may have used these pages anew. */

@@ -1,7 +1,7 @@
 /* What the files of this room share: the parts of one open storage and how they call each other.
  *
  * Threads: [shard] the owner's, [journal] in front of the [writer] log writer, [state] checkpoint
- * thread, [loader], [filler], [any].
+ * thread, [loader], [filler], [any]; the scrubber is any.
  * Locks, never held together unless the outer is named first: gaps_lock before all others,
  * segments.lock before an environment's lock, log.lock before tail.lock; everything else alone. */
 #ifndef JUMUN_PERSISTENCE_LMDB_INTERNAL_H
@@ -296,6 +296,9 @@ int storage_thread_start(pthread_t *thread, const char *name, uint32_t shard,
  * older than the install. -1 with a sentence. */
 int segments_open(struct storage_lmdb *s, bool unfinished, char *error, size_t error_bytes);
 void segments_close(struct storage_lmdb *s);                             /* no users left */
+/* First and last record of the oldest segment that has one at or behind `index` and is closed;
+ * false = there is none. [any] */
+bool segments_closed(struct storage_lmdb *s, uint64_t index, uint64_t *first, uint64_t *last);
 /* The segment that holds `index`, open and in use; NULL with a sentence. [any] */
 struct segment *segment_acquire(struct storage_lmdb *s, uint64_t index, char *error,
                                 size_t error_bytes);
@@ -481,11 +484,18 @@ void exports_fini(struct exports *x);
 void exports_end(struct storage_lmdb *s); /* ends all, lets none begin until `stop` is reset */
 void exports_wait_to_grow(struct storage_lmdb *s); /* until none runs [state] */
 void exports_grown(struct storage_lmdb *s);
+/* For a short read that does not wait: false = the map grows, or the state goes away. */
+bool exports_try(struct storage_lmdb *s);
+void exports_leave(struct exports *x);
 
 /* -- fill.c: storage_ops.gap and fill */
 bool fill_gap(struct storage *base, uint32_t position, struct storage_gap *gap);
 enum storage_filled fill_records(struct storage *base, const void *records, size_t bytes,
                                  char *error, size_t error_bytes);
+
+/* -- scrub.c: storage_ops.scrub */
+enum storage_scrub scrub_piece(struct storage *base, struct storage_scrub_place *place,
+                               uint64_t bytes_max, struct storage_scrubbed *scrubbed);
 
 /* -- install.c */
 int install_state(struct storage *base, const char *path, uint64_t committed_index, char *error,

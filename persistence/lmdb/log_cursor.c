@@ -84,7 +84,7 @@ static enum log_step cursor_fault(struct lmdb_cursor *c, struct log_item *item, 
 }
 
 /* The directory is gone: taken by retention, or never copied? The list of now tells. */
-static enum log_step cursor_cannot_open(struct lmdb_cursor *c, struct log_item *item,
+static enum log_step cursor_cannot_open(struct lmdb_cursor *c, struct log_item *item, int code,
                                         const char *error) {
     const struct log_source_segment *g = &c->list[c->position];
     uint64_t from = c->next, upto = g->last < c->last ? g->last : c->last;
@@ -93,6 +93,7 @@ static enum log_step cursor_cannot_open(struct lmdb_cursor *c, struct log_item *
     bool gone = access(path, F_OK) != 0 && errno == ENOENT;
     *item = (struct log_item){.offset = 0};
     cursor_fault(c, item, LOG_FAULT_SEGMENT, from, upto, error);
+    item->passing = !gone && page_fault_is_passing(code);
     c->next = upto + 1;
     c->position++;
     return gone ? LOG_DROPPED : LOG_FAULT;
@@ -144,9 +145,11 @@ static enum log_step cursor_record(struct lmdb_cursor *c, const struct page_row 
     uint64_t index = c->next++;
     const void *data = NULL;
     const char *fault = "longer than any record may be";
+    bool lacks_memory = false;
     item->offset = row->offset;
     if (row->value_bytes <= sizeof(struct record_header) + LOG_BATCH_BYTES_MAX) {
         data = cursor_align(c, row);
+        lacks_memory = !data;
         fault = !data ? "no memory to read it"
                 : c->checked ? record_fault(data, row->value_bytes, index)
                              : shape_fault(data, row->value_bytes, index);
@@ -159,7 +162,9 @@ static enum log_step cursor_record(struct lmdb_cursor *c, const struct page_row 
         }
         snprintf(what, sizeof what, says != index && says != 0 ? "%s (it says %" PRIu64 ")" : "%s",
                  fault, says);
-        return cursor_fault(c, item, LOG_FAULT_DAMAGED, index, index, what);
+        cursor_fault(c, item, LOG_FAULT_DAMAGED, index, index, what);
+        item->passing = lacks_memory;
+        return LOG_FAULT;
     }
     item->index = item->upto = index;
     item->segment = c->list[c->position].name;
@@ -266,7 +271,7 @@ enum log_step lmdb_cursor_next(struct log_cursor *cursor, struct log_item *item)
             if (c->next < g->first) c->next = g->first;
             if (c->next > c->last) return LOG_END;
             if (lmdb_source_open_tree(c->source, g, &c->tree, true, error, sizeof error) != 0) {
-                return cursor_cannot_open(c, item, error);
+                return cursor_cannot_open(c, item, errno, error);
             }
             c->open = true;
             cursor_place(c);

@@ -228,7 +228,8 @@ int lmdb_source_open_tree(struct lmdb_source *s, const struct log_source_segment
                           size_t error_bytes) {
     char path[PAGE_TREE_PATH_BYTES_MAX];
     lmdb_source_path(s, g, path);
-    return page_tree_open(tree, path, source_env(s, g, path), sequential, error, error_bytes);
+    return page_tree_open(tree, path, source_env(s, g, path), s->probe, sequential, error,
+                          error_bytes);
 }
 
 int64_t lmdb_source_row_time(const struct page_row *row) {

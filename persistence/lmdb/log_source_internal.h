@@ -35,6 +35,7 @@ struct lmdb_source {
     struct source_env *envs;
     uint32_t envs_count;
     struct source_tail *tail;  /* NULL = none */
+    struct page_probe *probe;  /* of the one cursor that there is then; NULL = none */
 };
 
 struct lmdb_cursor {

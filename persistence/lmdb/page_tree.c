@@ -30,6 +30,11 @@ static uint64_t get64(const uint8_t *at) { uint64_t v; memcpy(&v, at, 8); return
 
 /* -- the file ------------------------------------------------------------------------------- */
 
+/* Before bytes in the map are touched. */
+static bool tree_can_read(const struct page_tree *t, uint64_t at, uint64_t bytes) {
+    return !t->probe || page_probe_read(t->probe, t->fd, t->map, t->bytes, at, bytes);
+}
+
 static int tree_map(struct page_tree *t, char *error, size_t error_bytes) {
     struct stat st;
     if (fstat(t->fd, &st) != 0) {
@@ -41,6 +46,7 @@ static int tree_map(struct page_tree *t, char *error, size_t error_bytes) {
     t->map = NULL;
     t->bytes = 0;
     if (bytes < META_BYTES) {
+        errno = 0;
         return lmdb_error(error, error_bytes, "%s/data.mdb is cut short: %llu bytes", t->path,
                           (unsigned long long)bytes);
     }
@@ -54,32 +60,41 @@ static int tree_map(struct page_tree *t, char *error, size_t error_bytes) {
     return 0;
 }
 
-int page_tree_open(struct page_tree *t, const char *directory, MDB_env *env, bool sequential,
-                   char *error, size_t error_bytes) {
+int page_tree_open(struct page_tree *t, const char *directory, MDB_env *env,
+                   struct page_probe *probe, bool sequential, char *error, size_t error_bytes) {
     char file[PAGE_TREE_PATH_BYTES_MAX + 16];
-    *t = (struct page_tree){.env = env, .fd = -1};
+    *t = (struct page_tree){.env = env, .probe = probe, .fd = -1};
     snprintf(t->path, sizeof t->path, "%s", directory);
     snprintf(file, sizeof file, "%s/data.mdb", directory);
     t->fd = open(file, O_RDONLY | O_CLOEXEC);
     if (t->fd < 0) return lmdb_error(error, error_bytes, "%s: %s", file, strerror(errno));
+    if (probe) page_probe_begin(t->fd);
     if (tree_map(t, error, error_bytes) != 0 || page_tree_pin(t, error, error_bytes) != 0) {
+        int code = errno;
         page_tree_close(t);
+        errno = code;
         return -1;
     }
-    if (sequential) madvise((void *)(uintptr_t)t->map, t->bytes, MADV_SEQUENTIAL);
+    if (sequential && !probe) madvise((void *)(uintptr_t)t->map, t->bytes, MADV_SEQUENTIAL);
     return 0;
 }
 
 void page_tree_close(struct page_tree *t) {
     page_tree_unpin(t);
     if (t->map) munmap((void *)(uintptr_t)t->map, t->bytes);
+    if (t->probe && t->fd >= 0) page_probe_let_go(t->probe, t->fd); /* nothing is mapped now */
     if (t->fd >= 0) close(t->fd);
     *t = (struct page_tree){.fd = -1};
 }
 
 void page_tree_forget(struct page_tree *t) {
     if (t->map) madvise((void *)(uintptr_t)t->map, t->bytes, MADV_DONTNEED);
+    if (t->probe) page_probe_let_go(t->probe, t->fd);
     t->touched_bytes = 0;
+}
+
+bool page_fault_is_passing(int code) {
+    return code == ENOMEM || code == EMFILE || code == ENFILE || code == EAGAIN || code == EINTR;
 }
 
 MDB_env *page_env_open(const char *directory) {
@@ -98,13 +113,15 @@ MDB_env *page_env_open(const char *directory) {
 
 static bool meta_is_sound(const struct page_tree *t, uint32_t which, uint32_t page_bytes) {
     uint64_t at = (uint64_t)which * page_bytes;
-    return at + META_BYTES <= t->bytes && get32(t->map + at + META_MAGIC_AT) == meta_magic;
+    return at + META_BYTES <= t->bytes && tree_can_read(t, at, META_BYTES) &&
+           get32(t->map + at + META_MAGIC_AT) == meta_magic;
 }
 
 /* The meta page of transaction `id` (0 = the newest). False when it is not there any more. */
 static bool tree_take_meta(struct page_tree *t, uint64_t id) {
-    uint32_t page_bytes = get32(t->map + META_PAGE_BYTES_AT);
-    if (!meta_is_sound(t, 0, 0) || page_bytes < 512 || page_bytes > 65536 ||
+    uint32_t page_bytes = 0;
+    if (meta_is_sound(t, 0, 0)) page_bytes = get32(t->map + META_PAGE_BYTES_AT);
+    if (page_bytes < 512 || page_bytes > 65536 ||
         (page_bytes & (page_bytes - 1)) != 0) {
         page_bytes = (uint32_t)sysconf(_SC_PAGESIZE); /* the first page is lost, not the second */
     }
@@ -143,6 +160,7 @@ static bool tree_hold_view(struct page_tree *t, char *error, size_t error_bytes,
         }
         if (rc != 0) {
             t->txn = NULL;
+            errno = rc > 0 ? rc : rc == MDB_READERS_FULL ? EAGAIN : 0;
             *outcome = lmdb_error(error, error_bytes, "%s: %s", t->path, mdb_strerror(rc));
             return true;
         }
@@ -166,6 +184,7 @@ int page_tree_pin(struct page_tree *t, char *error, size_t error_bytes) {
     page_tree_unpin(t);
     if (tree_map(t, error, error_bytes) != 0) return -1;
     if (tree_take_meta(t, 0)) return 0;
+    errno = 0;
     return lmdb_error(error, error_bytes, "%s/data.mdb: neither of its two meta pages is whole",
                       t->path);
 }
@@ -195,6 +214,7 @@ static const uint8_t *cursor_page(struct page_cursor *c, uint64_t number, bool *
         return cursor_fault(c, number, "lies outside of the file");
     }
     if (++c->pages > c->pages_max) return cursor_fault(c, number, "is reached in a circle");
+    if (!tree_can_read(t, number * size, size)) return cursor_fault(c, number, "cannot be read");
     const uint8_t *page = t->map + number * size;
     uint16_t flags = get16(page + PAGE_FLAGS_AT), lower = get16(page + PAGE_LOWER_AT);
     uint16_t upper = get16(page + PAGE_UPPER_AT);
@@ -318,6 +338,10 @@ static bool cursor_value(struct page_cursor *c, const uint8_t *page, const uint8
     row->offset = big * size + PAGE_HEADER;
     if (big < PAGES_MIN || big >= t->bytes / size || t->bytes - row->offset < bytes) {
         cursor_fault(c, number, "has a large value outside of the file");
+        return false;
+    }
+    if (!tree_can_read(t, big * size, PAGE_HEADER + bytes)) {
+        cursor_fault(c, big, "has a large value that cannot be read");
         return false;
     }
     const uint8_t *first = t->map + big * size;

@@ -16,12 +16,16 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "persistence/lmdb/page_probe.h"
+
 enum { PAGE_TREE_PATH_BYTES_MAX = 1024, PAGE_TREE_DEPTH_MAX = 16 };
 
 struct page_tree {
     char path[PAGE_TREE_PATH_BYTES_MAX]; /* of the environment's directory */
     MDB_env *env;            /* borrowed; NULL = views are not held, nobody writes */
     MDB_txn *txn;            /* the held view; NULL = none */
+    struct page_probe *probe; /* borrowed; what is touched is read first, and let go when it is
+                                 forgotten. NULL = the map is touched as it is */
     int fd;
     const uint8_t *map;      /* the whole file */
     uint64_t bytes;          /* of the file that are mapped */
@@ -34,12 +38,16 @@ struct page_tree {
     uint64_t touched_bytes;  /* since the last page_tree_forget() */
 };
 
-/* Opens `directory`/data.mdb read-only. 0, or -1 with a sentence. */
-int page_tree_open(struct page_tree *t, const char *directory, MDB_env *env, bool sequential,
-                   char *error, size_t error_bytes);
+/* Opens `directory`/data.mdb read-only. 0, or -1 with a sentence, and errno: what the system has
+ * against it, or 0 when it is the file itself. */
+int page_tree_open(struct page_tree *t, const char *directory, MDB_env *env,
+                   struct page_probe *probe, bool sequential, char *error, size_t error_bytes);
 void page_tree_close(struct page_tree *t);
 
-/* Takes the newest view; gives back the one before. 0, or -1 with a sentence. */
+/* Whether that errno tells of lacking memory or descriptors, which passes. */
+bool page_fault_is_passing(int code);
+
+/* Takes the newest view; gives back the one before. 0, or -1 with a sentence and errno as above. */
 int page_tree_pin(struct page_tree *t, char *error, size_t error_bytes);
 void page_tree_unpin(struct page_tree *t);
 

@@ -380,6 +380,20 @@ static struct segment *segments_find(struct segments *all, uint64_t index) {
     return all->list[low];
 }
 
+bool segments_closed(struct storage_lmdb *s, uint64_t index, uint64_t *first, uint64_t *last) {
+    struct segments *all = &s->segments;
+    bool found = false;
+    pthread_mutex_lock(&all->lock);
+    for (uint32_t i = 0; i + 1 < all->count && !found; i++) {
+        const struct segment *g = all->list[i];
+        found = g->last >= index && g->last >= g->first;
+        *first = g->first;
+        *last = g->last;
+    }
+    pthread_mutex_unlock(&all->lock);
+    return found;
+}
+
 static int segment_reopen(struct storage_lmdb *s, struct segment *g) {
     char path[LMDB_PATH_BYTES_MAX];
     MDB_txn *txn;

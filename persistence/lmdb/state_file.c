@@ -42,7 +42,16 @@ static bool exports_enter(struct exports *x) {
     return may;
 }
 
-static void exports_leave(struct exports *x) {
+bool exports_try(struct storage_lmdb *s) {
+    struct exports *x = &s->exports;
+    pthread_mutex_lock(&x->lock);
+    bool may = !x->growing && !atomic_load(&x->stop);
+    if (may) x->running++;
+    pthread_mutex_unlock(&x->lock);
+    return may;
+}
+
+void exports_leave(struct exports *x) {
     pthread_mutex_lock(&x->lock);
     x->running--;
     pthread_cond_broadcast(&x->changed);

@@ -1,6 +1,5 @@
 /* See persistence/state_source.h. */
-#include "persistence/state_source.h"
-
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,15 +9,16 @@
 
 #include "engine/base/directory.h"
 #include "persistence/lmdb/internal.h"
-#include "persistence/lmdb/page_tree.h"
+#include "persistence/lmdb/state_source_internal.h"
 
-enum { STATE_VIEW_ROWS_MAX = 1024, STATE_KEY_BYTES_MAX = 64, STATE_SCRATCH_BYTES = 1 << 16,
+enum { STATE_VIEW_ROWS_MAX = 1024, STATE_SCRATCH_BYTES = 1 << 16,
        /* A page that is touched may bring its neighbours into the map, if they are cached. */
        STATE_PAGE_TOUCHES_BYTES = 64 << 10, STATE_TOUCHED_BYTES_MAX = 32 << 20 };
 
 struct state_source {
     char directory[PAGE_TREE_PATH_BYTES_MAX];
     MDB_env *env;              /* NULL = not a live node's */
+    bool borrowed;             /* it is somebody else's to close */
     struct page_tree tree;
     bool held;
     uint64_t *scratch;         /* an aligned block */
@@ -30,33 +30,58 @@ static const struct { const char *name; uint8_t kind; } state_tables[] = {
     [STATE_SOURCE_STORES] = {"stores", ACTOR_STORE},
     [STATE_SOURCE_BOARDS] = {"boards", ACTOR_BOARD},
     [STATE_SOURCE_MESSAGES] = {"boards", ACTOR_MESSAGE},
+    [STATE_SOURCE_CLUSTER] = {"cluster", ACTOR_CLUSTER},
     [STATE_SOURCE_TIMERS] = {"timers", 0},
     [STATE_SOURCE_CURSORS] = {"cursors", 0}};
 
-struct state_source *state_source_open(const char *directory, char *error, size_t error_bytes) {
-    char lock[PAGE_TREE_PATH_BYTES_MAX + 16];
+static struct state_source *source_new(const char *directory, char *error, size_t error_bytes) {
     struct state_source *s = calloc(1, sizeof *s);
     if (s) s->scratch = malloc(s->scratch_bytes = STATE_SCRATCH_BYTES);
-    if (!s || !s->scratch) {
-        free(s);
-        lmdb_error(error, error_bytes, "%s: no memory", directory);
-        return NULL;
+    if (s && s->scratch) {
+        snprintf(s->directory, sizeof s->directory, "%s", directory);
+        return s;
     }
-    snprintf(s->directory, sizeof s->directory, "%s", directory);
-    snprintf(lock, sizeof lock, "%s/lock.mdb", s->directory);
-    if (access(lock, F_OK) == 0) s->env = page_env_open(s->directory);
-    if (page_tree_open(&s->tree, s->directory, s->env, false, error, error_bytes) == 0) {
+    free(s);
+    errno = ENOMEM;
+    lmdb_error(error, error_bytes, "%s: no memory", directory);
+    return NULL;
+}
+
+static struct state_source *source_open_tree(struct state_source *s, struct page_probe *probe,
+                                             char *error, size_t error_bytes) {
+    if (page_tree_open(&s->tree, s->directory, s->env, probe, false, error, error_bytes) == 0) {
         page_tree_unpin(&s->tree);
         return s;
     }
+    int code = errno;
     state_source_close(s);
+    errno = code;
     return NULL;
+}
+
+struct state_source *state_source_open(const char *directory, char *error, size_t error_bytes) {
+    char lock[PAGE_TREE_PATH_BYTES_MAX + 16];
+    struct state_source *s = source_new(directory, error, error_bytes);
+    if (!s) return NULL;
+    snprintf(lock, sizeof lock, "%s/lock.mdb", s->directory);
+    if (access(lock, F_OK) == 0) s->env = page_env_open(s->directory);
+    return source_open_tree(s, NULL, error, error_bytes);
+}
+
+struct state_source *state_source_open_within(const char *directory, MDB_env *env,
+                                              struct page_probe *probe, char *error,
+                                              size_t error_bytes) {
+    struct state_source *s = source_new(directory, error, error_bytes);
+    if (!s) return NULL;
+    s->env = env;
+    s->borrowed = true;
+    return source_open_tree(s, probe, error, error_bytes);
 }
 
 void state_source_close(struct state_source *s) {
     if (!s) return;
     page_tree_close(&s->tree);
-    if (s->env) mdb_env_close(s->env);
+    if (s->env && !s->borrowed) mdb_env_close(s->env);
     free(s->scratch);
     free(s);
 }
@@ -178,6 +203,7 @@ static void row_actor(struct state_source *s, uint8_t kind, const struct page_ro
         if (!s->scratch) {
             s->scratch_bytes = 0;
             out->fault = "no memory to read it";
+            out->passing = true;
             return;
         }
     }
@@ -222,12 +248,6 @@ static struct state_source_row source_row(struct state_source *s, enum state_sou
     return out;
 }
 
-struct state_walk {
-    uint8_t last_key[STATE_KEY_BYTES_MAX];
-    uint32_t last_key_bytes;   /* visited; 0 = begin */
-    bool stopped;
-};
-
 /* Messages of the outbox lie among the board notes. What is damaged counts as a note. */
 static bool row_is_of_another(enum state_source_table table, const struct page_row *row) {
     if (table != STATE_SOURCE_BOARDS && table != STATE_SOURCE_MESSAGES) return false;
@@ -235,6 +255,16 @@ static bool row_is_of_another(enum state_source_table table, const struct page_r
     bool message = row->key_bytes == 16 && state_row_kind(STATE_BOARDS, value) == ACTOR_MESSAGE &&
                    state_snapshot_fault(value, ACTOR_MESSAGE, row->key) == NULL;
     return message != (table == STATE_SOURCE_MESSAGES);
+}
+
+/* Never back: a damaged key may stand anywhere. */
+static void walk_to(struct state_walk *w, const struct page_row *row) {
+    uint32_t least = row->key_bytes < w->last_key_bytes ? row->key_bytes : w->last_key_bytes;
+    int order = memcmp(row->key, w->last_key, least);
+    if (row->key_bytes > sizeof w->last_key || order < 0) return;
+    if (order == 0 && row->key_bytes <= w->last_key_bytes) return;
+    memcpy(w->last_key, row->key, row->key_bytes);
+    w->last_key_bytes = row->key_bytes;
 }
 
 /* One view's worth: true = there is more. */
@@ -255,6 +285,7 @@ static bool visit_slice(struct state_source *s, enum state_source_table table, u
                 memcmp(row.key, w->last_key, row.key_bytes) == 0) {
                 continue;
             }
+            walk_to(w, &row);
             if (row_is_of_another(table, &row)) continue;
             out = source_row(s, table, &row);
             s->tree.touched_bytes += (c.pages - pages) * STATE_PAGE_TOUCHES_BYTES +
@@ -267,34 +298,39 @@ static bool visit_slice(struct state_source *s, enum state_source_table table, u
             w->stopped = true;
             return false;
         }
-        if (step > 0 && row.key_bytes <= sizeof w->last_key) {
-            memcpy(w->last_key, row.key, row.key_bytes);
-            w->last_key_bytes = row.key_bytes;
-        } else if (rows + 1 >= rows_max) {
-            rows--; /* a lost page is not a place to go on from */
-        }
+        if (step < 0 && rows + 1 >= rows_max) rows--; /* a lost page is no place to go on from */
     }
     return true;
+}
+
+int state_source_visit_some(struct state_source *s, enum state_source_table table,
+                            uint32_t rows_max, struct state_walk *w,
+                            bool (*visit)(void *arg, const struct state_source_row *row),
+                            void *arg, char *error, size_t error_bytes) {
+    uint64_t root;
+    w->stopped = false;
+    if (source_view(s, error, error_bytes) != 0) return -1;
+    if (!page_tree_table(&s->tree, state_tables[table].name, &root)) {
+        source_view_end(s);
+        errno = 0;
+        return lmdb_error(error, error_bytes, "%s: the table %s is lost", s->directory,
+                          state_tables[table].name);
+    }
+    bool more = visit_slice(s, table, root, rows_max, w, visit, arg);
+    source_view_end(s);
+    return more || w->stopped;
 }
 
 int state_source_visit(struct state_source *s, enum state_source_table table, bool one_view,
                        bool (*visit)(void *arg, const struct state_source_row *row), void *arg,
                        char *error, size_t error_bytes) {
     struct state_walk w = {.last_key_bytes = 0};
-    uint64_t root;
-    bool more = true;
     uint32_t rows_max = one_view || s->held || !s->env ? UINT32_MAX : STATE_VIEW_ROWS_MAX;
-    while (more) {
-        if (source_view(s, error, error_bytes) != 0) return -1;
-        if (!page_tree_table(&s->tree, state_tables[table].name, &root)) {
-            source_view_end(s);
-            return lmdb_error(error, error_bytes, "%s: the table %s is lost", s->directory,
-                              state_tables[table].name);
-        }
-        more = visit_slice(s, table, root, rows_max, &w, visit, arg);
-        source_view_end(s);
-    }
-    return 0;
+    int more;
+    do {
+        more = state_source_visit_some(s, table, rows_max, &w, visit, arg, error, error_bytes);
+    } while (more == 1 && !w.stopped);
+    return more < 0 ? -1 : 0;
 }
 
 void *state_source_get(struct state_source *s, enum state_source_table table,

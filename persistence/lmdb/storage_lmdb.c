@@ -151,6 +151,7 @@ static const struct storage_ops storage_lmdb_ops = {
     .install_state = install_state,
     .gap = fill_gap,
     .fill = fill_records,
+    .scrub = scrub_piece,
     .stats = storage_get_stats,
     .close = storage_close,
 };

@@ -212,6 +212,7 @@ static const struct storage_ops memory_ops = {
     .install_state = memory_install_state,
     .gap = memory_gap_at,
     .fill = memory_fill,
+    .scrub = memory_scrub,
     .stats = memory_stats,
     .close = memory_close,
 };

@@ -211,6 +211,10 @@ bool memory_gap_at(struct storage *s, uint32_t position, struct storage_gap *gap
 enum storage_filled memory_fill(struct storage *s, const void *records, size_t bytes, char *error,
                                 size_t error_bytes);
 
+/* -- storage_memory_scrub.c */
+enum storage_scrub memory_scrub(struct storage *s, struct storage_scrub_place *place,
+                                uint64_t bytes_max, struct storage_scrubbed *out);
+
 /* -- storage_memory_install.c */
 void state_tell(const struct storage_memory *d, struct storage_meta *meta);
 int memory_export_state(struct storage *s, const char *path, const atomic_bool *stop,

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "engine/limits.h"
+#include "persistence/state_source.h"
 #include "storage_fixture.h"
 
 static struct storage_meta load_meta(struct fixture *f) {
@@ -288,6 +289,38 @@ static void timers_are_listed_in_parts(void **state) {
     assert_int_equal(parts, 3);
 }
 
+static bool count_row(void *arg, const struct state_source_row *row) {
+    assert_null(row->fault);
+    ++*(uint32_t *)arg;
+    return true;
+}
+
+/* Notes and messages lie in one table: a reader of the one passes over many of the other. */
+static void notes_behind_many_messages(void **state) {
+    struct fixture *f = *state;
+    uint32_t notes = 0, messages = 0;
+    char path[160];
+    fixture_open(f);
+    for (uint32_t part = 0; part < 5; part++) {
+        struct draft *d = draft_new(0);
+        for (uint32_t i = 0; i < 500; i++)
+            draft_put(d, ACTOR_MESSAGE, fixture_key(1, part * 500 + i), 64, 1);
+        draft_put(d, ACTOR_BOARD, fixture_key(2, part), 64, 1);
+        draft_do(f, d);
+    }
+    fixture_close(f);
+    snprintf(path, sizeof path, "%s/state", f->directory);
+    struct state_source *s = state_source_open(path, f->error, sizeof f->error);
+    assert_non_null(s);
+    assert_int_equal(state_source_visit(s, STATE_SOURCE_BOARDS, false, count_row, &notes, f->error,
+                                        sizeof f->error), 0);
+    assert_int_equal(state_source_visit(s, STATE_SOURCE_MESSAGES, false, count_row, &messages,
+                                        f->error, sizeof f->error), 0);
+    assert_int_equal(notes, 5);
+    assert_int_equal(messages, 2500);
+    state_source_close(s);
+}
+
 static bool count_bytes(void *arg, const void *block, uint32_t bytes) {
     assert_int_equal((uintptr_t)block % 8, 0);
     struct actor actor;
@@ -519,6 +552,7 @@ int main(void) {
         TEST(timers_keep_step_with_snapshots),
         TEST(timers_follow_copies_in_any_order),
         TEST(timers_are_listed_in_parts),
+        TEST(notes_behind_many_messages),
         TEST(all_actors_of_a_kind_are_visited),
         TEST(cursors_are_kept),
         TEST(small_map_grows),
