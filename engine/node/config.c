@@ -31,7 +31,7 @@ enum {
     OPTION_NODE_ID, OPTION_MAILBOX, OPTION_CONTEXTS, OPTION_MEMORY, OPTION_CHECKPOINT_AGE,
     OPTION_FEED, OPTION_NOTIFY, OPTION_CLUSTER, OPTION_PEER_LISTEN, OPTION_TLS_CERT,
     OPTION_TLS_KEY, OPTION_TLS_CA, OPTION_CATCH_UP, OPTION_CATCH_UP_LOG, OPTION_RETENTION,
-    OPTION_SEGMENT, OPTION_LOG_LEVEL, OPTION_READY_FD, OPTION_FEED_NICE,
+    OPTION_SEGMENT, OPTION_SCRUB, OPTION_LOG_LEVEL, OPTION_READY_FD, OPTION_FEED_NICE,
     OPTION_CLUSTER_WAIT, OPTION_RECOVER, OPTION_RECOVER_DRY,
     OPTION_RECOVER_JSON
 };
@@ -86,6 +86,8 @@ static const struct argp_option config_options[] = {
     {"retention-days", OPTION_RETENTION, "DAYS", 0, "How long the log is kept (default: 30)", 0},
     {"segment-bytes", OPTION_SEGMENT, "BYTES", 0, "Size at which a log segment is closed "
      "(default: 4G)", 0},
+    {"scrub-period", OPTION_SCRUB, "SPAN", 0, "Everything on the disk is read back and looked at "
+     "once in this time, such as 7d or 12h; 0 = never (default: 7d)", 0},
     {"log-level", OPTION_LOG_LEVEL, "LEVEL", 0, "error, warn, info or debug (default: info)", 0},
     {"ready-fd", OPTION_READY_FD, "FD", 0, "Descriptor that gets the ready line (default: stdout)",
      0},
@@ -136,6 +138,24 @@ bool config_bytes_of(const char *text, uint64_t *bytes) {
     return true;
 }
 
+bool config_span_of(const char *text, int64_t *ms) {
+    static const struct { char unit; int64_t ms; } units[] = {
+        {'s', 1000}, {'m', 60000}, {'h', 3600000}, {'d', 86400000}};
+    char *end;
+    if (*text < '0' || *text > '9') return false;
+    errno = 0;
+    unsigned long long v = strtoull(text, &end, 10);
+    if (errno != 0 || v > INT64_MAX / 86400000) return false;
+    *ms = 0;
+    if (v == 0 && *end == 0) return true;
+    for (size_t i = 0; i < sizeof units / sizeof units[0]; i++) {
+        if (*end != units[i].unit || end[1] != 0) continue;
+        *ms = (int64_t)v * units[i].ms;
+        return true;
+    }
+    return false;
+}
+
 static error_t config_number(struct config_state *s, const char *option, const char *text,
                              uint64_t min, uint64_t max, uint64_t *value) {
     if (config_number_of(text, value) && *value >= min && *value <= max) return 0;
@@ -148,6 +168,13 @@ static error_t config_bytes(struct config_state *s, const char *option, const ch
     if (config_bytes_of(text, value) && *value >= min) return 0;
     return config_refuse(s, "--%s must be a size of at least %llu bytes, such as 64M or 4G, not "
                          "\"%s\"", option, (unsigned long long)min, text);
+}
+
+static error_t config_span(struct config_state *s, const char *option, const char *text,
+                           int64_t max_ms, int64_t *ms) {
+    if (config_span_of(text, ms) && *ms <= max_ms) return 0;
+    return config_refuse(s, "--%s must be a time of at most %lld days, such as 7d, 12h or 90s, or "
+                         "0, not \"%s\"", option, (long long)(max_ms / 86400000), text);
 }
 
 static error_t config_text(struct config_state *s, const char *option, const char *text, char *out,
@@ -291,6 +318,9 @@ static error_t config_option(int key, char *arg, struct argp_state *state) {
     case OPTION_SEGMENT:
         rc = config_bytes(s, "segment-bytes", arg, 64u << 20, &c->segment_bytes);
         break;
+    case OPTION_SCRUB:
+        rc = config_span(s, "scrub-period", arg, SCRUB_PERIOD_MS_MAX, &c->scrub_period_ms);
+        break;
     case OPTION_LOG_LEVEL: rc = config_log_level(s, arg); break;
     case 'h': argp_state_help(state, stdout, ARGP_HELP_STD_HELP); return 0;
     case ARGP_KEY_ARG:
@@ -313,6 +343,7 @@ static void config_defaults(struct config *config) {
                               .contexts = INGRESS_CONTEXTS_DEFAULT,
                               .checkpoint_age_ms = CHECKPOINT_AGE_MS,
                               .retention_ms = RETENTION_MS,
+                              .scrub_period_ms = SCRUB_PERIOD_MS,
                               .segment_bytes = SEGMENT_BYTES_MAX,
                               .catch_up_bytes_per_second = CATCH_UP_BYTES_PER_SECOND,
                               .catch_up_log_bytes = TRAIL_BYTES,

@@ -40,6 +40,7 @@ struct config {
     uint64_t memory_bytes_max;        /* of actors, whole node; 0 = no bound */
     int64_t checkpoint_age_ms;
     int64_t retention_ms;
+    int64_t scrub_period_ms;          /* everything on disk is looked at once in it; 0 = never */
     uint64_t segment_bytes;           /* of one log segment */
     int log_level;                    /* enum log_level */
     int ready_fd;                     /* the ready line goes here; 1 = stdout */
@@ -54,5 +55,8 @@ int config_read(struct config *config, int argc, char **argv, char *error, size_
 
 /* "64M", "2G", "1000" -> bytes (K, M, G, T are powers of 1,024). False for anything else. */
 bool config_bytes_of(const char *text, uint64_t *bytes);
+
+/* "7d", "12h", "30m", "90s" -> milliseconds, and "0". False for anything else. */
+bool config_span_of(const char *text, int64_t *ms);
 
 #endif

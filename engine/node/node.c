@@ -41,6 +41,15 @@ static int node_start_alone(struct node *n, char *error, size_t error_bytes) {
     return replicas_start(n, wanted, n->shards_count, error, error_bytes);
 }
 
+static bool node_start_scrubber(struct node *n, bool clustered, char *error, size_t error_bytes) {
+    const struct scrubber_options options = {.period_ms = n->config.scrub_period_ms,
+                                             .seed = (uint32_t)clock_mono_ns(),
+                                             .clustered = clustered};
+    if (options.period_ms == 0) return true;
+    n->scrubber = scrubber_start(&options, error, error_bytes);
+    return n->scrubber != NULL;
+}
+
 /* Everything but the data directory. `topology`: NULL = a node alone. Returns an exit code. */
 static int node_open(struct node *n, struct cluster_topology *topology, char *error,
                      size_t error_bytes) {
@@ -66,6 +75,7 @@ static int node_open(struct node *n, struct cluster_topology *topology, char *er
     if (!n->courier) return EXIT_RUNTIME;
     n->history = history_reader_start(n->storages, error, error_bytes);
     if (!n->history) return EXIT_RUNTIME;
+    if (!node_start_scrubber(n, topology != NULL, error, error_bytes)) return EXIT_RUNTIME;
     code = topology ? node_cluster_start(n, topology, error, error_bytes)
                     : node_start_alone(n, error, error_bytes);
     if (code != EXIT_DONE) return code;
@@ -91,6 +101,8 @@ static void node_close(struct node *n, bool exiting) {
     if (n->keeper) cluster_keeper_stop(n->keeper);
     if (n->backfill) backfill_stop(n->backfill);
     n->backfill = NULL;
+    if (n->scrubber) scrubber_stop(n->scrubber);
+    n->scrubber = NULL;
     if (n->courier) node_courier_stop(n->courier);
     if (n->feed) feed_stop(n->feed);
     replicas_stop_threads(n);

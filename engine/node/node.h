@@ -6,6 +6,7 @@
  *   replicas.c       storages and threads of the shards
  *   node_feed.c      the feed
  *   backfill.c       gaps in the histories, filled from other nodes
+ *   scrubber.c       what lies on the disk, read back
  *   node_status.c    the answer to STATUS */
 #ifndef JUMUN_NODE_NODE_H
 #define JUMUN_NODE_NODE_H
@@ -22,6 +23,7 @@
 #include "engine/node/identity.h"
 #include "engine/node/node_feed.h"
 #include "engine/node/replicas.h"
+#include "engine/node/scrubber.h"
 #include "engine/node/topology.h"
 #include "engine/peers/node_peers.h"
 #include "engine/router/shard_map.h"
@@ -46,6 +48,7 @@ struct node {
     struct node_courier *courier;
     struct history_reader *history;
     struct feed *feed;                 /* NULL = none */
+    struct scrubber *scrubber;         /* NULL = --scrub-period 0 */
     atomic_bool draining;
     atomic_uint shards_count;          /* that the newest orders are spread over */
     struct shard_view view;            /* for shards that start; version 0 = none: a node that

@@ -180,6 +180,21 @@ static void status_group(struct status *s, const struct node *n, uint32_t slot,
     status_uint(s, "snapshots_installed", t->snapshots_installed);
 }
 
+/* Nothing of a damage where there is none. */
+static void status_damages(struct status *s, struct node *n, uint32_t shard) {
+    struct scrubber_damages d;
+    scrubber_damages(n->scrubber, shard, &d);
+    status_uint(s, "damages", d.count);
+    if (d.count == 0) return;
+    struct status_map outer = status_map(s, "damage");
+    status_text(s, "kind", d.first.kind);
+    status_text(s, "where", d.first.where);
+    status_uint(s, "index", d.first.index);
+    status_uint(s, "upto", d.first.upto);
+    status_text(s, "what", d.first.what);
+    status_end(s, outer);
+}
+
 /* Returns the bytes that the shard has on disk. */
 static uint64_t status_shard(struct status *s, struct node *n, uint32_t slot) {
     struct shard_stats *t = &n->status_scratch;
@@ -198,6 +213,7 @@ static uint64_t status_shard(struct status *s, struct node *n, uint32_t slot) {
     status_group(s, n, slot, t);
     status_shard_counts(s, t);
     status_storage(s, &storage);
+    status_damages(s, n, id);
     status_uint(s, "rounds", thread.rounds);
     status_uint(s, "sleeps", thread.sleeps);
     status_uint(s, "wakes", thread.wakes);
@@ -276,6 +292,18 @@ static void status_courier_and_history(struct status *s, struct node *n) {
     status_uint(s, "refused", history.refused);
     status_uint(s, "waiting", history.waiting);
     status_uint(s, "read_us", history.read_ns / 1000);
+    status_end(s, outer);
+}
+
+static void status_scrub(struct status *s, struct node *n) {
+    struct scrubber_stats t;
+    scrubber_stats(n->scrubber, &t);
+    struct status_map outer = status_map(s, "scrub");
+    status_int(s, "period_ms", t.period_ms);
+    status_uint(s, "rounds", t.rounds);
+    status_int(s, "round_ms", t.round_ms);
+    status_uint(s, "bytes", t.bytes);
+    status_uint(s, "postponed", t.postponed);
     status_end(s, outer);
 }
 
@@ -396,6 +424,7 @@ void *node_status(void *arg, uint32_t *bytes) {
     status_identity(&s, n);
     status_ingress(&s, n->ingress);
     status_courier_and_history(&s, n);
+    status_scrub(&s, n);
     status_feed(&s, n);
     status_cluster(&s, n);
     used_bytes = status_shards(&s, n);

@@ -105,6 +105,7 @@ static bool replica_put(struct node *n, uint32_t slot, struct shard *shard, char
     local_shards_put(&n->local, number, shard);
     node_feed_add(n, number, shard);
     if (n->backfill) backfill_add(n->backfill, number, n->storages[slot]);
+    if (n->scrubber) scrubber_add(n->scrubber, number, n->storages[slot]);
     return true;
 }
 
@@ -162,6 +163,7 @@ void replicas_stop(struct node *n, uint32_t shard) {
     while (!shard_thread_is_drained(n->threads[slot]) && clock_mono_ms() < until_ms) usleep(2000);
     if (n->feed && shard != SHARD_META) feed_remove(n->feed, shard);
     if (n->backfill) backfill_forget(n->backfill, shard);
+    if (n->scrubber) scrubber_forget(n->scrubber, shard);
     pthread_mutex_lock(&n->status_mutex); /* nobody is looking at its storage and thread */
     local_shards_take_out(&n->local, shard);
     pthread_mutex_unlock(&n->status_mutex);

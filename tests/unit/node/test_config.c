@@ -31,6 +31,7 @@ static void defaults_are_the_documented_ones(void **state) {
     assert_int_equal(c.mailbox_commands, MAILBOX_COMMANDS_MAX);
     assert_int_equal(c.checkpoint_age_ms, CHECKPOINT_AGE_MS);
     assert_int_equal(c.retention_ms, RETENTION_MS);
+    assert_int_equal(c.scrub_period_ms, 7 * 86400000LL);
     assert_int_equal(c.memory_bytes_max, 0);
     assert_int_equal(c.log_level, LOG_LEVEL_INFO);
     assert_int_equal(c.ready_fd, 1);
@@ -41,8 +42,8 @@ static void every_option_is_read(void **state) {
     int rc = READ(&c, "--data=/tmp/x", "--listen", "tcp://0.0.0.0:9000", "--shards=4", "--no-pin",
                   "--patient", "--node-id=7", "--mailbox-commands=2048", "--memory-max=3G",
                   "--contexts=256", "--checkpoint-age-ms=50", "--retention-days=2",
-                  "--catch-up-log=32M", "--segment-bytes=128M", "--log-level=warn",
-                  "--ready-fd=5");
+                  "--catch-up-log=32M", "--segment-bytes=128M", "--scrub-period=12h",
+                  "--log-level=warn", "--ready-fd=5");
     assert_int_equal(rc, 0);
     assert_string_equal(c.data, "/tmp/x");
     assert_string_equal(c.listen, "tcp://0.0.0.0:9000");
@@ -56,6 +57,7 @@ static void every_option_is_read(void **state) {
     assert_int_equal(c.retention_ms, 2 * 86400000LL);
     assert_true(c.catch_up_log_bytes == 32ULL << 20);
     assert_true(c.segment_bytes == 128ULL << 20);
+    assert_int_equal(c.scrub_period_ms, 12 * 3600000LL);
     assert_int_equal(c.log_level, LOG_LEVEL_WARN);
     assert_int_equal(c.ready_fd, 5);
 }
@@ -71,6 +73,19 @@ static void nonsense_is_refused_with_a_sentence(void **state) {
     assert_int_equal(READ(&c, "--memory-max=lots"), -1);
     assert_non_null(strstr(error, "--memory-max must be a size"));
     assert_int_equal(READ(&c, "--memory-max=1K"), -1);
+    assert_int_equal(READ(&c, "--scrub-period=7"), -1);
+    assert_string_equal(error, "--scrub-period must be a time of at most 3650 days, such as 7d, "
+                        "12h or 90s, or 0, not \"7\"");
+    static const char *const spans[] = {"--scrub-period=", "--scrub-period=d",
+                                        "--scrub-period=-1d", "--scrub-period=1dd",
+                                        "--scrub-period=3651d",
+                                        "--scrub-period=99999999999999999999s"};
+    for (size_t i = 0; i < sizeof spans / sizeof spans[0]; i++)
+        assert_int_equal(READ(&c, spans[i]), -1);
+    assert_int_equal(READ(&c, "--scrub-period=0"), 0);
+    assert_int_equal(c.scrub_period_ms, 0);
+    assert_int_equal(READ(&c, "--scrub-period=90s"), 0);
+    assert_int_equal(c.scrub_period_ms, 90000);
     assert_int_equal(READ(&c, "--log-level=loud"), -1);
     assert_non_null(strstr(error, "\"loud\""));
     assert_int_equal(READ(&c, "--mailbox-commands=1"), -1);
