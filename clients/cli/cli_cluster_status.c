@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "clients/cli/cli_cluster_clocks.h"
+#include "clients/cli/cli_cluster_damage.h"
 #include "clients/cli/cli_cluster_file.h"
 #include "clients/cli/table.h"
 #include "clients/cli/text.h"
@@ -231,6 +232,22 @@ static uint32_t each_clock(const struct view *v, void (*tell)(void *arg, const c
     return 1;
 }
 
+/* The same of replicas that are damaged where they lie. */
+static uint32_t each_damage(const struct view *v, void (*tell)(void *arg, const char *sentence),
+                            void *arg) {
+    const struct cluster_document *d = &v->known->document;
+    char sentence[STATUS_FAULT_BYTES];
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < d->nodes_count * d->shards_count; i++) {
+        if (!cluster_damage_fault(d, v->statuses, v->there, i / d->shards_count,
+                                  i % d->shards_count, sentence, sizeof sentence))
+            continue;
+        if (tell) tell(arg, sentence);
+        count++;
+    }
+    return count;
+}
+
 /* Calls `tell` with a sentence for each thing that is not as the document has it. Returns how many
  * there are. */
 static uint32_t each_fault(const struct view *v, void (*tell)(void *arg, const char *sentence),
@@ -244,6 +261,7 @@ static uint32_t each_fault(const struct view *v, void (*tell)(void *arg, const c
         count++;
     }
     count += each_clock(v, tell, arg);
+    count += each_damage(v, tell, arg);
     for (uint32_t i = 0; i < d->shards_count; i++) {
         const struct cluster_shard *s = &d->shards[i];
         const msgpack_object *row = leader_of(v, s->shard, &leader);

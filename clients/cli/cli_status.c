@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "clients/cli/cli.h"
+#include "clients/cli/cli_damage.h"
 #include "clients/cli/table.h"
 #include "clients/cli/text.h"
 #include "engine/limits.h"
@@ -316,6 +317,22 @@ static void status_clock(const struct status_view *v) {
     }
 }
 
+/* Nothing, where the disk has what was written. */
+static void status_damages(const struct status_view *v) {
+    const msgpack_object *shards = value_at(v->now, "shards");
+    for (uint32_t i = 0; i < value_count(shards); i++) {
+        const msgpack_object *row = value_item(shards, i);
+        struct cli_damage damage;
+        char text[400], shard[32];
+        if (!cli_damage_of(row, &damage)) continue;
+        if (value_int(row, "shard", i) == SHARD_META) snprintf(shard, sizeof shard, "meta");
+        else snprintf(shard, sizeof shard, "shard %" PRId64, value_int(row, "shard", i));
+        fprintf(v->out, "  %sdamage%s   %s%s, %s%s\n", CLI_STYLE(v->cli, "2"), CLI_PLAIN(v->cli),
+                CLI_STYLE(v->cli, "31"), shard, cli_damage_text(&damage, text, sizeof text),
+                CLI_PLAIN(v->cli));
+    }
+}
+
 bool cli_node_waits(const msgpack_object *status) {
     char state[16];
     return strcmp(value_text(status, "state", state, sizeof state), "waiting") == 0;
@@ -347,6 +364,7 @@ void cli_show_status(const struct cli *cli, const msgpack_object *now,
     status_shards(&v);
     status_machine(&v);
     status_clock(&v);
+    status_damages(&v);
     status_refusals(&v);
 }
 

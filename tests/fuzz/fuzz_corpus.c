@@ -1,6 +1,6 @@
 /* fuzz_corpus FOLDER: writes FOLDER/request, reply, value, block, event, record, consensus,
- * snapshot, pages: real bytes, from the examples of the protocol and the life of a real order. The
- * fuzzers start from them. */
+ * snapshot, status, damage, pages: real bytes, from the examples of the protocol and the life of a
+ * real order. The fuzzers start from them. */
 #include <errno.h>
 #include <lmdb.h>
 #include <stdio.h>
@@ -14,6 +14,7 @@
 #include "engine/peers/peer_message.h"
 #include "engine/peers/snapshot_frame.h"
 #include "engine/wire/feed_protocol.h"
+#include "engine/wire/msgpack_pairs.h"
 #include "engine/wire/order_encode.h"
 #include "engine/wire/query_protocol.h"
 #include "persistence/record.h"
@@ -437,6 +438,28 @@ static void write_pages(const char *name, unsigned rows, const char *table) {
     write_file("pages", name, bytes, size);
 }
 
+/* A shard's row of a STATUS answer, as far as it tells of damage. */
+static void write_damage(void) {
+    uint8_t bytes[512];
+    struct msgpack_writer w;
+    msgpack_writer_init(&w, bytes, sizeof bytes);
+    msgpack_write_map(&w, 3);
+    msgpack_pair_uint(&w, "shard", 1);
+    msgpack_pair_uint(&w, "damages", 2);
+    msgpack_write_text(&w, "damage");
+    msgpack_write_map(&w, 5);
+    msgpack_pair_text(&w, "kind", "record_damaged");
+    msgpack_pair_text(&w, "where", "log-00000000000000000001");
+    msgpack_pair_uint(&w, "index", 41);
+    msgpack_pair_uint(&w, "upto", 47);
+    msgpack_pair_text(&w, "what", "checksum does not match");
+    write_file("damage", "damaged", bytes, msgpack_writer_size(&w));
+    msgpack_writer_init(&w, bytes, sizeof bytes);
+    msgpack_write_map(&w, 1);
+    msgpack_pair_uint(&w, "damages", 0);
+    write_file("damage", "whole", bytes, msgpack_writer_size(&w));
+}
+
 int main(int argc, char **argv) {
     if (argc != 2) {
         fprintf(stderr, "usage: fuzz_corpus FOLDER\n");
@@ -457,6 +480,7 @@ int main(int argc, char **argv) {
     write_snapshots();
     write_queries();
     write_feed();
+    write_damage();
     write_pages("log", 60, NULL);
     write_pages("small", 3, NULL);
     write_pages("state", 30, "orders");
