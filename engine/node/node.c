@@ -314,11 +314,12 @@ void node_stop(struct node *n, int64_t patience_ms, bool exiting) {
     }
     /* What one shard tells another is an entry there: all of them have nothing to store, and for a
      * while nothing more comes. */
-    for (uint32_t looks = 0; looks < NODE_DRAINED_LOOKS && clock_mono_ms() < until_ms;) {
+    uint32_t looks = 0;
+    while (looks < NODE_DRAINED_LOOKS && clock_mono_ms() < until_ms) {
         looks = node_is_drained(n) ? looks + 1 : 0;
         usleep(NODE_DRAINED_LOOK_US);
     }
-    for (uint32_t i = 0; i < LOCAL_SHARDS_SLOTS; i++) {
+    for (uint32_t i = 0; looks < NODE_DRAINED_LOOKS && i < LOCAL_SHARDS_SLOTS; i++) {
         if (n->threads[i] && !shard_thread_is_drained(n->threads[i]))
             log_warn("shard %u did not store everything in %lld ms: the next start replays its log",
                      local_shards_number(i), (long long)patience_ms);
