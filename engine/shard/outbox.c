@@ -217,7 +217,9 @@ static uint64_t sequence_wanted(const struct outbox_peer *peer) {
 bool outbox_ask(struct outbox *o, uint32_t peer_id, uint64_t *sequence) {
     struct outbox_peer *peer = &o->peers[peer_id];
     if (peer->away_last == 0) return false;
-    if (peer->asked == 0) peer->asked_last = sequence_wanted(peer) - 1;
+    /* All have come; or what is asked for has been acknowledged: an earlier leader had sent it. */
+    uint64_t before = sequence_wanted(peer) - 1;
+    if (peer->asked == 0 || peer->asked_last < before) peer->asked_last = before;
     if (peer->asked_last >= peer->away_last || peer->asked >= OUTBOX_LOADS_MAX) return false;
     if (peer->front.count + peer->asked >= o->window || !front_has_room(o, &peer->front))
         return false;
@@ -231,10 +233,13 @@ void outbox_loaded(struct outbox *o, uint32_t peer_id, uint64_t sequence, uint64
     struct outbox_peer *peer = &o->peers[peer_id];
     require(peer->asked > 0);
     peer->asked--;
-    /* It may have been acknowledged meanwhile. */
-    if (peer->away_last == 0 || sequence != sequence_wanted(peer)) return;
-    struct outbox_message *m = message_new(sequence, index, payload);
-    if (!m) return;
+    uint64_t wanted = sequence_wanted(peer);
+    if (peer->away_last == 0 || sequence < wanted) return; /* acknowledged meanwhile */
+    struct outbox_message *m = sequence == wanted ? message_new(sequence, index, payload) : NULL;
+    if (!m) {
+        peer->asked_last = UINT64_MAX; /* all behind it would come in vain */
+        return;
+    }
     front_append(peer, m);
     if (sequence == peer->away_last) come_together(o, peer);
 }

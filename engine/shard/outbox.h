@@ -43,7 +43,8 @@ struct outbox_peer {
     struct outbox_list front, behind;
     struct outbox_message *unsent;       /* first of `front` with sequence > sent */
     uint64_t away_last;
-    uint64_t asked_last;        /* of these: asked of the storage up to here ... */
+    uint64_t asked_last;        /* of these: asked of the storage up to here (UINT64_MAX: no more
+                                   until all have come) ... */
     uint32_t asked;             /* ... and so many of them have not come */
 };
 

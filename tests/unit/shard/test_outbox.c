@@ -252,6 +252,63 @@ static void test_what_is_stored_leaves_memory_but_for_a_window(void **state) {
     outbox_fini(&o);
 }
 
+/* Of many that are away all would be read in vain before those come again that are next. */
+static void test_none_is_asked_for_beyond_one_that_is_lost(void **state) {
+    (void)state;
+    enum { MANY = 1000, FEW = 8, LOADS = 5 };
+    struct outbox o;
+    assert_true(outbox_init(&o, 0, 2, FEW));
+    for (uint64_t n = 1; n <= MANY; n++) note(&o, n, n);
+    store_all(&o);
+    outbox_acknowledge(&o, 1, FEW);
+    for (uint64_t n = 1; n <= LOADS; n++) assert_int_equal(ask(&o), FEW + n);
+    load(&o, FEW + 2); /* as without memory for the one before it */
+    assert_int_equal(ask(&o), 0);
+    load(&o, FEW + 1);
+    for (uint64_t n = 3; n <= LOADS; n++) {
+        assert_int_equal(ask(&o), 0);
+        load(&o, FEW + n);
+    }
+    assert_int_equal(in_memory(&o), 1);
+    assert_int_equal(ask(&o), FEW + 2);
+    assert_int_equal(ask(&o), FEW + 3);
+    outbox_acknowledge(&o, 1, 600); /* an earlier leader has sent these */
+    assert_int_equal(ask(&o), 601);
+    load(&o, FEW + 2);
+    load(&o, FEW + 3);
+    assert_int_equal(ask(&o), 602);
+    load(&o, 601);
+    load(&o, 602);
+    assert_int_equal(in_memory(&o), 2);
+    outbox_fini(&o);
+}
+
+/* A few large ones are as much as a window too. */
+static void test_large_messages_stay_in_memory_by_their_bytes(void **state) {
+    (void)state;
+    enum { MANY = 10, BYTES = 100 << 10, ROOM = OUTBOX_WINDOW_BYTES / BYTES + 1 };
+    static _Alignas(8) uint8_t buffer[BYTES + 256];
+    struct event *e = (struct event *)(void *)buffer;
+    struct message_event *m = (struct message_event *)(void *)(e + 1);
+    struct outbox o;
+    assert_true(outbox_init(&o, 0, 2, WINDOW));
+    *e = (struct event){.kind = EVENT_MESSAGE_SENT, .schema = MESSAGE_EVENT_SCHEMA,
+                        .bytes = sizeof *e + sizeof *m + BYTES};
+    for (uint64_t n = 1; n <= MANY; n++) {
+        *m = (struct message_event){n, 1, BYTES};
+        assert_true(outbox_note_sent(&o, e, n));
+    }
+    assert_int_equal(o.unstored_bytes, MANY * BYTES);
+    store_all(&o);
+    assert_int_equal(in_memory(&o), ROOM);
+    assert_int_equal(ask(&o), 0);
+    outbox_acknowledge(&o, 1, 1);
+    assert_int_equal(ask(&o), ROOM + 1);
+    outbox_loaded(&o, 1, ROOM + 1, ROOM + 1, bytes_of(m + 1, BYTES));
+    assert_int_equal(ask(&o), 0);
+    outbox_fini(&o);
+}
+
 /* A follower hears of it in the log, before or after it has the messages. */
 static void test_acknowledgements_in_the_log_count(void **state) {
     (void)state;
@@ -281,6 +338,8 @@ int main(void) {
         cmocka_unit_test(test_a_replay_does_not_double_messages),
         cmocka_unit_test(test_stored_messages_come_back_in_order),
         cmocka_unit_test(test_what_is_stored_leaves_memory_but_for_a_window),
+        cmocka_unit_test(test_none_is_asked_for_beyond_one_that_is_lost),
+        cmocka_unit_test(test_large_messages_stay_in_memory_by_their_bytes),
         cmocka_unit_test(test_acknowledgements_in_the_log_count),
         cmocka_unit_test(test_a_lossy_courier_delivers_everything_once),
     };

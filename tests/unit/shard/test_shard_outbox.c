@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <cmocka.h>
 
+#include "actors/message_event.h"
 #include "tests/unit/shard/shard_world.h"
 
 static const struct storage_memory_options disk = {.seed = 11, .append_ms_max = 4,
@@ -80,6 +81,108 @@ static void test_a_shard_that_takes_nothing_stops_no_orders_of_others(void **sta
     assert_int_equal(world_open_orders(w, store), PLACED);
 }
 
+/* More than one checkpoint removes at a time, and nothing else that would ask for another one. */
+static void test_what_a_long_outage_has_left_is_removed_to_the_end(void **state) {
+    (void)state;
+    struct world *w = &world;
+    enum { LEFT = 40000 };
+    struct outbox *o = &w->shards[0]->outbox;
+    struct outbox_peer *peer = &o->peers[1];
+    world_run(w, 10000); /* all is stored */
+    assert_true(shard_checkpoint_is_clean(w->shards[0]));
+    uint64_t before = storage_memory_counters(w->disks[0]).checkpoints;
+    peer->stored_first = 1;
+    peer->stored_last = peer->sequence_last = peer->acknowledged = peer->sent = LEFT;
+    o->acknowledged += LEFT;
+    world_run(w, 10000);
+    assert_int_equal(peer->stored_first, 0);
+    uint64_t made = storage_memory_counters(w->disks[0]).checkpoints - before;
+    assert_true(made >= 3 && made <= 4); /* at most 16,384 each; and then it rests */
+}
+
+static void test_many_that_are_not_stored_bring_a_checkpoint(void **state) {
+    (void)state;
+    struct world *w = &world;
+    char store[16];
+    struct outbox *o = &w->shards[0]->outbox;
+    struct outbox_peer *peer = &o->peers[1];
+    uint64_t *counts[] = {&o->unstored_bytes, &o->unstored};
+    uint64_t most[] = {OUTBOX_BYTES_MAX, OUTBOX_MESSAGES_MAX};
+    world_store(w, 1, store);
+    w->courier_is_down = true;
+    for (int i = 0; i < 2; i++) {
+        struct command place = world_place(w, world_key(w, 0), store);
+        assert_int_equal(world_ask(w, &place).code, RESULT_OK);
+        world_run(w, 20);
+        assert_true(peer->stored_last < peer->sequence_last);
+        *counts[i] += most[i] / 8;
+        world_run(w, 20);
+        assert_int_equal(peer->stored_last, peer->sequence_last);
+        *counts[i] -= most[i] / 8;
+        assert_int_equal(*counts[i], 0);
+        world_run(w, 10000);
+    }
+}
+
+enum { PLACED_FEW = 10 };
+
+/* A courier that takes nothing, a window of one message, and some that wait. */
+static void place_few(struct world *w, char store[16]) {
+    world_crash(w);
+    w->options.outbox_window = 1;
+    world_start(w);
+    world_run(w, 50);
+    world_store(w, 1, store);
+    w->courier_is_down = true;
+    for (uint32_t i = 0; i < PLACED_FEW; i++) {
+        struct command place = world_place(w, world_key(w, 0), store);
+        assert_int_equal(world_ask(w, &place).code, RESULT_OK);
+    }
+}
+
+static void test_what_no_disk_has_room_for_stays_in_memory(void **state) {
+    (void)state;
+    struct world *w = &world;
+    char store[16];
+    place_few(w, store);
+    storage_memory_set_full(w->disks[0], true);
+    world_run(w, 10000);
+    assert_int_equal(outbox_in_memory(w->shards[0]), PLACED_FEW);
+    w->courier_is_down = false;
+    world_run(w, 10000);
+    assert_int_equal(world_open_orders(w, store), PLACED_FEW);
+}
+
+/* What comes behind it would never be taken, and an order less be counted. */
+static void lose_one_that_is_away(struct world *w, bool damaged) {
+    enum { LOST = 5 };
+    char store[16];
+    place_few(w, store);
+    world_run(w, 10000);
+    assert_int_equal(outbox_in_memory(w->shards[0]), 1);
+    struct id128 key = stored_message_key(1, LOST);
+    if (damaged) {
+        storage_memory_corrupt_actor(w->disks[0], ACTOR_MESSAGE, &key);
+    } else {
+        w->shards[0]->outbox.peers[1].away_last++; /* which no state has */
+        w->shards[0]->outbox.messages_waiting++;
+    }
+    w->courier_is_down = false;
+    world_run(w, 10000);
+    assert_true(w->shards[0]->failed);
+    assert_int_equal(world_open_orders(w, store), damaged ? LOST - 1 : PLACED_FEW);
+}
+
+static void test_a_message_that_cannot_be_loaded_fails_its_shard(void **state) {
+    (void)state;
+    lose_one_that_is_away(&world, true);
+}
+
+static void test_a_message_that_is_not_there_fails_its_shard(void **state) {
+    (void)state;
+    lose_one_that_is_away(&world, false);
+}
+
 /* Two stores in one message, and memory for one of them. */
 static void test_a_message_without_memory_leaves_no_stores(void **state) {
     (void)state;
@@ -120,6 +223,11 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         T(test_an_outbox_that_is_not_emptied_refuses_commands_not_reads),
         T(test_a_shard_that_takes_nothing_stops_no_orders_of_others),
+        T(test_what_a_long_outage_has_left_is_removed_to_the_end),
+        T(test_many_that_are_not_stored_bring_a_checkpoint),
+        T(test_what_no_disk_has_room_for_stays_in_memory),
+        T(test_a_message_that_cannot_be_loaded_fails_its_shard),
+        T(test_a_message_that_is_not_there_fails_its_shard),
         T(test_a_message_without_memory_leaves_no_stores),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
