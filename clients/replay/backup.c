@@ -1,5 +1,4 @@
 /* backup: an archive of all logs, taken beside a running node, that grows with each run. */
-#include <dirent.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
@@ -40,23 +39,25 @@ static int backup_base(struct backup *b, const struct source_shard *shard) {
     fold_close(f);
     snprintf(path, sizeof path, "%.900s/shard-%u/base-%020" PRIu64, b->target, shard->number,
              exact);
-    if (ok && access(path, F_OK) == 0) return REPLAY_DONE; /* nothing has happened since */
+    if (ok && access(path, F_OK) == 0) { /* nothing has happened since, but it may need less log */
+        strncat(beside, "/data.mdb", sizeof beside - strlen(beside) - 1);
+        strncat(path, "/data.mdb", sizeof path - strlen(path) - 1);
+    }
     if (ok && rename(beside, path) == 0) return REPLAY_DONE;
     replay_error(b->replay, "shard %u: the copy of its state: %s", shard->number,
                  ok ? strerror(errno) : error);
     return REPLAY_FAILED;
 }
 
-static bool backup_has_base(const struct backup *b, uint32_t shard) {
-    char path[1100];
-    bool found = false;
-    snprintf(path, sizeof path, "%.900s/shard-%u", b->target, shard);
-    DIR *d = opendir(path);
-    for (struct dirent *entry; d && !found && (entry = readdir(d));) {
-        found = strncmp(entry->d_name, "base-", 5) == 0;
-    }
-    if (d) closedir(d);
-    return found;
+/* One that a log which begins with record `begin` goes on from. One that an earlier run has left,
+ * and that retention has passed since, is none. */
+static bool backup_has_base(const struct backup *b, uint32_t number, uint64_t begin) {
+    struct source_shard archive = {.number = number};
+    snprintf(archive.directory, sizeof archive.directory, "%.900s/shard-%u", b->target, number);
+    source_base_before(&archive, UINT64_MAX);
+    if (!archive.base[0]) return false;
+    snprintf(archive.state, sizeof archive.state, "%.960s", archive.base);
+    return source_stored(&archive) + 1 >= begin;
 }
 
 uint64_t backup_archived(const struct backup *b, uint32_t i, uint64_t *begin) {
@@ -308,10 +309,10 @@ int backup_settle(struct backup *b) {
 /* An archive that reaches back to record 1 needs no stored state at all. */
 static bool backup_lacks_base(const struct backup *b, uint32_t i) {
     const struct source_shard *shard = &b->replay->source.shards[i];
-    uint64_t first;
-    if (!replay_log_is_cut(shard) || backup_has_base(b, shard->number)) return false;
-    backup_archived(b, i, &first);
-    return first != 1;
+    uint64_t begin, last;
+    if (!replay_log_is_cut(shard)) return false;
+    if (backup_archived(b, i, &begin) == 0) log_source_range(shard->log, &begin, &last);
+    return begin > 1 && !backup_has_base(b, shard->number, begin);
 }
 
 /* Up to where it is copied: as the node tells, else what is known to be committed without it. */

@@ -658,6 +658,39 @@ def test_restore_from_a_base(work):
     shutil.rmtree(backup)
 
 
+def test_base_that_retention_passed(work):
+    """A first run of a backup that was stopped leaves a stored state; by the next one the log may
+    begin behind it. Another one is taken, for nothing goes on from the first."""
+    data, backup = work / 'passed', work / 'passed-backup'
+    node = Node(data, '--shards', '1', '--checkpoint-age-ms', '200')
+    node.bench(1).wait(PATIENCE_S)
+    node.rest()
+    replay('backup', data, backup, '-q', '--base')
+    (backup / 'backup.json').unlink()
+    for path in (backup / 'shard-0').iterdir():
+        if path.is_file():
+            path.unlink()
+        elif not path.name.startswith('base-'):
+            shutil.rmtree(path)
+    base = int(next((backup / 'shard-0').glob('base-*')).name[5:])
+    node.bench(1).wait(PATIENCE_S)
+    node.rest()
+    node.stop()
+    begin, log = base + 2, data / 'shard-0' / 'log-00000000000000000001'
+    subprocess.run([DAMAGE, 'front', str(data / 'shard-0'), str(begin)], check=True,
+                   stdout=subprocess.DEVNULL)
+    log.rename(log.with_name(f'log-{begin:020}'))
+    (data / 'shard-0' / 'journal').unlink(missing_ok=True)
+    replay('backup', data, backup, '-q')
+    replay('restore', backup, work / 'passed-restored', '-q')
+    orders = [{o['key']: (o['state'], o['version']) for o in
+               replay_lines('state', made, '--all', '--json', '-q')}
+              for made in (data, work / 'passed-restored')]
+    check(orders[0] and orders[0] == orders[1], f'restored: {[len(o) for o in orders]} orders')
+    for path in (data, backup, work / 'passed-restored'):
+        shutil.rmtree(path)
+
+
 def test_what_if(data, lines):
     same = replay_lines('what-if', data, '--rules', RULES, '--json')
     orders = {e['subject'] for e in lines if not e['action'].startswith('store_')}
@@ -723,6 +756,7 @@ def test_fixtures(work):
 def tests(work):
     with beside(test_restore_from_a_base, work):
         tests_of_one_log(work)
+    test_base_that_retention_passed(work)
     test_live_and_restore(work)
 
 
