@@ -67,7 +67,7 @@ bool shard_store_messages(struct shard *s) {
 
 bool shard_messages_press(const struct shard *s) {
     const struct outbox *o = &s->outbox;
-    return s->messages_linger || o->unstored >= OUTBOX_MESSAGES_MAX / 8 ||
+    return (s->messages_linger && !s->draining) || o->unstored >= OUTBOX_MESSAGES_MAX / 8 ||
            o->unstored_bytes >= OUTBOX_BYTES_MAX / 8;
 }
 

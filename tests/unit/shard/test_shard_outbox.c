@@ -81,23 +81,40 @@ static void test_a_shard_that_takes_nothing_stops_no_orders_of_others(void **sta
     assert_int_equal(world_open_orders(w, store), PLACED);
 }
 
-/* More than one checkpoint removes at a time, and nothing else that would ask for another one. */
-static void test_what_a_long_outage_has_left_is_removed_to_the_end(void **state) {
-    (void)state;
-    struct world *w = &world;
-    enum { LEFT = 40000 };
+/* As if so many had been stored and were acknowledged by now. */
+static struct outbox_peer *leave_many(struct world *w, uint64_t count) {
     struct outbox *o = &w->shards[0]->outbox;
     struct outbox_peer *peer = &o->peers[1];
     world_run(w, 10000); /* all is stored */
     assert_true(shard_checkpoint_is_clean(w->shards[0]));
-    uint64_t before = storage_memory_counters(w->disks[0]).checkpoints;
     peer->stored_first = 1;
-    peer->stored_last = peer->sequence_last = peer->acknowledged = peer->sent = LEFT;
-    o->acknowledged += LEFT;
+    peer->stored_last = peer->sequence_last = peer->acknowledged = peer->sent = count;
+    o->acknowledged += count;
+    return peer;
+}
+
+/* More than one checkpoint removes at a time, and nothing else that would ask for another one. */
+static void test_what_a_long_outage_has_left_is_removed_to_the_end(void **state) {
+    (void)state;
+    struct world *w = &world;
+    const struct outbox_peer *peer = leave_many(w, 40000);
+    uint64_t before = storage_memory_counters(w->disks[0]).checkpoints;
     world_run(w, 10000);
     assert_int_equal(peer->stored_first, 0);
     uint64_t made = storage_memory_counters(w->disks[0]).checkpoints - before;
     assert_true(made >= 3 && made <= 4); /* at most 16,384 each; and then it rests */
+}
+
+/* The next process goes on with it. */
+static void test_a_stop_does_not_wait_for_what_nobody_needs(void **state) {
+    (void)state;
+    struct world *w = &world;
+    const struct outbox_peer *peer = leave_many(w, 2000000);
+    world_run(w, 20);
+    shard_drain(w->shards[0]);
+    for (int i = 0; i < 100 && !shard_is_drained(w->shards[0]); i++) world_run(w, 1);
+    assert_true(shard_is_drained(w->shards[0]));
+    assert_true(peer->stored_first > 0);
 }
 
 static void test_many_that_are_not_stored_bring_a_checkpoint(void **state) {
@@ -224,6 +241,7 @@ int main(void) {
         T(test_an_outbox_that_is_not_emptied_refuses_commands_not_reads),
         T(test_a_shard_that_takes_nothing_stops_no_orders_of_others),
         T(test_what_a_long_outage_has_left_is_removed_to_the_end),
+        T(test_a_stop_does_not_wait_for_what_nobody_needs),
         T(test_many_that_are_not_stored_bring_a_checkpoint),
         T(test_what_no_disk_has_room_for_stays_in_memory),
         T(test_a_message_that_cannot_be_loaded_fails_its_shard),
