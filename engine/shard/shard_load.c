@@ -88,15 +88,11 @@ uint32_t shard_fail_loaded(struct shard *s) {
 }
 
 void shard_on_loaded(struct shard *s, const struct storage_event *event) {
-    if (s->phase != SHARD_SERVING) { /* asked for by a leader that is none any more */
+    bool serves = s->phase == SHARD_SERVING; /* else asked for by a leader that is none any more */
+    if (!serves || event->actor_kind == ACTOR_MESSAGE) {
         require(s->loads_waiting > 0);
         s->loads_waiting--;
-        if (event->block) s->options.storage->ops->release_block(s->options.storage, event->block);
-        return;
-    }
-    if (event->actor_kind == ACTOR_MESSAGE) {
-        s->loads_waiting--;
-        shard_on_message_loaded(s, event);
+        if (serves) shard_on_message_loaded(s, event);
         if (event->block) s->options.storage->ops->release_block(s->options.storage, event->block);
         return;
     }

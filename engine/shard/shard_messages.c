@@ -153,10 +153,10 @@ static bool news_visit_item(void *arg, const struct store_news *item) {
     uint8_t kind = board ? ACTOR_BOARD : ACTOR_STORE;
     /* Counts of a store that lives elsewhere are passed on by whoever takes them: see forward(). */
     bool here = s->growth.spread.version == 0 || shard_store_home(s, item->store) == s->options.id;
+    v->made = SLOT_NONE;
     if (!board && !moved && !here) return true;
     struct id128 key = store_key(item->store, board);
     uint32_t n = actor_table_find(&s->table, kind, &key);
-    v->made = SLOT_NONE;
     if (n == SLOT_NONE) {
         /* What is logged was within the limit when it was taken, and is applied whatever it is. */
         v->at_limit = !v->apply && !v->unlimited && !moved &&
@@ -195,7 +195,6 @@ struct news_pick {
 
 static bool news_pick_item(void *arg, const struct store_news *item) {
     struct news_pick *p = arg;
-    p->room.made = SLOT_NONE;
     if (news_visit_item(&p->room, item)) {
         if (p->room.made != SLOT_NONE) p->made[p->made_count++] = p->room.made;
         p->room.s->news_picked[p->kept++] = *item;
@@ -239,8 +238,7 @@ uint16_t shard_news_reserve(struct shard *s, struct bytes store, bool board, uin
     if (!board && shard_store_home(s, store) != s->options.id) return RESULT_OK;
     struct store_news item = {.store = store};
     struct news_visit v = {
-        .s = s, .message_kind = board ? STORE_MESSAGE_STATUS : STORE_MESSAGE_COUNTS,
-        .made = SLOT_NONE};
+        .s = s, .message_kind = board ? STORE_MESSAGE_STATUS : STORE_MESSAGE_COUNTS};
     bool room = news_visit_item(&v, &item);
     *made = v.made;
     if (room) return RESULT_OK;
