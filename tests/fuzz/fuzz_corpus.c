@@ -390,24 +390,16 @@ static void write_status(void) {
     msgpack_write_array(&w, 6);
     for (unsigned i = 0; i < 5; i++) msgpack_write_uint(&w, 0);
     msgpack_write_map(&w, 5);
-    msgpack_write_text(&w, "node_id");
-    msgpack_write_uint(&w, 3);
-    msgpack_write_text(&w, "cluster_id");
-    msgpack_write_text(&w, "00112233445566778899aabbccddeeff");
-    msgpack_write_text(&w, "run");
-    msgpack_write_text(&w, "ffeeddccbbaa99887766554433221100");
-    msgpack_write_text(&w, "ready");
-    msgpack_write_bool(&w, true);
+    msgpack_pair_uint(&w, "node_id", 3);
+    msgpack_pair_text(&w, "cluster_id", "00112233445566778899aabbccddeeff");
+    msgpack_pair_text(&w, "run", "ffeeddccbbaa99887766554433221100");
+    msgpack_pair_bool(&w, "ready", true);
     msgpack_write_text(&w, "shards");
     msgpack_write_array(&w, 2);
     for (unsigned shard = 0; shard < 2; shard++) {
         msgpack_write_map(&w, 5);
-        msgpack_write_text(&w, "role");
-        msgpack_write_text(&w, "leader");
-        for (unsigned i = 0; i < 4; i++) {
-            msgpack_write_text(&w, keys[i]);
-            msgpack_write_uint(&w, shard + 100 * i);
-        }
+        msgpack_pair_text(&w, "role", "leader");
+        for (unsigned i = 0; i < 4; i++) msgpack_pair_uint(&w, keys[i], shard + 100 * i);
     }
     write_file("status", "node", bytes, msgpack_writer_size(&w));
 }

@@ -11,7 +11,7 @@
 #include <cmocka.h>
 
 #include "clients/replay/settled.h"
-#include "engine/wire/msgpack_writer.h"
+#include "engine/wire/msgpack_pairs.h"
 
 #define RUN "ffeeddccbbaa99887766554433221100"
 
@@ -32,18 +32,13 @@ static void begin(unsigned code, unsigned pairs) {
     msgpack_write_map(&w, pairs);
 }
 
-static void pair(const char *key, uint64_t value) {
-    msgpack_write_text(&w, key);
-    msgpack_write_uint(&w, value);
-}
-
 static void shard(uint64_t number, uint64_t index, uint64_t term, uint64_t unsettled) {
     msgpack_write_map(&w, 5);
-    pair("shard", number);
-    pair("settled_index", index);
-    pair("last_index", 99);
-    pair("settled_term", term);
-    pair("unsettled", unsettled);
+    msgpack_pair_uint(&w, "shard", number);
+    msgpack_pair_uint(&w, "settled_index", index);
+    msgpack_pair_uint(&w, "last_index", 99);
+    msgpack_pair_uint(&w, "settled_term", term);
+    msgpack_pair_uint(&w, "unsettled", unsettled);
 }
 
 static bool decode(void) { return settled_decode(bytes, msgpack_writer_size(&w), &told); }
@@ -51,17 +46,16 @@ static bool decode(void) { return settled_decode(bytes, msgpack_writer_size(&w),
 static void what_a_node_tells_is_read(void **state) {
     (void)state;
     begin(0, 4);
-    msgpack_write_text(&w, "run");
-    msgpack_write_text(&w, RUN);
-    pair("node_id", 3);
-    pair("what_is_to_come", 7);
+    msgpack_pair_text(&w, "run", RUN);
+    msgpack_pair_uint(&w, "node_id", 3);
+    msgpack_pair_uint(&w, "what_is_to_come", 7);
     msgpack_write_text(&w, "shards");
     msgpack_write_array(&w, 5);
     shard(0, 70, 4, 2);
     shard(SHARDS_MAX, 70, 4, 0);       /* the meta group, or nonsense */
     msgpack_write_map(&w, 2);          /* of an older version */
-    pair("shard", 1);
-    pair("commit_index", 60);
+    msgpack_pair_uint(&w, "shard", 1);
+    msgpack_pair_uint(&w, "commit_index", 60);
     shard(2, 0, 0, 5);
     shard(3, 70, 0, 0);                /* without a term it says nothing */
     assert_true(decode());
@@ -88,7 +82,7 @@ static void what_is_no_status_is_refused(void **state) {
     msgpack_write_text(&w, RUN "00");
     assert_false(decode());
     begin(0, 1);
-    pair("shards", 2);
+    msgpack_pair_uint(&w, "shards", 2);
     assert_false(decode());
     begin(0, 0);
     assert_true(decode());

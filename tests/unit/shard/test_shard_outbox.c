@@ -7,18 +7,7 @@
 #include <cmocka.h>
 
 #include "actors/message_event.h"
-#include "tests/unit/shard/shard_world.h"
-
-static const struct storage_memory_options disk = {.seed = 11, .append_ms_max = 4,
-                                                   .checkpoint_ms_max = 6, .load_ms_max = 3};
-
-static struct world world;
-static int setup(void **state) {
-    world_open(&world, &disk);
-    world_run(&world, 50);
-    return 0;
-}
-static int teardown(void **state) { (void)state; world_close(&world); return 0; }
+#include "tests/unit/shard/served_world.h"
 
 static void test_an_outbox_that_is_not_emptied_refuses_commands_not_reads(void **state) {
     (void)state;

@@ -7,25 +7,7 @@
 #include <stdlib.h>
 #include <cmocka.h>
 
-#include "tests/unit/shard/shard_world.h"
-
-static const struct storage_memory_options disk = {.seed = 11, .append_ms_max = 4,
-                                                   .checkpoint_ms_max = 6, .load_ms_max = 3};
-
-static struct world world;
-static int setup(void **state) {
-    world_open(&world, &disk);
-    world_run(&world, 50);
-    return 0;
-}
-static int teardown(void **state) { (void)state; world_close(&world); return 0; }
-
-static struct shard_stats stats_of(uint32_t shard) {
-    struct shard_stats stats;
-    world_run(&world, 30);
-    shard_stats(world.shards[shard], &stats);
-    return stats;
-}
+#include "tests/unit/shard/served_world.h"
 
 static void end_order(struct world *w, struct id128 key) {
     static const uint8_t kinds[] = {COMMAND_ACCEPT, COMMAND_PICK_UP, COMMAND_COMPLETE};
