@@ -6,27 +6,31 @@
 #include "engine/base/hex.h"
 #include "engine/wire/protocol.h"
 
-/* A node of it has a place among others, which its status says, and no document. True: free the
- * status. */
-static bool file_status(struct cli *cli, const char *address, struct cluster_status *status) {
+/* A node of it has a place among others, which its status says, and no document: FILE_NODE, then
+ * free the status. */
+enum file_look { FILE_UNKNOWN, FILE_NODE, FILE_DOCUMENT };
+
+static enum file_look file_look(struct cli *cli, const char *address,
+                                struct cluster_status *status) {
     struct cluster_call call;
     struct cluster_answer a = {0};
-    if (!cluster_status_of(cli, address, status)) return false;
+    enum file_look found = FILE_UNKNOWN;
+    if (!cluster_status_of(cli, address, status)) return found;
     bool placed = !cli_node_waits(status->map) && value_at(status->map, "document");
-    bool none = placed && cluster_begin(&call, NODE_COMMAND_CLUSTER_DOCUMENT, false, 0);
-    if (none) {
-        none = cluster_ask(cli, address, &call, cli->timeout_ms, &a) &&
-               a.code == RESULT_CLUSTER_NOT_FORMED;
+    if (placed && cluster_begin(&call, NODE_COMMAND_CLUSTER_DOCUMENT, false, 0)) {
+        bool answers = cluster_ask(cli, address, &call, cli->timeout_ms, &a);
+        if (answers && a.code == RESULT_CLUSTER_NOT_FORMED) found = FILE_NODE;
+        if (answers && a.code == RESULT_OK) found = FILE_DOCUMENT;
         cluster_answer_free(&a);
         cluster_end(&call);
     }
-    if (!none) cluster_status_free(status);
-    return none;
+    if (found != FILE_NODE) cluster_status_free(status);
+    return found;
 }
 
 bool cluster_is_of_file(struct cli *cli, const char *address) {
     struct cluster_status status;
-    if (!file_status(cli, address, &status)) return false;
+    if (file_look(cli, address, &status) != FILE_NODE) return false;
     cluster_status_free(&status);
     return true;
 }
@@ -94,11 +98,14 @@ const struct cluster_known *cluster_file_read(struct cli *cli) {
     static struct cluster_known found;
     struct cluster_document *d = &found.document;
     struct cluster_status status;
+    enum file_look look = FILE_UNKNOWN;
     bool good = false;
-    for (uint32_t i = 0; !good && cluster_address(cli, i); i++) {
+    /* One that has a document speaks for all. */
+    for (uint32_t i = 0; !good && look != FILE_DOCUMENT && cluster_address(cli, i); i++) {
         char address[ENDPOINT_BYTES_MAX];
         snprintf(address, sizeof address, "%s", cluster_address(cli, i));
-        if (!file_status(cli, address, &status)) continue;
+        look = file_look(cli, address, &status);
+        if (look != FILE_NODE) continue;
         good = begin_with(&found, &status);
         if (good) add_groups(d, &status);
         cluster_status_free(&status);
